@@ -1,0 +1,237 @@
+"""The ledger: every message that truly reached a phone, in a database of its own (`<data>/ledger.db`).
+
+It is the judge of every reliability claim about a gateway, so a row is flushed to disk before anybody is told
+about it (`synchronous = FULL`), and rows are only ever added; a receipt the phone sent is noted beside its row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kurir_sandbox.media_files import MediaFiles
+from kurir_sandbox.traffic import Arrival, Content, Entry, Media, Place, ReceiptKind, TemplateUse
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS arrivals (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, channel TEXT NOT NULL, phone TEXT NOT NULL,
+    sender TEXT NOT NULL, chat TEXT NOT NULL, wire_id TEXT NOT NULL, kind TEXT NOT NULL,
+    content TEXT NOT NULL, words TEXT NOT NULL, content_hash TEXT NOT NULL, delivered REAL, read REAL);
+CREATE INDEX IF NOT EXISTS arrivals_by_phone ON arrivals (phone, id);
+CREATE INDEX IF NOT EXISTS arrivals_by_wire_id ON arrivals (wire_id);
+"""
+_COLUMNS = "id, at, channel, phone, sender, chat, wire_id, kind, content, content_hash, delivered, read"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A ledger row without the media's bytes, for listings.
+
+    `content` is what `describe` returns; its `media` is {mime, name, size, sha256} or None.
+    """
+
+    id: int
+    at: float
+    channel: str
+    phone: str
+    sender: str
+    chat: str
+    wire_id: str
+    kind: str
+    content: dict[str, Any]
+    content_hash: str
+    receipts: dict[ReceiptKind, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which rows of the ledger; None or empty does not narrow. `text` is found anywhere in the words."""
+
+    phone: str | None = None
+    channel: str | None = None
+    sender: str | None = None
+    wire_id: str | None = None
+    since: float | None = None
+    after: int = 0
+    upto: int | None = None
+    text: str = ""
+    lacks: ReceiptKind | None = None
+
+
+class Ledger:
+    """The rows of `<data>/ledger.db`; media bytes lie in `MediaFiles`."""
+
+    def __init__(self, data: Path, files: MediaFiles) -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        self._files = files
+        self._db = sqlite3.connect(data / "ledger.db", isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def clear(self) -> None:
+        """Forget every row. Ids go on from where they were, so that a reader's `after` stays right."""
+        self._db.execute("DELETE FROM arrivals")
+
+    def write(self, arrival: Arrival) -> Entry:
+        """Write `arrival` down; it is on disk, media included, when this returns."""
+        content = arrival.content
+        digest = self._files.keep(content.media.data) if content.media else ""
+        fields = describe(content, digest)
+        words = "\n".join(part for part in (content.text, content.caption, content.bubble) if part)
+        at = time.time()
+        cursor = self._db.execute(
+            "INSERT INTO arrivals"
+            " (at, channel, phone, sender, chat, wire_id, kind, content, words, content_hash)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                at,
+                arrival.channel,
+                arrival.phone,
+                arrival.sender,
+                arrival.chat,
+                arrival.wire_id,
+                content.kind,
+                json.dumps(fields, ensure_ascii=False),
+                words,
+                content_hash(fields),
+            ),
+        )
+        assert cursor.lastrowid is not None
+        return Entry(cursor.lastrowid, at, arrival)
+
+    def note_receipt(self, entry_id: int, kind: ReceiptKind) -> None:
+        """Note that the phone sent a receipt for the row; the first time counts."""
+        column = {"delivered": "delivered", "read": "read"}[kind]
+        self._db.execute(
+            f"UPDATE arrivals SET {column} = coalesce({column}, ?) WHERE id = ?",  # noqa: S608 - from the dict above
+            (time.time(), entry_id),
+        )
+
+    def entry(self, entry_id: int) -> Entry | None:
+        """The row with its media bytes, as it was delivered."""
+        found = self._select("id = ?", [entry_id], limit=1)
+        return self._entry(found[0]) if found else None
+
+    def find(self, phone: str, wire_id: str) -> Entry | None:
+        """The first row on `phone` with this wire id, if it arrived."""
+        found = self._select("phone = ? AND wire_id = ?", [phone, wire_id], limit=1)
+        return self._entry(found[0]) if found else None
+
+    def records(self, search: Search, limit: int = 1000, newest: bool = False) -> list[Record]:
+        """The rows that match, by ascending id: the first `limit`, or with `newest` the last `limit`."""
+        where, values = _conditions(search)
+        found = self._select(where, values, limit, "DESC" if newest else "ASC")
+        return found[::-1] if newest else found
+
+    def count(self, search: Search) -> int:
+        """How many rows match."""
+        where, values = _conditions(search)
+        return self._db.execute(f"SELECT count(*) FROM arrivals WHERE {where}", values).fetchone()[0]  # noqa: S608
+
+    def _select(self, where: str, values: list[Any], limit: int, order: str = "ASC") -> list[Record]:
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM arrivals WHERE {where} ORDER BY id {order} LIMIT ?",  # noqa: S608
+            [*values, limit],
+        )
+        return [_record(row) for row in rows]
+
+    def _entry(self, record: Record) -> Entry:
+        arrival = Arrival(
+            phone=record.phone,
+            channel=record.channel,  # pyright: ignore[reportArgumentType] - written from an Arrival
+            sender=record.sender,
+            chat=record.chat,
+            wire_id=record.wire_id,
+            content=self._content(record.content),
+        )
+        return Entry(record.id, record.at, arrival, record.receipts)
+
+    def _content(self, fields: dict[str, Any]) -> Content:
+        media, place, template = fields["media"], fields["location"], fields["template"]
+        return Content(
+            kind=fields["kind"],
+            text=fields["text"],
+            caption=fields["caption"],
+            media=Media(media["mime"], media["name"], self._files.read(media["sha256"]) or b"")
+            if media
+            else None,
+            place=Place(**place) if place else None,
+            template=TemplateUse(template["name"], template["language"], tuple(template["parameters"]))
+            if template
+            else None,
+            bubble=fields["bubble"],
+        )
+
+
+def describe(content: Content, digest: str = "") -> dict[str, Any]:
+    """The fields of `content` as JSON values, all always present; `digest` is its media's SHA-256 (hex)."""
+    media, place, template = content.media, content.place, content.template
+    return {
+        "kind": content.kind,
+        "text": content.text,
+        "caption": content.caption,
+        "media": {"mime": media.mime, "name": media.name, "size": len(media.data), "sha256": digest}
+        if media
+        else None,
+        "location": {
+            "latitude": place.latitude,
+            "longitude": place.longitude,
+            "name": place.name,
+            "address": place.address,
+        }
+        if place
+        else None,
+        "template": {
+            "name": template.name,
+            "language": template.language,
+            "parameters": list(template.parameters),
+        }
+        if template
+        else None,
+        "bubble": content.bubble,
+    }
+
+
+def content_hash(fields: dict[str, Any]) -> str:
+    """SHA-256 (hex) over the canonical JSON (sorted keys, no spaces, UTF-8) of what `describe` returned."""
+    canonical = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _conditions(search: Search) -> tuple[str, list[Any]]:
+    pairs: Iterable[tuple[str, Any]] = (
+        ("phone = ?", search.phone),
+        ("channel = ?", search.channel),
+        ("sender = ?", search.sender),
+        ("wire_id = ?", search.wire_id),
+        ("at >= ?", search.since),
+        ("id > ?", search.after),
+        ("id <= ?", search.upto),
+        ("instr(words, ?) > 0", search.text or None),
+    )
+    chosen = [(condition, value) for condition, value in pairs if value is not None]
+    conditions = [condition for condition, _ in chosen]
+    if search.lacks:
+        conditions.append({"delivered": "delivered IS NULL", "read": "read IS NULL"}[search.lacks])
+    return " AND ".join(conditions), [value for _, value in chosen]
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    *plain, content, digest, delivered, read = row
+    receipts: dict[ReceiptKind, float] = {}
+    if delivered is not None:
+        receipts["delivered"] = delivered
+    if read is not None:
+        receipts["read"] = read
+    return Record(*plain, content=json.loads(content), content_hash=digest, receipts=receipts)
