@@ -1,0 +1,1 @@
+"""What every part stands on: the database, safe fetching, sealing, telemetry, the clock."""

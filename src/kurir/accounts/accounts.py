@@ -1,0 +1,113 @@
+"""Accounts: who the tenants are, their package and its dates, their language, time zone and country."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.foundation.tables import accounts
+
+LANGUAGES = ("id", "en")
+_YEAR = 365 * 86_400
+
+
+class AccountError(ValueError):
+    """An account cannot be made or changed so; the message names the field."""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A tenant. Times are unix seconds; `country_code` is the default for recipients' numbers."""
+
+    id: int
+    name: str
+    email: str
+    package_name: str
+    package_from: float
+    package_until: float
+    timezone: str
+    language: str
+    country_code: str
+    created_at: float
+
+    def zone(self) -> ZoneInfo:
+        """The account's time zone."""
+        return ZoneInfo(self.timezone)
+
+    def local(self, at: float) -> datetime:
+        """A time in the account's time zone."""
+        return datetime.fromtimestamp(at, self.zone())
+
+    def package_active(self, now: float) -> bool:
+        """Whether the package covers `now`; the last day counts in full."""
+        return self.package_from <= now < self.package_until
+
+
+_COLUMNS = [accounts.c[name] for name in Account.__struct_fields__]
+
+
+def create(
+    connection: Connection,
+    *,
+    name: str,
+    email: str,
+    package_name: str = "Enterprise",
+    package_from: float | None = None,
+    package_until: float | None = None,
+    timezone: str = "Asia/Jakarta",
+    language: str = "id",
+    country_code: str = "62",
+) -> Account:
+    """A new account, with a package of one year from now unless told otherwise. Raises AccountError."""
+    now = time.time()
+    email = email.strip().lower()
+    if "@" not in email:
+        raise AccountError("email: expected an address such as owner@example.com")
+    if language not in LANGUAGES:
+        raise AccountError(f"language: expected one of {', '.join(LANGUAGES)}")
+    try:
+        ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise AccountError("timezone: expected a name such as Asia/Jakarta") from error
+    if not (country_code.isascii() and country_code.isdigit()):
+        raise AccountError("country_code: expected digits such as 62")
+    if connection.execute(sa.select(accounts.c.id).where(accounts.c.email == email)).first():
+        raise AccountError(f"email: an account for {email} exists already")
+    result = connection.execute(
+        accounts.insert().values(
+            name=name or email,
+            email=email,
+            package_name=package_name,
+            package_from=now if package_from is None else package_from,
+            package_until=now + _YEAR if package_until is None else package_until,
+            timezone=timezone,
+            language=language,
+            country_code=country_code,
+            created_at=now,
+        )
+    )
+    assert result.inserted_primary_key is not None
+    account = by_id(connection, result.inserted_primary_key[0])
+    assert account is not None
+    return account
+
+
+def by_id(connection: Connection, account_id: int) -> Account | None:
+    """The account, or None."""
+    row = connection.execute(sa.select(*_COLUMNS).where(accounts.c.id == account_id)).first()
+    return Account(*row) if row else None
+
+
+def by_email(connection: Connection, email: str) -> Account | None:
+    """The account of that e-mail address, or None."""
+    row = connection.execute(sa.select(*_COLUMNS).where(accounts.c.email == email.strip().lower())).first()
+    return Account(*row) if row else None
+
+
+def everyone(connection: Connection) -> list[Account]:
+    """All accounts, oldest first: for the operator only."""
+    return [Account(*row) for row in connection.execute(sa.select(*_COLUMNS).order_by(accounts.c.id))]

@@ -1,0 +1,66 @@
+"""API keys: made once, shown once, kept as a keyed hash.
+
+A key is 40 letters and digits (238 bits). It is looked up by its hash, so no comparison depends on how much of a guess
+was right.
+"""
+
+from __future__ import annotations
+
+import time
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.foundation.ids import opaque_id
+from kurir.foundation.sealing import Sealing
+from kurir.foundation.tables import api_keys
+
+_LENGTH = 40
+
+
+def create(connection: Connection, sealing: Sealing, account_id: int, label: str = "") -> str:
+    """A new key of the account. The only time its text exists outside the caller's hands."""
+    key = opaque_id(_LENGTH)
+    connection.execute(
+        api_keys.insert().values(
+            account_id=account_id,
+            key_hash=hash_of(sealing, key),
+            last4=key[-4:],
+            label=label,
+            created_at=time.time(),
+        )
+    )
+    return key
+
+
+def account_of(connection: Connection, key_hash: str) -> int | None:
+    """The account whose live key has this hash, or None."""
+    row = connection.execute(
+        sa.select(api_keys.c.account_id).where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
+    ).first()
+    return row[0] if row else None
+
+
+def revoke(connection: Connection, account_id: int, last4: str) -> int:
+    """Ends the account's live keys that end in `last4`; returns how many."""
+    result = connection.execute(
+        api_keys.update()
+        .where(api_keys.c.account_id == account_id, api_keys.c.last4 == last4, api_keys.c.revoked_at.is_(None))
+        .values(revoked_at=time.time())
+    )
+    return result.rowcount
+
+
+def of_account(connection: Connection, account_id: int) -> list[tuple[str, str, float]]:
+    """The account's live keys as (last four, label, created at)."""
+    rows = connection.execute(
+        sa.select(api_keys.c.last4, api_keys.c.label, api_keys.c.created_at)
+        .where(api_keys.c.account_id == account_id, api_keys.c.revoked_at.is_(None))
+        .order_by(api_keys.c.id)
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def hash_of(sealing: Sealing, key: str) -> str:
+    """The hash under which a key is stored."""
+    return sealing.hash(key, "api_key")

@@ -1,0 +1,54 @@
+"""The seam between the dispatcher and a way to WhatsApp: as narrow as a message needs.
+
+Both channels implement `Channel`; `tests/conformance` runs the same samples through both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from kurir.messages.content import Kind, Outgoing
+from kurir.messages.reports import Event, Evidence, Outcome
+from kurir.numbers import Number
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a channel can do, as data: kinds it carries, groups, typing, and sends in flight per number."""
+
+    kinds: frozenset[Kind]
+    groups: bool
+    typing: bool
+    window: int
+
+
+class Channel(Protocol):
+    """A way to WhatsApp for all numbers of one kind. Every method may be called concurrently."""
+
+    capabilities: Capabilities
+
+    async def start(self) -> None:
+        """Brings up what the channel needs; numbers connect in the background."""
+        ...
+
+    def ready(self, number: Number) -> bool:
+        """Whether a send for `number` has a chance right now. False pauses its lane until a ConnectionChanged."""
+        ...
+
+    async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
+        """Puts one message on the wire, at most once. Never raises: every failure is an Outcome."""
+        ...
+
+    async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
+        """What the channel knows about an earlier try that was cut off."""
+        ...
+
+    def events(self) -> AsyncIterator[Event]:
+        """What the network tells on its own accord, in order per number. One consumer."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes or abandons what is in flight and releases everything. Idempotent."""
+        ...

@@ -1,0 +1,59 @@
+"""Identifiers: message ids that sort in acceptance order, and opaque public ids.
+
+A message id is a 63-bit integer: milliseconds since 2024-01-01 (41 bits), then 22 bits counted up within the
+process from a random start each millisecond. It is allocated before the insert, so an accept needs no round trip.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+import threading
+import time
+
+_EPOCH_MS = 1_704_067_200_000
+_COUNTER_BITS = 22
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_LETTERS_DIGITS = string.ascii_letters + string.digits
+
+
+class MessageIds:
+    """Allocates message ids; each is greater than the one before, also when the clock steps back."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def next(self) -> int:
+        """A new id."""
+        with self._lock:
+            milliseconds = time.time_ns() // 1_000_000 - _EPOCH_MS
+            # the lower half of the counter range is random so that two processes hardly ever meet
+            fresh = (milliseconds << _COUNTER_BITS) | secrets.randbits(_COUNTER_BITS - 1)
+            self._last = max(fresh, self._last + 1)
+            return self._last
+
+
+def public_message_id(message_id: int) -> str:
+    """A message id as callers see it: `msg_` and 13 Crockford base-32 digits."""
+    digits = []
+    for _ in range(13):
+        message_id, digit = divmod(message_id, 32)
+        digits.append(_ALPHABET[digit])
+    return "msg_" + "".join(reversed(digits))
+
+
+def parse_message_id(text: str) -> int | None:
+    """The inverse of `public_message_id`; None for anything else."""
+    body = text.removeprefix("msg_").lower()
+    if not text.startswith("msg_") or len(body) != 13 or any(c not in _ALPHABET for c in body):
+        return None
+    value = 0
+    for character in body:
+        value = value * 32 + _ALPHABET.index(character)
+    return value if value < 1 << 63 else None
+
+
+def opaque_id(length: int = 16) -> str:
+    """A random id of letters and digits."""
+    return "".join(secrets.choice(_LETTERS_DIGITS) for _ in range(length))

@@ -1,0 +1,82 @@
+"""Secrets at rest: sealed when they must be read again, hashed with a key when they must only be recognised.
+
+One master key (32 bytes) in `<data_dir>/master.key` (mode 0600) or in `KURIR_MASTER_KEY` (64 hex digits); it never
+enters the database. Sealing is AES-256-GCM bound to a context (table, column, owner), so that a sealed value moved to
+another row does not open. Two keys are derived from the master: one to seal, one to hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_VERSION = "k1."
+
+
+class SealError(Exception):
+    """A sealed value does not open: wrong key, wrong place, or damaged."""
+
+
+class Sealing:
+    """Seals, opens and hashes with keys derived from one master key of 32 bytes."""
+
+    def __init__(self, master: bytes) -> None:
+        if len(master) != 32:
+            raise SealError("the master key must have 32 bytes")
+        self._aead = AESGCM(_derive(master, b"kurir seal"))
+        self._hash_key = _derive(master, b"kurir hash")
+
+    def seal(self, plain: str, context: str) -> str:
+        """`plain` as a text that only this key opens, and only for the same `context`."""
+        nonce = secrets.token_bytes(12)
+        boxed = self._aead.encrypt(nonce, plain.encode(), context.encode())
+        return _VERSION + base64.urlsafe_b64encode(nonce + boxed).decode()
+
+    def open(self, sealed: str, context: str) -> str:
+        """The inverse of `seal`. Raises SealError."""
+        if not sealed.startswith(_VERSION):
+            raise SealError("this is not a sealed value")
+        try:
+            raw = base64.urlsafe_b64decode(sealed[len(_VERSION) :])
+            return self._aead.decrypt(raw[:12], raw[12:], context.encode()).decode()
+        except (InvalidTag, ValueError) as error:
+            raise SealError("a sealed value does not open: was the master key or the row changed?") from error
+
+    def hash(self, text: str, context: str = "") -> str:
+        """A keyed hash (HMAC-SHA256, hex) by which a secret is recognised but not read."""
+        return hmac.new(self._hash_key, f"{context}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def load_master_key(data_dir: Path) -> bytes:
+    """The master key from `KURIR_MASTER_KEY` or `<data_dir>/master.key`, made on first use. Raises SealError."""
+    text = os.environ.get("KURIR_MASTER_KEY", "")
+    path = data_dir / "master.key"
+    if not text and path.exists():
+        text = path.read_text(encoding="ascii").strip()
+    if not text:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        text = secrets.token_hex(32)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            text = path.read_text(encoding="ascii").strip()
+        else:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text + "\n")
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise SealError("KURIR_MASTER_KEY / master.key: expected 64 hex digits") from error
+
+
+def _derive(master: bytes, purpose: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), 32, salt=None, info=purpose).derive(master)

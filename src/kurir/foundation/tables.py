@@ -1,0 +1,332 @@
+"""Every table, in one place. The hot statements beside the code that runs them name the same columns.
+
+Times are unix seconds (float, UTC). `account_id` stands in every table that holds an account's data and leads its
+indexes. JSON columns hold msgspec structs or plain lists. What must never happen is refused here: one message in
+flight per number and recipient, one OTP code open per account, one callback stored once.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> sa.Column[int]:
+    return sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True)
+
+
+def _account() -> sa.Column[int]:
+    return sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False)
+
+
+def _number() -> sa.Column[int]:
+    return sa.Column("number_id", sa.ForeignKey("numbers.id"), nullable=False)
+
+
+def _text(name: str, *, default: str | None = "", unique: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=default is None, server_default=default, unique=unique)
+
+
+def _time(name: str, *, nullable: bool = True) -> sa.Column[float]:
+    return sa.Column(name, sa.Float, nullable=nullable)
+
+
+accounts = sa.Table(
+    "accounts",
+    metadata,
+    _id(),
+    _text("name"),
+    _text("email", unique=True),
+    _text("package_name", default="Enterprise"),
+    _time("package_from", nullable=False),
+    _time("package_until", nullable=False),
+    _text("timezone", default="Asia/Jakarta"),
+    _text("language", default="id"),
+    _text("country_code", default="62"),
+    _time("created_at", nullable=False),
+)
+
+members = sa.Table(
+    "members",
+    metadata,
+    _id(),
+    _account(),
+    _text("email", unique=True),
+    _text("password_hash"),
+    _text("role", default="owner"),
+    _time("created_at", nullable=False),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    _id(),
+    _account(),
+    _text("key_hash", unique=True),
+    _text("last4"),
+    _text("label"),
+    _time("created_at", nullable=False),
+    _time("revoked_at"),
+)
+
+numbers = sa.Table(
+    "numbers",
+    metadata,
+    _id(),
+    _account(),
+    _text("key", unique=True),
+    _text("channel"),
+    _text("phone"),
+    _text("name"),
+    _text("state", default="disconnected"),
+    _text("state_reason"),
+    _time("last_connected_at"),
+    _text("jid"),
+    _text("phone_number_id"),
+    _text("waba_id"),
+    _text("app_id"),
+    _text("access_token_sealed"),
+    _text("app_secret_sealed"),
+    _text("verify_token_hash"),
+    _time("created_at", nullable=False),
+    _time("removed_at"),
+    sa.CheckConstraint("channel IN ('linked_device', 'cloud_api')", name="channel"),
+    sa.Index("ix_numbers_account_id", "account_id"),
+    sa.Index("ix_numbers_phone_number_id", "phone_number_id"),
+)
+
+messages = sa.Table(
+    "messages",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    _account(),
+    _number(),
+    _text("recipient"),
+    _text("kind"),
+    _text("content"),
+    sa.Column("sealed", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("typing", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="5"),
+    _text("origin", default="api"),
+    sa.Column("broadcast_id", sa.BigInteger, nullable=True),
+    _text("state", default="queued"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    _time("created_at", nullable=False),
+    _time("due_at", nullable=False),
+    _time("expires_at", nullable=False),
+    _text("remote_id", default=None),
+    _text("error_code"),
+    _text("error_reason"),
+    _time("sent_at"),
+    _time("delivered_at"),
+    _time("read_at"),
+    _time("ended_at"),
+    sa.CheckConstraint(
+        "state IN ('queued','sending','sent','delivered','read','failed','expired','canceled','unconfirmed')",
+        name="state",
+    ),
+    sa.Index("ix_messages_account_id_id", "account_id", "id"),
+    sa.Index(
+        "ix_messages_queue",
+        "number_id",
+        "priority",
+        "id",
+        sqlite_where=sa.text("state = 'queued'"),
+        postgresql_where=sa.text("state = 'queued'"),
+    ),
+    sa.Index(
+        "ix_messages_lane",
+        "number_id",
+        "recipient",
+        "priority",
+        "id",
+        sqlite_where=sa.text("state IN ('queued','sending')"),
+        postgresql_where=sa.text("state IN ('queued','sending')"),
+    ),
+    sa.Index(
+        "uq_messages_in_flight",
+        "number_id",
+        "recipient",
+        unique=True,
+        sqlite_where=sa.text("state = 'sending'"),
+        postgresql_where=sa.text("state = 'sending'"),
+    ),
+    sa.Index("ix_messages_remote", "number_id", "remote_id"),
+    sa.Index("ix_messages_broadcast", "broadcast_id"),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    _id(),
+    _account(),
+    sa.Column("message_id", sa.BigInteger, nullable=False, index=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    _time("ended_at", nullable=False),
+    _text("outcome"),
+    _text("code"),
+    _text("reason"),
+)
+
+media = sa.Table(
+    "media",
+    metadata,
+    _id(),
+    _account(),
+    sa.Column("message_id", sa.BigInteger, nullable=False),
+    _text("url"),
+    _text("path"),
+    _text("mime"),
+    _text("name"),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    _text("sha256"),
+    _time("created_at", nullable=False),
+    sa.UniqueConstraint("message_id"),
+)
+
+broadcasts = sa.Table(
+    "broadcasts",
+    metadata,
+    _id(),
+    _account(),
+    _number(),
+    _text("key", unique=True),
+    _text("template_name"),
+    sa.Column("recipients", sa.Integer, nullable=False),
+    _time("created_at", nullable=False),
+)
+
+templates = sa.Table(
+    "templates",
+    metadata,
+    _id(),
+    _account(),
+    _number(),
+    _text("key", unique=True),
+    _text("name"),
+    _text("language"),
+    _text("category"),
+    _text("body"),
+    _text("header", default=""),
+    _text("footer"),
+    _text("buttons", default="[]"),
+    _text("variables", default="[]"),
+    _text("meta_id"),
+    _text("status", default="DRAFT"),
+    _text("rejected_reason"),
+    _time("created_at", nullable=False),
+    _time("updated_at", nullable=False),
+    sa.UniqueConstraint("number_id", "name", "language"),
+    sa.Index("ix_templates_account_id", "account_id"),
+)
+
+otps = sa.Table(
+    "otps",
+    metadata,
+    _id(),
+    _account(),
+    _text("code_hash"),
+    _text("request_hash"),
+    _text("phone"),
+    _time("created_at", nullable=False),
+    _time("expires_at", nullable=False),
+    _time("used_at"),
+    sa.Column("wrong_tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("message_id", sa.BigInteger, nullable=True),
+    sa.Index("ix_otps_account_id_code_hash", "account_id", "code_hash"),
+    sa.Index("ix_otps_account_id_phone", "account_id", "phone", "created_at"),
+)
+
+otp_failures = sa.Table(
+    "otp_failures",
+    metadata,
+    _id(),
+    _account(),
+    _time("at", nullable=False),
+    sa.Index("ix_otp_failures_account_id_at", "account_id", "at"),
+)
+
+contacts = sa.Table(
+    "contacts",
+    metadata,
+    _id(),
+    _account(),
+    _text("key", unique=True),
+    _text("name"),
+    _text("type", default="manual"),
+    sa.Column("number_id", sa.BigInteger, nullable=True),
+    _text("group_id"),
+    _time("created_at", nullable=False),
+    _time("updated_at", nullable=False),
+    sa.CheckConstraint("type IN ('manual', 'import', 'sync_from_whatsapp', 'group')", name="type"),
+    sa.Index("ix_contacts_account_id", "account_id"),
+)
+
+audiences = sa.Table(
+    "audiences",
+    metadata,
+    _id(),
+    _account(),
+    sa.Column("contact_id", sa.ForeignKey("contacts.id"), nullable=False),
+    _text("key", unique=True),
+    _text("name"),
+    _text("phone"),
+    _text("status", default="not_checked"),
+    _text("custom_fields", default="[]"),
+    _time("created_at", nullable=False),
+    sa.UniqueConstraint("contact_id", "phone"),
+    sa.CheckConstraint("status IN ('not_checked', 'valid', 'invalid')", name="status"),
+    sa.Index("ix_audiences_account_id", "account_id", "contact_id"),
+)
+
+incoming = sa.Table(
+    "incoming",
+    metadata,
+    _id(),
+    _account(),
+    _number(),
+    _text("remote_id"),
+    _text("chat"),
+    _text("sender"),
+    _text("sender_name"),
+    _time("at", nullable=False),
+    _time("stored_at", nullable=False),
+    _text("kind"),
+    _text("text"),
+    _text("media", default=""),
+    _text("location", default=""),
+    sa.Column("from_me", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("forwarded", sa.Integer, nullable=False, server_default="0"),
+    sa.UniqueConstraint("number_id", "chat", "remote_id"),
+    sa.Index("ix_incoming_account_id_id", "account_id", "id"),
+)
+
+windows = sa.Table(
+    "windows",
+    metadata,
+    _account(),
+    sa.Column("number_id", sa.ForeignKey("numbers.id"), primary_key=True),
+    sa.Column("person", sa.Text, primary_key=True),
+    _time("last_incoming_at", nullable=False),
+)
+
+callbacks = sa.Table(
+    "callbacks",
+    metadata,
+    _id(),
+    _account(),
+    _number(),
+    _text("fingerprint"),
+    _text("body"),
+    _time("stored_at", nullable=False),
+    sa.UniqueConstraint("number_id", "fingerprint"),
+)

@@ -1,0 +1,97 @@
+"""Who a message goes to: phone numbers and groups, and the `phone_no` + `country_code` rule of the wire contract.
+
+A phone number is kept as E.164 digits without the plus sign (`6281234567890`), as WhatsApp writes it; a group as its
+id with the `@g.us` server (`120363…@g.us`).
+"""
+
+from __future__ import annotations
+
+import re
+
+import phonenumbers
+
+GROUP_SERVER = "@g.us"
+_SEPARATORS = re.compile(r"[\s().\-/\u00a0\u200e\u200f\u202a-\u202e\u2010-\u2015]+")
+_GROUP_ID = re.compile(r"\d{5,32}(-\d{5,20})?")
+
+
+class AddressError(ValueError):
+    """The text cannot be a phone number or a group id; the message says what was expected."""
+
+
+def parse_phone(phone_no: str, country_code: str = "", default_country_code: str = "62") -> str:
+    """Turns what clients send into E.164 digits.
+
+    Inputs as seen in client programs: `812…`+`62`, `62812…`+`62`, `0812…`+`62`, `+62 812-…`, `0062812…`, and no
+    country code (the account's, `default_country_code`, is then used). The country code is never doubled: digits
+    that already form a possible number of that country with their prefix are kept.
+
+    Returns the digits (7 to 15). Raises AddressError when no reading gives a possible number.
+    """
+    raw = phone_no.strip()
+    for suffix in ("@c.us", "@s.whatsapp.net"):
+        raw = raw.removesuffix(suffix)
+    compact = _SEPARATORS.sub("", raw)
+    international = compact.startswith(("+", "00"))
+    digits = compact.lstrip("+")
+    code = _SEPARATORS.sub("", country_code).lstrip("+").lstrip("0") or default_country_code
+    if not (digits.isascii() and digits.isdigit()):
+        raise AddressError("expected a phone number: digits, with an optional leading + or 0")
+    if not (code.isascii() and code.isdigit() and len(code) <= 3 and int(code) in _country_codes()):
+        raise AddressError("expected a country code such as 62")
+    if international:
+        digits = digits.removeprefix("00") if compact.startswith("00") else digits
+        return _possible(digits)
+    return _possible(_with_country(digits, code))
+
+
+def parse_group(group_id: str) -> str:
+    """Turns `120363…` or `120363…@g.us` into the id with its server. Raises AddressError."""
+    bare = group_id.strip().removesuffix(GROUP_SERVER)
+    if not (bare.isascii() and _GROUP_ID.fullmatch(bare)):
+        raise AddressError("expected a group id such as 120363322806000000 or 120363322806000000@g.us")
+    return bare + GROUP_SERVER
+
+
+def is_group(recipient: str) -> bool:
+    """Whether a recipient as stored is a group."""
+    return recipient.endswith(GROUP_SERVER)
+
+
+def _with_country(digits: str, code: str) -> str:
+    """Puts `code` in front unless the digits already carry it.
+
+    `62812…` with `62` is ambiguous only where a national number can itself start with the country code; the reading
+    that is a *valid* number wins, the one that already carries the code first.
+    """
+    if digits.startswith("0"):
+        return code + digits.lstrip("0")
+    if digits.startswith(code):
+        if _is_valid(digits):
+            return digits
+        if _is_valid(code + digits):
+            return code + digits
+        return digits
+    return code + digits
+
+
+def _is_valid(digits: str) -> bool:
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse("+" + digits))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+def _possible(digits: str) -> str:
+    """`digits` when they are a possible E.164 number, with a trunk 0 after the country code taken out."""
+    try:
+        number = phonenumbers.parse("+" + digits)
+    except phonenumbers.NumberParseException as error:
+        raise AddressError("expected a phone number with its country code, such as 6281234567890") from error
+    if not phonenumbers.is_possible_number(number):
+        raise AddressError("this cannot be a phone number: too short or too long for its country")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
+
+
+def _country_codes() -> dict[int, tuple[str, ...]]:
+    return phonenumbers.COUNTRY_CODE_TO_REGION_CODE

@@ -1,0 +1,55 @@
+"""The life of a message: its states, the moves allowed, and the rank that keeps receipts from going back.
+
+    queued ──claim──▶ sending ──▶ sent ──▶ delivered ──▶ read
+      ▲  │               │         │           │
+      │  ├─▶ expired     ├─ retry ─┘           └─ late or reordered receipts never move a message down
+      │  └─▶ canceled    ├─▶ failed
+      └──────────────────┤
+                         └─▶ unconfirmed ──▶ queued | sent | delivered | read | failed | canceled
+
+Ends: failed, expired, canceled; read is the last good state. `unconfirmed` is doubt made visible: the message may or
+may not have left, and it is held until evidence or a person decides.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+MessageState = Literal["queued", "sending", "sent", "delivered", "read", "failed", "expired", "canceled", "unconfirmed"]
+STATES: tuple[MessageState, ...] = get_args(MessageState)
+ReceiptStatus = Literal["sent", "delivered", "read", "failed"]
+
+MOVES: dict[MessageState, tuple[MessageState, ...]] = {
+    "queued": ("sending", "expired", "canceled", "failed"),
+    "sending": ("queued", "sent", "delivered", "read", "failed", "expired", "unconfirmed"),
+    "sent": ("delivered", "read", "failed"),
+    "delivered": ("read",),
+    "read": (),
+    "failed": (),
+    "expired": (),
+    "canceled": (),
+    "unconfirmed": ("queued", "sent", "delivered", "read", "failed", "canceled"),
+}
+RANK: dict[MessageState, int] = {
+    "queued": 0,
+    "sending": 1,
+    "unconfirmed": 1,
+    "sent": 2,
+    "delivered": 3,
+    "read": 4,
+}
+ENDS: frozenset[MessageState] = frozenset({"failed", "expired", "canceled"})
+SETTLED: frozenset[MessageState] = frozenset({"sent", "delivered", "read"}) | ENDS | {"unconfirmed"}
+"""States in which nothing more will be put on the wire by the dispatcher on its own."""
+
+
+def after_receipt(state: MessageState, receipt: ReceiptStatus) -> MessageState:
+    """The state after a receipt: receipts only move up in rank; `failed` only ends what no phone has shown yet.
+
+    A receipt proves the message left, so it also resolves `sending` and `unconfirmed`.
+    """
+    if state in ENDS or state == "queued":
+        return state
+    if receipt == "failed":
+        return "failed" if RANK[state] <= RANK["sent"] else state
+    return receipt if RANK[receipt] > RANK[state] else state

@@ -1,0 +1,161 @@
+"""What a channel may answer at once (`Outcome`), tell later (`Event`), or know after a crash (`Evidence`).
+
+Closed unions: match them exhaustively and end with `assert_never`. All are msgspec structs, so that they travel
+unchanged between the gateway and its engine hosts.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from kurir.messages.lifecycle import ReceiptStatus
+
+
+class Sent(msgspec.Struct, frozen=True, tag="sent"):
+    """The network took the message; `remote_id` is its id there (`wamid.…`, or the engine's message id)."""
+
+    remote_id: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """It surely did not leave and never will; `code` is a stable word or Graph code, `reason` a sentence."""
+
+    code: str
+    reason: str
+
+
+class TryLater(msgspec.Struct, frozen=True, tag="try_later"):
+    """It surely did not leave; try again, not before `after` seconds when the other side named a time."""
+
+    code: str
+    reason: str
+    after: float | None = None
+
+
+class NotConnected(msgspec.Struct, frozen=True, tag="not_connected"):
+    """The sender number is not connected; nothing was tried, no attempt is counted."""
+
+    reason: str
+
+
+class InDoubt(msgspec.Struct, frozen=True, tag="in_doubt"):
+    """It may have left: no answer, a cut connection, a dead engine host."""
+
+    reason: str
+    remote_id: str | None = None
+
+
+Outcome = Sent | Refused | TryLater | NotConnected | InDoubt
+
+
+class NeverLeft(msgspec.Struct, frozen=True, tag="never_left"):
+    """The channel knows that the message never left."""
+
+
+class Left(msgspec.Struct, frozen=True, tag="left"):
+    """The channel knows that the message left, under `remote_id`."""
+
+    remote_id: str
+
+
+class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+    """The channel cannot tell."""
+
+
+Evidence = NeverLeft | Left | Unknown
+
+
+class IncomingMedia(msgspec.Struct, frozen=True):
+    """Media of a received message; `path` is the stored file (absolute) or "" while it has not been fetched."""
+
+    mime: str
+    name: str = ""
+    path: str = ""
+    size: int = 0
+    remote_id: str = ""
+
+
+class Received(msgspec.Struct, frozen=True, tag="received"):
+    """A message that came in, or that another device of the same number sent (`from_me`).
+
+    `chat` is a phone number in digits or a group id with `@g.us`; `sender` the person's phone number; `at` unix
+    seconds.
+    """
+
+    account_id: int
+    number_id: int
+    remote_id: str
+    chat: str
+    sender: str
+    sender_name: str
+    at: float
+    kind: str
+    text: str = ""
+    media: IncomingMedia | None = None
+    location: tuple[float, float] | None = None
+    from_me: bool = False
+    forwarded: bool = False
+
+
+class StatusChanged(msgspec.Struct, frozen=True, tag="status_changed"):
+    """A receipt: message `remote_id` of that number was sent, delivered, read, or failed at the other side.
+
+    `message_id` is ours where the channel carries it (Cloud API: `biz_opaque_callback_data`).
+    """
+
+    account_id: int
+    number_id: int
+    remote_id: str
+    status: ReceiptStatus
+    at: float
+    message_id: int | None = None
+    code: str = ""
+    reason: str = ""
+    person: str = ""
+
+
+class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection_changed"):
+    """A number's connection state changed; `state` is one of `kurir.numbers.NumberState`, `reason` a sentence.
+
+    `phone` and `jid` are filled when a device has just been paired.
+    """
+
+    account_id: int
+    number_id: int
+    state: str
+    reason: str
+    at: float
+    phone: str = ""
+    jid: str = ""
+
+
+class TemplateReviewed(msgspec.Struct, frozen=True, tag="template_reviewed"):
+    """Meta changed a template's status (`message_template_status_update`)."""
+
+    account_id: int
+    number_id: int
+    meta_id: str
+    status: str
+    reason: str = ""
+
+
+Event = Received | StatusChanged | ConnectionChanged | TemplateReviewed
+
+__all__ = [
+    "ConnectionChanged",
+    "Event",
+    "Evidence",
+    "InDoubt",
+    "IncomingMedia",
+    "Left",
+    "NeverLeft",
+    "NotConnected",
+    "Outcome",
+    "Received",
+    "Refused",
+    "Sent",
+    "StatusChanged",
+    "TemplateReviewed",
+    "TryLater",
+    "Unknown",
+]

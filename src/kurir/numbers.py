@@ -1,0 +1,224 @@
+"""Sender numbers: linked devices (`BO-…` keys) and official numbers (`WB-…` keys), their owner and their state."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.foundation.ids import opaque_id
+from kurir.foundation.sealing import Sealing
+from kurir.foundation.tables import numbers
+
+ChannelKind = Literal["linked_device", "cloud_api"]
+NumberState = Literal[
+    "connected",
+    "connecting",
+    "disconnected",
+    "pairing",
+    "logged_out",
+    "replaced",
+    "banned",
+    "outdated",
+    "degraded",
+]
+"""`state_connection` of the wire: `connected` and `disconnected` as old clients know them, or a more precise word.
+
+logged_out: the phone removed the device, pair again · replaced: the session was opened elsewhere · banned: WhatsApp
+refused the number for a time · outdated: WhatsApp refuses this engine version · degraded: connected but not answering.
+"""
+
+KEY_PREFIX: dict[ChannelKind, str] = {"linked_device": "BO-", "cloud_api": "WB-"}
+
+
+class Number(msgspec.Struct, frozen=True):
+    """A sender number of an account. `phone` in digits, "" while a device has not been paired."""
+
+    id: int
+    account_id: int
+    key: str
+    channel: ChannelKind
+    phone: str
+    name: str
+    state: NumberState
+    state_reason: str
+    last_connected_at: float | None
+    jid: str
+    phone_number_id: str
+    waba_id: str
+    app_id: str
+    created_at: float
+
+
+class CloudCredentials(msgspec.Struct, frozen=True):
+    """What the Cloud API needs for one number, opened: never log it, never keep it longer than a call."""
+
+    access_token: str
+    app_secret: str
+
+    def __repr__(self) -> str:
+        return "CloudCredentials(…)"
+
+
+_COLUMNS = [numbers.c[name] for name in Number.__struct_fields__]
+
+
+def _number(row: Any) -> Number:
+    return Number(*row)
+
+
+def add_linked_device(connection: Connection, account_id: int, name: str = "") -> Number:
+    """A new, unpaired linked device of the account."""
+    return _insert(connection, account_id, "linked_device", name=name)
+
+
+def add_official(
+    connection: Connection,
+    sealing: Sealing,
+    account_id: int,
+    *,
+    phone: str,
+    phone_number_id: str,
+    waba_id: str,
+    app_id: str,
+    access_token: str,
+    app_secret: str,
+    verify_token: str,
+    name: str = "",
+) -> Number:
+    """A new official number; its token and app secret are sealed, its verify token hashed."""
+    number = _insert(
+        connection,
+        account_id,
+        "cloud_api",
+        name=name,
+        phone=phone,
+        phone_number_id=phone_number_id,
+        waba_id=waba_id,
+        app_id=app_id,
+        state="connected",
+    )
+    connection.execute(
+        numbers.update()
+        .where(numbers.c.account_id == account_id, numbers.c.id == number.id)
+        .values(
+            access_token_sealed=sealing.seal(access_token, f"numbers.access_token:{number.id}"),
+            app_secret_sealed=sealing.seal(app_secret, f"numbers.app_secret:{number.id}"),
+            verify_token_hash=sealing.hash(verify_token, "verify_token"),
+        )
+    )
+    return number
+
+
+def _insert(connection: Connection, account_id: int, channel: ChannelKind, **values: Any) -> Number:
+    row = {
+        "key": KEY_PREFIX[channel] + opaque_id(16),
+        "channel": channel,
+        "created_at": time.time(),
+        **values,
+    }
+    result = connection.execute(numbers.insert().values(account_id=account_id, **row))
+    assert result.inserted_primary_key is not None
+    number = by_id(connection, account_id, result.inserted_primary_key[0])
+    assert number is not None
+    return number
+
+
+def by_key(connection: Connection, account_id: int, key: str) -> Number | None:
+    """The account's number with that `number_id` / `licenses_key`, or None (also for another account's)."""
+    return _one(connection, account_id, numbers.c.key == key)
+
+
+def by_id(connection: Connection, account_id: int, number_id: int) -> Number | None:
+    """The account's number with that internal id, or None."""
+    return _one(connection, account_id, numbers.c.id == number_id)
+
+
+def _one(connection: Connection, account_id: int, condition: sa.ColumnElement[bool]) -> Number | None:
+    row = connection.execute(
+        sa.select(*_COLUMNS).where(numbers.c.account_id == account_id, numbers.c.removed_at.is_(None), condition)
+    ).first()
+    return _number(row) if row else None
+
+
+def of_account(connection: Connection, account_id: int) -> list[Number]:
+    """All numbers of the account, oldest first."""
+    rows = connection.execute(
+        sa.select(*_COLUMNS)
+        .where(numbers.c.account_id == account_id, numbers.c.removed_at.is_(None))
+        .order_by(numbers.c.id)
+    )
+    return [_number(row) for row in rows]
+
+
+def all_of_channel(connection: Connection, channel: ChannelKind) -> list[Number]:
+    """Every account's numbers of one channel: for the process that connects them, never for a caller."""
+    rows = connection.execute(
+        sa.select(*_COLUMNS).where(numbers.c.channel == channel, numbers.c.removed_at.is_(None)).order_by(numbers.c.id)
+    )
+    return [_number(row) for row in rows]
+
+
+def by_phone_number_id(connection: Connection, phone_number_id: str) -> list[Number]:
+    """The official numbers that Meta calls by this id (callbacks carry no account), oldest first."""
+    rows = connection.execute(
+        sa.select(*_COLUMNS)
+        .where(numbers.c.phone_number_id == phone_number_id, numbers.c.removed_at.is_(None))
+        .order_by(numbers.c.id)
+    )
+    return [_number(row) for row in rows]
+
+
+def credentials(connection: Connection, sealing: Sealing, account_id: int, number_id: int) -> CloudCredentials:
+    """An official number's token and app secret, opened. Raises KeyError when there is no such number."""
+    row = connection.execute(
+        sa.select(numbers.c.access_token_sealed, numbers.c.app_secret_sealed).where(
+            numbers.c.account_id == account_id, numbers.c.id == number_id, numbers.c.removed_at.is_(None)
+        )
+    ).first()
+    if row is None:
+        raise KeyError(number_id)
+    return CloudCredentials(
+        access_token=sealing.open(row[0], f"numbers.access_token:{number_id}"),
+        app_secret=sealing.open(row[1], f"numbers.app_secret:{number_id}"),
+    )
+
+
+def set_state(
+    connection: Connection,
+    account_id: int,
+    number_id: int,
+    state: NumberState,
+    reason: str,
+    at: float,
+    *,
+    phone: str = "",
+    jid: str | None = None,
+) -> None:
+    """Records a connection state; `phone` and `jid` when a device was just paired (`jid=""` forgets the pairing)."""
+    values: dict[str, Any] = {"state": state, "state_reason": reason}
+    if state == "connected":
+        values["last_connected_at"] = at
+    if phone:
+        values["phone"] = phone
+    if jid is not None:
+        values["jid"] = jid
+    connection.execute(
+        numbers.update().where(numbers.c.account_id == account_id, numbers.c.id == number_id).values(**values)
+    )
+
+
+def verify_token_matches(connection: Connection, sealing: Sealing, verify_token: str) -> bool:
+    """Whether any official number was set up with this webhook verify token."""
+    wanted = sealing.hash(verify_token, "verify_token")
+    return (
+        connection.execute(
+            sa.select(numbers.c.id)
+            .where(numbers.c.verify_token_hash == wanted, numbers.c.removed_at.is_(None))
+            .limit(1)
+        ).first()
+        is not None
+    )

@@ -1,0 +1,185 @@
+"""Every setting of Kurir: its name, its default, and why.
+
+Read from the environment (`KURIR_…`) and from an optional file of the same names (`KURIR_CONFIG=/path/kurir.env`,
+one `NAME=value` a line); the environment wins. `Settings.load()` names the setting in every complaint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+
+class SettingsError(ValueError):
+    """A setting has a value that cannot be used; the message names it and says what was expected."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings with their defaults. The environment name of `port` is `KURIR_PORT`, and so on."""
+
+    # -- where things are ------------------------------------------------------------------------------------------
+    data_dir: Path = Path("var/kurir")
+    """Folder for the database, device sessions, media and keys; made with mode 0700."""
+    database_url: str = ""
+    """SQLAlchemy URL; empty means SQLite in `data_dir`/kurir.db, which needs no other service."""
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless told otherwise, so that a trial is never on the internet by accident."""
+    port: int = 8080
+    """HTTP port of the gateway; 0 picks a free one."""
+    public_url: str = ""
+    """The address under which Meta reaches this gateway (callbacks); empty means http://host:port."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    log_format: str = "auto"
+    """json, console, or auto: console on a terminal, json elsewhere."""
+
+    # -- the compatible API ----------------------------------------------------------------------------------------
+    http_status: str = "code"
+    """`code`: the HTTP status equals the body's code. `always_200`: the failure is in the body alone."""
+    max_body_bytes: int = 262_144
+    """Largest request body; media travel by URL, so a quarter of a megabyte is plenty."""
+    rate_limit: str = "50/second;1000/minute"
+    """Requests per account (notation of the `limits` package). Fails open: the store is this process's memory."""
+    failed_key_limit: str = "30/minute"
+    """Wrong API keys per client address; further ones are refused unseen. Fails closed."""
+    sync_timeout: float = 30.0
+    """Seconds that `method_send:"sync"` waits for the channel's verdict before it answers 408."""
+    meta_answer_timeout: float = 2.5
+    """Seconds that send_meta_personal_message waits for Graph's answer before it says `queued`."""
+    queue_limit: int = 100_000
+    """Waiting messages per account; beyond it a send is refused instead of piling up."""
+    status_page: str = "members"
+    """Who may see the numbers' state on the start page: `members` (sign-in) or `open` (the demo, loopback)."""
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+    message_lifetime: float = 86_400.0
+    """Seconds after which a message that could not be sent expires."""
+    max_attempts: int = 8
+    """Real tries before a message ends as failed (exhausted)."""
+    device_window: int = 4
+    """Messages in flight per linked device (always to different recipients)."""
+    device_gap: float = 0.0
+    """Least seconds between two sends of one linked device; a human pace lowers the risk of a ban."""
+    cloud_window: int = 32
+    """Messages in flight per official number (always to different recipients)."""
+    typing_per_character: float = 0.03
+    """Seconds of simulated typing per character when `enable_typing` is on …"""
+    typing_max: float = 4.0
+    """… and the most it may take."""
+    devices_per_host: int = 10
+    """Linked devices that share one engine process (about 80 MiB for the first, 1.5 MiB for each further one)."""
+    engine_timeout: float = 90.0
+    """Seconds for one engine call; the engine itself gives up waiting for the server after 75."""
+
+    # -- media -----------------------------------------------------------------------------------------------------
+    media_image_bytes: int = 5_000_000
+    """Largest picture (the Cloud API's limit, kept for both channels)."""
+    media_document_bytes: int = 100_000_000
+    """Largest file (the Cloud API's limit, kept for both channels)."""
+    media_timeout: float = 30.0
+    """Seconds to fetch one picture or file."""
+    allowed_networks: tuple[str, ...] = ()
+    """Private networks (CIDR) or `host:port` pairs that fetches and webhooks may reach in spite of the deny list."""
+
+    # -- OTP -------------------------------------------------------------------------------------------------------
+    otp_digits: int = 6
+    """Length of a code; 8 for accounts with very many codes open at once."""
+    otp_sends_per_phone: int = 5
+    """Codes to one phone number within 10 minutes. Fails closed."""
+    otp_min_interval: float = 0.0
+    """Least seconds between two codes to one phone number; 30 is a good value against abuse."""
+
+    # -- the official channel --------------------------------------------------------------------------------------
+    graph_url: str = "https://graph.facebook.com/v25.0"
+    """Base of the Graph API; the sandbox's address in the demo."""
+    graph_timeout: float = 20.0
+    """Seconds for one Graph call."""
+
+    # -- the sandbox switch (never in production) ------------------------------------------------------------------
+    sandbox: bool = False
+    """Points linked devices at a sandbox network. Everything below is read only when this is on."""
+    sandbox_proxy: str = ""
+    """CONNECT proxy of the sandbox."""
+    sandbox_ca: str = ""
+    """CA file of the sandbox."""
+    sandbox_noise_root: str = ""
+    """Noise root key of the sandbox, 64 hex digits."""
+
+    @property
+    def sqlite_path(self) -> Path:
+        """Where the embedded database lives."""
+        return self.data_dir / "kurir.db"
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """Settings from the environment and the file it names; `overrides` (by field name) win. Raises SettingsError."""
+        environ = os.environ if environ is None else environ
+        values = dict(_from_file(environ.get("KURIR_CONFIG", "")))
+        values.update({k: v for k, v in environ.items() if k.startswith("KURIR_")})
+        hints = get_type_hints(cls)
+        found: dict[str, Any] = {}
+        for name in cls.__struct_fields__:
+            text = values.get("KURIR_" + name.upper())
+            if text is not None and text != "":
+                found[name] = _value(name, hints[name], text)
+        found.update(overrides)
+        settings = cls(**found)
+        _check(settings)
+        return settings
+
+
+def _from_file(path: str) -> list[tuple[str, str]]:
+    if not path:
+        return []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise SettingsError(f"KURIR_CONFIG: cannot read {path}: {error.strerror}") from error
+    pairs = [line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [(name.strip(), value.strip().strip('"')) for name, _, value in pairs]
+
+
+def _value(name: str, hint: Any, text: str) -> Any:
+    if hint is Path:
+        return Path(text)
+    if hint is bool:
+        if text.lower() in {"1", "true", "yes", "on"}:
+            return True
+        if text.lower() in {"0", "false", "no", "off"}:
+            return False
+        raise SettingsError(f"KURIR_{name.upper()}: expected on or off, got {text!r}")
+    if hint == tuple[str, ...]:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        return hint(text)
+    except ValueError as error:
+        raise SettingsError(f"KURIR_{name.upper()}: expected {hint.__name__}, got {text!r}") from error
+
+
+def _check(settings: Settings) -> None:
+    choices = {
+        "log_level": ("debug", "info", "warning", "error"),
+        "log_format": ("auto", "json", "console"),
+        "http_status": ("code", "always_200"),
+        "status_page": ("members", "open"),
+    }
+    for name, allowed in choices.items():
+        if getattr(settings, name) not in allowed:
+            raise SettingsError(f"KURIR_{name.upper()}: expected one of {', '.join(allowed)}")
+    if not 0 <= settings.port <= 65_535:
+        raise SettingsError("KURIR_PORT: expected 0 to 65535")
+    for name in Settings.__struct_fields__:
+        value = getattr(settings, name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
+            raise SettingsError(f"KURIR_{name.upper()}: expected a number that is not negative")
+    for name in ("max_attempts", "device_window", "cloud_window", "devices_per_host", "max_body_bytes"):
+        if getattr(settings, name) < 1:
+            raise SettingsError(f"KURIR_{name.upper()}: expected at least 1")
+    if settings.sandbox and not (settings.sandbox_proxy and settings.sandbox_ca and settings.sandbox_noise_root):
+        raise SettingsError(
+            "KURIR_SANDBOX is on: KURIR_SANDBOX_PROXY, KURIR_SANDBOX_CA and KURIR_SANDBOX_NOISE_ROOT are needed too"
+        )
