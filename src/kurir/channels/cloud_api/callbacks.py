@@ -1,0 +1,269 @@
+"""Callbacks of the Cloud API: what one signed POST of Meta says, as events. Pure.
+
+Facts: Meta, "Webhooks" (`messages`, `messages/status`, `message_template_status_update`, `smb_message_echoes`). One
+POST may carry several entries, each several changes. Delivery is at least once and in any order, so every event comes
+with a fingerprint under which its repetition is recognised. Whatever is not understood is counted, never an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from kurir.messages.lifecycle import ReceiptStatus
+from kurir.messages.reports import Event, IncomingMedia, Received, StatusChanged, TemplateReviewed
+from kurir.numbers import Number
+
+_RECEIPTS: dict[str, ReceiptStatus] = {
+    "sent": "sent",
+    "delivered": "delivered",
+    "read": "read",
+    "played": "read",  # a voice message was listened to, which implies read
+    "failed": "failed",
+}
+_MEDIA = ("image", "video", "audio", "document", "sticker")
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One change of a callback. `phone_number_id` is "" for what concerns the whole business account."""
+
+    field: str
+    value: dict[str, Any]
+    waba_id: str
+    phone_number_id: str
+    time: str
+
+
+class Fingerprinted(msgspec.Struct, frozen=True):
+    """An event and the text by which a repetition of it is recognised."""
+
+    event: Event
+    fingerprint: str
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What the changes said: the events, and how many things were not understood."""
+
+    events: list[Fingerprinted]
+    ignored: int
+
+
+def signed_by(app_secret: str, body: bytes, signature: str) -> bool:
+    """Whether `X-Hub-Signature-256` is the HMAC-SHA256 of the raw body under this app secret; constant time."""
+    if not app_secret:
+        return False
+    wanted = "sha256=" + hmac.new(app_secret.encode(), body, hashlib.sha256).hexdigest()
+    return hmac.compare_digest(wanted.encode(), signature.strip().lower().encode("utf-8", "replace"))
+
+
+def changes_of(body: bytes) -> list[Change] | None:
+    """The changes in a body, for routing; None when it is not a JSON object. Nothing in them is to be trusted yet."""
+    try:
+        envelope = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if not isinstance(envelope, dict):
+        return None
+    found: list[Change] = []
+    for entry in _objects(envelope.get("entry")):
+        for change in _objects(entry.get("changes")):
+            value = _object(change.get("value"))
+            found.append(
+                Change(
+                    field=_text(change.get("field")),
+                    value=value,
+                    waba_id=_text(entry.get("id")),
+                    phone_number_id=_text(_object(value.get("metadata")).get("phone_number_id")),
+                    time=_text(entry.get("time")),
+                )
+            )
+    return found
+
+
+def read(changes: Sequence[Change], owners: Callable[[Change], Sequence[Number]], now: float) -> Reading:
+    """The events of verified changes.
+
+    owners: the numbers whose app secret signed the change; each gets its own events, none means not understood.
+    now: unix seconds, stands in for a missing timestamp.
+    """
+    events: list[Fingerprinted] = []
+    ignored = 0
+    for change in changes:
+        numbers = owners(change)
+        if not numbers:
+            ignored += 1
+        for number in numbers:
+            for event in _events(change, number, now):
+                if event is None:
+                    ignored += 1
+                else:
+                    events.append(event)
+    return Reading(events, ignored)
+
+
+def _events(change: Change, number: Number, now: float) -> Iterator[Fingerprinted | None]:
+    match change.field:
+        case "messages":
+            for status in _objects(change.value.get("statuses")):
+                yield _status(status, number, now)
+            names = _names(change.value)
+            for message in _objects(change.value.get("messages")):
+                yield _received(message, number, names, now, from_me=False)
+        case "smb_message_echoes":
+            for message in _objects(change.value.get("message_echoes")):
+                yield _received(message, number, {}, now, from_me=True)
+        case "message_template_status_update":
+            yield _reviewed(change, number)
+        case _:
+            yield None
+
+
+def _status(status: dict[str, Any], number: Number, now: float) -> Fingerprinted | None:
+    remote_id = _text(status.get("id"))
+    receipt = _RECEIPTS.get(_text(status.get("status")))
+    if not remote_id or receipt is None:
+        return None
+    errors = _objects(status.get("errors"))
+    error = errors[0] if errors else {}
+    details = _text(_object(error.get("error_data")).get("details"))
+    event = StatusChanged(
+        account_id=number.account_id,
+        number_id=number.id,
+        remote_id=remote_id,
+        status=receipt,
+        at=_time(status.get("timestamp"), now),
+        message_id=_message_id(status.get("biz_opaque_callback_data")),
+        code=_text(error.get("code")),
+        reason=": ".join(part for part in (_text(error.get("title") or error.get("message")), details) if part),
+        person=_text(status.get("recipient_id")) or _text(status.get("recipient_user_id")),
+    )
+    return Fingerprinted(event, f"status:{remote_id}:{receipt}")
+
+
+def _received(
+    message: dict[str, Any], number: Number, names: dict[str, str], now: float, *, from_me: bool
+) -> Fingerprinted | None:
+    remote_id = _text(message.get("id"))
+    # people with a username may be known by a business-scoped user id only
+    person = _text(message.get("to" if from_me else "from")) or _text(message.get("from_user_id"))
+    kind = _text(message.get("type"))
+    if not remote_id or not person or not kind:
+        return None
+    part = _object(message.get(kind))
+    context = _object(message.get("context"))
+    event = Received(
+        account_id=number.account_id,
+        number_id=number.id,
+        remote_id=remote_id,
+        chat=person,
+        sender=number.phone if from_me else person,
+        sender_name=names.get(person, ""),
+        at=_time(message.get("timestamp"), now),
+        kind="text" if kind in {"button", "interactive"} else kind,
+        text=_words(kind, part),
+        media=_media(part) if kind in _MEDIA else None,
+        location=_place(part) if kind == "location" else None,
+        from_me=from_me,
+        forwarded=context.get("forwarded") is True or context.get("frequently_forwarded") is True,
+    )
+    return Fingerprinted(event, f"message:{remote_id}")
+
+
+def _reviewed(change: Change, number: Number) -> Fingerprinted | None:
+    # the only callback that gives the template's id as a number
+    meta_id = _text(change.value.get("message_template_id"))
+    status = _text(change.value.get("event"))
+    if not meta_id or not status:
+        return None
+    reason = _text(change.value.get("reason"))
+    advice = _text(_object(change.value.get("rejection_info")).get("reason"))
+    event = TemplateReviewed(
+        account_id=number.account_id,
+        number_id=number.id,
+        meta_id=meta_id,
+        status=status,
+        reason=advice or ("" if reason == "NONE" else reason),
+    )
+    return Fingerprinted(event, f"template:{meta_id}:{status}:{change.time}")
+
+
+def _words(kind: str, part: dict[str, Any]) -> str:
+    """The text a person reads in that message."""
+    match kind:
+        case "text" | "system":
+            return _text(part.get("body"))
+        case "button":
+            return _text(part.get("text"))
+        case "reaction":
+            return _text(part.get("emoji"))
+        case "location":
+            return _text(part.get("name")) or _text(part.get("address"))
+        case "interactive":
+            reply = _object(part.get(_text(part.get("type"))))
+            return _text(reply.get("title")) or _text(reply.get("body"))
+        case _:
+            return _text(part.get("caption"))
+
+
+def _media(part: dict[str, Any]) -> IncomingMedia:
+    mime = _text(part.get("mime_type")).partition(";")[0].strip()
+    return IncomingMedia(mime=mime, name=_text(part.get("filename")), remote_id=_text(part.get("id")))
+
+
+def _place(part: dict[str, Any]) -> tuple[float, float] | None:
+    latitude, longitude = _float(part.get("latitude")), _float(part.get("longitude"))
+    return (latitude, longitude) if latitude is not None and longitude is not None else None
+
+
+def _names(value: dict[str, Any]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for contact in _objects(value.get("contacts")):
+        name = _text(_object(contact.get("profile")).get("name"))
+        for key in ("wa_id", "user_id"):
+            if _text(contact.get(key)):
+                names[_text(contact.get(key))] = name
+    return names
+
+
+def _message_id(data: object) -> int | None:
+    """Our message id out of `biz_opaque_callback_data`; None for anything that is not one."""
+    text = _text(data)
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        return None
+    value = int(text)
+    return value if 0 < value < 1 << 63 else None
+
+
+def _time(value: object, now: float) -> float:
+    seconds = _float(value)
+    return seconds if seconds is not None and 0 < seconds < 1e11 else now
+
+
+def _float(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _text(value: object) -> str:
+    """Texts, and whole numbers as their digits; anything else is as good as absent."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,37 @@
+"""The opened credentials of official numbers, kept for a short while so that a send needs no read of the database."""
+
+from __future__ import annotations
+
+from kurir.channels.cloud_api.expiring import Expiring
+from kurir.foundation.database import Database
+from kurir.foundation.sealing import SealError, Sealing
+from kurir.numbers import CloudCredentials, Number, credentials
+
+_KEPT_SECONDS = 30.0
+_KEPT_NUMBERS = 1_000
+
+
+class Credentials:
+    """Opens and keeps credentials; a changed token is noticed within half a minute, or at once after `forget`."""
+
+    def __init__(self, database: Database, sealing: Sealing) -> None:
+        self._database = database
+        self._sealing = sealing
+        self._kept: Expiring[int, CloudCredentials] = Expiring(_KEPT_NUMBERS, _KEPT_SECONDS)
+
+    async def of(self, number: Number) -> CloudCredentials | None:
+        """The number's credentials, or None when it has none that open. Raises DatabaseUnavailable."""
+        kept = self._kept.get(number.id)
+        if kept is not None:
+            return kept
+        try:
+            opened = await self._database.read(lambda c: credentials(c, self._sealing, number.account_id, number.id))
+        except (KeyError, SealError):
+            return None
+        if not opened.access_token:
+            return None
+        return self._kept.put(number.id, opened)
+
+    def forget(self, number: Number) -> None:
+        """Reads them afresh next time."""
+        self._kept.drop(number.id)

@@ -1,0 +1,81 @@
+"""Errors of the Graph API: which code means what for a message, as one table. Pure.
+
+Source: Meta, "Error codes" of the Cloud API (`support/error-codes`). Meta's advice is to branch on `code`, never on
+the text. An answer that carries an error means that the message did not leave, so the only question is whether a
+later try can help.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kurir.messages.reports import Refused, TryLater
+
+_HOUR = 3600.0
+
+LATER: dict[int, float | None] = {
+    1: None,  # unknown error, "possibly temporary"
+    2: None,  # service down or overloaded
+    4: None,  # the app's call budget
+    80007: None,  # the business account's call budget
+    130429: None,  # throughput of the number
+    131000: None,  # something went wrong
+    131016: None,  # service unavailable
+    131056: None,  # pair rate: too many to this one person
+    131057: None,  # the number is in maintenance, for example while its throughput is raised
+    132069: None,  # flow throttled
+    134101: None,  # the template is still being copied to the senders
+    131048: _HOUR,  # spam rate limit: the quality of the number must recover
+    131064: _HOUR,  # messaging limit after template category violations
+    368: _HOUR,  # blocked for a time by policy; a person must look
+    131031: _HOUR,  # account locked; a person must look
+    133016: 72 * _HOUR,  # too many registrations of the number
+}
+"""Codes after which the same message may go later → least seconds to wait where the code itself names a time."""
+
+REFUSED: frozenset[int] = frozenset(
+    {
+        *(33, 100, 130472, 130497, 131005, 131008, 131009, 131021, 131026, 131030, 131037, 131042, 131044, 131045),
+        *(131047, 131049, 131050, 131051, 131052, 131053, 131062, 131063, 132000, 132001, 132005, 132007, 132008),
+        *(132012, 132015, 132016, 132018, 132068, 135000, 137000),
+    }
+)
+"""Codes that no later try of the same message can cure."""
+
+TOKEN: frozenset[int] = frozenset({0, 3, 10, 190, *range(200, 300)})
+"""Codes that speak of the access token or its permissions: nothing goes until a person puts in another one."""
+
+
+def outcome_of(status: int, error: dict[str, Any], retry_after: float | None = None) -> Refused | TryLater:
+    """What a Graph error means for the message that was refused.
+
+    status: the HTTP status; error: the `error` object; retry_after: the header in seconds, it wins over the table.
+    An unknown code is taken as lasting unless the status is 5xx or the error calls itself transient.
+    """
+    code = code_of(error)
+    reason = reason_of(error)
+    if code in TOKEN:
+        return Refused(str(code), f"access token: {reason}")
+    if code in LATER:
+        return TryLater(str(code), reason, retry_after if retry_after is not None else LATER[code])
+    if code not in REFUSED and (status >= 500 or status == 429 or error.get("is_transient") is True):
+        return TryLater(str(code), reason, retry_after)
+    return Refused(str(code), reason)
+
+
+def code_of(error: dict[str, Any]) -> int:
+    """The error's `code`, or -1 when it carries none."""
+    code = error.get("code")
+    if isinstance(code, str) and code.isascii() and code.isdigit():
+        return int(code)
+    return code if isinstance(code, int) else -1
+
+
+def reason_of(error: dict[str, Any]) -> str:
+    """A sentence for people: the details where Meta gives any, after the title without its `(#code)`."""
+    message = str(error.get("message") or error.get("title") or "the Graph API gave no reason")
+    if message.startswith("(#") and ") " in message:
+        message = message.split(") ", 1)[1]
+    data = error.get("error_data")
+    details = data.get("details") if isinstance(data, dict) else None
+    return f"{message}: {details}" if details and details != message else message

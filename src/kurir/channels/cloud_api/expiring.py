@@ -1,0 +1,43 @@
+"""Facts that stay true for a while: a bounded map whose entries expire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Expiring(Generic[K, V]):
+    """At most `size` values, each for `seconds` after it was put; the oldest goes first."""
+
+    def __init__(self, size: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._size = size
+        self._seconds = seconds
+        self._clock = clock
+        self._kept: dict[K, tuple[float, V]] = {}
+
+    def get(self, key: K) -> V | None:
+        """The value, or None when it is unknown or has expired."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        until, value = kept
+        if self._clock() >= until:
+            del self._kept[key]
+            return None
+        return value
+
+    def put(self, key: K, value: V) -> V:
+        """Keeps `value` from now on and returns it."""
+        self._kept.pop(key, None)
+        while len(self._kept) >= self._size:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = (self._clock() + self._seconds, value)
+        return value
+
+    def drop(self, key: K) -> None:
+        """Forgets `key`."""
+        self._kept.pop(key, None)

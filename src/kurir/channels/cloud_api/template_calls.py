@@ -1,0 +1,152 @@
+"""Calls to the Graph API about templates: create, list, delete, and the upload of header samples.
+
+Facts: Meta, `message_templates` edge and the resumable upload API (`/{app_id}/uploads`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kurir.channels.cloud_api.credentials import Credentials
+from kurir.channels.cloud_api.graph import Answer, Call, Graph
+from kurir.messages.content import MediaFile
+from kurir.numbers import Number
+
+_FIELDS = "id,name,language,status,category,components,rejected_reason"
+_PAGE = "100"
+_MOST_PAGES = 70
+"""A business may have 6,000 templates."""
+
+
+class Created(msgspec.Struct, frozen=True):
+    """Meta took the template; `id` is decimal, `status` PENDING, APPROVED or REJECTED."""
+
+    id: str
+    status: str
+    category: str = ""
+
+
+class GraphRefusal(msgspec.Struct, frozen=True):
+    """Meta refused the call; `error` is its error object, with `error_subcode` and `error_user_msg` where given."""
+
+    error: dict[str, Any]
+
+
+class Unreachable(msgspec.Struct, frozen=True):
+    """There is no usable answer; `reason` says why."""
+
+    reason: str
+
+
+class MetaTemplate(msgspec.Struct, frozen=True):
+    """A template as Meta lists it."""
+
+    id: str
+    name: str
+    language: str
+    status: str
+    category: str = ""
+    components: list[dict[str, Any]] = []
+    rejected_reason: str = ""
+
+
+class TemplateCalls:
+    """The template calls of the official channel. Raises DatabaseUnavailable when credentials cannot be read."""
+
+    def __init__(self, graph: Graph, credentials: Credentials) -> None:
+        self._graph = graph
+        self._credentials = credentials
+
+    async def create(self, number: Number, body: dict[str, Any]) -> Created | GraphRefusal | Unreachable:
+        """Submits a template for review; `body` as in `POST /{waba}/message_templates`."""
+        answer = await self._call(number, "POST", f"{number.waba_id}/message_templates", json=body)
+        if not isinstance(answer, dict):
+            return answer
+        identifier, status = answer.get("id"), answer.get("status")
+        if not isinstance(identifier, str) or not isinstance(status, str):
+            return Unreachable("the Graph API answered without a template id")
+        return Created(identifier, status, str(answer.get("category") or ""))
+
+    async def list(self, number: Number) -> list[MetaTemplate] | GraphRefusal | Unreachable:
+        """All templates of the number's business account, page by page."""
+        found: list[MetaTemplate] = []
+        query = {"fields": _FIELDS, "limit": _PAGE}
+        for _ in range(_MOST_PAGES):
+            answer = await self._call(number, "GET", f"{number.waba_id}/message_templates", query=query)
+            if not isinstance(answer, dict):
+                return answer
+            found += _templates(answer.get("data"))
+            after = _next(answer.get("paging"))
+            if not after:
+                return found
+            query["after"] = after
+        return found
+
+    async def delete(self, number: Number, name: str, meta_id: str = "") -> bool | GraphRefusal | Unreachable:
+        """Deletes one template by id, or every language of `name`; whether Meta did."""
+        query = {"name": name, **({"hsm_id": meta_id} if meta_id else {})}
+        answer = await self._call(number, "DELETE", f"{number.waba_id}/message_templates", query=query)
+        return answer.get("success") is True if isinstance(answer, dict) else answer
+
+    async def upload_sample(self, number: Number, media: MediaFile, data: bytes) -> str | GraphRefusal | Unreachable:
+        """The handle of a header's sample file, by a resumable upload in one piece."""
+        query = {
+            "file_name": media.name or Path(media.path).name,
+            "file_length": str(len(data)),
+            "file_type": media.mime,
+        }
+        session = await self._call(number, "POST", f"{number.app_id}/uploads", query=query)
+        if not isinstance(session, dict):
+            return session
+        upload_id = session.get("id")
+        if not isinstance(upload_id, str) or not upload_id.startswith("upload:"):
+            return Unreachable("the Graph API opened no upload session")
+        answer = await self._call(number, "POST", upload_id, data=data, headers={"file_offset": "0"}, scheme="OAuth")
+        if not isinstance(answer, dict):
+            return answer
+        handle = answer.get("h")
+        return handle if isinstance(handle, str) and handle else Unreachable("the upload gave no handle")
+
+    async def _call(
+        self, number: Number, method: str, path: str, **options: Any
+    ) -> dict[str, Any] | GraphRefusal | Unreachable:
+        credentials = await self._credentials.of(number)
+        if credentials is None:
+            return Unreachable("the official number has no usable access token")
+        return _object(await self._graph.call(method, path, credentials.access_token, **options))
+
+
+def _object(call: Call) -> dict[str, Any] | GraphRefusal | Unreachable:
+    if not isinstance(call, Answer):
+        return Unreachable(call.reason)
+    if call.error is not None:
+        return GraphRefusal(call.error)
+    if call.status != 200 or call.body is None:
+        return Unreachable(f"the Graph API answered HTTP {call.status} without a usable body")
+    return call.body
+
+
+def _templates(data: object) -> list[MetaTemplate]:
+    found: list[MetaTemplate] = []
+    for row in data if isinstance(data, list) else []:
+        try:
+            found.append(msgspec.convert(_without_null(row), MetaTemplate))
+        except msgspec.ValidationError:
+            continue  # a row in a shape we don't know must not hide the others
+    return found
+
+
+def _without_null(row: object) -> object:
+    return {key: value for key, value in row.items() if value is not None} if isinstance(row, dict) else row
+
+
+def _next(paging: object) -> str:
+    """The cursor of the next page; Meta gives `next` only while there is one."""
+    if not isinstance(paging, dict) or not paging.get("next"):
+        return ""
+    cursors = paging.get("cursors")
+    after = cursors.get("after") if isinstance(cursors, dict) else None
+    return after if isinstance(after, str) else ""
