@@ -192,9 +192,9 @@ def set_state(
     account_id: int,
     number_id: int,
     state: NumberState,
+    *,
     reason: str,
     at: float,
-    *,
     phone: str = "",
     jid: str | None = None,
 ) -> None:

@@ -116,7 +116,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
-        """Settings from the environment and the file it names; `overrides` (by field name) win. Raises SettingsError."""
+        """Settings from the environment and the file it names; `overrides` (by field name) win.
+
+        Raises SettingsError.
+        """
         environ = os.environ if environ is None else environ
         values = dict(_from_file(environ.get("KURIR_CONFIG", "")))
         values.update({k: v for k, v in environ.items() if k.startswith("KURIR_")})

@@ -1,0 +1,1 @@
+"""Carrying messages from the outbox to a channel: one lane per sender number."""

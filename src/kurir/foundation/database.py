@@ -10,6 +10,7 @@ SQLite runs in WAL mode with synchronous=FULL: a commit that returned has reache
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -20,8 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
-import sqlalchemy.exc
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, exc
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -31,7 +31,7 @@ _READERS = 4
 _encode = msgspec.json.Encoder().encode
 
 
-class DatabaseUnavailable(Exception):
+class DatabaseUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The database cannot take or give data now (disk full, locked, gone, stopping). Nothing was stored."""
 
 
@@ -45,15 +45,25 @@ class Batch:
 
     sql: str
 
+    def parameters(self, rows: Sequence[Sequence[Any]]) -> tuple[str]:
+        """What to execute `sql` with for these rows."""
+        return (_encode(rows).decode(),)
+
 
 class _Item:
-    __slots__ = ("batch", "error", "future", "result", "row", "work")
+    __slots__ = ("batch", "error", "future", "result", "rows", "work")
 
-    def __init__(self, future: asyncio.Future[Any], work: Work[Any] | None, batch: Batch | None, row: Any) -> None:
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        work: Work[Any] | None,
+        batch: Batch | None,
+        rows: Sequence[Sequence[Any]],
+    ) -> None:
         self.future = future
         self.work = work
         self.batch = batch
-        self.row = row
+        self.rows = rows
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -96,11 +106,11 @@ class Database:
 
         An exception of `work` undoes only its own changes and is raised here. Raises DatabaseUnavailable.
         """
-        return await self._submit(_Item(self._future(), work, None, None))
+        return await self._submit(_Item(self._future(), work, None, ()))
 
-    async def append(self, batch: Batch, row: Sequence[Any]) -> None:
-        """Adds one row of a hot insert to the next durable transaction. Raises DatabaseUnavailable."""
-        await self._submit(_Item(self._future(), None, batch, row))
+    async def append(self, batch: Batch, rows: Sequence[Sequence[Any]]) -> None:
+        """Adds rows of a hot insert to the next durable transaction, all or none. Raises DatabaseUnavailable."""
+        await self._submit(_Item(self._future(), None, batch, rows))
 
     async def read(self, work: Work[T]) -> T:
         """Runs `work` on a snapshot, off the event loop. Raises DatabaseUnavailable."""
@@ -129,14 +139,14 @@ class Database:
                     return work(connection)
                 finally:
                     connection.exec_driver_sql("ROLLBACK")
-        except sa.exc.OperationalError as error:
+        except exc.OperationalError as error:
             raise DatabaseUnavailable(str(error.orig)) from error
 
     def _run(self, ready: asyncio.Future[None]) -> None:
         assert self._loop is not None
         try:
             connection = self.engine.connect()
-        except sa.exc.OperationalError as error:
+        except exc.OperationalError as error:
             self._loop.call_soon_threadsafe(ready.set_exception, DatabaseUnavailable(str(error.orig)))
             return
         self._loop.call_soon_threadsafe(ready.set_result, None)
@@ -168,11 +178,9 @@ class Database:
                 if item.work is not None:
                     _work(connection, item)
             connection.exec_driver_sql("COMMIT")
-        except sa.exc.DBAPIError as error:
-            try:
+        except exc.DBAPIError as error:
+            with contextlib.suppress(exc.DBAPIError):  # SQLite may have rolled back on its own (disk full)
                 connection.exec_driver_sql("ROLLBACK")
-            except sa.exc.DBAPIError:
-                pass  # SQLite has already rolled back on its own (disk full, I/O error)
             for item in group:
                 item.error = DatabaseUnavailable(str(error.orig))
 
@@ -205,17 +213,17 @@ def _by_batch(group: list[_Item]) -> list[tuple[Batch, list[_Item]]]:
 
 
 def _append(connection: Connection, batch: Batch, items: list[_Item]) -> None:
-    """One statement for all rows; if one row is bad, each row on its own, so that only the bad one fails."""
+    """One statement for all rows; if a row is bad, each item on its own, so that only the bad one fails."""
     connection.exec_driver_sql("SAVEPOINT rows")
     try:
-        connection.exec_driver_sql(batch.sql, (_encode([item.row for item in items]).decode(),))
-    except sa.exc.IntegrityError:
+        connection.exec_driver_sql(batch.sql, batch.parameters([row for item in items for row in item.rows]))
+    except exc.IntegrityError:
         connection.exec_driver_sql("ROLLBACK TO rows")
         for item in items:
             connection.exec_driver_sql("SAVEPOINT row")
             try:
-                connection.exec_driver_sql(batch.sql, (_encode([item.row]).decode(),))
-            except sa.exc.IntegrityError as error:
+                connection.exec_driver_sql(batch.sql, batch.parameters(item.rows))
+            except exc.IntegrityError as error:
                 connection.exec_driver_sql("ROLLBACK TO row")
                 item.error = error
             connection.exec_driver_sql("RELEASE row")
@@ -227,7 +235,7 @@ def _work(connection: Connection, item: _Item) -> None:
     connection.exec_driver_sql("SAVEPOINT work")
     try:
         item.result = item.work(connection)
-    except sa.exc.OperationalError:
+    except exc.OperationalError:
         raise  # the database itself is in trouble: the whole group fails
     except BaseException as error:
         connection.exec_driver_sql("ROLLBACK TO work")

@@ -160,6 +160,12 @@ messages = sa.Table(
         sqlite_where=sa.text("state = 'sending'"),
         postgresql_where=sa.text("state = 'sending'"),
     ),
+    sa.Index(
+        "ix_messages_expiry",
+        "expires_at",
+        sqlite_where=sa.text("state = 'queued'"),
+        postgresql_where=sa.text("state = 'queued'"),
+    ),
     sa.Index("ix_messages_remote", "number_id", "remote_id"),
     sa.Index("ix_messages_broadcast", "broadcast_id"),
 )

@@ -39,7 +39,9 @@ RANK: dict[MessageState, int] = {
     "read": 4,
 }
 ENDS: frozenset[MessageState] = frozenset({"failed", "expired", "canceled"})
-SETTLED: frozenset[MessageState] = frozenset({"sent", "delivered", "read"}) | ENDS | {"unconfirmed"}
+SETTLED: frozenset[MessageState] = frozenset(
+    {"sent", "delivered", "read", "failed", "expired", "canceled", "unconfirmed"}
+)
 """States in which nothing more will be put on the wire by the dispatcher on its own."""
 
 

@@ -59,7 +59,9 @@ class Left(msgspec.Struct, frozen=True, tag="left"):
 
 
 class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
-    """The channel cannot tell."""
+    """The channel cannot tell; if the message left, it left under `remote_id` ("" when even that is not known)."""
+
+    remote_id: str = ""
 
 
 Evidence = NeverLeft | Left | Unknown

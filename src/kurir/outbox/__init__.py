@@ -1,0 +1,1 @@
+"""Durable sending in three verbs: accept, claim, record. There is no second way to send."""

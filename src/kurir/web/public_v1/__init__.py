@@ -1,0 +1,1 @@
+"""The compatible front door, `/public/v1/…`: one module per chapter of the reference collection."""

@@ -1,0 +1,121 @@
+"""The dispatcher: keeps one lane for each number that has something to send, and ends what has waited too long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+
+from kurir import numbers
+from kurir.channels.channel import Channel
+from kurir.channels.media import MediaStore
+from kurir.dispatch.lane import Lane
+from kurir.foundation.clock import Clock
+from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.telemetry import Metrics
+from kurir.numbers import ChannelKind
+from kurir.outbox.outbox import Outbox
+
+_SWEEP = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Dispatcher:
+    """Starts lanes when they are woken and stops them in order."""
+
+    def __init__(
+        self,
+        channels: Mapping[ChannelKind, Channel],
+        *,
+        database: Database,
+        outbox: Outbox,
+        media: MediaStore,
+        metrics: Metrics,
+        clock: Clock,
+        device_gap: float,
+    ) -> None:
+        self._channels = channels
+        self._database = database
+        self._outbox = outbox
+        self._media = media
+        self._metrics = metrics
+        self._clock = clock
+        self._gaps: Mapping[ChannelKind, float] = {"linked_device": device_gap, "cloud_api": 0.0}
+        self._lanes: dict[int, Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: set[int] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Wakes every number with queued messages and begins to sweep out expired ones."""
+        for account_id, number_id in await self._outbox.waiting_numbers():
+            self.wake(account_id, number_id)
+        self._spawn(self._sweep(), "sweep")
+
+    def wake(self, account_id: int, number_id: int) -> None:
+        """The number may have something to send, or may have become ready."""
+        lane = self._lanes.get(number_id)
+        if lane is not None and not lane.closed:
+            lane.wake()
+        elif not self._stopping and number_id not in self._opening:
+            self._opening.add(number_id)
+            self._spawn(self._run(account_id, number_id), f"lane-{number_id}")
+
+    async def stop(self, patience: float = 25.0) -> int:
+        """Claims nothing more and waits for what is in flight; returns how many sends were cut off."""
+        self._stopping = True
+        lanes = [lane for lane in self._lanes.values() if not lane.closed]
+        cut = sum(await asyncio.gather(*(lane.stop(patience) for lane in lanes)))
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return cut
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: object, name: str) -> None:
+        task = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, account_id: int, number_id: int) -> None:
+        lane = None
+        try:
+            while lane is None:
+                try:
+                    number = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id))
+                except DatabaseUnavailable:
+                    await asyncio.sleep(1.0)
+                    continue
+                if number is None:
+                    return
+                lane = self._lanes[number_id] = Lane(
+                    number,
+                    self._channels[number.channel],
+                    database=self._database,
+                    outbox=self._outbox,
+                    media=self._media,
+                    metrics=self._metrics,
+                    clock=self._clock,
+                    gap=self._gaps[number.channel],
+                )
+        finally:
+            self._opening.discard(number_id)
+        try:
+            await lane.run()
+        except Exception:
+            log.exception("lane_broke", number=lane.number.key)
+            lane.closed = True
+        if self._lanes.get(number_id) is lane:
+            del self._lanes[number_id]
+
+    async def _sweep(self) -> None:
+        while True:
+            try:
+                await self._outbox.expire()
+                self._metrics.waiting(self._outbox.waiting())
+            except DatabaseUnavailable as error:
+                log.warning("sweep_waits_for_database", reason=str(error))
+            await asyncio.sleep(_SWEEP)

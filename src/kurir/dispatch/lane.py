@@ -1,0 +1,168 @@
+"""A lane: the messages of one sender number on their way out. Read this first.
+
+A lane waits until its number is ready, claims what is due, carries each message to the channel, and records what came
+of it. Different recipients may be in flight together, up to the channel's window; one recipient never twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import structlog
+
+from kurir import numbers
+from kurir.channels.channel import Channel
+from kurir.channels.media import MediaStore
+from kurir.foundation.clock import Clock
+from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.telemetry import Metrics
+from kurir.messages.content import Document, Image, MediaFile, Outgoing
+from kurir.messages.reports import InDoubt, Outcome, Refused
+from kurir.numbers import Number
+from kurir.outbox.outbox import Outbox
+from kurir.outbox.rows import Claimed
+
+_RECHECK = 30.0
+_PAUSE_AFTER_TROUBLE = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Lane:
+    """Sends one number's messages until nothing waits; `wake` it when there may be more, `closed` says it ended."""
+
+    def __init__(
+        self,
+        number: Number,
+        channel: Channel,
+        *,
+        database: Database,
+        outbox: Outbox,
+        media: MediaStore,
+        metrics: Metrics,
+        clock: Clock,
+        gap: float,
+    ) -> None:
+        self.number = number
+        self.closed = False
+        self._channel = channel
+        self._database = database
+        self._outbox = outbox
+        self._media = media
+        self._metrics = metrics
+        self._clock = clock
+        self._gap = gap
+        self._woken = asyncio.Event()
+        self._stopping = False
+        self._flying: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """Something may have to be done: a commit, a connection, a finished send."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Works until nothing waits and nothing is in flight, or until `stop`."""
+        while not self._stopping:
+            self._woken.clear()
+            try:
+                wait = await self._turn()
+            except DatabaseUnavailable as error:
+                log.warning("lane_waits_for_database", number=self.number.key, reason=str(error))
+                wait = _PAUSE_AFTER_TROUBLE
+            if wait is None:
+                if not self._flying and not self._woken.is_set():
+                    break
+                wait = _RECHECK
+            if wait > 0:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), wait)
+        self.closed = True
+
+    async def stop(self, patience: float) -> int:
+        """Claims nothing more and waits up to `patience` seconds; returns how many sends were still in flight."""
+        self._stopping = True
+        self._woken.set()
+        if self._flying:
+            await asyncio.wait(self._flying, timeout=patience)
+        left = [task for task in self._flying if not task.done()]
+        for task in left:
+            task.cancel()
+        return len(left)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    async def _turn(self) -> float | None:
+        """One look at the queue. Returns how long to wait for the next one; None when nothing is queued."""
+        account_id, number_id = self.number.account_id, self.number.id
+        current = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id))
+        if current is None:
+            return None  # the number was removed; its messages expire
+        self.number = current
+        if not self._channel.ready(current):
+            return _RECHECK
+        free = self._channel.capabilities.window - len(self._flying)
+        if free <= 0:
+            return _RECHECK
+        claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free)
+        for message in claimed:
+            task = asyncio.create_task(self._carry(message), name=f"send-{message.id}")
+            self._flying.add(task)
+            task.add_done_callback(self._landed)
+        if claimed:
+            return self._gap
+        due_at = await self._outbox.next_due(account_id, number_id)
+        if due_at is None:
+            return None
+        # what is due but was not claimed waits behind a message in flight, whose landing wakes this lane
+        return max(0.01, due_at - self._clock()) if due_at > self._clock() else _RECHECK
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._flying.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("send_task_broke", number=self.number.key, exc_info=task.exception())
+        self._woken.set()
+
+    async def _carry(self, message: Claimed) -> None:
+        """One message: fetch its media, send it, record the outcome whatever it takes."""
+        started = time.monotonic()
+        outcome = await self._send(message)
+        self._metrics.sent(self.number.channel, outcome, time.monotonic() - started)
+        while True:
+            try:
+                after = await self._outbox.record(message, outcome)
+            except DatabaseUnavailable as error:
+                # the message may be out: its result must not get lost while this process lives
+                log.warning("outcome_waits_for_database", message_id=message.id, reason=str(error))
+                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                continue
+            log.info(
+                "message_tried",
+                message_id=message.id,
+                number=self.number.key,
+                attempt=message.attempt,
+                state=after.state,
+                reason=after.error_reason or None,
+            )
+            return
+
+    async def _send(self, message: Claimed) -> Outcome:
+        media: MediaFile | None = None
+        content = message.content
+        try:
+            if isinstance(content, Image | Document):
+                prepared = await self._media.prepare(message.account_id, message.id, content)
+                if not isinstance(prepared, MediaFile):
+                    return prepared
+                media = prepared
+        except Exception:
+            log.exception("media_broke", message_id=message.id)
+            return Refused("media_failed", "the file could not be prepared (see the gateway's log)")
+        try:
+            return await self._channel.send(
+                self.number, Outgoing(message.id, message.recipient, content, message.typing, media)
+            )
+        except Exception:
+            log.exception("channel_broke", message_id=message.id)
+            return InDoubt("the channel broke while sending; the message may have left")

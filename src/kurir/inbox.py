@@ -1,0 +1,198 @@
+"""What comes in: messages, receipts, connection changes, template reviews. Stored first, acted on after the commit.
+
+Both channels end here: callbacks of the Cloud API as they are posted, events of linked devices as their stream gives
+them. Storing twice is harmless: messages are unique per (number, chat, id), callbacks per fingerprint, and receipts
+only move a message up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import assert_never, cast
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.dialects import sqlite
+
+from kurir import numbers
+from kurir.channels.channel import Channel
+from kurir.foundation.clock import Clock
+from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.tables import callbacks, incoming, templates, windows
+from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged, TemplateReviewed
+from kurir.numbers import NumberState
+from kurir.outbox.outbox import Outbox
+from kurir.outbox.rows import Snapshot
+
+WINDOW = 24 * 3600.0
+"""Seconds of the customer service window after a person's last message (Cloud API)."""
+
+_GROUP = 500
+_WAITING = 2_000
+
+log = structlog.get_logger(__name__)
+
+
+class Inbox:
+    """Stores events and tells the outbox and the dispatcher what follows.
+
+    `woken` is called with (account_id, number_id) when a number has become ready.
+    """
+
+    def __init__(self, database: Database, outbox: Outbox, clock: Clock, *, woken: Callable[[int, int], None]) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._clock = clock
+        self._woken = woken
+
+    async def take(self, events: Sequence[tuple[Event, str]], body: bytes = b"") -> int:
+        """Stores events durably with their effects; those whose fingerprint was stored before are skipped.
+
+        `events` are (event, fingerprint) pairs; "" as fingerprint means the event needs no deduplication of its own.
+        `body` is the raw callback they came in, kept once. Returns how many were new. Raises DatabaseUnavailable.
+        """
+        now = self._clock()
+
+        def work(connection: Connection) -> tuple[int, list[Snapshot]]:
+            new, moved = 0, []
+            for event, fingerprint in events:
+                if fingerprint and not _first_time(connection, event, fingerprint, body, now):
+                    continue
+                new += 1
+                message = self._apply(connection, event, now)
+                if message is not None:
+                    moved.append(message)
+            return new, moved
+
+        new, moved = await self._database.write(work)
+        for message in moved:
+            self._outbox.told(message)
+        for event, _ in events:
+            if isinstance(event, ConnectionChanged):
+                self._woken(event.account_id, event.number_id)
+        return new
+
+    async def follow(self, channel: Channel) -> None:
+        """Stores a channel's events as they come, in groups, until cancelled. Nothing is dropped."""
+        waiting: asyncio.Queue[Event] = asyncio.Queue(_WAITING)
+
+        async def gather() -> None:
+            async for event in channel.events():
+                await waiting.put(event)
+
+        gatherer = asyncio.create_task(gather(), name="inbox-gather")
+        try:
+            while True:
+                group = [await waiting.get()]
+                while len(group) < _GROUP and not waiting.empty():
+                    group.append(waiting.get_nowait())
+                await self._store(group)
+        finally:
+            gatherer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await gatherer
+
+    async def _store(self, group: list[Event]) -> None:
+        while True:
+            try:
+                await self.take([(event, "") for event in group])
+            except DatabaseUnavailable as error:
+                log.warning("inbox_waits_for_database", events=len(group), reason=str(error))
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    def _apply(self, connection: Connection, event: Event, now: float) -> Snapshot | None:
+        match event:
+            case Received():
+                _store_message(connection, event, now)
+            case StatusChanged():
+                return self._outbox.receipt(connection, event)
+            case ConnectionChanged():
+                numbers.set_state(
+                    connection,
+                    event.account_id,
+                    event.number_id,
+                    cast("NumberState", event.state),
+                    reason=event.reason,
+                    at=event.at,
+                    phone=event.phone,
+                    jid="" if event.state == "logged_out" else event.jid or None,
+                )
+            case TemplateReviewed():
+                connection.execute(
+                    templates.update()
+                    .where(
+                        templates.c.account_id == event.account_id,
+                        templates.c.number_id == event.number_id,
+                        templates.c.meta_id == event.meta_id,
+                    )
+                    .values(status=event.status, rejected_reason=event.reason, updated_at=now)
+                )
+            case _:
+                assert_never(event)
+        return None
+
+
+def window_open_until(connection: Connection, account_id: int, number_id: int, person: str) -> float | None:
+    """When the customer service window between an official number and a person closes; None when it never opened."""
+    row = connection.execute(
+        windows.select().where(
+            windows.c.account_id == account_id, windows.c.number_id == number_id, windows.c.person == person
+        )
+    ).first()
+    return row.last_incoming_at + WINDOW if row else None
+
+
+def _first_time(connection: Connection, event: Event, fingerprint: str, body: bytes, now: float) -> bool:
+    result = connection.execute(
+        sqlite.insert(callbacks)
+        .values(
+            account_id=event.account_id,
+            number_id=event.number_id,
+            fingerprint=fingerprint,
+            body=body.decode("utf-8", "replace"),
+            stored_at=now,
+        )
+        .on_conflict_do_nothing()
+    )
+    return result.rowcount > 0
+
+
+def _store_message(connection: Connection, event: Received, now: float) -> None:
+    connection.execute(
+        sqlite.insert(incoming)
+        .values(
+            account_id=event.account_id,
+            number_id=event.number_id,
+            remote_id=event.remote_id,
+            chat=event.chat,
+            sender=event.sender,
+            sender_name=event.sender_name,
+            at=event.at,
+            stored_at=now,
+            kind=event.kind,
+            text=event.text,
+            media=msgspec.json.encode(event.media).decode() if event.media else "",
+            location=msgspec.json.encode(event.location).decode() if event.location else "",
+            from_me=int(event.from_me),
+            forwarded=int(event.forwarded),
+        )
+        .on_conflict_do_nothing()
+    )
+    if event.from_me:
+        return
+    opened = sqlite.insert(windows).values(
+        account_id=event.account_id, number_id=event.number_id, person=event.sender, last_incoming_at=event.at
+    )
+    connection.execute(
+        opened.on_conflict_do_update(
+            index_elements=[windows.c.number_id, windows.c.person],
+            # an older message that comes late must not close the window earlier
+            set_={"last_incoming_at": opened.excluded.last_incoming_at},
+            where=opened.excluded.last_incoming_at > windows.c.last_incoming_at,
+        )
+    )

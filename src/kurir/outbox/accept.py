@@ -1,0 +1,60 @@
+"""The first verb: messages enter the queue, in one durable transaction with whatever belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from kurir.foundation.database import Batch
+from kurir.foundation.sealing import Sealing
+from kurir.messages.content import kind_of
+from kurir.outbox.rows import Draft, encode_content
+
+_COLUMNS = (
+    "id",
+    "account_id",
+    "number_id",
+    "recipient",
+    "kind",
+    "content",
+    "sealed",
+    "typing",
+    "priority",
+    "origin",
+    "broadcast_id",
+    "created_at",
+    "due_at",
+    "expires_at",
+)
+INSERT = Batch(
+    f"INSERT INTO messages ({', '.join(_COLUMNS)}) "  # noqa: S608 - column names of this module only
+    f"SELECT {', '.join(f'value->>{i}' for i in range(len(_COLUMNS)))} FROM json_each(?)"
+)
+"""All rows of a group in one statement: one parse, one release of the interpreter's lock per group."""
+
+
+def row_of(sealing: Sealing, message_id: int, draft: Draft, now: float, lifetime: float) -> tuple[Any, ...]:
+    """A draft as a row of `INSERT`."""
+    return (
+        message_id,
+        draft.account_id,
+        draft.number_id,
+        draft.recipient,
+        kind_of(draft.content),
+        encode_content(sealing, message_id, draft.content, draft.sealed),
+        int(draft.sealed),
+        int(draft.typing),
+        draft.priority,
+        draft.origin,
+        draft.broadcast_id,
+        now,
+        now,
+        now + (lifetime if draft.lifetime is None else draft.lifetime),
+    )
+
+
+def insert(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+    """Inserts rows within a transaction that the caller owns."""
+    connection.exec_driver_sql(INSERT.sql, INSERT.parameters(rows))

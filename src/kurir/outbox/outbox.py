@@ -1,0 +1,285 @@
+"""The outbox: durable sending in three verbs, and the wait for a verdict. Read this, then `accept`, `claim`, `record`.
+
+A message exists exactly when its transaction was flushed. Counting of waiting messages and the waiters for a verdict
+live in this process; everything else is in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.foundation.clock import Clock
+from kurir.foundation.database import Database
+from kurir.foundation.ids import MessageIds
+from kurir.foundation.sealing import Sealing
+from kurir.foundation.tables import messages
+from kurir.messages.lifecycle import SETTLED
+from kurir.messages.reports import Outcome, StatusChanged
+from kurir.outbox import accept, claim, record
+from kurir.outbox.retries import decide
+from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
+
+T = TypeVar("T")
+_EARLY_RECEIPTS = 10_000
+
+
+class QueueFull(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """The account has too many messages waiting; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Generic[T]):
+    """Messages that are stored durably: their ids in order, and what `also` returned."""
+
+    ids: list[int]
+    value: T
+
+
+class Outbox:
+    """Messages on their way out, for all accounts.
+
+    `woken` is called with (account_id, number_id) after a commit that gives that number something to send.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        sealing: Sealing,
+        clock: Clock,
+        *,
+        lifetime: float,
+        max_attempts: int,
+        queue_limit: int,
+        woken: Callable[[int, int], None],
+    ) -> None:
+        self._database = database
+        self._sealing = sealing
+        self._clock = clock
+        self._lifetime = lifetime
+        self._max_attempts = max_attempts
+        self._queue_limit = queue_limit
+        self._woken = woken
+        self._ids = MessageIds()
+        self._waiting: Counter[int] = Counter()
+        self._verdicts: dict[int, list[asyncio.Future[Snapshot]]] = {}
+        self._early: OrderedDict[tuple[int, str], list[StatusChanged]] = OrderedDict()
+
+    async def recover(self) -> int:
+        """At the start: counts what waits and marks what a crash cut off. Returns how many are in doubt."""
+
+        def work(connection: Connection) -> tuple[int, list[tuple[int, int]]]:
+            doubtful = record.interrupted(connection)
+            waiting = connection.execute(
+                sa.select(messages.c.account_id, sa.func.count())
+                .where(messages.c.state == "queued")
+                .group_by(messages.c.account_id)
+            )
+            return doubtful, [(row[0], row[1]) for row in waiting]
+
+        doubtful, waiting = await self._database.write(work)
+        self._waiting = Counter(dict(waiting))
+        return doubtful
+
+    def waiting(self) -> int:
+        """Messages that are queued or in flight, over all accounts."""
+        return self._waiting.total()
+
+    # -- accept ----------------------------------------------------------------------------------------------------
+
+    async def accept(
+        self, drafts: Sequence[Draft], also: Callable[[Connection, list[int]], T] | None = None
+    ) -> Accepted[T | None]:
+        """Stores the drafts, all or none, and returns after the flushed commit.
+
+        `also` runs in the same transaction with the new ids. Raises QueueFull and DatabaseUnavailable; then nothing
+        was stored.
+        """
+        now = self._clock()
+        wanted = Counter(draft.account_id for draft in drafts)
+        for account_id, count in wanted.items():
+            if self._waiting[account_id] + count > self._queue_limit:
+                raise QueueFull(f"{self._waiting[account_id]} messages are waiting already")
+        ids = [self._ids.next() for _ in drafts]
+        rows = [
+            accept.row_of(self._sealing, message_id, draft, now, self._lifetime)
+            for message_id, draft in zip(ids, drafts, strict=True)
+        ]
+        value: T | None = None
+        if also is None:
+            await self._database.append(accept.INSERT, rows)
+        else:
+            extra = also
+
+            def work(connection: Connection) -> T:
+                accept.insert(connection, rows)
+                return extra(connection, ids)
+
+            value = await self._database.write(work)
+        self._waiting.update(wanted)
+        for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
+            self._woken(account_id, number_id)
+        return Accepted(ids, value)
+
+    # -- claim -----------------------------------------------------------------------------------------------------
+
+    async def claim(self, account_id: int, number_id: int, limit: int) -> list[Claimed]:
+        """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns."""
+        now = self._clock()
+        rows = await self._database.write(lambda c: claim.claim(c, account_id, number_id, limit, now))
+        taken: list[Claimed] = []
+        for row in rows:
+            if row.state == "expired":
+                await self._ended(row.account_id, row.id)
+            else:
+                content = decode_content(self._sealing, row.id, row.content, bool(row.sealed))
+                taken.append(
+                    Claimed(
+                        row.id,
+                        row.account_id,
+                        row.number_id,
+                        row.recipient,
+                        content,
+                        bool(row.typing),
+                        row.origin,
+                        row.attempts,
+                        row.created_at,
+                        row.expires_at,
+                    )
+                )
+        return taken
+
+    async def next_due(self, account_id: int, number_id: int) -> float | None:
+        """When the number's next message is due, or None when nothing waits."""
+        return await self._database.read(lambda c: claim.next_due(c, account_id, number_id))
+
+    async def waiting_numbers(self) -> list[tuple[int, int]]:
+        """Every (account, number) with queued messages."""
+        return await self._database.read(claim.waiting_numbers)
+
+    async def expire(self) -> int:
+        """Ends queued messages whose lifetime is over; returns how many."""
+        now = self._clock()
+        rows = await self._database.write(lambda c: claim.expire(c, now))
+        for row in rows:
+            await self._ended(row.account_id, row.id)
+        return len(rows)
+
+    # -- record ----------------------------------------------------------------------------------------------------
+
+    async def record(self, claimed: Claimed, outcome: Outcome) -> Snapshot:
+        """Writes what came of a try. Raises DatabaseUnavailable; then call it again, the result must not get lost."""
+        now = self._clock()
+        decision = decide(
+            outcome,
+            attempt=claimed.attempt,
+            max_attempts=self._max_attempts,
+            now=now,
+            expires_at=claimed.expires_at,
+            dice=random.random(),  # noqa: S311 - jitter, not a secret
+        )
+        word = str(type(outcome).__struct_config__.tag)
+        remote_id = getattr(outcome, "remote_id", None)
+
+        def work(connection: Connection) -> Snapshot:
+            after = record.record(connection, claimed, word, decision, now)
+            assert after is not None
+            early = self._early.pop((claimed.number_id, remote_id), []) if remote_id else []
+            for event in early:
+                after = _apply(connection, after, event)
+            return after
+
+        after = await self._database.write(work)
+        if after.state in SETTLED:
+            self._waiting[claimed.account_id] -= 1
+            self._tell(after)
+        return after
+
+    def receipt(self, connection: Connection, event: StatusChanged) -> Snapshot | None:
+        """Applies a receipt within the caller's transaction; call `told` with the result after the commit.
+
+        A receipt whose message is not known yet is kept for the moment when the send's answer is recorded.
+        """
+        message = None
+        if event.message_id is not None:
+            message = record.by_id(connection, event.account_id, event.message_id)
+            if message is not None and message.number_id != event.number_id:
+                message = None
+        if message is None:
+            message = record.by_remote_id(connection, event.account_id, event.number_id, event.remote_id)
+        if message is None:
+            self._early.setdefault((event.number_id, event.remote_id), []).append(event)
+            while len(self._early) > _EARLY_RECEIPTS:
+                self._early.popitem(last=False)
+            return None
+        return _apply(connection, message, event)
+
+    def told(self, before_in_flight: Snapshot) -> None:
+        """After the commit of a receipt: whoever waits for this message's verdict gets it."""
+        self._tell(before_in_flight)
+
+    # -- asking ----------------------------------------------------------------------------------------------------
+
+    async def snapshot(self, account_id: int, message_id: int) -> Snapshot | None:
+        """Where the account's message stands, or None."""
+        return await self._database.read(lambda c: record.by_id(c, account_id, message_id))
+
+    async def verdict(self, account_id: int, message_id: int, timeout: float) -> Snapshot:  # noqa: ASYNC109
+        """Waits until the message is settled, `timeout` seconds at most; returns where it stands then.
+
+        Raises KeyError when the account has no such message.
+        """
+        future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        self._verdicts.setdefault(message_id, []).append(future)
+        try:
+            now = await self.snapshot(account_id, message_id)
+            if now is None:
+                raise KeyError(message_id)
+            if now.state in SETTLED:
+                return now
+            done, _ = await asyncio.wait({future}, timeout=timeout)
+            if done:
+                return future.result()
+            later = await self.snapshot(account_id, message_id)
+            return later or now
+        finally:
+            waiting = self._verdicts.get(message_id, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._verdicts.pop(message_id, None)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    async def _ended(self, account_id: int, message_id: int) -> None:
+        self._waiting[account_id] -= 1
+        if message_id in self._verdicts and (now := await self.snapshot(account_id, message_id)):
+            self._tell(now)
+
+    def _tell(self, message: Snapshot) -> None:
+        for future in self._verdicts.pop(message.id, []):
+            if not future.done():
+                future.set_result(message)
+
+
+def _apply(connection: Connection, message: Snapshot, event: StatusChanged) -> Snapshot:
+    return record.receipt(
+        connection,
+        event.account_id,
+        message,
+        event.status,
+        at=event.at,
+        remote_id=event.remote_id,
+        code=event.code,
+        reason=event.reason,
+    )
+
+
+__all__ = ["Accepted", "Claimed", "Draft", "Outbox", "QueueFull", "Snapshot"]

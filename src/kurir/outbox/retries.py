@@ -1,0 +1,82 @@
+"""What follows from an outcome: settled in a state, or again at a time. Pure; the clock and the dice are arguments.
+
+| outcome | then |
+| --- | --- |
+| Sent | sent |
+| Refused | failed, with its code and reason |
+| InDoubt | unconfirmed: held, never resent on a guess |
+| NotConnected | queued again at once, no attempt counted: the lane waits for the connection |
+| TryLater | queued again after 2, 8, 32, 128 s, then every 5 min, ±20 %; a time the other side named wins |
+| TryLater 131056 (pair rate) | queued again after 4^attempt s, as Meta advises |
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from kurir.messages.lifecycle import MessageState
+from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, TryLater
+
+PAIR_RATE_CODE = "131056"
+_STEPS = (2.0, 8.0, 32.0, 128.0)
+_CEILING = 300.0
+_JITTER = 0.2
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """The dispatcher is done with the message, which is now in `state`."""
+
+    state: MessageState
+    code: str = ""
+    reason: str = ""
+    remote_id: str | None = None
+
+
+class Again(msgspec.Struct, frozen=True):
+    """The message is queued again, due at `due_at` (unix seconds); `counted` says whether the attempt counts."""
+
+    due_at: float
+    counted: bool
+    code: str
+    reason: str
+
+
+Decision = Settled | Again
+
+
+def decide(  # noqa: PLR0911 - one return for each row of the table above
+    outcome: Outcome, *, attempt: int, max_attempts: int, now: float, expires_at: float, dice: float
+) -> Decision:
+    """What to do after try number `attempt` (1 = the first) ended in `outcome`. `dice` is uniform in [0, 1)."""
+    match outcome:
+        case Sent(remote_id):
+            return Settled("sent", remote_id=remote_id)
+        case Refused(code, reason):
+            return Settled("failed", code, reason)
+        case InDoubt(reason, remote_id):
+            return Settled("unconfirmed", "in_doubt", reason, remote_id)
+        case NotConnected(reason):
+            if now >= expires_at:
+                return Settled("expired", "not_connected", reason)
+            return Again(now, counted=False, code="not_connected", reason=reason)
+        case TryLater(code, reason, after):
+            if attempt >= max_attempts:
+                return Settled("failed", "exhausted", f"given up after {attempt} tries; the last one: {reason}")
+            due_at = now + delay(code, attempt, after, dice)
+            if due_at >= expires_at:
+                return Settled("expired", code, reason)
+            return Again(due_at, counted=True, code=code, reason=reason)
+        case _:
+            assert_never(outcome)
+
+
+def delay(code: str, attempt: int, after: float | None, dice: float) -> float:
+    """Seconds to wait after try number `attempt`; never shorter than what the other side asked for."""
+    if code == PAIR_RATE_CODE:
+        base = float(4 ** min(attempt, 6))
+    else:
+        base = _STEPS[attempt - 1] if 1 <= attempt <= len(_STEPS) else _CEILING
+    jittered = base * (1 - _JITTER + 2 * _JITTER * dice)
+    return max(after, 0.0) if after is not None else jittered

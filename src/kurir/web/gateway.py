@@ -1,0 +1,36 @@
+"""The parts a door may ask, in one value. Built by the composition root (`kurir.app`), handed to every handler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kurir.channels.cloud_api.channel import CloudApi
+from kurir.channels.linked_device.channel import LinkedDevices
+from kurir.channels.media import MediaStore
+from kurir.dispatch.dispatcher import Dispatcher
+from kurir.foundation.clock import Clock
+from kurir.foundation.database import Database
+from kurir.foundation.sealing import Sealing
+from kurir.foundation.telemetry import Metrics
+from kurir.inbox import Inbox
+from kurir.outbox.outbox import Outbox
+from kurir.pairing import Pairing
+from kurir.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A running gateway. Handlers read it and never change it."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    sealing: Sealing
+    metrics: Metrics
+    outbox: Outbox
+    dispatcher: Dispatcher
+    inbox: Inbox
+    media: MediaStore
+    linked_devices: LinkedDevices
+    cloud_api: CloudApi
+    pairing: Pairing

@@ -1,0 +1,146 @@
+"""The request body, read leniently: numbers and strings are interchangeable, unknown fields ignored, aliases known.
+
+Every getter takes the field's name first and its aliases after it, and raises `WireError` 405 naming the field as the
+reference collection spells it. null and "" count as absent, as existing clients send both.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kurir.web.envelopes import TOO_LONG, WireError, missing, wrong
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class Body:
+    """A decoded request body."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+
+    def value(self, *names: str) -> Any:
+        """The first present value among the names, as it came; None when all are absent, null or ""."""
+        for name in names:
+            found = self._fields.get(name)
+            if found is not None and found != "":
+                return found
+        return None
+
+    def text(
+        self, *names: str, expected: str = "text", required: bool = False, default: str = "", limit: int | None = None
+    ) -> str:
+        """A string; numbers and true/false become their text. Control characters other than newline and tab go."""
+        found = self.value(*names)
+        if found is None:
+            if required:
+                raise missing(names[0], expected)
+            return default
+        text = _as_text(found)
+        if text is None:
+            raise wrong(names[0], f"expected {expected}, got {_describe(found)}")
+        text = _clean(text, names[0])
+        if required and not text.strip():
+            raise missing(names[0], expected)
+        if limit is not None and len(text) > limit:
+            raise WireError("405", "invalid_request", TOO_LONG, field=names[0], length=len(text), limit=limit)
+        return text
+
+    def flag(self, *names: str, default: bool = False) -> bool:
+        """`"1"`/`1`/`true` or `"0"`/`0`/`false`."""
+        found = self.value(*names)
+        if found is None:
+            return default
+        word = (_as_text(found) or "").strip().lower()
+        if word in _TRUE:
+            return True
+        if word in _FALSE:
+            return False
+        raise wrong(names[0], f'expected "1" or "0", got {_describe(found)}')
+
+    def integer(self, *names: str, default: int | None = None, least: int = 0, most: int = 2**31 - 1) -> int:
+        """A whole number, also as a string. Without a default the field is required."""
+        found = self.value(*names)
+        if found is None:
+            if default is None:
+                raise missing(names[0], f"a whole number from {least} to {most}")
+            return default
+        number = _as_number(found)
+        if number is None or number != int(number) or not least <= number <= most:
+            raise wrong(names[0], f"expected a whole number from {least} to {most}, got {_describe(found)}")
+        return int(number)
+
+    def number(self, *names: str, least: float, most: float) -> float:
+        """A required number, also as a string."""
+        found = self.value(*names)
+        if found is None:
+            raise missing(names[0], f"a number from {least:g} to {most:g}")
+        number = _as_number(found)
+        if number is None or not least <= number <= most:
+            raise wrong(names[0], f"expected a number from {least:g} to {most:g}, got {_describe(found)}")
+        return number
+
+    def choice(self, *names: str, choices: tuple[str, ...], default: str) -> str:
+        """One of a few words, in any case."""
+        word = self.text(*names, default=default).strip().lower()
+        if word not in choices:
+            raise wrong(names[0], f"expected one of {', '.join(choices)}")
+        return word
+
+    def items(self, *names: str) -> list[Any] | None:
+        """A list, or None when absent."""
+        found = self.value(*names)
+        if found is None or isinstance(found, list):
+            return found
+        raise wrong(names[0], f"expected a list, got {_describe(found)}")
+
+    def mapping(self, *names: str) -> dict[str, Any] | None:
+        """An object, or None when absent."""
+        found = self.value(*names)
+        if found is None or isinstance(found, dict):
+            return found
+        raise wrong(names[0], f"expected an object, got {_describe(found)}")
+
+
+def _as_text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= 256 else None
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return None
+
+
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return float(value)
+    text = _as_text(value)
+    if text is None or len(text) > 40 or "_" in text:
+        return None
+    try:
+        number = float(text.strip().replace(",", ".", 1))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _clean(text: str, name: str) -> str:
+    """Text that every database and both wires can carry: no NUL, no lone surrogates."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise wrong(name, "expected valid Unicode text (it contains half of a surrogate pair)")
+    return "".join(c for c in text if c in "\n\t" or c >= " ") if not text.isprintable() else text
+
+
+def _describe(value: Any) -> str:
+    """What came, in a few words that leak nothing long."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = str(value)
+    return f"`{text[:40]}…`" if len(text) > 40 else f"`{text}`"
