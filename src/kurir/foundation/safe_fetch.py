@@ -1,0 +1,265 @@
+"""Fetching strangers' URLs without becoming their tool.
+
+A caller's URL is fetched from inside our network, so it is treated as hostile: the rules of `url_rules` hold for the
+URL, for every address its host resolves to, and again for each redirect. The host is resolved once per request and
+the connection goes to the very addresses that were checked (no rebinding); TLS still proves the original name. No
+proxy, cookie or compression; time, size and speed are bounded while the bytes stream to a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from kurir.foundation.url_rules import Allowed, UrlRefused, check_address, check_url
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""Gives all addresses of a host name (for a port); raises OSError."""
+
+CONNECT_TIMEOUT = 5.0
+STALL_TIMEOUT = 10.0
+LEAST_RATE = 10_000
+"""Bytes per second a server must keep up after `GRACE` seconds."""
+GRACE = 5.0
+_WRITE = 1 << 20
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PASSING = frozenset({408, 425, 429})
+_UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+
+_FAILURES: tuple[tuple[type[Exception], str, bool], ...] = (
+    (TimeoutError, "the server took too long", False),
+    (aiohttp.ClientConnectorDNSError, "the URL's host could not be looked up", False),
+    (aiohttp.ClientConnectorCertificateError, "the server's certificate is not valid for the URL's host", True),
+    (aiohttp.ClientConnectorError, "the server could not be reached", False),
+    (aiohttp.ClientPayloadError, "the server stopped before the whole file had arrived", False),
+    (aiohttp.InvalidURL, "the URL is not valid", True),
+)
+"""How a failed request is told: the first class that fits, a sentence, and whether trying again is of no use."""
+
+
+class FetchFailed(Exception):  # noqa: N818 - what the other side did, not a mistake
+    """The URL could not be fetched; `permanent` says that trying again will not help. `reason` is a sentence."""
+
+    def __init__(self, reason: str, *, permanent: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.permanent = permanent
+
+
+class TooLarge(Exception):  # noqa: N818 - what the other side did, not a mistake
+    """The answer is larger than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.reason = f"the file is larger than {limit} bytes"
+        super().__init__(self.reason)
+        self.limit = limit
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """A fetched body on disk: `size` in bytes, `sha256` in hex, `content_type` as the server called it ("" if not)."""
+
+    path: Path
+    size: int
+    sha256: str
+    content_type: str
+    final_url: str
+
+
+class SafeFetch:
+    """Fetches URLs of strangers. `allowed_networks` is the setting of that name; raises SettingsError on a bad entry.
+
+    `resolve` and `tls` replace the system's name resolution and certificate authorities.
+    """
+
+    def __init__(
+        self,
+        allowed_networks: Iterable[str] = (),
+        *,
+        resolve: Resolve | None = None,
+        tls: ssl.SSLContext | None = None,
+        least_rate: int = LEAST_RATE,
+        grace: float = GRACE,
+    ) -> None:
+        self._allowed = Allowed.parse(allowed_networks)
+        self._resolve = resolve
+        self._tls = tls
+        self._least_rate = least_rate
+        self._grace = grace
+        self._session: aiohttp.ClientSession | None = None
+        self._names = _SystemNames()
+
+    async def start(self) -> None:
+        """Opens the HTTP session."""
+        connector = aiohttp.TCPConnector(
+            resolver=_CheckedResolver(self._resolve or self._names.resolve, self._allowed),
+            use_dns_cache=False,
+            force_close=True,
+            limit=64,
+            limit_per_host=8,
+            ssl=self._tls or True,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            headers={"User-Agent": "Kurir", "Accept": "*/*", "Accept-Encoding": "identity"},
+        )
+
+    async def close(self) -> None:
+        """Abandons what is under way. Idempotent."""
+        if self._session is not None:
+            await self._session.close()
+        self._names.close()
+
+    def check(self, url: str) -> None:
+        """Raises UrlRefused for what can be told from the URL alone; names are judged when they are fetched."""
+        check_url(url, self._allowed)
+
+    async def fetch(self, url: str, into: Path, *, max_bytes: int, within: float, redirects: int = 3) -> Fetched:
+        """Streams the body behind `url` into the file `into`, `within` so many seconds; leaves no file on failure.
+
+        Raises UrlRefused, FetchFailed, TooLarge; OSError when the file cannot be written.
+        """
+        try:
+            async with asyncio.timeout(within):
+                return await self._follow(check_url(url, self._allowed), into, max_bytes, redirects)
+        except BaseException as error:
+            await asyncio.to_thread(into.unlink, missing_ok=True)
+            if isinstance(error, (aiohttp.ClientError, TimeoutError)):
+                raise _failure(error) from error
+            raise
+
+    async def _follow(self, url: URL, into: Path, max_bytes: int, redirects: int) -> Fetched:
+        assert self._session is not None
+        for _ in range(redirects + 1):
+            limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=STALL_TIMEOUT)
+            async with self._session.get(url, allow_redirects=False, timeout=limits) as response:
+                if response.status not in _REDIRECTS:
+                    return await self._take(response, url, into, max_bytes)
+                url = _target(url, response.headers.get("Location", ""), self._allowed)
+        raise FetchFailed("the server redirects too often", permanent=True)
+
+    async def _take(self, response: aiohttp.ClientResponse, url: URL, into: Path, max_bytes: int) -> Fetched:
+        if response.status != 200:
+            passing = response.status >= 500 or response.status in _PASSING
+            raise FetchFailed(f"the server answered with status {response.status}", permanent=not passing)
+        if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"identity", ""}:
+            raise FetchFailed("the server sent a compressed answer that was not asked for", permanent=True)
+        if response.content_length is not None and response.content_length > max_bytes:
+            raise TooLarge(max_bytes)
+        file = await asyncio.to_thread(into.open, "wb")
+        try:
+            size, digest = await self._stream(response, file, max_bytes)
+        finally:
+            await asyncio.to_thread(file.close)
+        if size == 0:
+            raise FetchFailed("the server's answer is empty", permanent=True)
+        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Fetched(into, size, digest, content_type, str(url))
+
+    async def _stream(self, response: aiohttp.ClientResponse, file: BinaryIO, max_bytes: int) -> tuple[int, str]:
+        digest = hashlib.sha256()
+        waiting = bytearray()
+        size = 0
+        began = time.monotonic()
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLarge(max_bytes)
+            if size < self._least_rate * (time.monotonic() - began - self._grace):
+                raise FetchFailed("the server sends too slowly", permanent=False)
+            digest.update(chunk)
+            waiting += chunk
+            if len(waiting) >= _WRITE:
+                await asyncio.to_thread(file.write, bytes(waiting))
+                waiting.clear()
+        await asyncio.to_thread(file.write, bytes(waiting))
+        return size, digest.hexdigest()
+
+
+def _target(url: URL, location: str, allowed: Allowed) -> URL:
+    if not location:
+        raise FetchFailed("the server redirects to nowhere", permanent=True)
+    try:
+        return check_url(str(url.join(URL(location))), allowed)
+    except ValueError as error:
+        raise FetchFailed("the server redirects to something that is not a URL", permanent=True) from error
+    except UrlRefused as refusal:
+        raise UrlRefused(f"redirected: {refusal.reason}") from refusal
+
+
+def _failure(error: aiohttp.ClientError | TimeoutError) -> FetchFailed:
+    """What to tell the caller; the library's own words stay out, they may name inner addresses."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError) and error.os_error.errno in _UNKNOWN_NAME:
+        return FetchFailed("the URL's host is not known", permanent=True)
+    for kind, reason, permanent in _FAILURES:
+        if isinstance(error, kind):
+            return FetchFailed(reason, permanent=permanent)
+    return FetchFailed("the server did not answer in proper HTTP", permanent=False)
+
+
+class _CheckedResolver(AbstractResolver):
+    """Resolves for the connector, which connects to exactly what is returned: all addresses pass, or none is used."""
+
+    def __init__(self, resolve: Resolve, allowed: Allowed) -> None:
+        self._resolve = resolve
+        self._allowed = allowed
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        named = (host.removesuffix("."), port) in self._allowed.pairs
+        found: list[ResolveResult] = []
+        for text in await self._resolve(host, port):
+            address = ipaddress.ip_address(text)
+            if not named:
+                check_address(address, port, self._allowed)
+            version = socket.AF_INET if address.version == 4 else socket.AF_INET6
+            found.append(
+                ResolveResult(
+                    hostname=host,
+                    host=text,
+                    port=port,
+                    family=version,
+                    proto=socket.IPPROTO_TCP,
+                    flags=socket.AI_NUMERICHOST,
+                )
+            )
+        return found
+
+    async def close(self) -> None:
+        """Nothing is held here."""
+
+
+class _SystemNames:
+    """The system's name resolution on threads of its own: slow name servers of strangers delay only fetches."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(8, thread_name_prefix="names")
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """All addresses of `host`, in the system's order of preference. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _look_up, host, port)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_up(host: str, port: int) -> list[str]:
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

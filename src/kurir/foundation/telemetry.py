@@ -1,0 +1,181 @@
+"""What an operator sees: log lines without secrets, and metrics without names.
+
+Every line of the process, also those of libraries that use `logging`, passes through `redact` just before it is
+written: secrets and message bodies are masked whole, phone numbers keep their first five and last two digits.
+Metrics carry no account, number or phone: each label has a short, fixed list of values.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import generate_latest
+
+from kurir.settings import Settings
+
+MASK = "••••"
+_SECRET_KEY = re.compile(
+    r"(?i)(^|[_.-])(key|keys|token|tokens|secret|secrets|password|passwd|authorization|cookie|credentials|otp|pin|qr"
+    r"|message|caption|text|body|content|payload|components|signature)$|otp[_-]?code|pair(ing)?[_-]?code|^code$|^apikey$"
+)
+"""Keys whose value is masked whole; `error_code` or `message_id` are none of them."""
+_PHONE_KEY = re.compile(
+    r"(?i)(^|_)(phone|phone_no|recipient|sender|person|chat|jid|wa_id|msisdn|destination)$|^number$"
+)
+_SECRET_IN_TEXT = re.compile(
+    r"""(?ix)
+    (?P<name> [\w.\[\]-]* (?: api_?key | token | secret | password | authorization | otp | otp_code | caption | message)
+      ["']? \s* [=:] \s* )
+    (?: (?:Bearer|OAuth|Basic)\s+\S+ | "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s&,;"'}\])]+ )
+    """
+)
+_KEY_SHAPES = re.compile(r"\b(?:kr_\w{8,}|EAA\w{16,}|whsec_[\w+/=-]{8,})|(?i:\bBearer\s+)[\w.~+/=-]+")
+_PARAMETERS = re.compile(r"\[parameters: .*?\](?=\n|$)", re.DOTALL)
+"""The bound values that SQLAlchemy prints with a failed statement."""
+_PHONE = re.compile(r"(?<![\w.-])(?:\+\d[\d ().-]{7,17}\d|\d{10,15})(?![\w.]|-\d)")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
+    """Sends structlog and `logging` (servers, migrations, drivers) to `stream`, stderr unless told otherwise.
+
+    One JSON object a line, or text for people; `log_format` and `log_level` decide. Call it once per process.
+    """
+    output: TextIO = stream or sys.stderr  # type: ignore[assignment]  # None only in windowed programs
+    for_people = settings.log_format == "console" or (settings.log_format == "auto" and output.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    # tracebacks become plain text before redaction, without local variables: those hold whatever was being handled
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=output.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if for_people
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                redact,
+                renderer,
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: the same event with secrets, bodies and phone numbers masked, at any depth."""
+    return {key: redact_text(str(value)) if key == "event" else _masked(key, value) for key, value in event.items()}
+
+
+def redact_text(text: str) -> str:
+    """A sentence with `name=secret` pairs, known key shapes, SQL parameters and phone numbers masked."""
+    text = _PARAMETERS.sub(f"[parameters: {MASK}]", text)
+    text = _KEY_SHAPES.sub(MASK, text)
+    text = _SECRET_IN_TEXT.sub(rf"\g<name>{MASK}", text)
+    return _PHONE.sub(lambda found: mask_phone(found[0]), text)
+
+
+def mask_phone(phone: str) -> str:
+    """`6281234567890` as `62812••••90`; anything too short to keep seven digits of is masked whole."""
+    digits = re.sub(r"\D", "", phone)
+    return f"{digits[:5]}{MASK}{digits[-2:]}" if len(digits) >= 9 else MASK
+
+
+def _masked(key: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if _SECRET_KEY.search(key):
+        return MASK
+    if isinstance(value, Mapping):
+        return {str(inner): _masked(str(inner), item) for inner, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_masked(key, item) for item in value]
+    if _PHONE_KEY.search(key):
+        user, at, server = str(value).partition("@")
+        return mask_phone(user) + at + server
+    return value if isinstance(value, (int, float)) else redact_text(str(value))
+
+
+class Metrics:
+    """The process's metrics, in a registry of their own; a label's values are listed beside it."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self.accepted = Counter(
+            "kurir_messages_accepted", "Messages stored for sending", ["kind", "origin"], registry=registry
+        )
+        """kind: text, image, document, location, template · origin: api, otp, broadcast, …"""
+        self.outcomes = Counter(
+            "kurir_send_outcomes", "Answers of the channels to a send", ["channel", "outcome"], registry=registry
+        )
+        """channel: linked_device, cloud_api · outcome: the tags of `messages.reports.Outcome`"""
+        self.send_seconds = Histogram(
+            "kurir_send_seconds",
+            "Time of one send on the wire",
+            ["channel"],
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 75, 120),
+            registry=registry,
+        )
+        self.states = Counter("kurir_message_states", "Messages that reached a state", ["state"], registry=registry)
+        """state: `messages.lifecycle.STATES`"""
+        self.queue_depth = Gauge("kurir_queue_depth", "Messages waiting to be sent", ["channel"], registry=registry)
+        self.refusals = Counter(
+            "kurir_accept_refusals", "Sends refused before they were stored", ["reason"], registry=registry
+        )
+        """reason: queue_full, window_closed, rate_limited, …; a fixed word, never a caller's text"""
+        self.media = Counter("kurir_media", "Pictures and files asked for", ["kind", "result"], registry=registry)
+        """kind: image, document · result: fetched, reused, refused, try_later"""
+        self.callbacks = Counter("kurir_callbacks", "Callbacks of the Cloud API", ["result"], registry=registry)
+        """result: stored, duplicate, bad_signature, unknown_number, malformed"""
+        self.engine_hosts = Gauge("kurir_engine_hosts", "Running engine processes", registry=registry)
+        self.engine_restarts = Counter("kurir_engine_restarts", "Engine processes started again", registry=registry)
+        self.numbers = Gauge("kurir_numbers", "Sender numbers by state", ["channel", "state"], registry=registry)
+        self.otp_checks = Counter("kurir_otp_checks", "Checks of one-time codes", ["result"], registry=registry)
+        """result: valid, invalid, blocked"""
+        self.http_requests = Counter(
+            "kurir_http_requests", "Requests answered", ["method", "path", "code"], registry=registry
+        )
+        self.http_seconds = Histogram(
+            "kurir_http_seconds",
+            "Time to answer a request",
+            ["path"],
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30),
+            registry=registry,
+        )
+
+    def answered(self, method: str, path: str, code: int, seconds: float) -> None:
+        """Counts one HTTP answer. `path` is the route's template, "other" when no route matched; never a raw path."""
+        known = method if method in _METHODS else "other"
+        self.http_requests.labels(known, path, str(code)).inc()
+        self.http_seconds.labels(path).observe(seconds)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format (version 0.0.4)."""
+        return generate_latest(self.registry)
