@@ -14,7 +14,7 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +25,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from kurir.foundation.url_rules import Allowed, UrlRefused, check_address, check_url
+from kurir.settings import Settings
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Gives all addresses of a host name (for a port); raises OSError."""
@@ -79,21 +80,21 @@ class Fetched(msgspec.Struct, frozen=True):
 
 
 class SafeFetch:
-    """Fetches URLs of strangers. `allowed_networks` is the setting of that name; raises SettingsError on a bad entry.
+    """Fetches URLs of strangers. Raises SettingsError when `settings.allowed_networks` has a bad entry.
 
     `resolve` and `tls` replace the system's name resolution and certificate authorities.
     """
 
     def __init__(
         self,
-        allowed_networks: Iterable[str] = (),
+        settings: Settings,
         *,
         resolve: Resolve | None = None,
         tls: ssl.SSLContext | None = None,
         least_rate: int = LEAST_RATE,
         grace: float = GRACE,
     ) -> None:
-        self._allowed = Allowed.parse(allowed_networks)
+        self._allowed = Allowed.parse(settings.allowed_networks)
         self._resolve = resolve
         self._tls = tls
         self._least_rate = least_rate

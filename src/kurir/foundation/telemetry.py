@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -122,47 +123,36 @@ def _masked(key: str, value: Any) -> Any:
 
 
 class Metrics:
-    """The process's metrics, in a registry of their own; a label's values are listed beside it."""
+    """The process's metrics, in a registry of their own. One method per thing that happens, in the field's words."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self.accepted = Counter(
+        self._accepted = Counter(
             "kurir_messages_accepted", "Messages stored for sending", ["kind", "origin"], registry=registry
         )
-        """kind: text, image, document, location, template · origin: api, otp, broadcast, …"""
-        self.outcomes = Counter(
+        self._refused = Counter(
+            "kurir_accept_refusals", "Sends refused before they were stored", ["reason"], registry=registry
+        )
+        self._outcomes = Counter(
             "kurir_send_outcomes", "Answers of the channels to a send", ["channel", "outcome"], registry=registry
         )
-        """channel: linked_device, cloud_api · outcome: the tags of `messages.reports.Outcome`"""
-        self.send_seconds = Histogram(
+        self._send_seconds = Histogram(
             "kurir_send_seconds",
-            "Time of one send on the wire",
+            "Time of one send, its media included",
             ["channel"],
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 75, 120),
             registry=registry,
         )
-        self.states = Counter("kurir_message_states", "Messages that reached a state", ["state"], registry=registry)
-        """state: `messages.lifecycle.STATES`"""
-        self.queue_depth = Gauge("kurir_queue_depth", "Messages waiting to be sent", ["channel"], registry=registry)
-        self.refusals = Counter(
-            "kurir_accept_refusals", "Sends refused before they were stored", ["reason"], registry=registry
-        )
-        """reason: queue_full, window_closed, rate_limited, …; a fixed word, never a caller's text"""
-        self.media = Counter("kurir_media", "Pictures and files asked for", ["kind", "result"], registry=registry)
-        """kind: image, document · result: fetched, reused, refused, try_later"""
-        self.callbacks = Counter("kurir_callbacks", "Callbacks of the Cloud API", ["result"], registry=registry)
-        """result: stored, duplicate, bad_signature, unknown_number, malformed"""
-        self.engine_hosts = Gauge("kurir_engine_hosts", "Running engine processes", registry=registry)
-        self.engine_restarts = Counter("kurir_engine_restarts", "Engine processes started again", registry=registry)
-        self.numbers = Gauge("kurir_numbers", "Sender numbers by state", ["channel", "state"], registry=registry)
-        self.otp_checks = Counter("kurir_otp_checks", "Checks of one-time codes", ["result"], registry=registry)
-        """result: valid, invalid, blocked"""
-        self.http_requests = Counter(
+        self._states = Counter("kurir_message_states", "Messages that reached a state", ["state"], registry=registry)
+        self._waiting = Gauge("kurir_queue_depth", "Messages that are queued or in flight", registry=registry)
+        self._callbacks = Counter("kurir_callbacks", "Callbacks of the Cloud API", ["result"], registry=registry)
+        self._hosts = Gauge("kurir_engine_hosts", "Running engine processes", registry=registry)
+        self._requests = Counter(
             "kurir_http_requests", "Requests answered", ["method", "path", "code"], registry=registry
         )
-        self.http_seconds = Histogram(
+        self._request_seconds = Histogram(
             "kurir_http_seconds",
             "Time to answer a request",
             ["path"],
@@ -170,11 +160,40 @@ class Metrics:
             registry=registry,
         )
 
+    def accepted(self, kind: str, origin: str, count: int = 1) -> None:
+        """Messages were stored; `kind` as in `messages.content`, `origin` is api, otp, broadcast, …"""
+        self._accepted.labels(kind, origin).inc(count)
+
+    def refused(self, reason: str) -> None:
+        """A send was not stored; `reason` is a fixed word (queue_full, window_closed, …), never a caller's text."""
+        self._refused.labels(reason).inc()
+
+    def sent(self, channel: str, outcome: msgspec.Struct, seconds: float) -> None:
+        """A channel answered a send with an `Outcome` after `seconds`."""
+        self._outcomes.labels(channel, str(outcome.__struct_config__.tag)).inc()
+        self._send_seconds.labels(channel).observe(seconds)
+
+    def reached(self, state: str) -> None:
+        """A message reached a state of `messages.lifecycle`."""
+        self._states.labels(state).inc()
+
+    def waiting(self, count: int) -> None:
+        """So many messages are queued or in flight, over all accounts."""
+        self._waiting.set(count)
+
+    def called_back(self, result: str) -> None:
+        """Meta called; `result` is stored, duplicate, bad_signature, unknown_number or malformed."""
+        self._callbacks.labels(result).inc()
+
+    def hosts(self, count: int) -> None:
+        """So many engine processes run."""
+        self._hosts.set(count)
+
     def answered(self, method: str, path: str, code: int, seconds: float) -> None:
         """Counts one HTTP answer. `path` is the route's template, "other" when no route matched; never a raw path."""
         known = method if method in _METHODS else "other"
-        self.http_requests.labels(known, path, str(code)).inc()
-        self.http_seconds.labels(path).observe(seconds)
+        self._requests.labels(known, path, str(code)).inc()
+        self._request_seconds.labels(path).observe(seconds)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format (version 0.0.4)."""
