@@ -1,0 +1,169 @@
+"""What is said about a chat besides messages: receipts, typing and presence, in both directions."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from kurir_sandbox.traffic import Entry, ReceiptKind
+
+from . import downlink
+from .exchange import Exchange, lid_of
+from .linked_devices import Device, now
+from .signal_sessions import Bundle
+from .stanza import GROUP_SERVER, JID, Attribute, Node, StanzaError
+
+logger = logging.getLogger(__name__)
+
+
+async def send_receipt(exchange: Exchange, entry: Entry, kind: ReceiptKind) -> None:
+    """The phone that holds `entry` tells the linked devices of the sender's account; "delivered" has no type."""
+    arrival = entry.arrival
+    person = exchange.world.person(arrival.phone)
+    if exchange.faults.withhold_receipts or person is None:
+        return
+    attrs: dict[str, Attribute | None] = {
+        "id": arrival.wire_id,
+        "t": now(),
+        "type": "read" if kind == "read" else None,
+    }
+    if exchange.world.group(arrival.chat):
+        attrs |= {
+            "from": JID(arrival.chat, GROUP_SERVER),
+            "participant": lid_of(person),
+            "participant_pn": JID(person.phone),
+        }
+    else:
+        attrs |= {"from": lid_of(person), "sender_pn": JID(person.phone)}
+    for device in exchange.devices.of(arrival.sender):
+        await exchange.devices.post(device, Node("receipt", attrs))
+
+
+async def send_typing(exchange: Exchange, sender: str, to: str, on: bool) -> None:
+    """The person `sender` starts or stops typing to the number or in the group `to`."""
+    person = exchange.world.person(sender)
+    if person is None:
+        raise downlink.WriteError(f"sender: {sender} is unknown")
+    group = exchange.world.group(to)
+    attrs: dict[str, Attribute | None] = {"from": lid_of(person)}
+    phones = [to]
+    if group:
+        attrs = {"from": JID(group.id, GROUP_SERVER), "participant": lid_of(person)}
+        phones = [m.phone for m in group.members if m.phone != sender]
+    state = Node("composing" if on else "paused")
+    for phone in phones:
+        for device in exchange.devices.of(phone):
+            await exchange.devices.whisper(device, Node("chatstate", attrs, [state]))
+
+
+async def receive_receipt(exchange: Exchange, device: Device, node: Node) -> Node:
+    """A receipt of `device` for a message it got; returns the `<ack>`. Raises StanzaError."""
+    to, wire_id, kind = node.need_jid("to"), node.need_text("id"), node.text("type")
+    author = node.jid("participant") if to.server == GROUP_SERVER else to
+    if kind == "retry":
+        await _retry(exchange, device, node, author or to)
+    elif kind in ("", "inactive", "read", "played"):
+        person = exchange.person_at(author) if author else None
+        ids = [wire_id, *(i.need_text("id") for i in node.children for i in i.all("item"))]
+        if person:
+            detail: dict[str, object] = {"by": device.phone, "ids": ids}
+            exchange.phones.activity(person.phone, "read" if kind in ("read", "played") else "delivered", detail)
+        if author and author.device:
+            await _pass_on(exchange, device, author, node, to)
+    ack: dict[str, Attribute | None] = {
+        "class": "receipt",
+        "id": wire_id,
+        "from": to,
+        "participant": node.jid("participant"),
+        "type": kind or None,
+    }
+    return Node("ack", ack)
+
+
+async def receive_typing(exchange: Exchange, device: Device, node: Node) -> None:
+    """A linked device shows that it is typing (or recording) to a person or in a group."""
+    to = node.need_jid("to")
+    if not node.children:
+        raise StanzaError("chatstate: composing or paused expected")
+    state = node.children[0]
+    detail: dict[str, object] = {
+        "from": device.phone,
+        "chat": to.user if to.server == GROUP_SERVER else device.phone,
+        "state": state.tag,
+        "media": state.text("media", "text"),
+    }
+    group = exchange.world.group(to.user) if to.server == GROUP_SERVER else None
+    person = exchange.person_at(to) if group is None else None
+    seen_by = [m.phone for m in group.members if m.phone != device.phone] if group else []
+    for phone in [person.phone] if person else seen_by:
+        exchange.phones.activity(phone, "typing", detail)
+        for other in exchange.devices.of(phone):
+            attrs: dict[str, Attribute | None] = {"from": device.lid.account}
+            if group:
+                attrs = {"from": to, "participant": device.lid.account}
+            await exchange.devices.whisper(other, Node("chatstate", attrs, [Node(state.tag, state.attrs)]))
+
+
+async def receive_presence(exchange: Exchange, device: Device, node: Node) -> None:
+    """A linked device comes online, goes offline, or asks to be told about a person's presence."""
+    kind = node.text("type", "available")
+    if kind == "subscribe":
+        person = exchange.person_at(node.need_jid("to"))
+        if person:
+            attrs: dict[str, Attribute | None] = {
+                "from": lid_of(person),
+                "type": "unavailable",
+                "last": str(int(time.time())),
+            }
+            await exchange.devices.whisper(device, Node("presence", attrs))
+        return
+    detail: dict[str, object] = {"device": str(device.jid), "state": kind, "name": node.text("name")}
+    exchange.phones.activity(device.phone, "presence", detail)
+
+
+async def _retry(exchange: Exchange, device: Device, node: Node, author: JID) -> None:
+    """The device could not decrypt: its fresh keys replace the session, and the message is sent again."""
+    retry = node.need("retry")
+    wire_id, count = retry.text("id") or node.need_text("id"), retry.text("count", "1")
+    if not count.isdecimal():
+        raise StanzaError("retry: count is not a number")
+    if author.device:
+        await _pass_on(exchange, device, author, node, node.need_jid("to"))
+        return
+    person = exchange.person_at(author)
+    if person is None:
+        return
+    logger.info("%s asks %s again for %s", device.lid, person.phone, wire_id)
+    handset = exchange.handsets.of(person.phone)
+    handset.forget(device.lid)
+    keys = node.child("keys")
+    if keys:
+        handset.greet(device.lid, _bundle(node, keys))
+    await downlink.write_again(exchange, device, wire_id, int(count))
+
+
+async def _pass_on(exchange: Exchange, device: Device, author: JID, node: Node, to: JID) -> None:
+    """A receipt for a message that another linked device sent."""
+    target = exchange.devices.find(author) if author.server == "lid" else None
+    if target is None:
+        return
+    attrs: dict[str, Attribute | None] = {"id": node.need_text("id"), "t": now(), "type": node.text("type") or None}
+    if to.server == GROUP_SERVER:
+        attrs |= {"from": to, "participant": device.lid, "participant_pn": device.jid}
+    else:
+        attrs |= {"from": device.lid, "sender_pn": device.jid}
+    await exchange.devices.post(target, Node("receipt", attrs, node.children or None))
+
+
+def _bundle(receipt: Node, keys: Node) -> Bundle:
+    """The key bundle inside a retry receipt."""
+    one_time = keys.child("key")
+    return Bundle(
+        registration=int.from_bytes(receipt.need_data("registration", size=4), "big"),
+        identity=keys.need_data("identity", size=32),
+        signed_key_id=int.from_bytes(keys.need_data("skey", "id", size=3), "big"),
+        signed_key=keys.need_data("skey", "value", size=32),
+        signature=keys.need_data("skey", "signature", size=64),
+        one_time_id=int.from_bytes(one_time.need_data("id", size=3), "big") if one_time else None,
+        one_time_key=one_time.need_data("value", size=32) if one_time else None,
+    )

@@ -1,0 +1,94 @@
+"""Login and the end of a login: who may come in, what a device is told first, and how it is sent away."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+
+from . import downlink
+from .connection import Connection
+from .exchange import Exchange, lid_of
+from .linked_devices import Device, now
+from .protobufs import e2e, wa6
+from .stanza import JID, Attribute, Node
+
+logger = logging.getLogger(__name__)
+
+REPLACED = Node("stream:error", {}, [Node("conflict", {"type": "replaced"})])
+REMOVED = Node("stream:error", {"code": "401"}, [Node("conflict", {"type": "device_removed"})])
+
+
+async def welcome(exchange: Exchange, connection: Connection, noise_key: bytes, payload: wa6.ClientPayload) -> None:
+    """Lets a linked device in (`<success>`) or answers `<failure>`; on success `connection.device` is set.
+
+    401 means that the device is not linked (any more): the engine then deletes its data.
+    """
+    failure = exchange.faults.login_failure
+    if failure:
+        await connection.finish(Node("failure", dict(failure)))
+        return
+    device = exchange.devices.find(JID(str(payload.username), device=payload.device & 0xFF))
+    if device is None or device.noise_key != noise_key:
+        logger.info("refused a login as %s:%s", payload.username, payload.device)
+        await connection.finish(Node("failure", {"reason": "401", "location": "cln"}))
+        return
+    earlier = exchange.devices.line(device)
+    if isinstance(earlier, Connection):
+        await earlier.finish(REPLACED)
+    connection.device = device
+    exchange.devices.attach(device, connection)
+    person = exchange.world.person(device.phone)
+    attrs: dict[str, Attribute | None] = {
+        "t": now(),
+        "lid": device.lid,
+        "display_name": person.name if person else None,
+        "props": "0",
+    }
+    await connection.send(Node("success", attrs))
+    logger.info("%s logged in", device.lid)
+
+
+async def activate(exchange: Exchange, device: Device) -> None:
+    """The device has set itself up: it gets the app state key (once) and everything that waits for it."""
+    if not device.has_app_state_key:
+        await _share_app_state_key(exchange, device)
+        device.has_app_state_key = True
+        exchange.devices.save(device)
+    await exchange.devices.activate(device)
+
+
+async def unlink(exchange: Exchange, device: Device) -> None:
+    """Removes the device from its account; if it is online it is told that it was removed."""
+    line = exchange.devices.line(device)
+    exchange.devices.remove(device)
+    logger.info("unlinked %s", device.lid)
+    if isinstance(line, Connection):
+        line.device = None
+        await line.finish(REMOVED)
+
+
+async def _share_app_state_key(exchange: Exchange, device: Device) -> None:
+    """A peer message of the own phone, with the key that opens the account's app state."""
+    person = exchange.world.person(device.phone)
+    if person is None:
+        return
+    state = exchange.app_states.of(device.phone)
+    message = e2e.Message()
+    message.protocolMessage.type = e2e.ProtocolMessage.APP_STATE_SYNC_KEY_SHARE
+    key = message.protocolMessage.appStateSyncKeyShare.keys.add()
+    key.keyID.keyID = state.key_id
+    key.keyData.keyData = state.key_data
+    key.keyData.timestamp = int(time.time() * 1000)
+    key.keyData.fingerprint.rawID = 1
+    key.keyData.fingerprint.currentIndex = 0
+    key.keyData.fingerprint.deviceIndexes.extend([0, device.device_id])
+    enc = await downlink.encrypt(exchange, person, device, message)
+    attrs: dict[str, Attribute | None] = {
+        "from": lid_of(person),
+        "id": secrets.token_hex(16).upper(),
+        "t": now(),
+        "type": "text",
+        "category": "peer",
+    }
+    await exchange.devices.post(device, Node("message", attrs, [enc]))

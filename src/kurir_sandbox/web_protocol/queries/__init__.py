@@ -1,0 +1,43 @@
+"""Queries: the `<iq>` requests of linked devices, one namespace family a module.
+
+Every request must be answered, or the engine waits 75 seconds for each; a namespace that means nothing here gets an empty
+result, which is what the engine needs for the likes of keep-alive pings and privacy tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from ..exchange import Exchange
+from ..linked_devices import Device
+from ..stanza import Node, StanzaError, refusal, result
+from . import account, app_state_sync, groups, media_connection, prekeys, usync
+
+logger = logging.getLogger(__name__)
+
+_ANSWERS: dict[str, Callable[[Exchange, Device, Node], Node | Awaitable[Node]]] = {
+    "usync": usync.answer,
+    "encrypt": prekeys.answer,
+    "w:g2": groups.answer,
+    "w:m": media_connection.answer,
+    "w:sync:app:state": app_state_sync.answer,
+    "privacy": account.privacy,
+    "w:profile:picture": account.picture,
+}
+
+
+async def answer(exchange: Exchange, device: Device, iq: Node) -> Node:
+    """The answer to one request; a malformed one gets `<error code=400>` that names the field. Raises StanzaError without id."""
+    iq.need_text("id")
+    namespace = iq.text("xmlns")
+    handler = _ANSWERS.get(namespace)
+    if handler is None:
+        logger.debug("empty result for %s %s", namespace, [c.tag for c in iq.children])
+        return result(iq)
+    try:
+        found = handler(exchange, device, iq)
+        return found if isinstance(found, Node) else await found
+    except StanzaError as error:
+        logger.warning("%s: bad request: %s", device.lid, error)
+        return refusal(iq, 400, f"bad-request: {error}")

@@ -1,0 +1,320 @@
+"""The WhatsApp Web wire as a whole: its listeners, its conversation with clients, and what people can do with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+from google.protobuf.message import DecodeError
+
+from kurir_sandbox.traffic import Carrier, Content, Entry, ReceiptKind
+
+from . import chat_signals, downlink, group_news, login, queries, uplink
+from .app_state import AppStates
+from .certificates import NoiseIdentity, make_noise_identity, tls_context
+from .codec import CodecError
+from .connection import Connection
+from .exchange import Exchange
+from .faults import Faults
+from .handsets import Handsets
+from .linked_devices import Device, LinkedDevice, LinkedDevices
+from .media import MAX_BLOB, MediaError, MediaStore
+from .noise import NoiseError
+from .pairing import Candidate, Pairings, ScanError
+from .protobufs import wa6
+from .proxy import ConnectProxy
+from .queries.app_state_sync import announce
+from .stanza import JID, Node, StanzaError, result
+
+if TYPE_CHECKING:
+    from kurir_sandbox.phones import Phones
+    from kurir_sandbox.world import Person, StateStore, World
+
+logger = logging.getLogger(__name__)
+
+SPACE = "web_wire"
+"""The state space that a reset of the world must keep: ports and the Noise identity."""
+
+_MAX_MESSAGE = 1 << 25
+_Listen = Callable[[int], Awaitable[int]]
+
+
+class WebNetwork(Carrier):
+    """WhatsApp Web on loopback, for unmodified clients: TLS, a CONNECT proxy, linked devices and their messages.
+
+    After `start`, clients need `proxy_url`, `ca_file` (as SSL_CERT_FILE) and `noise_root` in the place of WhatsApp's root key.
+    """
+
+    proxy_url: str
+    ca_file: Path
+    noise_root: bytes
+
+    def __init__(
+        self,
+        world: World,
+        phones: Phones,
+        data_dir: Path,
+        host: str = "127.0.0.1",
+        tls_port: int = 0,
+        proxy_port: int = 0,
+    ) -> None:
+        self._world, self._phones, self._folder = world, phones, data_dir
+        self._host, self._ports = host, {"tls": tls_port, "proxy": proxy_port}
+        self.faults = Faults()
+        self._proxy = ConnectProxy(host)
+        self._runner: web.AppRunner | None = None
+        self._connections: set[Connection] = set()
+        self._open()
+
+    def _open(self) -> None:
+        state = self._world.state
+        self._exchange = Exchange(
+            self._world,
+            self._phones,
+            Handsets(state),
+            LinkedDevices(state),
+            AppStates(self._world, state),
+            MediaStore(self._folder / "web_media"),
+            self.faults,
+        )
+        self._pairings = Pairings(self._exchange)
+
+    async def start(self) -> None:
+        """Listens. Ports of an earlier run are taken again if they are free. Raises OSError for a taken explicit port."""
+        state = self._world.state
+        self._identity = _noise_identity(state)
+        self.noise_root = self._identity.root
+        context, self.ca_file = tls_context(self._folder / "certificates")
+        app = web.Application(client_max_size=MAX_BLOB)
+        app.router.add_get("/ws/chat", self._websocket)
+        app.router.add_post("/mms/{kind}/{token}", self._upload)
+        app.router.add_get("/v/{path:.*}", self._download)
+        app.router.add_delete("/mms/{path:.*}", self._forget)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        await self._runner.setup()
+
+        async def listen(port: int) -> int:
+            assert self._runner is not None
+            site = web.TCPSite(self._runner, self._host, port, ssl_context=context)
+            await site.start()
+            return self._runner.addresses[-1][1]
+
+        tls = await self._on_port("tls", listen)
+        proxy = await self._on_port("proxy", lambda port: self._proxy.start(port, tls))
+        self.proxy_url = f"http://{self._host}:{proxy}"
+        logger.info("WhatsApp Web wire: TLS %s:%s, proxy %s", self._host, tls, self.proxy_url)
+
+    async def stop(self) -> None:
+        """Hangs up on everybody and stops listening. Everything that must last is on disk already."""
+        for connection in list(self._connections):
+            await connection.hang_up()
+        await self._proxy.stop()
+        if self._runner:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def reset(self) -> None:
+        """The world was emptied: hangs up on everybody and forgets what this wire had in memory."""
+        for connection in list(self._connections):
+            await connection.hang_up()
+        self._open()
+
+    # what people do
+
+    def linked_devices(self) -> list[LinkedDevice]:
+        """All linked devices, of all accounts."""
+        devices = self._exchange.devices
+        return [devices.view(device) for device in devices.all()]
+
+    async def scan(self, phone: str, qr: str) -> LinkedDevice:
+        """The person `phone` scans a QR code; returns when the device is linked (10 s at most). Raises ScanError."""
+        return await self._pairings.scan(self._person(phone), qr)
+
+    async def enter_code(self, phone: str, code: str) -> LinkedDevice:
+        """The person `phone` enters an 8-character linking code. Raises ScanError."""
+        return await self._pairings.enter_code(self._person(phone), code)
+
+    def owns(self, phone: str) -> bool:
+        """Whether the person `phone` has a linked device."""
+        return bool(self._exchange.devices.of(phone))
+
+    async def write(self, sender: str, to: str, content: Content) -> str:
+        """A person writes to a number or in a group; returns the message id. Raises WriteError or UnsupportedContentError."""
+        return await downlink.write(self._exchange, sender, to, content)
+
+    async def receipt(self, entry: Entry, kind: ReceiptKind) -> None:
+        """The phone that holds `entry` sends its receipt to the sender's linked devices."""
+        await chat_signals.send_receipt(self._exchange, entry, kind)
+
+    async def typing(self, sender: str, to: str, on: bool) -> None:
+        """A person starts or stops typing to a number or in a group."""
+        await chat_signals.send_typing(self._exchange, sender, to, on)
+
+    async def unlink(self, jid: str) -> None:
+        """The phone removes a linked device: it is told so and must delete its data. Raises LookupError."""
+        device = self._device(jid)
+        await login.unlink(self._exchange, device)
+
+    async def drop(self, jid: str) -> None:
+        """Cuts the device's connection; it may come back. Raises LookupError."""
+        line = self._exchange.devices.line(self._device(jid))
+        if isinstance(line, Connection):
+            await line.hang_up()
+
+    async def replace(self, jid: str) -> None:
+        """Tells the device that another client took its place (`conflict replaced`). Raises LookupError."""
+        line = self._exchange.devices.line(self._device(jid))
+        if isinstance(line, Connection):
+            await line.finish(login.REPLACED)
+
+    def fail_logins(self, reason: int | None, **attrs: str) -> None:
+        """From now on logins get `<failure reason=…>` with `attrs`; None lets them in again."""
+        self.faults.login_failure = None if reason is None else {"reason": str(reason), **attrs}
+
+    async def group_changed(self, group_id: str, change: dict[str, object]) -> None:
+        """A group changed in the world: tells the linked devices of its members. See `group_news.announce`."""
+        await group_news.announce(self._exchange, group_id, change)
+
+    async def contacts_changed(self, phone: str) -> None:
+        """The address book or name of the person `phone` changed in the world: tells their linked devices."""
+        for name, version in self._exchange.app_states.refresh(phone):
+            await announce(self._exchange, phone, name, version)
+
+    # the conversation with clients
+
+    async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(max_msg_size=_MAX_MESSAGE, compress=False, timeout=2.0)
+        await socket.prepare(request)
+        connection = Connection(socket, self._identity)
+        self._connections.add(connection)
+        try:
+            await self._converse(connection)
+        except (NoiseError, CodecError, StanzaError, DecodeError) as error:
+            logger.warning("hung up on a client that broke the protocol: %s", error)
+        except (ConnectionError, TimeoutError) as error:
+            logger.info("a client went away: %s", error)
+        finally:
+            self._connections.discard(connection)
+            if connection.device:
+                self._exchange.devices.detach(connection.device, connection)
+            await connection.hang_up()
+        return socket
+
+    async def _converse(self, connection: Connection) -> None:
+        greeting = await connection.handshake()
+        payload = wa6.ClientPayload.FromString(greeting.payload)
+        if not payload.HasField("username"):
+            candidate = await self._pairings.begin(connection, greeting.client_static, payload)
+            try:
+                while (node := await connection.receive()) is not None:
+                    await self._handle_candidate(candidate, node)
+            finally:
+                self._pairings.end(candidate)
+            return
+        await login.welcome(self._exchange, connection, greeting.client_static, payload)
+        while (node := await connection.receive()) is not None:
+            if connection.device:
+                try:
+                    await self._handle(connection, connection.device, node)
+                except StanzaError as error:
+                    logger.warning("%s: stanza ignored: %s", connection.device.lid, error)
+
+    async def _handle_candidate(self, candidate: Candidate, node: Node) -> None:
+        if node.tag != "iq":
+            return
+        if node.text("type") == "result":
+            if node.child("pair-device-sign"):
+                await self._pairings.signed(candidate, node)
+        elif node.text("xmlns") == "md" and node.child("link_code_companion_reg"):
+            await self._pairings.code_stanza(candidate, node)
+        elif node.text("type") in ("get", "set"):
+            await candidate.connection.send(result(node))
+
+    async def _handle(self, connection: Connection, device: Device, node: Node) -> None:
+        match node.tag:
+            case "iq" if node.text("type") in ("get", "set"):
+                await self._request(connection, device, node)
+            case "message":
+                ack = await uplink.receive(self._exchange, device, node)
+                if not self.faults.withhold_acks:
+                    await connection.send(ack)
+            case "receipt":
+                await connection.send(await chat_signals.receive_receipt(self._exchange, device, node))
+            case "ack":
+                self._exchange.devices.settle(device, node)
+            case "chatstate":
+                await chat_signals.receive_typing(self._exchange, device, node)
+            case "presence":
+                await chat_signals.receive_presence(self._exchange, device, node)
+            case _:
+                logger.debug("%s: %s needs no answer", device.lid, node.tag)
+
+    async def _request(self, connection: Connection, device: Device, iq: Node) -> None:
+        if iq.text("xmlns") == "md" and iq.child("remove-companion-device"):
+            await connection.send(result(iq))
+            await login.unlink(self._exchange, device)
+            return
+        await connection.send(await queries.answer(self._exchange, device, iq))
+        if iq.text("xmlns") == "passive" and iq.child("active"):
+            await login.activate(self._exchange, device)
+
+    # media
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        try:
+            path = self._exchange.media.keep_upload(request.match_info["token"], await request.read())
+        except MediaError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response({"url": f"https://{request.host}{path}", "direct_path": path})
+
+    async def _download(self, request: web.Request) -> web.Response:
+        try:
+            return web.Response(body=self._exchange.media.read(request.path))
+        except MediaError as error:
+            return web.json_response({"error": str(error)}, status=404)
+
+    async def _forget(self, request: web.Request) -> web.Response:
+        return web.Response(status=200)  # engines delete history blobs; nothing is kept under that name here
+
+    # helpers
+
+    def _person(self, phone: str) -> Person:
+        person = self._world.person(phone)
+        if person is None or not person.on_whatsapp:
+            raise ScanError(f"phone: {phone} is not on WhatsApp")
+        return person
+
+    def _device(self, jid: str) -> Device:
+        device = self._exchange.devices.find(JID.parse(jid))
+        if device is None:
+            raise LookupError(f"jid: {jid} is not linked")
+        return device
+
+    async def _on_port(self, name: str, listen: _Listen) -> int:
+        state, wanted = self._world.state, self._ports[name]
+        remembered = int(state.get(SPACE, f"{name}_port") or b"0")
+        port = await _first_free([wanted] if wanted else [remembered, 0] if remembered else [0], listen)
+        state.put(SPACE, f"{name}_port", str(port).encode())
+        return port
+
+
+async def _first_free(ports: list[int], listen: _Listen) -> int:
+    for port in ports[:-1]:
+        try:
+            return await listen(port)
+        except OSError:
+            logger.info("port %s is taken, another one will do", port)
+    return await listen(ports[-1])
+
+
+def _noise_identity(state: StateStore) -> NoiseIdentity:
+    raw = state.get(SPACE, "noise_identity")
+    if raw:
+        return msgspec.msgpack.decode(raw, type=NoiseIdentity)
+    identity = make_noise_identity()
+    state.put(SPACE, "noise_identity", msgspec.msgpack.encode(identity))
+    return identity

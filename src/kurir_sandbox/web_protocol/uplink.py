@@ -1,0 +1,213 @@
+"""From linked devices to people: the phones decrypt what a device sends, and its copies are passed to other linked devices.
+
+A message names the devices it is encrypted for; group messages carry one part for all (the sender key's) besides. What a phone
+could read goes to the ledger through `Phones.deliver`; what it couldn't, it asks for again with a retry receipt.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from kurir_sandbox.traffic import Arrival
+
+from . import contents
+from .exchange import Exchange, lid_of
+from .linked_devices import Device, now
+from .media import MediaError
+from .protobufs import e2e
+from .signal_messages import SignalError
+from .signal_sessions import Bundle, DuplicateMessageError
+from .stanza import GROUP_SERVER, JID, Attribute, Node
+
+if TYPE_CHECKING:
+    from kurir_sandbox.world import Group, Person
+
+logger = logging.getLogger(__name__)
+
+# Seen as `error` of a group message's ack when the sender is no member (tgalal/yowsup issue 1402); the engine reports
+# "server returned error 401" and does not send again.
+NOT_A_MEMBER = "401"
+NO_SUCH_GROUP = "404"
+_MAX_RETRIES = 5
+
+
+async def receive(exchange: Exchange, device: Device, node: Node) -> Node:
+    """Handles `<message>` of `device`; returns the `<ack>` for it. Raises StanzaError for a malformed stanza."""
+    to, wire_id = node.need_jid("to"), node.need_text("id")
+    group = exchange.world.group(to.user) if to.server == GROUP_SERVER else None
+    if to.server == GROUP_SERVER:
+        if group is None:
+            return _ack(node, NO_SUCH_GROUP)
+        if all(m.phone != device.phone for m in group.members):
+            return _ack(node, NOT_A_MEMBER)
+    refused = exchange.faults.refuse_messages.get(device.phone)
+    if refused:
+        return _ack(node, refused)
+    parcels = _parcels(exchange, device, node, to, group)
+    for address, parts in parcels.items():
+        if address.device == 0:
+            person = exchange.person_at(address)
+            if person:
+                await _read_on_phone(exchange, device, person, node, to, parts)
+        else:
+            await _pass_on(exchange, device, address, node, to, parts)
+    logger.info("%s sent %s to %s (%d devices)", device.lid, wire_id, to, len(parcels))
+    return _ack(node)
+
+
+def _parcels(exchange: Exchange, device: Device, node: Node, to: JID, group: Group | None) -> dict[JID, list[Node]]:
+    """Which device (LID form) gets which `<enc>` parts, in order."""
+    parcels: dict[JID, list[Node]] = {}
+    participants = node.child("participants")
+    for part in participants.children if participants else []:
+        address = _lid_form(exchange, part.need_jid("jid"))
+        if address:
+            parcels[address] = part.all("enc")
+    direct = node.all("enc")
+    if not direct:
+        return parcels
+    if group is None or node.jid("participant"):
+        # below <message> itself: for one device only (a retry, or a peer message to the own phone)
+        address = _lid_form(exchange, node.jid("participant") or to)
+        if address:
+            parcels[address] = direct
+        return parcels
+    for member in group.members:
+        person = exchange.world.person(member.phone)
+        if person is None:
+            continue
+        ids = [0, *(d.device_id for d in exchange.devices.of(person.phone))]
+        for address in (JID(person.lid, "lid", device_id) for device_id in ids):
+            if address != device.lid:
+                parcels.setdefault(address, []).extend(direct)
+    return parcels
+
+
+async def _read_on_phone(
+    exchange: Exchange, device: Device, person: Person, node: Node, to: JID, parts: list[Node]
+) -> None:
+    wire_id = node.need_text("id")
+    handset = exchange.handsets.of(person.phone)
+    for enc in parts:
+        kind = enc.need_text("type")
+        try:
+            if kind == "skmsg":
+                plain = handset.decrypt_group(str(to), device.lid, enc.need_data())
+            else:
+                plain = handset.decrypt(device.lid, kind, enc.need_data())
+            message = e2e.Message.FromString(plain)
+            if message.HasField("senderKeyDistributionMessage"):
+                handing = message.senderKeyDistributionMessage
+                handset.learn_sender_key(handing.groupID, device.lid, handing.axolotlSenderKeyDistributionMessage)
+        except DuplicateMessageError as error:
+            logger.info("%s already has %s of %s: %s", person.phone, wire_id, device.lid, error)
+            continue
+        except (SignalError, DecodeError) as error:
+            logger.warning("%s cannot read %s of %s: %s", person.phone, wire_id, device.lid, error)
+            await _ask_again(exchange, device, person, node, to, enc)
+            return
+        _show(exchange, device, person, node, to, message)
+
+
+def _show(exchange: Exchange, device: Device, person: Person, node: Node, to: JID, message: e2e.Message) -> None:
+    own = person.phone == device.phone
+    if message.HasField("deviceSentMessage"):
+        # the sender's own phone only mirrors the chat; in the chat with oneself the mirror is the message
+        if not (own and exchange.person_at(to) == person):
+            return
+        message = message.deviceSentMessage.message
+    elif own:
+        return
+    try:
+        content = contents.read(message, exchange.media)
+    except MediaError as error:
+        logger.error("%s sent media in %s that no phone can open: %s", device.lid, node.text("id"), error)
+        return
+    if content:
+        chat = to.user if to.server == GROUP_SERVER else device.phone
+        exchange.phones.deliver(
+            Arrival(person.phone, "linked_device", device.phone, chat, node.need_text("id"), content)
+        )
+
+
+async def _pass_on(exchange: Exchange, device: Device, address: JID, node: Node, to: JID, parts: list[Node]) -> None:
+    target = exchange.devices.find(address)
+    if target is None:
+        logger.info("%s wrote to %s, which is not linked any more", device.lid, address)
+        return
+    sender = exchange.world.person(device.phone)
+    attrs: dict[str, Attribute | None] = {
+        "id": node.need_text("id"),
+        "t": now(),
+        "type": node.text("type", "text"),
+        "notify": sender.name if sender else None,
+        "addressing_mode": "lid",
+    }
+    if to.server == GROUP_SERVER:
+        attrs |= {"from": to, "participant": device.lid, "participant_pn": device.jid}
+    else:
+        attrs |= {"from": device.lid, "sender_pn": device.jid}
+        recipient = exchange.person_at(to)
+        if target.phone == device.phone and recipient:
+            attrs |= {"recipient": lid_of(recipient), "peer_recipient_pn": JID(recipient.phone)}
+    identity = node.child("device-identity")
+    await exchange.devices.post(target, Node("message", attrs, [*parts, *([identity] if identity else [])]))
+
+
+async def _ask_again(exchange: Exchange, device: Device, person: Person, node: Node, to: JID, enc: Node) -> None:
+    """The phone's retry receipt: it forgets the session and sends keys for a new one."""
+    count = int(enc.text("count", "0") or 0) + 1
+    if count > _MAX_RETRIES or person.phone == device.phone:
+        return
+    handset = exchange.handsets.of(person.phone)
+    handset.forget(device.lid)
+    wire_id = node.need_text("id")
+    registration, *keys = bundle_nodes(handset.bundle())
+    attrs: dict[str, Attribute | None] = {"id": wire_id, "t": now(), "type": "retry"}
+    if to.server == GROUP_SERVER:
+        attrs |= {"from": to, "participant": lid_of(person), "participant_pn": JID(person.phone)}
+    else:
+        attrs |= {"from": lid_of(person), "sender_pn": JID(person.phone)}
+    retry = Node("retry", {"v": "1", "count": str(count), "id": wire_id, "t": now()})
+    await exchange.devices.post(device, Node("receipt", attrs, [retry, registration, Node("keys", {}, keys)]))
+
+
+def bundle_nodes(bundle: Bundle) -> list[Node]:
+    """A key bundle as stanza parts; the registration id is the first."""
+    nodes = [
+        Node("registration", {}, bundle.registration.to_bytes(4, "big")),
+        Node("type", {}, b"\x05"),
+        Node("identity", {}, bundle.identity),
+        Node(
+            "skey",
+            {},
+            [
+                Node("id", {}, bundle.signed_key_id.to_bytes(3, "big")),
+                Node("value", {}, bundle.signed_key),
+                Node("signature", {}, bundle.signature),
+            ],
+        ),
+    ]
+    if bundle.one_time_id is not None and bundle.one_time_key is not None:
+        number = Node("id", {}, bundle.one_time_id.to_bytes(3, "big"))
+        nodes.append(Node("key", {}, [number, Node("value", {}, bundle.one_time_key)]))
+    return nodes
+
+
+def _lid_form(exchange: Exchange, address: JID) -> JID | None:
+    person = exchange.person_at(address)
+    return JID(person.lid, "lid", address.device) if person else None
+
+
+def _ack(node: Node, error: str | None = None) -> Node:
+    attrs: dict[str, Attribute | None] = {
+        "class": "message",
+        "id": node.need_text("id"),
+        "from": node.need_jid("to"),
+        "t": now(),
+        "error": error,
+    }
+    return Node("ack", attrs)
