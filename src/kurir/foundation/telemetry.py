@@ -26,9 +26,7 @@ _SECRET_KEY = re.compile(
     r"|message|caption|text|body|content|payload|components|signature)$|otp[_-]?code|pair(ing)?[_-]?code|^code$|^apikey$"
 )
 """Keys whose value is masked whole; `error_code` or `message_id` are none of them."""
-_PHONE_KEY = re.compile(
-    r"(?i)(^|_)(phone|phone_no|recipient|sender|person|chat|jid|wa_id|msisdn|destination)$|^number$"
-)
+_PHONE_KEY = re.compile(r"(?i)(^|_)(phone|phone_no|recipient|sender|person|chat|jid|wa_id|msisdn|destination)$")
 _SECRET_IN_TEXT = re.compile(
     r"""(?ix)
     (?P<name> [\w.\[\]-]* (?: api_?key | token | secret | password | authorization | otp | otp_code | caption | message)

@@ -1,0 +1,152 @@
+"""Pictures and files to send: `image_url` and `file_url` become checked bytes on our disk, once per message.
+
+A message's first try fetches; a retry or a restart finds the row in `media` and the file it names, so that what the
+recipient gets cannot change between tries. Files are stored under their SHA-256 and shared by messages with the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
+from kurir.foundation.clock import Clock
+from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
+from kurir.foundation.tables import media
+from kurir.foundation.url_rules import UrlRefused
+from kurir.messages.content import Document, Image, MediaFile
+from kurir.messages.reports import Refused, TryLater
+from kurir.settings import Settings
+
+_COLUMNS = [media.c[name] for name in MediaFile.__struct_fields__]
+
+
+class MediaStore:
+    """The media of outgoing messages, under `<data_dir>/media`."""
+
+    def __init__(self, settings: Settings, database: Database, safe_fetch: SafeFetch, clock: Clock) -> None:
+        self._folder = settings.data_dir.absolute() / "media"
+        self._limits = {Image: settings.media_image_bytes, Document: settings.media_document_bytes}
+        self._timeout = settings.media_timeout
+        self._database = database
+        self._safe_fetch = safe_fetch
+        self._clock = clock
+        # one at a time: a decoded picture may take 200 MB
+        self._inspection = ThreadPoolExecutor(1, thread_name_prefix="media")
+
+    def check(self, url: str) -> None:
+        """Raises UrlRefused when `url` can never be fetched; for the moment of acceptance, asks no network."""
+        self._safe_fetch.check(url)
+
+    async def prepare(
+        self, account_id: int, message_id: int, content: Image | Document
+    ) -> MediaFile | Refused | TryLater:
+        """The message's file, fetched and checked now or earlier.
+
+        Refused: the address, the answer or the file cannot be used. TryLater: the server or our disk may recover.
+        """
+        try:
+            known = await self._database.read(lambda c: _row(c, account_id, message_id))
+            if known is not None and await asyncio.to_thread(_is_whole, known):
+                return known
+            file = await self._fetch(content)
+            row = {"account_id": account_id, "message_id": message_id, "url": content.url, "created_at": self._clock()}
+            await self._database.write(lambda c: _store(c, row, file))
+            return file
+        except (UrlRefused, TooLarge, NotUsable, FetchFailed) as error:
+            return _verdict("image_url" if isinstance(content, Image) else "file_url", error)
+        except (DatabaseUnavailable, OSError) as error:
+            return TryLater("media_not_stored", f"the file could not be stored ({type(error).__name__})")
+
+    async def forget(self, before: float) -> int:
+        """Removes the media of messages stored before that unix time and returns how many; shared files stay."""
+
+        def work(connection: Connection) -> int:
+            old = connection.execute(sa.delete(media).where(media.c.created_at < before).returning(media.c.path))
+            paths = [path for (path,) in old]
+            for path in set(paths):
+                if not connection.execute(sa.select(sa.exists().where(media.c.path == path))).scalar():
+                    Path(path).unlink(missing_ok=True)
+            return len(paths)
+
+        return await self._database.write(work)
+
+    async def _fetch(self, content: Image | Document) -> MediaFile:
+        arriving = self._folder / f"arriving-{secrets.token_hex(8)}"
+        limit = self._limits[type(content)]
+        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        try:
+            fetched = await self._safe_fetch.fetch(content.url, arriving, max_bytes=limit, within=self._timeout)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._inspection, self._keep, content, fetched, limit)
+        finally:
+            await asyncio.to_thread(arriving.unlink, missing_ok=True)
+
+    def _keep(self, content: Image | Document, fetched: Fetched, limit: int) -> MediaFile:
+        """Inspects the fetched file and moves it, or what it was converted to, to its durable place."""
+        match content:
+            case Image():
+                found = inspect_picture(fetched, content.url, limit)
+            case Document():
+                found = inspect_document(fetched, content.url, content.file_name)
+        place = self._folder / found.sha256[:2] / found.sha256
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        _flush(fetched.path)
+        fetched.path.replace(place)
+        _flush(place.parent)
+        return MediaFile(str(place), found.mime, found.name, found.size, found.sha256)
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_whole(file: MediaFile) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(file.path).stat().st_size == file.size
+    return False
+
+
+def _row(connection: Connection, account_id: int, message_id: int) -> MediaFile | None:
+    row = connection.execute(
+        sa.select(*_COLUMNS).where(media.c.account_id == account_id, media.c.message_id == message_id)
+    ).first()
+    return MediaFile(*row) if row else None
+
+
+def _store(connection: Connection, row: dict[str, Any], file: MediaFile) -> None:
+    """Takes the place of a row whose file got lost."""
+    same = (media.c.account_id == row["account_id"]) & (media.c.message_id == row["message_id"])
+    connection.execute(sa.delete(media).where(same))
+    connection.execute(sa.insert(media).values(**row, **msgspec.structs.asdict(file)))
+
+
+def _verdict(field: str, error: UrlRefused | TooLarge | NotUsable | FetchFailed) -> Refused | TryLater:
+    reason = f"{field}: {error.reason}"
+    match error:
+        case UrlRefused():
+            return Refused("media_url_refused", reason)
+        case TooLarge():
+            return Refused("media_too_large", reason)
+        case NotUsable():
+            return Refused(error.code, reason)
+        case FetchFailed(permanent=True):
+            return Refused("media_not_fetched", reason)
+        case FetchFailed():
+            return TryLater("media_not_fetched", reason)
