@@ -172,6 +172,16 @@ def by_phone_number_id(connection: Connection, phone_number_id: str) -> list[Num
     return [_number(row) for row in rows]
 
 
+def by_waba_id(connection: Connection, waba_id: str) -> list[Number]:
+    """The official numbers of one WhatsApp Business Account (template callbacks name no number), oldest first."""
+    rows = connection.execute(
+        sa.select(*_COLUMNS)
+        .where(numbers.c.waba_id == waba_id, numbers.c.channel == "cloud_api", numbers.c.removed_at.is_(None))
+        .order_by(numbers.c.id)
+    )
+    return [_number(row) for row in rows]
+
+
 def credentials(connection: Connection, sealing: Sealing, account_id: int, number_id: int) -> CloudCredentials:
     """An official number's token and app secret, opened. Raises KeyError when there is no such number."""
     row = connection.execute(

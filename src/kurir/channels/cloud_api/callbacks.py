@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from kurir.channels.cloud_api.template_components import shown_status
 from kurir.messages.lifecycle import ReceiptStatus
 from kurir.messages.reports import Event, IncomingMedia, Received, StatusChanged, TemplateReviewed
 from kurir.numbers import Number
@@ -186,7 +187,7 @@ def _reviewed(change: Change, number: Number) -> Fingerprinted | None:
         account_id=number.account_id,
         number_id=number.id,
         meta_id=meta_id,
-        status=status,
+        status=shown_status(status),
         reason=advice or ("" if reason == "NONE" else reason),
     )
     return Fingerprinted(event, f"template:{meta_id}:{status}:{change.time}")

@@ -19,6 +19,7 @@ from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.graph import Answer, Graph, NoAnswer, NotSent
 from kurir.channels.cloud_api.payloads import message_body, read_body
 from kurir.channels.cloud_api.template_calls import TemplateCalls
+from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.sealing import Sealing
 from kurir.messages.addresses import is_group
@@ -36,7 +37,7 @@ _UPLOAD_LIFE = 86_400.0
 class CloudApi:
     """All official numbers of this gateway. Implements `kurir.channels.channel.Channel`."""
 
-    def __init__(self, settings: Settings, database: Database, sealing: Sealing) -> None:
+    def __init__(self, settings: Settings, database: Database, sealing: Sealing, clock: Clock) -> None:
         self.capabilities = Capabilities(
             kinds=frozenset({"text", "image", "document", "location", "template"}),
             groups=False,
@@ -44,9 +45,9 @@ class CloudApi:
             window=settings.cloud_window,
         )
         self._graph = Graph(settings.graph_url, settings.graph_timeout)
-        self.credentials = Credentials(database, sealing)
-        self.templates = TemplateCalls(self._graph, self.credentials)
-        self._uploads: Expiring[tuple[int, str, str], str] = Expiring(_UPLOADS_KEPT, _UPLOAD_LIFE)
+        self.credentials = Credentials(database, sealing, clock)
+        self.templates = TemplateCalls(self._graph, self.credentials, clock)
+        self._uploads: Expiring[tuple[int, str, str], str] = Expiring(_UPLOADS_KEPT, _UPLOAD_LIFE, clock)
         self._closed = asyncio.Event()
 
     async def start(self) -> None:

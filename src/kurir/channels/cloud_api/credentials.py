@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kurir.channels.cloud_api.expiring import Expiring
+from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import SealError, Sealing
 from kurir.numbers import CloudCredentials, Number, credentials
@@ -14,10 +15,10 @@ _KEPT_NUMBERS = 1_000
 class Credentials:
     """Opens and keeps credentials; a changed token is noticed within half a minute, or at once after `forget`."""
 
-    def __init__(self, database: Database, sealing: Sealing) -> None:
+    def __init__(self, database: Database, sealing: Sealing, clock: Clock) -> None:
         self._database = database
         self._sealing = sealing
-        self._kept: Expiring[int, CloudCredentials] = Expiring(_KEPT_NUMBERS, _KEPT_SECONDS)
+        self._kept: Expiring[int, CloudCredentials] = Expiring(_KEPT_NUMBERS, _KEPT_SECONDS, clock)
 
     async def of(self, number: Number) -> CloudCredentials | None:
         """The number's credentials, or None when it has none that open. Raises DatabaseUnavailable."""

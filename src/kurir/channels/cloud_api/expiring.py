@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Generic, TypeVar
+
+from kurir.foundation.clock import Clock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -13,7 +14,7 @@ V = TypeVar("V")
 class Expiring(Generic[K, V]):
     """At most `size` values, each for `seconds` after it was put; the oldest goes first."""
 
-    def __init__(self, size: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, size: int, seconds: float, clock: Clock) -> None:
         self._size = size
         self._seconds = seconds
         self._clock = clock

@@ -5,6 +5,7 @@ Facts: Meta, `message_templates` edge and the resumable upload API (`/{app_id}/u
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import msgspec
 
 from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.graph import Answer, Call, Graph
+from kurir.foundation.clock import Clock
 from kurir.messages.content import MediaFile
 from kurir.numbers import Number
 
@@ -56,9 +58,15 @@ class MetaTemplate(msgspec.Struct, frozen=True):
 class TemplateCalls:
     """The template calls of the official channel. Raises DatabaseUnavailable when credentials cannot be read."""
 
-    def __init__(self, graph: Graph, credentials: Credentials) -> None:
+    def __init__(self, graph: Graph, credentials: Credentials, clock: Clock) -> None:
         self._graph = graph
         self._credentials = credentials
+        self._clock = clock
+        self._listed_at: dict[int, float] = {}
+
+    def listed_within(self, number: Number, seconds: float) -> bool:
+        """Whether the number's templates were asked for in the last `seconds`."""
+        return self._clock() - self._listed_at.get(number.id, float("-inf")) < seconds
 
     async def create(self, number: Number, body: dict[str, Any]) -> Created | GraphRefusal | Unreachable:
         """Submits a template for review; `body` as in `POST /{waba}/message_templates`."""
@@ -72,6 +80,7 @@ class TemplateCalls:
 
     async def list(self, number: Number) -> list[MetaTemplate] | GraphRefusal | Unreachable:
         """All templates of the number's business account, page by page."""
+        self._listed_at[number.id] = self._clock()
         found: list[MetaTemplate] = []
         query = {"fields": _FIELDS, "limit": _PAGE}
         for _ in range(_MOST_PAGES):
@@ -91,8 +100,12 @@ class TemplateCalls:
         answer = await self._call(number, "DELETE", f"{number.waba_id}/message_templates", query=query)
         return answer.get("success") is True if isinstance(answer, dict) else answer
 
-    async def upload_sample(self, number: Number, media: MediaFile, data: bytes) -> str | GraphRefusal | Unreachable:
+    async def upload_sample(self, number: Number, media: MediaFile) -> str | GraphRefusal | Unreachable:
         """The handle of a header's sample file, by a resumable upload in one piece."""
+        try:
+            data = await asyncio.to_thread(Path(media.path).read_bytes)
+        except OSError as error:
+            return Unreachable(f"the stored sample cannot be read: {error.strerror}")
         query = {
             "file_name": media.name or Path(media.path).name,
             "file_length": str(len(data)),

@@ -89,6 +89,14 @@ def _created_button(button: Button) -> dict[str, Any]:
             return {"type": button.type, "text": button.label}
 
 
+_STATUS_WORDS = {"PENDING": "IN_REVIEW", "REINSTATED": "APPROVED", "UNARCHIVED": "APPROVED"}
+
+
+def shown_status(status: str) -> str:
+    """Meta's status word as the public API writes it; a template that was reinstated is simply approved again."""
+    return _STATUS_WORDS.get(status.upper(), status.upper())
+
+
 def form_of(
     name: str, language: str, category: str, components: Sequence[dict[str, Any]], known: TemplateForm | None = None
 ) -> TemplateForm:

@@ -1,0 +1,339 @@
+"""Message templates of official numbers: our drafts, what Meta says of them, and filling them in for a send.
+
+A template is ours from the moment it is written: DRAFT here, IN_REVIEW at Meta, then whatever Meta decides. Meta's
+list is asked again when somebody looks, at most every `LIST_EVERY` seconds, and adopts templates made elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import Connection
+
+from kurir.channels.cloud_api.channel import CloudApi
+from kurir.channels.cloud_api.template_calls import Created, GraphRefusal, MetaTemplate, Unreachable
+from kurir.channels.cloud_api.template_components import (
+    FillError,
+    VariableCountError,
+    creation_body,
+    filled,
+    form_of,
+    shown_status,
+)
+from kurir.channels.cloud_api.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, Variable, variables_of
+from kurir.channels.cloud_api.template_rules import faults
+from kurir.channels.media import MediaStore
+from kurir.foundation.clock import Clock
+from kurir.foundation.database import Database
+from kurir.foundation.ids import MessageIds, opaque_id
+from kurir.foundation.tables import templates
+from kurir.messages.content import Document, Image, MediaFile
+from kurir.messages.reports import Refused, TryLater
+from kurir.numbers import Number
+
+DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED"
+NAME_TAKEN = "Template Name Already Exists"
+LIST_EVERY = 30.0
+"""Seconds between two listings at Meta for the same number, however often somebody looks."""
+_LIST_PATIENCE = 3.0
+_ORDERS = {
+    "template_created_at": templates.c.created_at,
+    "template_updated_at": templates.c.updated_at,
+    "template_name": templates.c.name,
+    "template_status": templates.c.status,
+}
+ORDERS = tuple(_ORDERS)
+
+log = structlog.get_logger(__name__)
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A stored template; `key` is our public id, `meta_id` Meta's ("" for a draft), times in unix seconds."""
+
+    id: int
+    account_id: int
+    number_id: int
+    key: str
+    form: TemplateForm
+    meta_id: str
+    status: str
+    rejected_reason: str
+    created_at: float
+    updated_at: float
+
+
+class Faulty(msgspec.Struct, frozen=True):
+    """Refused before Meta saw it: sentences by field."""
+
+    errors: dict[str, list[str]]
+
+
+class Templates:
+    """Creates, lists and refreshes templates; every method takes the number, which belongs to the account."""
+
+    def __init__(self, database: Database, cloud_api: CloudApi, media: MediaStore, clock: Clock) -> None:
+        self._database = database
+        self._calls = cloud_api.templates
+        self._media = media
+        self._clock = clock
+
+    async def create(
+        self, number: Number, form: TemplateForm, *, submit: bool
+    ) -> Template | Faulty | GraphRefusal | Unreachable:
+        """Stores a draft or, with `submit`, sends the template to Meta and stores it when Meta took it.
+
+        A draft of the same name and language is replaced by its submission. Raises DatabaseUnavailable.
+        """
+        errors = faults(form)
+        if errors:
+            return Faulty(errors)
+        existing = await self._database.read(
+            lambda c: by_name(c, number.account_id, number.id, form.name, form.language)
+        )
+        if existing is not None and not (existing.status == DELETED or (submit and existing.status == DRAFT)):
+            return Faulty({"name": [NAME_TAKEN]})
+        meta_id, status = "", DRAFT
+        if submit:
+            created = await self._submit(number, form)
+            if not isinstance(created, Created):
+                return created
+            meta_id, status = created.id, shown_status(created.status)
+        now = self._clock()
+        stored = await self._database.write(lambda c: put(c, number, form, meta_id=meta_id, status=status, now=now))
+        return stored if stored is not None else Faulty({"name": [NAME_TAKEN]})
+
+    async def refresh(self, number: Number, every: float = LIST_EVERY) -> None:
+        """Takes over what Meta lists, unless that was done in the last `every` seconds or Meta is slow to answer."""
+        if self._calls.listed_within(number, every):
+            return
+        asked_at = self._clock()
+        try:
+            async with asyncio.timeout(_LIST_PATIENCE):
+                listed = await self._calls.list(number)
+        except TimeoutError:
+            log.info("template_list_slow", number=number.key)
+            return
+        if isinstance(listed, list):
+            await self._database.write(lambda c: adopt(c, number, listed, asked_at))
+        else:
+            log.info("template_list_failed", number=number.key)
+
+    async def approved(
+        self, number: Number, *, meta_id: str = "", name: str = "", language: str = ""
+    ) -> Template | None:
+        """The template by Meta's id, or by name and language; asks Meta once more when ours is not approved yet."""
+
+        def stored(connection: Connection) -> Template | None:
+            if meta_id:
+                return by_meta_id(connection, number.account_id, number.id, meta_id)
+            return by_name(connection, number.account_id, number.id, name, language)
+
+        found = await self._database.read(stored)
+        if found is None or found.status != APPROVED:
+            await self.refresh(number, every=2.0)
+            found = await self._database.read(stored)
+        return found
+
+    async def _submit(self, number: Number, form: TemplateForm) -> Created | Faulty | GraphRefusal | Unreachable:
+        handle = ""
+        if form.header is not None and form.header.type in MEDIA_HEADERS:
+            sample = await self._sample(number, form.header)
+            if not isinstance(sample, MediaFile):
+                return Faulty({"header": [sample.reason]})
+            uploaded = await self._calls.upload_sample(number, sample)
+            if not isinstance(uploaded, str):
+                return uploaded
+            handle = uploaded
+        return await self._calls.create(number, creation_body(form, handle))
+
+    async def _sample(self, number: Number, header: Header) -> MediaFile | Refused | TryLater:
+        content = Image(header.url) if header.type == "IMAGE" else Document(header.url)
+        # a sample belongs to no message; it is fetched under an id of its own
+        return await self._media.prepare(number.account_id, MessageIds().next(), content)
+
+
+# -- store -------------------------------------------------------------------------------------------------------------
+
+
+def put(
+    connection: Connection, number: Number, form: TemplateForm, *, meta_id: str, status: str, now: float
+) -> Template | None:
+    """Stores a template, in place of a draft or a deleted one of that name. None when the name is taken."""
+    existing = by_name(connection, number.account_id, number.id, form.name, form.language)
+    if existing is not None and existing.meta_id != meta_id and existing.status not in {DRAFT, DELETED}:
+        return None
+    if existing is not None and existing.status == DRAFT and status == DRAFT:
+        return None
+    values = {**_columns(form), "meta_id": meta_id, "status": status, "rejected_reason": "", "updated_at": now}
+    if existing is None:
+        owner = {"account_id": number.account_id, "number_id": number.id}
+        connection.execute(templates.insert().values(**owner, key=opaque_id(16), created_at=now, **values))
+    else:
+        connection.execute(_own(templates.update(), number).where(templates.c.id == existing.id).values(**values))
+    return by_name(connection, number.account_id, number.id, form.name, form.language)
+
+
+def by_name(connection: Connection, account_id: int, number_id: int, name: str, language: str) -> Template | None:
+    """The number's template with that name and language, or None."""
+    return _one(connection, account_id, number_id, templates.c.name == name, templates.c.language == language)
+
+
+def by_meta_id(connection: Connection, account_id: int, number_id: int, meta_id: str) -> Template | None:
+    """The number's template with that id at Meta, or None."""
+    return _one(connection, account_id, number_id, templates.c.meta_id == meta_id)
+
+
+def page(
+    connection: Connection,
+    account_id: int,
+    number_id: int,
+    *,
+    search: str = "",
+    order_by: str = "template_created_at",
+    descending: bool = True,
+    start: int = 0,
+    length: int = 20,
+) -> tuple[list[Template], int]:
+    """One page of the number's templates and how many match; `search` looks into names and bodies, `order_by` is one
+    of `ORDERS`."""
+    where = [
+        templates.c.account_id == account_id,
+        templates.c.number_id == number_id,
+        templates.c.status != DELETED,
+    ]
+    if search:
+        where.append(
+            sa.or_(
+                templates.c.name.icontains(search, autoescape=True), templates.c.body.icontains(search, autoescape=True)
+            )
+        )
+    column = _ORDERS[order_by]
+    rows = connection.execute(
+        sa.select(templates)
+        .where(*where)
+        .order_by(column.desc() if descending else column, templates.c.id.desc() if descending else templates.c.id)
+        .offset(start)
+        .limit(length)
+    )
+    found = [_template(row) for row in rows]
+    total = connection.execute(sa.select(sa.func.count()).select_from(templates).where(*where)).scalar_one()
+    return found, total
+
+
+def adopt(connection: Connection, number: Number, listed: Sequence[MetaTemplate], asked_at: float) -> None:
+    """Takes over Meta's list as of `asked_at`: new ones, changed ones, and those that are gone there."""
+    for theirs in listed:
+        ours = by_name(connection, number.account_id, number.id, theirs.name, theirs.language)
+        form = form_of(
+            theirs.name, theirs.language, theirs.category, theirs.components, known=ours.form if ours else None
+        )
+        reason = "" if theirs.rejected_reason == "NONE" else theirs.rejected_reason
+        values = {
+            **_columns(form),
+            "meta_id": theirs.id,
+            "status": shown_status(theirs.status),
+            "rejected_reason": reason,
+        }
+        if ours is None:
+            owner = {"account_id": number.account_id, "number_id": number.id}
+            times = {"created_at": asked_at, "updated_at": asked_at}
+            connection.execute(templates.insert().values(**owner, key=opaque_id(16), **times, **values))
+        elif (ours.form, ours.meta_id, ours.status) != (form, theirs.id, values["status"]):
+            if ours.updated_at > asked_at:
+                continue  # a callback or a submission was faster than the list
+            connection.execute(
+                _own(templates.update(), number).where(templates.c.id == ours.id).values(**values, updated_at=asked_at)
+            )
+    connection.execute(
+        _own(templates.update(), number)
+        .where(
+            templates.c.meta_id != "",
+            templates.c.meta_id.not_in([theirs.id for theirs in listed]),
+            templates.c.updated_at < asked_at,
+            templates.c.status != DELETED,
+        )
+        .values(status=DELETED, updated_at=asked_at)
+    )
+
+
+def _one(connection: Connection, account_id: int, number_id: int, *where: sa.ColumnElement[bool]) -> Template | None:
+    row = connection.execute(
+        sa.select(templates).where(templates.c.account_id == account_id, templates.c.number_id == number_id, *where)
+    ).first()
+    return _template(row) if row else None
+
+
+def _own(statement: sa.Update, number: Number) -> sa.Update:
+    return statement.where(templates.c.account_id == number.account_id, templates.c.number_id == number.id)
+
+
+def _columns(form: TemplateForm) -> dict[str, Any]:
+    return {
+        "name": form.name,
+        "language": form.language,
+        "category": form.category,
+        "body": form.body,
+        "footer": form.footer,
+        "header": msgspec.json.encode(form.header).decode() if form.header else "",
+        "buttons": msgspec.json.encode(form.buttons).decode(),
+        "variables": msgspec.json.encode(form.variables).decode(),
+    }
+
+
+def _template(row: Any) -> Template:
+    form = TemplateForm(
+        name=row.name,
+        language=row.language,
+        category=row.category,
+        body=row.body,
+        header=msgspec.json.decode(row.header, type=Header) if row.header else None,
+        footer=row.footer,
+        buttons=msgspec.json.decode(row.buttons, type=list[Button]),
+        variables=msgspec.json.decode(row.variables, type=list[Variable]),
+    )
+    return Template(
+        row.id,
+        row.account_id,
+        row.number_id,
+        row.key,
+        form,
+        row.meta_id,
+        row.status,
+        row.rejected_reason,
+        row.created_at,
+        row.updated_at,
+    )
+
+
+__all__ = [
+    "APPROVED",
+    "DELETED",
+    "DRAFT",
+    "IN_REVIEW",
+    "LIST_EVERY",
+    "NAME_TAKEN",
+    "ORDERS",
+    "Button",
+    "Faulty",
+    "FillError",
+    "GraphRefusal",
+    "Header",
+    "Template",
+    "TemplateForm",
+    "Templates",
+    "Unreachable",
+    "Variable",
+    "VariableCountError",
+    "adopt",
+    "by_meta_id",
+    "by_name",
+    "filled",
+    "page",
+    "put",
+    "variables_of",
+]
