@@ -249,6 +249,7 @@ otps = sa.Table(
     sa.Column("wrong_tries", sa.Integer, nullable=False, server_default="0"),
     sa.Column("message_id", sa.BigInteger, nullable=True),
     sa.Index("ix_otps_account_id_code_hash", "account_id", "code_hash"),
+    sa.Index("ix_otps_account_id_expires_at", "account_id", "expires_at"),
     sa.Index("ix_otps_account_id_phone", "account_id", "phone", "created_at"),
 )
 

@@ -1,0 +1,115 @@
+"""Sending a one-time password: the code and its message are stored in one durable transaction."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from functools import partial
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import Connection
+
+from kurir.foundation.sealing import Sealing
+from kurir.foundation.tables import otp_failures, otps
+from kurir.messages.content import Text
+from kurir.otp import rules
+from kurir.outbox.outbox import Draft, Outbox
+from kurir.settings import Settings
+
+_KEPT = 86_400.0
+"""Seconds that spent codes and failures stay, for the limits that look back on them."""
+_DRAWS = 16
+
+_log = structlog.get_logger(__name__)
+
+
+class SendLimited(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """No further code may be sent now; nothing was stored. `retry_after` in whole seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many codes; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A code that is stored and on its way. The only place besides the message where it can be read."""
+
+    code: str
+    request_id: str
+    message_id: int
+
+    def __repr__(self) -> str:
+        return f"Issued(message_id={self.message_id})"
+
+
+class _CodeTaken(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """The drawn code is open already; draw again."""
+
+
+async def issue(outbox: Outbox, sealing: Sealing, settings: Settings, request: rules.OtpRequest, now: float) -> Issued:
+    """Draws a code and puts it into the outbox, ahead of everything that is not an OTP.
+
+    `now` in unix seconds. Raises SendLimited, and what the outbox raises (QueueFull, DatabaseUnavailable); then
+    nothing was stored.
+    """
+    account_id = request.account.id
+    for _ in range(_DRAWS):
+        code = rules.draw_code(settings.otp_digits)
+        request_id = secrets.token_urlsafe(32)
+        draft = Draft(
+            account_id=account_id,
+            number_id=request.number_id,
+            recipient=request.phone,
+            content=Text(rules.message_text(request, code)),
+            priority=0,
+            origin="otp",
+            lifetime=float(request.lifetime),
+            sealed=True,
+        )
+        row = {
+            "account_id": account_id,
+            "code_hash": rules.code_hash(sealing, account_id, code),
+            "request_hash": rules.request_hash(sealing, account_id, request_id),
+            "phone": request.phone,
+            "created_at": now,
+            "expires_at": now + request.lifetime,
+        }
+        try:
+            accepted = await outbox.accept([draft], also=partial(_store, settings, row))
+        except _CodeTaken:
+            continue
+        return Issued(code, request_id, accepted.ids[0])
+    # hardly a code is free any more: the account needs more digits, and guessing must not get easier meanwhile
+    _log.warning("otp_codes_crowded", account_id=account_id, digits=settings.otp_digits)
+    raise SendLimited(rules.LIFETIME_DEFAULT)
+
+
+def _store(settings: Settings, row: dict[str, Any], connection: Connection, message_ids: list[int]) -> None:
+    account_id, phone, now = row["account_id"], row["phone"], row["created_at"]
+    _forget(connection, account_id, now)
+    window = max(rules.SEND_WINDOW, settings.otp_min_interval)
+    sent = connection.scalars(
+        sa.select(otps.c.created_at)
+        .where(otps.c.account_id == account_id, otps.c.phone == phone, otps.c.created_at > now - window)
+        .order_by(otps.c.created_at.desc())
+    ).all()
+    wait = rules.send_wait(
+        now=now, sent=list(sent), limit=settings.otp_sends_per_phone, min_interval=settings.otp_min_interval
+    )
+    if wait > 0:
+        raise SendLimited(math.ceil(wait))
+    same = sa.select(otps.c.id).where(*rules.open_codes(account_id, now), otps.c.code_hash == row["code_hash"])
+    if connection.execute(same.limit(1)).first():
+        raise _CodeTaken
+    connection.execute(otps.insert().values(**row, message_id=message_ids[0]))
+
+
+def _forget(connection: Connection, account_id: int, now: float) -> None:
+    """Drops what no rule looks at any more."""
+    connection.execute(otps.delete().where(otps.c.account_id == account_id, otps.c.expires_at < now - _KEPT))
+    connection.execute(
+        otp_failures.delete().where(otp_failures.c.account_id == account_id, otp_failures.c.at < now - _KEPT)
+    )

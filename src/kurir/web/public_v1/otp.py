@@ -1,0 +1,142 @@
+"""Chapter OTP: `send_otp` and `validate_otp`."""
+
+from __future__ import annotations
+
+from kurir.foundation.ids import public_message_id
+from kurir.otp.check import Attempt, check
+from kurir.otp.issue import SendLimited, issue
+from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime
+from kurir.web.envelopes import Answer, Phrase, WireError
+from kurir.web.gateway import Gateway
+from kurir.web.public_v1.body import Body
+from kurir.web.public_v1.endpoint import Call, Endpoint, Field
+from kurir.web.public_v1.sending import IN_DELIVERY, PHONE_FIELDS, phone_of
+
+CHAPTER = "OTP"
+_NAME_LIMIT = 100
+
+TOO_MANY_SENDS = Phrase(
+    id="Terlalu banyak kode OTP untuk nomor ini. Coba lagi dalam {seconds} detik.",
+    en="Too many OTP codes for this phone number. Try again in {seconds} seconds.",
+)
+TOO_MANY_CHECKS = Phrase(
+    id="Terlalu banyak percobaan OTP. Coba lagi dalam {seconds} detik.",
+    en="Too many OTP attempts. Try again in {seconds} seconds.",
+)
+
+
+async def send_otp(gateway: Gateway, call: Call) -> Answer:
+    """Accepts a code for delivery; the answer carries it. 400 over the limit of codes per phone number."""
+    body = call.body
+    request = OtpRequest(
+        account=call.account,
+        number_id=call.number.id,
+        phone=phone_of(call),
+        lifetime=clamp_lifetime(body.integer("lifetime", default=LIFETIME_DEFAULT, least=-(2**31))),
+        customer_name=body.text("customer_name", limit=_NAME_LIMIT),
+        service_name=body.text("service_name", limit=_NAME_LIMIT),
+        company_name=body.text("company_name", limit=_NAME_LIMIT),
+    )
+    try:
+        issued = await issue(gateway.outbox, gateway.sealing, gateway.settings, request, call.now)
+    except SendLimited as limited:
+        raise WireError(
+            "400",
+            "rate_limited",
+            TOO_MANY_SENDS,
+            headers={"Retry-After": str(limited.retry_after)},
+            seconds=limited.retry_after,
+        ) from limited
+    return Answer(
+        {
+            "code": "200",
+            "message": IN_DELIVERY,
+            "type": "successfully",
+            "otp_code": issued.code,
+            "req_id": issued.request_id,
+        },
+        {"X-Message-Id": public_message_id(issued.message_id)},
+    )
+
+
+async def validate_otp(gateway: Gateway, call: Call) -> Answer:
+    """Whether a code is right. Wrong, expired, used and unknown codes get the same answer; none carries a `type`."""
+    digits = gateway.settings.otp_digits
+    attempt = Attempt(
+        account_id=call.account.id,
+        code=_code(call.body, digits),
+        request_id=call.body.text("req_id", "request_id").strip(),
+        phone=phone_of(call) if call.body.value("phone_no") is not None else "",
+    )
+    verdict = await check(gateway.database, gateway.sealing, attempt, call.now, digits)
+    if verdict.valid:
+        return Answer({"code": "200", "message": "OTP Code is Valid"})
+    if verdict.retry_after is None:
+        return Answer({"code": "400", "message": "OTP Code is Invalid"})
+    return Answer(
+        {"code": "400", "message": TOO_MANY_CHECKS.say(call.account.language, seconds=verdict.retry_after)},
+        {"Retry-After": str(verdict.retry_after)},
+    )
+
+
+def _code(body: Body, digits: int) -> str:
+    """The code as text; a JSON number lost its leading zeros on the way and gets them back."""
+    text = body.text("otp_code", "otp", expected=f"the {digits} digits of the code", required=True).strip()
+    came_as_number = isinstance(body.value("otp_code", "otp"), int | float)
+    return text.zfill(digits) if came_as_number else text
+
+
+ENDPOINTS = (
+    Endpoint(
+        path="send_otp",
+        chapter=CHAPTER,
+        summary="Send a one-time password to a phone number",
+        handler=send_otp,
+        credential="api_key",
+        number_field="number_id",
+        fields=(
+            *PHONE_FIELDS,
+            Field("customer_name", "string", "Who is greeted in the message.", example="Jono"),
+            Field("service_name", "string", "What the code is for.", example="Login"),
+            Field("company_name", "string", "Who signs the message.", example="PT Contoh"),
+            Field(
+                "lifetime",
+                "integer",
+                f"Seconds the code is valid, {LIFETIME_LEAST} to {LIFETIME_MOST}; values outside are moved to the "
+                f"nearer end. Default {LIFETIME_DEFAULT}.",
+                example="60",
+            ),
+        ),
+        request_sample={
+            "phone_no": "81234567890",
+            "country_code": "62",
+            "customer_name": "Jono",
+            "service_name": "Login",
+            "company_name": "PT Contoh",
+            "lifetime": "60",
+        },
+        answer_sample={
+            "code": "200",
+            "message": IN_DELIVERY,
+            "type": "successfully",
+            "otp_code": "041432",
+            "req_id": "pV7mJb0dQ4rX1cYt9sZk2uNfW8hLaE3gRoI6yTqBx5M",
+        },
+    ),
+    Endpoint(
+        path="validate_otp",
+        chapter=CHAPTER,
+        summary="Check a one-time password, once",
+        handler=validate_otp,
+        credential="api_key",
+        number_field=None,
+        fields=(
+            Field("otp_code", "string", "The code as the person typed it.", required=True, example="041432"),
+            Field("req_id", "string", "The `req_id` of send_otp: only its code is then right. Recommended."),
+            Field("phone_no", "string", "Only codes that were sent to this phone number are then right."),
+            Field("country_code", "string", "Country code of `phone_no`; without it the account's.", example="62"),
+        ),
+        request_sample={"otp_code": "041432"},
+        answer_sample={"code": "200", "message": "OTP Code is Valid"},
+    ),
+)
