@@ -5,12 +5,58 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check lint types imports unit format lock clean
+.PHONY: help run test check unit format lock clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-lock: $(BIN)/python ## Resolve the locked requirements anew (needs uv)
+run: $(VENV)/.run ## Install what is needed and start the gateway with its sandbox and a demo account
+	@$(BIN)/kurir demo
+
+test: $(VENV)/.dev ## Install what the tests need and pass every test
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest -q tests --ignore=tests/unit
+
+check: $(VENV)/.dev ## Lint, types, import rules and unit tests, in under a minute
+	$(BIN)/ruff format --check --quiet src tests
+	$(BIN)/ruff check --quiet src tests
+	$(BIN)/lint-imports --no-cache | tail -n 3
+	$(BIN)/basedpyright --level error
+	$(BIN)/python -m pytest -q tests/unit
+
+unit: $(VENV)/.dev ## Only the unit tests
+	$(BIN)/python -m pytest -q tests/unit
+
+format: $(VENV)/.dev ## Put the code into the one form
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+lock: $(VENV)/.dev ## Resolve the locked requirements anew
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --universal --python-version 3.11 --group build pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --universal --python-version 3.11 --group build --group dev pyproject.toml -o requirements/dev.txt
+
+clean: ## Remove the virtual environment and caches (not your data in var/)
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+
+# The environment: one stamp for what runs, one for what tests. Debian keeps ensurepip in a package of its own, so
+# where it is missing and we may, apt brings it; else virtualenv from the package index does.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Kurir needs Python 3.11 or newer (found $$($(PYTHON) --version)); set PYTHON=/path/to/python3.11"; exit 1; }
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null \
+	  || { rm -rf $(VENV); [ "$$(id -u)" = 0 ] && apt-get install -y -qq python3-venv >/dev/null 2>&1 && $(PYTHON) -m venv $(VENV); } \
+	  || { rm -rf $(VENV); $(PYTHON) -m pip install -q --user --break-system-packages virtualenv && $(PYTHON) -m virtualenv -q $(VENV); } \
+	  || { echo "No virtual environment can be made: install python3-venv or virtualenv"; exit 1; }
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what Kurir needs (locked by hash) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what the tests need (locked by hash) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@ $(VENV)/.run

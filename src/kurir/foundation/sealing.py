@@ -32,6 +32,7 @@ class Sealing:
     def __init__(self, master: bytes) -> None:
         if len(master) != 32:
             raise SealError("the master key must have 32 bytes")
+        self._master = master
         self._aead = AESGCM(_derive(master, b"kurir seal"))
         self._hash_key = _derive(master, b"kurir hash")
 
@@ -54,6 +55,10 @@ class Sealing:
     def hash(self, text: str, context: str = "") -> str:
         """A keyed hash (HMAC-SHA256, hex) by which a secret is recognised but not read."""
         return hmac.new(self._hash_key, f"{context}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+    def derive(self, purpose: str) -> bytes:
+        """A further key of 32 bytes for one purpose."""
+        return _derive(self._master, b"kurir " + purpose.encode())
 
 
 def load_master_key(data_dir: Path) -> bytes:

@@ -1,0 +1,92 @@
+"""The `kurir` command."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import NoReturn
+
+from cyclopts import App
+
+from kurir import __version__
+from kurir.accounts.accounts import AccountError
+from kurir.app import AlreadyRunning
+from kurir.cli import account, contacts, number
+from kurir.cli.doctor import doctor
+from kurir.cli.terminal import CommandError, complain
+from kurir.foundation.database import DatabaseUnavailable
+from kurir.foundation.sealing import SealError
+from kurir.settings import Settings, SettingsError
+
+app = App(
+    name="kurir",
+    version=__version__,
+    help="A self-hosted WhatsApp gateway: linked devices and the official Cloud API behind one durable outbox.",
+)
+app.command(account.app)
+app.command(number.app)
+app.command(contacts.app)
+app.command(doctor)
+
+
+@app.command
+def serve() -> None:
+    """Start the gateway for production: no sandbox, settings from the environment (see README)."""
+    from kurir.foundation.telemetry import configure_logging  # noqa: PLC0415 - keeps `kurir --help` fast
+    from kurir.serve import serve as run  # noqa: PLC0415
+
+    settings = Settings.load()
+    configure_logging(settings)
+    _run(run(settings))
+
+
+@app.command
+def demo() -> None:
+    """Try everything on this machine: gateway, sandbox network, a demo account. No phone, no internet."""
+    from kurir.demo.demo import demo as run  # noqa: PLC0415
+
+    _run(run())
+
+
+@app.command
+def sandbox(*arguments: str) -> NoReturn:
+    """Start only the sandbox network (see `kurir sandbox -- --help`)."""
+    import os  # noqa: PLC0415
+
+    os.execv(sys.executable, [sys.executable, "-m", "kurir_sandbox", *arguments])  # noqa: S606 - our own program
+
+
+@app.command
+def migrate() -> None:
+    """Bring the database to the newest schema (`kurir serve` does it too)."""
+    from kurir.app import prepare  # noqa: PLC0415
+
+    settings = Settings.load()
+    prepare(settings)
+    sys.stdout.write(f"The database at {settings.sqlite_path} has the newest schema.\n")
+
+
+def _run(work) -> None:
+    import uvloop  # noqa: PLC0415
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+def main() -> None:
+    """Runs the command line; a mistake of the user ends in one sentence and exit code 1, never in a traceback."""
+    try:
+        app()
+    except (
+        CommandError,
+        SettingsError,
+        SealError,
+        AccountError,
+        AlreadyRunning,
+        DatabaseUnavailable,
+        OSError,
+    ) as error:
+        complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

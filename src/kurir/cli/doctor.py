@@ -1,0 +1,90 @@
+"""`kurir doctor`: looks at what a gateway needs and says what to do about what is missing."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from kurir.cli.terminal import out
+from kurir.serve import read_ready_file
+from kurir.settings import Settings, SettingsError
+
+_LEAST_FREE = 500_000_000
+
+
+class Finding(NamedTuple):
+    """One thing looked at: fine or not, and what to do."""
+
+    what: str
+    fine: bool
+    detail: str
+
+
+def doctor() -> None:
+    """Check this machine and the data folder; exit code 1 when something must be done."""
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        out.print(f"[red]✗[/] settings: {error}")
+        sys.exit(1)
+    findings = [finding for look in _LOOKS for finding in look(settings)]
+    for what, fine, detail in findings:
+        out.print(f"{'[green]✓[/]' if fine else '[red]✗[/]'} {what}: {detail}", soft_wrap=True)
+    if not all(finding.fine for finding in findings):
+        sys.exit(1)
+
+
+def _python(_settings: Settings) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("Python", sys.version_info >= (3, 11), version + ("" if sys.version_info >= (3, 11) else ": 3.11+"))
+
+
+def _engine(_settings: Settings) -> Iterator[Finding]:
+    # in a child: loading the engine starts its threads, and a broken library must not take this command with it
+    script = "import pylibmagic, neonize.client, neonize; print(neonize.__version__)"
+    done = subprocess.run(  # noqa: S603 - fixed arguments
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    detail = done.stdout.strip().splitlines()[-1:] if done.returncode == 0 else done.stderr.strip().splitlines()[-1:]
+    yield Finding("WhatsApp Web engine (neonize)", done.returncode == 0, " ".join(detail) or "does not load")
+
+
+def _folder(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data_dir
+    if not folder.exists():
+        yield Finding("data folder", True, f"{folder} does not exist yet; the first start makes it")
+        return
+    for path in (folder, folder / "master.key", folder / "devices", folder / "operator.token"):
+        if path.exists():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            fine = not mode & 0o077
+            yield Finding(str(path), fine, f"mode {mode:o}" + ("" if fine else f": run `chmod go-rwx {path}`"))
+    free = shutil.disk_usage(folder).free
+    yield Finding("disk", free >= _LEAST_FREE, f"{free // 1_000_000:,} MB free")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    if not settings.sqlite_path.exists():
+        yield Finding("database", True, "none yet; the first start makes it")
+        return
+    from kurir.foundation.database import sqlite_engine  # noqa: PLC0415
+
+    with sqlite_engine(settings.sqlite_path).connect() as connection:
+        verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar()
+        yield Finding("database", verdict == "ok", str(verdict))
+        doubtful = connection.exec_driver_sql("SELECT count(*) FROM messages WHERE state = 'unconfirmed'").scalar()
+        yield Finding("messages in doubt", True, f"{doubtful}")
+
+
+def _gateway(settings: Settings) -> Iterator[Finding]:
+    ready = read_ready_file(settings.data_dir)
+    yield Finding("gateway", True, f"runs at {ready.url} (process {ready.pid})" if ready else "is not running")
+    if settings.sandbox:
+        yield Finding("sandbox", False, "KURIR_SANDBOX is on: never in production")
+
+
+_LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _engine, _folder, _database, _gateway)

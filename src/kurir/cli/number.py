@@ -1,0 +1,150 @@
+"""`kurir number …`: sender numbers: add, pair by QR or code, list, log out."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import os
+import time
+
+import segno
+from cyclopts import App
+from rich.table import Table
+
+from kurir import numbers
+from kurir.cli.terminal import CommandError, account_of, operator, out, waiting, with_database
+from kurir.messages.addresses import AddressError, parse_phone
+
+app = App(name="number", help="Sender numbers: linked devices (BO-…) and official numbers (WB-…).")
+
+_POLL = 1.0
+_PATIENCE = 180.0
+
+
+@app.command
+def add(email: str, *, name: str = "") -> None:
+    """Add a linked device to an account; pair it next.
+
+    Args:
+        email: Address of the account.
+        name: What to call the device.
+    """
+    number = with_database(
+        lambda connection, _: numbers.add_linked_device(connection, account_of(connection, email).id, name)
+    )
+    out.print(f"number_id  {number.key}")
+    out.print(f"Next: `kurir number pair {number.key}` while the gateway runs.")
+
+
+@app.command
+def official(
+    email: str, *, phone: str, phone_number_id: str, waba_id: str, app_id: str, verify_token: str, name: str = ""
+) -> None:
+    """Add an official number (Cloud API) to an account.
+
+    The access token and app secret are asked for, or read from KURIR_META_TOKEN and KURIR_META_APP_SECRET, so that
+    they do not stay in the shell's history.
+
+    Args:
+        email: Address of the account.
+        phone: The number with its country code.
+        phone_number_id: Meta's id of the number.
+        waba_id: Meta's id of the WhatsApp Business Account.
+        app_id: Meta's id of the app.
+        verify_token: The verify token that you enter at Meta for the callback address.
+        name: What to call the number.
+    """
+    try:
+        digits = parse_phone(phone if phone.startswith("+") else "+" + phone)
+    except AddressError as error:
+        raise CommandError(f"--phone: {error}") from error
+    token = os.environ.get("KURIR_META_TOKEN") or getpass.getpass("Access token: ")
+    secret = os.environ.get("KURIR_META_APP_SECRET") or getpass.getpass("App secret: ")
+    number = with_database(
+        lambda connection, sealing: numbers.add_official(
+            connection,
+            sealing,
+            account_of(connection, email).id,
+            phone=digits,
+            phone_number_id=phone_number_id,
+            waba_id=waba_id,
+            app_id=app_id,
+            access_token=token,
+            app_secret=secret,
+            verify_token=verify_token,
+            name=name,
+        )
+    )
+    out.print(f"licenses_key  {number.key}")
+    out.print("Enter <public address>/meta/callbacks as the callback address at Meta, with your verify token.")
+
+
+@app.command(name="list")
+def list_(email: str = "") -> None:
+    """List sender numbers and their connection.
+
+    Args:
+        email: Only this account's numbers.
+    """
+
+    def work(connection, _sealing):
+        if email:
+            return numbers.of_account(connection, account_of(connection, email).id)
+        return numbers.all_of_channel(connection, "linked_device") + numbers.all_of_channel(connection, "cloud_api")
+
+    table = Table("key", "channel", "phone", "name", "state", "reason")
+    for number in with_database(work):
+        table.add_row(
+            number.key,
+            number.channel.replace("_", " "),
+            number.phone or "not paired",
+            number.name,
+            number.state,
+            number.state_reason,
+        )
+    out.print(table)
+
+
+@app.command
+def pair(key: str, *, phone: str = "") -> None:
+    """Pair a linked device with a phone: scan the QR code shown here, or type the code on the phone.
+
+    Args:
+        key: The number_id (BO-…).
+        phone: Pair by 8-character code for this number instead of by QR.
+    """
+    operator("POST", f"/numbers/{key}/pairing", {"phone": phone} if phone else {})
+    shown = ""
+    deadline = time.monotonic() + _PATIENCE
+    with waiting("Waiting for the phone …"):
+        while time.monotonic() < deadline:
+            state = operator("GET", f"/numbers/{key}/pairing")
+            if state.get("state") == "paired" or state.get("state") == "connected":
+                out.print(f"[bold green]Paired[/] with {state.get('phone') or 'the phone'}.")
+                return
+            if state.get("state") in {"failed", "expired", "timeout"}:
+                raise CommandError(f"pairing ended: {state.get('error') or state['state']}; start it again")
+            offer = state.get("code") or state.get("qr") or ""
+            if offer and offer != shown:
+                shown = offer
+                _show(offer, is_code=bool(state.get("code")))
+            time.sleep(_POLL)
+    raise CommandError("nobody scanned in three minutes; start it again")
+
+
+@app.command
+def logout(key: str) -> None:
+    """Log a linked device out of its phone. Queued messages wait until it is paired again or expire."""
+    operator("POST", f"/numbers/{key}/logout")
+    out.print(f"{key} is logged out.")
+
+
+def _show(offer: str, *, is_code: bool) -> None:
+    if is_code:
+        out.print("On the phone: WhatsApp › Linked devices › Link with phone number. Code:")
+        out.print(f"[bold]{offer}[/]")
+        return
+    out.print("On the phone: WhatsApp › Linked devices › Link a device, then scan:")
+    drawing = io.StringIO()
+    segno.make(offer, error="l").terminal(out=drawing, compact=True)
+    out.print(drawing.getvalue(), soft_wrap=True)

@@ -1,0 +1,105 @@
+"""What the commands share: the database for a moment, the running gateway's operator API, and the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import aiohttp
+from rich.console import Console
+from sqlalchemy import Connection
+
+from kurir.accounts import accounts
+from kurir.accounts.accounts import Account
+from kurir.app import prepare
+from kurir.foundation.database import Database
+from kurir.foundation.sealing import Sealing
+from kurir.serve import read_ready_file
+from kurir.settings import Settings
+
+T = TypeVar("T")
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class CommandError(Exception):
+    """A command cannot do what was asked; the message says why and what to do."""
+
+
+def complain(sentence: str) -> None:
+    """One line of error."""
+    err.print(f"[bold red]kurir:[/] {sentence}", soft_wrap=True)
+
+
+def with_database(work: Callable[[Connection, Sealing], T]) -> T:
+    """Runs `work` in one transaction of its own; safe beside a running gateway."""
+    database, sealing = prepare(Settings.load())
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        try:
+            result = work(connection, sealing)
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+        connection.exec_driver_sql("COMMIT")
+    database.engine.dispose()
+    return result
+
+
+def with_async_database(work: Callable[[Database], Awaitable[T]]) -> T:
+    """Runs asynchronous `work` with a started database."""
+
+    async def run() -> T:
+        database, _ = prepare(Settings.load())
+        await database.start()
+        try:
+            return await work(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())
+
+
+def account_of(connection: Connection, email: str) -> Account:
+    """The account of an e-mail address. Raises CommandError."""
+    account = accounts.by_email(connection, email)
+    if account is None:
+        known = ", ".join(a.email for a in accounts.everyone(connection)) or "none yet"
+        raise CommandError(f"there is no account for {email} (accounts: {known}); see `kurir account create --help`")
+    return account
+
+
+def operator(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Asks the running gateway's operator API. Raises CommandError when it does not run or refuses."""
+    return asyncio.run(_operator(method, path, body))
+
+
+async def _operator(method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    settings = Settings.load()
+    ready = read_ready_file(settings.data_dir)
+    if ready is None:
+        raise CommandError(f"no gateway is running on {settings.data_dir}: start it with `kurir serve` first")
+    try:
+        token = (settings.data_dir / "operator.token").read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise CommandError(f"cannot read the operator token in {settings.data_dir}: {error.strerror}") from error
+    try:
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,
+            session.request(method, ready.url + "/api/v1" + path, json=body) as answer,
+        ):
+            data = await answer.json(content_type=None)
+            if answer.status >= 400:
+                raise CommandError(str(data.get("message") or data.get("error") or f"HTTP {answer.status}"))
+            return data
+    except (aiohttp.ClientError, ValueError) as error:
+        raise CommandError(f"the gateway at {ready.url} does not answer: {error}") from error
+
+
+@contextmanager
+def waiting(sentence: str):
+    """A spinner while something takes its time."""
+    with err.status(sentence):
+        yield

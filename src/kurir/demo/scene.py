@@ -1,0 +1,178 @@
+"""The demo's own memory and the people in it: what `demo.json` says, and the account behind it.
+
+The API key is kept in clear in the demo's folder (mode 0600), as scripts need it; only a demo does that.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Connection
+
+from kurir import contacts, numbers
+from kurir.accounts import accounts, api_keys, members
+from kurir.app import prepare
+from kurir.messages.addresses import parse_phone
+from kurir.settings import Settings
+
+EMAIL = "demo@kurir.example"
+TEMPLATE_NAME = "order_confirmation"
+
+
+class Member(msgspec.Struct):
+    """Who can sign in to the demo."""
+
+    email: str
+    password: str
+
+
+class Processes(msgspec.Struct):
+    """Process ids, kept true while the demo runs."""
+
+    gateway: int = 0
+    sandbox: int = 0
+
+
+class DemoFile(msgspec.Struct):
+    """`demo.json`: everything a script needs to use the demo. Exactly these keys."""
+
+    base_url: str
+    dashboard_url: str
+    sandbox_url: str
+    api_key: str
+    number_id: str
+    secret_key: str
+    licenses_key: str
+    template_id: str
+    template_name: str
+    group_id: str
+    contact_id: str
+    people: list[str]
+    not_on_whatsapp: list[str]
+    device_phone: str
+    waba_phone: str
+    member: Member
+    processes: Processes
+
+
+class Memory(msgspec.Struct):
+    """What the demo remembers between starts."""
+
+    port: int = 0
+    sandbox_port: int = 0
+    api_key: str = ""
+    number_id: str = ""
+    licenses_key: str = ""
+    contact_id: str = ""
+    password: str = ""
+    verify_token: str = ""
+
+
+class Business(msgspec.Struct):
+    """An official number as the sandbox describes it in `sandbox.json`."""
+
+    phone: str
+    name: str
+    phone_number_id: str
+    waba_id: str
+    app_id: str
+    app_secret: str
+    access_token: str
+    verify_token: str
+
+
+class SandboxFile(msgspec.Struct):
+    """`sandbox.json`: how to reach the sandbox network."""
+
+    pid: int
+    url: str
+    graph_url: str
+    proxy_url: str
+    ca_file: str
+    noise_root: str
+    businesses: list[Business]
+
+
+class Person(msgspec.Struct):
+    """A person of the sandbox's control API."""
+
+    phone: str
+    name: str
+    on_whatsapp: bool
+
+
+def read_memory(folder: Path) -> Memory:
+    """What an earlier demo in this folder left; empty for a new one."""
+    try:
+        return msgspec.json.decode((folder / "memory.json").read_bytes(), type=Memory)
+    except FileNotFoundError:
+        return Memory()
+
+
+def write_memory(folder: Path, memory: Memory) -> None:
+    """Remembers for the next start."""
+    write_private(folder / "memory.json", msgspec.json.format(msgspec.json.encode(memory)))
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replaces a file at once; only its owner may read it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.touch(mode=0o600)
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def port_for(wanted: int, before: int) -> int:
+    """The port to use: the wanted one, or for 0 the one of the last start if it is free, or any free one."""
+    if wanted:
+        return wanted
+    for candidate in (before, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", candidate))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise OSError("no free port on 127.0.0.1")
+
+
+def ensure_account(settings: Settings, memory: Memory, business: Business, people: list[Person]) -> None:
+    """The demo's account with its keys, its two numbers and a contact list; made once, then found again."""
+    database, sealing = prepare(settings)
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if accounts.by_email(connection, EMAIL) is None:
+            account = accounts.create(connection, name="Toko Kurir", email=EMAIL, language="en")
+            memory.password = secrets.token_urlsafe(9)
+            memory.api_key = api_keys.create(connection, sealing, account.id, "demo")
+            memory.verify_token = business.verify_token
+            members.create(connection, account.id, EMAIL, memory.password)
+            memory.number_id = numbers.add_linked_device(connection, account.id, "Toko Kurir").key
+            official = numbers.add_official(
+                connection,
+                sealing,
+                account.id,
+                phone=business.phone,
+                phone_number_id=business.phone_number_id,
+                waba_id=business.waba_id,
+                app_id=business.app_id,
+                access_token=business.access_token,
+                app_secret=business.app_secret,
+                verify_token=business.verify_token,
+                name=business.name,
+            )
+            memory.licenses_key = official.key
+            memory.contact_id = _contact_list(connection, account.id, people)
+        connection.exec_driver_sql("COMMIT")
+    database.engine.dispose()
+
+
+def _contact_list(connection: Connection, account_id: int, people: list[Person]) -> str:
+    contact = contacts.create_list(connection, account_id, "Pelanggan", type_="manual")
+    for person in people:
+        contacts.add_audience(connection, account_id, contact.id, person.name, parse_phone("+" + person.phone))
+    return contact.key

@@ -1,0 +1,110 @@
+"""Keeps a child process alive: started again within two seconds when it dies, stopped in order at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 1.5
+_STEADY = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Supervised:
+    """One program that should always run. `started` is called with its process id after each start."""
+
+    def __init__(
+        self,
+        name: str,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        log_file: Path,
+        started: Callable[[int], None],
+    ) -> None:
+        self.name = name
+        self.pid = 0
+        self._arguments = arguments
+        self._environment = dict(environment)
+        self._log_file = log_file
+        self._started = started
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Starts it and, from now on, starts it again whenever it ends."""
+        await self._spawn()
+        self._keeper = asyncio.create_task(self._keep(), name=f"keep-{self.name}")
+
+    async def stop(self, patience: float) -> None:
+        """SIGTERM, then SIGKILL after `patience` seconds."""
+        self._stopping = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), patience)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the latest process ended; None while it runs."""
+        return self._process.returncode if self._process else None
+
+    async def _spawn(self) -> None:
+        with self._log_file.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                *self._arguments,
+                env={**os.environ, **self._environment},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl+C reaches only the supervisor, which stops them in order
+            )
+        self.pid = self._process.pid
+        self._started(self.pid)
+
+    async def _keep(self) -> None:
+        pause = _FIRST_PAUSE
+        loop = asyncio.get_running_loop()
+        while not self._stopping:
+            assert self._process is not None
+            since = loop.time()
+            code = await self._process.wait()
+            pause = _FIRST_PAUSE if loop.time() - since > _STEADY else min(pause * 2, _LONGEST_PAUSE)
+            log.warning(
+                "process_died",
+                name=self.name,
+                exit_code=code,
+                signal=signal.Signals(-code).name if code < 0 else None,
+                again_in=pause,
+            )
+            await asyncio.sleep(pause)
+            await self._spawn()
+
+
+def last_lines(log_file: Path, count: int = 15) -> str:
+    """The end of a log file, for an error message."""
+    with contextlib.suppress(OSError):
+        return "\n".join(log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
+    return ""

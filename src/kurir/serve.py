@@ -1,0 +1,113 @@
+"""The production start: one process with all parts and doors, until SIGTERM or SIGINT.
+
+When it answers it writes `<data_dir>/gateway.json` (`pid`, `url`), which `kurir number …` and `kurir demo` read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import structlog
+import uvicorn
+
+from kurir.app import running
+from kurir.settings import Settings
+from kurir.web.server import build
+
+READY_FILE = "gateway.json"
+_GRACE = 25
+
+log = structlog.get_logger(__name__)
+
+
+class ReadyFile(msgspec.Struct):
+    """Where the gateway of a data folder answers."""
+
+    pid: int
+    url: str
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling: it would kill the process before our parts have stopped in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings) -> None:
+    """Runs the gateway until it is told to stop. Raises what `running` raises, and OSError for a port in use."""
+    listener = _listen(settings.host, settings.port)
+    port = listener.getsockname()[1]
+    url = f"http://{_host_in_url(settings.host)}:{port}"
+    ready_file = settings.data_dir / READY_FILE
+    async with running(settings) as gateway:
+        server = _Server(
+            uvicorn.Config(
+                build(gateway, settings.public_url or url),
+                loop="none",
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                date_header=True,
+                timeout_graceful_shutdown=_GRACE,
+                backlog=2048,
+            )
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+        work = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
+            await asyncio.sleep(0.01)
+        if server.started:
+            _write(ready_file, ReadyFile(os.getpid(), url))
+            log.info("serving", url=url, data_dir=str(settings.data_dir))
+            if settings.sandbox:
+                log.warning("SANDBOX IS ON: linked devices talk to a simulated WhatsApp, not to the real one")
+        await work
+        log.info("stopping")
+        ready_file.unlink(missing_ok=True)
+
+
+def read_ready_file(data_dir: Path) -> ReadyFile | None:
+    """Where the gateway of that folder answers, or None when none runs."""
+    try:
+        return msgspec.json.decode((data_dir / READY_FILE).read_bytes(), type=ReadyFile)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(path: Path, ready: ReadyFile) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(msgspec.json.encode(ready))
+    temporary.replace(path)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror} (set KURIR_PORT to another port)") from error
+    listener.setblocking(False)
+    return listener
+
+
+def _host_in_url(host: str) -> str:
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
