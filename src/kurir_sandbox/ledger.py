@@ -1,7 +1,7 @@
 """The ledger: every message that truly reached a phone, in a database of its own (`<data>/ledger.db`).
 
 It is the judge of every reliability claim about a gateway, so a row is flushed to disk before anybody is told
-about it (`synchronous = FULL`), and rows are only ever added; a receipt the phone sent is noted beside its row.
+about it (`synchronous = FULL`), and rows are only added; a receipt the phone sent is noted beside its row.
 """
 
 from __future__ import annotations
@@ -158,20 +158,25 @@ class Ledger:
         return Entry(record.id, record.at, arrival, record.receipts)
 
     def _content(self, fields: dict[str, Any]) -> Content:
-        media, place, template = fields["media"], fields["location"], fields["template"]
-        return Content(
-            kind=fields["kind"],
-            text=fields["text"],
-            caption=fields["caption"],
-            media=Media(media["mime"], media["name"], self._files.read(media["sha256"]) or b"")
-            if media
-            else None,
-            place=Place(**place) if place else None,
-            template=TemplateUse(template["name"], template["language"], tuple(template["parameters"]))
-            if template
-            else None,
-            bubble=fields["bubble"],
-        )
+        media = fields["media"]
+        if media is None:
+            return rebuild(fields, None)
+        return rebuild(fields, Media(media["mime"], media["name"], self._files.read(media["sha256"]) or b""))
+
+
+def rebuild(fields: dict[str, Any], media: Media | None) -> Content:
+    """The content that `describe` described as `fields`, with its media's bytes given back."""
+    place, template = fields["location"], fields["template"]
+    use = TemplateUse(template["name"], template["language"], tuple(template["parameters"])) if template else None
+    return Content(
+        kind=fields["kind"],
+        text=fields["text"],
+        caption=fields["caption"],
+        media=media,
+        place=Place(**place) if place else None,
+        template=use,
+        bubble=fields["bubble"],
+    )
 
 
 def describe(content: Content, digest: str = "") -> dict[str, Any]:
@@ -181,9 +186,7 @@ def describe(content: Content, digest: str = "") -> dict[str, Any]:
         "kind": content.kind,
         "text": content.text,
         "caption": content.caption,
-        "media": {"mime": media.mime, "name": media.name, "size": len(media.data), "sha256": digest}
-        if media
-        else None,
+        "media": {"mime": media.mime, "name": media.name, "size": len(media.data), "sha256": digest} if media else None,
         "location": {
             "latitude": place.latitude,
             "longitude": place.longitude,

@@ -1,7 +1,7 @@
 """The world of the sandbox: people, groups, address books and official numbers, kept in `<data>/world.db`.
 
 Phone numbers and LIDs are digit strings. A person whose `on_whatsapp` is false has a phone but no WhatsApp; a
-number without a person does not exist at all. `World.state` keeps what the two wires must remember over a restart.
+number without a person does not exist at all. `World.state` keeps what the wires must remember over a restart.
 """
 
 from __future__ import annotations
@@ -172,9 +172,7 @@ class World:
         row = self._db.execute(f"{_GROUPS} WHERE id = ?", (group_id,)).fetchone()
         return None if row is None else self._group(row)
 
-    def add_group(
-        self, subject: str, owner: str, members: Iterable[Member] = (), group_id: str | None = None
-    ) -> Group:
+    def add_group(self, subject: str, owner: str, members: Iterable[Member] = (), group_id: str | None = None) -> Group:
         """Create a group. The owner becomes superadmin; `members` are the others, in order."""
         created = int(time.time())
         group_id = group_id or f"120363{secrets.randbelow(10**12):012d}"
@@ -262,9 +260,7 @@ class World:
         return business
 
     def _group(self, row: tuple[str, str, str, int]) -> Group:
-        members = self._db.execute(
-            "SELECT phone, role FROM members WHERE group_id = ? ORDER BY joined", (row[0],)
-        )
+        members = self._db.execute("SELECT phone, role FROM members WHERE group_id = ? ORDER BY joined", (row[0],))
         return Group(*row, members=[Member(phone, role) for phone, role in members])
 
 
