@@ -30,6 +30,11 @@ class MediaFiles:
             partial.replace(path)
         return digest
 
+    def clear(self) -> None:
+        """Delete every file."""
+        for path in self._folder.iterdir():
+            path.unlink()
+
     def read(self, digest: str) -> bytes | None:
         """The bytes with this SHA-256 (hex), or None when there are none."""
         if not _SHA256.fullmatch(digest):

@@ -64,6 +64,7 @@ class Sandbox:
         self.phones.forget()
         if not everything:
             return
+        self.files.clear()
         planted = self.world.state.get("seed", _PLANTED)
         official = self.world.business_by_phone(seed.OFFICIAL_NUMBER)
         self.world.clear(_KEPT_ON_RESET)

@@ -22,7 +22,7 @@ from kurir_sandbox.control.bodies import (
     text,
 )
 from kurir_sandbox.ledger import Record
-from kurir_sandbox.traffic import Content, Place
+from kurir_sandbox.traffic import Carrier, Content, Place
 from kurir_sandbox.world import Person
 
 _LONGEST_WAIT = 60.0
@@ -89,7 +89,7 @@ async def write_message(request: web.Request) -> web.Response:
             raise RefusalError("group", f"does not have {person.phone} as a member")
         if parts.web is None:
             raise RefusalError("group", "needs the linked-device wire, which is off")
-        wire_id = await parts.web.write(person.phone, group.id, content)
+        wire_id = await _write(parts.web, person.phone, group.id, content)
         return web.json_response({"wire_id": wire_id}, status=201)
     to = digits(body, "to")
     reply_to = text(body, "reply_to", "")
@@ -98,10 +98,18 @@ async def write_message(request: web.Request) -> web.Response:
     elif parts.web is not None and parts.web.owns(to):
         if reply_to:
             raise RefusalError("reply_to", "is for official numbers only")
-        wire_id = await parts.web.write(person.phone, to, content)
+        wire_id = await _write(parts.web, person.phone, to, content)
     else:
         raise RefusalError("to", "is neither an official number nor a number with linked devices", 404)
     return web.json_response({"wire_id": wire_id}, status=201)
+
+
+async def _write(carrier: Carrier, sender: str, to: str, content: Content) -> str:
+    try:
+        return await carrier.write(sender, to, content)
+    except ValueError as problem:
+        field, _, reason = str(problem).partition(": ")
+        raise RefusalError(field, reason) from None
 
 
 async def read_chats(request: web.Request) -> web.Response:

@@ -139,7 +139,7 @@ async def subscribe(request: web.Request) -> web.Response:
             message=f"(#2200) Callback verification failed with the following errors: {handshake.reason}",
         )
     for business in businesses:
-        graph.world.add_business(replace(business, callback_url=url, verify_token=token))
+        graph.world.add_business(replace(business, callback_url=url))
     return web.json_response({"success": True})
 
 

@@ -17,19 +17,21 @@ SendState = Literal["accepted", "carried", "failed"]
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sends (
     wire_id TEXT PRIMARY KEY, phone_number_id TEXT NOT NULL, person TEXT NOT NULL, content TEXT NOT NULL,
-    source TEXT, category TEXT, opaque TEXT, state TEXT NOT NULL, at REAL NOT NULL);
+    source TEXT, category TEXT, opaque TEXT, too_late INTEGER NOT NULL, state TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS sends_by_state ON sends (state) WHERE state = 'accepted';
 CREATE TABLE IF NOT EXISTS inbound (
     wire_id TEXT PRIMARY KEY, phone_number_id TEXT NOT NULL, person TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS inbound_by_person ON inbound (phone_number_id, person, at);
 """
+_SENDS = "SELECT wire_id, phone_number_id, person, content, source, category, opaque, too_late, at FROM sends"
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
     """A message that was answered with 200.
 
-    `category` is the template's in lower case, None for a free-form message; `source` names media to obtain.
+    `category` is the template's in lower case, None for a free-form message; `source` names media to obtain;
+    `too_late` says that the window was closed for it when it was accepted.
     """
 
     wire_id: str
@@ -39,6 +41,7 @@ class Send:
     source: MediaSource | None
     category: str | None
     opaque: str | None
+    too_late: bool
     at: float
 
 
@@ -54,7 +57,9 @@ class Sends:
         self._db.execute("DELETE FROM sends")
         self._db.execute("DELETE FROM inbound")
 
-    def accept(self, wire_id: str, phone_number_id: str, wanted: Outgoing, category: str | None) -> Send:
+    def accept(
+        self, wire_id: str, phone_number_id: str, wanted: Outgoing, category: str | None, too_late: bool
+    ) -> Send:
         """Write an accepted message down; it is committed when this returns."""
         send = Send(
             wire_id,
@@ -64,11 +69,13 @@ class Sends:
             wanted.source,
             category,
             wanted.opaque,
+            too_late,
             time.time(),
         )
         self._db.execute(
-            "INSERT INTO sends (wire_id, phone_number_id, person, content, source, category, opaque, state, at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 'accepted', ?)",
+            "INSERT INTO sends"
+            " (wire_id, phone_number_id, person, content, source, category, opaque, too_late, state, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'accepted', ?)",
             (
                 wire_id,
                 phone_number_id,
@@ -77,6 +84,7 @@ class Sends:
                 json.dumps(asdict(send.source)) if send.source else None,
                 category,
                 send.opaque,
+                int(too_late),
                 send.at,
             ),
         )
@@ -116,8 +124,7 @@ class Sends:
 
     def _select(self, where: str, value: str) -> list[Send]:
         rows = self._db.execute(
-            "SELECT wire_id, phone_number_id, person, content, source, category, opaque, at FROM sends"  # noqa: S608
-            f" WHERE {where} ORDER BY rowid",
+            f"{_SENDS} WHERE {where} ORDER BY rowid",
             (value,),
         )
         return [
@@ -129,7 +136,8 @@ class Sends:
                 MediaSource(**json.loads(source)) if source else None,
                 category,
                 opaque,
+                bool(too_late),
                 at,
             )
-            for wire_id, number, person, content, source, category, opaque, at in rows
+            for wire_id, number, person, content, source, category, opaque, too_late, at in rows
         ]

@@ -121,6 +121,7 @@ class GraphNetwork:
             business.phone_number_id,
             wanted,
             template.category.lower() if template else None,
+            too_late=closed and self.policy.window == "failed_status",
         )
         self._lanes.add((send.phone_number_id, send.person), partial(self._carry, send))
         return send
@@ -192,10 +193,7 @@ class GraphNetwork:
         person = self.world.person(send.person)
         if person is None or not person.on_whatsapp:
             return 131026, "Message Undeliverable."
-        free_form = send.category is None
-        if free_form and self.policy.window != "off" and not self._window_open(send.phone_number_id, send.person):
-            return 131047, _WINDOW_CLOSED
-        return None
+        return (131047, _WINDOW_CLOSED) if send.too_late else None
 
     def _window_open(self, phone_number_id: str, person: str) -> bool:
         return window_open(self.sends.last_inbound(phone_number_id, person), self._clock())
