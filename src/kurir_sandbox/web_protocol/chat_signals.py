@@ -59,12 +59,14 @@ async def send_typing(exchange: Exchange, sender: str, to: str, on: bool) -> Non
 async def receive_receipt(exchange: Exchange, device: Device, node: Node) -> Node:
     """A receipt of `device` for a message it got; returns the `<ack>`. Raises StanzaError."""
     to, wire_id, kind = node.need_jid("to"), node.need_text("id"), node.text("type")
+    ids = [wire_id, *(item.need_text("id") for part in node.children for item in part.all("item"))]
+    for each in ids:
+        exchange.devices.settle_message(device, each)
     author = node.jid("participant") if to.server == GROUP_SERVER else to
     if kind == "retry":
         await _retry(exchange, device, node, author or to)
     elif kind in ("", "inactive", "read", "played"):
         person = exchange.person_at(author) if author else None
-        ids = [wire_id, *(i.need_text("id") for i in node.children for i in i.all("item"))]
         if person:
             detail: dict[str, object] = {"by": device.phone, "ids": ids}
             exchange.phones.activity(person.phone, "read" if kind in ("read", "played") else "delivered", detail)

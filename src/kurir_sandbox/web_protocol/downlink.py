@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOW_ON_KEYS = 4
-_MAX_REMEMBERED = 1000
 
 
 class WriteError(ValueError):

@@ -118,6 +118,13 @@ class Handset:
         self._records.pop(str(device), None)
         self._store.delete("sessions", f"{self.phone}/{device}")
 
+    def garble(self, device: JID) -> None:
+        """Breaks the sending chain to `device`, as a phone with a restored backup would: it cannot read what comes next."""
+        record = self._record(device)
+        for session in record.sessions:
+            session.sending = secrets.token_bytes(32)
+        self._save("sessions", str(device), record)
+
     def learn_sender_key(self, group: str, sender: JID, distribution: bytes) -> None:
         """Keeps the sender key that `sender` handed to us for `group`. Raises SignalError."""
         received = self._received_keys(group, sender)

@@ -232,6 +232,7 @@ class LinkedDevices:
             return
         self._number += 1
         presence = self._lines.get(device.jid)
+        self._settle(device, _ticket(node))  # a message that is sent again takes the place of its first try
         waiting = _Waiting(self._number, node, stored=False)
         self._queues[device.jid][_ticket(node)] = waiting
         if node.tag == "message" or presence is None:
@@ -246,15 +247,17 @@ class LinkedDevices:
             await presence.line.send(node)
 
     def settle(self, device: Device, ack: Node) -> None:
-        """The device acknowledged a stanza: it leaves the queue."""
-        kind = ack.text("class")
-        ticket = (
-            kind,
-            ack.text("id"),
-            ack.text("to"),
-            ack.text("participant"),
-            "" if kind == "message" else ack.text("type"),
+        """The device acknowledged a receipt or notification (`<ack>`): it leaves the queue."""
+        self._settle(
+            device,
+            (ack.text("class"), ack.text("id"), ack.text("to"), ack.text("participant"), ack.text("type")),
         )
+
+    def settle_message(self, device: Device, wire_id: str) -> None:
+        """The device sent a receipt for a message, which is how it acknowledges one: it leaves the queue."""
+        self._settle(device, ("message", wire_id))
+
+    def _settle(self, device: Device, ticket: tuple[str, ...]) -> None:
         waiting = self._queues.get(device.jid, {}).pop(ticket, None)
         if waiting:
             self._drop(device, waiting)
@@ -268,6 +271,8 @@ class LinkedDevices:
         self._keep(device, [w for w in self._queues.get(device.jid, {}).values() if not w.stored])
 
     def _keep(self, device: Device, waiting: list[_Waiting]) -> None:
+        if not waiting:
+            return
         space = _queue_space(device)
         self._store.put_many([(space, f"{w.number:012d}", codec.encode(w.node)) for w in waiting])
         for entry in waiting:
@@ -283,14 +288,10 @@ def _queue_space(device: Device) -> str:
 
 
 def _ticket(node: Node) -> tuple[str, ...]:
-    """What the device repeats in its acknowledgement of `node`."""
-    return (
-        node.tag,
-        node.text("id"),
-        node.text("from"),
-        node.text("participant"),
-        "" if node.tag == "message" else node.text("type"),
-    )
+    """What the device repeats when it acknowledges `node`."""
+    if node.tag == "message":
+        return ("message", node.text("id"))
+    return (node.tag, node.text("id"), node.text("from"), node.text("participant"), node.text("type"))
 
 
 def now() -> str:

@@ -26,6 +26,7 @@ async def welcome(exchange: Exchange, connection: Connection, noise_key: bytes, 
     """
     failure = exchange.faults.login_failure
     if failure:
+        exchange.faults.refused_logins += 1
         await connection.finish(Node("failure", dict(failure)))
         return
     device = exchange.devices.find(JID(str(payload.username), device=payload.device & 0xFF))

@@ -175,6 +175,18 @@ class WebNetwork(Carrier):
         """From now on logins get `<failure reason=…>` with `attrs`; None lets them in again."""
         self.faults.login_failure = None if reason is None else {"reason": str(reason), **attrs}
 
+    def lose_session(self, phone: str, jid: str) -> None:
+        """The phone forgets its Signal session with a linked device, as after a new installation. Raises LookupError."""
+        self._exchange.handsets.of(phone).forget(self._device(jid).lid)
+
+    def garble_session(self, phone: str, jid: str) -> None:
+        """What the phone sends next to a linked device cannot be decrypted there. Raises LookupError."""
+        self._exchange.handsets.of(phone).garble(self._device(jid).lid)
+
+    def queued(self, jid: str) -> int:
+        """How many stanzas the device hasn't acknowledged yet. Raises LookupError."""
+        return self._exchange.devices.queued(self._device(jid))
+
     async def group_changed(self, group_id: str, change: dict[str, object]) -> None:
         """A group changed in the world: tells the linked devices of its members. See `group_news.announce`."""
         await group_news.announce(self._exchange, group_id, change)
