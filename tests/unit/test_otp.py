@@ -1,0 +1,362 @@
+"""One-time passwords: codes are right once, within their lifetime, and all wrong ones look alike."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kurir import numbers
+from kurir.accounts import accounts
+from kurir.accounts.accounts import Account
+from kurir.foundation.database import Database
+from kurir.foundation.sealing import Sealing
+from kurir.foundation.tables import messages, metadata, otp_failures, otps
+from kurir.otp import rules
+from kurir.otp.check import Attempt, Verdict, check
+from kurir.otp.issue import Issued, SendLimited, issue
+from kurir.outbox.outbox import Outbox
+from kurir.settings import Settings
+from kurir.web.envelopes import Answer, WireError
+from kurir.web.public_v1.body import Body
+from kurir.web.public_v1.endpoint import Call
+from kurir.web.public_v1.otp import send_otp, validate_otp
+
+PHONE = "6281234567890"
+INVALID = {"code": "400", "message": "OTP Code is Invalid"}
+
+
+@dataclass
+class Desk:
+    """An account with a linked device on a real database, and a clock that the test drives."""
+
+    database: Database
+    sealing: Sealing
+    outbox: Outbox
+    account: Account
+    number: numbers.Number
+    settings: Settings = field(default_factory=Settings)
+    now: float = 1_750_000_000.0
+
+    async def send(self, phone: str = PHONE, lifetime: int = 60) -> Issued:
+        request = rules.OtpRequest(account=self.account, number_id=self.number.id, phone=phone, lifetime=lifetime)
+        return await issue(self.outbox, self.sealing, self.settings, request, self.now)
+
+    async def check(self, code: str, *, request_id: str = "", phone: str = "", account_id: int = 0) -> Verdict:
+        attempt = Attempt(account_id=account_id or self.account.id, code=code, request_id=request_id, phone=phone)
+        return await check(self.database, self.sealing, attempt, self.now)
+
+    async def post(self, handler: Any, **fields: Any) -> Answer:
+        call = Call(account=self.account, body=Body(fields), now=self.now, _number=self.number)
+        return await handler(cast("Any", SimpleNamespace(**vars(self))), call)
+
+    async def count(self, table: sa.Table) -> int:
+        found = await self.database.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(table)))
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    database = Database(tmp_path / "kurir.db")
+    metadata.create_all(database.engine)
+    await database.start()
+    sealing = Sealing(bytes(32))
+    account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
+    number = await database.write(lambda c: numbers.add_linked_device(c, account.id))
+    outbox = Outbox(
+        database,
+        sealing,
+        lambda: desk.now,
+        lifetime=86_400,
+        max_attempts=8,
+        queue_limit=100_000,
+        woken=lambda _account, _number: None,
+    )
+    desk = Desk(database, sealing, outbox, account, number)
+    yield desk
+    await database.close()
+
+
+def another(code: str) -> str:
+    return f"{(int(code) + 1) % 1_000_000:06d}"
+
+
+# -- issuing ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_answer_of_send_otp_has_exactly_the_samples_keys(desk: Desk) -> None:
+    answer = await desk.post(
+        send_otp, phone_no="0812-3456-7890", country_code=62, lifetime="90", service_name="Masuk", company_name="PT A"
+    )
+    assert list(answer.body) == ["code", "message", "type", "otp_code", "req_id"]
+    assert answer.body["code"] == "200"
+    assert answer.body["message"] == "The message is in the delivery process"
+    assert answer.body["type"] == "successfully"
+    assert re.fullmatch(r"\d{6}", answer.body["otp_code"])
+    assert re.fullmatch(r"[\w-]{40,}", answer.body["req_id"])
+    assert answer.headers["X-Message-Id"].startswith("msg_")
+
+
+async def test_the_message_goes_first_lives_as_long_as_the_code_and_carries_it_sealed(desk: Desk) -> None:
+    issued = await desk.send(lifetime=120)
+    row = await desk.database.read(lambda c: c.execute(sa.select(messages)).one())
+    assert (row.id, row.priority, row.origin, row.sealed) == (issued.message_id, 0, "otp", 1)
+    assert row.recipient == PHONE
+    assert row.expires_at == desk.now + 120
+    assert issued.code not in row.content
+    claimed = await desk.outbox.claim(desk.account.id, desk.number.id, 1)
+    assert issued.code in claimed[0].content.body  # type: ignore[union-attr]
+
+
+async def test_neither_the_code_nor_the_request_id_is_on_disk(desk: Desk) -> None:
+    issued = await desk.send()
+    row = await desk.database.read(lambda c: c.execute(sa.select(otps)).one())
+    assert issued.code not in (row.code_hash, row.request_hash)
+    stored = b"".join(path.read_bytes() for path in desk.database.path.parent.glob("kurir.db*"))
+    assert issued.request_id.encode() not in stored
+    assert issued.code not in repr(issued)
+    assert issued.request_id not in repr(issued)
+
+
+async def test_open_codes_of_an_account_are_all_different(desk: Desk) -> None:
+    desk.settings = Settings(otp_digits=2)
+    codes = {(await desk.send(phone=f"62812345{n:05d}")).code for n in range(60)}
+    assert len(codes) == 60
+
+
+async def test_when_hardly_a_code_is_free_no_further_one_is_sent(desk: Desk) -> None:
+    desk.settings = Settings(otp_digits=1)
+    with pytest.raises(SendLimited):
+        for n in range(11):
+            await desk.send(phone=f"62812345{n:05d}")
+    assert await desk.count(otps) == await desk.count(messages) <= 10
+
+
+async def test_a_phone_gets_five_codes_in_ten_minutes_and_nothing_is_stored_beyond(desk: Desk) -> None:
+    for _ in range(5):
+        await desk.post(send_otp, phone_no=PHONE)
+        desk.now += 10
+    with pytest.raises(WireError) as refused:
+        await desk.post(send_otp, phone_no=PHONE)
+    assert refused.value.code == "400"
+    assert refused.value.type == "rate_limited"
+    assert refused.value.headers == {"Retry-After": "550"}
+    assert await desk.count(messages) == await desk.count(otps) == 5
+    await desk.post(send_otp, phone_no="6281200000001")
+    desk.now += 550
+    await desk.post(send_otp, phone_no=PHONE)
+    with pytest.raises(WireError):
+        await desk.post(send_otp, phone_no=PHONE)
+
+
+async def test_of_many_sends_at_once_to_a_phone_five_pass(desk: Desk) -> None:
+    results = await asyncio.gather(*(desk.send() for _ in range(30)), return_exceptions=True)
+    assert sum(isinstance(result, Issued) for result in results) == 5
+    assert sum(isinstance(result, SendLimited) for result in results) == 25
+
+
+async def test_the_least_interval_between_two_codes_is_kept(desk: Desk) -> None:
+    desk.settings = Settings(otp_min_interval=30)
+    await desk.send()
+    desk.now += 29.5
+    with pytest.raises(SendLimited) as refused:
+        await desk.send()
+    assert refused.value.retry_after == 1
+    desk.now += 0.5
+    await desk.send()
+
+
+@pytest.mark.parametrize(("asked", "given"), [("5", 30), (-4, 30), ("60", 60), (None, 60), ("99999", 3600), (45, 45)])
+async def test_the_lifetime_is_moved_into_its_range(desk: Desk, asked: object, given: int) -> None:
+    await desk.post(send_otp, phone_no=PHONE, lifetime=asked)
+    row = await desk.database.read(lambda c: c.execute(sa.select(otps)).one())
+    assert row.expires_at - row.created_at == given
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({}, "phone_no"),
+        ({"phone_no": "abc"}, "phone_no"),
+        ({"phone_no": PHONE, "lifetime": "soon"}, "lifetime"),
+        ({"phone_no": PHONE, "customer_name": "x" * 101}, "customer_name"),
+        ({"phone_no": PHONE, "company_name": ["x"]}, "company_name"),
+    ],
+)
+async def test_a_field_that_cannot_be_used_is_named(desk: Desk, fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(WireError) as refused:
+        await desk.post(send_otp, **fields)
+    assert refused.value.code == "405"
+    assert f"`{named}`" in refused.value.body("en")["message"]
+    assert await desk.count(messages) == 0
+
+
+# -- checking --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_code_is_right_once(desk: Desk) -> None:
+    issued = await desk.send()
+    assert (await desk.post(validate_otp, otp_code=issued.code)).body == {"code": "200", "message": "OTP Code is Valid"}
+    assert (await desk.post(validate_otp, otp_code=issued.code)).body == INVALID
+
+
+async def test_two_hundred_racers_on_one_code_have_one_winner(desk: Desk) -> None:
+    for _ in range(5):
+        issued = await desk.send(phone=f"62812{_:08d}")
+        racers = [desk.check(issued.code, request_id=issued.request_id if n % 2 else "") for n in range(200)]
+        verdicts = await asyncio.gather(*racers)
+        assert sum(verdict.valid for verdict in verdicts) == 1
+        desk.now += 2 * rules.HARD_STOP
+
+
+async def test_wrong_expired_used_dead_and_unknown_codes_look_alike(desk: Desk) -> None:
+    expired, used, dead = await desk.send(), await desk.send(), await desk.send()
+    await desk.check(used.code)
+    for _ in range(rules.WRONG_TRIES):
+        await desk.check(another(dead.code), request_id=dead.request_id)
+    answers = [
+        await desk.post(validate_otp, otp_code=used.code),
+        await desk.post(validate_otp, otp_code=dead.code),
+        await desk.post(validate_otp, otp_code=dead.code, req_id=dead.request_id),
+        await desk.post(validate_otp, otp_code=expired.code, req_id="no such request"),
+        await desk.post(validate_otp, otp_code=expired.code, phone_no="6281200000009"),
+        await desk.post(validate_otp, otp_code="not digits"),
+    ]
+    desk.now += 60
+    answers.append(await desk.post(validate_otp, otp_code=expired.code))
+    assert answers == [Answer(INVALID)] * 7
+
+
+@pytest.mark.parametrize(("after", "valid"), [(0, True), (59.999, True), (60, False), (61, False)])
+async def test_a_code_ends_with_its_lifetime(desk: Desk, after: float, valid: bool) -> None:
+    issued = await desk.send(lifetime=60)
+    desk.now += after
+    assert (await desk.check(issued.code)).valid is valid
+
+
+async def test_a_code_belongs_to_its_account(desk: Desk) -> None:
+    issued = await desk.send()
+    other = await desk.database.write(lambda c: accounts.create(c, name="Lain", email="lain@example.com"))
+    assert not (await desk.check(issued.code, account_id=other.id)).valid
+    assert not (await desk.check(issued.code, request_id=issued.request_id, account_id=other.id)).valid
+    assert (await desk.check(issued.code)).valid
+
+
+async def test_a_request_id_and_a_phone_number_narrow_the_check(desk: Desk) -> None:
+    first, second = await desk.send(), await desk.send(phone="6281200000002")
+    assert not (await desk.check(first.code, request_id=second.request_id)).valid
+    assert not (await desk.check(first.code, phone="6281200000002")).valid
+    assert not (await desk.check(first.code, request_id=first.request_id, phone="6281200000002")).valid
+    assert (await desk.check(first.code, request_id=first.request_id, phone=PHONE)).valid
+    assert (await desk.check(second.code, phone="6281200000002")).valid
+
+
+async def test_five_wrong_tries_kill_the_narrowed_code_and_no_other(desk: Desk) -> None:
+    target, bystander = await desk.send(), await desk.send(phone="6281200000003")
+    for _ in range(rules.WRONG_TRIES - 1):
+        assert await desk.check(another(target.code), request_id=target.request_id) == Verdict(False)
+    survivor = await desk.send(phone="6281200000004")
+    for _ in range(rules.WRONG_TRIES - 1):
+        await desk.check(another(survivor.code), request_id=survivor.request_id)
+    assert (await desk.check(survivor.code)).valid
+    await desk.check(another(target.code), request_id=target.request_id)
+    assert not (await desk.check(target.code, request_id=target.request_id)).valid
+    assert not (await desk.check(target.code)).valid
+    assert (await desk.check(bystander.code)).valid
+
+
+async def test_narrowed_failures_leave_the_accounts_budget_alone(desk: Desk) -> None:
+    issued = await desk.send()
+    for _ in range(150):
+        await desk.check("000000", request_id="somebody else's")
+    assert await desk.count(otp_failures) == 0
+    assert (await desk.check(issued.code)).valid
+
+
+async def test_a_code_sent_as_a_json_number_gets_its_leading_zeros_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kurir.otp.rules.secrets.randbelow", lambda _limit: 7)
+    issued = await desk.send()
+    assert issued.code == "000007"
+    assert (await desk.post(validate_otp, otp_code="7")).body == INVALID
+    assert (await desk.post(validate_otp, otp_code=7)).body["code"] == "200"
+
+
+async def test_a_check_without_a_code_names_the_field(desk: Desk) -> None:
+    with pytest.raises(WireError) as refused:
+        await desk.post(validate_otp)
+    assert refused.value.code == "405"
+    assert "`otp_code`" in refused.value.body("id")["message"]
+
+
+async def test_a_used_code_stays_used_after_a_restart(desk: Desk) -> None:
+    issued = await desk.send()
+    assert (await desk.check(issued.code)).valid
+    await desk.database.close()
+    desk.database = Database(desk.database.path)
+    await desk.database.start()
+    assert not (await desk.check(issued.code)).valid
+    await desk.database.close()
+
+
+async def test_what_no_rule_needs_any_more_is_forgotten(desk: Desk) -> None:
+    await desk.send()
+    await desk.check("not a code")
+    desk.now += 2 * 86_400
+    await desk.send()
+    assert await desk.count(otps) == 1
+    assert await desk.count(otp_failures) == 0
+
+
+# -- rules -----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_text_holds_code_service_company_customer_and_lifetime_in_both_languages(desk: Desk) -> None:
+    request = rules.OtpRequest(
+        account=desk.account,
+        number_id=1,
+        phone=PHONE,
+        lifetime=3690,
+        customer_name="Jono\nSusilo",
+        service_name="Login",
+        company_name="PT Contoh",
+    )
+    assert rules.message_text(request, "012345") == (
+        "Halo Jono Susilo,\n*012345* adalah kode OTP Login Anda. Berlaku selama 1 jam 1 menit 30 detik.\n"
+        "Jangan berikan kode ini kepada siapa pun.\n\nPT Contoh"
+    )
+    english = await desk.database.write(
+        lambda c: accounts.create(c, name="Shop", email="shop@example.com", language="en")
+    )
+    bare = rules.OtpRequest(account=english, number_id=1, phone=PHONE, lifetime=120)
+    assert rules.message_text(bare, "012345") == (
+        "Hello,\n*012345* is your OTP code. It is valid for 2 minutes.\nDo not share this code with anyone."
+    )
+
+
+@given(st.integers(0, 100_000), st.integers(4, 10))
+def test_the_budget_stays_between_twenty_and_a_hundred_and_falls_with_open_codes(open_codes: int, digits: int) -> None:
+    budget = rules.failure_budget(open_codes, digits)
+    assert 20 <= budget <= 100
+    assert rules.failure_budget(open_codes + 1, digits) <= budget
+    if digits >= 6 and open_codes <= 500:
+        assert budget * open_codes / 10**digits <= 0.01
+
+
+@given(st.integers(1, 100_000))
+def test_a_lifetime_in_words_adds_up(seconds: int) -> None:
+    units = {"hour": 3600, "minute": 60, "second": 1}
+    words = rules.humanised(seconds, "en").split()
+    total = sum(int(n) * units[unit.removesuffix("s")] for n, unit in zip(words[::2], words[1::2], strict=True))
+    assert total == seconds
