@@ -1,0 +1,78 @@
+"""A real database with one account and two numbers, and an outbox on a clock that tests drive."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kurir import numbers
+from kurir.accounts import accounts
+from kurir.foundation.database import Database
+from kurir.foundation.migrations import migrate
+from kurir.foundation.sealing import Sealing
+from kurir.messages.content import Text
+from kurir.numbers import Number
+from kurir.outbox.outbox import Outbox
+from kurir.outbox.rows import Claimed, Draft
+
+
+@dataclass
+class Time:
+    now: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Desk:
+    """An outbox with what a test needs around it."""
+
+    database: Database
+    outbox: Outbox
+    time: Time
+    number: Number
+    other: Number
+    woken: list[tuple[int, int]] = field(default_factory=list)
+
+    def draft(self, recipient: str = "628111", body: str = "halo", **changes) -> Draft:
+        return Draft(
+            account_id=self.number.account_id,
+            number_id=changes.pop("number_id", self.number.id),
+            recipient=recipient,
+            content=Text(body),
+            **changes,
+        )
+
+    async def claim(self, limit: int = 10, number: Number | None = None) -> list[Claimed]:
+        number = number or self.number
+        return await self.outbox.claim(number.account_id, number.id, limit)
+
+    async def state(self, message_id: int) -> str:
+        found = await self.outbox.snapshot(self.number.account_id, message_id)
+        assert found is not None
+        return found.state
+
+
+def open_outbox(database: Database, time: Time, woken: list[tuple[int, int]], **changes) -> Outbox:
+    options = {"lifetime": 3600.0, "max_attempts": 3, "queue_limit": 1000, **changes}
+    return Outbox(database, Sealing(bytes(32)), time, woken=lambda *number: woken.append(number), **options)
+
+
+@asynccontextmanager
+async def open_desk(folder: Path) -> AsyncIterator[Desk]:
+    """A desk in its own folder."""
+    database = Database(folder / "kurir.db")
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        migrate(connection)
+        account = accounts.create(connection, name="a", email="a@example.com")
+        first = numbers.add_linked_device(connection, account.id)
+        second = numbers.add_linked_device(connection, account.id)
+        connection.exec_driver_sql("COMMIT")
+    await database.start()
+    time, woken = Time(), []
+    yield Desk(database, open_outbox(database, time, woken), time, first, second, woken)
+    await database.close()

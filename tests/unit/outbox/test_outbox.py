@@ -1,0 +1,220 @@
+"""The three verbs on a real database: order, one in flight per recipient, attempts, receipts, recovery."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import sqlalchemy as sa
+from tests.unit.outbox.desk import Desk, open_outbox
+
+from kurir.foundation.tables import messages
+from kurir.messages.content import Text
+from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, StatusChanged, TryLater
+from kurir.outbox.outbox import QueueFull
+
+
+async def test_an_accepted_message_is_there_and_its_number_is_woken(desk: Desk):
+    accepted = await desk.outbox.accept([desk.draft(body="satu")])
+    assert desk.woken == [(desk.number.account_id, desk.number.id)]
+    (claimed,) = await desk.claim()
+    assert (claimed.id, claimed.content, claimed.attempt) == (accepted.ids[0], Text("satu"), 1)
+
+
+async def test_to_one_recipient_messages_leave_one_at_a_time_in_acceptance_order(desk: Desk):
+    ids = (await desk.outbox.accept([desk.draft(body=str(i)) for i in range(4)])).ids
+    left = []
+    for _ in ids:
+        (claimed,) = await desk.claim()
+        assert await desk.claim() == []
+        left.append(claimed.id)
+        await desk.outbox.record(claimed, Sent("x"))
+    assert left == ids
+
+
+async def test_different_recipients_leave_together_and_urgent_ones_first(desk: Desk):
+    await desk.outbox.accept([desk.draft("628111", "later", priority=8)])
+    await desk.outbox.accept([desk.draft("628222", "soon")])
+    await desk.outbox.accept([desk.draft("628333", "now", priority=0)])
+    assert [c.content for c in await desk.claim()] == [Text("now"), Text("soon"), Text("later")]
+
+
+async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(desk: Desk):
+    await desk.outbox.accept([desk.draft(body="1"), desk.draft(body="2"), desk.draft("628222", "other")])
+    first, other = await desk.claim()
+    await desk.outbox.record(first, TryLater("130429", "slow down", after=60))
+    await desk.outbox.record(other, Sent("x"))
+    assert await desk.claim() == []
+    assert await desk.outbox.next_due(desk.number.account_id, desk.number.id) is not None
+    desk.time.now += 60
+    (again,) = await desk.claim()
+    assert (again.content, again.attempt) == (Text("1"), 2)
+
+
+async def test_tries_run_out(desk: Desk):
+    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+    for _ in range(3):
+        (claimed,) = await desk.claim()
+        after = await desk.outbox.record(claimed, TryLater("131000", "something went wrong", after=1))
+        desk.time.now += 1
+    assert (after.state, after.error_code, after.attempts) == ("failed", "exhausted", 3)
+    assert await desk.claim() == []
+    assert await desk.state(message_id) == "failed"
+
+
+async def test_a_number_that_is_not_connected_costs_no_attempt(desk: Desk):
+    await desk.outbox.accept([desk.draft()])
+    for _ in range(5):
+        (claimed,) = await desk.claim()
+        assert claimed.attempt == 1
+        await desk.outbox.record(claimed, NotConnected("logged out"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [(Sent("id"), "sent"), (Refused("131026", "not on WhatsApp"), "failed"), (InDoubt("no answer"), "unconfirmed")],
+)
+async def test_outcomes_settle_and_whoever_waits_is_told(desk: Desk, outcome, state: str):
+    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+    verdict = asyncio.create_task(desk.outbox.verdict(desk.number.account_id, message_id, 30))
+    (claimed,) = await desk.claim()
+    await desk.outbox.record(claimed, outcome)
+    assert (await verdict).state == state
+    assert desk.outbox.waiting() == 0
+
+
+async def test_a_verdict_that_takes_too_long_says_where_the_message_stands(desk: Desk):
+    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+    assert (await desk.outbox.verdict(desk.number.account_id, message_id, 0.01)).state == "queued"
+    with pytest.raises(KeyError):
+        await desk.outbox.verdict(desk.number.account_id + 1, message_id, 0.01)
+
+
+async def test_a_result_of_an_older_attempt_changes_nothing(desk: Desk):
+    await desk.outbox.accept([desk.draft()])
+    (old,) = await desk.claim()
+    await desk.outbox.record(old, TryLater("1", "later", after=0))
+    (new,) = await desk.claim()
+    after = await desk.outbox.record(old, Refused("x", "stale"))
+    assert (after.state, after.attempts) == ("sending", new.attempt)
+
+
+async def receive(desk: Desk, status: str, remote_id: str = "w1", message_id: int | None = None, **more) -> None:
+    event = StatusChanged(
+        desk.number.account_id, desk.number.id, remote_id, status, desk.time.now, message_id=message_id, **more
+    )
+    await desk.database.write(lambda c: desk.outbox.receipt(c, event))
+
+
+async def test_receipts_in_any_order_end_at_the_highest(desk: Desk):
+    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+    (claimed,) = await desk.claim()
+    await desk.outbox.record(claimed, Sent("w1"))
+    for status in ("read", "delivered", "sent", "failed", "read"):
+        await receive(desk, status)
+    assert await desk.state(message_id) == "read"
+
+
+async def test_a_receipt_that_overtakes_the_answer_is_not_lost(desk: Desk):
+    ids = (await desk.outbox.accept([desk.draft(), desk.draft("628222")])).ids
+    by_engine_id, by_our_id = await desk.claim()
+    await receive(desk, "delivered", "w1")  # the message is not known as w1 yet
+    await receive(desk, "delivered", "w2", message_id=by_our_id.id)
+    await desk.outbox.record(by_engine_id, Sent("w1"))
+    after = await desk.outbox.record(by_our_id, Sent("w2"))
+    assert [await desk.state(i) for i in ids] == ["delivered", "delivered"]
+    assert after.remote_id == "w2"
+
+
+async def test_a_receipt_of_another_number_or_account_changes_nothing(desk: Desk):
+    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+    (claimed,) = await desk.claim()
+    await desk.outbox.record(claimed, Sent("w1"))
+    for account_id, number_id in ((desk.number.account_id, desk.other.id), (99, desk.number.id)):
+        event = StatusChanged(account_id, number_id, "w1", "read", 1.0, message_id=message_id)
+        await desk.database.write(lambda c, e=event: desk.outbox.receipt(c, e))
+    assert await desk.state(message_id) == "sent"
+
+
+async def test_a_failed_receipt_ends_a_sent_message_with_its_reason(desk: Desk):
+    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+    (claimed,) = await desk.claim()
+    await desk.outbox.record(claimed, Sent("w1"))
+    await receive(desk, "failed", code="131026", reason="undeliverable")
+    found = await desk.outbox.snapshot(desk.number.account_id, message_id)
+    assert found is not None
+    assert (found.state, found.error_code, found.error_reason) == ("failed", "131026", "undeliverable")
+
+
+async def test_old_messages_expire_in_the_queue_and_at_the_claim(desk: Desk):
+    swept, claimed = (await desk.outbox.accept([desk.draft(lifetime=10), desk.draft("628222", lifetime=20)])).ids
+    desk.time.now += 10
+    assert await desk.outbox.expire() == 1
+    desk.time.now += 10
+    verdict = asyncio.create_task(desk.outbox.verdict(desk.number.account_id, claimed, 30))
+    await asyncio.sleep(0)
+    assert await desk.claim() == []
+    assert (await verdict).state == "expired"
+    assert await desk.state(swept) == "expired"
+    assert desk.outbox.waiting() == 0
+
+
+async def test_after_a_crash_what_was_in_flight_is_in_doubt_and_the_rest_goes_on(desk: Desk):
+    flying, waiting = (await desk.outbox.accept([desk.draft(), desk.draft()])).ids
+    await desk.claim()
+    reborn = open_outbox(desk.database, desk.time, [])
+    assert await reborn.recover() == 1
+    assert (await desk.state(flying), await desk.state(waiting)) == ("unconfirmed", "queued")
+    (claimed,) = await reborn.claim(desk.number.account_id, desk.number.id, 10)
+    assert claimed.id == waiting
+    assert reborn.waiting() == 1
+    # a late receipt resolves the doubt
+    await receive(desk, "delivered", "w9", message_id=flying)
+    assert await desk.state(flying) == "delivered"
+
+
+async def test_a_full_queue_refuses_all_or_nothing(desk: Desk):
+    small = open_outbox(desk.database, desk.time, [], queue_limit=2)
+    await small.accept([desk.draft()])
+    with pytest.raises(QueueFull):
+        await small.accept([desk.draft(), desk.draft()])
+    count = await desk.database.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(messages)).scalar())
+    assert count == 1
+
+
+async def test_what_belongs_to_a_message_is_stored_with_it_or_not_at_all(desk: Desk):
+    def fails(_connection, _ids):
+        raise RuntimeError("no row for this message")
+
+    with pytest.raises(RuntimeError):
+        await desk.outbox.accept([desk.draft()], also=fails)
+    assert await desk.claim() == []
+    accepted = await desk.outbox.accept([desk.draft()], also=lambda _c, ids: ids[0] * 2)
+    assert accepted.value == accepted.ids[0] * 2
+
+
+async def test_a_sealed_content_is_unreadable_at_rest_and_gone_at_the_end(desk: Desk):
+    await desk.outbox.accept([desk.draft(body="kode 123456", sealed=True)])
+
+    async def stored() -> str:
+        return await desk.database.read(lambda c: c.execute(sa.select(messages.c.content)).scalar_one())
+
+    assert "123456" not in await stored()
+    (claimed,) = await desk.claim()
+    assert claimed.content == Text("kode 123456")
+    await desk.outbox.record(claimed, Sent("w1"))
+    assert await stored() == ""
+
+
+async def test_the_database_refuses_a_second_message_in_flight(desk: Desk):
+    await desk.outbox.accept([desk.draft(), desk.draft()])
+    await desk.claim()
+    with pytest.raises(sa.exc.IntegrityError):
+        await desk.database.write(lambda c: c.execute(messages.update().values(state="sending")))
+
+
+async def test_fifty_lanes_never_claim_one_message_twice(desk: Desk):
+    await desk.outbox.accept([desk.draft(str(628000 + i)) for i in range(300)])
+    taken = await asyncio.gather(*(desk.claim(10) for _ in range(50)))
+    ids = [claimed.id for claims in taken for claimed in claims]
+    assert len(ids) == len(set(ids)) == 300

@@ -1,0 +1,56 @@
+"""The retry table: every row, and its bounds as properties."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLater
+from kurir.outbox.retries import Again, Settled, decide, delay
+
+NOW, END = 1000.0, 1000.0 + 86_400
+
+
+def after(outcome, attempt: int = 1, **changes):
+    options = {"max_attempts": 8, "now": NOW, "expires_at": END, "dice": 0.5, **changes}
+    return decide(outcome, attempt=attempt, **options)
+
+
+def test_the_rows_of_the_table():
+    assert after(Sent("w")) == Settled("sent", remote_id="w")
+    assert after(Refused("131026", "no")) == Settled("failed", "131026", "no")
+    assert after(InDoubt("cut", "w")) == Settled("unconfirmed", "in_doubt", "cut", "w")
+    assert after(NotConnected("off")) == Again(NOW, counted=False, code="not_connected", reason="off")
+    assert after(NotConnected("off"), now=END) == Settled("expired", "not_connected", "off")
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(1, 2), (2, 8), (3, 32), (4, 128), (5, 300), (7, 300)])
+def test_the_steps(attempt: int, seconds: float):
+    assert after(TryLater("4", "busy"), attempt) == Again(NOW + seconds, counted=True, code="4", reason="busy")
+
+
+def test_the_other_side_and_the_pair_rate_name_their_own_times():
+    assert delay("4", 1, 17.0, 0.9) == 17.0
+    assert [delay("131056", attempt, None, 0.5) for attempt in (1, 2, 3)] == [4, 16, 64]
+
+
+def test_the_last_try_and_the_end_of_life():
+    exhausted = after(TryLater("4", "busy"), attempt=8)
+    assert isinstance(exhausted, Settled)
+    assert (exhausted.state, exhausted.code) == ("failed", "exhausted")
+    assert after(TryLater("4", "busy"), expires_at=NOW + 1) == Settled("expired", "4", "busy")
+
+
+@given(
+    st.text(max_size=6), st.integers(1, 50), st.one_of(st.none(), st.floats(-5, 1e6)), st.floats(0, 1, exclude_max=True)
+)
+def test_a_delay_is_bounded_and_never_negative(code: str, attempt: int, asked: float | None, dice: float):
+    seconds = delay(code, attempt, asked, dice)
+    assert 0 <= seconds <= (max(asked, 0) if asked is not None else 4**6 * 1.2)
+
+
+@given(st.integers(1, 8), st.floats(0, 1, exclude_max=True))
+def test_a_retry_never_falls_behind_the_end_of_life(attempt: int, dice: float):
+    decision = after(TryLater("4", "busy"), attempt, dice=dice, expires_at=NOW + 100)
+    assert isinstance(decision, Settled) or NOW < decision.due_at < NOW + 100
