@@ -1,0 +1,1 @@
+"""The proof: unit, conformance, contract, end to end, security."""
