@@ -1,0 +1,256 @@
+"""What the gateway and an engine host say to each other: commands, answers, news, and how they are framed.
+
+A host is a child process that runs the WhatsApp Web engine for several linked devices. Commands go down with a call
+number, each gets exactly one answer with the same number; news come up on their own accord, in order per device.
+A frame is a 4-byte big-endian length and one MessagePack object. Devices are named by their number's internal id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from kurir.messages.content import Outgoing
+from kurir.messages.reports import InDoubt, NotConnected, Received, Refused, Sent, StatusChanged, TryLater
+from kurir.numbers import NumberState
+
+FRAME_LIMIT = 64 * 1024 * 1024
+"""Bytes of one frame: far above the contact list of a busy phone; more means that the two sides lost step."""
+
+
+class DeviceContact(msgspec.Struct, frozen=True):
+    """An entry of the phone's address book; `phone` in digits."""
+
+    name: str
+    phone: str
+
+
+class DeviceParticipant(msgspec.Struct, frozen=True):
+    """A member of a group: `role` is participant, admin or superadmin; `phone` in digits, "" when WhatsApp hides it."""
+
+    phone: str
+    name: str
+    role: str
+    is_contact: bool
+
+
+class DeviceGroup(msgspec.Struct, frozen=True):
+    """A group the device is a member of; `id` ends in `@g.us`."""
+
+    id: str
+    subject: str
+    participants: list[DeviceParticipant]
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+class Open(msgspec.Struct, frozen=True, tag="open"):
+    """Connect a device and keep it connected. Without a session in `session` it shows QR codes, or, when `phone` is
+    given, one pairing code. `session` and `incoming` (folder for received media) are absolute paths."""
+
+    device: int
+    account_id: int
+    session: str
+    incoming: str
+    phone: str = ""
+
+
+class Close(msgspec.Struct, frozen=True, tag="close"):
+    """Disconnect a device and forget it. The session stays."""
+
+    device: int
+
+
+class Send(msgspec.Struct, frozen=True, tag="send"):
+    """Put one message on the wire. `secret` (32 bytes) is stored by the engine before the wire sees anything;
+    `typing` is how many seconds the recipient sees "typing …" first."""
+
+    device: int
+    outgoing: Outgoing
+    secret: bytes
+    typing: float = 0.0
+
+
+class LookUp(msgspec.Struct, frozen=True, tag="look_up"):
+    """Ask which phones (digits) are on WhatsApp."""
+
+    device: int
+    phones: list[str]
+
+
+class ListContacts(msgspec.Struct, frozen=True, tag="list_contacts"):
+    """Ask for the phone's address book."""
+
+    device: int
+
+
+class ListGroups(msgspec.Struct, frozen=True, tag="list_groups"):
+    """Ask for the groups the device is in."""
+
+    device: int
+
+
+class LogOut(msgspec.Struct, frozen=True, tag="log_out"):
+    """Remove the device from the phone's list of linked devices."""
+
+    device: int
+
+
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Is the host's command loop alive?"""
+
+
+Command = Open | Close | Send | LookUp | ListContacts | ListGroups | LogOut | Ping
+
+# -- answers -----------------------------------------------------------------------------------------------------------
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """The command was carried out (Open: was begun)."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """The command was not carried out; `reason` is a sentence."""
+
+    reason: str
+
+
+class OnWhatsApp(msgspec.Struct, frozen=True, tag="on_whatsapp"):
+    """For each phone that the server answered for: whether it is on WhatsApp."""
+
+    known: dict[str, bool]
+
+
+class Contacts(msgspec.Struct, frozen=True, tag="contacts"):
+    """The address book."""
+
+    contacts: list[DeviceContact]
+
+
+class Groups(msgspec.Struct, frozen=True, tag="groups"):
+    """The groups."""
+
+    groups: list[DeviceGroup]
+
+
+Answer = Done | Failed | OnWhatsApp | Contacts | Groups | Sent | Refused | TryLater | NotConnected | InDoubt
+
+# -- news --------------------------------------------------------------------------------------------------------------
+
+
+class QrShown(msgspec.Struct, frozen=True, tag="qr_shown"):
+    """A QR text for the phone's camera; the next one replaces it."""
+
+    device: int
+    qr: str
+
+
+class CodeShown(msgspec.Struct, frozen=True, tag="code_shown"):
+    """An 8-character pairing code to type into the phone, such as `34DG-8G2E`."""
+
+    device: int
+    code: str
+
+
+class Paired(msgspec.Struct, frozen=True, tag="paired"):
+    """The phone accepted the device: its phone number (digits) and device JID."""
+
+    device: int
+    phone: str
+    jid: str
+
+
+class PairingFailed(msgspec.Struct, frozen=True, tag="pairing_failed"):
+    """The pairing cannot succeed any more."""
+
+    device: int
+    reason: str
+
+
+class DeviceState(msgspec.Struct, frozen=True, tag="device_state"):
+    """A device's connection changed. `retry_after` seconds: the engine has given up until then."""
+
+    device: int
+    state: NumberState
+    reason: str
+    phone: str = ""
+    jid: str = ""
+    retry_after: float | None = None
+
+
+class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
+    """Something in the engine went wrong that no answer carries, such as an event that could not be read."""
+
+    device: int
+    what: str
+
+
+News = QrShown | CodeShown | Paired | PairingFailed | DeviceState | Trouble | Received | StatusChanged
+
+# -- frames ------------------------------------------------------------------------------------------------------------
+
+
+class Request(msgspec.Struct, frozen=True, tag="request"):
+    """Downwards: a command and its call number."""
+
+    call: int
+    command: Command
+
+
+class Reply(msgspec.Struct, frozen=True, tag="reply"):
+    """Upwards: the answer to a call."""
+
+    call: int
+    answer: Answer
+
+
+class Notice(msgspec.Struct, frozen=True, tag="notice"):
+    """Upwards: news."""
+
+    news: News
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_request = msgspec.msgpack.Decoder(Request)
+_upward = msgspec.msgpack.Decoder(Reply | Notice)
+
+
+def frame(item: Request | Reply | Notice) -> bytes:
+    """`item` as bytes for the socket. Raises ValueError when it is larger than `FRAME_LIMIT`."""
+    body = _encode(item)
+    if len(body) > FRAME_LIMIT:
+        raise ValueError(f"a frame of {len(body)} bytes is too large")
+    return len(body).to_bytes(4, "big") + body
+
+
+def body_length(head: bytes) -> int:
+    """How many bytes follow the 4 bytes `head`. Raises ValueError when that cannot be a frame of ours."""
+    length = int.from_bytes(head, "big")
+    if length > FRAME_LIMIT:
+        raise ValueError(f"a frame of {length} bytes is too large")
+    return length
+
+
+def decode_request(body: bytes) -> Request:
+    """The command in a frame's body. Raises msgspec.ValidationError."""
+    return _request.decode(body)
+
+
+def decode_upward(body: bytes) -> Reply | Notice:
+    """The answer or news in a frame's body. Raises msgspec.ValidationError."""
+    return _upward.decode(body)
+
+
+class Engine(Protocol):
+    """The engine as a host sees it. `perform` may be called from several threads at once."""
+
+    def perform(self, command: Command) -> Answer:
+        """Carries out one command; blocks until its answer is known. Never raises."""
+        ...
+
+
+Tell = Callable[[News], None]
+"""How an engine hands news to its host; may block when the gateway is behind."""

@@ -1,0 +1,186 @@
+"""The engine hosts: which device lives in which child process, and what happens when one of them dies.
+
+Paired devices share hosts. A device that is being paired has a host of its own, because the engine cannot stop a
+device that shows QR codes: giving up a pairing means ending its host, and nobody else may suffer from that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from kurir.channels.linked_device.engine import Answer, Close, Command, News, Open
+from kurir.channels.linked_device.host_process import HostLostError, HostProcess
+from kurir.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+ARGV = (sys.executable, "-m", "kurir.channels.linked_device.host")
+_BACK_OFF_FIRST, _BACK_OFF_MOST = 0.5, 30.0
+_GOOD_LIFE = 60.0
+"""Seconds a host must have lived for the back-off to start anew."""
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_PROXY = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of a host, complete at exec because the engine reads it only then.
+
+    An allow-list: the gateway's own secrets stay out of the process that talks to the network.
+    """
+    values = {name: os.environ[name] for name in (*_PASSED_ON, *_PROXY) if name in os.environ}
+    values["NEONIZE_BOT_TAG"] = "off"  # otherwise every message carries a node that marks it as a business bot's
+    values["PYTHONUNBUFFERED"] = "1"
+    values["KURIR_MEDIA_LIMIT"] = str(settings.media_document_bytes)
+    if settings.sandbox:
+        for name in _PROXY:
+            values.pop(name, None)
+        values["HTTPS_PROXY"] = settings.sandbox_proxy
+        values["SSL_CERT_FILE"] = settings.sandbox_ca
+        values["KURIR_SANDBOX_NOISE_ROOT"] = settings.sandbox_noise_root
+    return values
+
+
+class Hosts:
+    """All hosts of this gateway. Not for several event loops."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_news: Callable[[News], Awaitable[None]],
+        on_lost: Callable[[int, str], Awaitable[None]],
+        argv: Sequence[str] = ARGV,
+    ) -> None:
+        self._settings = settings
+        self._on_news = on_news
+        self._on_lost = on_lost
+        self._argv = argv
+        self._slots: list[_Slot] = []
+        self._closing = False
+
+    async def open(self, order: Open, *, alone: bool) -> None:
+        """Brings a device up, and up again whenever its host dies. `alone` while it is being paired."""
+        slot = None if alone else next((s for s in self._slots if s.has_room(self._settings.devices_per_host)), None)
+        if slot is None:
+            slot = _Slot(self, alone)
+            self._slots.append(slot)
+        await slot.add(order)
+
+    def settled(self, device: int) -> None:
+        """A device that was opened alone has been paired: its host may take others from now on."""
+        slot = self._slot(device)
+        if slot is not None:
+            slot.alone = False
+
+    async def close(self, device: int) -> None:
+        """Takes a device down. Does nothing when it is not open."""
+        slot = self._slot(device)
+        if slot is not None:
+            await slot.remove(device)
+
+    async def call(self, device: int, command: Command, patience: float) -> Answer:
+        """The answer of the device's host. Raises HostLostError, also when there is no host just now."""
+        slot = self._slot(device)
+        if slot is None or slot.process is None:
+            raise HostLostError("the engine host is not running")
+        return await slot.process.call(command, patience)
+
+    async def stop(self) -> None:
+        """Ends every host."""
+        self._closing = True
+        await asyncio.gather(*(slot.end() for slot in list(self._slots)))
+
+    def pids(self) -> list[int]:
+        """The process ids of the running hosts."""
+        return [slot.process.pid for slot in self._slots if slot.process is not None]
+
+    def _slot(self, device: int) -> _Slot | None:
+        return next((slot for slot in self._slots if device in slot.orders), None)
+
+    async def _launch(self) -> HostProcess:
+        return await HostProcess.launch(self._argv, environment(self._settings), self._on_news)
+
+    async def _lost(self, device: int, reason: str) -> None:
+        if not self._closing:
+            await self._on_lost(device, reason)
+
+    def _drop(self, slot: _Slot) -> None:
+        if slot in self._slots:
+            self._slots.remove(slot)
+
+
+class _Slot:
+    """The place of one host: its devices, its process, and the task that starts the process again and again."""
+
+    def __init__(self, hosts: Hosts, alone: bool) -> None:
+        self.alone = alone
+        self.orders: dict[int, Open] = {}
+        self.process: HostProcess | None = None
+        self._hosts = hosts
+        self._task: asyncio.Task[None] | None = None
+
+    def has_room(self, most: int) -> bool:
+        return not self.alone and 0 < len(self.orders) < most
+
+    async def add(self, order: Open) -> None:
+        self.orders[order.device] = order
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep())
+        elif self.process is not None:
+            await self._open(self.process, order)
+
+    async def remove(self, device: int) -> None:
+        self.orders.pop(device, None)
+        if not self.orders:
+            await self.end()
+        elif self.process is not None:
+            with contextlib.suppress(HostLostError):  # then it is closed
+                await self.process.call(Close(device), self._hosts._settings.engine_timeout)
+
+    async def end(self) -> None:
+        self.orders.clear()
+        self._hosts._drop(self)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        delay = _BACK_OFF_FIRST
+        while self.orders:
+            started = loop.time()
+            try:
+                process = await self._hosts._launch()
+            except OSError as error:
+                log.warning("an engine host does not start", error=str(error))
+                reason = f"the engine host does not start: {error.strerror}"
+            else:
+                reason = await self._life(process)
+            for device in list(self.orders):
+                await self._hosts._lost(device, reason)
+            if loop.time() - started > _GOOD_LIFE:
+                delay = _BACK_OFF_FIRST
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _BACK_OFF_MOST)
+
+    async def _life(self, process: HostProcess) -> str:
+        """A host from its start to its end; returns why it ended."""
+        self.process = process
+        try:
+            for order in list(self.orders.values()):
+                await self._open(process, order)
+            await process.ended()
+        finally:
+            self.process = None
+            process.kill()
+            await process.ended()
+        return process.why_lost
+
+    async def _open(self, process: HostProcess, order: Open) -> None:
+        with contextlib.suppress(HostLostError):  # then the task above starts the next one, with this device
+            await process.call(order, self._hosts._settings.engine_timeout)

@@ -1,0 +1,374 @@
+"""One linked device on neonize (whatsmeow): its connection, what it tells, and the calls it answers.
+
+Runs only inside a host process. A thread of its own blocks in the engine's `connect`; the engine calls back on its
+own threads, one event at a time per device; calls come from the host's workers. Messages are read on a third thread,
+because their media have to be downloaded; when that falls behind, the engine waits, and so does WhatsApp's server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pylibmagic  # noqa: F401  (brings libmagic where the system has none; must come before neonize)
+from neonize import events as ev
+from neonize.client import NewClient
+from neonize.exc import NeonizeError
+from neonize.proto.Neonize_pb2 import JID
+from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps
+from neonize.utils.enum import Presence
+from neonize.utils.jid import Jid2String, JIDToNonAD
+
+from kurir.channels.linked_device.engine import (
+    CodeShown,
+    DeviceState,
+    Open,
+    Paired,
+    PairingFailed,
+    QrShown,
+    Tell,
+    Trouble,
+)
+from kurir.channels.linked_device.map_gate import MapGate
+from kurir.channels.linked_device.protobufs import interpret
+from kurir.messages.addresses import GROUP_SERVER
+from kurir.messages.lifecycle import ReceiptStatus
+from kurir.messages.reports import IncomingMedia, Received, StatusChanged
+from kurir.numbers import NumberState
+
+T = TypeVar("T")
+
+PEOPLE, LIDS, GROUPS = "s.whatsapp.net", "lid", "g.us"
+_PROPS = DeviceProps(os="Kurir", platformType=DeviceProps.CHROME)
+_BACKLOG = 1000
+_RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
+_PRESENCE_EVERY = 2.0
+_STATUS: dict[int, ReceiptStatus] = {
+    ev.ReceiptEv.DELIVERED: "delivered",
+    ev.ReceiptEv.INACTIVE: "delivered",
+    ev.ReceiptEv.READ: "read",
+    ev.ReceiptEv.PLAYED: "read",
+}
+_BAN_REASONS = {
+    1: "sent to too many people",
+    2: "blocked by too many users",
+    3: "created too many groups",
+    4: "sent the same message too often",
+    5: "sent to too many people by broadcast list",
+}
+
+
+class GoneError(NeonizeError):
+    """The device has been closed or logged out: the engine must not be asked about it any more."""
+
+
+class NeonizeDevice:
+    """A device from `Open` to `Close`."""
+
+    def __init__(self, order: Open, gate: MapGate, tell: Tell, media_limit: int) -> None:
+        self.order = order
+        self.client = NewClient(order.session, uuid=str(order.device), props=_PROPS)
+        self._gate = gate
+        self._tell = tell
+        self._media_limit = media_limit
+        self._lock = threading.Lock()
+        self._state: NumberState = "connecting"
+        self._reason = "connecting to WhatsApp"
+        self._closing = threading.Event()
+        self._gone = False
+        self._code_asked = False
+        self._presence_due = False
+        self._registered: Callable[[], None] = lambda: None
+        self._messages: queue.Queue[ev.MessageEv | None] = queue.Queue(_BACKLOG)
+        self.groups_changed = threading.Event()
+        self.groups_changed.set()
+        self._runner = threading.Thread(target=self._run, name=f"device-{order.device}", daemon=True)
+        self._reader = threading.Thread(target=self._read, name=f"inbox-{order.device}", daemon=True)
+        self._subscribe()
+
+    @property
+    def state(self) -> tuple[NumberState, str]:
+        """The connection state and why."""
+        with self._lock:
+            return self._state, self._reason
+
+    def start(self) -> None:
+        """Begins to connect; what comes of it is told."""
+        self._reader.start()
+        self._runner.start()
+
+    def stop(self) -> None:
+        """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
+        self._closing.set()
+        self._forbid()
+        change = self._gate.change()
+        try:
+            self.client.stop()
+            self._runner.join(2.0)
+            # otherwise the engine would be asked to stop it a second time, whenever Python frees the client
+            self.client._stop_finalizer.detach()
+        finally:
+            change.end()
+        self._messages.put(None)
+
+    def call(self, ask: Callable[[], T]) -> T:
+        """Asks the engine; may take as long as the server. Raises NeonizeError."""
+        self._gate.enter()
+        return ask()
+
+    def look(self, ask: Callable[[], T]) -> T:
+        """Asks the engine's store. These calls end the whole process when the client is gone. Raises GoneError."""
+        self._gate.enter()
+        with self._lock:
+            if self._gone:
+                raise GoneError("the device has been closed")
+            return ask()
+
+    def phone(self, *jids: JID) -> str:
+        """The phone number (digits) behind any of a person's addresses; `…@lid` when WhatsApp does not tell it."""
+        for jid in jids:
+            if jid.Server == PEOPLE and jid.User:
+                return jid.User
+        for jid in jids:
+            if jid.Server == LIDS and jid.User:
+                bare = JIDToNonAD(jid)
+                try:
+                    found = self.look(lambda bare=bare: self.client.get_pn_from_lid(bare))
+                except NeonizeError:
+                    return f"{jid.User}@{LIDS}"
+                return found.User or f"{jid.User}@{LIDS}"
+        return ""
+
+    # -- connection ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        delay = _RETRY_FIRST
+        while not self._closing.is_set():
+            change = self._gate.change()
+            self._registered = change.end
+            if self._closing.is_set():
+                change.end()
+                return
+            reason = "the engine let the connection go"
+            try:
+                self.client.connect()
+            except NeonizeError as error:
+                reason = str(error)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+            finally:
+                change.end()
+            if self._gone:
+                return
+            delay = _RETRY_FIRST if self.state[0] == "connected" else min(delay * 2, _RETRY_MOST)
+            self._become("connecting", reason)
+            self._closing.wait(delay)
+
+    def _become(self, state: NumberState, reason: str, **more: Any) -> None:
+        with self._lock:
+            if self._closing.is_set() or (state, reason) == (self._state, self._reason):
+                return
+            self._state, self._reason = state, reason
+        self._tell(DeviceState(self.order.device, state, reason, **more))
+
+    def _forbid(self) -> None:
+        with self._lock:
+            self._gone = True
+
+    def _subscribe(self) -> None:
+        handlers: dict[type[Any], Callable[[Any], None]] = {
+            ev.PairStatusEv: self._on_paired,
+            ev.ConnectedEv: self._on_connected,
+            ev.DisconnectedEv: lambda _: self._become("connecting", "the connection to WhatsApp was lost"),
+            ev.LoggedOutEv: self._on_logged_out,
+            ev.StreamReplacedEv: lambda _: self._become("replaced", "the session was opened elsewhere"),
+            ev.TemporaryBanEv: self._on_ban,
+            ev.ConnectFailureEv: self._on_failure,
+            ev.ClientOutdatedEv: lambda _: self._become("outdated", "WhatsApp refuses this version of the engine"),
+            ev.KeepAliveTimeoutEv: lambda _: self._become("degraded", "WhatsApp does not answer keep-alives"),
+            ev.KeepAliveRestoredEv: lambda _: self._become("connected", "connected"),
+            ev.MessageEv: self._messages.put,
+            ev.ReceiptEv: self._on_receipt,
+            ev.GroupInfoEv: lambda _: self.groups_changed.set(),
+            ev.JoinedGroupEv: lambda _: self.groups_changed.set(),
+        }
+        for kind, handler in handlers.items():
+            self.client.event(kind)(self._guarded(kind.__name__, handler))
+        self.client.event.qr(self._guarded("QR", self._on_qr))
+
+    def _guarded(self, name: str, handler: Callable[[Any], None]) -> Callable[[NewClient, Any], None]:
+        """A callback for the engine. What it raises would be printed and lost there, so it is told instead."""
+
+        def callback(_client: NewClient, event: Any) -> None:
+            self._registered()
+            try:
+                handler(event)
+            except Exception as error:
+                self._tell(Trouble(self.order.device, f"{name}: {type(error).__name__}: {error}"))
+
+        return callback
+
+    # -- what the engine tells -------------------------------------------------------------------------------------
+
+    def _on_qr(self, qr: bytes) -> None:
+        self._become("pairing", "waiting for the phone")
+        if not self.order.phone:
+            self._tell(QrShown(self.order.device, qr.decode()))
+        elif not self._code_asked:
+            self._code_asked = True
+            threading.Thread(target=self._ask_code, daemon=True).start()
+
+    def _ask_code(self) -> None:
+        try:
+            code = self.call(lambda: self.client.PairPhone(self.order.phone, True))
+        except NeonizeError as error:
+            self._tell(PairingFailed(self.order.device, f"WhatsApp gave no pairing code: {error}"))
+        else:
+            self._tell(CodeShown(self.order.device, code))
+
+    def _on_paired(self, event: ev.PairStatusEv) -> None:
+        if event.Status == ev.PairStatusEv.SUCCESS:
+            self._tell(Paired(self.order.device, event.ID.User, Jid2String(event.ID)))
+        else:
+            self._tell(PairingFailed(self.order.device, event.Error or "the phone refused"))
+
+    def _on_connected(self, _event: ev.ConnectedEv) -> None:
+        me = self.look(self.client.get_me)
+        self._presence_due = True
+        self.groups_changed.set()
+        self._become("connected", "connected", phone=me.JID.User, jid=Jid2String(me.JID))
+
+    def _on_logged_out(self, event: ev.LoggedOutEv) -> None:
+        self._forbid()
+        reason = "the phone removed this device" if not event.OnConnect else "WhatsApp no longer knows this device"
+        self._become("logged_out", f"{reason}; pair it again")
+
+    def _on_ban(self, event: ev.TemporaryBanEv) -> None:
+        why = _BAN_REASONS.get(event.Code, f"code {event.Code}")
+        seconds = _seconds(event.Expire)
+        reason = f"WhatsApp banned this number for {round(seconds)} seconds: {why}"
+        self._become("banned", reason, retry_after=seconds)
+
+    def _on_failure(self, event: ev.ConnectFailureEv) -> None:
+        reason = f"WhatsApp refused the connection ({event.Message or event.Reason})"
+        self._become("disconnected", reason, retry_after=_RETRY_MOST)
+
+    def _on_receipt(self, event: ev.ReceiptEv) -> None:
+        status = _STATUS.get(event.Type)
+        source = event.MessageSource
+        if status is None or source.IsFromMe:
+            return
+        person = self.phone(source.SenderAlt, source.Sender)
+        for remote_id in event.MessageIDs:
+            self._tell(
+                StatusChanged(
+                    account_id=self.order.account_id,
+                    number_id=self.order.device,
+                    remote_id=remote_id,
+                    status=status,
+                    at=_unix(event.Timestamp),
+                    person=person,
+                )
+            )
+
+    # -- received messages -----------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        while True:
+            try:
+                event = self._messages.get(timeout=_PRESENCE_EVERY if self._presence_due else None)
+            except queue.Empty:
+                self._be_available()
+                continue
+            if event is None:
+                return
+            try:
+                received = self._received(event)
+            except Exception as error:
+                self._tell(Trouble(self.order.device, f"Message: {type(error).__name__}: {error}"))
+                continue
+            if received is not None:
+                self._tell(received)
+
+    def _be_available(self) -> None:
+        """Says "online". WhatsApp sends receipts as active only then; it needs the phone's push name, which is synced
+        some time after the pairing, so it may take several tries."""
+        if self.state[0] != "connected":
+            return
+        try:
+            self.call(lambda: self.client.send_presence(Presence.AVAILABLE))
+        except NeonizeError:
+            return
+        self._presence_due = False
+
+    def _received(self, event: ev.MessageEv) -> Received | None:
+        info = event.Info
+        source = info.MessageSource
+        reading = interpret(event.Message)
+        if (
+            reading is None
+            or info.Category == "peer"
+            or event.IsEdit
+            or source.Chat.Server not in (PEOPLE, LIDS, GROUPS)
+        ):
+            return None
+        if source.Chat.Server == GROUPS:
+            chat = source.Chat.User + GROUP_SERVER
+        elif source.IsFromMe:
+            chat = self.phone(source.RecipientAlt, source.Chat)
+        else:
+            chat = self.phone(source.SenderAlt, source.Chat)
+        media = None
+        if reading.attachment is not None:
+            media = self._fetch(event, reading.attachment.mime, reading.attachment.name, reading.attachment.size)
+        return Received(
+            account_id=self.order.account_id,
+            number_id=self.order.device,
+            remote_id=info.ID,
+            chat=chat,
+            sender=self.phone(source.Sender if source.Sender.Server == PEOPLE else source.SenderAlt, source.Sender),
+            sender_name=info.Pushname,
+            at=_unix(info.Timestamp),
+            kind=reading.kind,
+            text=reading.text,
+            media=media,
+            location=reading.location,
+            from_me=source.IsFromMe,
+            forwarded=reading.forwarded,
+        )
+
+    def _fetch(self, event: ev.MessageEv, mime: str, name: str, size: int) -> IncomingMedia:
+        """Downloads an attachment. Its file name is made by us: nothing a sender chose becomes part of a path."""
+        missing = IncomingMedia(mime, name, "", size, event.Info.ID)
+        if size > self._media_limit:
+            return missing
+        try:
+            data = self.call(lambda: self.client.download_any(event.Message))
+        except NeonizeError as error:
+            self._tell(Trouble(self.order.device, f"media of a received message: {error}"))
+            return missing
+        if not data or len(data) > self._media_limit:
+            return missing
+        source = event.Info.MessageSource
+        key = f"{self.order.device}\0{Jid2String(source.Chat)}\0{Jid2String(source.Sender)}\0{event.Info.ID}"
+        extension = mimetypes.guess_extension(mime.partition(";")[0].strip()) or ".bin"
+        folder = Path(self.order.incoming)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / (hashlib.sha256(key.encode()).hexdigest()[:40] + extension)
+        path.write_bytes(data)
+        return IncomingMedia(mime, name, str(path), len(data), event.Info.ID)
+
+
+def _unix(timestamp: int) -> float:
+    """Unix seconds; the engine gives some events' time in milliseconds."""
+    return timestamp / 1000 if timestamp > 100_000_000_000 else float(timestamp)
+
+
+def _seconds(duration: int) -> float:
+    """Seconds; the engine gives durations in nanoseconds."""
+    return duration / 1e9 if duration > 100_000_000 else float(duration)

@@ -1,0 +1,246 @@
+"""The engine on neonize (whatsmeow): a table of devices, and the commands carried out on them.
+
+Runs only inside a host process. Opening and closing come one at a time; all other commands may come from several
+threads at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import assert_never
+
+from kurir.channels.linked_device.neonize_device import GROUPS, PEOPLE, NeonizeDevice  # first: it readies libmagic
+
+# isort: split
+from neonize.exc import NeonizeError, SendMessageError, UploadError
+from neonize.proto.Neonize_pb2 import JID, GroupInfo, GroupParticipant
+from neonize.utils.enum import ChatPresence, ChatPresenceMedia, MediaType
+
+from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device.map_gate import MapGate
+from kurir.channels.linked_device.protobufs import NotCarriedError, Uploaded, compose
+from kurir.messages.addresses import GROUP_SERVER, is_group
+from kurir.messages.content import Image, MediaFile, Outgoing
+from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLater
+
+_GROUPS_FRESH = 5.0
+"""Seconds for which "not in the list of groups" is believed without asking again."""
+_NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")
+"""How errors of steps before the network write begin (read in whatsmeow's send)."""
+
+
+class NeonizeEngine:
+    """All devices of one host."""
+
+    def __init__(self, tell: say.Tell, media_limit: int) -> None:
+        self._tell = tell
+        self._media_limit = media_limit
+        self._gate = MapGate()
+        self._devices: dict[int, NeonizeDevice] = {}
+        self._books: dict[int, _Book] = {}
+
+    def perform(self, command: say.Command) -> say.Answer:
+        """Carries out one command. Never raises."""
+        try:
+            return self._perform(command)
+        except NeonizeError as error:
+            return say.Failed(str(error) or type(error).__name__)
+        except Exception as error:
+            if isinstance(command, say.Send):
+                return InDoubt(f"the engine failed: {type(error).__name__}: {error}")
+            return say.Failed(f"the engine failed: {type(error).__name__}: {error}")
+
+    def _perform(self, command: say.Command) -> say.Answer:  # noqa: PLR0911  (one return per command)
+        match command:
+            case say.Ping():
+                return say.Done()
+            case say.Open(device=number):
+                if number not in self._devices:
+                    device = NeonizeDevice(command, self._gate, self._tell, self._media_limit)
+                    self._devices[number] = device
+                    self._books[number] = _Book(device)
+                    device.start()
+                return say.Done()
+            case say.Close(device=number):
+                device = self._devices.pop(number, None)
+                self._books.pop(number, None)
+                if device is not None:
+                    device.stop()
+                return say.Done()
+            case say.Send(device=number):
+                return self._send(number, command)
+            case say.LookUp(device=number, phones=phones):
+                return say.OnWhatsApp(self._connected(number).on_whatsapp(phones))
+            case say.ListContacts(device=number):
+                return say.Contacts(self._connected(number).contacts())
+            case say.ListGroups(device=number):
+                return say.Groups(self._connected(number).described_groups())
+            case say.LogOut(device=number):
+                device = self._connected(number).device
+                device.call(device.client.logout)
+                return say.Done()
+            case _:
+                assert_never(command)
+
+    def _connected(self, number: int) -> _Book:
+        book = self._books.get(number)
+        if book is None:
+            raise NeonizeError("the device is not open")
+        state, reason = book.device.state
+        if state != "connected":
+            raise NeonizeError(f"the device is not connected: {reason}")
+        return book
+
+    def _send(self, number: int, command: say.Send) -> say.Answer:  # noqa: PLR0911  (one return per way it can end)
+        try:
+            book = self._connected(number)
+        except NeonizeError as error:
+            return NotConnected(str(error))
+        device, outgoing = book.device, command.outgoing
+        try:
+            refusal = book.refusal(outgoing.recipient)
+        except NeonizeError as error:
+            return TryLater("lookup_failed", f"WhatsApp did not answer who the recipient is: {error}")
+        if refusal is not None:
+            return refusal
+        try:
+            uploaded = _upload(device, outgoing)
+            message = compose(outgoing.content, command.secret, uploaded)
+        except NotCarriedError as error:
+            return Refused("unsupported", str(error))
+        except (UploadError, OSError) as error:
+            return TryLater("upload_failed", f"the file could not be uploaded: {error}")
+        to = _jid(outgoing.recipient)
+        if command.typing > 0:
+            _type(device, to, command.typing)
+        try:
+            response = device.call(lambda: device.client.send_message(to, message))
+        except SendMessageError as error:
+            return _outcome(str(error))
+        return Sent(response.ID)
+
+
+class _Book:
+    """What a device knows of people and groups, remembered between sends."""
+
+    def __init__(self, device: NeonizeDevice) -> None:
+        self.device = device
+        self._people: set[str] = set()
+        self._lock = threading.Lock()
+        self._groups: dict[str, GroupInfo] = {}
+        self._groups_at = 0.0
+
+    def refusal(self, recipient: str) -> Refused | None:
+        """Why nothing can be sent to `recipient`, or None. Raises NeonizeError when WhatsApp does not say."""
+        if is_group(recipient):
+            if recipient not in self.groups() and recipient not in self.groups(at_most_old=_GROUPS_FRESH):
+                return Refused("not_a_group_member", "the sender number must be a member of the group")
+            return None
+        if recipient in self._people or self._has_lid(recipient):
+            return None
+        if not self.on_whatsapp([recipient]).get(recipient, False):
+            return Refused("not_on_whatsapp", "the recipient's phone number is not on WhatsApp")
+        return None
+
+    def on_whatsapp(self, phones: list[str]) -> dict[str, bool]:
+        """For each phone that the server answered for, whether it is on WhatsApp."""
+        device = self.device
+        found = device.call(lambda: device.client.is_on_whatsapp(*(f"+{phone}" for phone in phones)))
+        known = {one.Query.partition("@")[0].lstrip("+"): one.IsIn for one in found}
+        self._people.update(phone for phone, is_in in known.items() if is_in)
+        return {phone: known[phone] for phone in phones if phone in known}
+
+    def groups(self, at_most_old: float | None = None) -> dict[str, GroupInfo]:
+        """The groups by id; asked anew when the engine told of a change or the list is older than `at_most_old`."""
+        device = self.device
+        with self._lock:
+            old = at_most_old is not None and time.monotonic() - self._groups_at > at_most_old
+            if device.groups_changed.is_set() or old:
+                device.groups_changed.clear()
+                try:
+                    joined = device.call(device.client.get_joined_groups)
+                except NeonizeError:
+                    device.groups_changed.set()
+                    raise
+                self._groups = {group.JID.User + GROUP_SERVER: group for group in joined}
+                self._groups_at = time.monotonic()
+            return self._groups
+
+    def contacts(self) -> list[say.DeviceContact]:
+        """The phone's address book, each phone number once, by name."""
+        found: dict[str, say.DeviceContact] = {}
+        for entry in self.device.look(self.device.client.contact.get_all_contacts):
+            name = entry.Info.FullName or entry.Info.FirstName
+            phone = self.device.phone(entry.JID)
+            if name and phone.isdigit():
+                found.setdefault(phone, say.DeviceContact(name, phone))
+        return sorted(found.values(), key=lambda contact: (contact.name.casefold(), contact.phone))
+
+    def described_groups(self) -> list[say.DeviceGroup]:
+        """The groups with their participants."""
+        names = {contact.phone: contact.name for contact in self.contacts()}
+        groups = self.groups(at_most_old=0.0)
+        return [
+            say.DeviceGroup(id_, group.GroupName.Name, [self._participant(one, names) for one in group.Participants])
+            for id_, group in groups.items()
+        ]
+
+    def _participant(self, one: GroupParticipant, names: dict[str, str]) -> say.DeviceParticipant:
+        phone = self.device.phone(one.PhoneNumber, one.JID, one.LID)
+        role = "superadmin" if one.IsSuperAdmin else "admin" if one.IsAdmin else "participant"
+        shown = phone if phone.isdigit() else ""
+        return say.DeviceParticipant(shown, names.get(phone, one.DisplayName), role, phone in names)
+
+    def _has_lid(self, phone: str) -> bool:
+        """Whether the engine already knows this phone's LID, which it learns from WhatsApp only."""
+        try:
+            found = self.device.look(lambda: self.device.client.get_lid_from_pn(_jid(phone)))
+        except NeonizeError:
+            return False
+        if found.User:
+            self._people.add(phone)
+        return bool(found.User)
+
+
+def _jid(recipient: str) -> JID:
+    if is_group(recipient):
+        return JID(
+            User=recipient.removesuffix(GROUP_SERVER), Server=GROUPS, RawAgent=0, Device=0, Integrator=0, IsEmpty=False
+        )
+    return JID(User=recipient, Server=PEOPLE, RawAgent=0, Device=0, Integrator=0, IsEmpty=False)
+
+
+def _upload(device: NeonizeDevice, outgoing: Outgoing) -> Uploaded | None:
+    if outgoing.media is None:
+        return None
+    file: MediaFile = outgoing.media
+    data = Path(file.path).read_bytes()
+    kind = MediaType.MediaImage if isinstance(outgoing.content, Image) else MediaType.MediaDocument
+    return Uploaded(file, data, device.call(lambda: device.client.upload(data, kind)))
+
+
+def _type(device: NeonizeDevice, to: JID, seconds: float) -> None:
+    """Shows "typing …" for a while; a message is not held up because that could not be shown."""
+    text = ChatPresenceMedia.CHAT_PRESENCE_MEDIA_TEXT
+    try:
+        device.call(lambda: device.client.send_chat_presence(to, ChatPresence.CHAT_PRESENCE_COMPOSING, text))
+        threading.Event().wait(seconds)
+        device.call(lambda: device.client.send_chat_presence(to, ChatPresence.CHAT_PRESENCE_PAUSED, text))
+    except NeonizeError:
+        return
+
+
+def _outcome(error: str) -> say.Answer:
+    """What the engine's error text says about the message. In doubt, the gateway looks for evidence."""
+    if "no LID found" in error:
+        return Refused("not_on_whatsapp", "the recipient's phone number is not on WhatsApp")
+    if "server returned error" in error:
+        code = error.rpartition("server returned error")[2].strip(" :.")
+        return Refused("refused_by_whatsapp", f"WhatsApp refused the message (error {code})")
+    if "websocket not connected" in error or "not logged in" in error or "doesn't contain a device JID" in error:
+        return NotConnected(f"the device is not connected: {error}")
+    if error.startswith(_NEVER_LEFT):
+        return TryLater("lookup_failed", f"the recipient's devices could not be looked up: {error}")
+    return InDoubt(f"the engine could not tell whether the message left: {error}")

@@ -1,0 +1,88 @@
+"""How far a pairing has come: from its start to the phone's yes, a refusal, or its expiry."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+LIFETIME = 160.0
+"""Seconds until WhatsApp drops an unpaired connection: six QR codes, the first shown for 60 s, the others for 20 s."""
+_FIRST_QR, _NEXT_QR = 60.0, 20.0
+
+PairingState = Literal["starting", "qr", "code", "paired", "expired", "failed"]
+
+
+class PairingProgress:
+    """One attempt: what to show, and until when.
+
+    `phone` is in digits when the pairing goes by code; `expires_at` in unix seconds.
+    """
+
+    def __init__(self, phone: str, expires_at: float) -> None:
+        self.phone = phone
+        self.state: PairingState = "starting"
+        self.qr = ""
+        self.code = ""
+        self.error = ""
+        self.expires_at = expires_at
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
+
+    @classmethod
+    def begin(cls, phone: str, now: float) -> PairingProgress:
+        """A pairing that starts at `now` (unix seconds)."""
+        return cls(phone, now + LIFETIME)
+
+    @property
+    def running(self) -> bool:
+        """Whether the phone may still say yes."""
+        return self.state in ("starting", "qr", "code")
+
+    @property
+    def shown(self) -> bool:
+        """Whether there was anything to scan or type: the session was not paired before."""
+        return bool(self.qr or self.code)
+
+    def show_qr(self, qr: str, now: float) -> None:
+        """A QR text replaces the one before."""
+        self.expires_at = now + (_NEXT_QR if self.qr else _FIRST_QR)
+        self.qr = qr
+        self._move("qr")
+
+    def show_code(self, code: str) -> None:
+        """The pairing code; it holds as long as the connection."""
+        self.code = code
+        self._move("code")
+
+    def succeed(self) -> None:
+        """The phone said yes."""
+        self._move("paired")
+
+    def fail(self, error: str) -> None:
+        """It cannot succeed any more."""
+        self.error = error
+        self._move("failed")
+
+    def expire(self) -> None:
+        """Nobody scanned or typed in time."""
+        self.error = "nobody scanned the code in time"
+        self._move("expired")
+
+    async def changed(self) -> None:
+        """Waits for the next step."""
+        await self._changed.wait()
+
+    async def settled(self, lifetime: float = LIFETIME) -> bool:
+        """Waits for the end; False when it has not come within `lifetime` seconds."""
+        try:
+            await asyncio.wait_for(self._settled.wait(), lifetime)
+        except TimeoutError:
+            return False
+        return True
+
+    def _move(self, state: PairingState) -> None:
+        self.state = state
+        self._changed.set()
+        self._changed = asyncio.Event()
+        if not self.running:
+            self._settled.set()

@@ -1,0 +1,62 @@
+"""Device session files, as the gateway sees them: where they are, whether they exist, what a cut-off send left in them.
+
+The engine keeps one SQLite file per device: `<data_dir>/devices/<number key>.db`, in a folder of mode 0700, because it
+holds the keys of the account in clear. Only the gateway process may read it beside the engine: SQLite's locks do not
+hold between two SQLite libraries in one process.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from kurir.messages.reports import Evidence, NeverLeft, Unknown
+from kurir.numbers import Number
+
+_SIDE_FILES = ("", "-journal", "-wal", "-shm")
+
+
+class Sessions:
+    """The session files below one data folder."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir.absolute() / "devices"
+
+    def prepare(self) -> None:
+        """Makes the folder, readable by this user only. Raises OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder.chmod(0o700)
+
+    def path(self, number: Number) -> Path:
+        """Where the number's session is kept."""
+        return self._folder / f"{number.key}.db"
+
+    def exists(self, number: Number) -> bool:
+        """Whether there is a session file; it may hold a pairing or the beginning of one."""
+        return self.path(number).exists()
+
+    def forget(self, number: Number) -> None:
+        """Deletes the session: the device must be paired again. The engine must not have it open."""
+        path = self.path(number)
+        for suffix in _SIDE_FILES:
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    def evidence(self, number: Number, secret: bytes) -> Evidence:
+        """What a send with this message secret left behind; ask only when it is over or its host is dead.
+
+        The engine stores (chat, message id, secret) durably before it writes to the network: no row means that the
+        message never left; a row names the id under which it left if it did (neonize 0.5.2, tried).
+        """
+        path = self.path(number)
+        if not path.exists():
+            return Unknown()
+        try:
+            # rw, not ro: a killed engine may have left a hot journal that has to be rolled back first
+            with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=5.0)) as session:
+                row = session.execute(
+                    "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ? LIMIT 1", (secret,)
+                ).fetchone()
+        except sqlite3.Error:
+            return Unknown()
+        return Unknown(remote_id=row[0]) if row else NeverLeft()
