@@ -162,11 +162,8 @@ class SafeFetch:
             raise FetchFailed("the server sent a compressed answer that was not asked for", permanent=True)
         if response.content_length is not None and response.content_length > max_bytes:
             raise TooLarge(max_bytes)
-        file = await asyncio.to_thread(into.open, "wb")
-        try:
+        with _new_file(into) as file:
             size, digest = await self._stream(response, file, max_bytes)
-        finally:
-            await asyncio.to_thread(file.close)
         if size == 0:
             raise FetchFailed("the server's answer is empty", permanent=True)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -190,6 +187,11 @@ class SafeFetch:
                 waiting.clear()
         await asyncio.to_thread(file.write, bytes(waiting))
         return size, digest.hexdigest()
+
+
+def _new_file(path: Path) -> BinaryIO:
+    """Opened on the event loop (microseconds) so that a cancelled fetch cannot lose it; only writes go to a thread."""
+    return path.open("wb", buffering=0)
 
 
 def _target(url: URL, location: str, allowed: Allowed) -> URL:

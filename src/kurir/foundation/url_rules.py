@@ -129,6 +129,8 @@ def check_url(text: str, allowed: Allowed) -> URL:
         port = url.port or 0
     except (ValueError, UnicodeError) as error:
         raise UrlRefused("the URL is not valid") from error
+    if authority.startswith("[") and not isinstance(_literal(host), IPv6Address):
+        raise UrlRefused("the URL's host is not valid")
     _check_host(host, port, allowed)
     return url
 

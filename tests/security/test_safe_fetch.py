@@ -1,0 +1,607 @@
+"""Strangers' URLs against `safe_fetch`: what must never be reached, and servers that misbehave.
+
+Every URL of the table is tried directly, as a redirect, and (addresses) as what a name resolves to. A tripwire under
+the event loop records each connection and lets only those to the test's own server through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import gzip
+import ipaddress
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from kurir.foundation.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
+from kurir.foundation.url_rules import Allowed, UrlRefused, check_url, is_public
+from kurir.settings import Settings, SettingsError
+
+PRIVATE = """
+0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.100.100.200 100.127.255.254 127.0.0.1 127.0.0.53 127.1.2.3
+127.255.255.255 168.63.129.16 169.254.0.1 169.254.169.254 169.254.170.2 172.16.0.1 172.17.0.1 172.31.255.255 192.0.0.1
+192.0.0.8 192.0.0.170 192.0.0.192 192.0.2.1 192.31.196.1 192.52.193.1 192.88.99.1 192.168.0.1 192.168.255.255
+192.175.48.1 198.18.0.1 198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1 224.0.0.251 239.255.255.250 240.0.0.1
+254.254.254.254 255.255.255.255
+:: ::1 ::2 ::127.0.0.1 ::10.0.0.1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 ::ffff:0:127.0.0.1
+::ffff:192.168.1.1 ::ffff:0.0.0.0 64:ff9b::7f00:1 64:ff9b::127.0.0.1 64:ff9b::10.0.0.1 64:ff9b::a9fe:a9fe
+64:ff9b:1::1 64:ff9b:1::7f00:1 100::1 100:0:0:1::1 2001::1 2001:0:7f00:1:: 2001:10::1 2001:20::1 2001:2::1 2001:db8::1
+2001:db8:1:2::3 2001:1ff::1 2002:7f00:1:: 2002:a00:1:: 2002:c0a8:101:: 2002:a9fe:a9fe:: 2620:4f:8000::1 3ffe::1 3fff::1
+3fff:fff::1 4000::1 5f00::1 fc00::1 fd00::1 fd00:ec2::254 fd12:3456:789a::1 fdff:ffff::1 fe80::1 fe80::a9fe:a9fe
+febf::1 fec0::1 feff::1 ff00::1 ff01::1 ff02::1 ff02::fb ff05::2 ff0e::1 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+""".split()  # noqa: SIM905
+PUBLIC = [
+    "1.1.1.1", "8.8.8.8", "93.184.215.14", "99.255.255.255", "100.63.255.255", "100.128.0.1", "172.15.255.255",
+    "172.32.0.1", "192.0.1.1", "198.17.255.255", "223.255.255.254", "2606:4700:4700::1111", "2a00:1450:4001:831::200e",
+    "2001:4860:4860::8888", "::ffff:1.1.1.1", "64:ff9b::1.1.1.1",
+]  # fmt: skip
+ODD_URLS = [
+    # numbers that some parsers take for addresses
+    "http://2130706433/", "http://0x7f000001/", "http://017700000001/", "http://127.1/", "http://127.0.1/", "http://0/",
+    "http://0x7f.0.0.1/", "http://0177.0.0.1/", "http://127.0.0.01/", "http://0x7f.1/", "http://127.0x0.0.1/",
+    "http://1.2.3.4.5/", "http://256.256.256.256/", "http://example.0x1/", "http://example.123/", "http://00.0.0.0/",
+    "http://127.0.0.1./", "http://10.0.0.1:80/", "http://00000177.0.0.1/", "http://0x/", "http://999999999999/",
+    # other ways to write loopback
+    "http://localhost/", "http://LOCALHOST/", "http://localhost./", "http://a.localhost/", "https://localhost:443/",
+    "http://①②⑦.⓪.⓪.①/", "http://127。0。0。1/", "http://１２７.0.0.1/", "http://%31%32%37.0.0.1/", "http://127.0.0.1%00/",
+    "http://%6c%6f%63%61%6c%68%6f%73%74/", "http://lo\u00adcalhost/", "http://[::1%25lo]/", "http://[fe80::1%25eth0]/",
+    "http://[fe80::1%eth0]/", "http://[::ffff:7f00:1]/", "http://[0:0:0:0:0:ffff:127.0.0.1]/", "http://[::]:80/",
+    "http://[0:0:0:0:0:0:0:1]/", "http://[::1]:443/", "http://[v1.x]/", "http://[127.0.0.1]/",
+    # schemes
+    "", " ", "file:///etc/passwd", "ftp://example.com/", "gopher://example.com/", "data:text/plain,x", "javascript:1",
+    "dict://example.com/", "ldap://example.com/", "jar:http://example.com!/", "unix:///run/x.sock", "ws://example.com/",
+    "//example.com/x", "/etc/passwd", "example.com/x", "http:example.com", "http:/example.com", "httpx://example.com/",
+    "view-source:http://example.com", "blob:http://example.com/x", "http+unix://x/",
+    # authority tricks
+    "http://user@example.com/", "http://user:pass@example.com/", "http://@example.com/", "http://:@example.com/",
+    "http://example.com@127.0.0.1/", "http://127.0.0.1@example.com/",
+    "http://example.com\\@127.0.0.1/", "http://example.com\\.evil.com/", "http://127.0.0.1\\example.com/",
+    "http://exam ple.com/", "http://example.com%2f@x/", "http://example.com%00.x/", "http://example\x00.com/",
+    "http://example.com\r\nHost: x/", "http://example.com\t/", "http://example.com/\nX: y", "http:///path", "http://",
+    "http://:80/", "http://./", "http://../", "http://a..b/", "http://.example.com/", "http://exa*mple.com/",
+    "http://example.com,127.0.0.1/", "http://example.com;x/", "http://<script>/", "http://[::1/", "http://::1/",
+    "http://[::1]x/", "http://[]/", "http://" + "a" * 64 + ".com/", "http://" + "a." * 127 + "com/",
+    "http://example.com/" + "a" * 2048, "http://-.-@/", "http://[1.1.1.1]/",
+    # ports
+    "http://example.com:22/", "http://example.com:25/", "http://example.com:3306/", "http://example.com:6379/",
+    "http://example.com:8080/", "https://example.com:8443/", "http://example.com:0/", "http://example.com:65536/",
+    "http://example.com:-1/", "http://example.com:99999999999/", "http://example.com:80a/", "http://example.com:8 0/",
+    "http://1.1.1.1:8080/", "http://[2606:4700:4700::1111]:81/", "http://example.com:80:80/", "http://example.com:０/",
+]  # fmt: skip
+
+
+def literal(address: str) -> str:
+    return f"http://[{address}]/x" if ":" in address else f"http://{address}/x"
+
+
+TABLE = [literal(address) for address in PRIVATE] + ODD_URLS
+
+
+# -- the table, without a network --------------------------------------------------------------------------------------
+
+
+def test_the_table_is_as_large_as_promised() -> None:
+    assert len(set(TABLE)) >= 200
+
+
+@pytest.mark.parametrize("url", TABLE, ids=ascii)
+def test_refused_from_the_url_alone(url: str) -> None:
+    with pytest.raises(UrlRefused) as refusal:
+        check_url(url, Allowed())
+    assert "traceback" not in refusal.value.reason.lower()
+    assert len(refusal.value.reason) < 80
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_private_addresses(address: str) -> None:
+    assert not is_public(ipaddress.ip_address(address))
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses(address: str) -> None:
+    assert is_public(ipaddress.ip_address(address))
+    check_url(literal(address), Allowed())
+
+
+@pytest.mark.parametrize(
+    ("url", "requested"),
+    [
+        ("http://example.com", "http://example.com"),
+        ("  https://example.com/a b.png ", "https://example.com/a%20b.png"),
+        ("HTTPS://Example.COM:443/x#frag", "https://example.com/x"),
+        ("http://example.com:80/?u=http://127.0.0.1@x", "http://example.com/?u=http://127.0.0.1@x"),
+        ("https://bücher.example/ä", "https://xn--bcher-kva.example/%C3%A4"),
+        ("https://a_b.example.com/", "https://a_b.example.com/"),
+        ("https://1.example.com/", "https://1.example.com/"),
+        ("http://127.0.0.1.nip.example/", "http://127.0.0.1.nip.example/"),
+    ],
+)
+def test_ordinary_urls_pass(url: str, requested: str) -> None:
+    assert str(check_url(url, Allowed())) == requested
+
+
+def test_what_the_operator_allows() -> None:
+    pair = Allowed.parse(["127.0.0.1:9000", "files.internal:8080", "[::1]:9001"])
+    for url in ("http://127.0.0.1:9000/x", "http://FILES.internal:8080/x", "http://[::1]:9001/"):
+        check_url(url, pair)
+    for url in ("http://127.0.0.1/", "http://127.0.0.1:9001/", "http://127.0.0.2:9000/", "http://files.internal:81/"):
+        with pytest.raises(UrlRefused):
+            check_url(url, pair)
+    network = Allowed.parse(["10.1.0.0/16", "fd00::/8"])
+    for url in ("http://10.1.2.3:5000/", "http://[fd00::1]:81/", "http://[::ffff:10.1.2.3]/", "http://name:5000/"):
+        check_url(url, network)
+    for url in ("http://10.2.0.1/", "http://1.1.1.1:5000/", "http://127.0.0.1/", "http://0x0a010203/"):
+        with pytest.raises(UrlRefused):
+            check_url(url, network)
+
+
+@pytest.mark.parametrize(
+    "entry", ["10.0.0.1/8", "host", "host:", "host:0", "host:70000", ":80", "10.0.0.0/33", "a/b:1"]
+)
+def test_a_bad_allowed_network_is_named(entry: str) -> None:
+    with pytest.raises(SettingsError, match="KURIR_ALLOWED_NETWORKS"):
+        SafeFetch(Settings(allowed_networks=(entry,)))
+
+
+# -- a server of strangers, and a tripwire -----------------------------------------------------------------------------
+
+Reply = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Stranger:
+    """A server on loopback that answers each path with bytes or with whatever a coroutine does."""
+
+    def __init__(self) -> None:
+        self.replies: dict[str, bytes | Reply] = {}
+        self.requests: list[tuple[str, bytes]] = []
+        self.over = asyncio.Event()
+        self.port = 0
+        self._connections: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, tls: ssl.SSLContext | None = None) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self.over.set()
+        self._server.close()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                head = await reader.readuntil(b"\r\n\r\n")
+                path = head.split()[1].decode()
+                self.requests.append((path, head))
+                reply = self.replies.get(path, answer(b"nothing here", status=404))
+                if isinstance(reply, bytes):
+                    writer.write(reply)
+                    await writer.drain()
+                else:
+                    await reply(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+def answer(body: bytes = b"hello", status: int = 200, length: int | None = None, **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body) if length is None else length}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@pytest.fixture
+async def stranger() -> AsyncIterator[Stranger]:
+    server = Stranger()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture(autouse=True)
+def tripwire(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, int]]]:
+    """Every address that was connected to; the public internet answers "refused" at once, nothing leaves."""
+    reached: list[tuple[str, int]] = []
+    original = asyncio.selector_events.BaseSelectorEventLoop.sock_connect
+
+    async def connect(loop: asyncio.selector_events.BaseSelectorEventLoop, sock: socket.socket, address: tuple) -> None:
+        reached.append(address[:2])
+        if address[0] != "127.0.0.1":
+            raise ConnectionRefusedError("tripwire")
+        await original(loop, sock, address)
+
+    monkeypatch.setattr(asyncio.selector_events.BaseSelectorEventLoop, "sock_connect", connect)
+    yield reached
+
+
+class Names:
+    """A name server that gives one list of addresses per question, the last one for ever."""
+
+    def __init__(self, **answers: list[list[str]]) -> None:
+        self.answers = {name.replace("_", "."): list(given) for name, given in answers.items()}
+        self.asked: list[str] = []
+
+    async def resolve(self, host: str, _port: int) -> list[str]:
+        self.asked.append(host)
+        if host not in self.answers:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        given = self.answers[host]
+        return given.pop(0) if len(given) > 1 else given[0]
+
+
+@contextlib.asynccontextmanager
+async def fetching(
+    *allowed: str, names: Names | None = None, tls: ssl.SSLContext | None = None, grace: float = 5.0
+) -> AsyncIterator[SafeFetch]:
+    names = names or Names()
+    safe = SafeFetch(Settings(allowed_networks=allowed), resolve=names.resolve, tls=tls, grace=grace)
+    await safe.start()
+    try:
+        yield safe
+    finally:
+        await safe.close()
+
+
+async def get(safe: SafeFetch, url: str, into: Path, *, max_bytes: int = 100_000, within: float = 20) -> Fetched:
+    return await safe.fetch(url, into / "file", max_bytes=max_bytes, within=within)
+
+
+def left(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+# -- the table, through redirects and names ----------------------------------------------------------------------------
+
+
+async def test_no_url_of_the_table_is_fetched(tmp_path: Path, tripwire: list[tuple[str, int]]) -> None:
+    names = Names()
+    async with fetching(names=names) as safe:
+        for url in TABLE:
+            with pytest.raises(UrlRefused):
+                await get(safe, url, tmp_path)
+    assert tripwire == []
+    assert names.asked == []
+    assert left(tmp_path) == []
+
+
+async def test_no_url_of_the_table_is_followed(
+    stranger: Stranger, tmp_path: Path, tripwire: list[tuple[str, int]]
+) -> None:
+    relative = 0
+    async with fetching(f"127.0.0.1:{stranger.port}") as safe:
+        for number, url in enumerate(TABLE):
+            path = f"/{number}"
+            stranger.replies[path] = answer(status=302, Location=url.replace("\r", "").replace("\n", ""))
+            with pytest.raises((UrlRefused, FetchFailed)) as refusal:
+                await get(safe, stranger.url(path), tmp_path)
+            # what reads as a relative reference comes back to the stranger itself, which has nothing there
+            relative += "status 404" in str(refusal.value)
+    assert relative < 15
+    assert set(tripwire) <= {("127.0.0.1", stranger.port), ("93.184.215.14", 80)}
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+async def test_no_name_leads_to_a_private_address(
+    address: str, tmp_path: Path, tripwire: list[tuple[str, int]]
+) -> None:
+    names = Names(alone_example=[[address]], mixed_example=[["93.184.215.14", address]])
+    async with fetching(names=names) as safe:
+        for host in ("alone.example", "mixed.example", "mixed.example."):
+            names.answers.setdefault(host, [["93.184.215.14", address]])
+            with pytest.raises(UrlRefused) as refusal:
+                await get(safe, f"http://{host}/", tmp_path)
+            assert address not in refusal.value.reason
+    assert tripwire == []
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+async def test_no_name_is_bound_anew_between_check_and_connection(
+    address: str, tmp_path: Path, tripwire: list[tuple[str, int]]
+) -> None:
+    names = Names(rebound_example=[["93.184.215.14"], [address]])
+    async with fetching(names=names) as safe:
+        with pytest.raises(FetchFailed) as failure:
+            await get(safe, "http://rebound.example/", tmp_path)
+        assert not failure.value.permanent
+        assert names.asked == ["rebound.example"]
+        assert tripwire == [("93.184.215.14", 80)]
+        with pytest.raises(UrlRefused):
+            await get(safe, "http://rebound.example/", tmp_path)
+    assert tripwire == [("93.184.215.14", 80)]
+
+
+async def test_a_redirect_is_resolved_and_checked_again(
+    stranger: Stranger, tmp_path: Path, tripwire: list[tuple[str, int]]
+) -> None:
+    stranger.replies["/go"] = answer(status=307, Location="http://inner.example/secret")
+    names = Names(inner_example=[["10.0.0.5"]])
+    async with fetching(f"127.0.0.1:{stranger.port}", names=names) as safe:
+        with pytest.raises(UrlRefused, match="the URL's host is not on the public internet"):
+            await get(safe, stranger.url("/go"), tmp_path)
+    assert tripwire == [("127.0.0.1", stranger.port)]
+
+
+async def test_an_allowed_network_opens_its_ports_under_any_name_and_nothing_else(
+    stranger: Stranger, tmp_path: Path
+) -> None:
+    stranger.replies["/x"] = answer(b"inside")
+    names = Names(
+        files_example=[["127.0.0.1"]], outside_example=[["93.184.215.14"]], both_example=[["127.0.0.1", "10.0.0.1"]]
+    )
+    async with fetching("127.0.0.0/8", names=names) as safe:
+        assert (await get(safe, f"http://files.example:{stranger.port}/x", tmp_path)).size == 6
+        with pytest.raises(UrlRefused, match="port must be 80 or 443"):
+            await get(safe, f"http://outside.example:{stranger.port}/x", tmp_path)
+        with pytest.raises(UrlRefused, match="public internet"):
+            await get(safe, f"http://both.example:{stranger.port}/x", tmp_path)
+
+
+async def test_an_allowed_pair_opens_that_host_alone(stranger: Stranger, tmp_path: Path) -> None:
+    stranger.replies["/x"] = answer(b"inside")
+    names = Names(files_internal=[["127.0.0.1"]], evil_example=[["127.0.0.1"]])
+    async with fetching(f"files.internal:{stranger.port}", names=names) as safe:
+        assert (await get(safe, f"http://files.internal:{stranger.port}/x", tmp_path)).size == 6
+        for url in (f"http://evil.example:{stranger.port}/x", stranger.url("/x"), "http://files.internal/x"):
+            with pytest.raises(UrlRefused):
+                await get(safe, url, tmp_path)
+
+
+# -- servers that misbehave --------------------------------------------------------------------------------------------
+
+
+async def test_an_ordinary_file(stranger: Stranger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    body = bytes(range(256)) * 12_000
+    stranger.replies["/a"] = answer(status=301, Location="/b?c=d", Set_Cookie="a=b")
+    stranger.replies["/b?c=d"] = answer(body, Content_Type="image/PNG; charset=x")
+    async with fetching("127.0.0.0/8") as safe:
+        fetched = await get(safe, stranger.url("/a"), tmp_path, max_bytes=len(body))
+    assert fetched.path.read_bytes() == body
+    assert (fetched.size, fetched.content_type) == (len(body), "image/png")
+    assert fetched.final_url == stranger.url("/b?c=d")
+    head = stranger.requests[1][1].lower()
+    assert b"accept-encoding: identity" in head
+    for absent in (b"cookie", b"referer", b"authorization"):
+        assert absent not in head
+
+
+@pytest.mark.parametrize(
+    ("status", "permanent"),
+    [(404, True), (403, True), (401, True), (204, True), (206, True), (304, True), (410, True), (429, False),
+     (408, False), (425, False), (500, False), (502, False), (503, False)],
+)  # fmt: skip
+async def test_statuses(stranger: Stranger, tmp_path: Path, status: int, permanent: bool) -> None:
+    stranger.replies["/x"] = answer(b"", status=status)
+    async with fetching("127.0.0.0/8") as safe:
+        with pytest.raises(FetchFailed, match=str(status)) as failure:
+            await get(safe, stranger.url("/x"), tmp_path)
+    assert failure.value.permanent is permanent
+
+
+async def test_redirects_are_counted(stranger: Stranger, tmp_path: Path) -> None:
+    stranger.replies["/loop"] = answer(status=302, Location="/loop")
+    stranger.replies["/nowhere"] = answer(status=302)
+    stranger.replies["/odd"] = answer(status=302, Location="http://[broken/")
+    for step in range(3):
+        stranger.replies[f"/{step}"] = answer(status=308, Location=f"/{step + 1}")
+    stranger.replies["/3"] = answer(b"arrived")
+    async with fetching("127.0.0.0/8") as safe:
+        for path, reason in (("/loop", "too often"), ("/nowhere", "to nowhere"), ("/odd", "not a URL")):
+            with pytest.raises(FetchFailed, match=reason) as failure:
+                await get(safe, stranger.url(path), tmp_path)
+            assert failure.value.permanent
+        assert [path for path, _ in stranger.requests].count("/loop") == 4
+        assert (await get(safe, stranger.url("/0"), tmp_path)).size == 7
+
+
+async def test_a_declared_length_beyond_the_limit_is_not_read(stranger: Stranger, tmp_path: Path) -> None:
+    stranger.replies["/x"] = answer(b"", length=101)
+    async with fetching("127.0.0.0/8") as safe:
+        with pytest.raises(TooLarge, match="larger than 100 bytes"):
+            await get(safe, stranger.url("/x"), tmp_path, max_bytes=100)
+    assert left(tmp_path) == []
+
+
+async def test_an_endless_body_is_cut_at_the_limit(stranger: Stranger, tmp_path: Path) -> None:
+    sent = 0
+
+    async def endless(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while not writer.is_closing():
+            writer.write(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+            await writer.drain()
+            sent += 0x10000
+
+    stranger.replies["/x"] = endless
+    async with fetching("127.0.0.0/8") as safe:
+        with pytest.raises(TooLarge):
+            await get(safe, stranger.url("/x"), tmp_path, max_bytes=1_000_000)
+    assert sent < 20_000_000
+    assert left(tmp_path) == []
+
+
+async def test_a_drip_is_cut_by_its_rate(stranger: Stranger, tmp_path: Path) -> None:
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while not writer.is_closing() and not stranger.over.is_set():
+            writer.write(b"x")
+            await writer.drain()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stranger.over.wait(), 0.01)
+
+    stranger.replies["/x"] = drip
+    async with fetching("127.0.0.0/8", grace=0.1) as safe:
+        with pytest.raises(FetchFailed, match="too slowly") as failure:
+            await get(safe, stranger.url("/x"), tmp_path)
+    assert not failure.value.permanent
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"])
+async def test_silence_is_cut_by_the_clock(stranger: Stranger, tmp_path: Path, said: bytes) -> None:
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        await writer.drain()
+        await stranger.over.wait()
+
+    stranger.replies["/x"] = silent
+    async with fetching("127.0.0.0/8") as safe:
+        with pytest.raises(FetchFailed, match="too long") as failure:
+            await get(safe, stranger.url("/x"), tmp_path, within=0.3)
+    assert not failure.value.permanent
+    assert left(tmp_path) == []
+
+
+async def test_a_body_shorter_than_declared(stranger: Stranger, tmp_path: Path) -> None:
+    stranger.replies["/x"] = answer(b"abc", length=10)
+    async with fetching("127.0.0.0/8") as safe:
+        with pytest.raises(FetchFailed, match="whole file") as failure:
+            await get(safe, stranger.url("/x"), tmp_path)
+    assert not failure.value.permanent
+    assert left(tmp_path) == []
+
+
+async def test_a_body_longer_than_declared_never_counts(stranger: Stranger, tmp_path: Path) -> None:
+    stranger.replies["/x"] = answer(b"abc" + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", length=3)
+    async with fetching("127.0.0.0/8") as safe:
+        for _ in range(2):
+            try:
+                fetched = await get(safe, stranger.url("/x"), tmp_path)
+            except FetchFailed as failure:
+                assert "proper HTTP" in failure.reason
+            else:
+                assert fetched.path.read_bytes() == b"abc"
+
+
+async def test_a_gzip_bomb_stays_packed_and_is_refused(stranger: Stranger, tmp_path: Path) -> None:
+    stranger.replies["/x"] = answer(gzip.compress(bytes(50_000_000)), Content_Encoding="gzip")
+    async with fetching("127.0.0.0/8") as safe:
+        with pytest.raises(FetchFailed, match="compressed") as failure:
+            await get(safe, stranger.url("/x"), tmp_path)
+    assert failure.value.permanent
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x00" * 300, b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: " + b"b" * 99_999,
+     b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nx", b""],
+    ids=["ssh", "zeros", "status", "header", "length", "nothing"],
+)  # fmt: skip
+async def test_what_is_not_http(stranger: Stranger, tmp_path: Path, raw: bytes) -> None:
+    stranger.replies["/x"] = raw
+    async with fetching("127.0.0.0/8") as safe:
+        with pytest.raises(FetchFailed) as failure:
+            await get(safe, stranger.url("/x"), tmp_path)
+    assert len(failure.value.reason) < 80
+
+
+async def test_an_empty_answer(stranger: Stranger, tmp_path: Path) -> None:
+    stranger.replies["/x"] = answer(b"")
+    async with fetching("127.0.0.0/8") as safe:
+        with pytest.raises(FetchFailed, match="empty"):
+            await get(safe, stranger.url("/x"), tmp_path)
+    assert left(tmp_path) == []
+
+
+async def test_names_that_do_not_resolve(tmp_path: Path) -> None:
+    async def broken(_host: str, _port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    async with fetching() as safe:
+        with pytest.raises(FetchFailed, match="not known") as failure:
+            await get(safe, "http://nobody.example/", tmp_path)
+        assert failure.value.permanent
+    safe = SafeFetch(Settings(), resolve=broken)
+    await safe.start()
+    with pytest.raises(FetchFailed, match="could not be looked up") as failure:
+        await get(safe, "http://somebody.example/", tmp_path)
+    await safe.close()
+    assert not failure.value.permanent
+
+
+async def test_the_systems_own_resolution_is_checked_too(tmp_path: Path, tripwire: list[tuple[str, int]]) -> None:
+    safe = SafeFetch(Settings(allowed_networks=("10.0.0.0/8",)))  # a network is open, so the name is not refused early
+    await safe.start()
+    with pytest.raises(UrlRefused, match="public internet"):
+        await get(safe, "http://localhost/", tmp_path)
+    await safe.close()
+    assert tripwire == []
+
+
+async def test_tls_proves_the_name_and_not_the_address(tmp_path: Path) -> None:
+    server_tls, client_tls = _certificate_for("files.example", tmp_path)
+    server = Stranger()
+    server.replies["/x"] = answer(b"private")
+    await server.start(server_tls)
+    names = Names(files_example=[["127.0.0.1"]], other_example=[["127.0.0.1"]])
+    into = tmp_path / "into"
+    into.mkdir()
+    async with fetching("127.0.0.0/8", names=names, tls=client_tls) as safe:
+        assert (await get(safe, f"https://files.example:{server.port}/x", into)).size == 7
+        with pytest.raises(FetchFailed, match="certificate") as failure:
+            await get(safe, f"https://other.example:{server.port}/x", into)
+        assert failure.value.permanent
+    await server.stop()
+
+
+async def test_a_cancelled_fetch_leaves_no_file(stranger: Stranger, tmp_path: Path) -> None:
+    begun = asyncio.Event()
+
+    async def stuck(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\nabc")
+        await writer.drain()
+        begun.set()
+        await stranger.over.wait()
+
+    stranger.replies["/x"] = stuck
+    async with fetching("127.0.0.0/8") as safe:
+        task = asyncio.create_task(get(safe, stranger.url("/x"), tmp_path))
+        await asyncio.wait_for(begun.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert left(tmp_path) == []
+
+
+def _certificate_for(name: str, folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(pem)
+    return server, ssl.create_default_context(cafile=str(pem))
