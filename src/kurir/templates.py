@@ -123,9 +123,7 @@ class Templates:
         else:
             log.info("template_list_failed", number=number.key)
 
-    async def approved(
-        self, number: Number, *, meta_id: str = "", name: str = "", language: str = ""
-    ) -> Template | None:
+    async def find(self, number: Number, *, meta_id: str = "", name: str = "", language: str = "") -> Template | None:
         """The template by Meta's id, or by name and language; asks Meta once more when ours is not approved yet."""
 
         def stored(connection: Connection) -> Template | None:
