@@ -7,6 +7,7 @@ each number's connection state, turns the engine's news into events, and looks f
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -21,7 +22,6 @@ from kurir.channels.linked_device.pairing_progress import PairingProgress
 from kurir.channels.linked_device.sessions import Sessions
 from kurir.channels.linked_device.typing_time import typing_seconds
 from kurir.foundation.clock import Clock
-from kurir.foundation.sealing import Sealing
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import (
     ConnectionChanged,
@@ -63,12 +63,16 @@ class _Device:
 
 
 class LinkedDevices:
-    """All linked devices of this gateway. `list_numbers` gives the linked-device numbers of every account."""
+    """All linked devices of this gateway.
+
+    `message_key` is this server's key from which each message's secret is made, always the same for the same message,
+    so that a send can be recognised after a crash. `list_numbers` gives the linked-device numbers of every account.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        sealing: Sealing,
+        message_key: bytes,
         list_numbers: Callable[[], Awaitable[Sequence[Number]]],
         clock: Clock,
         argv: Sequence[str] = ARGV,
@@ -80,7 +84,7 @@ class LinkedDevices:
             window=settings.device_window,
         )
         self._settings = settings
-        self._sealing = sealing
+        self._message_key = message_key
         self._list_numbers = list_numbers
         self._clock = clock
         self._sessions = Sessions(settings.data_dir)
@@ -232,7 +236,7 @@ class LinkedDevices:
         return device
 
     def _secret(self, message_id: int) -> bytes:
-        return bytes.fromhex(self._sealing.hash(str(message_id), "message_secret"))
+        return hmac.digest(self._message_key, str(message_id).encode(), "sha256")
 
     async def _ask(self, number: Number, command: say.Command) -> say.Answer:
         device = self._device(number)

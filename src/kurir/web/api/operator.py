@@ -1,0 +1,92 @@
+"""Who may use the operator API, and how it says no: one bearer token per gateway, errors that name the field.
+
+The token is in `<data_dir>/operator.token` (mode 0600, made on first use): whoever can read the data folder is the
+operator. Error body: `{"error": {"code": "<word>", "message": "<sentence>", "field": "<name or empty>"}}`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from kurir.channels.linked_device.channel import DeviceUnavailable
+
+Handler = Callable[[Request], Awaitable[Response]]
+_encode = msgspec.json.Encoder().encode
+
+
+class ApiError(Exception):
+    """A refusal: HTTP status, a stable word, a sentence, and the field it is about."""
+
+    def __init__(self, status: int, code: str, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.field = field
+
+
+def load_token(data_dir: Path) -> str:
+    """The operator's token, made on first use. Raises OSError."""
+    path = data_dir / "operator.token"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    token = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(token + "\n")
+    return token
+
+
+def reply(body: Any, status: int = 200) -> Response:
+    """`body` (structs, lists, dicts) as JSON that nobody caches."""
+    return Response(_encode(body), status, {"Cache-Control": "no-store"}, "application/json")
+
+
+def guarded(token: str, handler: Handler) -> Handler:
+    """`handler` behind the token; its ApiError and DeviceUnavailable become answers."""
+
+    @functools.wraps(handler)
+    async def guard(request: Request) -> Response:
+        if not _bears(request, token):
+            refusal = _refusal(401, "unauthorized", "expected the header Authorization: Bearer <operator token>")
+            refusal.headers["WWW-Authenticate"] = "Bearer"
+            return refusal
+        try:
+            return await handler(request)
+        except ApiError as error:
+            return _refusal(error.status, error.code, str(error), error.field)
+        except DeviceUnavailable as error:
+            return _refusal(409, "device_unavailable", str(error))
+
+    return guard
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The request's body. Raises ApiError (413) beyond `limit` bytes."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise ApiError(413, "too_large", f"the body must not be larger than {limit} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _bears(request: Request, token: str) -> bool:
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+
+
+def _refusal(status: int, code: str, message: str, field: str = "") -> Response:
+    return reply({"error": {"code": code, "message": message, "field": field}}, status)
