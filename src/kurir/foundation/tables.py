@@ -288,7 +288,7 @@ audiences = sa.Table(
     _text("name"),
     _text("phone"),
     _text("status", default="not_checked"),
-    _text("custom_fields", default="[]"),
+    _text("custom_fields", default="{}"),
     _time("created_at", nullable=False),
     sa.UniqueConstraint("contact_id", "phone"),
     sa.CheckConstraint("status IN ('not_checked', 'valid', 'invalid')", name="status"),
