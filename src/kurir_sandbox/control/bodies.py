@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -64,7 +64,7 @@ def sandbox(request: web.Request) -> Sandbox:
 async def json_object(request: web.Request) -> Json:
     """The body, which must be a JSON object."""
     try:
-        body = json.loads(await request.read())
+        body = msgspec.json.decode(await request.read())
     except (ValueError, RecursionError):
         raise RefusalError("body", "must be a JSON object") from None
     if not isinstance(body, dict):

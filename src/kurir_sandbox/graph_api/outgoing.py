@@ -91,8 +91,8 @@ def outgoing(body: Json, template: NewTemplate | None = None) -> Outgoing:
     given_to = optional_text(body, "to")
     if not given_to:
         raise GraphError(100, message="(#100) The parameter to is required.")
-    to = re.sub(r"[^\d]", "", given_to)
-    if not re.fullmatch(r"[+\d\s().-]+", given_to) or not 5 <= len(to) <= 20:
+    to = re.sub(r"[^0-9]", "", given_to)
+    if not re.fullmatch(r"[+0-9\s().-]+", given_to) or not 5 <= len(to) <= 20:
         raise invalid("to", "is not a valid phone number")
     content, source = _content(body, template)
     context = body.get("context")
@@ -134,7 +134,7 @@ def _media(kind: str, media: Json, path: str) -> tuple[Content, MediaSource]:
         raise missing(f"{path}id or {path}link (exactly one)")
     if link and not re.match(r"https?://[^\s/]+", link):
         raise invalid(path + "link", "must be an http or https address")
-    if media_id and not media_id.isdigit():
+    if media_id and not re.fullmatch(r"[0-9]+", media_id):
         raise invalid(path + "id", "is not a media id")
     caption = optional_text(media, "caption", path, 1024) or ""
     if caption and kind in ("audio", "sticker"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -86,7 +86,7 @@ async def json_object(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object. Raises GraphError 100."""
     raw = await request.read()
     try:
-        body = json.loads(raw or b"{}")
+        body = msgspec.json.decode(raw or b"{}")
     except (ValueError, RecursionError):
         raise GraphError(100, message="(#100) The request body is not valid JSON.") from None
     if not isinstance(body, dict):

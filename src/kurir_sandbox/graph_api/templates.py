@@ -149,7 +149,8 @@ def _check_header(header: dict[str, Any], template: NewTemplate) -> None:
     elif style in MEDIA_FORMATS:
         if style == "GIF" and template.category != "MARKETING":
             raise template_refused(HEADER, "Header format", "GIF headers are for MARKETING only")
-        handles = (header.get("example") or {}).get("header_handle")
+        example = header.get("example")
+        handles = example.get("header_handle") if isinstance(example, dict) else None
         if not isinstance(handles, list) or not handles or not isinstance(handles[0], str):
             raise template_refused(HEADER, "Missing sample", f"{style} header needs example.header_handle")
     elif style != "LOCATION":
