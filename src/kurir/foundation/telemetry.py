@@ -150,6 +150,15 @@ class Metrics:
         self._requests = Counter(
             "kurir_http_requests", "Requests answered", ["method", "path", "code"], registry=registry
         )
+        self._surprises = Counter(
+            "kurir_unexpected_errors", "Requests that met a mistake of ours", ["path"], registry=registry
+        )
+        self._surprises = Counter(
+            "kurir_unexpected_errors",
+            "Answers that hide a mistake of ours; the log has it",
+            ["path"],
+            registry=registry,
+        )
         self._request_seconds = Histogram(
             "kurir_http_seconds",
             "Time to answer a request",
@@ -192,6 +201,14 @@ class Metrics:
         known = method if method in _METHODS else "other"
         self._requests.labels(known, path, str(code)).inc()
         self._request_seconds.labels(path).observe(seconds)
+
+    def surprised(self, path: str) -> None:
+        """A request met an error that nobody foresaw; `path` as in `answered`."""
+        self._surprises.labels(path).inc()
+
+    def surprised(self, path: str) -> None:
+        """A handler broke; `path` is the route's template or "other"."""
+        self._surprises.labels(path).inc()
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format (version 0.0.4)."""

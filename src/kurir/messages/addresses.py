@@ -19,6 +19,10 @@ class AddressError(ValueError):
     """The text cannot be a phone number or a group id; the message says what was expected."""
 
 
+class CountryCodeError(AddressError):
+    """The country code is none."""
+
+
 def parse_phone(phone_no: str, country_code: str = "", default_country_code: str = "62") -> str:
     """Turns what clients send into E.164 digits.
 
@@ -38,7 +42,7 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
     if not (digits.isascii() and digits.isdigit()):
         raise AddressError("expected a phone number: digits, with an optional leading + or 0")
     if not (code.isascii() and code.isdigit() and len(code) <= 3 and int(code) in _country_codes()):
-        raise AddressError("expected a country code such as 62")
+        raise CountryCodeError("expected a country code such as 62")
     if international:
         digits = digits.removeprefix("00") if compact.startswith("00") else digits
         return _possible(digits)

@@ -1,1 +1,1 @@
-"""The doors: the compatible API, our own API, Meta's callbacks, health. They decode, ask the parts below, and answer."""
+"""The doors: the compatible API, our own API, Meta's callbacks, health. They decode, ask the parts below, answer."""

@@ -33,9 +33,13 @@ class Phrase(NamedTuple):
     en: str
 
     def say(self, language: str, **values: object) -> str:
-        """The sentence in `language` (`id` or `en`), filled in. Values are cut at 200 characters."""
+        """The sentence in `language` (`id` or `en`), filled in; a value may be a phrase, others are cut at 200."""
         sentence = self.en if language == "en" else self.id
-        return sentence.format(**{name: str(value)[:200] for name, value in values.items()})
+        said = {
+            name: value.say(language) if isinstance(value, Phrase) else str(value)[:200]
+            for name, value in values.items()
+        }
+        return sentence.format(**said)
 
 
 class WireError(Exception):
@@ -47,7 +51,7 @@ class WireError(Exception):
     def __init__(
         self,
         code: ErrorCode,
-        type: ErrorType,  # noqa: A002 - the wire's own word
+        type: ErrorType,
         phrase: Phrase,
         *,
         headers: dict[str, str] | None = None,
@@ -85,11 +89,11 @@ TOO_LONG = Phrase(
 )
 
 
-def missing(name: str, expected: str) -> WireError:
+def missing(name: str, expected: str | Phrase) -> WireError:
     """405: a required field is absent or empty."""
     return WireError("405", "invalid_request", REQUIRED, field=name, expected=expected)
 
 
-def wrong(name: str, expected: str) -> WireError:
+def wrong(name: str, expected: str | Phrase) -> WireError:
     """405: a field has a value that cannot be used."""
     return WireError("405", "invalid_request", WRONG, field=name, expected=expected)

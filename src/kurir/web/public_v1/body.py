@@ -9,10 +9,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kurir.web.envelopes import TOO_LONG, WireError, missing, wrong
+from kurir.web.envelopes import TOO_LONG, Phrase, WireError, missing, wrong
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+
+GOT = Phrase(
+    id="Kolom `{field}` tidak valid: seharusnya {expected}, diterima {found}.",
+    en="Field `{field}` is not valid: expected {expected}, got {found}.",
+)
+A_TEXT = Phrase(id="teks", en="text")
+A_FLAG = Phrase(id='"1" atau "0"', en='"1" or "0"')
+A_LIST = Phrase(id="sebuah daftar (array)", en="a list")
+AN_OBJECT = Phrase(id="sebuah objek", en="an object")
+HALF_CHARACTER = Phrase(
+    id="harus teks Unicode yang sah (ada separuh dari pasangan surrogate)",
+    en="valid Unicode text is expected (it contains half of a surrogate pair)",
+)
 
 
 class Body:
@@ -30,7 +43,12 @@ class Body:
         return None
 
     def text(
-        self, *names: str, expected: str = "text", required: bool = False, default: str = "", limit: int | None = None
+        self,
+        *names: str,
+        expected: str | Phrase = A_TEXT,
+        required: bool = False,
+        default: str = "",
+        limit: int | None = None,
     ) -> str:
         """A string; numbers and true/false become their text. Control characters other than newline and tab go."""
         found = self.value(*names)
@@ -40,7 +58,7 @@ class Body:
             return default
         text = _as_text(found)
         if text is None:
-            raise wrong(names[0], f"expected {expected}, got {_describe(found)}")
+            raise _got(names[0], expected, found)
         text = _clean(text, names[0])
         if required and not text.strip():
             raise missing(names[0], expected)
@@ -58,35 +76,35 @@ class Body:
             return True
         if word in _FALSE:
             return False
-        raise wrong(names[0], f'expected "1" or "0", got {_describe(found)}')
+        raise _got(names[0], A_FLAG, found)
 
     def integer(self, *names: str, default: int | None = None, least: int = 0, most: int = 2**31 - 1) -> int:
         """A whole number, also as a string. Without a default the field is required."""
         found = self.value(*names)
         if found is None:
             if default is None:
-                raise missing(names[0], f"a whole number from {least} to {most}")
+                raise missing(names[0], _whole(least, most))
             return default
         number = _as_number(found)
         if number is None or number != int(number) or not least <= number <= most:
-            raise wrong(names[0], f"expected a whole number from {least} to {most}, got {_describe(found)}")
+            raise _got(names[0], _whole(least, most), found)
         return int(number)
 
     def number(self, *names: str, least: float, most: float) -> float:
         """A required number, also as a string."""
         found = self.value(*names)
         if found is None:
-            raise missing(names[0], f"a number from {least:g} to {most:g}")
+            raise missing(names[0], _between(least, most))
         number = _as_number(found)
         if number is None or not least <= number <= most:
-            raise wrong(names[0], f"expected a number from {least:g} to {most:g}, got {_describe(found)}")
+            raise _got(names[0], _between(least, most), found)
         return number
 
     def choice(self, *names: str, choices: tuple[str, ...], default: str) -> str:
         """One of a few words, in any case."""
         word = self.text(*names, default=default).strip().lower()
         if word not in choices:
-            raise wrong(names[0], f"expected one of {', '.join(choices)}")
+            raise _got(names[0], _one_of(choices), word)
         return word
 
     def items(self, *names: str) -> list[Any] | None:
@@ -94,14 +112,31 @@ class Body:
         found = self.value(*names)
         if found is None or isinstance(found, list):
             return found
-        raise wrong(names[0], f"expected a list, got {_describe(found)}")
+        raise _got(names[0], A_LIST, found)
 
     def mapping(self, *names: str) -> dict[str, Any] | None:
         """An object, or None when absent."""
         found = self.value(*names)
         if found is None or isinstance(found, dict):
             return found
-        raise wrong(names[0], f"expected an object, got {_describe(found)}")
+        raise _got(names[0], AN_OBJECT, found)
+
+
+def _got(name: str, expected: str | Phrase, found: Any) -> WireError:
+    return WireError("405", "invalid_request", GOT, field=name, expected=expected, found=_describe(found))
+
+
+def _whole(least: int, most: int) -> Phrase:
+    return Phrase(id=f"bilangan bulat dari {least} sampai {most}", en=f"a whole number from {least} to {most}")
+
+
+def _between(least: float, most: float) -> Phrase:
+    return Phrase(id=f"bilangan dari {least:g} sampai {most:g}", en=f"a number from {least:g} to {most:g}")
+
+
+def _one_of(choices: tuple[str, ...]) -> Phrase:
+    words = ", ".join(choices)
+    return Phrase(id=f"salah satu dari {words}", en=f"one of {words}")
 
 
 def _as_text(value: Any) -> str | None:
@@ -132,15 +167,17 @@ def _as_number(value: Any) -> float | None:
 def _clean(text: str, name: str) -> str:
     """Text that every database and both wires can carry: no NUL, no lone surrogates."""
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise wrong(name, "expected valid Unicode text (it contains half of a surrogate pair)")
+        raise wrong(name, HALF_CHARACTER)
     return "".join(c for c in text if c in "\n\t" or c >= " ") if not text.isprintable() else text
 
 
-def _describe(value: Any) -> str:
+def _describe(value: Any) -> str | Phrase:
     """What came, in a few words that leak nothing long."""
     if isinstance(value, dict):
-        return "an object"
+        return AN_OBJECT
     if isinstance(value, list):
-        return "a list"
+        return A_LIST
+    if isinstance(value, int) and value.bit_length() > 256:
+        return Phrase(id="bilangan yang terlalu besar", en="a number that is too large")
     text = str(value)
     return f"`{text[:40]}…`" if len(text) > 40 else f"`{text}`"

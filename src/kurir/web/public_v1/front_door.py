@@ -1,0 +1,194 @@
+"""The hot path of the compatible API: one request from its bytes to its answer, over the table of endpoints.
+
+The order of checks is fixed: body → credentials → package → rate limit → number → fields. A refusal anywhere is a
+`WireError`; a database that cannot store is a 503 with `Retry-After`. Anything else is a mistake of ours: it is
+logged with an id, counted, and answered as 503 with that id, so that a retry is right and nothing is leaked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from kurir.accounts.limits import RequestLimit
+from kurir.foundation.database import DatabaseUnavailable
+from kurir.outbox.outbox import QueueFull
+from kurir.web.envelopes import Phrase, WireError
+from kurir.web.gateway import Gateway
+from kurir.web.identity import Identity
+from kurir.web.public_v1.body import Body
+from kurir.web.public_v1.decoding import decode
+from kurir.web.public_v1.endpoint import Call, Endpoint
+from kurir.web.replies import Reply, error_body, header, json_reply, language_of, send_preflight, send_reply
+
+PREFIX = "/public/v1/"
+_BODY_PATIENCE = 20.0
+"""Seconds a client may take to send its body."""
+_RETRY_AFTER = {"Retry-After": "2"}
+_QUEUE_RETRY_AFTER = {"Retry-After": "30"}
+
+BODY_TOO_LARGE = Phrase(
+    id="Isi permintaan (body) terlalu besar: maksimal {limit} byte.",
+    en="The request body is too large: at most {limit} bytes are allowed.",
+)
+BODY_TOO_SLOW = Phrase(
+    id="Isi permintaan (body) tidak selesai diterima dalam {seconds} detik.",
+    en="The request body did not arrive within {seconds} seconds.",
+)
+RATE_LIMITED = Phrase(
+    id="Terlalu banyak permintaan: coba lagi dalam {seconds} detik.",
+    en="Too many requests: try again in {seconds} seconds.",
+)
+QUEUE_FULL = Phrase(
+    id="Antrean pesan akun ini penuh: coba lagi nanti.", en="This account's message queue is full: try again later."
+)
+UNAVAILABLE = Phrase(
+    id="Layanan sedang tidak dapat menyimpan data; tidak ada yang tersimpan. Coba lagi.",
+    en="The service cannot store anything now; nothing was stored. Try again.",
+)
+UNEXPECTED = Phrase(
+    id="Terjadi kesalahan pada layanan (kode: {id}). Coba lagi.", en="The service made a mistake (id: {id}). Try again."
+)
+UNKNOWN_ENDPOINT = Phrase(
+    id="Endpoint `{path}` tidak ada; lihat /reference.", en="There is no endpoint `{path}`; see /reference."
+)
+POST_ONLY = Phrase(
+    id="Metode `{method}` tidak didukung: gunakan POST.", en="Method `{method}` is not supported: use POST."
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Gone(Exception):  # noqa: N818 - the client's doing, not a mistake
+    """The client went away before its request was complete."""
+
+
+class FrontDoor:
+    """Answers `POST /public/v1/<endpoint>`; an ASGI application for that prefix."""
+
+    def __init__(
+        self, gateway: Gateway, endpoints: Sequence[Endpoint], identity: Identity, request_limit: RequestLimit
+    ) -> None:
+        self._gateway = gateway
+        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self._identity = identity
+        self._request_limit = request_limit
+        self._always_200 = gateway.settings.http_status == "always_200"
+
+    def knows(self, path: str) -> bool:
+        """Whether the path is an endpoint's; a trailing slash does not matter."""
+        return path.startswith(PREFIX) and path[len(PREFIX) :].rstrip("/") in self._endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        endpoint = self._endpoints.get(scope["path"][len(PREFIX) :].rstrip("/"))
+        if scope["method"] == "OPTIONS":
+            await send_preflight(send)
+            return
+        try:
+            reply = await self._answered(endpoint, scope, receive)
+        except Gone:
+            return
+        await send_reply(scope, send, reply)
+        label = PREFIX + endpoint.path if endpoint else "other"
+        self._gateway.metrics.answered(scope["method"], label, reply.code, time.perf_counter() - started)
+
+    async def _answered(self, endpoint: Endpoint | None, scope: Scope, receive: Receive) -> Reply:
+        if endpoint is None:
+            body = error_body("404", "not_found", UNKNOWN_ENDPOINT, language_of(scope), path=scope["path"])
+            return json_reply(body)
+        if scope["method"] != "POST":
+            body = error_body("405", "invalid_request", POST_ONLY, language_of(scope), method=scope["method"])
+            return json_reply(body, {"Allow": "POST, OPTIONS"})
+        reply = await self._handled(endpoint, scope, receive)
+        if self._always_200:
+            return Reply(200, reply.code, reply.body, reply.headers)
+        return reply
+
+    async def _handled(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> Reply:
+        language = language_of(scope)
+        headers: dict[str, str] = {}
+        try:
+            raw = await _read(scope, receive, self._gateway.settings.max_body_bytes)
+            content_type, encoding = header(scope, b"content-type"), header(scope, b"content-encoding")
+            body = Body(decode(raw, content_type, encoding, endpoint.credential))
+            account = await self._identity.account(body, endpoint.credential, _address(scope))
+            language = account.language
+            allowance = self._request_limit.take(account.id)
+            headers = allowance.headers()
+            if not allowance.allowed:
+                return json_reply(_rate_limited(language, allowance.reset), headers)
+            number = None
+            if endpoint.number_field is not None:
+                number = await self._identity.number(account, body, endpoint.number_field)
+            answer = await endpoint.handler(self._gateway, Call(account, body, self._gateway.clock(), number))
+            return json_reply(answer.body, headers | answer.headers, answer.status)
+        except WireError as error:
+            log.info("request_refused", endpoint=endpoint.path, code=error.code, type=error.type)
+            return json_reply(error.body(language), headers | error.headers)
+        except QueueFull:
+            return json_reply(error_body("400", "rate_limited", QUEUE_FULL, language), headers | _QUEUE_RETRY_AFTER)
+        except DatabaseUnavailable as error:
+            log.warning("database_unavailable", endpoint=endpoint.path, reason=str(error))
+            return json_reply(error_body("503", "unavailable", UNAVAILABLE, language), headers | _RETRY_AFTER)
+        except Gone:
+            raise
+        except Exception:
+            error_id = secrets.token_hex(6)
+            log.exception("unexpected_error", endpoint=endpoint.path, error_id=error_id)
+            self._gateway.metrics.surprised(PREFIX + endpoint.path)
+            body = error_body("503", "unavailable", UNEXPECTED, language, id=error_id)
+            return json_reply(body, headers | _RETRY_AFTER)
+
+
+def _rate_limited(language: str, seconds: int) -> dict[str, str]:
+    return error_body("400", "rate_limited", RATE_LIMITED, language, seconds=seconds)
+
+
+async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body, never more than `limit` bytes of it. Raises WireError 400 and 408, and Gone."""
+    announced = header(scope, b"content-length")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Gone
+    first = message.get("body", b"")
+    if len(first) > limit:
+        raise _too_large(limit)
+    if not message.get("more_body", False):
+        return first
+    try:
+        async with asyncio.timeout(_BODY_PATIENCE):
+            return await _read_on(receive, first, limit)
+    except TimeoutError as error:
+        raise WireError(
+            "408", "timeout", BODY_TOO_SLOW, headers={"Connection": "close"}, seconds=f"{_BODY_PATIENCE:g}"
+        ) from error
+
+
+async def _read_on(receive: Receive, first: bytes, limit: int) -> bytes:
+    body = bytearray(first)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large(limit: int) -> WireError:
+    return WireError("400", "invalid_request", BODY_TOO_LARGE, headers={"Connection": "close"}, limit=limit)
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else "unknown"

@@ -1,0 +1,89 @@
+"""The doors of one gateway, put together: an ASGI application.
+
+`/public/v1/…` goes to the front door without a framework in between; everything else (health, our own API, Meta's
+callbacks, the reference and start page) goes through Starlette. Unknown paths get JSON or a small page, as asked.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from kurir.accounts.limits import FailedKeys, RequestLimit
+from kurir.foundation.database import DatabaseUnavailable
+from kurir.web import meta_callbacks, reference
+from kurir.web.gateway import Gateway
+from kurir.web.identity import Identity
+from kurir.web.public_v1.chapters import ENDPOINTS
+from kurir.web.public_v1.endpoint import Endpoint
+from kurir.web.public_v1.front_door import PREFIX, FrontDoor
+from kurir.web.replies import wants_json
+
+log = structlog.get_logger(__name__)
+
+
+def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPOINTS) -> ASGIApp:
+    """The gateway's ASGI application.
+
+    `base_url` is the address under which callers reach it, as the reference shows it; `endpoints` the table of the
+    compatible API. Raises SettingsError when a limit in the settings cannot be read.
+    """
+    failed_keys = FailedKeys(gateway.settings.failed_key_limit)
+    identity = Identity(gateway.database, gateway.sealing, gateway.clock, failed_keys)
+    front_door = FrontDoor(gateway, endpoints, identity, RequestLimit(gateway.settings.rate_limit))
+
+    async def database_unavailable(request: Request, error: Exception) -> Response:
+        log.warning("database_unavailable", path=request.url.path, reason=str(error))
+        return _error(503, "unavailable", "the gateway cannot store anything now: try again", {"Retry-After": "2"})
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        error_id = secrets.token_hex(6)
+        log.error("unexpected_error", path=request.url.path, error_id=error_id, exc_info=error)
+        gateway.metrics.surprised("other")
+        return _error(503, "unavailable", f"the gateway made a mistake (id: {error_id})", {"Retry-After": "2"})
+
+    rest = Starlette(
+        routes=[
+            *meta_callbacks.routes(gateway),
+            *reference.routes(gateway, endpoints, base_url.rstrip("/"), failed_keys),
+        ],
+        exception_handlers={
+            HTTPException: _refused,
+            DatabaseUnavailable: database_unavailable,
+            Exception: unexpected,
+        },
+    )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await rest(scope, receive, send)
+        elif scope["path"].startswith(PREFIX) and (front_door.knows(scope["path"]) or wants_json(scope)):
+            await front_door(scope, receive, send)
+        else:
+            try:
+                await rest(scope, receive, send)
+            except Exception as error:
+                # `unexpected` has answered it; Starlette raises it once more for the server's log
+                log.debug("answered_unexpected_error", error=type(error).__name__)
+
+    return app
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404 and not wants_json(request.scope):
+        return reference.not_found_page()
+    kind = "not_found" if error.status_code == 404 else "invalid_request"
+    return _error(error.status_code, kind, error.detail, dict(error.headers or {}))
+
+
+def _error(status: int, kind: str, message: str, headers: dict[str, str]) -> Response:
+    body = {"code": str(status), "message": message, "type": kind}
+    return JSONResponse(body, status, {"Cache-Control": "no-store", **headers})

@@ -1,0 +1,250 @@
+"""A whole gateway for tests of the doors: real database, outbox, dispatcher, inbox and media; channels that pretend.
+
+Only the seam to WhatsApp is replaced. Two accounts, each with an API key, a linked device and an official number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import sqlalchemy as sa
+
+from kurir import numbers
+from kurir.accounts import accounts, api_keys
+from kurir.accounts.accounts import Account
+from kurir.app import prepare
+from kurir.channels.channel import Capabilities
+from kurir.channels.linked_device.channel import DeviceUnavailable
+from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup
+from kurir.channels.media import MediaStore
+from kurir.dispatch.dispatcher import Dispatcher
+from kurir.foundation.clock import system_clock
+from kurir.foundation.safe_fetch import SafeFetch
+from kurir.foundation.tables import metadata
+from kurir.foundation.telemetry import Metrics
+from kurir.inbox import Inbox
+from kurir.messages.content import Outgoing
+from kurir.messages.reports import Event, Evidence, Outcome, Sent, Unknown
+from kurir.numbers import Number
+from kurir.outbox.outbox import Outbox
+from kurir.settings import Settings
+from kurir.web.gateway import Gateway
+from kurir.web.server import build
+
+
+class PretendChannel:
+    """Takes every message and says what `outcome` says; answers lookups from what the test put in."""
+
+    def __init__(self, *, groups: bool) -> None:
+        kinds = frozenset({"text", "image", "document", "location", "template"})
+        self.capabilities = Capabilities(kinds=cast(Any, kinds), groups=groups, typing=True, window=4)
+        self.connected = True
+        self.sent: list[Outgoing] = []
+        self.arrived = asyncio.Event()
+        self.outcome: Callable[[Outgoing], Outcome] = lambda outgoing: Sent(f"remote-{outgoing.message_id}")
+        self.unavailable = ""
+        self.on_whatsapp: dict[str, bool] = {}
+        self.address_book: list[DeviceContact] = []
+        self.member_of: list[DeviceGroup] = []
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+
+    async def start(self) -> None: ...
+
+    def ready(self, number: Number) -> bool:
+        return self.connected
+
+    async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
+        self.sent.append(outgoing)
+        self.arrived.set()
+        return self.outcome(outgoing)
+
+    async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
+        return Unknown()
+
+    async def events(self) -> AsyncIterator[Event]:
+        while True:
+            yield await self._events.get()
+
+    async def close(self) -> None: ...
+
+    async def is_on_whatsapp(self, number: Number, phones: list[str]) -> dict[str, bool]:
+        self._must_be_available()
+        return {phone: self.on_whatsapp[phone] for phone in phones if phone in self.on_whatsapp}
+
+    async def contacts(self, number: Number) -> list[DeviceContact]:
+        self._must_be_available()
+        return self.address_book
+
+    async def groups(self, number: Number) -> list[DeviceGroup]:
+        self._must_be_available()
+        return self.member_of
+
+    def _must_be_available(self) -> None:
+        if self.unavailable:
+            raise DeviceUnavailable(self.unavailable)
+
+
+@dataclass
+class Tenant:
+    """An account with what its programs send: the key and the numbers' keys."""
+
+    account: Account
+    api_key: str
+    device: Number
+    official: Number
+
+    def credentials(self) -> dict[str, str]:
+        """All spellings at once, as some clients send them."""
+        return {
+            "api_key": self.api_key,
+            "secret_key": self.api_key,
+            "number_id": self.device.key,
+            "licenses_key": self.official.key,
+        }
+
+
+@dataclass
+class Front:
+    """A gateway, its two tenants, the channels' other side, and a client of its HTTP doors."""
+
+    gateway: Gateway
+    app: Any
+    ours: Tenant
+    theirs: Tenant
+    devices: PretendChannel
+    cloud: PretendChannel
+    client: httpx.AsyncClient
+
+    async def post(self, path: str, body: Any = None, **more: Any) -> httpx.Response:
+        """POST of a JSON body to /public/v1/<path>."""
+        return await self.client.post(f"/public/v1/{path}", json=body, **more)
+
+    async def send(self, path: str, **fields: Any) -> httpx.Response:
+        """POST of a JSON body with our tenant's credentials."""
+        return await self.post(path, self.ours.credentials() | fields)
+
+    def surprises(self) -> float:
+        """How many requests met a mistake of the gateway's."""
+        families = self.gateway.metrics.registry.collect()
+        return sum(
+            sample.value
+            for family in families
+            if family.name == "kurir_unexpected_errors"
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        )
+
+    async def rows(self) -> dict[str, int]:
+        """How many rows each table holds."""
+        return await self.gateway.database.read(
+            lambda c: {
+                table.name: c.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+                for table in metadata.sorted_tables
+            }
+        )
+
+    async def until_sent(self, count: int, *, channel: PretendChannel | None = None) -> list[Outgoing]:
+        """Waits until the channel was given `count` messages."""
+        channel = channel or self.devices
+        async with asyncio.timeout(10):
+            while len(channel.sent) < count:
+                channel.arrived.clear()
+                await channel.arrived.wait()
+        return channel.sent
+
+
+@asynccontextmanager
+async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
+    """A running gateway in `folder`; `changes` are settings by name."""
+    wanted: dict[str, Any] = {
+        "data_dir": folder,
+        "rate_limit": "100000/minute",
+        "failed_key_limit": "100000/minute",
+        "status_page": "members",
+        "sync_timeout": 5.0,
+    }
+    settings = Settings(**(wanted | changes))
+    async with contextlib.AsyncExitStack() as stack:
+        database, sealing = await asyncio.to_thread(prepare, settings)
+        await database.start()
+        stack.push_async_callback(database.close)
+        dispatchers: list[Dispatcher] = []
+
+        def woken(account_id: int, number_id: int) -> None:
+            for dispatcher in dispatchers:
+                dispatcher.wake(account_id, number_id)
+
+        outbox = Outbox(
+            database,
+            sealing,
+            system_clock,
+            lifetime=settings.message_lifetime,
+            max_attempts=settings.max_attempts,
+            queue_limit=settings.queue_limit,
+            woken=woken,
+        )
+        safe_fetch = SafeFetch(settings)
+        await safe_fetch.start()
+        stack.push_async_callback(safe_fetch.close)
+        media = MediaStore(settings, database, safe_fetch, system_clock)
+        metrics = Metrics()
+        devices, cloud = PretendChannel(groups=True), PretendChannel(groups=False)
+        dispatcher = Dispatcher(
+            {"linked_device": devices, "cloud_api": cloud},
+            database=database,
+            outbox=outbox,
+            media=media,
+            metrics=metrics,
+            clock=system_clock,
+            device_gap=0.0,
+        )
+        dispatchers.append(dispatcher)
+        await dispatcher.start()
+        stack.push_async_callback(dispatcher.stop)
+        gateway = Gateway(
+            settings=settings,
+            clock=system_clock,
+            database=database,
+            sealing=sealing,
+            metrics=metrics,
+            outbox=outbox,
+            dispatcher=dispatcher,
+            inbox=Inbox(database, outbox, system_clock, woken=woken),
+            media=media,
+            linked_devices=cast(Any, devices),
+            cloud_api=cast(Any, cloud),
+            pairing=cast(Any, None),
+        )
+        ours = await database.write(lambda c: _tenant(c, sealing, "ours@example.com"))
+        theirs = await database.write(lambda c: _tenant(c, sealing, "theirs@example.com"))
+        app = build(gateway, "http://gateway.test")
+        transport = httpx.ASGITransport(app, client=("192.0.2.7", 50_000))
+        client = await stack.enter_async_context(
+            httpx.AsyncClient(transport=transport, base_url="http://gateway.test", timeout=20)
+        )
+        yield Front(gateway, app, ours, theirs, devices, cloud, client)
+
+
+def _tenant(connection: sa.Connection, sealing: Any, email: str) -> Tenant:
+    account = accounts.create(connection, name=email, email=email, language="en")
+    device = numbers.add_linked_device(connection, account.id, "shop")
+    official = numbers.add_official(
+        connection,
+        sealing,
+        account.id,
+        phone="62811000" + str(account.id),
+        phone_number_id="10000" + str(account.id),
+        waba_id="20000" + str(account.id),
+        app_id="30000",
+        access_token="token of the test",
+        app_secret="secret of the test",
+        verify_token="verify of the test",
+    )
+    return Tenant(account, api_keys.create(connection, sealing, account.id), device, official)

@@ -1,0 +1,206 @@
+"""The sending endpoints over the real outbox and dispatcher: what the channel gets for what the caller sends."""
+
+from __future__ import annotations
+
+import pytest
+from tests.gateway_fixture import Front, open_front
+
+from kurir.foundation.ids import parse_message_id
+from kurir.messages.content import Document, Image, Text
+from kurir.messages.reports import InDoubt, Refused
+
+ACCEPTED = {"code": "200", "message": "The message is in the delivery process", "type": "successfully"}
+PICTURE = "https://example.com/picture.png"
+FILE = "https://example.com/files/price%20list.pdf?x=1"
+
+
+async def stored(front: Front) -> list[tuple[str, object]]:
+    """Recipient and content of every stored message, in order of acceptance."""
+    front.devices.connected = False
+    claimed = await front.gateway.outbox.claim(front.ours.account.id, front.ours.device.id, 100)
+    return [(message.recipient, message.content) for message in claimed]
+
+
+@pytest.fixture
+def away(front: Front) -> Front:
+    """The device is away, so that messages stay in the outbox where they can be looked at."""
+    front.devices.connected = False
+    return front
+
+
+async def test_text_is_accepted_durably_and_reaches_the_channel(front: Front) -> None:
+    answer = await front.send("send_personal_message", phone_no="081234567890", country_code="62", message="Halo")
+    assert (answer.status_code, answer.json()) == (200, ACCEPTED)
+    message_id = parse_message_id(answer.headers["X-Message-Id"])
+    assert message_id is not None
+    sent = (await front.until_sent(1))[0]
+    assert (sent.message_id, sent.recipient, sent.content) == (message_id, "6281234567890", Text("Halo"))
+
+
+@pytest.mark.parametrize(
+    ("phone_no", "country_code"),
+    [
+        ("81234567890", "62"),
+        ("6281234567890", "62"),
+        ("081234567890", "62"),
+        ("+62 812-3456-7890", "62"),
+        ("+62 812-3456-7890", None),
+        ("81234567890", None),
+        (81234567890, 62),
+        (6281234567890, "+62"),
+        ("0062 81234567890", "62"),
+        ("62 81234567890", ""),
+    ],
+)
+async def test_every_spelling_of_a_phone_number_means_one_recipient(
+    away: Front, phone_no: object, country_code: object
+) -> None:
+    answer = await away.send("send_personal_message", phone_no=phone_no, country_code=country_code, message="x")
+    assert answer.json() == ACCEPTED
+    assert [recipient for recipient, _ in await stored(away)] == ["6281234567890"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "contents"),
+    [
+        ({"message": "a", "image_url": PICTURE, "send_as_caption": "1"}, [Image(PICTURE, "a")]),
+        ({"message": "a", "image_url": PICTURE}, [Image(PICTURE, "a")]),
+        ({"message": "a", "image_url": PICTURE, "send_as_caption": "0"}, [Image(PICTURE), Text("a")]),
+        ({"message": "a", "image_url": PICTURE, "send_as_caption": 0}, [Image(PICTURE), Text("a")]),
+        ({"message": "a", "image_url": PICTURE, "send_as_caption": False}, [Image(PICTURE), Text("a")]),
+        ({"message": "", "image_url": PICTURE}, [Image(PICTURE)]),
+        ({"image_url": PICTURE, "send_as_caption": "0"}, [Image(PICTURE)]),
+        ({"message": "a", "image_url": None}, [Text("a")]),
+        ({"message": "a", "image_url": ""}, [Text("a")]),
+        ({"message": 12345}, [Text("12345")]),
+        ({"message": "a", "url": PICTURE, "type": "image"}, [Image(PICTURE, "a")]),
+        ({"message": "a", "url": PICTURE}, [Image(PICTURE, "a")]),
+        ({"message": "a", "media_url": PICTURE}, [Image(PICTURE, "a")]),
+        ({"message": "a", "url": FILE, "type": "document"}, [Document(FILE, "price list.pdf", "a")]),
+        ({"message": "a", "media_url": FILE}, [Document(FILE, "price list.pdf", "a")]),
+        ({"message": "a", "document_url": FILE}, [Document(FILE, "price list.pdf", "a")]),
+        ({"message": "a", "file_url": FILE}, [Document(FILE, "price list.pdf", "a")]),
+        (
+            {"message": "a", "image_url": PICTURE, "file_url": FILE},
+            [Image(PICTURE, "a"), Document(FILE, "price list.pdf")],
+        ),
+    ],
+)
+@pytest.mark.parametrize("path", ["send_personal_message", "send_group_message"])
+async def test_message_endpoints_make_the_bubbles_that_were_meant(
+    away: Front, path: str, fields: dict[str, object], contents: list[object]
+) -> None:
+    answer = await away.send(path, phone_no="81234567890", group_id="120363322806000000", **fields)
+    assert answer.json() == ACCEPTED
+    assert len(answer.headers["X-Message-Id"].split(", ")) == len(contents)
+    recipient = "6281234567890" if path == "send_personal_message" else "120363322806000000@g.us"
+    # one lane per recipient: the second bubble can only be claimed once the first has ended, so look at the rows
+    assert await stored(away) == [(recipient, content) for content in contents][:1]
+    assert (await away.rows())["messages"] == len(contents)
+
+
+@pytest.mark.parametrize("path", ["send_personal_file", "send_group_file"])
+@pytest.mark.parametrize("name", ["file_url", "document_url", "url", "media_url"])
+async def test_file_endpoints_send_the_file_with_its_caption(away: Front, path: str, name: str) -> None:
+    fields = {name: FILE, "phone_no": "81234567890", "group_id": "120363322806000000@g.us", "message": "May"}
+    assert (await away.send(path, **fields)).json() == ACCEPTED
+    assert [content for _, content in await stored(away)] == [Document(FILE, "price list.pdf", "May")]
+
+
+async def test_two_bubbles_arrive_in_order(front: Front) -> None:
+    fields = {"phone_no": "81234567890", "message": "first", "method_send": "sync"}
+    assert (await front.send("send_personal_message", **fields)).json() == ACCEPTED
+    assert (await front.send("send_personal_message", **fields | {"message": "second"})).json() == ACCEPTED
+    assert [outgoing.content for outgoing in front.devices.sent] == [Text("first"), Text("second")]
+
+
+async def test_typing_is_asked_of_the_channel_only_when_enabled(front: Front) -> None:
+    for flag in ("1", "0"):
+        await front.send(
+            "send_personal_message", phone_no="81234567890", message=flag, enable_typing=flag, method_send="sync"
+        )
+    assert [(o.content, o.typing) for o in front.devices.sent] == [(Text("1"), True), (Text("0"), False)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "type_", "words"),
+    [
+        (Refused("not_on_whatsapp", "this number is not on WhatsApp"), 405, "failed", "not on WhatsApp"),
+        (Refused("not_a_group_member", "the sender is no member"), 405, "failed", "no member"),
+        (Refused("131026", "message undeliverable"), 400, "failed", "undeliverable"),
+        (InDoubt("the connection was cut"), 408, "timeout", "may have been sent"),
+    ],
+)
+async def test_sync_answers_with_the_channels_verdict(
+    front: Front, outcome: Refused | InDoubt, code: int, type_: str, words: str
+) -> None:
+    front.devices.outcome = lambda _: outcome
+    answer = await front.send("send_personal_message", phone_no="81234567890", message="x", method_send="sync")
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["type"]) == (code, str(code), type_)
+    assert words in body["message"]
+    assert answer.headers["X-Message-Id"] in body["message"]
+
+
+async def test_sync_without_a_verdict_says_that_the_message_is_kept(tmp_path) -> None:
+    async with open_front(tmp_path, sync_timeout=0.1) as front:
+        front.devices.connected = False
+        answer = await front.send("send_personal_message", phone_no="81234567890", message="x", method_send="sync")
+        assert answer.status_code == 408
+        assert "It is kept and will still go out" in answer.json()["message"]
+        front.devices.connected = True
+        front.gateway.dispatcher.wake(front.ours.account.id, front.ours.device.id)
+        assert (await front.until_sent(1))[0].content == Text("x")
+
+
+async def test_a_full_queue_refuses_with_a_time_to_come_back(tmp_path) -> None:
+    async with open_front(tmp_path, queue_limit=1) as front:
+        front.devices.connected = False
+        assert (await front.send("send_personal_message", phone_no="81234567890", message="x")).json() == ACCEPTED
+        answer = await front.send("send_personal_message", phone_no="81234567890", message="y")
+        assert (answer.json()["code"], answer.json()["type"]) == ("400", "rate_limited")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert (await front.rows())["messages"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "named"),
+    [
+        ("send_personal_message", {"phone_no": "81234567890"}, "message"),
+        ("send_personal_message", {"phone_no": "81234567890", "message": "  "}, "message"),
+        ("send_personal_message", {"message": "x"}, "phone_no"),
+        ("send_personal_message", {"message": "x", "phone_no": "12"}, "phone_no"),
+        ("send_personal_message", {"message": "x", "phone_no": "YOUR-TARGET-PHONE-NUMBER"}, "phone_no"),
+        ("send_personal_message", {"message": "x", "phone_no": "812345678901234567890"}, "phone_no"),
+        ("send_personal_message", {"message": "x", "phone_no": "81234567890", "country_code": "xx"}, "country_code"),
+        ("send_personal_message", {"message": "x", "phone_no": "81234567890", "country_code": "999"}, "country_code"),
+        ("send_personal_message", {"message": "x" * 4097, "phone_no": "81234567890"}, "message"),
+        (
+            "send_personal_message",
+            {"message": "x" * 1025, "phone_no": "81234567890", "image_url": PICTURE},
+            "send_as_caption",
+        ),
+        ("send_personal_message", {"message": "x", "phone_no": "81234567890", "method_send": "later"}, "method_send"),
+        ("send_personal_message", {"message": "x", "phone_no": "81234567890", "enable_typing": "2"}, "enable_typing"),
+        ("send_personal_message", {"phone_no": "81234567890", "image_url": "YOUR-IMAGE-URL"}, "image_url"),
+        ("send_personal_message", {"phone_no": "81234567890", "image_url": "http://127.0.0.1/a.png"}, "image_url"),
+        ("send_personal_message", {"phone_no": "81234567890", "media_url": "file:///etc/passwd"}, "media_url"),
+        ("send_personal_message", {"phone_no": "81234567890", "url": PICTURE, "type": "video"}, "type"),
+        ("send_personal_file", {"phone_no": "81234567890", "message": "x"}, "file_url"),
+        ("send_group_message", {"message": "x"}, "group_id"),
+        ("send_group_message", {"message": "x", "group_id": "family"}, "group_id"),
+        ("send_group_file", {"group_id": "120363322806000000"}, "file_url"),
+        ("validate_number", {}, "phone_no"),
+        ("grab", {}, "type"),
+        ("grab", {"type": "chats"}, "type"),
+    ],
+)
+async def test_a_wrong_parameter_is_named_and_nothing_is_stored(
+    front: Front, path: str, fields: dict[str, object], named: str
+) -> None:
+    before = await front.rows()
+    answer = await front.send(path, **fields)
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["type"]) == (405, "405", "invalid_request")
+    assert f"`{named}`" in body["message"]
+    assert await front.rows() == before
