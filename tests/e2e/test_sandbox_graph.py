@@ -496,6 +496,41 @@ async def test_bad_graph_requests_have_graph_errors(client: Client) -> None:
     assert (await client.graph("GET", f"{client.waba}/phone_numbers"))[1]["data"] == [number]
 
 
+HOSTILE = (
+    b"",
+    b"{",
+    b"null",
+    b'{"a":' * 5000,
+    b"\xff\xfe",
+    b'{"messaging_product":"whatsapp","to":"6281234567801","text":{"body":"\\ud800"}}',
+    b'{"phone":null,"qr":1,"code":{},"members":[[]],"owner":"6281234567801","subject":"x","upto":1e99,"all":1}',
+    b'{"to":"6281500000009","location":{"latitude":1e400,"longitude":0}}',
+)
+PARTS = (
+    b"",
+    b"--x\r\nbad header\r\n\r\nabc",
+    b'--x\r\nContent-Disposition: form-data; name="file"\r\nContent-Encoding: gzip\r\n\r\nabc\r\n--x--',
+    b'--x\r\nContent-Disposition: form-data; name="type"\r\n\r\n\xff\r\n--x--',
+)
+
+
+async def test_no_input_breaks_the_sandbox(client: Client) -> None:
+    url, number, waba = client.program.facts["url"], client.number, client.waba
+    bearer = {"Authorization": f"Bearer {client.program.business['access_token']}"}
+    graph = [f"/graph/{number}/messages", f"/graph/{waba}/message_templates", f"/graph/{waba}/subscribed_apps"]
+    control = ["/people", f"/people/{SITI}/messages", f"/people/{SITI}/read", "/groups", "/policy", "/logins"]
+    for path in (*graph, f"/graph/{number}", *control, "/people/%ED%A0%80/read", "/devices/%00/drop"):
+        for raw in HOSTILE:
+            async with client.http.post(url + path, data=raw, headers=bearer) as answer:
+                assert 200 <= answer.status < 500, (path, raw[:40], await answer.text())
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=x", "multipart/mixed; boundary=x"):
+        for raw in PARTS:
+            headers = {**bearer, "Content-Type": kind}
+            async with client.http.post(f"{url}/graph/{number}/media", data=raw, headers=headers) as answer:
+                assert answer.status == 400, (kind, raw)
+    assert "Traceback" not in (client.program.data / "log").read_text()
+
+
 async def test_bad_control_requests_name_the_field(client: Client) -> None:
     cases: list[tuple[str, str, Any, int, str]] = [
         ("POST", "/people", [], 400, "body"),

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from kurir_sandbox.graph_api import outgoing, template_routes
 from kurir_sandbox.graph_api.errors import GraphError, missing, unknown_object
@@ -81,17 +82,27 @@ async def upload_media(request: web.Request) -> web.Response:
             if not isinstance(part, BodyPartReader):
                 continue
             if part.name == "file":
-                data = bytes(await part.read(decode=True))
+                data = await _part(part)
                 name, mime = part.filename or "", part.headers.get("Content-Type", "")
             elif part.name:
-                fields[part.name] = await part.text()
-    except (ValueError, AssertionError, LookupError):
+                fields[part.name] = (await _part(part)).decode("utf-8", "replace")
+    except (ValueError, AssertionError, LookupError, HttpProcessingError):
         raise GraphError(100, message="(#100) The multipart body cannot be read.") from None
     outgoing.require_product(dict(fields))
     if data is None:
         raise GraphError(100, message="(#100) The parameter file is required.")
     stored = graph.media.upload(business.phone_number_id, fields.get("type") or mime, name, data)
     return web.json_response({"id": stored.id})
+
+
+async def _part(part: BodyPartReader) -> bytes:
+    """The bytes of one part of a multipart body, up to the largest that any media may have."""
+    data = bytearray()
+    while chunk := await part.read_chunk(65536):
+        data += chunk
+        if len(data) > _LARGEST_BODY:
+            raise GraphError(131053, "Parameter 'file' is larger than any media may be")
+    return bytes(data)
 
 
 async def download_media(request: web.Request) -> web.Response:
