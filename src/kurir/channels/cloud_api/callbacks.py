@@ -59,7 +59,7 @@ def signed_by(app_secret: str, body: bytes, signature: str) -> bool:
     if not app_secret:
         return False
     wanted = "sha256=" + hmac.new(app_secret.encode(), body, hashlib.sha256).hexdigest()
-    return hmac.compare_digest(wanted.encode(), signature.strip().lower().encode("utf-8", "replace"))
+    return hmac.compare_digest(wanted.encode(), signature.encode("utf-8", "replace"))
 
 
 def changes_of(body: bytes) -> list[Change] | None:
