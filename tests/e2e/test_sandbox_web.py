@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from sandbox_engine.driver import Engine, EngineError
+from tests.e2e.sandbox_engine.driver import Engine, EngineError
 
 from kurir_sandbox.ledger import Ledger, Search
 from kurir_sandbox.media_files import MediaFiles
@@ -129,9 +129,7 @@ async def test_every_kind_of_message_reaches_the_phone_and_is_answered(sandbox: 
     assert (entry.arrival.sender, entry.arrival.chat, entry.arrival.wire_id) == (OWNER, OWNER, first)
     await engine.event("Receipt", lambda r: r["MessageIDs"] == [first] and r["Type"] == "DELIVERED")
 
-    await engine.call(
-        "send", to=ALICE, kind="image", data=base64.b64encode(image).decode(), caption="foto"
-    )
+    await engine.call("send", to=ALICE, kind="image", data=base64.b64encode(image).decode(), caption="foto")
     entry = await sandbox.entry(ALICE, lambda e: e.arrival.content.kind == "image")
     assert entry.arrival.content.caption == "foto"
     assert entry.arrival.content.media and entry.arrival.content.media.data == image
@@ -195,6 +193,8 @@ async def test_pairing_by_code_contacts_names_and_lookups(sandbox: Sandbox) -> N
     with pytest.raises(ScanError, match="code"):
         await sandbox.web.enter_code(OWNER, "1234-ABCD")
     code = await engine.call("pair_code", phone=OWNER)
+    with pytest.raises(ScanError, match="wrong"):
+        await sandbox.web.enter_code(OWNER, "1234-ABCD")
     device = await sandbox.web.enter_code(OWNER, code)
     await engine.event("Connected")
     me = await engine.call("me")
@@ -341,6 +341,19 @@ async def test_two_devices_of_one_account_and_one_of_another(sandbox: Sandbox) -
     await first.event("ChatPresence")
 
 
+async def test_a_device_that_is_linked_later_gets_what_others_send(sandbox: Sandbox) -> None:
+    first, other = await asyncio.gather(sandbox.linked("first", OWNER), sandbox.linked("other", OTHER))
+    await first.call("send", to=ALICE, kind="text", text="daftar perangkat")
+    await other.call("send", to=OWNER, kind="text", text="diingat")
+    await first.event("Message", conversation("diingat"))
+    second = await sandbox.linked("second", OWNER)
+    await first.call("send", to=ALICE, kind="text", text="cermin")
+    await other.call("send", to=OWNER, kind="text", text="untuk kalian")
+    await second.event("Message", conversation("cermin"))
+    await second.event("Message", conversation("untuk kalian"))
+    assert "hash doesn't match" not in first.said_in_log() + other.said_in_log()
+
+
 async def test_lost_sessions_are_repaired_by_retry_receipts(sandbox: Sandbox) -> None:
     engine = await sandbox.linked("one", OWNER)
     await engine.call("send", to=ALICE, kind="text", text="awal")
@@ -353,10 +366,43 @@ async def test_lost_sessions_are_repaired_by_retry_receipts(sandbox: Sandbox) ->
     wire_id = await engine.call("send", to=ALICE, kind="text", text="tak terbaca")
     assert (await sandbox.said(ALICE, "tak terbaca")).arrival.wire_id == wire_id
 
+    group = sandbox.world.add_group("Bertiga", ALICE, [Member(OWNER, "participant")])
+    await engine.call("send", to=group.id, kind="text", text="grup awal")
+    await sandbox.said(ALICE, "grup awal")
+    sandbox.web.lose_session(ALICE, device.jid)
+    await engine.call("send", to=group.id, kind="text", text="grup tak terbaca")
+    await sandbox.said(ALICE, "grup tak terbaca")
+
     sandbox.web.garble_session(ALICE, device.jid)
     await sandbox.web.write(ALICE, OWNER, text("rusak lalu pulih"))
     await engine.event("UndecryptableMessage")
     await engine.event("Message", conversation("rusak lalu pulih"))
+
+
+async def test_an_engine_that_runs_out_of_keys_uploads_more(sandbox: Sandbox) -> None:
+    engine = await sandbox.linked("one", OWNER)
+    device = sandbox.web.linked_devices()[0].jid
+    sandbox.web.use_up_keys(device, left=5)
+    await sandbox.web.write(ALICE, OWNER, text("yang terakhir"))
+    await engine.event("Message", conversation("yang terakhir"))
+    await until(lambda: sandbox.web.keys_left(device) > 100)
+
+
+async def test_messages_can_be_refused_or_left_unconfirmed(sandbox: Sandbox) -> None:
+    engine = await sandbox.linked("one", OWNER)
+    sandbox.web.faults.refuse_messages[OWNER] = "463"
+    with pytest.raises(EngineError, match="463"):
+        await engine.call("send", to=ALICE, kind="text", text="ditolak")
+    sandbox.web.faults.refuse_messages.clear()
+
+    sandbox.web.faults.withhold_acks = True
+    sending = asyncio.ensure_future(engine.call("send", to=ALICE, kind="text", text="tanpa kabar"))
+    await sandbox.said(ALICE, "tanpa kabar")
+    await engine.event("Receipt")
+    assert not sending.done()
+    sending.cancel()
+    sandbox.web.faults.withhold_acks = False
+    assert [r.content["text"] for r in sandbox.ledger.records(Search())] == ["tanpa kabar"]
 
 
 async def test_logout_removal_replacement_and_refused_logins(sandbox: Sandbox) -> None:

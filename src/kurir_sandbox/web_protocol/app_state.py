@@ -1,7 +1,8 @@
 """App state: what the devices of one account share (contacts, push name), as encrypted patches that clients verify.
 
-Each collection has a version and an LTHash (64 little-endian 16-bit sums over its value MACs); a patch carries MACs over both.
-Key derivation and MAC inputs as in whatsmeow's `appstate` package. A client that starts at version 0 gets all patches.
+Each collection has a version and an LTHash (64 little-endian 16-bit sums over its value MACs); a patch carries MACs
+over both. Key derivation and MAC inputs as in whatsmeow's `appstate` package. A client that starts at version 0
+gets all patches.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 COLLECTIONS = ("critical_block", "critical_unblock_low", "regular_high", "regular", "regular_low")
 NAMES, CONTACTS = "critical_block", "critical_unblock_low"
-_SET, _REMOVE = 0, 1
+_SET, _REMOVE = server_sync.SyncdMutation.SET, server_sync.SyncdMutation.REMOVE
 _EMPTY_HASH = bytes(128)
 
 

@@ -1,7 +1,9 @@
-"""What the sandbox proves itself with: a TLS certificate of its own CA, and a Noise certificate chain of its own root key.
+"""What the sandbox proves itself with: a TLS certificate of its own CA, and a Noise certificate chain of its own
+root key.
 
-A client trusts the first through `SSL_CERT_FILE` (the file `ca.pem`) and the second by having `NoiseIdentity.root` in the place of
-WhatsApp's key. Both are made once and kept, so that a client that was set up keeps working after a restart.
+A client trusts the first through `SSL_CERT_FILE` (the file `ca.pem`) and the second by having `NoiseIdentity.root`
+in the place of WhatsApp's key. Both are made once and kept, so that a client that was set up keeps working after a
+restart.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class NoiseIdentity(msgspec.Struct, frozen=True):
 
 
 def make_noise_identity() -> NoiseIdentity:
-    """A fresh root, intermediate and leaf. Clients check issuer serials 0 and 1, both signatures and both validity times."""
+    """A fresh root, intermediate and leaf. Clients check the issuer serials 0 and 1, signatures and validity times."""
     root, intermediate, static = KeyPair.generate(), KeyPair.generate(), KeyPair.generate()
     start = int(time.time()) - 3600
     end = start + int(_LIFETIME.total_seconds())

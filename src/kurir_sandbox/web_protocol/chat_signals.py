@@ -10,6 +10,7 @@ from kurir_sandbox.traffic import Entry, ReceiptKind
 from . import downlink
 from .exchange import Exchange, lid_of
 from .linked_devices import Device, now
+from .signal_messages import SignalError
 from .signal_sessions import Bundle
 from .stanza import GROUP_SERVER, JID, Attribute, Node, StanzaError
 
@@ -140,7 +141,10 @@ async def _retry(exchange: Exchange, device: Device, node: Node, author: JID) ->
     handset.forget(device.lid)
     keys = node.child("keys")
     if keys:
-        handset.greet(device.lid, _bundle(node, keys))
+        try:
+            handset.greet(device.lid, _bundle(node, keys))
+        except SignalError as error:
+            raise StanzaError(f"receipt/keys: {error}") from error
     await downlink.write_again(exchange, device, wire_id, int(count))
 
 

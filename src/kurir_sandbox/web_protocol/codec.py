@@ -1,8 +1,9 @@
 """Binary XMPP: the byte form of stanzas on the WhatsApp Web wire.
 
-A frame is a flag byte (bit 1: zlib) and a node. A node is a list: tag, attribute pairs, optional content. Strings may be
-raw, packed (digits or hex, two to a byte) or an index into the dictionary of protocol version 3 (`tokens.json`), which
-equals the table in whatsmeow's `binary/token`. This encoder writes every string raw, which every client accepts.
+A frame is a flag byte (bit 1: zlib) and a node. A node is a list: tag, attribute pairs, optional content. Strings
+may be raw, packed (digits or hex, two to a byte) or an index into the dictionary of protocol version 3
+(`tokens.json`), which equals the table in whatsmeow's `binary/token`. This encoder writes every string raw, which
+every client accepts.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 _HANDSHAKE_TIMEOUT = 20.0
 _SEND_TIMEOUT = 20.0
-# A client that sees the socket close before it has handled the last stanza may never reconnect: seen in 6 of 33 pairings
-# with an immediate close, in 0 of 50 with this delay.
+# A client that sees the socket close before it has handled the last stanza may never reconnect: seen in 6 of 33
+# pairings with an immediate close, in 0 of 50 with this delay.
 _FAREWELL = 2.0
 
 

@@ -18,6 +18,7 @@ _WRAPPERS = (
     "documentWithCaptionMessage",
     "editedMessage",
 )
+_POLLS = ("pollCreationMessage", "pollCreationMessageV2", "pollCreationMessageV3")
 _NOT_CONTENT = ("messageContextInfo", "senderKeyDistributionMessage")
 
 
@@ -37,7 +38,8 @@ class Outgoing:
 def unwrap(message: e2e.Message) -> e2e.Message:
     """The message inside wrappers such as view-once or document-with-caption."""
     for _ in range(len(_WRAPPERS)):
-        wrapper = next((name for name in _WRAPPERS if message.HasField(name)), None)  # pyright: ignore[reportArgumentType]
+        present = {field.name for field, _ in message.ListFields()}
+        wrapper = next((name for name in _WRAPPERS if name in present), None)
         if wrapper is None:
             break
         message = getattr(message, wrapper).message
@@ -73,15 +75,14 @@ def _read_rarer(message: e2e.Message) -> Content | None:
     if message.HasField("contactMessage"):
         contact = message.contactMessage
         return Content("contact", text=contact.vcard, bubble=f"👤 {contact.displayName}")
-    for name in ("pollCreationMessage", "pollCreationMessageV2", "pollCreationMessageV3"):
-        if message.HasField(name):  # pyright: ignore[reportArgumentType]
-            poll = getattr(message, name)
-            lines = [poll.name, *(f"○ {option.optionName}" for option in poll.options)]
-            return Content("poll", text=poll.name, bubble="\n".join(lines))
+    fields = [field.name for field, _ in message.ListFields() if field.name not in _NOT_CONTENT]
+    if fields and fields[0] in _POLLS:
+        poll = getattr(message, fields[0])
+        lines = [poll.name, *(f"○ {option.optionName}" for option in poll.options)]
+        return Content("poll", text=poll.name, bubble="\n".join(lines))
     if message.HasField("reactionMessage"):
         reaction = message.reactionMessage
         return Content("reaction", text=reaction.text, bubble=f"{reaction.text} → {reaction.key.ID}")
-    fields = [field.name for field, _ in message.ListFields() if field.name not in _NOT_CONTENT]
     return Content("unsupported", bubble=fields[0]) if fields else None
 
 

@@ -1,7 +1,8 @@
-"""From people to linked devices: what is written on a phone is encrypted by its handset for each linked device of the chat.
+"""From people to linked devices: what is written on a phone is encrypted by its handset for each linked device of
+the chat.
 
-1:1 messages go to the recipient's linked devices, and a copy to the sender's own; group messages to those of all members,
-encrypted once with the sender key. Offline devices find them in their queue.
+1:1 messages go to the recipient's linked devices, and a copy to the sender's own; group messages to those of all
+members, encrypted once with the sender key. Offline devices find them in their queue.
 """
 
 from __future__ import annotations
@@ -117,12 +118,12 @@ async def warn_if_low_on_keys(exchange: Exchange, device: Device) -> None:
 async def _write_personal(
     exchange: Exchange, person: Person, recipient: Person, outgoing: contents.Outgoing, wire_id: str
 ) -> None:
-    if not exchange.devices.of(recipient.phone):
-        raise WriteError(f"to: {recipient.phone} has no linked device")
     copy = contents.own_copy(outgoing, lid_of(recipient))
     devices = [(d, outgoing) for d in exchange.devices.of(recipient.phone)]
     if person.phone != recipient.phone:
         devices += [(d, copy) for d in exchange.devices.of(person.phone)]
+    if not devices:
+        raise WriteError(f"to: {recipient.phone} has no linked device")
     for device, said in devices:
         enc = await encrypt(exchange, person, device, said.message, said.media_type)
         attrs = _personal_attrs(person, recipient, device, said, wire_id)

@@ -23,8 +23,8 @@ class ChangeError(ValueError):
 async def announce(exchange: Exchange, group_id: str, change: dict[str, object]) -> None:
     """Tells the linked devices of the members (and of those who were removed) about one change that the world has made.
 
-    `change`: {"kind": "create"} | {"kind": "subject"} | {"kind": "add"|"remove"|"promote"|"demote", "phones": [digits]},
-    each with an optional "by" (phone of who did it; the owner if absent). Who was added gets the whole group instead.
+    `change` has a "kind": "create", "subject", or "add", "remove", "promote", "demote" with "phones" (list of digits);
+    and optionally "by", the phone of who did it (the owner if absent). Who was added gets the whole group instead.
     Raises ChangeError.
     """
     group = exchange.world.group(group_id)

@@ -1,6 +1,7 @@
 """Handsets: the primary devices (phones) of people as Signal endpoints, with their keys, sessions and sender keys.
 
-Everything is written to the state store before it is used on the wire, so a restarted sandbox goes on with the same keys.
+Everything is written to the state store before it is used on the wire, so a restarted sandbox goes on with the same
+keys.
 """
 
 from __future__ import annotations
@@ -118,8 +119,16 @@ class Handset:
         self._records.pop(str(device), None)
         self._store.delete("sessions", f"{self.phone}/{device}")
 
+    def forget_all(self, device: JID) -> None:
+        """Drops the sessions with `device` and the sender keys that it handed to us."""
+        self.forget(device)
+        self._received.clear()
+        for key, _ in self._store.items("sender_keys"):
+            if key.startswith(f"{self.phone}/") and key.endswith(f"/{device}"):
+                self._store.delete("sender_keys", key)
+
     def garble(self, device: JID) -> None:
-        """Breaks the sending chain to `device`, as a phone with a restored backup would: it cannot read what comes next."""
+        """Breaks the sending chain to `device`, like a restored backup: it cannot read what comes next."""
         record = self._record(device)
         for session in record.sessions:
             session.sending = secrets.token_bytes(32)

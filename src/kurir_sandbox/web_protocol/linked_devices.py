@@ -1,7 +1,8 @@
-"""Linked devices: who is linked to which account, their public keys, their connection and the stanzas they still have to get.
+"""Linked devices: who is linked to which account, their public keys, their connection and the stanzas they still
+have to get.
 
-A stanza for a device waits in its queue until the device acknowledged it, over reconnects and over restarts of the sandbox;
-so a device that dies in between is told again, as WhatsApp does it.
+A stanza for a device waits in its queue until the device acknowledged it, over reconnects and over restarts of the
+sandbox; so a device that dies in between is told again, as WhatsApp does it.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ class LinkedDevices:
 
     def one_time_key_count(self, device: Device) -> int:
         """How many one-time keys of the device are left."""
-        return len(self._one_time_keys[device.jid])
+        return len(self._one_time_keys.get(device.jid, ()))
 
     def add_one_time_keys(self, device: Device, keys: dict[int, bytes]) -> None:
         """Keeps uploaded one-time keys (id to 32 bytes)."""

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 
-from . import downlink
+from . import device_news, downlink
 from .connection import Connection
 from .exchange import Exchange, lid_of
 from .linked_devices import Device, now
@@ -63,6 +63,7 @@ async def unlink(exchange: Exchange, device: Device) -> None:
     """Removes the device from its account; if it is online it is told that it was removed."""
     line = exchange.devices.line(device)
     exchange.devices.remove(device)
+    await device_news.announce(exchange, device, "remove")
     logger.info("unlinked %s", device.lid)
     if isinstance(line, Connection):
         line.device = None

@@ -1,7 +1,8 @@
 """Media on the WhatsApp Web wire: encrypted blobs by HTTP, their keys inside the (end-to-end encrypted) message.
 
-Four keys come from the message's 32-byte media key by HKDF with an info per kind; a blob is AES-CBC ciphertext and 10 bytes of
-HMAC over IV and ciphertext. Source: the WhatsApp Encryption Overview (white paper), "Transmitting Media and Other Attachments".
+Four keys come from the message's 32-byte media key by HKDF with an info per kind; a blob is AES-CBC ciphertext and
+10 bytes of HMAC over IV and ciphertext. Source: the WhatsApp Encryption Overview (white paper), "Transmitting Media
+and Other Attachments".
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class MediaStore:
         if not 0 < len(blob) <= MAX_BLOB:
             raise MediaError(f"media blob of {len(blob)} bytes")
         name = hashlib.sha256(blob).hexdigest()
-        (self._folder / name).write_bytes(blob)
+        partial = self._folder / f"{name}.part"
+        partial.write_bytes(blob)
+        partial.replace(self._folder / name)
         return f"{_FOLDER}{name}{_QUERY}"
 
     def keep_upload(self, token: str, blob: bytes) -> str:

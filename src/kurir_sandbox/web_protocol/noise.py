@@ -1,8 +1,8 @@
 """Noise_XX_25519_AESGCM_SHA256 as a WhatsApp Web server speaks it, and the frames it travels in.
 
-The prologue is the client's 4-byte header ("WA", 6, dictionary version 3). The server proves itself with a certificate chain
-under a root key that the client has compiled in (see `certificates.py`). After the handshake each direction counts its
-frames from 0 in the AES-GCM nonce.
+The prologue is the client's 4-byte header ("WA", 6, dictionary version 3). The server proves itself with a
+certificate chain under a root key that the client has compiled in (see `certificates.py`). After the handshake each
+direction counts its frames from 0 in the AES-GCM nonce.
 """
 
 from __future__ import annotations

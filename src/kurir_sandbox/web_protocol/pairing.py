@@ -1,9 +1,10 @@
 """Pairing: how a person links a device, by scanning its QR code or by entering its 8-character code on the phone.
 
-By QR: the server gives the device six references, the device shows one of them with its keys and a secret; the phone signs the
-device's identity and authenticates that with the secret. By code: both sides agree on the secret through ephemeral keys that
-are wrapped with a key derived from the code. Then the server answers `pair-success`, the device countersigns
-(`pair-device-sign`), the server ends the stream with code 515, and the device comes back to log in.
+By QR: the server gives the device six references, the device shows one of them with its keys and a secret; the
+phone signs the device's identity and authenticates that with the secret. By code: both sides agree on the secret
+through ephemeral keys that are wrapped with a key derived from the code. Then the server answers `pair-success`,
+the device countersigns (`pair-device-sign`), the server ends the stream with code 515, and the device comes back to
+log in.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import logging
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError
 
+from . import device_news
 from .connection import Connection
 from .curve import KEY_TYPE, CurveError, KeyPair, verify
 from .exchange import Exchange
@@ -41,6 +43,9 @@ _PATIENCE = 10.0
 _CODE_ALPHABET = set("123456789ABCDEFGHJKLMNPQRSTVWXYZ")
 _CODE_ITERATIONS = 2 << 16
 _MAX_LINKED_DEVICES = 20
+
+
+T = TypeVar("T")
 
 
 class ScanError(ValueError):
@@ -67,9 +72,8 @@ class CodeExchange:
     phone: str
     wrapped: bytes
     ref: bytes
-    ephemeral: KeyPair | None = None
     shared: bytes = b""
-    secret: asyncio.Future[bytes] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    secret: asyncio.Future[bytes] | None = None
 
 
 class Pairings:
@@ -99,7 +103,7 @@ class Pairings:
         """The candidate's connection is gone."""
         self._candidates.remove(candidate)
         candidate.signed.cancel()
-        if candidate.code:
+        if candidate.code and candidate.code.secret:
             candidate.code.secret.cancel()
 
     async def scan(self, person: Person, qr: str) -> LinkedDevice:
@@ -126,14 +130,14 @@ class Pairings:
             raise ScanError("code: no device is waiting for this number, or the code is expired")
         candidate = candidates[-1]
         assert candidate.code is not None
-        await self._answer_code(candidate, candidate.code, person, plain)
+        if candidate.code.secret is not None:
+            raise ScanError("code: another code is being checked")
+        secret = candidate.code.secret = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(_PATIENCE):
-                adv_secret = await asyncio.shield(candidate.code.secret)
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if candidate.code.secret.cancelled() or isinstance(error, TimeoutError):
-                raise ScanError("code: the device did not accept this code") from error
-            raise
+            await self._answer_code(candidate, candidate.code, person, plain)
+            adv_secret = await _answer(secret, "code")
+        finally:
+            candidate.code.secret = None
         return await self._link(candidate, person, adv_secret)
 
     async def code_stanza(self, candidate: Candidate, iq: Node) -> None:
@@ -169,6 +173,7 @@ class Pairings:
         if not verify(device.identity, signed, identity.deviceSignature):
             raise StanzaError("pair-device-sign/device-identity: wrong device signature")
         self._exchange.devices.add(device)
+        await device_news.announce(self._exchange, device, "add")
         logger.info("linked %s to %s", device.lid, device.phone)
         await candidate.connection.finish(Node("stream:error", {"code": "515"}))
         candidate.signed.set_result(device)
@@ -181,15 +186,7 @@ class Pairings:
             raise ScanError(f"phone: {_MAX_LINKED_DEVICES} devices are linked already")
         candidate.offered = self._device(candidate, person)
         await candidate.connection.send(self._pair_success(candidate.offered, person, adv_secret))
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                device = await asyncio.shield(candidate.signed)
-        except TimeoutError as error:
-            raise ScanError("qr: the device did not confirm in time") from error
-        except asyncio.CancelledError as error:
-            if candidate.signed.cancelled():
-                raise ScanError("qr: the device hung up before it was linked") from error
-            raise
+        device = await _answer(candidate.signed, "qr")
         return devices.view(device)
 
     def _device(self, candidate: Candidate, person: Person) -> Device:
@@ -236,13 +233,13 @@ class Pairings:
     async def _answer_code(self, candidate: Candidate, code: CodeExchange, person: Person, plain: str) -> None:
         salt, iv, wrapped = code.wrapped[:32], code.wrapped[32:48], code.wrapped[48:]
         theirs = _ctr(await _code_key(plain, salt), iv, wrapped)
-        code.ephemeral = KeyPair.generate()
+        own = KeyPair.generate()
         try:
-            code.shared = code.ephemeral.agree(theirs)
+            code.shared = own.agree(theirs)
         except CurveError as error:
             raise ScanError("code: wrong code") from error
         salt, iv = secrets.token_bytes(32), secrets.token_bytes(16)
-        ephemeral = salt + iv + _ctr(await _code_key(plain, salt), iv, code.ephemeral.public)
+        ephemeral = salt + iv + _ctr(await _code_key(plain, salt), iv, own.public)
         handset = self._exchange.handsets.of(person.phone)
         hello = [
             Node("link_code_pairing_wrapped_primary_ephemeral_pub", {}, ephemeral),
@@ -256,13 +253,15 @@ class Pairings:
 
     def _finish_code(self, candidate: Candidate, wrapped: bytes) -> None:
         code = candidate.code
-        if code is None or code.ephemeral is None or code.secret.done():
+        if code is None or code.secret is None or code.secret.done():
             raise StanzaError("link_code_companion_reg: companion_finish before the phone answered")
         key = hkdf(code.shared, 32, b"link_code_pairing_key_bundle_encryption_key", wrapped[:32])
         try:
             bundle = AESGCM(key).decrypt(wrapped[32:44], wrapped[44:], None)
-        except (InvalidTag, ValueError) as error:
-            raise StanzaError("link_code_pairing_wrapped_key_bundle does not decrypt: wrong code") from error
+        except (InvalidTag, ValueError):
+            # the ephemeral keys are wrapped without a check: only here a wrong code shows
+            code.secret.set_exception(ScanError("code: this code is wrong"))
+            return
         identity = self._exchange.handsets.of(code.phone).identity
         if len(bundle) != 96 or bundle[:32] != candidate.registration.eIdent or bundle[32:64] != identity.public:
             raise StanzaError("link_code_pairing_wrapped_key_bundle: not the keys of this exchange")
@@ -278,6 +277,19 @@ def stanza_id() -> str:
 def _request(namespace: str, content: list[Node]) -> Node:
     attrs = {"from": SERVER, "type": "set", "id": stanza_id(), "xmlns": namespace, "t": now()}
     return Node("iq", attrs, content)
+
+
+async def _answer(future: asyncio.Future[T], field: str) -> T:
+    """What the device answers in time. Raises ScanError."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await asyncio.shield(future)
+    except TimeoutError as error:
+        raise ScanError(f"{field}: the device did not answer in time") from error
+    except asyncio.CancelledError as error:
+        if future.cancelled():
+            raise ScanError(f"{field}: the device hung up before it was linked") from error
+        raise
 
 
 async def _code_key(code: str, salt: bytes) -> bytes:

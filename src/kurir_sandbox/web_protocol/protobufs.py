@@ -1,7 +1,7 @@
 """The protobuf schemas of the WhatsApp Web wire, taken from neonize's wheel without loading its engine.
 
-The generated modules import each other as top-level packages, so their folder goes on `sys.path`. `find_spec` finds the
-folder without running `neonize/__init__.py`, which would load the shared library into this process.
+The generated modules import each other as top-level packages, so their folder goes on `sys.path`. `find_spec` finds
+the folder without running `neonize/__init__.py`, which would load the shared library into this process.
 """
 
 from __future__ import annotations

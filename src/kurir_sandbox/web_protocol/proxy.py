@@ -1,4 +1,6 @@
-"""An HTTP CONNECT proxy on loopback that leads EVERY host to the sandbox's TLS port, so nothing can leave by accident."""
+"""An HTTP CONNECT proxy on loopback that leads EVERY host to the sandbox's TLS port, so nothing can leave by
+accident.
+"""
 
 from __future__ import annotations
 

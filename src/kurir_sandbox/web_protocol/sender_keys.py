@@ -1,4 +1,5 @@
-"""Sender keys: one ratchet per sender and group, handed to each member once, so that a group message is encrypted once.
+"""Sender keys: one ratchet per sender and group, handed to each member once, so that a group message is encrypted
+once.
 
 Constants as in libsignal: HKDF info "WhisperGroup" gives 16 bytes IV and 32 bytes key; chain steps as in a session.
 """

@@ -46,7 +46,7 @@ _Listen = Callable[[int], Awaitable[int]]
 class WebNetwork(Carrier):
     """WhatsApp Web on loopback, for unmodified clients: TLS, a CONNECT proxy, linked devices and their messages.
 
-    After `start`, clients need `proxy_url`, `ca_file` (as SSL_CERT_FILE) and `noise_root` in the place of WhatsApp's root key.
+    After `start`, clients need `proxy_url`, `ca_file` (as SSL_CERT_FILE) and `noise_root` instead of WhatsApp's root key.
     """
 
     proxy_url: str
@@ -59,6 +59,7 @@ class WebNetwork(Carrier):
         phones: Phones,
         data_dir: Path,
         host: str = "127.0.0.1",
+        *,
         tls_port: int = 0,
         proxy_port: int = 0,
     ) -> None:
@@ -84,7 +85,7 @@ class WebNetwork(Carrier):
         self._pairings = Pairings(self._exchange)
 
     async def start(self) -> None:
-        """Listens. Ports of an earlier run are taken again if they are free. Raises OSError for a taken explicit port."""
+        """Listens, on the ports of an earlier run if they are free. Raises OSError for a taken explicit port."""
         state = self._world.state
         self._identity = _noise_identity(state)
         self.noise_root = self._identity.root
@@ -143,7 +144,10 @@ class WebNetwork(Carrier):
         return bool(self._exchange.devices.of(phone))
 
     async def write(self, sender: str, to: str, content: Content) -> str:
-        """A person writes to a number or in a group; returns the message id. Raises WriteError or UnsupportedContentError."""
+        """A person writes to a number or in a group; returns the message id.
+
+        Raises WriteError or UnsupportedContentError (both ValueError).
+        """
         return await downlink.write(self._exchange, sender, to, content)
 
     async def receipt(self, entry: Entry, kind: ReceiptKind) -> None:
@@ -176,8 +180,8 @@ class WebNetwork(Carrier):
         self.faults.login_failure = None if reason is None else {"reason": str(reason), **attrs}
 
     def lose_session(self, phone: str, jid: str) -> None:
-        """The phone forgets its Signal session with a linked device, as after a new installation. Raises LookupError."""
-        self._exchange.handsets.of(phone).forget(self._device(jid).lid)
+        """The phone forgets what it shares with a linked device, like after a new installation. Raises LookupError."""
+        self._exchange.handsets.of(phone).forget_all(self._device(jid).lid)
 
     def garble_session(self, phone: str, jid: str) -> None:
         """What the phone sends next to a linked device cannot be decrypted there. Raises LookupError."""
@@ -186,6 +190,16 @@ class WebNetwork(Carrier):
     def queued(self, jid: str) -> int:
         """How many stanzas the device hasn't acknowledged yet. Raises LookupError."""
         return self._exchange.devices.queued(self._device(jid))
+
+    def keys_left(self, jid: str) -> int:
+        """How many one-time keys of the device are left. Raises LookupError."""
+        return self._exchange.devices.one_time_key_count(self._device(jid))
+
+    def use_up_keys(self, jid: str, left: int) -> None:
+        """Takes all but `left` of the device's one-time keys away, as many new contacts would. Raises LookupError."""
+        device = self._device(jid)
+        while self._exchange.devices.one_time_key_count(device) > left:
+            self._exchange.devices.bundle(device)
 
     async def group_changed(self, group_id: str, change: dict[str, object]) -> None:
         """A group changed in the world: tells the linked devices of its members. See `group_news.announce`."""
@@ -234,6 +248,9 @@ class WebNetwork(Carrier):
                     await self._handle(connection, connection.device, node)
                 except StanzaError as error:
                     logger.warning("%s: stanza ignored: %s", connection.device.lid, error)
+                except Exception:
+                    # a mistake of the sandbox in one stanza must not cut the device off from the rest
+                    logger.exception("%s: stanza failed: %s", connection.device.lid, node)
 
     async def _handle_candidate(self, candidate: Candidate, node: Node) -> None:
         if node.tag != "iq":

@@ -1,8 +1,9 @@
 """Signal sessions between two devices: X3DH key agreement and the Double Ratchet, protocol version 3.
 
-Sources: signal.org/docs/specifications (x3dh, doubleratchet) and the constants of libsignal: HKDF infos "WhisperText",
-"WhisperRatchet", "WhisperMessageKeys", chain steps HMAC 1 and 2, an 8-byte MAC over both identity keys and the message.
-A session is a value that can be stored; `decrypt` changes it only when the message was genuine.
+Sources: signal.org/docs/specifications (x3dh, doubleratchet) and the constants of libsignal: HKDF infos
+"WhisperText", "WhisperRatchet", "WhisperMessageKeys", chain steps HMAC 1 and 2, an 8-byte MAC over both identity
+keys and the message. A session is a value that can be stored; `decrypt` changes it only when the message was
+genuine.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""From linked devices to people: the phones decrypt what a device sends, and its copies are passed to other linked devices.
+"""From linked devices to people: the phones decrypt what a device sends, and its copies are passed to other linked
+devices.
 
-A message names the devices it is encrypted for; group messages carry one part for all (the sender key's) besides. What a phone
-could read goes to the ledger through `Phones.deliver`; what it couldn't, it asks for again with a retry receipt.
+A message names the devices it is encrypted for; group messages carry one part for all (the sender key's) besides.
+What a phone could read goes to the ledger through `Phones.deliver`; what it couldn't, it asks for again with a
+retry receipt.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
@@ -15,6 +18,7 @@ from kurir_sandbox.traffic import Arrival
 
 from . import contents
 from .exchange import Exchange, lid_of
+from .handsets import Handset
 from .linked_devices import Device, now
 from .media import MediaError
 from .protobufs import e2e
@@ -34,6 +38,16 @@ NO_SUCH_GROUP = "404"
 _MAX_RETRIES = 5
 
 
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """A message on its way: which device sent it where."""
+
+    device: Device
+    node: Node
+    to: JID
+    wire_id: str
+
+
 async def receive(exchange: Exchange, device: Device, node: Node) -> Node:
     """Handles `<message>` of `device`; returns the `<ack>` for it. Raises StanzaError for a malformed stanza."""
     to, wire_id = node.need_jid("to"), node.need_text("id")
@@ -46,32 +60,33 @@ async def receive(exchange: Exchange, device: Device, node: Node) -> Node:
     refused = exchange.faults.refuse_messages.get(device.phone)
     if refused:
         return _ack(node, refused)
-    parcels = _parcels(exchange, device, node, to, group)
+    letter = _Letter(device, node, to, wire_id)
+    parcels = _parcels(exchange, letter, group)
     for address, parts in parcels.items():
         if address.device == 0:
             person = exchange.person_at(address)
             if person:
-                await _read_on_phone(exchange, device, person, node, to, parts)
+                await _read_on_phone(exchange, letter, person, parts)
         else:
-            await _pass_on(exchange, device, address, node, to, parts)
+            await _pass_on(exchange, letter, address, parts)
     logger.info("%s sent %s to %s (%d devices)", device.lid, wire_id, to, len(parcels))
     return _ack(node)
 
 
-def _parcels(exchange: Exchange, device: Device, node: Node, to: JID, group: Group | None) -> dict[JID, list[Node]]:
+def _parcels(exchange: Exchange, letter: _Letter, group: Group | None) -> dict[JID, list[Node]]:
     """Which device (LID form) gets which `<enc>` parts, in order."""
     parcels: dict[JID, list[Node]] = {}
-    participants = node.child("participants")
+    participants = letter.node.child("participants")
     for part in participants.children if participants else []:
         address = _lid_form(exchange, part.need_jid("jid"))
         if address:
             parcels[address] = part.all("enc")
-    direct = node.all("enc")
+    direct = letter.node.all("enc")
     if not direct:
         return parcels
-    if group is None or node.jid("participant"):
+    if group is None or letter.node.jid("participant"):
         # below <message> itself: for one device only (a retry, or a peer message to the own phone)
-        address = _lid_form(exchange, node.jid("participant") or to)
+        address = _lid_form(exchange, letter.node.jid("participant") or letter.to)
         if address:
             parcels[address] = direct
         return parcels
@@ -81,68 +96,69 @@ def _parcels(exchange: Exchange, device: Device, node: Node, to: JID, group: Gro
             continue
         ids = [0, *(d.device_id for d in exchange.devices.of(person.phone))]
         for address in (JID(person.lid, "lid", device_id) for device_id in ids):
-            if address != device.lid:
+            if address != letter.device.lid:
                 parcels.setdefault(address, []).extend(direct)
     return parcels
 
 
-async def _read_on_phone(
-    exchange: Exchange, device: Device, person: Person, node: Node, to: JID, parts: list[Node]
-) -> None:
-    wire_id = node.need_text("id")
-    handset = exchange.handsets.of(person.phone)
+async def _read_on_phone(exchange: Exchange, letter: _Letter, person: Person, parts: list[Node]) -> None:
+    """The phone decrypts its parts and shows what they hold; for one that it cannot read it asks again."""
     for enc in parts:
-        kind = enc.need_text("type")
         try:
-            if kind == "skmsg":
-                plain = handset.decrypt_group(str(to), device.lid, enc.need_data())
-            else:
-                plain = handset.decrypt(device.lid, kind, enc.need_data())
-            message = e2e.Message.FromString(plain)
-            if message.HasField("senderKeyDistributionMessage"):
-                handing = message.senderKeyDistributionMessage
-                handset.learn_sender_key(handing.groupID, device.lid, handing.axolotlSenderKeyDistributionMessage)
+            message = _decrypt(exchange.handsets.of(person.phone), letter, enc)
         except DuplicateMessageError as error:
-            logger.info("%s already has %s of %s: %s", person.phone, wire_id, device.lid, error)
-            continue
+            logger.info("%s already has %s of %s: %s", person.phone, letter.wire_id, letter.device.lid, error)
         except (SignalError, DecodeError) as error:
-            logger.warning("%s cannot read %s of %s: %s", person.phone, wire_id, device.lid, error)
-            await _ask_again(exchange, device, person, node, to, enc)
+            logger.warning("%s cannot read %s of %s: %s", person.phone, letter.wire_id, letter.device.lid, error)
+            await _ask_again(exchange, letter, person, enc)
             return
-        _show(exchange, device, person, node, to, message)
+        else:
+            _show(exchange, letter, person, message)
 
 
-def _show(exchange: Exchange, device: Device, person: Person, node: Node, to: JID, message: e2e.Message) -> None:
-    own = person.phone == device.phone
+def _decrypt(handset: Handset, letter: _Letter, enc: Node) -> e2e.Message:
+    sender, kind, data = letter.device.lid, enc.need_text("type"), enc.need_data()
+    if kind == "skmsg":
+        return e2e.Message.FromString(handset.decrypt_group(str(letter.to), sender, data))
+    message = e2e.Message.FromString(handset.decrypt(sender, kind, data))
+    if message.HasField("senderKeyDistributionMessage"):
+        handing = message.senderKeyDistributionMessage
+        handset.learn_sender_key(handing.groupID, sender, handing.axolotlSenderKeyDistributionMessage)
+    return message
+
+
+def _show(exchange: Exchange, letter: _Letter, person: Person, message: e2e.Message) -> None:
+    """Writes what the phone shows into the ledger."""
+    sender = letter.device.phone
     if message.HasField("deviceSentMessage"):
         # the sender's own phone only mirrors the chat; in the chat with oneself the mirror is the message
-        if not (own and exchange.person_at(to) == person):
+        if person.phone != sender or exchange.person_at(letter.to) != person:
             return
         message = message.deviceSentMessage.message
-    elif own:
+    elif person.phone == sender:
         return
     try:
         content = contents.read(message, exchange.media)
     except MediaError as error:
-        logger.error("%s sent media in %s that no phone can open: %s", device.lid, node.text("id"), error)
+        logger.warning("%s sent media in %s that no phone can open: %s", letter.device.lid, letter.wire_id, error)
         return
     if content:
-        chat = to.user if to.server == GROUP_SERVER else device.phone
-        exchange.phones.deliver(
-            Arrival(person.phone, "linked_device", device.phone, chat, node.need_text("id"), content)
-        )
+        chat = letter.to.user if letter.to.server == GROUP_SERVER else sender
+        exchange.phones.deliver(Arrival(person.phone, "linked_device", sender, chat, letter.wire_id, content))
 
 
-async def _pass_on(exchange: Exchange, device: Device, address: JID, node: Node, to: JID, parts: list[Node]) -> None:
+async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: list[Node]) -> None:
+    """Hands the parts for another linked device to it, as they are."""
+    device, to = letter.device, letter.to
     target = exchange.devices.find(address)
     if target is None:
         logger.info("%s wrote to %s, which is not linked any more", device.lid, address)
         return
     sender = exchange.world.person(device.phone)
     attrs: dict[str, Attribute | None] = {
-        "id": node.need_text("id"),
+        "id": letter.wire_id,
         "t": now(),
-        "type": node.text("type", "text"),
+        "type": letter.node.text("type", "text"),
         "notify": sender.name if sender else None,
         "addressing_mode": "lid",
     }
@@ -153,26 +169,26 @@ async def _pass_on(exchange: Exchange, device: Device, address: JID, node: Node,
         recipient = exchange.person_at(to)
         if target.phone == device.phone and recipient:
             attrs |= {"recipient": lid_of(recipient), "peer_recipient_pn": JID(recipient.phone)}
-    identity = node.child("device-identity")
+    identity = letter.node.child("device-identity")
     await exchange.devices.post(target, Node("message", attrs, [*parts, *([identity] if identity else [])]))
 
 
-async def _ask_again(exchange: Exchange, device: Device, person: Person, node: Node, to: JID, enc: Node) -> None:
+async def _ask_again(exchange: Exchange, letter: _Letter, person: Person, enc: Node) -> None:
     """The phone's retry receipt: it forgets the session and sends keys for a new one."""
-    count = int(enc.text("count", "0") or 0) + 1
-    if count > _MAX_RETRIES or person.phone == device.phone:
+    tries = enc.text("count", "0")
+    count = int(tries) + 1 if tries.isdecimal() else 1
+    if count > _MAX_RETRIES or person.phone == letter.device.phone:
         return
     handset = exchange.handsets.of(person.phone)
-    handset.forget(device.lid)
-    wire_id = node.need_text("id")
+    handset.forget(letter.device.lid)
     registration, *keys = bundle_nodes(handset.bundle())
-    attrs: dict[str, Attribute | None] = {"id": wire_id, "t": now(), "type": "retry"}
-    if to.server == GROUP_SERVER:
-        attrs |= {"from": to, "participant": lid_of(person), "participant_pn": JID(person.phone)}
+    attrs: dict[str, Attribute | None] = {"id": letter.wire_id, "t": now(), "type": "retry"}
+    if letter.to.server == GROUP_SERVER:
+        attrs |= {"from": letter.to, "participant": lid_of(person), "participant_pn": JID(person.phone)}
     else:
         attrs |= {"from": lid_of(person), "sender_pn": JID(person.phone)}
-    retry = Node("retry", {"v": "1", "count": str(count), "id": wire_id, "t": now()})
-    await exchange.devices.post(device, Node("receipt", attrs, [retry, registration, Node("keys", {}, keys)]))
+    retry = Node("retry", {"v": "1", "count": str(count), "id": letter.wire_id, "t": now()})
+    await exchange.devices.post(letter.device, Node("receipt", attrs, [retry, registration, Node("keys", {}, keys)]))
 
 
 def bundle_nodes(bundle: Bundle) -> list[Node]:

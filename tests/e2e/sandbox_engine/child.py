@@ -95,7 +95,9 @@ class Engine:
         elif kind == "image":
             sent = c.send_image(chat, base64.b64decode(given["data"]), caption=given["caption"])
         elif kind == "document":
-            sent = c.send_document(chat, base64.b64decode(given["data"]), caption=given["caption"], filename=given["name"])
+            sent = c.send_document(
+                chat, base64.b64decode(given["data"]), caption=given["caption"], filename=given["name"]
+            )
         elif kind == "location":
             pin = LocationMessage(degreesLatitude=given["lat"], degreesLongitude=given["lon"], name=given["name"])
             sent = c.send_message(chat, Message(locationMessage=pin))

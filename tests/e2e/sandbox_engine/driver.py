@@ -88,7 +88,9 @@ class Engine:
                 await asyncio.wait_for(self._news.wait_for(lambda: find() is not None), timeout)
             except TimeoutError:
                 seen = [n for n, _ in self.events[after:]]
-                raise AssertionError(f"no {name} within {timeout} s; seen: {seen}; log: {self._tail()}") from None
+                raise AssertionError(
+                    f"no {name} within {timeout} s; seen: {seen}; log: {self.said_in_log()[-2000:]}"
+                ) from None
         return find()
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
@@ -107,5 +109,6 @@ class Engine:
             else:
                 answer.set_result(said["result"])
 
-    def _tail(self) -> str:
-        return self.log.read_text(errors="replace")[-2000:]
+    def said_in_log(self) -> str:
+        """The engine's own log output so far."""
+        return self.log.read_text(errors="replace")

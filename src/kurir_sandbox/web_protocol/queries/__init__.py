@@ -1,7 +1,7 @@
 """Queries: the `<iq>` requests of linked devices, one namespace family a module.
 
-Every request must be answered, or the engine waits 75 seconds for each; a namespace that means nothing here gets an empty
-result, which is what the engine needs for the likes of keep-alive pings and privacy tokens.
+Every request must be answered, or the engine waits 75 seconds for each; a namespace that means nothing here gets an
+empty result, which is what the engine needs for the likes of keep-alive pings and privacy tokens.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _ANSWERS: dict[str, Callable[[Exchange, Device, Node], Node | Awaitable[Node]]] 
 
 
 async def answer(exchange: Exchange, device: Device, iq: Node) -> Node:
-    """The answer to one request; a malformed one gets `<error code=400>` that names the field. Raises StanzaError without id."""
+    """The answer to one request; a malformed one gets `<error code=400>` that names the field.
+
+    Raises StanzaError for one without an id, which cannot be answered.
+    """
     iq.need_text("id")
     namespace = iq.text("xmlns")
     handler = _ANSWERS.get(namespace)

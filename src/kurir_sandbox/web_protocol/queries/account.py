@@ -1,4 +1,6 @@
-"""`privacy` and `w:profile:picture`: settings and pictures of accounts. Nobody has a picture here; everything is visible to all."""
+"""`privacy` and `w:profile:picture`: settings and pictures of accounts. Nobody has a picture here; everything is
+visible to all.
+"""
 
 from __future__ import annotations
 

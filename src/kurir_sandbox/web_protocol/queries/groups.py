@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def answer(exchange: Exchange, device: Device, iq: Node) -> Node:
-    """The participating list or one group; 404 for an unknown group, 403 for one the account is not in. Raises StanzaError."""
+    """The participating list or one group; error 404 for an unknown group, 403 for one the account is not in.
+
+    Raises StanzaError.
+    """
     if iq.child("participating"):
         mine = [g for g in exchange.world.groups() if any(m.phone == device.phone for m in g.members)]
         return result(iq, [Node("groups", {}, [group_node(exchange, g) for g in mine])])

@@ -1,7 +1,8 @@
-"""`usync`: what a device wants to know about people: whether they are on WhatsApp, their LID, devices, status and picture.
+"""`usync`: what a device wants to know about people: whether they are on WhatsApp, their LID, devices, status and
+picture.
 
-A contact query carries the number as text ("+55…" or "55…", with or without "@c.us"), the others a JID. Both are answered with the
-LID; without `<lid>` the engine refuses to send.
+A contact query carries the number as text ("+55…" or "55…", with or without "@c.us"), the others a JID. Both are
+answered with the LID; without `<lid>` the engine refuses to send.
 """
 
 from __future__ import annotations
