@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import io
 import os
-import time
 
 import segno
 from cyclopts import App
@@ -17,8 +16,8 @@ from kurir.messages.addresses import AddressError, parse_phone
 
 app = App(name="number", help="Sender numbers: linked devices (BO-…) and official numbers (WB-…).")
 
-_POLL = 1.0
-_PATIENCE = 180.0
+_LONG_POLL = 15
+"""Seconds that one question for news about a pairing may take."""
 
 
 @app.command
@@ -113,23 +112,18 @@ def pair(key: str, *, phone: str = "") -> None:
         key: The number_id (BO-…).
         phone: Pair by 8-character code for this number instead of by QR.
     """
-    operator("POST", f"/numbers/{key}/pairing", {"phone": phone} if phone else {})
+    state = operator("POST", f"/numbers/{key}/pairing", {"phone": phone} if phone else {})
     shown = ""
-    deadline = time.monotonic() + _PATIENCE
     with waiting("Waiting for the phone …"):
-        while time.monotonic() < deadline:
-            state = operator("GET", f"/numbers/{key}/pairing")
-            if state.get("state") == "paired" or state.get("state") == "connected":
-                out.print(f"[bold green]Paired[/] with {state.get('phone') or 'the phone'}.")
-                return
-            if state.get("state") in {"failed", "expired", "timeout"}:
-                raise CommandError(f"pairing ended: {state.get('error') or state['state']}; start it again")
-            offer = state.get("code") or state.get("qr") or ""
+        while state["state"] in {"starting", "qr", "code"}:
+            offer = state["code"] or state["qr"]
             if offer and offer != shown:
                 shown = offer
-                _show(offer, is_code=bool(state.get("code")))
-            time.sleep(_POLL)
-    raise CommandError("nobody scanned in three minutes; start it again")
+                _show(offer, is_code=bool(state["code"]))
+            state = operator("GET", f"/numbers/{key}/pairing?wait={_LONG_POLL}")
+    if state["state"] != "paired":
+        raise CommandError(f"pairing ended ({state['state']}): {state['error'] or 'start it again'}")
+    out.print("[bold green]Paired.[/] The device connects by itself from now on.")
 
 
 @app.command

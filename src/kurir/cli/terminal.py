@@ -92,7 +92,8 @@ async def _operator(method: str, path: str, body: dict[str, Any] | None) -> dict
         ):
             data = await answer.json(content_type=None)
             if answer.status >= 400:
-                raise CommandError(str(data.get("message") or data.get("error") or f"HTTP {answer.status}"))
+                error = data.get("error") or {}
+                raise CommandError(str(error.get("message") or f"HTTP {answer.status}"))
             return data
     except (aiohttp.ClientError, ValueError) as error:
         raise CommandError(f"the gateway at {ready.url} does not answer: {error}") from error

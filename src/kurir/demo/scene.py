@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 from kurir import contacts, numbers
 from kurir.accounts import accounts, api_keys, members
 from kurir.app import prepare
-from kurir.messages.addresses import parse_phone
 from kurir.settings import Settings
 
 EMAIL = "demo@kurir.example"
@@ -173,6 +172,7 @@ def ensure_account(settings: Settings, memory: Memory, business: Business, peopl
 
 def _contact_list(connection: Connection, account_id: int, people: list[Person]) -> str:
     contact = contacts.create_list(connection, account_id, "Pelanggan", type_="manual")
-    for person in people:
-        contacts.add_audience(connection, account_id, contact.id, person.name, parse_phone("+" + person.phone))
+    contacts.add_audiences(
+        connection, account_id, contact.id, [contacts.Person(person.phone, person.name) for person in people]
+    )
     return contact.key
