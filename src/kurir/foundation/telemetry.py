@@ -153,12 +153,6 @@ class Metrics:
         self._surprises = Counter(
             "kurir_unexpected_errors", "Requests that met a mistake of ours", ["path"], registry=registry
         )
-        self._surprises = Counter(
-            "kurir_unexpected_errors",
-            "Answers that hide a mistake of ours; the log has it",
-            ["path"],
-            registry=registry,
-        )
         self._request_seconds = Histogram(
             "kurir_http_seconds",
             "Time to answer a request",
@@ -204,10 +198,6 @@ class Metrics:
 
     def surprised(self, path: str) -> None:
         """A request met an error that nobody foresaw; `path` as in `answered`."""
-        self._surprises.labels(path).inc()
-
-    def surprised(self, path: str) -> None:
-        """A handler broke; `path` is the route's template or "other"."""
         self._surprises.labels(path).inc()
 
     def render(self) -> bytes:

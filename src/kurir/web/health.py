@@ -1,0 +1,79 @@
+"""What a supervisor and a monitor ask: is the process alive, can it take messages, how is it doing.
+
+Open to whoever reaches the port; the answers hold no account's data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable
+
+import structlog
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from kurir.foundation.database import DatabaseUnavailable
+from kurir.web.gateway import Gateway
+
+log = structlog.get_logger(__name__)
+
+PATIENCE = 1.0
+"""Seconds in which the database has to answer."""
+LEAST_FREE = 64 * 1024 * 1024
+"""Bytes that must be free in the data folder: room for the write-ahead log and one large file."""
+_FRESH = {"Cache-Control": "no-store"}
+
+
+def routes(gateway: Gateway) -> list[Route]:
+    """`GET /healthz`, `/readyz` and `/metrics`. The doors open after the channels have started and close before."""
+
+    async def healthz(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"}, headers=_FRESH)
+
+    async def readyz(_request: Request) -> Response:
+        reasons = await not_ready(gateway)
+        if not reasons:
+            return JSONResponse({"status": "ready"}, headers=_FRESH)
+        log.warning("not_ready", reasons=reasons)
+        return JSONResponse({"status": "not_ready", "reasons": reasons}, 503, headers=_FRESH)
+
+    async def metrics(_request: Request) -> Response:
+        return Response(gateway.metrics.render(), media_type=CONTENT_TYPE_PLAIN_0_0_4, headers=_FRESH)
+
+    return [
+        Route("/healthz", healthz, methods=["GET"]),
+        Route("/readyz", readyz, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+    ]
+
+
+async def not_ready(gateway: Gateway) -> list[str]:
+    """Why the gateway cannot take messages now, as sentences; empty when it can."""
+    database = gateway.database
+    answers = await asyncio.gather(
+        _complaint(database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar()), "does not answer reads"),
+        _complaint(database.write(lambda c: None), "does not answer writes"),
+        _disk(gateway),
+    )
+    return [answer for answer in answers if answer]
+
+
+async def _complaint(work: Awaitable[object], what: str) -> str:
+    try:
+        await asyncio.wait_for(work, PATIENCE)
+    except TimeoutError:
+        return f"the database {what} within {PATIENCE:g} s"
+    except DatabaseUnavailable as error:
+        return f"the database {what}: {error}"
+    return ""
+
+
+async def _disk(gateway: Gateway) -> str:
+    try:
+        usage = await asyncio.to_thread(shutil.disk_usage, gateway.settings.data_dir)
+    except OSError as error:
+        return f"the data folder cannot be read: {error.strerror}"
+    return "" if usage.free >= LEAST_FREE else "the disk of the data folder is almost full"

@@ -1,0 +1,96 @@
+"""Alive, ready, and how it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, MutableMapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from starlette.applications import Starlette
+
+from kurir.foundation.database import Database
+from kurir.foundation.tables import metadata
+from kurir.foundation.telemetry import Metrics
+from kurir.settings import Settings
+from kurir.web import health
+from kurir.web.gateway import Gateway
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    database = Database(tmp_path / "kurir.db")
+    metadata.create_all(database.engine)
+    await database.start()
+    parts = SimpleNamespace(settings=Settings(data_dir=tmp_path), database=database, metrics=Metrics())
+    yield cast("Gateway", parts)
+    await database.close()
+
+
+async def get(gateway: Gateway, path: str, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes]:
+    app = Starlette(routes=health.routes(gateway))
+    said: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        said.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"", "root_path": ""}
+    await app(scope, receive, send)
+    return said[0]["status"], dict(said[0]["headers"]), b"".join(message.get("body", b"") for message in said[1:])
+
+
+async def test_a_healthy_gateway(gateway: Gateway) -> None:
+    assert (await get(gateway, "/healthz"))[0::2] == (200, b'{"status":"ok"}')
+    status, headers, body = await get(gateway, "/readyz")
+    assert (status, body) == (200, b'{"status":"ready"}')
+    assert headers[b"cache-control"] == b"no-store"
+    assert (await get(gateway, "/readyz", "POST"))[0] == 405
+
+
+async def test_metrics_are_the_process_own(gateway: Gateway) -> None:
+    gateway.metrics.waiting(7)
+    status, headers, body = await get(gateway, "/metrics")
+    assert status == 200
+    assert headers[b"content-type"] == b"text/plain; version=0.0.4; charset=utf-8"
+    assert b"\nkurir_queue_depth 7.0\n" in body
+
+
+async def test_a_stuck_writer_is_told_while_reads_go_on(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "PATIENCE", 0.3)
+    entered, released = threading.Event(), threading.Event()
+
+    def stuck(_connection: object) -> None:
+        entered.set()
+        released.wait(20)
+
+    holding = asyncio.create_task(gateway.database.write(stuck))
+    assert await asyncio.to_thread(entered.wait, 5)
+    status, _, body = await get(gateway, "/readyz")
+    assert status == 503
+    assert json.loads(body) == {
+        "status": "not_ready",
+        "reasons": ["the database does not answer writes within 0.3 s"],
+    }
+    assert (await get(gateway, "/healthz"))[0] == 200
+    released.set()
+    await holding
+    assert (await get(gateway, "/readyz"))[0] == 200
+
+
+async def test_a_closed_database_and_a_full_disk(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "LEAST_FREE", 1 << 80)
+    await gateway.database.close()
+    status, _, body = await get(gateway, "/readyz")
+    assert status == 503
+    assert json.loads(body)["reasons"] == [
+        "the database does not answer reads: the database is closed",
+        "the database does not answer writes: the database is closed",
+        "the disk of the data folder is almost full",
+    ]
