@@ -93,7 +93,9 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         def devices(connection: Connection) -> list[numbers.Number]:
             return numbers.all_of_channel(connection, "linked_device")
 
-        linked_devices = LinkedDevices(settings, sealing, lambda: database.read(devices), clock)
+        linked_devices = LinkedDevices(
+            settings, sealing.derive("message secret"), lambda: database.read(devices), clock
+        )
         cloud_api = CloudApi(settings, database, sealing, clock)
         inbox = Inbox(database, outbox, clock, woken=woken)
         for channel in (linked_devices, cloud_api):

@@ -1,10 +1,13 @@
-"""Shared by the end-to-end tests: one sandbox network per module."""
+"""Shared by the end-to-end tests: a sandbox network per module, one demo for all tests that only use it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
+import aiohttp
 import pytest
+
+from tests.e2e.demo_process import DemoProcess
 from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
 
 
@@ -14,3 +17,18 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxNetwork
     process = start_sandbox(tmp_path_factory.mktemp("sandbox"))
     yield process
     process.stop()
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess]:
+    """A running demo."""
+    demo = DemoProcess(tmp_path_factory.mktemp("demo") / "data").start()
+    yield demo
+    assert demo.stop() == 0, demo.explain()
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+        yield session

@@ -39,6 +39,7 @@ from kurir.settings import Settings
 T = TypeVar("T")
 _PATIENCE = 40.0
 _POLL = 0.1
+_START_TRIES = 3
 
 
 async def demo() -> None:
@@ -149,7 +150,12 @@ class _Demo:
         ready.unlink(missing_ok=True)
         arguments = ["kurir_sandbox", "--data", str(data), "--host", self.host, "--port", str(self.memory.sandbox_port)]
         self.sandbox = Supervised(
-            "sandbox", arguments, {}, self.folder / "sandbox.log", lambda pid: self._started("sandbox", pid)
+            "sandbox",
+            arguments,
+            {},
+            self.folder / "sandbox.log",
+            started=lambda pid: self._started("sandbox", pid),
+            died=out.print,
         )
         await self.sandbox.start()
         return await self._until(self.sandbox, lambda: _read(ready, SandboxFile))
@@ -175,7 +181,8 @@ class _Demo:
             ["kurir", "serve"],
             environment,
             self.folder / "gateway.log",
-            lambda pid: self._started("gateway", pid),
+            started=lambda pid: self._started("gateway", pid),
+            died=out.print,
         )
         await self.gateway.start()
         return (await self._until(self.gateway, lambda: _read(ready, ReadyFile))).url
@@ -192,7 +199,7 @@ class _Demo:
     async def _until(self, program: Supervised, look: Callable[[], T | None]) -> T:
         deadline = asyncio.get_running_loop().time() + _PATIENCE
         while (found := look()) is None:
-            if asyncio.get_running_loop().time() > deadline:
+            if asyncio.get_running_loop().time() > deadline or program.deaths >= _START_TRIES:
                 log_file = self.folder / f"{program.name}.log"
                 raise CommandError(
                     f"the {program.name} does not come up; the end of {log_file}:\n{last_lines(log_file)}"
@@ -256,8 +263,7 @@ class _Demo:
         return await _eventually(approved, "the template is not approved")
 
     def _explain(self, file: DemoFile) -> None:
-        person = file.people[0]
-        other = file.people[1]
+        person, other = file.people[1:3]
         out.print(_TEXT.format(file=file, person=person, other=other, folder=self.folder), soft_wrap=True, markup=False)
 
 
@@ -284,13 +290,13 @@ Kurir runs.
   Logs                        {folder}/gateway.log, {folder}/sandbox.log
 
 Send with the linked device, then look at the person's phone:
-  curl -s {file.base_url}/send_personal_message -H 'Content-Type: application/json' \\
-    -d '{{"api_key":"{file.api_key}","number_id":"{file.number_id}","phone_no":"{person}","message":"Halo dari Kurir","method_send":"sync"}}'
+  curl -s {file.base_url}/send_personal_message -d api_key={file.api_key} \\
+    -d number_id={file.number_id} -d phone_no={person} -d 'message=Halo dari Kurir' -d method_send=sync
   curl -s {file.sandbox_url}/people/{person}/inbox
 
 Send with the official number:
-  curl -s {file.base_url}/send_meta_personal_message -H 'Content-Type: application/json' \\
-    -d '{{"secret_key":"{file.secret_key}","licenses_key":"{file.licenses_key}","reciptient":"{other}","message":"Halo dari nomor resmi"}}'
+  curl -s {file.base_url}/send_meta_personal_message -d secret_key={file.secret_key} \\
+    -d licenses_key={file.licenses_key} -d reciptient={other} -d 'message=Halo dari nomor resmi'
   curl -s {file.sandbox_url}/people/{other}/inbox
 """
 

@@ -10,17 +10,16 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import structlog
-
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 1.5
 _STEADY = 10.0
 
-log = structlog.get_logger(__name__)
-
 
 class Supervised:
-    """One program that should always run. `started` is called with its process id after each start."""
+    """One program that should always run.
+
+    `started` is called with its process id after each start, `died` with a sentence when it ended by itself.
+    """
 
     def __init__(
         self,
@@ -28,14 +27,18 @@ class Supervised:
         arguments: list[str],
         environment: Mapping[str, str],
         log_file: Path,
+        *,
         started: Callable[[int], None],
+        died: Callable[[str], None],
     ) -> None:
         self.name = name
         self.pid = 0
+        self.deaths = 0
         self._arguments = arguments
         self._environment = dict(environment)
         self._log_file = log_file
         self._started = started
+        self._died = died
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = False
@@ -92,13 +95,9 @@ class Supervised:
             since = loop.time()
             code = await self._process.wait()
             pause = _FIRST_PAUSE if loop.time() - since > _STEADY else min(pause * 2, _LONGEST_PAUSE)
-            log.warning(
-                "process_died",
-                name=self.name,
-                exit_code=code,
-                signal=signal.Signals(-code).name if code < 0 else None,
-                again_in=pause,
-            )
+            self.deaths += 1
+            how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
+            self._died(f"The {self.name} {how}; starting it again.")
             await asyncio.sleep(pause)
             await self._spawn()
 

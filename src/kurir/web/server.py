@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kurir.accounts.limits import FailedKeys, RequestLimit
 from kurir.foundation.database import DatabaseUnavailable
-from kurir.web import meta_callbacks, reference
+from kurir.web import health, meta_callbacks, reference
+from kurir.web.api import numbers
 from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity
 from kurir.web.public_v1.chapters import ENDPOINTS
@@ -51,6 +52,10 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
 
     rest = Starlette(
         routes=[
+            *health.routes(gateway),
+            *numbers.routes(gateway),
+            *health.routes(gateway),
+            *numbers.routes(gateway),
             *meta_callbacks.routes(gateway),
             *reference.routes(gateway, endpoints, base_url.rstrip("/"), failed_keys),
         ],
