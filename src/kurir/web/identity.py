@@ -100,7 +100,7 @@ class Identity:
         self._numbers: Memory[tuple[int, str], Number] = Memory(clock)
 
     async def account(self, body: Body, credential: str, address: str) -> Account:
-        """The account whose key the body carries in any of its spellings, its package being active.
+        """The account whose key the body carries in any of its spellings.
 
         `credential` is the spelling that the endpoint's reference uses, `address` the client's. Raises WireError 403,
         or 400 when the address has sent too many wrong keys. Keys known to this process are let through even then,
@@ -113,8 +113,22 @@ class Identity:
         account = self._accounts.get(key_hash)
         if account is None:
             account = await self._looked_up(key_hash, credential, address)
-        self._check_package(account)
         return account
+
+    def require_package(self, account: Account) -> None:
+        """Raises WireError 403 unless the account's package is active now."""
+        now = self._clock()
+        if account.package_active(now):
+            return
+        ended = now >= account.package_until
+        date = account.local(account.package_until if ended else account.package_from)
+        raise WireError(
+            "403",
+            "package_ended",
+            PACKAGE_ENDED if ended else PACKAGE_NOT_BEGUN,
+            package=account.package_name,
+            date=f"{date:%Y-%m-%d %H:%M}",
+        )
 
     async def number(self, account: Account, body: Body, field: NumberField) -> Number:
         """The account's number that the body names. Raises WireError: 405 for none, 404 when it is not theirs.
@@ -144,20 +158,6 @@ class Identity:
             raise WireError("403", "invalid_api_key", INVALID_KEY, field=credential)
         self._accounts.put(key_hash, account)
         return account
-
-    def _check_package(self, account: Account) -> None:
-        now = self._clock()
-        if account.package_active(now):
-            return
-        ended = now >= account.package_until
-        date = account.local(account.package_until if ended else account.package_from)
-        raise WireError(
-            "403",
-            "package_ended",
-            PACKAGE_ENDED if ended else PACKAGE_NOT_BEGUN,
-            package=account.package_name,
-            date=f"{date:%Y-%m-%d %H:%M}",
-        )
 
 
 def _account_of(connection: Connection, key_hash: str) -> Account | None:

@@ -15,6 +15,8 @@ import msgspec
 from kurir.web.envelopes import Phrase, WireError
 from kurir.web.public_v1 import forms
 
+DEPTH_LIMIT = 40
+"""Objects and lists within one another; a template's components need six."""
 _UTF8_BOM = b"\xef\xbb\xbf"
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 # a string literal is matched so that `//` inside it is kept; its closing quote is optional, so that an unclosed one
@@ -77,14 +79,27 @@ def refusal(phrase: Phrase, **values: str) -> WireError:
 
 def _json(text: bytes) -> dict[str, Any]:
     try:
-        return _decode_json(text)
+        fields = _decode_json(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        if b"//" not in text:
+        without = _STRING_OR_COMMENT.sub(rb"\1", text) if b"//" in text else text
+        if without == text:
             raise _explained(error) from error
-    try:
-        return _decode_json(_STRING_OR_COMMENT.sub(rb"\1", text))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _explained(error) from error
+        return _json(without)
+    # only a body with many brackets can be deep
+    if text.count(b"{") + text.count(b"[") > DEPTH_LIMIT and _depth(fields) > DEPTH_LIMIT:
+        raise refusal(TOO_DEEP)
+    return fields
+
+
+def _depth(fields: dict[str, Any]) -> int:
+    """How many objects and lists stand within one another."""
+    depth = 0
+    level: list[Any] = [fields]
+    while level:
+        depth += 1
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [item for items in inner for item in items if isinstance(item, (dict, list))]
+    return depth
 
 
 def _explained(error: Exception) -> WireError:

@@ -119,6 +119,7 @@ class FrontDoor:
             body = Body(decode(raw, content_type, encoding, endpoint.credential))
             account = await self._identity.account(body, endpoint.credential, _address(scope))
             language = account.language
+            self._identity.require_package(account)
             allowance = self._request_limit.take(account.id)
             headers = allowance.headers()
             if not allowance.allowed:
