@@ -102,13 +102,9 @@ class TemplateCalls:
 
     async def upload_sample(self, number: Number, media: MediaFile) -> str | GraphRefusal | Unreachable:
         """The handle of a header's sample file, by a resumable upload in one piece."""
-        try:
-            data = await asyncio.to_thread(Path(media.path).read_bytes)
-        except OSError as error:
-            return Unreachable(f"the stored sample cannot be read: {error.strerror}")
         query = {
             "file_name": media.name or Path(media.path).name,
-            "file_length": str(len(data)),
+            "file_length": str(media.size),
             "file_type": media.mime,
         }
         session = await self._call(number, "POST", f"{number.app_id}/uploads", query=query)
@@ -117,7 +113,14 @@ class TemplateCalls:
         upload_id = session.get("id")
         if not isinstance(upload_id, str) or not upload_id.startswith("upload:"):
             return Unreachable("the Graph API opened no upload session")
-        answer = await self._call(number, "POST", upload_id, data=data, headers={"file_offset": "0"}, scheme="OAuth")
+        try:
+            file = await asyncio.to_thread(Path(media.path).open, "rb")
+        except OSError as error:
+            return Unreachable(f"the stored sample cannot be read: {error.strerror}")
+        with file:
+            answer = await self._call(
+                number, "POST", upload_id, data=file, headers={"file_offset": "0"}, scheme="OAuth", seconds=120.0
+            )
         if not isinstance(answer, dict):
             return answer
         handle = answer.get("h")
