@@ -72,6 +72,7 @@ class Sandbox:
             business = seed.plant(self.world, official)
             seed.plant_templates(self.graph.templates, business.waba_id)
         if self.web is not None:
+            self.web.fail_logins(None)
             await self.web.reset()
 
     def carrier_for(self, phone: str) -> Carrier | None:

@@ -348,6 +348,24 @@ async def test_callbacks_outlive_the_receiver_and_a_kill(client: Client, receive
     assert [m["text"] for m in await client.inbox(SITI)] == ["satu", *(f"nomor {n}" for n in range(5))]
 
 
+async def test_a_kill_between_acceptance_and_phone_loses_nothing(client: Client, receiver: Receiver) -> None:
+    await client.control("POST", "/policy", {"window": "off", "review_seconds": 0.5})
+    link = client.program.facts["url"] + "/files/slow?seconds=1"
+    accepted = await client.send(BUDI, "image", {"link": link})
+    behind = await client.send(BUDI, "text", {"body": "sesudahnya"})
+    body = {"type": "BODY", "text": "Terima kasih sudah berbelanja."}
+    new = {"name": "terima_kasih", "language": "id", "category": "UTILITY", "components": [body]}
+    _, created = await client.graph("POST", f"{client.waba}/message_templates", new)
+    assert (await client.control("GET", "/ledger"))[1]["count"] == 0
+    await client.program.end(signal.SIGKILL)
+    await client.program.start()
+    for wire_id in (accepted, behind):
+        await receiver.wait_status(wire_id, "delivered")
+    assert [message["wire_id"] for message in await client.inbox(BUDI)] == [accepted, behind]
+    await receiver.until(lambda: [c for c in receiver.changes if c["field"] == "message_template_status_update"])
+    assert (await client.graph("GET", created["id"]))[1]["status"] == "APPROVED"
+
+
 async def test_stops_quickly_with_open_requests(client: Client) -> None:
     program = client.program
     polls = [asyncio.create_task(client.control("GET", f"/people/{SITI}/inbox", wait=60)) for _ in range(3)]
