@@ -99,7 +99,7 @@ def caller(demo: DemoProcess, session: aiohttp.ClientSession) -> Caller:
 def assert_shaped(answer: Any, sample: Any, where: str = "answer") -> None:
     """The answer has the sample's keys in every object, its types, and its fixed texts."""
     if isinstance(sample, dict) and isinstance(answer, dict):
-        if sample and next(iter(sample)).isdigit():  # an object keyed by ids
+        if sample and next(iter(sample)).startswith("120363"):  # an object keyed by ids
             for value in answer.values():
                 assert_shaped(value, next(iter(sample.values())), f"{where}.*")
             return
@@ -237,7 +237,7 @@ async def test_grab_contacts(caller: Caller):
     answer = await caller.send(name)
     assert_shaped(answer, SAMPLES[name])
     assert answer["message"] == f"Received ({len(answer['data'])}) Contacts"
-    assert caller.file["people"][0] in [row["whatsapp_number"] for row in answer["data"]]
+    assert {row["whatsapp_number"] for row in answer["data"]} & set(caller.file["people"])
 
 
 async def test_grab_groups(caller: Caller):
