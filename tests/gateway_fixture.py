@@ -21,6 +21,7 @@ from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
 from kurir.app import prepare
 from kurir.channels.channel import Capabilities
+from kurir.channels.cloud_api.template_calls import Created, MetaTemplate
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup
 from kurir.channels.media import MediaStore
@@ -39,6 +40,28 @@ from kurir.web.gateway import Gateway
 from kurir.web.server import build
 
 
+class PretendTemplates:
+    """Meta's side of template calls: takes what is submitted and approves it at once."""
+
+    def __init__(self) -> None:
+        self.listed: list[MetaTemplate] = []
+
+    def listed_within(self, number: Number, seconds: float) -> bool:
+        return False
+
+    async def create(self, number: Number, body: dict[str, Any]) -> Created:
+        identifier = str(1234567890 + len(self.listed))
+        self.listed.append(
+            MetaTemplate(
+                identifier, body["name"], body["language"], "APPROVED", body["category"], body.get("components", [])
+            )
+        )
+        return Created(identifier, "PENDING")
+
+    async def list(self, number: Number) -> list[MetaTemplate]:
+        return self.listed
+
+
 class PretendChannel:
     """Takes every message and says what `outcome` says; answers lookups from what the test put in."""
 
@@ -53,6 +76,7 @@ class PretendChannel:
         self.on_whatsapp: dict[str, bool] = {}
         self.address_book: list[DeviceContact] = []
         self.member_of: list[DeviceGroup] = []
+        self.templates = PretendTemplates()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     async def start(self) -> None: ...
