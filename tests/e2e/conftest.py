@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
-
 from tests.e2e.demo_process import DemoProcess
 from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
 
@@ -29,6 +28,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoProcess]:
 
 @pytest.fixture
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
-    """An HTTP client."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+    """An HTTP client that opens a connection for each request, as servers are killed under it."""
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
         yield session
