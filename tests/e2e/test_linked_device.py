@@ -321,9 +321,10 @@ async def test_a_dropped_connection_comes_back_and_a_replaced_one_stays_away(
     owner = await sandbox.person("Toko Putus")
     async with Rig(sandbox, tmp_path) as rig:
         device = await rig.pair(owner)
+        rig.events.clear()
         await sandbox.post(f"/devices/{device.jid}/drop")
-        await eventually(lambda: not rig.devices.ready(device))
-        await eventually(lambda: rig.devices.ready(device), 30)
+        await rig.event(ConnectionChanged, lambda e: e.state == "connecting")
+        await rig.event(ConnectionChanged, lambda e: e.state == "connected")
         assert isinstance(await rig.send(SITI, Text("tersambung lagi")), Sent)
         await sandbox.post(f"/devices/{device.jid}/replace")
         await rig.event(ConnectionChanged, lambda e: e.state == "replaced")
@@ -341,3 +342,43 @@ async def test_a_canceled_pairing_ends_its_host_and_leaves_nothing(sandbox: Sand
         assert _children(os.getpid()) == before
         assert not list((tmp_path / "devices").iterdir())
         await rig.event(ConnectionChanged, lambda e: e.state == "disconnected")
+
+
+@pytest.mark.parametrize(
+    ("failure", "state"),
+    [
+        ({"reason": 402, "code": "101", "expire": "3600"}, "banned"),
+        ({"reason": 405}, "outdated"),
+        ({"reason": 401}, "logged_out"),
+    ],
+)
+async def test_a_refused_login_says_why(
+    sandbox: SandboxNetwork, tmp_path: Path, failure: dict[str, str], state: str
+) -> None:
+    owner = await sandbox.person(f"Toko {state}")
+    async with Rig(sandbox, tmp_path) as rig:
+        device = await rig.pair(owner)
+        await sandbox.post("/logins", failure)
+        try:
+            await sandbox.post(f"/devices/{device.jid}/drop")
+            told = await rig.event(ConnectionChanged, lambda e: e.state == state)
+            assert told.reason
+            outcome = await rig.send(SITI, Text("x"))
+            assert outcome == NotConnected(told.reason)
+        finally:
+            await sandbox.post("/logins", {"reason": None})
+
+
+async def test_a_server_in_trouble_is_tried_again(sandbox: SandboxNetwork, tmp_path: Path) -> None:
+    owner = await sandbox.person("Toko Sabar")
+    async with Rig(sandbox, tmp_path) as rig:
+        device = await rig.pair(owner)
+        rig.events.clear()
+        await sandbox.post("/logins", {"reason": 503})
+        try:
+            await sandbox.post(f"/devices/{device.jid}/drop")
+            await rig.event(ConnectionChanged, lambda e: e.state == "connecting")
+        finally:
+            await sandbox.post("/logins", {"reason": None})
+        await rig.event(ConnectionChanged, lambda e: e.state == "connected", 40)
+        assert isinstance(await rig.send(SITI, Text("sudah kembali")), Sent)

@@ -60,6 +60,7 @@ class _Device:
     reason: str = ""
     pairing: PairingProgress | None = None
     reopening: asyncio.TimerHandle | None = None
+    leaving: bool = False
 
 
 class LinkedDevices:
@@ -187,10 +188,15 @@ class LinkedDevices:
 
     async def logout(self, number: Number) -> None:
         """Removes the device from the phone and deletes its session. Raises DeviceUnavailable."""
-        await self._ask(number, say.LogOut(number.id))
         device = self._device(number)
-        await self._become(device, "logged_out", "logged out; pair the number again")
-        await self._discard(device)
+        device.leaving = True  # the engine tells of the logout before it answers: its host must live until then
+        try:
+            await self._ask(number, say.LogOut(number.id))
+            await self._become(device, "logged_out", "logged out; pair the number again")
+        finally:
+            device.leaving = False
+            if device.state == "logged_out":
+                await self._discard(device)
 
     # -- pairing ---------------------------------------------------------------------------------------------------
 
@@ -326,7 +332,7 @@ class LinkedDevices:
                 return
             pairing.succeed()  # there was a valid session after all
         await self._become(device, news.state, news.reason, phone=news.phone, jid=news.jid)
-        if news.state == "logged_out":
+        if news.state == "logged_out" and not device.leaving:
             self._spawn(self._discard(device))
         elif news.retry_after is not None:
             self._spawn(self._reopen_later(device, max(news.retry_after, _SHORTEST_BAN)))

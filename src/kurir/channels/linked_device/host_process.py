@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import re
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -53,6 +55,7 @@ class HostProcess:
         self.pid = process.pid
         self.why_lost = "the engine host ended"
         self._process = process
+        self._pidfd = os.pidfd_open(process.pid)
         self._reader = reader
         self._writer = writer
         self._on_news = on_news
@@ -105,9 +108,11 @@ class HostProcess:
 
     def kill(self) -> None:
         """Ends the process at once. Sessions are transactional: nothing is damaged."""
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it may end between the two lines
-                self._process.kill()
+        if self._over.is_set():
+            return
+        # by pidfd: the process may have ended meanwhile, and asyncio's own kill would take its status away
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def ended(self) -> None:
         """Waits until the process is gone and every call has been answered or lost."""
@@ -135,6 +140,7 @@ class HostProcess:
         self.kill()
         status = await self._process.wait()
         self._writer.close()
+        os.close(self._pidfd)
         self._over.set()
         log.info("an engine host ended", pid=self.pid, status=status, reason=self.why_lost)
         for future in self._waiting.values():
