@@ -1,0 +1,79 @@
+"""The chapters Contacts and OTP through the HTTP door, as programs and DataTables call them."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Connection
+from tests.gateway_fixture import Front
+
+from kurir import contacts
+from kurir.contacts import Person
+from kurir.messages.content import Text
+
+
+async def test_a_code_travels_from_the_answer_to_the_phone_and_back_once(
+    front: Front, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sent = await front.send("send_otp", phone_no="081234567890", country_code="62", company_name="PT Contoh")
+    assert sent.status_code == 200
+    code = sent.json()["otp_code"]
+    (outgoing,) = await front.until_sent(1)
+    assert outgoing.recipient == "6281234567890"
+    assert isinstance(outgoing.content, Text)
+    assert f"*{code}*" in outgoing.content.body
+    assert outgoing.content.body.endswith("PT Contoh")
+
+    foreign = await front.post("validate_otp", {"api_key": front.theirs.api_key, "otp_code": code})
+    assert (foreign.status_code, foreign.json()) == (400, {"code": "400", "message": "OTP Code is Invalid"})
+    right = await front.post("validate_otp", {"api_key": front.ours.api_key, "otp_code": code})
+    assert (right.status_code, right.json()) == (200, {"code": "200", "message": "OTP Code is Valid"})
+    again = await front.post("validate_otp", {"api_key": front.ours.api_key, "otp_code": code})
+    assert (again.status_code, again.json()) == (foreign.status_code, foreign.json())
+    written = capfd.readouterr()
+    assert code not in written.out + written.err
+    assert front.surprises() == 0
+
+
+async def test_over_the_limits_the_answer_is_400_with_a_time_to_come_back(front: Front) -> None:
+    answers = [await front.send("send_otp", phone_no="081234567890") for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 5 + [400]
+    assert answers[-1].json()["type"] == "rate_limited"
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 600
+
+    guesses = [await front.send("validate_otp", otp_code="wrong") for _ in range(101)]
+    assert {answer.text for answer in guesses[:100]} == {guesses[0].text}
+    assert guesses[-1].status_code == 400
+    assert set(guesses[-1].json()) == {"code", "message"}
+    assert 0 < int(guesses[-1].headers["Retry-After"]) <= 3600
+
+
+async def test_a_data_tables_form_pages_through_a_list(front: Front) -> None:
+    account = front.ours.account
+
+    def fill(connection: Connection) -> str:
+        contact = contacts.create_list(connection, account.id, "Pelanggan")
+        people = [Person(f"62812345678{n:02d}", f"Orang {n:02d}") for n in range(30)]
+        contacts.add_audiences(connection, account.id, contact.id, people)
+        return contact.key
+
+    key = await front.gateway.database.write(fill)
+    form = {
+        "api_key": front.ours.api_key,
+        "contact_id": key,
+        "draw": "3",
+        "start": "10",
+        "length": "5",
+        "search[value]": "orang",
+        "search[regex]": "false",
+        "order[0][column]": "1",
+        "order[0][dir]": "desc",
+        "columns[0][data]": "name",
+        "columns[1][data]": "wa_number",
+    }
+    answer = await front.client.post("/public/v1/get-list-audiences", data=form)
+    assert answer.status_code == 200
+    assert [row["name"] for row in answer.json()["data"]] == [f"Orang {n:02d}" for n in (19, 18, 17, 16, 15)]
+    assert (answer.json()["draw"], answer.json()["iTotalRecords"]) == (3, "30")
+    form["api_key"] = front.theirs.api_key
+    assert (await front.client.post("/public/v1/get-list-audiences", data=form)).status_code == 405
+    assert front.surprises() == 0
