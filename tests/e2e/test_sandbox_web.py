@@ -67,9 +67,9 @@ class Sandbox:
         await engine.event("Connected")
         return engine
 
-    async def entry(self, phone: str, matches: Callable[[Entry], bool], timeout: float = 10.0) -> Entry:
+    async def entry(self, phone: str, matches: Callable[[Entry], bool], within: float = 10.0) -> Entry:
         """The first ledger entry on `phone` that `matches`."""
-        deadline = asyncio.get_running_loop().time() + timeout
+        deadline = asyncio.get_running_loop().time() + within
         after = 0
         while True:
             left = deadline - asyncio.get_running_loop().time()
@@ -98,11 +98,12 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
         await sandbox.stop()
 
 
-async def until(met: Callable[[], Any], timeout: float = 10.0) -> Any:
+async def until(met: Callable[[], Any], within: float = 10.0) -> Any:
     """What `met` returns as soon as it is true."""
-    async with asyncio.timeout(timeout):
-        while not (found := met()):
-            await asyncio.sleep(0.02)
+    deadline = asyncio.get_running_loop().time() + within
+    while not (found := met()):
+        assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.02)
     return found
 
 
@@ -333,6 +334,24 @@ async def test_two_devices_of_one_account_and_one_of_another(sandbox: Sandbox) -
     await other.call("send", to=OWNER, kind="text", text="kembali")
     await asyncio.gather(*(e.event("Message", conversation("kembali")) for e in (first, second)))
 
+    await first.call("send", to=OWNER, kind="text", text="catatan sendiri")
+    await sandbox.said(OWNER, "catatan sendiri")
+    await sandbox.web.write(OWNER, ALICE, text("dari ponsel sendiri"))
+    for engine in (first, second):
+        mirrored = await engine.event("Message", conversation("dari ponsel sendiri"))
+        assert mirrored["Info"]["MessageSource"]["IsFromMe"]
+
+    group = sandbox.world.add_group("Semua", ALICE, [Member(OWNER, "participant"), Member(OTHER, "participant")])
+    await sandbox.web.group_changed(group.id, {"kind": "create"})
+    await first.call("send", to=group.id, kind="text", text="grup dari satu")
+    for phone in (ALICE, OTHER):
+        await sandbox.said(phone, "grup dari satu")
+    for engine in (second, other):
+        heard = await engine.event("Message", conversation("grup dari satu"))
+        assert heard["Info"]["MessageSource"]["Chat"]["User"] == group.id
+    await sandbox.web.write(ALICE, group.id, text("grup dari alice"))
+    await asyncio.gather(*(e.event("Message", conversation("grup dari alice")) for e in (first, second, other)))
+
     await first.call("type", to=ALICE)
     seen = await until(lambda: [a for a in sandbox.phones.activities(ALICE) if a.kind == "typing"])
     assert seen[0].detail["from"] == OWNER and seen[0].detail["state"] == "composing"
@@ -415,7 +434,7 @@ async def test_logout_removal_replacement_and_refused_logins(sandbox: Sandbox) -
     await engine.event("Disconnected", after=seen)
     await until(lambda: sandbox.web.faults.refused_logins > 0)
     sandbox.web.fail_logins(None)
-    await engine.event("Connected", after=seen, timeout=30)
+    await engine.event("Connected", after=seen, within=30)
 
     seen = len(engine.events)
     sandbox.web.fail_logins(402, code="101", expire="3600")

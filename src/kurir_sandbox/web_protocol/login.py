@@ -29,7 +29,7 @@ async def welcome(exchange: Exchange, connection: Connection, noise_key: bytes, 
         exchange.faults.refused_logins += 1
         await connection.finish(Node("failure", dict(failure)))
         return
-    device = exchange.devices.find(JID(str(payload.username), device=payload.device & 0xFF))
+    device = exchange.devices.find(JID(str(payload.username), device=payload.device))
     if device is None or device.noise_key != noise_key:
         logger.info("refused a login as %s:%s", payload.username, payload.device)
         await connection.finish(Node("failure", {"reason": "401", "location": "cln"}))

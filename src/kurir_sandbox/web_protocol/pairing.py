@@ -118,7 +118,7 @@ class Pairings:
             raise ScanError("qr: this code is unknown or expired")
         if (noise_key, identity) != (candidate.noise_key, candidate.registration.eIdent):
             raise ScanError("qr: the keys are not those of the waiting device")
-        return await self._link(candidate, person, adv_secret)
+        return await self._link(candidate, person, adv_secret, "qr")
 
     async def enter_code(self, person: Person, code: str) -> LinkedDevice:
         """The person types `code` ("34DG-8G2E") into the phone. Raises ScanError."""
@@ -138,7 +138,7 @@ class Pairings:
             adv_secret = await _answer(secret, "code")
         finally:
             candidate.code.secret = None
-        return await self._link(candidate, person, adv_secret)
+        return await self._link(candidate, person, adv_secret, "code")
 
     async def code_stanza(self, candidate: Candidate, iq: Node) -> None:
         """A `link_code_companion_reg` request of the device: its hello, or its end of the key exchange."""
@@ -178,15 +178,15 @@ class Pairings:
         await candidate.connection.finish(Node("stream:error", {"code": "515"}))
         candidate.signed.set_result(device)
 
-    async def _link(self, candidate: Candidate, person: Person, adv_secret: bytes) -> LinkedDevice:
+    async def _link(self, candidate: Candidate, person: Person, adv_secret: bytes, field: str) -> LinkedDevice:
         if candidate.offered is not None:
-            raise ScanError("qr: this code was used already")
+            raise ScanError(f"{field}: this code was used already")
         devices = self._exchange.devices
         if len(devices.of(person.phone)) >= _MAX_LINKED_DEVICES:
             raise ScanError(f"phone: {_MAX_LINKED_DEVICES} devices are linked already")
         candidate.offered = self._device(candidate, person)
         await candidate.connection.send(self._pair_success(candidate.offered, person, adv_secret))
-        device = await _answer(candidate.signed, "qr")
+        device = await _answer(candidate.signed, field)
         return devices.view(device)
 
     def _device(self, candidate: Candidate, person: Person) -> Device:

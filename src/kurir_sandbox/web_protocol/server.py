@@ -46,7 +46,7 @@ _Listen = Callable[[int], Awaitable[int]]
 class WebNetwork(Carrier):
     """WhatsApp Web on loopback, for unmodified clients: TLS, a CONNECT proxy, linked devices and their messages.
 
-    After `start`, clients need `proxy_url`, `ca_file` (as SSL_CERT_FILE) and `noise_root` instead of WhatsApp's root key.
+    After `start`, clients need `proxy_url`, `ca_file` (as SSL_CERT_FILE) and `noise_root` as their Noise root key.
     """
 
     proxy_url: str

@@ -1,7 +1,8 @@
 """The child process: one neonize client, driven by JSON lines over an inherited socket.
 
-Usage: child.py <socket fd> <session database> <noise root key, hex>. A command is {"id", "call", …arguments}; the answer is
-{"id", "result"} or {"id", "error"}; in between come {"event", "data"}. Standard output belongs to the engine's own noise.
+Usage: child.py <socket fd> <session database> <noise root key, hex>. A command is {"id", "call", …arguments}; the
+answer is {"id", "result"} or {"id", "error"}; in between come {"event", "data"}. Standard output belongs to the
+engine's own noise.
 """
 
 import base64
@@ -12,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 
 with contextlib.suppress(ImportError):
     import pylibmagic  # noqa: F401 - lets python-magic find libmagic where the system has none
@@ -25,16 +27,30 @@ from neonize.utils.enum import ChatPresence, ChatPresenceMedia, Presence, Receip
 
 WHATSAPP_ROOT = bytes.fromhex("142375574d0a587166aae71ebe516437c4a28b73e3695c6ce1f7f9545da8ee6b")
 EVENTS = (
-    "ConnectedEv DisconnectedEv MessageEv ReceiptEv ChatPresenceEv PresenceEv LoggedOutEv StreamReplacedEv StreamErrorEv "
-    "ConnectFailureEv TemporaryBanEv ClientOutdatedEv PairStatusEv GroupInfoEv JoinedGroupEv OfflineSyncCompletedEv "
-    "UndecryptableMessageEv"
-).split()
+    "ConnectedEv",
+    "DisconnectedEv",
+    "MessageEv",
+    "ReceiptEv",
+    "ChatPresenceEv",
+    "PresenceEv",
+    "LoggedOutEv",
+    "StreamReplacedEv",
+    "StreamErrorEv",
+    "ConnectFailureEv",
+    "TemporaryBanEv",
+    "ClientOutdatedEv",
+    "PairStatusEv",
+    "GroupInfoEv",
+    "JoinedGroupEv",
+    "OfflineSyncCompletedEv",
+    "UndecryptableMessageEv",
+)
 
 
 def trust(root: bytes) -> None:
     """Replaces WhatsApp's Noise root key in this process's copy of the library by the sandbox's."""
     hits = []
-    with open("/proc/self/maps") as maps:
+    with Path("/proc/self/maps").open() as maps:
         for line in maps:
             fields = line.split()
             if len(fields) < 6 or "neonize" not in fields[5] or not fields[1].startswith("rw"):

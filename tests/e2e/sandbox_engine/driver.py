@@ -68,15 +68,15 @@ class Engine:
         await asyncio.gather(self._reading, return_exceptions=True)
         self._writer.close()
 
-    async def call(self, call: str, timeout: float = 30.0, **arguments: Any) -> Any:
+    async def call(self, call: str, within: float = 30.0, **arguments: Any) -> Any:
         """Raises EngineError with what the engine raised."""
         number = next(self._ids)
         self._answers[number] = asyncio.get_running_loop().create_future()
         self._writer.write(json.dumps({"id": number, "call": call, **arguments}).encode() + b"\n")
-        return await asyncio.wait_for(self._answers[number], timeout)
+        return await asyncio.wait_for(self._answers[number], within)
 
     async def event(
-        self, name: str, matches: Callable[[Any], bool] = lambda _: True, timeout: float = 20.0, after: int = 0
+        self, name: str, matches: Callable[[Any], bool] = lambda _: True, within: float = 20.0, after: int = 0
     ) -> Any:
         """The first event `name` that `matches`, seen already (from index `after`) or yet to come."""
 
@@ -85,11 +85,11 @@ class Engine:
 
         async with self._news:
             try:
-                await asyncio.wait_for(self._news.wait_for(lambda: find() is not None), timeout)
+                await asyncio.wait_for(self._news.wait_for(lambda: find() is not None), within)
             except TimeoutError:
                 seen = [n for n, _ in self.events[after:]]
                 raise AssertionError(
-                    f"no {name} within {timeout} s; seen: {seen}; log: {self.said_in_log()[-2000:]}"
+                    f"no {name} within {within} s; seen: {seen}; log: {self.said_in_log()[-2000:]}"
                 ) from None
         return find()
 

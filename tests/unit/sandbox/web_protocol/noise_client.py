@@ -93,7 +93,10 @@ class RawClient:
     async def __aenter__(self) -> RawClient:
         self._session = aiohttp.ClientSession()
         self.socket = await self._session.ws_connect(
-            "https://web.whatsapp.com/ws/chat", proxy=self._proxy, ssl=self._tls, timeout=aiohttp.ClientWSTimeout(10)
+            "https://web.whatsapp.com/ws/chat",
+            proxy=self._proxy,
+            ssl=self._tls,
+            timeout=aiohttp.ClientWSTimeout(ws_close=10),
         )
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 
@@ -45,10 +46,8 @@ def test_a_compressed_stanza_is_read_too(node: Node) -> None:
 @given(st.binary(max_size=300))
 def test_random_bytes_are_a_codec_error_or_a_stanza(data: bytes) -> None:
     for frame in (data, b"\0" + data, b"\0\xf8" + data):
-        try:
+        with contextlib.suppress(CodecError):
             assert isinstance(codec.decode(frame), Node)
-        except CodecError:
-            pass
 
 
 @given(nodes, st.data())
@@ -58,10 +57,8 @@ def test_a_cut_or_altered_stanza_is_a_codec_error_or_another_stanza(node: Node, 
     with pytest.raises(CodecError):
         codec.decode(bytes(raw[:at]))
     raw[at] ^= data.draw(st.integers(1, 255))
-    try:
-        codec.decode(bytes(raw))
-    except CodecError:
-        pass
+    with contextlib.suppress(CodecError):
+        assert isinstance(codec.decode(bytes(raw)), Node)
 
 
 def test_the_dictionary_and_packed_strings_are_understood() -> None:

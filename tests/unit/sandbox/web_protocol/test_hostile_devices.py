@@ -1,0 +1,254 @@
+"""A linked device that sends malformed or forbidden stanzas: it is told what is wrong and stays connected."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kurir_sandbox.ledger import Ledger, Search
+from kurir_sandbox.media_files import MediaFiles
+from kurir_sandbox.phones import Phones
+from kurir_sandbox.traffic import Content
+from kurir_sandbox.web_protocol.curve import KEY_TYPE, KeyPair, verify
+from kurir_sandbox.web_protocol.pairing import ScanError
+from kurir_sandbox.web_protocol.protobufs import adv, wa6
+from kurir_sandbox.web_protocol.server import WebNetwork
+from kurir_sandbox.web_protocol.stanza import GROUPS, JID, SERVER, Node
+from kurir_sandbox.web_protocol.symmetric import hmac_sha256
+from kurir_sandbox.world import Member, World
+
+from .noise_client import RawClient
+
+OWNER, ALICE, BOB = "6281", "6282", "6283"
+Payload = wa6.ClientPayload
+
+
+class Stage:
+    """A wire with people, and one raw device that is linked to the owner."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = World(folder)
+        for phone in (OWNER, ALICE, BOB):
+            self.world.add_person(phone, f"Person {phone}")
+        self.ledger = Ledger(folder, MediaFiles(folder / "media"))
+        self.phones = Phones(self.ledger)
+        self.network = WebNetwork(self.world, self.phones, folder)
+        self.noise_key, self.identity, self.signed = KeyPair.generate(), KeyPair.generate(), KeyPair.generate()
+
+    def client(self, static: KeyPair | None = None) -> RawClient:
+        return RawClient(
+            self.network.proxy_url, self.network.ca_file, self.network.noise_root, static or self.noise_key
+        )
+
+    def lid(self, phone: str) -> JID:
+        person = self.world.person(phone)
+        assert person
+        return JID(person.lid, "lid")
+
+    async def link(self) -> None:
+        async with self.client() as client:
+            secret = os.urandom(32)
+            await client.log_in(self._registration())
+            ref = (await client.receive()).need_data("pair-device", "ref").decode()
+            keys = (base64.b64encode(k).decode() for k in (self.noise_key.public, self.identity.public, secret))
+            scanning = asyncio.create_task(self.network.scan(OWNER, ",".join([f"https://wa.me/x#{ref}", *keys, "1"])))
+            offer = await client.receive()
+            box = adv.ADVSignedDeviceIdentityHMAC.FromString(offer.need_data("pair-success", "device-identity"))
+            assert hmac_sha256(secret, box.details) == box.HMAC
+            signed = adv.ADVSignedDeviceIdentity.FromString(box.details)
+            message = b"\x06\x00" + signed.details + self.identity.public
+            assert verify(signed.accountSignatureKey, message, signed.accountSignature)
+            own = b"\x06\x01" + signed.details + self.identity.public + signed.accountSignatureKey
+            signed.deviceSignature = self.identity.sign(own)
+            await client.send(
+                Node(
+                    "iq",
+                    {"type": "result", "id": offer.text("id")},
+                    [Node("pair-device-sign", {}, [Node("device-identity", {}, signed.SerializeToString())])],
+                )
+            )
+            assert (await client.receive()).text("code") == "515"
+            assert (await scanning).phone == OWNER
+
+    def _registration(self) -> wa6.ClientPayload:
+        return Payload(
+            devicePairingData=Payload.DevicePairingRegistrationData(
+                eRegid=bytes(4),
+                eKeytype=b"\x05",
+                eIdent=self.identity.public,
+                eSkeyID=bytes(3),
+                eSkeyVal=self.signed.public,
+                eSkeySig=self.identity.sign(KEY_TYPE + self.signed.public),
+            )
+        )
+
+
+async def logged_in(client: RawClient, device: int = 1) -> Node:
+    await client.log_in(Payload(username=int(OWNER), device=device))
+    return await client.receive()
+
+
+async def ask(client: RawClient, node: Node) -> Node:
+    """Sends `node`; the next stanza that is no news."""
+    await client.send(node)
+    while (answer := await client.receive()).tag in ("ib", "notification", "message"):
+        pass
+    return answer
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    stage = Stage(tmp_path)
+    await stage.network.start()
+    await stage.link()
+    yield stage
+    await stage.phones.stop()
+    await stage.network.stop()
+    stage.ledger.close()
+    stage.world.close()
+
+
+def iq(namespace: str, *children: Node, to: JID = SERVER) -> Node:
+    return Node("iq", {"id": "9", "type": "set", "xmlns": namespace, "to": to}, list(children))
+
+
+async def test_another_key_cannot_log_in_as_the_device(stage: Stage) -> None:
+    async with stage.client(KeyPair.generate()) as thief:
+        assert (await logged_in(thief)).text("reason") == "401"
+    async with stage.client() as own:
+        assert (await logged_in(own)).tag == "success"
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        (iq("usync"), "usync"),
+        (iq("usync", Node("usync", {}, [Node("query"), Node("list", {}, [Node("user")])])), "jid"),
+        (iq("encrypt", Node("list", {}, [Node("key", {}, [Node("id", {}, b"1")])])), "id"),
+        (iq("encrypt", Node("key", {}, [Node("user")])), "jid"),
+        (iq("w:sync:app:state"), "sync"),
+        (iq("w:sync:app:state", Node("sync", {}, [Node("collection", {"name": "none"})])), "name"),
+        (
+            iq("w:sync:app:state", Node("sync", {}, [Node("collection", {"name": "regular", "version": "x"})])),
+            "version",
+        ),
+    ],
+    ids=["usync", "user", "upload", "fetch", "sync", "collection", "version"],
+)
+async def test_a_malformed_query_is_answered_with_what_is_wrong(stage: Stage, query: Node, words: str) -> None:
+    async with stage.client() as client:
+        await logged_in(client)
+        answer = await ask(client, query)
+        error = answer.need("error")
+        assert (answer.text("type"), error.text("code")) == ("error", "400") and words in error.text("text")
+        assert (await ask(client, iq("w:p"))).text("type") == "result"
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        Node("message", {"id": "1"}),
+        Node("message", {"to": JID("1", "lid")}),
+        Node("message", {"id": "1", "to": JID("1", "lid")}, [Node("participants", {}, [Node("to")])]),
+        Node("receipt", {"id": "1"}),
+        Node("receipt", {"id": "1", "to": JID("1", "lid"), "type": "retry"}),
+        Node("chatstate", {"to": JID("1", "lid")}),
+        Node("presence", {"type": "subscribe"}),
+        Node("iq", {"type": "get"}),
+        Node("unheard-of", {"x": "y"}),
+        Node("ack", {"class": "message", "id": "none"}),
+    ],
+    ids=str,
+)
+async def test_a_malformed_stanza_is_passed_over(stage: Stage, node: Node) -> None:
+    async with stage.client() as client:
+        await logged_in(client)
+        await client.send(node)
+        assert (await ask(client, iq("w:p"))).text("type") == "result"
+
+
+async def test_what_cannot_be_decrypted_is_asked_for_again_and_not_written_down(stage: Stage) -> None:
+    async with stage.client() as client:
+        await logged_in(client)
+        await client.send(iq("passive", Node("active")))
+        for kind, data in (
+            ("msg", os.urandom(60)),
+            ("pkmsg", b"\x33" + os.urandom(80)),
+            ("skmsg", b""),
+            ("what", b"x"),
+        ):
+            enc = Node("enc", {"v": "2", "type": kind}, data)
+            to = Node("to", {"jid": stage.lid(ALICE)}, [enc])
+            message = Node("message", {"id": f"M-{kind}", "to": stage.lid(ALICE)}, [Node("participants", {}, [to])])
+            await client.send(message)
+        seen = []
+        while len(seen) < 5:
+            answer = await client.receive()
+            if answer.tag in ("receipt", "ack"):
+                seen.append((answer.tag, answer.text("id"), answer.text("type")))
+        assert seen.count(("receipt", "M-msg", "retry")) == 1 and seen.count(("receipt", "M-pkmsg", "retry")) == 1
+    assert stage.ledger.records(Search()) == []
+
+
+async def test_groups_are_closed_to_others(stage: Stage) -> None:
+    group = stage.world.add_group("Tertutup", ALICE, [Member(BOB, "participant")])
+    jid = JID(group.id, "g.us")
+    async with stage.client() as client:
+        await logged_in(client)
+        for to, code in ((jid, "403"), (JID("120", "g.us"), "404"), (GROUPS, "404"), (stage.lid(ALICE), "404")):
+            answer = await ask(client, iq("w:g2", Node("query"), to=to))
+            assert answer.need("error").text("code") == code
+        for to, code in ((jid, "401"), (JID("120", "g.us"), "404")):
+            ack = await ask(client, Node("message", {"id": "1", "to": to}, [Node("enc", {"type": "skmsg"}, b"x" * 80)]))
+            assert (ack.tag, ack.text("error")) == ("ack", code)
+
+
+async def test_a_used_or_foreign_linking_code_is_refused(stage: Stage) -> None:
+    for qr in ("", "hello", "2@ref,a,b,c", "https://wa.me/x#ref,AA==,AA==,AA==,1"):
+        with pytest.raises(ScanError, match=r"^qr: "):
+            await stage.network.scan(OWNER, qr)
+    with pytest.raises(ScanError, match=r"^phone: "):
+        await stage.network.scan("000", "x")
+    for code in ("", "123", "ÄÖÜ-ßßß1", "12345678"):
+        with pytest.raises(ScanError, match=r"^code: "):
+            await stage.network.enter_code(OWNER, code)
+
+
+async def test_a_reset_world_forgets_its_devices_but_not_its_address(stage: Stage) -> None:
+    before = (stage.network.proxy_url, stage.network.noise_root)
+    async with stage.client() as client:
+        await logged_in(client)
+        stage.world.clear(keep_spaces=["web_wire"])
+        await stage.network.reset()
+        with pytest.raises(EOFError):
+            await client.receive()
+    assert stage.network.linked_devices() == [] and not stage.network.owns(OWNER)
+    async with stage.client() as client:
+        assert (await logged_in(client)).text("reason") == "401"
+    stage.world.add_person(OWNER, "Owner again")
+    await stage.link()
+    await stage.network.stop()
+    await stage.network.start()
+    assert (stage.network.proxy_url, stage.network.noise_root) == before
+    async with stage.client() as client:
+        assert (await logged_in(client)).tag == "success"
+
+
+async def test_people_cannot_write_nonsense(stage: Stage) -> None:
+    hello = Content("text", text="hello", bubble="hello")
+    for sender, to, words in (("1", OWNER, "sender: 1"), (ALICE, "1", "to: 1"), (ALICE, BOB, "no linked device")):
+        with pytest.raises(ValueError, match=words):
+            await stage.network.write(sender, to, hello)
+    with pytest.raises(ValueError, match="kind"):
+        await stage.network.write(ALICE, OWNER, Content("poll", text="?"))
+    for act in (stage.network.unlink, stage.network.drop, stage.network.replace):
+        with pytest.raises(LookupError, match="jid"):
+            await act("6281:99@s.whatsapp.net")
+    with pytest.raises(ValueError, match="kind"):
+        group = stage.world.add_group("G", OWNER)
+        await stage.network.group_changed(group.id, {"kind": "explode"})
