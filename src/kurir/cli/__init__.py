@@ -14,6 +14,7 @@ from kurir.app import AlreadyRunning
 from kurir.cli import account, contacts, number
 from kurir.cli.doctor import doctor
 from kurir.cli.terminal import CommandError, complain
+from kurir.demo.scene import DemoError
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.sealing import SealError
 from kurir.settings import Settings, SettingsError
@@ -79,6 +80,7 @@ def main() -> None:
         app()
     except (
         CommandError,
+        DemoError,
         SettingsError,
         SealError,
         AccountError,

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
+from rich.console import Console
 
-from kurir.cli.terminal import CommandError, out
 from kurir.demo.scene import (
     EMAIL,
     TEMPLATE_NAME,
+    DemoError,
     DemoFile,
     Member,
     Memory,
@@ -37,13 +38,14 @@ from kurir.serve import READY_FILE, ReadyFile
 from kurir.settings import Settings
 
 T = TypeVar("T")
+out = Console(highlight=False)
 _PATIENCE = 40.0
 _POLL = 0.1
 _START_TRIES = 3
 
 
 async def demo() -> None:
-    """Runs the demo until Ctrl+C or SIGTERM. Raises CommandError when it cannot come up."""
+    """Runs the demo until Ctrl+C or SIGTERM. Raises DemoError when it cannot come up."""
     folder = demo_folder()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -201,9 +203,7 @@ class _Demo:
         while (found := look()) is None:
             if asyncio.get_running_loop().time() > deadline or program.deaths >= _START_TRIES:
                 log_file = self.folder / f"{program.name}.log"
-                raise CommandError(
-                    f"the {program.name} does not come up; the end of {log_file}:\n{last_lines(log_file)}"
-                )
+                raise DemoError(f"the {program.name} does not come up; the end of {log_file}:\n{last_lines(log_file)}")
             await asyncio.sleep(_POLL)
         return found
 
@@ -306,7 +306,7 @@ def _port(name: str, default: int) -> int:
     if not text:
         return default
     if not text.isdigit() or int(text) > 65_535:
-        raise CommandError(f"{name}: expected 0 to 65535, got {text!r}")
+        raise DemoError(f"{name}: expected 0 to 65535, got {text!r}")
     return int(text)
 
 
@@ -321,7 +321,7 @@ async def _eventually(look: Callable[[], Awaitable[T | None]], complaint: str) -
     deadline = asyncio.get_running_loop().time() + _PATIENCE
     while (found := await look()) is None:
         if asyncio.get_running_loop().time() > deadline:
-            raise CommandError(f"{complaint} within {_PATIENCE:.0f} s; see the logs in the demo's folder")
+            raise DemoError(f"{complaint} within {_PATIENCE:.0f} s; see the logs in the demo's folder")
         await asyncio.sleep(_POLL)
     return found
 
@@ -341,5 +341,5 @@ async def _post(
 async def _checked(answer: aiohttp.ClientResponse) -> Any:
     text = await answer.text()
     if answer.status >= 400:
-        raise CommandError(f"{answer.method} {answer.url} answered {answer.status}: {text[:500]}")
+        raise DemoError(f"{answer.method} {answer.url} answered {answer.status}: {text[:500]}")
     return msgspec.json.decode(text)

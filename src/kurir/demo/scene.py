@@ -21,6 +21,10 @@ EMAIL = "demo@kurir.example"
 TEMPLATE_NAME = "order_confirmation"
 
 
+class DemoError(Exception):
+    """The demo cannot come up or go on; the message says why and where to look."""
+
+
 class Member(msgspec.Struct):
     """Who can sign in to the demo."""
 
