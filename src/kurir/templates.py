@@ -34,7 +34,7 @@ from kurir.foundation.ids import MessageIds, opaque_id
 from kurir.foundation.tables import templates
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
-from kurir.numbers import Number
+from kurir.numbers import Number, all_of_channel
 
 DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED"
 NAME_TAKEN = "Template Name Already Exists"
@@ -122,6 +122,11 @@ class Templates:
             await self._database.write(lambda c: adopt(c, number, listed, asked_at))
         else:
             log.info("template_list_failed", number=number.key)
+
+    async def refresh_all(self) -> None:
+        """`refresh` for every official number, one after the other; for the start of the gateway."""
+        for number in await self._database.read(lambda c: all_of_channel(c, "cloud_api")):
+            await self.refresh(number)
 
     async def find(self, number: Number, *, meta_id: str = "", name: str = "", language: str = "") -> Template | None:
         """The template by Meta's id, or by name and language; asks Meta once more when ours is not approved yet."""

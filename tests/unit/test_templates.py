@@ -175,6 +175,32 @@ async def test_meta_is_asked_at_most_every_half_minute(bench: Bench) -> None:
     assert len(bench.seen) == 2
 
 
+async def test_at_the_start_every_official_number_is_refreshed(bench: Bench) -> None:
+    await bench.database.write(lambda c: numbers.add_linked_device(c, bench.number.account_id))
+    bench.respond = lambda _request, _body: listing(meta_row("1", "satu"))
+    await store(bench).refresh_all()
+    assert bench.paths() == ["GET v25.0/222/message_templates"]
+    assert (await all_of(bench))[1] == 1
+
+
+async def test_a_list_that_fails_leaves_ours_alone(bench: Bench) -> None:
+    await store(bench).create(bench.number, FORM, submit=False)
+    bench.respond = lambda _request, _body: graph_error(190, 401)
+    await store(bench).refresh(bench.number)
+    assert (await all_of(bench))[1] == 1
+
+
+async def test_deleting_at_meta(bench: Bench) -> None:
+    bench.respond = lambda _request, _body: web.json_response({"success": True})
+    assert await bench.channel.templates.delete(bench.number, "satu", "1") is True
+    assert (bench.paths(), bench.seen[0].query) == (
+        ["DELETE v25.0/222/message_templates"],
+        {"name": "satu", "hsm_id": "1"},
+    )
+    bench.respond = lambda _request, _body: graph_error(100, error_subcode=2593002)
+    assert isinstance(await bench.channel.templates.delete(bench.number, "satu"), GraphRefusal)
+
+
 async def test_changes_and_deletions_at_meta_are_taken_over(bench: Bench) -> None:
     await bench.database.write(
         lambda c: templates.put(c, bench.number, FORM, meta_id="1", status="IN_REVIEW", now=bench.time.now - 100)

@@ -16,9 +16,8 @@ from kurir.outbox.outbox import Draft, Snapshot
 from kurir.web.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
-from kurir.web.public_v1.recipients import RECIPIENT_FIELDS, recipients_in
+from kurir.web.public_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.public_v1.sending import CAPTION_FIELD, bubbles
-from kurir.web.public_v1.templates import PLATFORMS
 
 CHAPTER = "Conversation"
 _KINDS = ("", "text", "image", "document", "file", "location")

@@ -11,6 +11,8 @@ from kurir.web.envelopes import Phrase, missing, wrong
 from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import Call, Field
 
+PLATFORMS = ("whatsapp_bisnis_api", "whatsapp_business_api", "whatsapp")
+"""What clients write into `platform`; it decides nothing."""
 NAMES = ("recipients", "reciptient", "recipient")
 
 RECIPIENTS_EXPECTED = Phrase(
