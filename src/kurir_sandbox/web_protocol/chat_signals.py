@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
+
+import structlog
 
 from kurir_sandbox.traffic import Entry, ReceiptKind
 
@@ -14,7 +15,7 @@ from .signal_messages import SignalError
 from .signal_sessions import Bundle
 from .stanza import GROUP_SERVER, JID, Attribute, Node, StanzaError
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 async def send_receipt(exchange: Exchange, entry: Entry, kind: ReceiptKind) -> None:
@@ -136,7 +137,7 @@ async def _retry(exchange: Exchange, device: Device, node: Node, author: JID) ->
     person = exchange.person_at(author)
     if person is None:
         return
-    logger.info("%s asks %s again for %s", device.lid, person.phone, wire_id)
+    log.info("device_asks_again", device=str(device.lid), phone=person.phone, wire_id=wire_id)
     handset = exchange.handsets.of(person.phone)
     handset.forget(device.lid)
     keys = node.child("keys")

@@ -7,15 +7,18 @@ import contextlib
 import logging
 from collections import deque
 
+import structlog
 from aiohttp import WSMsgType, web
 
 from . import codec
 from .certificates import NoiseIdentity
 from .linked_devices import Device
-from .noise import Frames, Greeting, Handshake, NoiseError, Transport, frame
+from .noise import Frames, Greeting, Handshake, Transport, frame
 from .stanza import Node
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
+# Every stanza, for those who study the wire; through `logging` because a stanza is only rendered if somebody listens.
+trace = logging.getLogger(__name__)
 
 _HANDSHAKE_TIMEOUT = 20.0
 _SEND_TIMEOUT = 20.0
@@ -56,13 +59,13 @@ class Connection:
         except ConnectionResetError:
             return None
         node = codec.decode(self._transport.open(data))
-        logger.debug("%s < %s", self._who(), node)
+        trace.debug("%s < %s", self._who(), node)
         return node
 
     async def send(self, node: Node) -> None:
         """Sends one stanza. A broken or stuck connection is closed; whoever must know hears it from `receive`."""
         assert self._transport is not None
-        logger.debug("%s > %s", self._who(), node)
+        trace.debug("%s > %s", self._who(), node)
         async with self._sending:
             if self._socket.closed:
                 return
@@ -70,7 +73,7 @@ class Connection:
                 async with asyncio.timeout(_SEND_TIMEOUT):
                     await self._socket.send_bytes(frame(self._transport.seal(codec.encode(node))))
             except (ConnectionError, TimeoutError) as error:
-                logger.info("%s: connection lost while sending: %s", self._who(), error)
+                log.info("connection_lost", device=self._who(), reason=str(error))
                 self._close()
 
     async def finish(self, node: Node) -> None:
@@ -98,6 +101,3 @@ class Connection:
                 raise ConnectionResetError("the client hung up")
             self._pending.extend(self._frames.feed(message.data))
         return self._pending.popleft()
-
-
-__all__ = ["Connection", "NoiseError"]

@@ -7,11 +7,11 @@ members, encrypted once with the sender key. Offline devices find them in their 
 
 from __future__ import annotations
 
-import logging
 import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
 from kurir_sandbox.traffic import Content
 
@@ -25,7 +25,7 @@ from .stanza import GROUP_SERVER, JID, SERVER, Attribute, Node
 if TYPE_CHECKING:
     from kurir_sandbox.world import Group, Person
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 LOW_ON_KEYS = 4
 
@@ -69,7 +69,7 @@ async def write_again(exchange: Exchange, device: Device, wire_id: str, count: i
     """A device could not read the message `wire_id`: sends it again in a fresh session."""
     raw = exchange.world.state.get("sent_by_phones", wire_id)
     if raw is None:
-        logger.warning("%s asks again for %s, which is not remembered", device.lid, wire_id)
+        log.warning("message_not_remembered", device=str(device.lid), wire_id=wire_id)
         return
     sent = msgspec.msgpack.decode(raw, type=Remembered)
     person = _person(exchange, sent.sender, "sender")

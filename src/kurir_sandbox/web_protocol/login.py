@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
+
+import structlog
 
 from . import device_news, downlink
 from .connection import Connection
@@ -13,7 +14,7 @@ from .linked_devices import Device, now
 from .protobufs import e2e, wa6
 from .stanza import JID, Attribute, Node
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 REPLACED = Node("stream:error", {}, [Node("conflict", {"type": "replaced"})])
 REMOVED = Node("stream:error", {"code": "401"}, [Node("conflict", {"type": "device_removed"})])
@@ -31,7 +32,7 @@ async def welcome(exchange: Exchange, connection: Connection, noise_key: bytes, 
         return
     device = exchange.devices.find(JID(str(payload.username), device=payload.device))
     if device is None or device.noise_key != noise_key:
-        logger.info("refused a login as %s:%s", payload.username, payload.device)
+        log.info("login_refused", phone=payload.username, device_id=payload.device)
         await connection.finish(Node("failure", {"reason": "401", "location": "cln"}))
         return
     earlier = exchange.devices.line(device)
@@ -47,7 +48,7 @@ async def welcome(exchange: Exchange, connection: Connection, noise_key: bytes, 
         "props": "0",
     }
     await connection.send(Node("success", attrs))
-    logger.info("%s logged in", device.lid)
+    log.info("device_logged_in", device=str(device.lid))
 
 
 async def activate(exchange: Exchange, device: Device) -> None:
@@ -64,7 +65,7 @@ async def unlink(exchange: Exchange, device: Device) -> None:
     line = exchange.devices.line(device)
     exchange.devices.remove(device)
     await device_news.announce(exchange, device, "remove")
-    logger.info("unlinked %s", device.lid)
+    log.info("device_unlinked", device=str(device.lid))
     if isinstance(line, Connection):
         line.device = None
         await line.finish(REMOVED)

@@ -13,12 +13,12 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import logging
 import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -36,7 +36,7 @@ from .symmetric import hkdf, hmac_sha256
 if TYPE_CHECKING:
     from kurir_sandbox.world import Person
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _REFS = 6
 _PATIENCE = 10.0
@@ -174,7 +174,7 @@ class Pairings:
             raise StanzaError("pair-device-sign/device-identity: wrong device signature")
         self._exchange.devices.add(device)
         await device_news.announce(self._exchange, device, "add")
-        logger.info("linked %s to %s", device.lid, device.phone)
+        log.info("device_linked", device=str(device.lid), phone=device.phone)
         await candidate.connection.finish(Node("stream:error", {"code": "515"}))
         candidate.signed.set_result(device)
 

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 
-logger = logging.getLogger(__name__)
+import structlog
+
+log = structlog.get_logger(__name__)
 
 _HEAD_TIMEOUT = 10.0
 _CHUNK = 1 << 16
@@ -47,7 +48,7 @@ class ConnectProxy:
         try:
             await self._tunnel(reader, writer)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError) as error:
-            logger.debug("tunnel ended: %s", error)
+            log.debug("tunnel_ended", reason=str(error))
         except asyncio.CancelledError:
             pass  # only `stop` cancels; the stream protocol would report a cancelled handler as an error
         finally:
@@ -61,7 +62,7 @@ class ConnectProxy:
             writer.write(b"HTTP/1.1 405 Method Not Allowed\r\nAllow: CONNECT\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()
             return
-        logger.debug("tunnel: %s", request[:200])
+        log.debug("tunnel_opened", request=request[:200])
         inner_reader, inner_writer = await asyncio.open_connection(self._host, self._target)
         try:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")

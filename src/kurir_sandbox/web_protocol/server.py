@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 from aiohttp import web
 from google.protobuf.message import DecodeError
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from kurir_sandbox.phones import Phones
     from kurir_sandbox.world import Person, StateStore, World
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 SPACE = "web_wire"
 """The state space that a reset of the world must keep: ports and the Noise identity."""
@@ -107,7 +107,7 @@ class WebNetwork(Carrier):
         tls = await self._on_port("tls", listen)
         proxy = await self._on_port("proxy", lambda port: self._proxy.start(port, tls))
         self.proxy_url = f"http://{self._host}:{proxy}"
-        logger.info("WhatsApp Web wire: TLS %s:%s, proxy %s", self._host, tls, self.proxy_url)
+        log.info("web_wire_listening", host=self._host, tls_port=tls, proxy_url=self.proxy_url)
 
     async def stop(self) -> None:
         """Hangs up on everybody and stops listening. Everything that must last is on disk already."""
@@ -220,9 +220,9 @@ class WebNetwork(Carrier):
         try:
             await self._converse(connection)
         except (NoiseError, CodecError, StanzaError, DecodeError) as error:
-            logger.warning("hung up on a client that broke the protocol: %s", error)
+            log.warning("client_broke_protocol", reason=str(error))
         except (ConnectionError, TimeoutError) as error:
-            logger.info("a client went away: %s", error)
+            log.info("client_went_away", reason=str(error))
         finally:
             self._connections.discard(connection)
             if connection.device:
@@ -247,10 +247,10 @@ class WebNetwork(Carrier):
                 try:
                     await self._handle(connection, connection.device, node)
                 except StanzaError as error:
-                    logger.warning("%s: stanza ignored: %s", connection.device.lid, error)
+                    log.warning("stanza_ignored", device=str(connection.device.lid), reason=str(error))
                 except Exception:
                     # a mistake of the sandbox in one stanza must not cut the device off from the rest
-                    logger.exception("%s: stanza failed: %s", connection.device.lid, node)
+                    log.exception("stanza_failed", device=str(connection.device.lid), stanza=str(node))
 
     async def _handle_candidate(self, candidate: Candidate, node: Node) -> None:
         if node.tag != "iq":
@@ -280,7 +280,7 @@ class WebNetwork(Carrier):
             case "presence":
                 await chat_signals.receive_presence(self._exchange, device, node)
             case _:
-                logger.debug("%s: %s needs no answer", device.lid, node.tag)
+                log.debug("stanza_without_answer", device=str(device.lid), tag=node.tag)
 
     async def _request(self, connection: Connection, device: Device, iq: Node) -> None:
         if iq.text("xmlns") == "md" and iq.child("remove-companion-device"):
@@ -336,7 +336,7 @@ async def _first_free(ports: list[int], listen: _Listen) -> int:
         try:
             return await listen(port)
         except OSError:
-            logger.info("port %s is taken, another one will do", port)
+            log.info("port_is_taken", port=port)
     return await listen(ports[-1])
 
 

@@ -8,10 +8,10 @@ retry receipt.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
 from google.protobuf.message import DecodeError
 
 from kurir_sandbox.traffic import Arrival
@@ -29,7 +29,7 @@ from .stanza import GROUP_SERVER, JID, Attribute, Node
 if TYPE_CHECKING:
     from kurir_sandbox.world import Group, Person
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 # Seen as `error` of a group message's ack when the sender is no member (tgalal/yowsup issue 1402); the engine reports
 # "server returned error 401" and does not send again.
@@ -69,7 +69,7 @@ async def receive(exchange: Exchange, device: Device, node: Node) -> Node:
                 await _read_on_phone(exchange, letter, person, parts)
         else:
             await _pass_on(exchange, letter, address, parts)
-    logger.info("%s sent %s to %s (%d devices)", device.lid, wire_id, to, len(parcels))
+    log.info("message_sent", device=str(device.lid), wire_id=wire_id, to=str(to), recipients=len(parcels))
     return _ack(node)
 
 
@@ -107,9 +107,9 @@ async def _read_on_phone(exchange: Exchange, letter: _Letter, person: Person, pa
         try:
             message = _decrypt(exchange.handsets.of(person.phone), letter, enc)
         except DuplicateMessageError as error:
-            logger.info("%s already has %s of %s: %s", person.phone, letter.wire_id, letter.device.lid, error)
+            log.info("message_is_known", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
         except (SignalError, DecodeError) as error:
-            logger.warning("%s cannot read %s of %s: %s", person.phone, letter.wire_id, letter.device.lid, error)
+            log.warning("message_unreadable", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
             await _ask_again(exchange, letter, person, enc)
             return
         else:
@@ -140,7 +140,7 @@ def _show(exchange: Exchange, letter: _Letter, person: Person, message: e2e.Mess
     try:
         content = contents.read(message, exchange.media)
     except MediaError as error:
-        logger.warning("%s sent media in %s that no phone can open: %s", letter.device.lid, letter.wire_id, error)
+        log.warning("media_unreadable", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
         return
     if content:
         chat = letter.to.user if letter.to.server == GROUP_SERVER else sender
@@ -152,7 +152,7 @@ async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: lis
     device, to = letter.device, letter.to
     target = exchange.devices.find(address)
     if target is None:
-        logger.info("%s wrote to %s, which is not linked any more", device.lid, address)
+        log.info("recipient_not_linked", device=str(device.lid), recipient=str(address))
         return
     sender = exchange.world.person(device.phone)
     attrs: dict[str, Attribute | None] = {

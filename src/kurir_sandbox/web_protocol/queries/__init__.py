@@ -6,15 +6,16 @@ empty result, which is what the engine needs for the likes of keep-alive pings a
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
+
+import structlog
 
 from ..exchange import Exchange
 from ..linked_devices import Device
 from ..stanza import Node, StanzaError, refusal, result
 from . import account, app_state_sync, groups, media_connection, prekeys, usync
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 _ANSWERS: dict[str, Callable[[Exchange, Device, Node], Node | Awaitable[Node]]] = {
     "usync": usync.answer,
@@ -36,11 +37,11 @@ async def answer(exchange: Exchange, device: Device, iq: Node) -> Node:
     namespace = iq.text("xmlns")
     handler = _ANSWERS.get(namespace)
     if handler is None:
-        logger.debug("empty result for %s %s", namespace, [c.tag for c in iq.children])
+        log.debug("query_without_meaning", namespace=namespace, tags=[c.tag for c in iq.children])
         return result(iq)
     try:
         found = handler(exchange, device, iq)
         return found if isinstance(found, Node) else await found
     except StanzaError as error:
-        logger.warning("%s: bad request: %s", device.lid, error)
+        log.warning("query_malformed", device=str(device.lid), reason=str(error))
         return refusal(iq, 400, f"bad-request: {error}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import structlog
 
 from ..app_state import AppStateError, patches_since
 from ..exchange import Exchange
 from ..linked_devices import Device, now
 from ..stanza import SERVER, Node, StanzaError, result
 
-logger = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 async def answer(exchange: Exchange, device: Device, iq: Node) -> Node:
@@ -40,7 +40,7 @@ async def _accept(exchange: Exchange, device: Device, name: str, patch: bytes) -
     try:
         version = exchange.app_states.accept(device.phone, name, patch)
     except AppStateError as error:
-        logger.warning("%s: app state patch for %s refused: %s", device.lid, name, error)
+        log.warning("app_state_patch_refused", device=str(device.lid), collection=name, reason=str(error))
         conflict = Node("error", {"code": "409", "text": "conflict"})
         return Node("collection", {"name": name, "type": "error"}, [conflict])
     await announce(exchange, device.phone, name, version, but=device)

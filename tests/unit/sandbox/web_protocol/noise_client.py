@@ -96,7 +96,6 @@ class RawClient:
             "https://web.whatsapp.com/ws/chat",
             proxy=self._proxy,
             ssl=self._tls,
-            timeout=aiohttp.ClientWSTimeout(ws_close=10),
         )
         return self
 
