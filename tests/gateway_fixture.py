@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any, cast
 import httpx
 import sqlalchemy as sa
 
-from kurir import numbers
+from kurir import contacts, numbers
 from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
 from kurir.app import prepare
@@ -32,12 +33,23 @@ from kurir.foundation.tables import metadata
 from kurir.foundation.telemetry import Metrics
 from kurir.inbox import Inbox
 from kurir.messages.content import Outgoing
-from kurir.messages.reports import Event, Evidence, Outcome, Sent, Unknown
+from kurir.messages.reports import Event, Evidence, Outcome, Received, Sent, Unknown
 from kurir.numbers import Number
 from kurir.outbox.outbox import Outbox
 from kurir.settings import Settings
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
+
+PHONE = "6281234567890"
+TEMPLATE = {
+    "name": "greeting",
+    "language": "id",
+    "category": "UTILITY",
+    "header": {"type": "TEXT", "content": "Pesanan Anda"},
+    "body": "Halo kak {{1}}, terima kasih atas pesanannya.",
+    "variables": [{"placeholder": "{{1}}", "label": "Nama", "example": "Sari"}],
+    "submitToFacebook": True,
+}
 
 
 class PretendTemplates:
@@ -167,12 +179,29 @@ class Front:
 
     async def rows(self) -> dict[str, int]:
         """How many rows each table holds."""
-        return await self.gateway.database.read(
-            lambda c: {
-                table.name: c.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
-                for table in metadata.sorted_tables
-            }
+        counts = sa.union_all(
+            *(sa.select(sa.literal(table.name), sa.func.count()).select_from(table) for table in metadata.sorted_tables)
         )
+        return await self.gateway.database.read(lambda c: {row[0]: row[1] for row in c.execute(counts)})
+
+    async def furnish(self) -> dict[str, dict[str, Any]]:
+        """Gives our tenant a contact list, an approved template and an open window; by endpoint the fields for them."""
+        made = await self.gateway.database.write(self._a_list)
+        template = await self.send("create-template", **TEMPLATE)
+        came_in = Received(
+            self.ours.account.id, self.ours.official.id, "wamid.in", PHONE, PHONE, "Sari", time.time(), "text", "Hi"
+        )
+        await self.gateway.inbox.take([(came_in, "in")])
+        return {
+            "get-list-audiences": {"contact_id": made},
+            "send_message_template": {"template": template.json()["fb_response"]["id"], "variables": ["Sari"]},
+            "send_meta_personal_message": {"reciptient": PHONE},
+        }
+
+    def _a_list(self, connection: sa.Connection) -> str:
+        made = contacts.create_list(connection, self.ours.account.id, "Customers")
+        contacts.add_audience(connection, self.ours.account.id, made.id, "Jono", PHONE)
+        return made.key
 
     async def until_sent(self, count: int, *, channel: PretendChannel | None = None) -> list[Outgoing]:
         """Waits until the channel was given `count` messages."""
