@@ -215,11 +215,11 @@ async def test_quotes_hold_separators_and_lines_together(desk: Desk) -> None:
 
 async def test_a_quote_that_is_never_closed_costs_its_own_row_only(desk: Desk) -> None:
     rest = "".join(f"Orang {n},08123456{n:04d}\n" for n in range(30))
-    report = await desk.take(f'nama,nomor\n"Jono,081234567890\nToko 12" Baru,081299990000\n{rest}')
+    report = await desk.take(f'nama,nomor\n"Jono,081234567890\n{rest}Toko 12",081299990000\n')
     assert report.problems == [Problem(2, "no phone number")]
     people = await desk.people(report)
     assert len(people) == 31
-    assert people[SRI][0] == 'Toko 12" Baru'
+    assert people[SRI][0] == 'Toko 12"'
 
 
 def test_the_separator_is_the_one_most_lines_agree_on() -> None:
@@ -245,14 +245,15 @@ async def test_an_excel_file_with_numbers_as_numbers(desk: Desk) -> None:
     assert [problem.line for problem in report.problems] == [5]
 
 
-async def test_an_excel_file_that_lies_about_its_size_is_read_as_it_is(desk: Desk) -> None:
+@pytest.mark.parametrize("claim", [b"A1:XFD1048576", b"A1:A1", b"B7:C9"])
+async def test_an_excel_file_that_lies_about_its_size_is_read_as_it_is(desk: Desk, claim: bytes) -> None:
     lying = _rewritten(
-        workbook(("phone",), ("081234567890",)),
+        workbook(("nama", "phone"), ("Jono", "081234567890")),
         "xl/worksheets/sheet1.xml",
-        lambda xml: xml.replace(b'<dimension ref="A1:A2"', b'<dimension ref="A1:XFD1048576"'),
+        lambda xml: xml.replace(b'<dimension ref="A1:B2"', b'<dimension ref="' + claim + b'"'),
     )
     report = await desk.take(lying)
-    assert list(await desk.people(report)) == [JONO]
+    assert await desk.people(report) == {JONO: ("Jono", {})}
 
 
 async def test_a_row_wider_than_people_need_is_reported(desk: Desk) -> None:
