@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from kurir.channels.linked_device.engine import Answer, Close, Command, News, Open
+from kurir.channels.linked_device.engine import Answer, Close, Command, News, Open, Ping
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.settings import Settings
 
@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 ARGV = (sys.executable, "-m", "kurir.channels.linked_device.host")
 _BACK_OFF_FIRST, _BACK_OFF_MOST = 0.5, 30.0
+_START_PATIENCE = 60.0
+"""Seconds for a host to load the engine; long, because many may start at once on a small machine."""
 _GOOD_LIFE = 60.0
 """Seconds a host must have lived for the back-off to start anew."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -170,8 +172,10 @@ class _Slot:
 
     async def _life(self, process: HostProcess) -> str:
         """A host from its start to its end; returns why it ended."""
-        self.process = process
         try:
+            with contextlib.suppress(HostLostError):
+                await process.call(Ping(), _START_PATIENCE)
+                self.process = process
             for order in list(self.orders.values()):
                 await self._open(process, order)
             await process.ended()

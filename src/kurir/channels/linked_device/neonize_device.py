@@ -7,12 +7,9 @@ because their media have to be downloaded; when that falls behind, the engine wa
 
 from __future__ import annotations
 
-import hashlib
-import mimetypes
 import queue
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pylibmagic  # noqa: F401  (brings libmagic where the system has none; must come before neonize)
@@ -21,6 +18,7 @@ from neonize.client import NewClient
 from neonize.exc import NeonizeError
 from neonize.proto.Neonize_pb2 import JID
 from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps
+from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 from neonize.utils.enum import Presence
 from neonize.utils.jid import Jid2String, JIDToNonAD
 
@@ -34,16 +32,14 @@ from kurir.channels.linked_device.engine import (
     Tell,
     Trouble,
 )
+from kurir.channels.linked_device.letters import LIDS, PEOPLE, read_letter, unix
 from kurir.channels.linked_device.map_gate import MapGate
-from kurir.channels.linked_device.protobufs import interpret
-from kurir.messages.addresses import GROUP_SERVER
 from kurir.messages.lifecycle import ReceiptStatus
-from kurir.messages.reports import IncomingMedia, Received, StatusChanged
+from kurir.messages.reports import StatusChanged
 from kurir.numbers import NumberState
 
 T = TypeVar("T")
 
-PEOPLE, LIDS, GROUPS = "s.whatsapp.net", "lid", "g.us"
 _PROPS = DeviceProps(os="Kurir", platformType=DeviceProps.CHROME)
 _BACKLOG = 1000
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
@@ -144,6 +140,14 @@ class NeonizeDevice:
                 return found.User or f"{jid.User}@{LIDS}"
         return ""
 
+    def download(self, message: Message) -> bytes:
+        """The media of a received message. Raises NeonizeError."""
+        return self.call(lambda: self.client.download_any(message))
+
+    def complain(self, what: str) -> None:
+        """Tells of something that went wrong and that no answer carries."""
+        self._tell(Trouble(self.order.device, what))
+
     # -- connection ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -209,7 +213,7 @@ class NeonizeDevice:
             try:
                 handler(event)
             except Exception as error:
-                self._tell(Trouble(self.order.device, f"{name}: {type(error).__name__}: {error}"))
+                self.complain(f"{name}: {type(error).__name__}: {error}")
 
         return callback
 
@@ -271,7 +275,7 @@ class NeonizeDevice:
                     number_id=self.order.device,
                     remote_id=remote_id,
                     status=status,
-                    at=_unix(event.Timestamp),
+                    at=unix(event.Timestamp),
                     person=person,
                 )
             )
@@ -288,9 +292,9 @@ class NeonizeDevice:
             if event is None:
                 return
             try:
-                received = self._received(event)
+                received = read_letter(event, self.order, self, self._media_limit)
             except Exception as error:
-                self._tell(Trouble(self.order.device, f"Message: {type(error).__name__}: {error}"))
+                self.complain(f"Message: {type(error).__name__}: {error}")
                 continue
             if received is not None:
                 self._tell(received)
@@ -305,68 +309,6 @@ class NeonizeDevice:
         except NeonizeError:
             return
         self._presence_due = False
-
-    def _received(self, event: ev.MessageEv) -> Received | None:
-        info = event.Info
-        source = info.MessageSource
-        reading = interpret(event.Message)
-        if (
-            reading is None
-            or info.Category == "peer"
-            or event.IsEdit
-            or source.Chat.Server not in (PEOPLE, LIDS, GROUPS)
-        ):
-            return None
-        if source.Chat.Server == GROUPS:
-            chat = source.Chat.User + GROUP_SERVER
-        elif source.IsFromMe:
-            chat = self.phone(source.RecipientAlt, source.Chat)
-        else:
-            chat = self.phone(source.SenderAlt, source.Chat)
-        media = None
-        if reading.attachment is not None:
-            media = self._fetch(event, reading.attachment.mime, reading.attachment.name, reading.attachment.size)
-        return Received(
-            account_id=self.order.account_id,
-            number_id=self.order.device,
-            remote_id=info.ID,
-            chat=chat,
-            sender=self.phone(source.Sender if source.Sender.Server == PEOPLE else source.SenderAlt, source.Sender),
-            sender_name=info.Pushname,
-            at=_unix(info.Timestamp),
-            kind=reading.kind,
-            text=reading.text,
-            media=media,
-            location=reading.location,
-            from_me=source.IsFromMe,
-            forwarded=reading.forwarded,
-        )
-
-    def _fetch(self, event: ev.MessageEv, mime: str, name: str, size: int) -> IncomingMedia:
-        """Downloads an attachment. Its file name is made by us: nothing a sender chose becomes part of a path."""
-        missing = IncomingMedia(mime, name, "", size, event.Info.ID)
-        if size > self._media_limit:
-            return missing
-        try:
-            data = self.call(lambda: self.client.download_any(event.Message))
-        except NeonizeError as error:
-            self._tell(Trouble(self.order.device, f"media of a received message: {error}"))
-            return missing
-        if not data or len(data) > self._media_limit:
-            return missing
-        source = event.Info.MessageSource
-        key = f"{self.order.device}\0{Jid2String(source.Chat)}\0{Jid2String(source.Sender)}\0{event.Info.ID}"
-        extension = mimetypes.guess_extension(mime.partition(";")[0].strip()) or ".bin"
-        folder = Path(self.order.incoming)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / (hashlib.sha256(key.encode()).hexdigest()[:40] + extension)
-        path.write_bytes(data)
-        return IncomingMedia(mime, name, str(path), len(data), event.Info.ID)
-
-
-def _unix(timestamp: int) -> float:
-    """Unix seconds; the engine gives some events' time in milliseconds."""
-    return timestamp / 1000 if timestamp > 100_000_000_000 else float(timestamp)
 
 
 def _seconds(duration: int) -> float:

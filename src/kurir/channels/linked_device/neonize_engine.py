@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import assert_never
 
-from kurir.channels.linked_device.neonize_device import GROUPS, PEOPLE, NeonizeDevice  # first: it readies libmagic
+from kurir.channels.linked_device.neonize_device import NeonizeDevice  # first: it readies libmagic
 
 # isort: split
 from neonize.exc import NeonizeError, SendMessageError, UploadError
@@ -19,6 +19,7 @@ from neonize.proto.Neonize_pb2 import JID, GroupInfo, GroupParticipant
 from neonize.utils.enum import ChatPresence, ChatPresenceMedia, MediaType
 
 from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device.letters import GROUPS, PEOPLE
 from kurir.channels.linked_device.map_gate import MapGate
 from kurir.channels.linked_device.protobufs import NotCarriedError, Uploaded, compose
 from kurir.messages.addresses import GROUP_SERVER, is_group

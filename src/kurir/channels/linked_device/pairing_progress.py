@@ -72,10 +72,10 @@ class PairingProgress:
         """Waits for the next step."""
         await self._changed.wait()
 
-    async def settled(self, lifetime: float = LIFETIME) -> bool:
-        """Waits for the end; False when it has not come within `lifetime` seconds."""
+    async def settled(self) -> bool:
+        """Waits for the end; False when it has not come within `LIFETIME` seconds."""
         try:
-            await asyncio.wait_for(self._settled.wait(), lifetime)
+            await asyncio.wait_for(self._settled.wait(), LIFETIME)
         except TimeoutError:
             return False
         return True

@@ -10,6 +10,7 @@ import io
 from dataclasses import dataclass
 from typing import Any
 
+import pylibmagic  # noqa: F401  (brings libmagic where the system has none; must come before neonize)
 from neonize.proto.Neonize_pb2 import UploadResponse
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
     DocumentMessage,

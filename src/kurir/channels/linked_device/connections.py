@@ -1,0 +1,244 @@
+"""Every device's connection: opened, paired, lost, banned, logged out; and what the engine tells about it.
+
+One `Connection` per number. The engine's news move it; each change becomes a ConnectionChanged event, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+import structlog
+
+from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device.hosts import Hosts
+from kurir.channels.linked_device.pairing_progress import PairingProgress
+from kurir.channels.linked_device.sessions import Sessions
+from kurir.foundation.clock import Clock
+from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged
+from kurir.numbers import Number, NumberState
+from kurir.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_SHORTEST_BAN = 60.0
+
+
+@dataclass(slots=True)
+class Connection:
+    """A number's connection as this process knows it. `leaving` while it is being logged out from here."""
+
+    number: Number
+    state: NumberState = "disconnected"
+    reason: str = ""
+    pairing: PairingProgress | None = None
+    reopening: asyncio.TimerHandle | None = None
+    leaving: bool = False
+
+    @property
+    def running_pairing(self) -> PairingProgress | None:
+        """The pairing, while the phone may still say yes."""
+        return self.pairing if self.pairing is not None and self.pairing.running else None
+
+
+class Connections:
+    """All connections of this gateway; `events` takes what the numbers' owners should know."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        sessions: Sessions,
+        events: asyncio.Queue[Event | None],
+        clock: Clock,
+        argv: Sequence[str],
+    ) -> None:
+        self.hosts = Hosts(settings, self._on_news, self._on_lost, argv)
+        self._sessions = sessions
+        self._incoming: Path = settings.data_dir.absolute() / "incoming"
+        self._events = events
+        self._clock = clock
+        self._connections: dict[int, Connection] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def of(self, number: Number) -> Connection:
+        """The number's connection; a number seen for the first time is not connected."""
+        known = self._connections.get(number.id)
+        if known is None:
+            state: NumberState = number.state if number.state in ("logged_out", "banned") else "disconnected"
+            known = self._connections[number.id] = Connection(number, state, number.state_reason)
+        return known
+
+    async def restore(self, number: Number) -> None:
+        """Opens a number that has been paired before."""
+        connection = self.of(number)
+        if not number.jid:
+            return
+        if self._sessions.exists(number):
+            await self._open(connection)
+        elif number.state != "logged_out":
+            await self._become(connection, "logged_out", "the session file is missing; pair the number again")
+
+    async def pair(self, connection: Connection, phone: str) -> PairingProgress:
+        """Begins a pairing, by code when `phone` is not empty."""
+        if connection.reopening is not None:
+            connection.reopening.cancel()
+        pairing = connection.pairing = PairingProgress.begin(phone, self._clock())
+        await self._become(connection, "pairing", "waiting for the phone")
+        await self.hosts.close(connection.number.id)
+        await self._open(connection)
+        self._spawn(self._expire(connection, pairing))
+        return pairing
+
+    async def cancel_pairing(self, connection: Connection, reason: str) -> None:
+        """Gives up a pairing under way."""
+        pairing = connection.running_pairing
+        if pairing is not None:
+            pairing.fail(reason)
+            await self._give_up(connection, pairing)
+
+    async def leave(self, connection: Connection, log_out: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Logs a device out by `log_out` and deletes its session."""
+        connection.leaving = True  # the engine tells of the logout before it answers: its host must live until then
+        try:
+            await log_out()
+            await self._become(connection, "logged_out", "logged out; pair the number again")
+        finally:
+            connection.leaving = False
+            if connection.state == "logged_out":
+                await self._discard(connection)
+
+    async def close(self) -> None:
+        """Ends everything: timers, tasks, hosts."""
+        for connection in self._connections.values():
+            if connection.reopening is not None:
+                connection.reopening.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.hosts.stop()
+
+    # -- news ------------------------------------------------------------------------------------------------------
+
+    async def _on_lost(self, number_id: int, reason: str) -> None:
+        connection = self._connections[number_id]
+        log.warning("an engine host was lost", number=number_id, reason=reason)
+        pairing = connection.running_pairing
+        if pairing is not None:
+            pairing.fail(reason)
+            self._spawn(self._give_up(connection, pairing))
+        else:
+            await self._become(connection, "connecting", f"{reason}; starting another")
+
+    async def _on_news(self, news: say.News) -> None:
+        if isinstance(news, (Received, StatusChanged)):
+            await self._events.put(news)
+            return
+        connection = self._connections[news.device]
+        pairing = connection.running_pairing
+        match news:
+            case say.QrShown(qr=qr):
+                await self._on_qr(connection, qr)
+            case say.CodeShown(code=code):
+                if pairing is not None:
+                    pairing.show_code(code)
+            case say.Paired(phone=phone, jid=jid):
+                self.hosts.settled(connection.number.id)
+                if pairing is not None:
+                    pairing.succeed()
+                await self._become(connection, "connecting", "paired; connecting to WhatsApp", phone=phone, jid=jid)
+            case say.PairingFailed(reason=reason):
+                if pairing is not None:
+                    pairing.fail(reason)
+                    self._spawn(self._give_up(connection, pairing))
+            case say.DeviceState():
+                await self._on_state(connection, news)
+            case say.Trouble(what=what):
+                log.error("the engine had trouble", number=news.device, what=what)
+            case _:
+                assert_never(news)
+
+    async def _on_qr(self, connection: Connection, qr: str) -> None:
+        pairing = connection.running_pairing
+        if pairing is not None:
+            pairing.show_qr(qr, self._clock())
+            return
+        # a number that counted as paired has lost what its session held
+        await self._become(connection, "logged_out", "the session is no longer valid; pair the number again")
+        self._spawn(self._discard(connection))
+
+    async def _on_state(self, connection: Connection, news: say.DeviceState) -> None:
+        pairing = connection.running_pairing
+        if news.state == "pairing" or (pairing is not None and news.state != "connected"):
+            return
+        if news.state == "connected":
+            self.hosts.settled(connection.number.id)
+        if pairing is not None:
+            pairing.succeed()  # there was a valid session after all
+        await self._become(connection, news.state, news.reason, phone=news.phone, jid=news.jid)
+        if news.state == "logged_out" and not connection.leaving:
+            self._spawn(self._discard(connection))
+        elif news.retry_after is not None:
+            self._spawn(self._reopen_later(connection, max(news.retry_after, _SHORTEST_BAN)))
+        elif news.state in ("replaced", "outdated"):
+            self._spawn(self.hosts.close(connection.number.id))
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    async def _open(self, connection: Connection) -> None:
+        number, pairing = connection.number, connection.running_pairing
+        if pairing is None:
+            await self._become(connection, "connecting", "connecting to WhatsApp")
+        order = say.Open(
+            device=number.id,
+            account_id=number.account_id,
+            session=str(self._sessions.path(number)),
+            incoming=str(self._incoming / str(number.id)),
+            phone=pairing.phone if pairing is not None else "",
+        )
+        await self.hosts.open(order, alone=pairing is not None)
+
+    async def _become(
+        self, connection: Connection, state: NumberState, reason: str, phone: str = "", jid: str = ""
+    ) -> None:
+        known = (state, reason) == (connection.state, connection.reason) or state == connection.state == "logged_out"
+        if known and not jid:
+            return
+        connection.state, connection.reason = state, reason
+        number = connection.number
+        await self._events.put(
+            ConnectionChanged(number.account_id, number.id, state, reason, self._clock(), phone=phone, jid=jid)
+        )
+
+    async def _discard(self, connection: Connection) -> None:
+        """Takes a logged-out device down and deletes what is left of its session."""
+        await self.hosts.close(connection.number.id)
+        self._sessions.forget(connection.number)
+
+    async def _reopen_later(self, connection: Connection, seconds: float) -> None:
+        await self.hosts.close(connection.number.id)
+        loop = asyncio.get_running_loop()
+        connection.reopening = loop.call_later(seconds, lambda: self._spawn(self._reopen(connection)))
+
+    async def _reopen(self, connection: Connection) -> None:
+        if connection.state in ("banned", "disconnected") and self._sessions.exists(connection.number):
+            await self._open(connection)
+
+    async def _expire(self, connection: Connection, pairing: PairingProgress) -> None:
+        if not await pairing.settled():
+            pairing.expire()
+            await self._give_up(connection, pairing)
+
+    async def _give_up(self, connection: Connection, pairing: PairingProgress) -> None:
+        """Ends a pairing that did not succeed, with the half-made session."""
+        await self.hosts.close(connection.number.id)
+        if pairing.shown:
+            self._sessions.forget(connection.number)
+        await self._become(connection, "disconnected", pairing.error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,79 @@
+"""A host process whose engine is a script: what it does is said by the messages that it is given to send.
+
+Run as the real one is: `python scripted_host.py FD`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device.host import Host
+from kurir.messages.content import Text
+from kurir.messages.reports import InDoubt, Sent, StatusChanged
+
+
+class ScriptedEngine:
+    """A device whose session file does not exist shows a QR text or code; any other is connected at once."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def perform(self, command: say.Command) -> say.Answer:
+        match command:
+            case say.Open(device=device, session=session, phone=phone):
+                if Path(session).exists():
+                    self.host.tell(say.DeviceState(device, "connected", "connected", phone="62811", jid="62811:1@x"))
+                elif phone:
+                    self.host.tell(say.CodeShown(device, "ABCD-1234"))
+                else:
+                    self.host.tell(say.QrShown(device, "qr-text"))
+                return say.Done()
+            case say.Send():
+                return self._send(command)
+            case say.ListContacts():
+                return say.Contacts([say.DeviceContact(str(os.getpid()), "0")])
+            case say.LogOut(device=device):
+                self.host.tell(say.DeviceState(device, "logged_out", "told before the answer"))
+                return say.Done()
+            case _:
+                return say.Done()
+
+    def _send(self, command: say.Send) -> say.Answer:
+        assert isinstance(command.outgoing.content, Text)
+        device = command.device
+        match command.outgoing.content.body.split():
+            case ["die"]:
+                os._exit(9)
+            case ["hang"]:
+                threading.Event().wait()
+            case ["doubt"]:
+                return InDoubt("no answer in time")
+            case ["fail"]:
+                return say.Failed("something else")
+            case ["garbage"]:
+                os.write(int(sys.argv[-1]), b"\xff" * 64)
+                threading.Event().wait()
+            case ["news", "qr"]:
+                self.host.tell(say.QrShown(device, "unexpected"))
+            case ["news", "ban"]:
+                self.host.tell(say.DeviceState(device, "banned", "banned for a while", retry_after=3600.0))
+            case ["news", "pair-failed"]:
+                self.host.tell(say.PairingFailed(device, "no"))
+            case ["flood", count]:
+                for n in range(int(count)):
+                    self.host.tell(StatusChanged(1, device, f"m{n}", "delivered", float(n)))
+            case ["noise"]:
+                sys.stdout.write("x" * 3_000_000 + "\nphone 6281234567890\n")
+                sys.stdout.flush()
+        return Sent(f"id-{command.outgoing.message_id}-{command.typing:g}")
+
+
+if __name__ == "__main__":
+    host = Host(socket.socket(fileno=int(sys.argv[1])))
+    host.serve(ScriptedEngine(host))
+    os._exit(0)

@@ -1,0 +1,240 @@
+"""The channel and its hosts as processes, with a scripted engine: deaths, hangs, doubt, pairing, placement."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kurir.channels.linked_device import pairing_progress
+from kurir.channels.linked_device.channel import DeviceUnavailable
+from kurir.channels.linked_device.host_process import masked
+from kurir.channels.linked_device.hosts import environment
+from kurir.messages.reports import ConnectionChanged, InDoubt, NotConnected, Sent, StatusChanged, TryLater
+from kurir.pairing import Pairing, PairingView
+from kurir.settings import Settings
+
+MakeDesk = Callable[..., Awaitable[Any]]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_paired_number_is_opened_at_start_and_sends(make_desk: MakeDesk) -> None:
+    desk = await make_desk()
+    paired, unpaired = desk.numbers
+    assert await desk.send(paired, "halo", 5) == Sent("id-5-0")
+    assert await desk.send(paired, "halo", 6, typing=True) == Sent("id-6-0.52")
+    assert isinstance(await desk.send(unpaired, "halo"), NotConnected)
+    states = [(e.number_id, e.state, e.phone, e.jid) for e in desk.events if isinstance(e, ConnectionChanged)]
+    assert states == [(1, "connecting", "", ""), (1, "connected", "62811", "62811:1@x")]
+
+
+@pytest.mark.parametrize("how", ["die", "doubt", "fail", "garbage"])
+async def test_a_cut_off_send_is_judged_by_what_the_session_holds(make_desk: MakeDesk, how: str) -> None:
+    desk = await make_desk()
+    number = desk.numbers[0]
+    assert isinstance(await desk.send(number, how, 10), TryLater)
+    await desk.connected(number)
+    desk.leave_trace(number, 11, "3EB0AA")
+    outcome = await desk.send(number, how, 11)
+    assert isinstance(outcome, InDoubt)
+    assert outcome.remote_id == "3EB0AA"
+    await desk.connected(number)
+    desk.session(desk.number(paired=False))  # another file must not matter
+    (desk.folder / "devices" / f"{number.key}.db").write_bytes(b"this is no database" * 100)
+    outcome = await desk.send(number, how, 12)
+    assert isinstance(outcome, InDoubt)
+    assert outcome.remote_id is None
+
+
+async def test_a_hanging_host_is_ended_and_replaced_while_others_go_on(make_desk: MakeDesk) -> None:
+    desk = await make_desk(2, devices_per_host=1, engine_timeout=1.0)
+    first, second = desk.numbers[:2]
+    pids = [await desk.pid(first), await desk.pid(second)]
+    assert pids[0] != pids[1]
+    hanging = asyncio.create_task(desk.send(first, "hang"))
+    assert isinstance(await desk.send(second, "halo"), Sent)
+    assert isinstance(await hanging, TryLater)
+    assert not _alive(pids[0])
+    await desk.connected(first)
+    assert await desk.pid(first) != pids[0]
+    assert await desk.pid(second) == pids[1]
+    assert isinstance(await desk.send(first, "halo"), Sent)
+
+
+async def test_paired_numbers_share_hosts_up_to_the_setting(make_desk: MakeDesk) -> None:
+    desk = await make_desk(5, devices_per_host=2)
+    pids = [await desk.pid(number) for number in desk.numbers[:5]]
+    assert sorted(pids.count(pid) for pid in set(pids)) == [1, 2, 2]
+    await desk.stop()
+    assert not any(_alive(pid) for pid in pids)
+
+
+async def test_all_numbers_of_a_lost_host_come_back(make_desk: MakeDesk) -> None:
+    desk = await make_desk(3)
+    pid = await desk.pid(desk.numbers[0])
+    desk.events.clear()
+    os.kill(pid, signal.SIGKILL)
+    await desk.until(lambda: sum(isinstance(e, ConnectionChanged) for e in desk.events) == 6)
+    for number in desk.numbers[:3]:
+        told = [e.state for e in desk.events if isinstance(e, ConnectionChanged) and e.number_id == number.id]
+        assert told == ["connecting", "connected"]
+        assert isinstance(await desk.send(number, "halo"), Sent)
+
+
+async def test_a_host_does_not_outlive_its_gateway(tmp_path: Path) -> None:
+    gateway = subprocess.Popen(  # noqa: ASYNC220  (it must be killed, not awaited)
+        [
+            sys.executable,
+            "-c",
+            "import asyncio, sys\n"
+            "from kurir.channels.linked_device.host_process import HostProcess\n"
+            "from kurir.channels.linked_device.hosts import ARGV, environment\n"
+            "from kurir.channels.linked_device.engine import Ping\n"
+            "from kurir.settings import Settings\n"
+            "async def news(_): pass\n"
+            "async def main():\n"
+            "    host = await HostProcess.launch(ARGV, environment(Settings()), news)\n"
+            "    await host.call(Ping(), 60)\n"
+            "    sys.stdout.write(f'{host.pid}\\n'); sys.stdout.flush()\n"
+            "    await asyncio.Event().wait()\n"
+            "asyncio.run(main())\n",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    assert gateway.stdout is not None
+    with gateway.stdout:
+        pid = int(await asyncio.to_thread(gateway.stdout.readline))
+    assert _alive(pid)
+    gateway.kill()
+    gateway.wait()
+    deadline = time.monotonic() + 10
+    while _alive(pid):
+        assert time.monotonic() < deadline, "the host lives on"
+        await asyncio.sleep(0.01)
+
+
+async def test_a_flood_of_news_arrives_whole_and_in_order(make_desk: MakeDesk) -> None:
+    desk = await make_desk()
+    assert isinstance(await desk.send(desk.numbers[0], "flood 3000"), Sent)
+    await desk.until(lambda: sum(isinstance(e, StatusChanged) for e in desk.events) == 3000)
+    assert [e.remote_id for e in desk.events if isinstance(e, StatusChanged)] == [f"m{n}" for n in range(3000)]
+
+
+async def test_noise_on_standard_output_harms_nothing(make_desk: MakeDesk) -> None:
+    desk = await make_desk()
+    assert isinstance(await desk.send(desk.numbers[0], "noise"), Sent)
+    assert isinstance(await desk.send(desk.numbers[0], "halo"), Sent)
+    assert masked("to 6281234567890 code 34DG-8G2E key AAAAAAAAAAAAAAAAAAAAAAAA==") == "to … code 34DG-8G2E key …"
+
+
+async def test_pairing_by_qr_and_by_code(make_desk: MakeDesk) -> None:
+    desk = await make_desk(0)
+    (number,) = desk.numbers
+    pairing = Pairing(desk.channel, time.time)
+    assert pairing.state(number) == PairingView("none")
+    view = await pairing.start(number)
+    assert (view.state, view.qr) == ("qr", "qr-text")
+    assert view.expires_at is not None
+    assert 55 < view.expires_at - time.time() <= 60
+    view = await pairing.start(number, "6281234567890")
+    assert (view.state, view.qr, view.code) == ("code", "", "ABCD-1234")
+    assert await pairing.start(number, "6281234567890") == view
+    assert (await pairing.cancel(number)).state == "failed"
+    assert pairing.state(number) == await pairing.next(number, 5.0)
+    assert desk.channel.state(number) == ("disconnected", "the pairing was canceled")
+
+
+async def test_a_pairing_that_nobody_answers_expires(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairing_progress, "LIFETIME", 0.6)
+    desk = await make_desk(0)
+    (number,) = desk.numbers
+    pairing = Pairing(desk.channel, time.time)
+    await pairing.start(number)
+    await desk.until(lambda: pairing.state(number).state == "expired")
+    await desk.until(lambda: desk.channel.state(number)[0] == "disconnected")
+    assert pairing.state(number).error
+    assert (await pairing.start(number)).state == "qr"
+
+
+async def test_a_stale_qr_is_not_shown(make_desk: MakeDesk) -> None:
+    desk = await make_desk(0)
+    (number,) = desk.numbers
+    now = time.time()
+    pairing = Pairing(desk.channel, lambda: now)
+    await pairing.start(number)
+    assert pairing.state(number).qr
+    now += 61
+    assert pairing.state(number) == PairingView("starting")
+
+
+async def test_a_paired_number_cannot_be_paired_again_before_its_logout(make_desk: MakeDesk) -> None:
+    desk = await make_desk()
+    number = desk.numbers[0]
+    with pytest.raises(DeviceUnavailable, match="log it out first"):
+        await desk.channel.start_pairing(number)
+    await desk.channel.logout(number)
+    assert not (desk.folder / "devices" / f"{number.key}.db").exists()
+    assert [e.state for e in desk.events if isinstance(e, ConnectionChanged)].count("logged_out") <= 1
+    assert desk.channel.state(number)[0] == "logged_out"
+    assert (await Pairing(desk.channel, time.time).start(number)).state == "qr"
+
+
+async def test_a_session_that_shows_a_qr_code_is_no_session(make_desk: MakeDesk) -> None:
+    desk = await make_desk()
+    number = desk.numbers[0]
+    await desk.send(number, "news qr")
+    await desk.until(lambda: desk.channel.state(number)[0] == "logged_out")
+    await desk.until(lambda: not (desk.folder / "devices" / f"{number.key}.db").exists())
+
+
+async def test_a_banned_number_is_taken_down_until_the_ban_ends(make_desk: MakeDesk) -> None:
+    desk = await make_desk()
+    number = desk.numbers[0]
+    pid = await desk.pid(number)
+    await desk.send(number, "news ban")
+    await desk.until(lambda: desk.channel.state(number) == ("banned", "banned for a while"))
+    await desk.until(lambda: not _alive(pid))
+    assert await desk.send(number, "halo") == NotConnected("banned for a while")
+
+
+async def test_a_number_whose_session_is_missing_says_so(make_desk: MakeDesk, tmp_path: Path) -> None:
+    desk = await make_desk(0)
+    lost = desk.number(paired=True)
+    (tmp_path / "devices" / f"{lost.key}.db").unlink()
+    await desk.channel.start()
+    await desk.until(lambda: any(isinstance(e, ConnectionChanged) and e.number_id == lost.id for e in desk.events))
+    assert desk.channel.state(lost) == ("logged_out", "the session file is missing; pair the number again")
+
+
+def test_a_host_gets_only_the_environment_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KURIR_MASTER_KEY", "secret")
+    monkeypatch.setenv("HTTPS_PROXY", "http://office:3128")
+    plain = environment(Settings(data_dir=tmp_path))
+    assert "secret" not in plain.values()
+    assert plain["NEONIZE_BOT_TAG"] == "off"
+    assert plain["HTTPS_PROXY"] == "http://office:3128"
+    assert "KURIR_SANDBOX_NOISE_ROOT" not in plain
+    sandboxed = environment(
+        Settings(data_dir=tmp_path, sandbox=True, sandbox_proxy="http://p", sandbox_ca="/ca", sandbox_noise_root="ab")
+    )
+    assert (sandboxed["HTTPS_PROXY"], sandboxed["SSL_CERT_FILE"], sandboxed["KURIR_SANDBOX_NOISE_ROOT"]) == (
+        "http://p",
+        "/ca",
+        "ab",
+    )

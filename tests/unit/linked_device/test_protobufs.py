@@ -1,0 +1,150 @@
+"""Our content as WhatsApp's protobufs, and theirs as ours."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import pytest
+from PIL import Image as Picture
+
+from kurir.messages.content import Document, Image, Location, MediaFile, TemplateUse, Text
+
+with warnings.catch_warnings():
+    # when neonize is imported it asks `uname` through a pipe that it does not close
+    warnings.simplefilter("ignore", ResourceWarning)
+    from kurir.channels.linked_device.protobufs import (
+        Attachment,
+        NotCarriedError,
+        Reading,
+        Uploaded,
+        compose,
+        interpret,
+    )
+
+# isort: split
+from neonize.proto.Neonize_pb2 import UploadResponse
+from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+SECRET = bytes(range(32))
+
+
+def _uploaded(data: bytes, mime: str, name: str = "dari-url") -> Uploaded:
+    at = UploadResponse(
+        url="https://mmg.whatsapp.net/x",
+        DirectPath="/x?ccb=1",
+        Handle="",
+        MediaKey=b"k" * 32,
+        FileEncSHA256=b"e" * 32,
+        FileSHA256=b"s" * 32,
+        FileLength=len(data),
+    )
+    return Uploaded(MediaFile("/nowhere", mime, name, len(data), "00"), data, at)
+
+
+def _picture(kind: str, size: tuple[int, int], mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    Picture.new(mode, size).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("text", ["halo", "@6281234567890 https://example.test *x*", "👋\n\nbaris", "a" * 4096])
+def test_text_is_a_plain_conversation_with_our_secret(text: str) -> None:
+    message = compose(Text(text), SECRET)
+    assert message.conversation == text
+    assert message.messageContextInfo.messageSecret == SECRET
+    assert not message.HasField("extendedTextMessage")
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (_picture("PNG", (640, 320)), (640, 320)),
+        (_picture("JPEG", (30, 3000)), (30, 3000)),
+        (_picture("PNG", (5, 5), "RGBA"), (5, 5)),
+        (_picture("PNG", (64, 64), "P"), (64, 64)),
+    ],
+)
+def test_a_picture_has_its_dimensions_and_a_small_preview(data: bytes, size: tuple[int, int]) -> None:
+    image = compose(Image("u", "lihat"), SECRET, _uploaded(data, "image/png")).imageMessage
+    assert (image.width, image.height) == size
+    assert (image.caption, image.mimetype, image.directPath, image.fileLength) == (
+        "lihat",
+        "image/png",
+        "/x?ccb=1",
+        len(data),
+    )
+    with Picture.open(io.BytesIO(image.JPEGThumbnail)) as preview:
+        assert preview.format == "JPEG"
+        assert max(preview.size) <= 100
+    assert len(image.JPEGThumbnail) < 10_000
+
+
+def test_a_picture_that_cannot_be_read_goes_without_preview() -> None:
+    image = compose(Image("u"), SECRET, _uploaded(b"\x89PNG broken", "image/png")).imageMessage
+    assert image.JPEGThumbnail == b""
+    assert not image.HasField("caption")
+    assert image.mediaKey == b"k" * 32
+
+
+def test_a_document_is_called_what_the_caller_says() -> None:
+    document = compose(Document("u", "Faktur.pdf", "ini"), SECRET, _uploaded(b"x", "application/pdf")).documentMessage
+    assert (document.fileName, document.title, document.caption) == ("Faktur.pdf", "Faktur.pdf", "ini")
+    assert compose(Document("u"), SECRET, _uploaded(b"x", "a/b", "dari-url.bin")).documentMessage.fileName == (
+        "dari-url.bin"
+    )
+
+
+def test_a_location_and_a_template() -> None:
+    place = compose(Location(-6.2, 106.8, "Monas"), SECRET).locationMessage
+    assert (place.degreesLatitude, place.degreesLongitude, place.name) == (-6.2, 106.8, "Monas")
+    assert not place.HasField("address")
+    with pytest.raises(NotCarriedError):
+        compose(TemplateUse("x", "id"), SECRET)
+
+
+def test_received_messages_are_read() -> None:
+    assert interpret(Message(conversation="oi")) == Reading("text", "oi")
+    extended = Message()
+    extended.extendedTextMessage.text = "diteruskan"
+    extended.extendedTextMessage.contextInfo.isForwarded = True
+    assert interpret(extended) == Reading("text", "diteruskan", forwarded=True)
+    document = Message()
+    document.documentMessage.mimetype = "application/pdf"
+    document.documentMessage.fileName = "../../etc/passwd"
+    document.documentMessage.fileLength = 12
+    document.documentMessage.caption = "ini"
+    assert interpret(document) == Reading("document", "ini", Attachment("application/pdf", "../../etc/passwd", 12))
+    voice = Message()
+    voice.audioMessage.mimetype = "audio/ogg; codecs=opus"
+    assert interpret(voice) == Reading("audio", "", Attachment("audio/ogg; codecs=opus", "", 0))
+    place = Message()
+    place.locationMessage.degreesLatitude = -6.2
+    place.locationMessage.degreesLongitude = 106.8
+    place.locationMessage.name = "Monas"
+    assert interpret(place) == Reading("location", "Monas", location=(-6.2, 106.8))
+
+
+@pytest.mark.parametrize(
+    "field", ["senderKeyDistributionMessage", "protocolMessage", "reactionMessage", "messageContextInfo"]
+)
+def test_what_is_no_bubble_is_not_read(field: str) -> None:
+    message = Message()
+    getattr(message, field).SetInParent()
+    assert interpret(message) is None
+    assert interpret(Message()) is None
+
+
+def test_composing_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path or URL in the content is never followed: the bytes that were checked are what is sent."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("a file or socket was opened")
+
+    monkeypatch.setattr("socket.socket.connect", forbidden)
+    monkeypatch.setattr("builtins.open", forbidden)
+    trap = str(tmp_path / "trap")
+    compose(Text(f"http://127.0.0.1:1/ {trap}"), SECRET)
+    compose(Image("http://127.0.0.1:1/", trap), SECRET, _uploaded(b"broken", "image/png"))
+    compose(Document(trap, trap, trap), SECRET, _uploaded(b"x", "a/b"))
