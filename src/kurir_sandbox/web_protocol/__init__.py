@@ -1,6 +1,6 @@
 """WhatsApp Web as a wire: what linked devices (unmodified engines) talk to.
 
-From the bottom: `stanza`, `codec`, `noise`, `connection` carry stanzas; `signal_sessions`, `sender_keys`, `handsets` are the
-phones' end-to-end encryption; `pairing`, `login`, `queries` let a device in and answer it; `uplink` and `downlink` carry
-messages from and to devices; `server` puts it all together.
+From the bottom: `stanza`, `codec`, `noise`, `connection` carry stanzas; `signal_sessions`, `sender_keys`,
+`handsets` are the phones' end-to-end encryption; `pairing`, `login`, `queries` let a device in and answer it;
+`uplink` and `downlink` carry messages from and to devices; `server` puts it all together.
 """

@@ -7,15 +7,16 @@ sandbox; so a device that dies in between is told again, as WhatsApp does it.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from . import codec
 from .signal_sessions import Bundle
-from .stanza import JID, LID_SERVER, Node
+from .stanza import JID, LID_SERVER, SERVER, Node
 
 if TYPE_CHECKING:
     from ..world import StateStore
@@ -79,6 +80,8 @@ class _Waiting(msgspec.Struct):
 class _Presence:
     line: Line
     active: bool = False
+    # what waited for the device goes out before anything newer
+    order: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class LinkedDevices:
@@ -216,14 +219,16 @@ class LinkedDevices:
         presence = self._lines.get(device.jid)
         if presence is None:
             return
-        waiting = [w.node for w in self._queues[device.jid].values()]
-        counts = {tag: str(sum(n.tag == tag for n in waiting)) for tag in ("message", "receipt", "notification")}
-        preview = Node("offline_preview", {"count": str(len(waiting)), **counts, "appdata": "0"})
-        await presence.line.send(Node("ib", {"from": JID("")}, [preview]))
-        presence.active = True
-        for index, node in enumerate(waiting):
-            await presence.line.send(Node(node.tag, {**node.attrs, "offline": str(index)}, node.content))
-        await presence.line.send(Node("ib", {"from": JID("")}, [Node("offline", {"count": str(len(waiting))})]))
+        async with presence.order:
+            presence.active = True
+            waiting = [w.node for w in self._queues[device.jid].values()]
+            counts = {tag: str(sum(n.tag == tag for n in waiting)) for tag in ("message", "receipt", "notification")}
+            preview = Node("offline_preview", {"count": str(len(waiting)), **counts, "appdata": "0"})
+            await presence.line.send(Node("ib", {"from": SERVER}, [preview]))
+            for index, node in enumerate(waiting):
+                await presence.line.send(Node(node.tag, {**node.attrs, "offline": str(index)}, node.content))
+            end = Node("offline", {"count": str(len(waiting))})
+            await presence.line.send(Node("ib", {"from": SERVER}, [end]))
 
     # the queue
 
@@ -239,7 +244,8 @@ class LinkedDevices:
         if node.tag == "message" or presence is None:
             self._keep(device, [waiting])
         if presence and presence.active:
-            await presence.line.send(node)
+            async with presence.order:
+                await presence.line.send(node)
 
     async def whisper(self, device: Device, node: Node) -> None:
         """Hands `node` (typing, presence) to the device if it is there right now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,21 @@ async def test_only_what_was_acknowledged_leaves_the_queue(world: World) -> None
         ("message", "1", ""),
         ("receipt", "1", ""),
     ]
+
+
+async def test_news_wait_behind_what_waited_before(world: World) -> None:
+    class SlowLine(Line):
+        async def send(self, node: Node) -> None:
+            await asyncio.sleep(0)
+            await super().send(node)
+
+    devices, ours, line = LinkedDevices(world.state), device(), SlowLine()
+    devices.add(ours)
+    for number in range(5):
+        await devices.post(ours, message(str(number)))
+    devices.attach(ours, line)
+    await asyncio.gather(devices.activate(ours), *(devices.post(ours, message(str(n))) for n in range(5, 10)))
+    assert line.told() == [str(n) for n in range(10)]
 
 
 async def test_a_message_that_is_sent_again_is_queued_once(world: World) -> None:
