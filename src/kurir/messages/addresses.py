@@ -11,6 +11,8 @@ import re
 import phonenumbers
 
 GROUP_SERVER = "@g.us"
+LEAST_DIGITS, MOST_DIGITS = 7, 15
+"""Digits of an E.164 number with its country code (ITU-T E.164: 15 at most)."""
 _SEPARATORS = re.compile(r"[\s().\-/\u00a0\u200e\u200f\u202a-\u202e\u2010-\u2015]+")
 _GROUP_ID = re.compile(r"\d{5,32}(-\d{5,20})?")
 
@@ -28,7 +30,7 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
 
     Inputs as seen in client programs: `812…`+`62`, `62812…`+`62`, `0812…`+`62`, `+62 812-…`, `0062812…`, and no
     country code (the account's, `default_country_code`, is then used). The country code is never doubled: digits
-    that already form a possible number of that country with their prefix are kept.
+    that already form a valid number of that country with their prefix are kept.
 
     Returns the digits (7 to 15). Raises AddressError when no reading gives a possible number.
     """
@@ -46,7 +48,7 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
     if international:
         digits = digits.removeprefix("00") if compact.startswith("00") else digits
         return _possible(digits)
-    return _possible(_with_country(digits, code))
+    return _read(digits, code)
 
 
 def parse_group(group_id: str) -> str:
@@ -62,28 +64,30 @@ def is_group(recipient: str) -> bool:
     return recipient.endswith(GROUP_SERVER)
 
 
-def _with_country(digits: str, code: str) -> str:
-    """Puts `code` in front unless the digits already carry it.
+def _read(digits: str, code: str) -> str:
+    """Reads `digits` as dialled in the country of `code`, with or without the code or the country's trunk prefix.
 
-    `62812…` with `62` is ambiguous only where a national number can itself start with the country code; the reading
-    that is a *valid* number wins, the one that already carries the code first.
+    `62812…` with `62` is ambiguous only where a national number can itself start with the country code; a *valid*
+    number that already carries the code wins, then a valid national one. What is valid in neither way is kept as
+    plainly as it was sent: numbering plans change faster than the library that knows them.
     """
+    if digits.startswith(code) and (number := _valid(digits, None)):
+        return number
+    region = phonenumbers.region_code_for_country_code(int(code))
+    if number := _valid(digits, region):
+        return number
     if digits.startswith("0"):
-        return code + digits.lstrip("0")
-    if digits.startswith(code):
-        if _is_valid(digits):
-            return digits
-        if _is_valid(code + digits):
-            return code + digits
-        return digits
-    return code + digits
+        return _possible(code + digits.lstrip("0"))
+    return _possible(digits if digits.startswith(code) else code + digits)
 
 
-def _is_valid(digits: str) -> bool:
+def _valid(digits: str, region: str | None) -> str | None:
+    """The E.164 digits when this is a valid number of the region (None: with its country code in front)."""
     try:
-        return phonenumbers.is_valid_number(phonenumbers.parse("+" + digits))
+        number = phonenumbers.parse(digits if region else "+" + digits, region)
     except phonenumbers.NumberParseException:
-        return False
+        return None
+    return _digits_of(number) if phonenumbers.is_valid_number(number) else None
 
 
 def _possible(digits: str) -> str:
@@ -92,8 +96,13 @@ def _possible(digits: str) -> str:
         number = phonenumbers.parse("+" + digits)
     except phonenumbers.NumberParseException as error:
         raise AddressError("expected a phone number with its country code, such as 6281234567890") from error
-    if not phonenumbers.is_possible_number(number):
+    found = _digits_of(number)
+    if not (phonenumbers.is_possible_number(number) and LEAST_DIGITS <= len(found) <= MOST_DIGITS):
         raise AddressError("this cannot be a phone number: too short or too long for its country")
+    return found
+
+
+def _digits_of(number: phonenumbers.PhoneNumber) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)[1:]
 
 

@@ -1,0 +1,191 @@
+"""Phone numbers and group ids, against the `phonenumbers` library's own reading for every region of the world."""
+
+from __future__ import annotations
+
+import phonenumbers
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from phonenumbers import PhoneNumberFormat, PhoneNumberType
+
+from kurir.messages.addresses import AddressError, CountryCodeError, is_group, parse_group, parse_phone
+
+REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
+
+
+def mobile(region: str) -> phonenumbers.PhoneNumber | None:
+    return phonenumbers.example_number_for_type(region, PhoneNumberType.MOBILE)
+
+
+EXAMPLES = [(region, number) for region in REGIONS if (number := mobile(region)) is not None]
+
+
+def e164(number: phonenumbers.PhoneNumber) -> str:
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164)[1:]
+
+
+@pytest.mark.parametrize(
+    ("phone_no", "country_code", "digits"),
+    [
+        ("81234567890", "62", "6281234567890"),
+        ("6281234567890", "62", "6281234567890"),
+        ("081234567890", "62", "6281234567890"),
+        ("+62 812-3456-7890", "62", "6281234567890"),
+        ("+62 812-3456-7890", "", "6281234567890"),
+        ("0062812 3456 7890", "62", "6281234567890"),
+        ("620812-3456-7890", "62", "6281234567890"),
+        ("(0812) 3456.7890", "+62", "6281234567890"),
+        ("0812/3456/7890", " 62 ", "6281234567890"),
+        ("81234567890", "062", "6281234567890"),
+        ("6281234567890@c.us", "62", "6281234567890"),
+        ("6281234567890@s.whatsapp.net", "", "6281234567890"),
+        ("\u202a+62 812\u20113456\u20117890\u202c", "62", "6281234567890"),
+        ("+14155550123", "62", "14155550123"),
+        ("4155550123", "1", "14155550123"),
+        ("14155550123", "1", "14155550123"),
+        ("(415) 555-0123", "1", "14155550123"),
+        ("+65 8123 4567", "62", "6581234567"),
+        ("81234567", "65", "6581234567"),
+        ("65812345", "65", "6565812345"),  # begins with its own country code and is a whole national number
+        ("312 345 6789", "39", "393123456789"),
+        ("06 1234 5678", "39", "390612345678"),  # Italy's 0 belongs to the number
+        ("8 912 345-67-89", "7", "79123456789"),  # Russia's trunk prefix is 8
+        ("011 15-2345-6789", "54", "5491123456789"),  # Argentina's 15 becomes a 9
+    ],
+)
+def test_spellings_that_clients_send(phone_no: str, country_code: str, digits: str) -> None:
+    assert parse_phone(phone_no, country_code) == digits
+
+
+def test_without_a_country_code_the_accounts_is_used() -> None:
+    assert parse_phone("912345678", default_country_code="351") == "351912345678"
+
+
+@pytest.mark.parametrize(
+    "phone_no",
+    [
+        "",
+        " ",
+        "+",
+        "0",
+        "00",
+        "62",
+        "12",
+        "YOUR-TARGET-PHONE-NUMBER",
+        "628xxxxxxxx",
+        "6281234567890123456",
+        "+0",
+        "-",
+        "٠٨١٢٣٤٥٦٧٨٩٠",
+        "8123456789²",
+        "081234567890;ext=1",
+        "081234567890 x1",
+        "+999123456789",
+        "120363322806@g.us",
+    ],
+)
+def test_what_cannot_be_a_phone_number_is_refused(phone_no: str) -> None:
+    with pytest.raises(AddressError):
+        parse_phone(phone_no, "62")
+
+
+@pytest.mark.parametrize("country_code", ["ID", "999", "6 2 1 0", "+", "-62x", "٦٢", "62a"])
+def test_what_is_no_country_code_is_refused_as_such(country_code: str) -> None:
+    if country_code == "+":
+        assert parse_phone("81234567890", country_code) == "6281234567890"
+        return
+    with pytest.raises(CountryCodeError):
+        parse_phone("81234567890", country_code)
+
+
+@pytest.mark.parametrize(("region", "number"), EXAMPLES, ids=[region for region, _ in EXAMPLES])
+def test_every_regions_mobile_number_is_understood_in_every_spelling(
+    region: str, number: phonenumbers.PhoneNumber
+) -> None:
+    code, want = str(number.country_code), e164(number)
+    spellings = {
+        "digits": want,
+        "plus": "+" + want,
+        "international": phonenumbers.format_number(number, PhoneNumberFormat.INTERNATIONAL),
+        "zeros": "00" + want,
+        "bare": phonenumbers.national_significant_number(number),
+    }
+    if phonenumbers.region_code_for_country_code(number.country_code) == region:
+        spellings["national"] = phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL)
+    assert {name: parse_phone(spelling, code) for name, spelling in spellings.items()} == dict.fromkeys(spellings, want)
+
+
+indonesian = st.builds(
+    lambda prefix, rest: "62" + prefix + rest,
+    st.sampled_from(["811", "812", "813", "821", "852", "857", "878", "895", "838", "881"]),
+    st.text("0123456789", min_size=6, max_size=8),
+)
+separators = st.sampled_from(["", " ", "-", ".", " - ", "\u00a0", "/"])
+
+
+@given(indonesian, separators, st.sampled_from(["62", "+62", "", "062"]), st.integers(0, 3))
+def test_indonesian_numbers_never_get_a_doubled_country_code(
+    digits: str, separator: str, country_code: str, form: int
+) -> None:
+    spelling = (digits, "+" + digits, "0" + digits[2:], digits[2:])[form]
+    pieces = separator.join(spelling[start : start + 4] for start in range(0, len(spelling), 4))
+    assert parse_phone(pieces, country_code) == digits
+
+
+@given(indonesian)
+def test_reading_what_was_read_changes_nothing(digits: str) -> None:
+    once = parse_phone(digits, "62")
+    assert parse_phone(once, "62") == once
+    assert parse_phone("+" + once, "1") == once
+
+
+@given(st.text(max_size=40), st.text(max_size=8))
+@example("8" * 5000, "62")
+@example("6262", "62")
+@settings(max_examples=500)
+def test_any_text_is_a_possible_number_or_an_address_error(phone_no: str, country_code: str) -> None:
+    try:
+        digits = parse_phone(phone_no, country_code)
+    except AddressError:
+        return
+    assert digits.isascii()
+    assert digits.isdigit()
+    assert 7 <= len(digits) <= 15
+    assert phonenumbers.is_possible_number(phonenumbers.parse("+" + digits))
+
+
+@given(st.text("0123456789+ -()", max_size=20), st.sampled_from(["62", "1", "65", "60", "44", "39", "7", "54"]))
+@settings(max_examples=500)
+def test_what_the_library_calls_valid_is_read_as_the_library_reads_it(phone_no: str, country_code: str) -> None:
+    region = phonenumbers.region_code_for_country_code(int(country_code))
+    try:
+        read = phonenumbers.parse(phone_no, region)
+    except phonenumbers.NumberParseException:
+        return
+    bare = phonenumbers.normalize_digits_only(phone_no)
+    if not phonenumbers.is_valid_number(read) or bare.startswith(("00", country_code)):
+        return  # those are read with their country code first, as clients mean them
+    assert parse_phone(phone_no, country_code) == e164(read)
+
+
+@pytest.mark.parametrize(
+    ("group_id", "stored"),
+    [
+        ("120363322806000000", "120363322806000000@g.us"),
+        ("120363322806000000@g.us", "120363322806000000@g.us"),
+        (" 120363322806000000 ", "120363322806000000@g.us"),
+        ("6281234567890-1512345678", "6281234567890-1512345678@g.us"),
+    ],
+)
+def test_groups(group_id: str, stored: str) -> None:
+    assert parse_group(group_id) == stored
+    assert is_group(stored)
+    assert not is_group("6281234567890")
+
+
+@pytest.mark.parametrize(
+    "group_id", ["", "@g.us", "family", "12", "120363@c.us", "1" * 40, "12345-", "٠" * 12, "1 2 3 4 5"]
+)
+def test_what_is_no_group_is_refused(group_id: str) -> None:
+    with pytest.raises(AddressError):
+        parse_group(group_id)
