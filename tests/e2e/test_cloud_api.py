@@ -9,13 +9,16 @@ import io
 import json
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 import sqlalchemy as sa
 import uvicorn
+from aiohttp import web
 from tests.e2e.sandbox_network import SandboxNetwork
 
 from kurir import numbers
@@ -92,9 +95,18 @@ class Shop:
 
 @pytest.fixture
 async def shop(sandbox: SandboxNetwork, tmp_path: Path) -> AsyncIterator[Shop]:
+    async with open_shop(sandbox, tmp_path) as shop:
+        yield shop
+
+
+@asynccontextmanager
+async def open_shop(sandbox: SandboxNetwork, folder: Path, graph_url: str = "") -> AsyncIterator[Shop]:
+    """A gateway that serves; `graph_url` instead of the sandbox's own."""
     business = sandbox.businesses[0]
     host = sandbox.url.removeprefix("http://")
-    settings = sandbox.settings(tmp_path, allowed_networks=(host,), meta_answer_timeout=10.0)
+    settings = sandbox.settings(folder, allowed_networks=(host,), meta_answer_timeout=10.0)
+    if graph_url:
+        settings = msgspec.structs.replace(settings, graph_url=graph_url)
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with running(settings) as gateway:
@@ -351,6 +363,48 @@ async def test_someone_not_on_whatsapp_ends_as_failed(shop: Shop) -> None:
     failed = await shop.until(messages, messages.c.recipient == NOT_ON_WHATSAPP, messages.c.state == "failed")
     assert failed.error_code == "131026"
     assert failed.remote_id.startswith("wamid.")
+
+
+@asynccontextmanager
+async def losing_answers(graph_url: str) -> AsyncIterator[str]:
+    """A proxy before the Graph API that hands every send on and then cuts the line instead of answering."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        headers = {"Authorization": request.headers["Authorization"], "Content-Type": request.content_type}
+        url = f"{graph_url}/{request.match_info['path']}"
+        async with (
+            aiohttp.ClientSession() as http,
+            http.request(request.method, url, data=await request.read(), headers=headers) as answer,
+        ):
+            assert answer.status == 200
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_lost_answer_is_settled_by_the_callback_and_never_sent_twice(
+    sandbox: SandboxNetwork, tmp_path: Path
+) -> None:
+    async with losing_answers(sandbox.graph_url) as graph_url, open_shop(sandbox, tmp_path, graph_url) as shop:
+        await shop.person_writes(BUDI, text="Halo")
+        status, said = await shop.ask("send_meta_personal_message", reciptient=BUDI, message="Sekali saja")
+        # the callback may be faster than the notice that the line was cut
+        assert (status, said["message"]["state"]) in {(408, "unconfirmed"), (200, "successfully")}
+        settled = await shop.until(messages, messages.c.state == "delivered")
+        assert settled.remote_id.startswith("wamid.")
+        assert settled.attempts == 1
+        assert (await shop.arrival(BUDI, settled.remote_id))["text"] == "Sekali saja"
+        assert len(await sandbox.get(f"/people/{BUDI}/inbox")) == 1
 
 
 async def post_callback(shop: Shop, raw: bytes, signature: str | None) -> int:

@@ -2,20 +2,22 @@
 
 GET answers Meta's verification handshake. POST takes callbacks: the body is parsed only to find whose app secret must
 have signed it, and believed only where that signature fits. 200 is answered after the commit, so that Meta repeats
-whatever could not be stored (for up to 7 days); repetitions are recognised by their fingerprints.
+whatever could not be stored (for up to 7 days); repetitions are recognised by their fingerprints. A database that
+cannot store is answered with 503 by the server.
 """
 
 from __future__ import annotations
 
-import structlog
+import asyncio
+
 from sqlalchemy import Connection
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kurir import numbers
 from kurir.channels.cloud_api.callbacks import Change, changes_of, read, signed_by
-from kurir.foundation.database import DatabaseUnavailable
 from kurir.numbers import Number
 from kurir.web.gateway import Gateway
 
@@ -24,8 +26,8 @@ BODY_LIMIT = 3_000_000
 """Bytes; Meta's own limit for a callback."""
 _SIGNATURE = "x-hub-signature-256"
 _CHALLENGE_LIMIT = 200
-
-log = structlog.get_logger(__name__)
+_BODY_PATIENCE = 20.0
+"""Seconds a body may take to arrive; Meta's own patience is shorter."""
 
 
 def routes(gateway: Gateway) -> list[Route]:
@@ -46,41 +48,30 @@ async def _verify(gateway: Gateway, request: Request) -> Response:
     token = query.get("hub.verify_token", "")
     challenge = query.get("hub.challenge", "")
     if query.get("hub.mode") != "subscribe" or not token or not challenge or len(challenge) > _CHALLENGE_LIMIT:
-        return _refusal(403, "hub.mode, hub.verify_token and hub.challenge are needed")
-    try:
-        known = await gateway.database.read(lambda c: numbers.verify_token_matches(c, gateway.sealing, token))
-    except DatabaseUnavailable:
-        return _unavailable()
-    if not known:
-        return _refusal(403, "hub.verify_token: no official number has this token")
+        raise HTTPException(403, "hub.mode, hub.verify_token and hub.challenge are needed")
+    if not await gateway.database.read(lambda c: numbers.verify_token_matches(c, gateway.sealing, token)):
+        raise HTTPException(403, "hub.verify_token: no official number has this token")
     return PlainTextResponse(challenge, headers={"X-Content-Type-Options": "nosniff"})
 
 
 async def _take(gateway: Gateway, request: Request) -> Response:
     signature = request.headers.get(_SIGNATURE)
     if not signature:
-        return _refusal(401, "X-Hub-Signature-256 is missing")
+        raise HTTPException(401, "X-Hub-Signature-256 is missing")
     body = await _bounded(request)
-    if body is None:
-        return _refusal(413, f"the body is larger than {BODY_LIMIT} bytes")
     changes = changes_of(body)
     if changes is None:
         gateway.metrics.called_back("malformed")
-        return _refusal(400, "the body is not a JSON object")
-    try:
-        owners = await _owners(gateway, changes)
-        signers = await _signers(gateway, owners, body, signature)
-        if owners and not signers:
-            gateway.metrics.called_back("bad_signature")
-            return _refusal(403, "X-Hub-Signature-256 does not fit the body")
-        reading = read(changes, lambda change: [n for n in signers if _concerns(change, n)], gateway.clock())
-        if reading.events:
-            pairs = [(found.event, found.fingerprint) for found in reading.events]
-            new = await gateway.inbox.take(pairs, body)
-            gateway.metrics.called_back("stored" if new else "duplicate")
-    except DatabaseUnavailable as error:
-        log.warning("callback_not_stored", reason=str(error))
-        return _unavailable()
+        raise HTTPException(400, "the body is not a JSON object")
+    owners = await _owners(gateway, changes)
+    signers = await _signers(gateway, owners, body, signature)
+    if owners and not signers:
+        gateway.metrics.called_back("bad_signature")
+        raise HTTPException(403, "X-Hub-Signature-256 does not fit the body")
+    reading = read(changes, lambda change: [n for n in signers if _concerns(change, n)], gateway.clock())
+    if reading.events:
+        new = await gateway.inbox.take([(found.event, found.fingerprint) for found in reading.events], body)
+        gateway.metrics.called_back("stored" if new else "duplicate")
     if not owners:
         gateway.metrics.called_back("unknown_number")
     elif reading.ignored or not reading.events:
@@ -88,16 +79,19 @@ async def _take(gateway: Gateway, request: Request) -> Response:
     return JSONResponse({"success": True})
 
 
-async def _bounded(request: Request) -> bytes | None:
-    """The raw body, or None when it is larger than Meta's limit."""
+async def _bounded(request: Request) -> bytes:
+    """The raw body. Raises HTTPException when it is larger than Meta's limit, or too slow."""
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                return None
+        async with asyncio.timeout(_BODY_PATIENCE):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise HTTPException(413, f"the body is larger than {BODY_LIMIT} bytes")
     except ClientDisconnect:
         return b""
+    except TimeoutError as error:
+        raise HTTPException(408, f"the body did not arrive within {_BODY_PATIENCE:g} seconds") from error
     return bytes(body)
 
 
@@ -131,12 +125,3 @@ def _concerns(change: Change, number: Number) -> bool:
     if change.phone_number_id:
         return change.phone_number_id == number.phone_number_id
     return bool(change.waba_id) and change.waba_id == number.waba_id
-
-
-def _refusal(status: int, reason: str) -> Response:
-    log.info("callback_refused", status=status, reason=reason)
-    return JSONResponse({"error": reason}, status_code=status)
-
-
-def _unavailable() -> Response:
-    return JSONResponse({"error": "nothing can be stored now"}, status_code=503, headers={"Retry-After": "5"})
