@@ -234,6 +234,7 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
             for dispatcher in dispatchers:
                 dispatcher.wake(account_id, number_id)
 
+        metrics = Metrics()
         outbox = Outbox(
             database,
             sealing,
@@ -241,13 +242,13 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
             lifetime=settings.message_lifetime,
             max_attempts=settings.max_attempts,
             queue_limit=settings.queue_limit,
+            metrics=metrics,
             woken=woken,
         )
         safe_fetch = SafeFetch(settings)
         await safe_fetch.start()
         stack.push_async_callback(safe_fetch.close)
         media = MediaStore(settings, database, safe_fetch, system_clock)
-        metrics = Metrics()
         devices, cloud = PretendChannel(groups=True), PretendChannel(groups=False)
         dispatcher = Dispatcher(
             {"linked_device": devices, "cloud_api": cloud},
@@ -257,6 +258,7 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
             metrics=metrics,
             clock=system_clock,
             device_gap=0.0,
+            media_days=30,
         )
         dispatchers.append(dispatcher)
         await dispatcher.start()

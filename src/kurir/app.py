@@ -79,6 +79,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             lifetime=settings.message_lifetime,
             max_attempts=settings.max_attempts,
             queue_limit=settings.queue_limit,
+            metrics=metrics,
             woken=woken,
         )
         doubtful = await outbox.recover()
@@ -112,6 +113,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             metrics=metrics,
             clock=clock,
             device_gap=settings.device_gap,
+            media_days=settings.media_days,
         )
         dispatchers.append(dispatcher)
         await dispatcher.start()

@@ -82,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest file (the Cloud API's limit, kept for both channels)."""
     media_timeout: float = 30.0
     """Seconds to fetch one picture or file."""
+    media_days: int = 30
+    """Days that the pictures and files of messages are kept on disk."""
     allowed_networks: tuple[str, ...] = ()
     """Private networks (CIDR) or `host:port` pairs that fetches and webhooks may reach in spite of the deny list."""
 

@@ -17,6 +17,7 @@ from kurir.accounts.accounts import Account
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import metadata
+from kurir.foundation.telemetry import Metrics
 from kurir.otp import rules
 from kurir.otp.check import Attempt, Verdict, check
 from kurir.otp.issue import Issued, issue
@@ -64,6 +65,7 @@ async def target(tmp_path: Path) -> AsyncIterator[Target]:
         lifetime=86_400,
         max_attempts=8,
         queue_limit=100_000,
+        metrics=Metrics(),
         woken=lambda _account, _number: None,
     )
     target = Target(database, sealing, outbox, account, number)

@@ -21,6 +21,7 @@ from kurir.accounts.accounts import Account
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import messages, metadata, otp_failures, otps
+from kurir.foundation.telemetry import Metrics
 from kurir.otp import rules
 from kurir.otp.check import Attempt, Verdict, check
 from kurir.otp.issue import Issued, SendLimited, issue
@@ -80,6 +81,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         lifetime=86_400,
         max_attempts=8,
         queue_limit=100_000,
+        metrics=Metrics(),
         woken=lambda _account, _number: None,
     )
     desk = Desk(database, sealing, outbox, account, number)

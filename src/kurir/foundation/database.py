@@ -193,6 +193,7 @@ def sqlite_engine(path: Path) -> Engine:
         poolclass=sa.pool.QueuePool,
         pool_size=_READERS + 1,
         max_overflow=4,
+        hide_parameters=True,  # an error must not carry what people wrote into a log
         connect_args={"timeout": 10.0, "check_same_thread": False},
     )
 

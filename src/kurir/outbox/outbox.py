@@ -21,6 +21,8 @@ from kurir.foundation.database import Database
 from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import messages
+from kurir.foundation.telemetry import Metrics
+from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
 from kurir.messages.reports import Outcome, StatusChanged
 from kurir.outbox import accept, claim, record
@@ -58,6 +60,7 @@ class Outbox:
         lifetime: float,
         max_attempts: int,
         queue_limit: int,
+        metrics: Metrics,
         woken: Callable[[int, int], None],
     ) -> None:
         self._database = database
@@ -66,6 +69,7 @@ class Outbox:
         self._lifetime = lifetime
         self._max_attempts = max_attempts
         self._queue_limit = queue_limit
+        self._metrics = metrics
         self._woken = woken
         self._ids = MessageIds()
         self._waiting: Counter[int] = Counter()
@@ -124,6 +128,8 @@ class Outbox:
 
             value = await self._database.write(work)
         self._waiting.update(wanted)
+        for draft in drafts:
+            self._metrics.accepted(kind_of(draft.content), draft.origin)
         for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
             self._woken(account_id, number_id)
         return Accepted(ids, value)
@@ -197,6 +203,7 @@ class Outbox:
             return after
 
         after = await self._database.write(work)
+        self._metrics.reached(after.state)
         if after.state in SETTLED:
             self._waiting[claimed.account_id] -= 1
             self._tell(after)
@@ -221,9 +228,10 @@ class Outbox:
             return None
         return _apply(connection, message, event)
 
-    def told(self, before_in_flight: Snapshot) -> None:
+    def told(self, moved: Snapshot) -> None:
         """After the commit of a receipt: whoever waits for this message's verdict gets it."""
-        self._tell(before_in_flight)
+        self._metrics.reached(moved.state)
+        self._tell(moved)
 
     # -- asking ----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from kurir.accounts import accounts
 from kurir.foundation.database import Database
 from kurir.foundation.migrations import migrate
 from kurir.foundation.sealing import Sealing
+from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import Text
 from kurir.numbers import Number
 from kurir.outbox.outbox import Outbox
@@ -57,7 +58,7 @@ class Desk:
 
 
 def open_outbox(database: Database, time: Time, woken: list[tuple[int, int]], **changes) -> Outbox:
-    options = {"lifetime": 3600.0, "max_attempts": 3, "queue_limit": 1000, **changes}
+    options = {"lifetime": 3600.0, "max_attempts": 3, "queue_limit": 1000, "metrics": Metrics(), **changes}
     return Outbox(database, Sealing(bytes(32)), time, woken=lambda *number: woken.append(number), **options)
 
 
