@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pywa.utils import webhook_updates_validator
 
@@ -201,6 +201,7 @@ JSON = st.recursive(
 KEYS = ["id", "from", "status", "statuses", "messages", "type", "text", "image", "errors", "timestamp", "contacts"]
 
 
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(KEYS), st.lists(st.dictionaries(st.sampled_from(KEYS), JSON)) | JSON))
 def test_no_shape_of_value_raises(value: dict[str, Any]) -> None:
     for field in ("messages", "smb_message_echoes", "message_template_status_update", "x"):
