@@ -110,6 +110,19 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
+def _refusal_of(endpoint: Endpoint) -> Schema:
+    """The error schema; an endpoint whose answers carry no `code` refuses with `success: false` as well."""
+    error: Schema = {"$ref": "#/components/schemas/Error"}
+    if "code" in endpoint.answer_sample:
+        return error
+    refusal = {
+        "type": "object",
+        "properties": {"success": {"const": False}, "message": {"type": "string"}},
+        "required": ["success", "message"],
+    }
+    return {"anyOf": [error, refusal]}
+
+
 def _field_schema(field: Field) -> Schema:
     description = field.description
     if field.aliases:
@@ -122,19 +135,24 @@ def _field_schema(field: Field) -> Schema:
 
 def _response(code: str, description: str, endpoint: Endpoint) -> dict[str, Any]:
     if code == "200":
-        content = {"schema": shape_of(endpoint.answer_sample), "example": endpoint.answer_sample}
+        samples = (endpoint.answer_sample, *endpoint.other_answers)
+        shapes = [_shape_of(sample) for sample in samples]
+        schema = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
+        content = {"schema": schema, "example": endpoint.answer_sample}
     else:
-        content = {"schema": {"$ref": "#/components/schemas/Error"}}
+        content = {"schema": _refusal_of(endpoint)}
     return {"description": description, "content": {"application/json": content}}
 
 
-def shape_of(sample: Any) -> Schema:
-    """A schema for values of the sample's shape; objects are open, lists take the shape of their first item."""
+def _shape_of(sample: Any, kinds: str | list[str] = "object") -> Schema:
+    """A schema for values of the sample's shape: objects are open, and may be null within others; lists take the
+    shape of their first item."""
     match sample:
         case dict():
-            return {"type": "object", "properties": {name: shape_of(value) for name, value in sample.items()}}
+            inner = {name: _shape_of(value, ["object", "null"]) for name, value in sample.items()}
+            return {"type": kinds, "properties": inner}
         case list():
-            return {"type": "array", "items": shape_of(sample[0])} if sample else {"type": "array"}
+            return {"type": "array", "items": _shape_of(sample[0])} if sample else {"type": "array"}
         case bool():
             return {"type": "boolean"}
         case int() | float():
@@ -153,5 +171,5 @@ def _error_schema() -> Schema:
             "message": {"type": ["string", "object"], "description": "What is wrong; it names the field."},
             "type": {"type": "string", "enum": list(get_args(ErrorType))},
         },
-        "required": ["code", "message", "type"],
+        "required": ["code", "message"],
     }

@@ -142,7 +142,7 @@ def _entry(endpoint: Endpoint, base_url: str) -> dict[str, Any]:
         "description": endpoint.handler.__doc__ or "",
         "fields": openapi.all_fields(endpoint),
         "curl": _CURL.format(url=f"{base_url}/public/v1/{endpoint.path}", body=body),
-        "answer": _pretty(endpoint.answer_sample),
+        "answers": [_pretty(answer) for answer in (endpoint.answer_sample, *endpoint.other_answers)],
     }
 
 

@@ -60,7 +60,8 @@ class Endpoint:
     """`POST /public/v1/<path>`. `fields` excludes the credentials, which every endpoint has.
 
     `credential` is the spelling the reference uses; `number_field` names the sender number's field, if any.
-    `request_sample` and `answer_sample` are ours, in the shape of the reference collection.
+    `request_sample` and `answer_sample` are ours, in the shape of the reference collection;
+    `other_answers` are further shapes of a 200.
     """
 
     path: str
@@ -72,3 +73,4 @@ class Endpoint:
     fields: tuple[Field, ...]
     request_sample: dict[str, Any] = field(default_factory=dict)
     answer_sample: dict[str, Any] = field(default_factory=dict)
+    other_answers: tuple[dict[str, Any], ...] = ()

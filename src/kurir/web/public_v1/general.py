@@ -105,5 +105,6 @@ ENDPOINTS = (
         fields=PHONE_FIELDS,
         request_sample={"phone_no": "81234567890", "country_code": "62"},
         answer_sample={"code": "200", "message": "Valid WhatsApp Number", "type": "successfully"},
+        other_answers=({"code": "200", "message": "Invalid WhatsApp Number", "type": "failed"},),
     ),
 )

@@ -88,5 +88,28 @@ ENDPOINTS = (
             "type": "successfully",
             "data": [{"name": "Sari", "whatsapp_number": "6281234567890"}],
         },
+        other_answers=(
+            {
+                "code": "200",
+                "message": "Received (1) Groups",
+                "type": "successfully",
+                "data": {
+                    "120363322806000000": {
+                        "id": "120363322806000000",
+                        "groupname": "Customers",
+                        "participants": [
+                            {
+                                "groupid": "120363322806000000",
+                                "iscontact": True,
+                                "name": "Sari",
+                                "number": "6281234567890",
+                                "role": "admin",
+                                "groupname": "Customers",
+                            }
+                        ],
+                    }
+                },
+            },
+        ),
     ),
 )
