@@ -130,7 +130,7 @@ def _row(account: Account, number: Number) -> dict[str, Any]:
         "state": number.state.replace("_", " "),
         "tone": tone,
         "reason": number.state_reason,
-        "last_connected": f"{account.local(at):%Y-%m-%d %H:%M:%S %Z}" if at else "never",
+        "last_connected": f"{account.local(at):%Y-%m-%d %H:%M:%S %Z}" if at else "–",
     }
 
 
@@ -139,7 +139,6 @@ def _entry(endpoint: Endpoint, base_url: str) -> dict[str, Any]:
     return {
         "path": endpoint.path,
         "summary": endpoint.summary,
-        "description": endpoint.handler.__doc__ or "",
         "fields": openapi.all_fields(endpoint),
         "curl": _CURL.format(url=f"{base_url}/public/v1/{endpoint.path}", body=body),
         "answers": [_pretty(answer) for answer in (endpoint.answer_sample, *endpoint.other_answers)],

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kurir.accounts.limits import FailedKeys, RequestLimit
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.web import health, meta_callbacks, reference
-from kurir.web.api import numbers
+from kurir.web.api import contacts, numbers
 from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity
 from kurir.web.public_v1.chapters import ENDPOINTS
@@ -37,6 +37,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     compatible API. Raises SettingsError when a limit in the settings cannot be read.
     """
     failed_keys = FailedKeys(gateway.settings.failed_key_limit)
+    failed_sign_ins = FailedKeys(gateway.settings.failed_key_limit)
     identity = Identity(gateway.database, gateway.sealing, gateway.clock, failed_keys)
     front_door = FrontDoor(gateway, endpoints, identity, RequestLimit(gateway.settings.rate_limit))
 
@@ -54,10 +55,12 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
         routes=[
             *health.routes(gateway),
             *numbers.routes(gateway),
+            *contacts.routes(gateway),
             *health.routes(gateway),
             *numbers.routes(gateway),
+            *contacts.routes(gateway),
             *meta_callbacks.routes(gateway),
-            *reference.routes(gateway, endpoints, base_url.rstrip("/"), failed_keys),
+            *reference.routes(gateway, endpoints, base_url.rstrip("/"), failed_sign_ins),
         ],
         exception_handlers={
             HTTPException: _refused,

@@ -1,0 +1,102 @@
+"""The pages for people: who sees the numbers, what the reference shows, and that nothing foreign runs in them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.gateway_fixture import Front, open_front
+
+from kurir.accounts import members
+from kurir.foundation.tables import numbers
+from kurir.web.public_v1.chapters import ENDPOINTS
+
+XSS = "<script>alert(1)</script>"
+
+
+async def with_a_member(front: Front) -> None:
+    account_id = front.ours.account.id
+    await front.gateway.database.write(lambda c: members.create(c, account_id, "sari@example.com", "a good pass: word"))
+
+
+async def test_the_numbers_are_for_members(front: Front) -> None:
+    await with_a_member(front)
+    answer = await front.client.get("/")
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic")
+    assert front.ours.device.key not in answer.text
+    answer = await front.client.get("/", auth=("Sari@example.com", "a good pass: word"))
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert front.ours.device.key in answer.text
+    assert front.theirs.device.key not in answer.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Basic"},
+        {"Authorization": "Basic !!!"},
+        {"Authorization": "Basic " + "eA==" * 1000},
+        {"Authorization": "Basic eA=="},
+        {"Authorization": "Basic //8="},
+        {"Authorization": "Bearer c2FyaTpy"},
+    ],
+)
+async def test_odd_sign_ins_are_no_sign_ins(front: Front, headers: dict[str, str]) -> None:
+    answer = await front.client.get("/", headers=headers)
+    assert answer.status_code == 401
+    assert front.surprises() == 0
+
+
+async def test_wrong_passwords_close_the_door_even_to_the_right_one(tmp_path: Path) -> None:
+    async with open_front(tmp_path, failed_key_limit="2/hour") as front:
+        await with_a_member(front)
+        for _ in range(2):
+            assert (await front.client.get("/", auth=("sari@example.com", "wrong"))).status_code == 401
+        answer = await front.client.get("/", auth=("sari@example.com", "a good pass: word"))
+        assert answer.status_code == 401
+
+
+async def test_an_open_status_page_shows_every_number_and_escapes_names(tmp_path: Path) -> None:
+    async with open_front(tmp_path, status_page="open") as front:
+        await front.gateway.database.write(lambda c: c.execute(numbers.update().values(name=XSS, state_reason=XSS)))
+        page = (await front.client.get("/")).text
+        for tenant in (front.ours, front.theirs):
+            assert tenant.device.key in page
+        assert XSS not in page
+        assert "&lt;script&gt;" in page
+        assert front.ours.api_key not in page
+
+
+async def test_the_reference_shows_every_endpoint_and_field_with_a_command_to_copy(front: Front) -> None:
+    page = (await front.client.get("/reference")).text
+    for endpoint in ENDPOINTS:
+        assert f'id="{endpoint.path}"' in page
+        assert f"curl http://gateway.test/public/v1/{endpoint.path}" in page
+        for field in endpoint.fields:
+            assert f"<code>{field.name}</code>" in page
+
+
+@pytest.mark.parametrize("path", ["/", "/reference", "/nothing"])
+async def test_pages_load_nothing_from_elsewhere_and_run_nothing_inline(front: Front, path: str) -> None:
+    answer = await front.client.get(path)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe-inline" not in policy
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"(?!/static/)", answer.text)
+    assert not re.search(r"<script(?![^>]*\bsrc=)|\bstyle=|\bon\w+=\"", answer.text)
+    for asset in set(re.findall(r"/static/[\w.]+", answer.text)):
+        assert (await front.client.get(asset)).status_code == 200
+    assert (await front.client.get("/static/../server.py")).status_code == 404
+
+
+async def test_the_openapi_document_lists_every_endpoint_with_every_code(front: Front) -> None:
+    document: dict[str, Any] = (await front.client.get("/openapi.json")).json()
+    assert document["openapi"].startswith("3.1")
+    assert set(document["paths"]) == {f"/public/v1/{endpoint.path}" for endpoint in ENDPOINTS}
+    for path in document["paths"].values():
+        assert set(path["post"]["responses"]) == {"200", "400", "403", "404", "405", "408", "503"}
