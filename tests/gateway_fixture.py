@@ -258,7 +258,6 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
             metrics=metrics,
             clock=system_clock,
             device_gap=0.0,
-            media_days=30,
         )
         dispatchers.append(dispatcher)
         await dispatcher.start()

@@ -29,11 +29,16 @@ from kurir.foundation.migrations import migrate
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.sealing import Sealing, load_master_key
 from kurir.foundation.telemetry import Metrics
+from kurir.housekeeping import keep_house
 from kurir.inbox import Inbox
 from kurir.outbox.outbox import Outbox
 from kurir.pairing import Pairing
 from kurir.settings import Settings
+from kurir.templates import Templates
 from kurir.web.gateway import Gateway
+
+_LAST_EVENTS = 5.0
+"""Seconds that the last events of a closed channel may take to be stored."""
 
 log = structlog.get_logger(__name__)
 
@@ -100,10 +105,11 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         cloud_api = CloudApi(settings, database, sealing, clock)
         inbox = Inbox(database, outbox, clock, woken=woken)
         for channel in (linked_devices, cloud_api):
-            await channel.start()
-            stack.push_async_callback(channel.close)
+            # unwound the other way round: a closed channel ends its events, and the last of them are still stored
             follower = asyncio.create_task(inbox.follow(channel), name=f"follow-{type(channel).__name__}")
-            stack.push_async_callback(_ended, follower)
+            stack.push_async_callback(_finished, follower)
+            stack.push_async_callback(channel.close)
+            await channel.start()
 
         dispatcher = Dispatcher(
             {"linked_device": linked_devices, "cloud_api": cloud_api},
@@ -113,11 +119,14 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             metrics=metrics,
             clock=clock,
             device_gap=settings.device_gap,
-            media_days=settings.media_days,
         )
         dispatchers.append(dispatcher)
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
+
+        templates = Templates(database, cloud_api, media, clock)
+        house = asyncio.create_task(keep_house(media, inbox, templates, clock, media_days=settings.media_days))
+        stack.push_async_callback(_ended, house)
 
         yield Gateway(
             settings=settings,
@@ -157,3 +166,9 @@ async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+async def _finished(task: asyncio.Task[None]) -> None:
+    """Lets a task come to its end; what takes longer is cancelled."""
+    await asyncio.wait({task}, timeout=_LAST_EVENTS)
+    await _ended(task)

@@ -59,7 +59,8 @@ class Inbox:
         def work(connection: Connection) -> tuple[int, list[Snapshot]]:
             new, moved = 0, []
             for event, fingerprint in events:
-                if fingerprint and not _first_time(connection, event, fingerprint, body, now):
+                # one callback may carry a thousand events: its body is kept once, with the first new one
+                if fingerprint and not _first_time(connection, event, fingerprint, b"" if new else body, now):
                     continue
                 new += 1
                 message = self._apply(connection, event, now)
@@ -76,24 +77,35 @@ class Inbox:
         return new
 
     async def follow(self, channel: Channel) -> None:
-        """Stores a channel's events as they come, in groups, until cancelled. Nothing is dropped."""
-        waiting: asyncio.Queue[Event] = asyncio.Queue(_WAITING)
+        """Stores a channel's events as they come, in groups, until the channel is closed. Nothing is dropped."""
+        waiting: asyncio.Queue[Event | None] = asyncio.Queue(_WAITING)
 
         async def gather() -> None:
-            async for event in channel.events():
-                await waiting.put(event)
+            try:
+                async for event in channel.events():
+                    await waiting.put(event)
+            except Exception:
+                log.exception("channel_events_broke", channel=type(channel).__name__)
+            await waiting.put(None)
 
         gatherer = asyncio.create_task(gather(), name="inbox-gather")
         try:
-            while True:
+            more = True
+            while more:
                 group = [await waiting.get()]
                 while len(group) < _GROUP and not waiting.empty():
                     group.append(waiting.get_nowait())
-                await self._store(group)
+                more = group[-1] is not None
+                await self._store([event for event in group if event is not None])
         finally:
             gatherer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await gatherer
+
+    async def forget(self, before: float) -> int:
+        """Removes raw callbacks stored before that unix time; Meta repeats one for at most 7 days."""
+        old = callbacks.delete().where(callbacks.c.stored_at < before)
+        return (await self._database.write(lambda c: c.execute(old))).rowcount
 
     async def _store(self, group: list[Event]) -> None:
         while True:

@@ -181,6 +181,8 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
             raise SettingsError(f"KURIR_{name.upper()}: expected a number that is not negative")
+    if not 4 <= settings.otp_digits <= 10:
+        raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
     for name in ("max_attempts", "device_window", "cloud_window", "devices_per_host", "max_body_bytes"):
         if getattr(settings, name) < 1:
             raise SettingsError(f"KURIR_{name.upper()}: expected at least 1")

@@ -8,7 +8,7 @@ from cyclopts import App
 from rich.progress import Progress
 
 from kurir import contacts_import
-from kurir.cli.terminal import account_of, err, out, with_async_database
+from kurir.cli.terminal import CommandError, account_of, err, operator, out, waiting, with_async_database
 from kurir.foundation.database import Database
 
 app = App(name="contacts", help="Contact lists and the people (audiences) in them.")
@@ -16,7 +16,7 @@ app = App(name="contacts", help="Contact lists and the people (audiences) in the
 
 @app.command(name="import")
 def import_(email: str, file: Path, *, list_name: str = "") -> None:
-    """Import people from a CSV or Excel file into a new contact list.
+    """Import people from a CSV or Excel file into a contact list; the same list again takes in what is new.
 
     Args:
         email: Address of the account.
@@ -36,10 +36,42 @@ def import_(email: str, file: Path, *, list_name: str = "") -> None:
                 progress=lambda done: progress.update(task, completed=done),
             )
 
-    report = with_async_database(work)
-    out.print(f"contact_id  {report.contact_key}")
+    try:
+        report = with_async_database(work)
+    except contacts_import.ImportRefused as error:
+        raise CommandError(str(error)) from error
+    out.print(f"contact_id  {report.contact_key or 'none: no row was good'}")
     out.print(f"{report.stored} people stored, {report.merged} merged, {len(report.problems)} rows refused.")
     for problem in report.problems[:20]:
         out.print(f"  line {problem.line}: {problem.reason}")
     if len(report.problems) > 20:
         out.print(f"  … and {len(report.problems) - 20} more")
+
+
+@app.command
+def sync(key: str, *, group_id: str = "") -> None:
+    """Take a linked device's address book, or a group's members, into a contact list.
+
+    Args:
+        key: The number_id (BO-…) of a connected device.
+        group_id: Take this group's members instead of the address book.
+    """
+    with waiting("Asking the device …"):
+        report = operator("POST", f"/numbers/{key}/contacts/sync", {"group_id": group_id} if group_id else {})
+    out.print(f"contact_id  {report['contact_key']}")
+    out.print(f"{report['stored']} people new, {report['merged']} known, {report['removed']} gone.")
+    if report["hidden"]:
+        out.print(f"{report['hidden']} people without a visible phone number were left out.")
+
+
+@app.command
+def check(key: str, contact_id: str) -> None:
+    """Ask WhatsApp which people of a contact list are on it.
+
+    Args:
+        key: The number_id (BO-…) of a connected device that asks.
+        contact_id: The list, as `get-list-contacts` shows it.
+    """
+    with waiting("Asking WhatsApp …"):
+        report = operator("POST", f"/numbers/{key}/contacts/check", {"contact_id": contact_id})
+    out.print(f"{report['valid']} valid, {report['invalid']} invalid, {report['unknown']} without an answer.")

@@ -1,4 +1,4 @@
-"""The dispatcher: keeps one lane for each number that has something to send, and ends what has waited or been kept too long."""
+"""The dispatcher: keeps one lane for each number that has something to send, and ends what has waited too long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from kurir.numbers import ChannelKind
 from kurir.outbox.outbox import Outbox
 
 _SWEEP = 5.0
-_MEDIA_SWEEP = 3600.0
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +35,6 @@ class Dispatcher:
         metrics: Metrics,
         clock: Clock,
         device_gap: float,
-        media_days: int,
     ) -> None:
         self._channels = channels
         self._database = database
@@ -44,7 +42,6 @@ class Dispatcher:
         self._media = media
         self._metrics = metrics
         self._clock = clock
-        self._media_life = media_days * 86_400.0
         self._gaps: Mapping[ChannelKind, float] = {"linked_device": device_gap, "cloud_api": 0.0}
         self._lanes: dict[int, Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,14 +112,10 @@ class Dispatcher:
             del self._lanes[number_id]
 
     async def _sweep(self) -> None:
-        media_swept_at = 0.0
         while True:
             try:
                 await self._outbox.expire()
                 self._metrics.waiting(self._outbox.waiting())
-                if (now := self._clock()) - media_swept_at > _MEDIA_SWEEP:
-                    media_swept_at = now
-                    await self._media.forget(now - self._media_life)
             except DatabaseUnavailable as error:
                 log.warning("sweep_waits_for_database", reason=str(error))
             await asyncio.sleep(_SWEEP)

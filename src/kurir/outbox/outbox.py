@@ -210,9 +210,10 @@ class Outbox:
         return after
 
     def receipt(self, connection: Connection, event: StatusChanged) -> Snapshot | None:
-        """Applies a receipt within the caller's transaction; call `told` with the result after the commit.
+        """Applies a receipt within the caller's transaction; returns the message when it moved.
 
-        A receipt whose message is not known yet is kept for the moment when the send's answer is recorded.
+        Call `told` with it after the commit. A receipt whose message is not known yet is kept for the moment when
+        the send's answer is recorded.
         """
         message = None
         if event.message_id is not None:
@@ -226,7 +227,8 @@ class Outbox:
             while len(self._early) > _EARLY_RECEIPTS:
                 self._early.popitem(last=False)
             return None
-        return _apply(connection, message, event)
+        after = _apply(connection, message, event)
+        return after if after.state != message.state else None
 
     def told(self, moved: Snapshot) -> None:
         """After the commit of a receipt: whoever waits for this message's verdict gets it."""

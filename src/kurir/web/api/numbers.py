@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 from kurir import numbers
 from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers import Number
-from kurir.web.api.operator import ApiError, Handler, body_of, guarded, load_token, reply
+from kurir.web.api.operator import ApiError, Handler, device_of, guarded, load_token, reply, struct_of
 from kurir.web.gateway import Gateway
 
 LONGEST_WAIT = 30.0
@@ -73,22 +73,16 @@ class _Numbers:
 
     async def pairing(self, request: Request) -> Response:
         """Where the pairing stands; with `?wait=<seconds>` after its next change."""
-        number = await self._device(request)
+        number = await device_of(self._gateway, request)
         wait = _seconds(request, "wait")
         pairing = self._gateway.pairing
         return reply(await pairing.next(number, wait) if wait else pairing.state(number))
 
     async def start_pairing(self, request: Request) -> Response:
         """Begins a pairing: {"phone": "62812…"} by code, {} by QR code."""
-        number = await self._device(request)
-        raw = await body_of(request, self._gateway.settings.max_body_bytes)
-        try:
-            wanted = msgspec.json.decode(raw, type=PairingRequest) if raw.strip() else PairingRequest()
-        except msgspec.ValidationError as error:
-            field = "phone" if "$.phone" in str(error) else ""
-            raise ApiError(400, "invalid", f"the body is not as expected: {error}", field) from error
-        except msgspec.DecodeError as error:
-            raise ApiError(400, "invalid", 'expected a JSON object such as {"phone": "6281234567890"}') from error
+        number = await device_of(self._gateway, request)
+        limit = self._gateway.settings.max_body_bytes
+        wanted = await struct_of(request, limit, PairingRequest, '{"phone": "6281234567890"}')
         phone = None
         if wanted.phone is not None:
             try:
@@ -99,31 +93,23 @@ class _Numbers:
 
     async def cancel_pairing(self, request: Request) -> Response:
         """Gives up a pairing under way."""
-        return reply(await self._gateway.pairing.cancel(await self._device(request)))
+        return reply(await self._gateway.pairing.cancel(await device_of(self._gateway, request)))
 
     async def logout(self, request: Request) -> Response:
         """Removes the device from its phone."""
-        number = await self._device(request)
+        number = await device_of(self._gateway, request)
         await self._gateway.linked_devices.logout(number)
         return reply(self._view(number))
 
     async def contacts(self, request: Request) -> Response:
         """The phone's address book."""
-        number = await self._device(request)
+        number = await device_of(self._gateway, request)
         return reply({"contacts": await self._gateway.linked_devices.contacts(number)})
 
     async def groups(self, request: Request) -> Response:
         """The groups the number is in."""
-        number = await self._device(request)
+        number = await device_of(self._gateway, request)
         return reply({"groups": await self._gateway.linked_devices.groups(number)})
-
-    async def _device(self, request: Request) -> Number:
-        key = request.path_params["key"]
-        found = await self._gateway.database.read(lambda c: numbers.all_of_channel(c, "linked_device"))
-        number = next((one for one in found if one.key == key), None)
-        if number is None:
-            raise ApiError(404, "not_found", "there is no linked device with this key", "key")
-        return number
 
     def _view(self, number: Number) -> NumberView:
         state, reason = number.state, number.state_reason

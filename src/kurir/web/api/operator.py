@@ -12,14 +12,18 @@ import os
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kurir import numbers
 from kurir.channels.linked_device.channel import DeviceUnavailable
+from kurir.numbers import Number
+from kurir.web.gateway import Gateway
 
+T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 _encode = msgspec.json.Encoder().encode
 
@@ -81,6 +85,29 @@ async def body_of(request: Request, limit: int) -> bytes:
             raise ApiError(413, "too_large", f"the body must not be larger than {limit} bytes")
         parts.append(part)
     return b"".join(parts)
+
+
+async def struct_of(request: Request, limit: int, type_: type[T], sample: str) -> T:
+    """The request's JSON body as a struct; an empty body means all defaults. Raises ApiError naming the field."""
+    raw = await body_of(request, limit)
+    try:
+        return msgspec.json.decode(raw if raw.strip() else b"{}", type=type_)
+    except msgspec.ValidationError as error:
+        _, _, path = str(error).rpartition("$.")
+        field = path.rstrip("`") if "$." in str(error) else ""
+        raise ApiError(400, "invalid", f"the body is not as expected: {error}", field) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(400, "invalid", f"expected a JSON object such as {sample}") from error
+
+
+async def device_of(gateway: Gateway, request: Request) -> Number:
+    """The linked device that the path's `key` names. Raises ApiError (404)."""
+    key = request.path_params["key"]
+    found = await gateway.database.read(lambda c: numbers.all_of_channel(c, "linked_device"))
+    number = next((one for one in found if one.key == key), None)
+    if number is None:
+        raise ApiError(404, "not_found", "there is no linked device with this key", "key")
+    return number
 
 
 def _bears(request: Request, token: str) -> bool:
