@@ -165,10 +165,14 @@ def _as_number(value: Any) -> float | None:
 
 
 def _clean(text: str, name: str) -> str:
-    """Text that every database and both wires can carry: no NUL, no lone surrogates."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise wrong(name, HALF_CHARACTER)
-    return "".join(c for c in text if c in "\n\t" or c >= " ") if not text.isprintable() else text
+    """Text that every database and both wires can carry: no control characters, no lone surrogates."""
+    if text.isprintable():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise wrong(name, HALF_CHARACTER) from error
+    return "".join(c for c in text if c in "\n\t" or c >= " ")
 
 
 def _describe(value: Any) -> str | Phrase:
