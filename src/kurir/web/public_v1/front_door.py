@@ -130,7 +130,7 @@ class FrontDoor:
             answer = await endpoint.handler(self._gateway, Call(account, body, self._gateway.clock(), number))
             return json_reply(answer.body, headers | answer.headers, answer.status)
         except WireError as error:
-            log.info("request_refused", endpoint=endpoint.path, code=error.code, type=error.type)
+            log.info("request_refused", endpoint=endpoint.path, status=error.code, type=error.type)
             return json_reply(error.body(language), headers | error.headers)
         except QueueFull:
             return json_reply(error_body("400", "rate_limited", QUEUE_FULL, language), headers | _QUEUE_RETRY_AFTER)
