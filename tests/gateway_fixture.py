@@ -20,7 +20,6 @@ import sqlalchemy as sa
 from kurir import contacts, numbers
 from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
-from kurir.app import prepare
 from kurir.channels.channel import Capabilities
 from kurir.channels.cloud_api.template_calls import Created, MetaTemplate
 from kurir.channels.linked_device.channel import DeviceUnavailable
@@ -28,6 +27,7 @@ from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.foundation.clock import system_clock
+from kurir.foundation.data_folder import open_data_folder
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.tables import metadata
 from kurir.foundation.telemetry import Metrics
@@ -225,7 +225,7 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
     }
     settings = Settings(**(wanted | changes))
     async with contextlib.AsyncExitStack() as stack:
-        database, sealing = await asyncio.to_thread(prepare, settings)
+        database, sealing = await asyncio.to_thread(open_data_folder, settings)
         await database.start()
         stack.push_async_callback(database.close)
         dispatchers: list[Dispatcher] = []

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog
 from sqlalchemy import Connection
@@ -24,10 +21,8 @@ from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.foundation.clock import system_clock
-from kurir.foundation.database import Database
-from kurir.foundation.migrations import migrate
+from kurir.foundation.data_folder import open_data_folder, sole_gateway
 from kurir.foundation.safe_fetch import SafeFetch
-from kurir.foundation.sealing import Sealing, load_master_key
 from kurir.foundation.telemetry import Metrics
 from kurir.housekeeping import keep_house
 from kurir.inbox import Inbox
@@ -43,29 +38,12 @@ _LAST_EVENTS = 5.0
 log = structlog.get_logger(__name__)
 
 
-class AlreadyRunning(RuntimeError):  # noqa: N818 - a state of the world, not a mistake
-    """Another gateway serves this data folder; SQLite belongs to exactly one process."""
-
-
-def prepare(settings: Settings) -> tuple[Database, Sealing]:
-    """The data folder with its keys and the database with its newest schema: what every command needs."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sealing = Sealing(load_master_key(settings.data_dir))
-    database = Database(settings.sqlite_path)
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        migrate(connection)
-        connection.exec_driver_sql("COMMIT")
-    return database, sealing
-
-
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Gateway]:
     """A gateway whose parts run: everything but the doors. Raises AlreadyRunning, SealError, DatabaseUnavailable."""
     async with contextlib.AsyncExitStack() as stack:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stack.enter_context(_sole_process(settings.data_dir))
-        database, sealing = await asyncio.to_thread(prepare, settings)
+        stack.enter_context(sole_gateway(settings.data_dir))
+        database, sealing = await asyncio.to_thread(open_data_folder, settings)
         await database.start()
         stack.push_async_callback(database.close)
 
@@ -142,24 +120,6 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             cloud_api=cloud_api,
             pairing=Pairing(linked_devices, clock),
         )
-
-
-@contextlib.contextmanager
-def _sole_process(data_dir: Path):
-    """Holds the data folder's lock. Raises AlreadyRunning at once when another process holds it."""
-    descriptor = os.open(data_dir / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise AlreadyRunning(
-                f"another gateway serves {data_dir}: stop it, or set KURIR_DATA_DIR to another folder"
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
-    finally:
-        os.close(descriptor)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

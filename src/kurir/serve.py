@@ -11,27 +11,18 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
-import msgspec
 import structlog
 import uvicorn
 
 from kurir.app import running
+from kurir.foundation.data_folder import READY_FILE, ReadyFile, write_ready_file
 from kurir.settings import Settings
 from kurir.web.server import build
 
-READY_FILE = "gateway.json"
 _GRACE = 25
 
 log = structlog.get_logger(__name__)
-
-
-class ReadyFile(msgspec.Struct):
-    """Where the gateway of a data folder answers."""
-
-    pid: int
-    url: str
 
 
 class _Server(uvicorn.Server):
@@ -47,7 +38,6 @@ async def serve(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     url = f"http://{_host_in_url(settings.host)}:{port}"
-    ready_file = settings.data_dir / READY_FILE
     async with running(settings) as gateway:
         server = _Server(
             uvicorn.Config(
@@ -71,27 +61,13 @@ async def serve(settings: Settings) -> None:
         while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
             await asyncio.sleep(0.01)
         if server.started:
-            _write(ready_file, ReadyFile(os.getpid(), url))
+            write_ready_file(settings.data_dir, ReadyFile(os.getpid(), url))
             log.info("serving", url=url, data_dir=str(settings.data_dir))
             if settings.sandbox:
                 log.warning("SANDBOX IS ON: linked devices talk to a simulated WhatsApp, not to the real one")
         await work
         log.info("stopping")
-        ready_file.unlink(missing_ok=True)
-
-
-def read_ready_file(data_dir: Path) -> ReadyFile | None:
-    """Where the gateway of that folder answers, or None when none runs."""
-    try:
-        return msgspec.json.decode((data_dir / READY_FILE).read_bytes(), type=ReadyFile)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def _write(path: Path, ready: ReadyFile) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(msgspec.json.encode(ready))
-    temporary.replace(path)
+        (settings.data_dir / READY_FILE).unlink(missing_ok=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -10,11 +10,11 @@ from cyclopts import App
 
 from kurir import __version__
 from kurir.accounts.accounts import AccountError
-from kurir.app import AlreadyRunning
 from kurir.cli import account, contacts, number
 from kurir.cli.doctor import doctor
 from kurir.cli.terminal import CommandError, complain
 from kurir.demo.scene import DemoError
+from kurir.foundation.data_folder import AlreadyRunning, open_data_folder
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.sealing import SealError
 from kurir.settings import Settings, SettingsError
@@ -60,10 +60,8 @@ def sandbox(*arguments: str) -> NoReturn:
 @app.command
 def migrate() -> None:
     """Bring the database to the newest schema (`kurir serve` does it too)."""
-    from kurir.app import prepare  # noqa: PLC0415
-
     settings = Settings.load()
-    prepare(settings)
+    open_data_folder(settings)
     sys.stdout.write(f"The database at {settings.sqlite_path} has the newest schema.\n")
 
 

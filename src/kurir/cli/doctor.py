@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from kurir.cli.terminal import out
-from kurir.serve import read_ready_file
+from kurir.foundation.data_folder import read_ready_file
 from kurir.settings import Settings, SettingsError
 
 _LEAST_FREE = 500_000_000

@@ -13,10 +13,9 @@ from sqlalchemy import Connection
 
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
-from kurir.app import prepare
+from kurir.foundation.data_folder import open_data_folder, read_ready_file
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing
-from kurir.serve import read_ready_file
 from kurir.settings import Settings
 
 T = TypeVar("T")
@@ -35,7 +34,7 @@ def complain(sentence: str) -> None:
 
 def with_database(work: Callable[[Connection, Sealing], T]) -> T:
     """Runs `work` in one transaction of its own; safe beside a running gateway."""
-    database, sealing = prepare(Settings.load())
+    database, sealing = open_data_folder(Settings.load())
     with database.engine.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
@@ -52,7 +51,7 @@ def with_async_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """Runs asynchronous `work` with a started database."""
 
     async def run() -> T:
-        database, _ = prepare(Settings.load())
+        database, _ = open_data_folder(Settings.load())
         await database.start()
         try:
             return await work(database)

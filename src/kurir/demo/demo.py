@@ -34,7 +34,7 @@ from kurir.demo.scene import (
     write_private,
 )
 from kurir.demo.supervisor import Supervised, last_lines
-from kurir.serve import READY_FILE, ReadyFile
+from kurir.foundation.data_folder import READY_FILE, ReadyFile
 from kurir.settings import Settings
 
 T = TypeVar("T")

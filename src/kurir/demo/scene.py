@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from kurir import contacts, numbers
 from kurir.accounts import accounts, api_keys, members
-from kurir.app import prepare
+from kurir.foundation.data_folder import open_data_folder
 from kurir.settings import Settings
 
 EMAIL = "demo@kurir.example"
@@ -145,7 +145,7 @@ def port_for(wanted: int, before: int) -> int:
 
 def ensure_account(settings: Settings, memory: Memory, business: Business, people: list[Person]) -> None:
     """The demo's account with its keys, its two numbers and a contact list; made once, then found again."""
-    database, sealing = prepare(settings)
+    database, sealing = open_data_folder(settings)
     with database.engine.connect() as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         if accounts.by_email(connection, EMAIL) is None:

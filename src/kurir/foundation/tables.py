@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+SCHEMA_VERSION = "0001"
+"""The newest migration in `migrations/versions`: a database that has it needs no migration."""
+
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 
 from kurir import numbers
 from kurir.accounts import accounts
-from kurir.app import prepare
 from kurir.channels.cloud_api.channel import CloudApi
+from kurir.foundation.data_folder import open_data_folder
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing
 from kurir.numbers import Number
@@ -93,7 +93,7 @@ async def open_bench(folder: Path) -> AsyncIterator[Bench]:
     settings = Settings(
         data_dir=folder, graph_url=f"http://127.0.0.1:{runner.addresses[0][1]}/v25.0", graph_timeout=3.0
     )
-    database, sealing = await asyncio.to_thread(prepare, settings)
+    database, sealing = await asyncio.to_thread(open_data_folder, settings)
     await database.start()
 
     def move_in(connection: Connection) -> Number:

@@ -19,12 +19,8 @@ PICTURE = replace(
     wire_id="wamid.2",
     content=Content("image", caption="Lihat", media=Media("image/png", "", b"\x89PNG")),
 )
-PIN = replace(
-    TEXT, wire_id="wamid.3", content=Content("location", place=Place(-6.2, 106.8, "Monas", "Jakarta"))
-)
-PROMO = replace(
-    TEXT, wire_id="wamid.4", content=Content("template", template=TemplateUse("promo", "id", ("a", "b")))
-)
+PIN = replace(TEXT, wire_id="wamid.3", content=Content("location", place=Place(-6.2, 106.8, "Monas", "Jakarta")))
+PROMO = replace(TEXT, wire_id="wamid.4", content=Content("template", template=TemplateUse("promo", "id", ("a", "b"))))
 
 
 class Wire:

@@ -1,0 +1,89 @@
+"""The data folder of a gateway: its keys, its database, who serves it now and where.
+
+`gateway.lock` is held by the one gateway that serves the folder (SQLite belongs to exactly one process);
+`gateway.json` says where that gateway answers, for the command line and the demo.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Connection
+
+from kurir.foundation.database import Database
+from kurir.foundation.sealing import Sealing, load_master_key
+from kurir.foundation.tables import SCHEMA_VERSION
+from kurir.settings import Settings
+
+READY_FILE = "gateway.json"
+
+
+class AlreadyRunning(RuntimeError):  # noqa: N818 - a state of the world, not a mistake
+    """Another gateway serves this data folder."""
+
+
+class ReadyFile(msgspec.Struct):
+    """Where the gateway of a data folder answers."""
+
+    pid: int
+    url: str
+
+
+def open_data_folder(settings: Settings) -> tuple[Database, Sealing]:
+    """The folder's database with its newest schema, and its keys; everything is made on first use.
+
+    Raises SealError, DatabaseUnavailable and OSError.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    sealing = Sealing(load_master_key(settings.data_dir))
+    database = Database(settings.sqlite_path)
+    with database.engine.connect() as connection:
+        if _schema_version(connection) != SCHEMA_VERSION:
+            from kurir.foundation.migrations import migrate  # noqa: PLC0415 - alembic costs 12 MB for nothing else
+
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            migrate(connection)
+            connection.exec_driver_sql("COMMIT")
+    return database, sealing
+
+
+def _schema_version(connection: Connection) -> str | None:
+    known = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").first()
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if known else None
+
+
+@contextlib.contextmanager
+def sole_gateway(data_dir: Path) -> Iterator[None]:
+    """Holds the folder's lock. Raises AlreadyRunning at once when another process holds it."""
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(data_dir / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AlreadyRunning(
+                f"another gateway serves {data_dir}: stop it, or set KURIR_DATA_DIR to another folder"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_ready_file(data_dir: Path, ready: ReadyFile) -> None:
+    """Tells where the gateway answers."""
+    temporary = data_dir / (READY_FILE + ".tmp")
+    temporary.write_bytes(msgspec.json.encode(ready))
+    temporary.replace(data_dir / READY_FILE)
+
+
+def read_ready_file(data_dir: Path) -> ReadyFile | None:
+    """Where the gateway of that folder answers, or None when none runs."""
+    try:
+        return msgspec.json.decode((data_dir / READY_FILE).read_bytes(), type=ReadyFile)
+    except (OSError, msgspec.MsgspecError):
+        return None

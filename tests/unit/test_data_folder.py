@@ -1,0 +1,58 @@
+"""A data folder: made on first use, served by one gateway, its schema the newest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from kurir.foundation import migrations
+from kurir.foundation.data_folder import (
+    AlreadyRunning,
+    ReadyFile,
+    open_data_folder,
+    read_ready_file,
+    sole_gateway,
+    write_ready_file,
+)
+from kurir.foundation.tables import SCHEMA_VERSION, metadata
+from kurir.settings import Settings
+
+
+def test_the_schema_version_is_the_newest_migration():
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    assert ScriptDirectory.from_config(config).get_current_head() == SCHEMA_VERSION
+
+
+def test_migrations_make_exactly_the_tables(tmp_path: Path):
+    database, _ = open_data_folder(Settings(data_dir=tmp_path))
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_it_is_private_and_opens_again_with_the_same_keys(tmp_path: Path):
+    settings = Settings(data_dir=tmp_path / "new" / "folder")
+    _, sealing = open_data_folder(settings)
+    sealed = sealing.seal("secret", "a row")
+    _, again = open_data_folder(settings)
+    assert again.open(sealed, "a row") == "secret"
+    assert settings.data_dir.stat().st_mode & 0o077 == 0
+    assert (settings.data_dir / "master.key").stat().st_mode & 0o077 == 0
+
+
+def test_one_gateway_serves_it(tmp_path: Path):
+    with sole_gateway(tmp_path), pytest.raises(AlreadyRunning, match="another gateway"), sole_gateway(tmp_path):
+        pass
+    with sole_gateway(tmp_path):
+        pass
+
+
+def test_the_ready_file_says_where(tmp_path: Path):
+    assert read_ready_file(tmp_path) is None
+    write_ready_file(tmp_path, ReadyFile(7, "http://127.0.0.1:1"))
+    assert read_ready_file(tmp_path) == ReadyFile(7, "http://127.0.0.1:1")
