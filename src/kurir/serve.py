@@ -49,6 +49,7 @@ async def serve(settings: Settings) -> None:
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                forwarded_allow_ips=list(settings.trusted_proxies),
                 date_header=True,
                 timeout_graceful_shutdown=_GRACE,
                 backlog=2048,

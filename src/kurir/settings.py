@@ -32,6 +32,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """HTTP port of the gateway; 0 picks a free one."""
     public_url: str = ""
     """The address under which Meta reaches this gateway (callbacks); empty means http://host:port."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    """Reverse proxies whose X-Forwarded-For is believed (addresses or networks): limits count client addresses."""
     log_level: str = "info"
     """debug, info, warning or error."""
     log_format: str = "auto"

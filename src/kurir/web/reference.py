@@ -51,6 +51,12 @@ def routes(
 ) -> list[BaseRoute]:
     """The start page `/`, `/reference`, `/openapi.json`, and what they need under `/static`."""
 
+    chapters = itertools.groupby(endpoints, key=lambda endpoint: endpoint.chapter)
+    reference = {
+        "chapters": [(chapter, [_entry(e, base_url) for e in group]) for chapter, group in chapters],
+        "base_url": base_url,
+    }
+
     async def start(request: Request) -> Response:
         shown: list[tuple[Account, list[Number]]]
         if gateway.settings.status_page == "open":
@@ -61,16 +67,10 @@ def routes(
                 return _page("sign_in.html", 401, {"WWW-Authenticate": 'Basic realm="Kurir", charset="UTF-8"'})
             shown = await gateway.database.read(lambda c: _one(c, account_id))
         rows = [_row(account, number) for account, owned in shown for number in owned]
-        return _page("start.html", 200, {"Cache-Control": "no-store"}, rows=rows, base_url=base_url)
+        return _page("start.html", 200, {"Cache-Control": "no-store"}, rows=rows, **reference)
 
     async def show_reference(_request: Request) -> Response:
-        chapters = itertools.groupby(endpoints, key=lambda endpoint: endpoint.chapter)
-        return _page(
-            "reference.html",
-            200,
-            chapters=[(chapter, [_entry(e, base_url) for e in group]) for chapter, group in chapters],
-            base_url=base_url,
-        )
+        return _page("reference.html", 200, **reference)
 
     async def show_openapi(_request: Request) -> Response:
         return JSONResponse(openapi.document(endpoints, base_url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import warnings
 from pathlib import Path
@@ -12,7 +13,7 @@ from PIL import Image as Picture
 from kurir.messages.content import Document, Image, Location, MediaFile, TemplateUse, Text
 
 with warnings.catch_warnings():
-    # when neonize is imported it asks `uname` through a pipe that it does not close
+    # when neonize is imported it asks `uname` through pipes that it does not close: they are collected here
     warnings.simplefilter("ignore", ResourceWarning)
     from kurir.channels.linked_device.protobufs import (
         Attachment,
@@ -22,6 +23,8 @@ with warnings.catch_warnings():
         compose,
         interpret,
     )
+
+    gc.collect()
 
 # isort: split
 from neonize.proto.Neonize_pb2 import UploadResponse

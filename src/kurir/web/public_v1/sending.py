@@ -30,6 +30,8 @@ MEDIA_FIELDS = ("url", "media_url")
 """Says where a file is, but not what it is: `type` or the URL's ending does."""
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
+_NOT_READY = 3.0
+"""Most seconds that a `sync` call waits for a device that is not connected: clients give up after five."""
 _THE_REQUEST_WAS_WRONG = frozenset({"not_on_whatsapp", "not_a_group_member"})
 """Reasons of a failed send that the caller can mend in the request: they answer 405, all others 400."""
 
@@ -151,17 +153,20 @@ async def send(gateway: Gateway, call: Call, recipient: str, contents: list[Cont
     )
     headers = {"X-Message-Id": ", ".join(map(public_message_id, accepted.ids))}
     if method == "sync":
-        await _verdict(gateway, call.account.id, accepted.ids, headers)
+        # a device that is not connected will hardly be so within the caller's patience: say so soon
+        ready = gateway.linked_devices.ready(call.number)
+        patience = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
+        await _verdict(gateway, call.account.id, accepted.ids, patience, headers)
     return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, headers)
 
 
-async def _verdict(gateway: Gateway, account_id: int, ids: list[int], headers: dict[str, str]) -> None:
-    """Waits until every bubble is sent; raises for the first that is not."""
-    deadline = gateway.clock() + gateway.settings.sync_timeout
+async def _verdict(gateway: Gateway, account_id: int, ids: list[int], patience: float, headers: dict[str, str]) -> None:
+    """Waits until every bubble is sent, `patience` seconds in all; raises for the first that is not."""
+    deadline = gateway.clock() + patience
     for message_id in ids:
         left = max(0.0, deadline - gateway.clock())
         message = await gateway.outbox.verdict(account_id, message_id, left)
-        refusal = _refusal(message, gateway.settings.sync_timeout, headers)
+        refusal = _refusal(message, patience, headers)
         if refusal is not None:
             raise refusal
 
