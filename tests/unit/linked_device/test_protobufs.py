@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import io
-import warnings
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from PIL import Image as Picture
 
 from kurir.messages.content import Document, Image, Location, MediaFile, TemplateUse, Text
 
-with warnings.catch_warnings():
-    # when neonize is imported it asks `uname` through pipes that it does not close: they are collected here
-    warnings.simplefilter("ignore", ResourceWarning)
+# neonize runs `uname` through pipes that it does not close when it is imported
+with patch("os.popen", lambda _command: io.StringIO("Linux")):
     from kurir.channels.linked_device.protobufs import (
         Attachment,
         NotCarriedError,
@@ -23,8 +21,6 @@ with warnings.catch_warnings():
         compose,
         interpret,
     )
-
-    gc.collect()
 
 # isort: split
 from neonize.proto.Neonize_pb2 import UploadResponse
