@@ -1,6 +1,7 @@
 """THE composition root: builds the parts, starts and stops them in order. Nothing else builds parts.
 
-Start: data folder and lock → database and schema → what a crash left → channels → inbox → dispatcher → doors.
+Start: data folder and lock → database and schema → channels → inbox → dispatcher, whose lanes first settle what a
+crash left → doors.
 Stop, in the opposite order: the doors close first, then sends in flight get their time, then channels, then the
 database.
 """
@@ -12,7 +13,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from sqlalchemy import Connection
 
 from kurir import numbers
@@ -34,8 +34,6 @@ from kurir.web.gateway import Gateway
 
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
-
-log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
@@ -65,9 +63,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             metrics=metrics,
             woken=woken,
         )
-        doubtful = await outbox.recover()
-        if doubtful:
-            log.warning("messages_in_doubt", count=doubtful)
+        await outbox.count_waiting()
 
         safe_fetch = SafeFetch(settings)
         await safe_fetch.start()

@@ -49,7 +49,7 @@ class Dispatcher:
         self._stopping = False
 
     async def start(self) -> None:
-        """Wakes every number with queued messages and begins to sweep out expired ones."""
+        """Wakes every number with something to send or to settle and begins to sweep out expired ones."""
         for account_id, number_id in await self._outbox.waiting_numbers():
             self.wake(account_id, number_id)
         self._spawn(self._sweep(), "sweep")
@@ -107,6 +107,8 @@ class Dispatcher:
             await lane.run()
         except Exception:
             log.exception("lane_broke", number=lane.number.key)
+            # the next lane takes what is in flight for left behind: it must not begin before that has landed
+            await lane.landed()
             lane.closed = True
         if self._lanes.get(number_id) is lane:
             del self._lanes[number_id]

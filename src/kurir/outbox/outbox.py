@@ -1,5 +1,7 @@
 """The outbox: durable sending in three verbs, and the wait for a verdict. Read this, then `accept`, `claim`, `record`.
 
+What a crash left and what becomes of doubt is in `recovery`; a person's decisions about single messages in `replay`.
+
 A message exists exactly when its transaction was flushed. Counting of waiting messages and the waiters for a verdict
 live in this process; everything else is in the database.
 """
@@ -11,7 +13,7 @@ import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -25,8 +27,8 @@ from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
 from kurir.messages.reports import Outcome, StatusChanged
-from kurir.outbox import accept, claim, record
-from kurir.outbox.retries import decide
+from kurir.outbox import accept, claim, doubt, record, recovery
+from kurir.outbox.retries import Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
 
 T = TypeVar("T")
@@ -75,22 +77,17 @@ class Outbox:
         self._waiting: Counter[int] = Counter()
         self._verdicts: dict[int, list[asyncio.Future[Snapshot]]] = {}
         self._early: OrderedDict[tuple[int, str], list[StatusChanged]] = OrderedDict()
+        self._unqueued: set[int] = set()
 
-    async def recover(self) -> int:
-        """At the start: counts what waits and marks what a crash cut off. Returns how many are in doubt."""
-
-        def work(connection: Connection) -> tuple[int, list[tuple[int, int]]]:
-            doubtful = record.interrupted(connection)
-            waiting = connection.execute(
-                sa.select(messages.c.account_id, sa.func.count())
-                .where(messages.c.state == "queued")
-                .group_by(messages.c.account_id)
-            )
-            return doubtful, [(row[0], row[1]) for row in waiting]
-
-        doubtful, waiting = await self._database.write(work)
-        self._waiting = Counter(dict(waiting))
-        return doubtful
+    async def count_waiting(self) -> None:
+        """At the start: counts what is queued or was left in flight."""
+        counts = (
+            sa.select(messages.c.account_id, sa.func.count())
+            .where(messages.c.state.in_(("queued", "sending")))
+            .group_by(messages.c.account_id)
+        )
+        found = await self._database.read(lambda c: [(row[0], row[1]) for row in c.execute(counts)])
+        self._waiting = Counter(dict(found))
 
     def waiting(self) -> int:
         """Messages that are queued or in flight, over all accounts."""
@@ -145,21 +142,7 @@ class Outbox:
             if row.state == "expired":
                 await self._ended(row.account_id, row.id)
             else:
-                content = decode_content(self._sealing, row.id, row.content, bool(row.sealed))
-                taken.append(
-                    Claimed(
-                        row.id,
-                        row.account_id,
-                        row.number_id,
-                        row.recipient,
-                        content,
-                        bool(row.typing),
-                        row.origin,
-                        row.attempts,
-                        row.created_at,
-                        row.expires_at,
-                    )
-                )
+                taken.append(self._claimed(row))
         return taken
 
     async def next_due(self, account_id: int, number_id: int) -> float | None:
@@ -180,8 +163,11 @@ class Outbox:
 
     # -- record ----------------------------------------------------------------------------------------------------
 
-    async def record(self, claimed: Claimed, outcome: Outcome) -> Snapshot:
-        """Writes what came of a try. Raises DatabaseUnavailable; then call it again, the result must not get lost."""
+    async def record(self, claimed: Claimed, outcome: Outcome, patience: float = 0.0) -> Snapshot:
+        """Writes what came of a try. Raises DatabaseUnavailable; then call it again, the result must not get lost.
+
+        `patience`: seconds for which the channel may still hear of a message in doubt.
+        """
         now = self._clock()
         decision = decide(
             outcome,
@@ -195,7 +181,12 @@ class Outbox:
         remote_id = getattr(outcome, "remote_id", None)
 
         def work(connection: Connection) -> Snapshot:
-            after = record.record(connection, claimed, word, decision, now)
+            doubt_until = None
+            if isinstance(decision, Settled) and decision.state == "unconfirmed":
+                setting = recovery.doubt_setting(connection, claimed.account_id)
+                if doubt.may_resend(setting, claimed.origin):
+                    doubt_until = now + doubt.patience(claimed.origin, patience)
+            after = record.record(connection, claimed, word, decision, now=now, doubt_until=doubt_until)
             assert after is not None
             early = self._early.pop((claimed.number_id, remote_id), []) if remote_id else []
             for event in early:
@@ -228,12 +219,47 @@ class Outbox:
                 self._early.popitem(last=False)
             return None
         after = _apply(connection, message, event)
-        return after if after.state != message.state else None
+        if after.state == message.state:
+            return None
+        if message.state == "queued":
+            self._unqueued.add(message.id)
+        return after
 
     def told(self, moved: Snapshot) -> None:
         """After the commit of a receipt: whoever waits for this message's verdict gets it."""
+        if moved.id in self._unqueued:
+            self._unqueued.discard(moved.id)
+            self._waiting[moved.account_id] -= 1
         self._metrics.reached(moved.state)
         self._tell(moved)
+
+    # -- doubt -----------------------------------------------------------------------------------------------------
+
+    async def left_in_flight(self, account_id: int, number_id: int) -> list[Claimed]:
+        """What a carrier that is gone left in flight; record an outcome for each. Ask only for a number of your own."""
+        rows = await self._database.read(lambda c: recovery.left_in_flight(c, account_id, number_id))
+        return [self._claimed(row) for row in rows]
+
+    async def settle_doubts(self, account_id: int, number_id: int, *, since: float, patience: float) -> float | None:
+        """Queues again, or holds, the number's unconfirmed messages whose patience is over.
+
+        `since` is when receipts of the number could last begin to come (unix seconds), `patience` how long they take
+        at most. Returns when to call again, None when nothing is left to wait for. Raises DatabaseUnavailable.
+        """
+        now = self._clock()
+
+        rows = await self._database.read(lambda c: recovery.doubts(c, account_id, number_id))
+        ripe = [(max(row.doubt_until, since + doubt.patience(row.origin, patience)), row) for row in rows]
+        due = [row for at, row in ripe if at <= now]
+
+        def work(connection: Connection) -> int:
+            return sum(
+                recovery.settle(connection, account_id, row, max_attempts=self._max_attempts, now=now) for row in due
+            )
+
+        if due:
+            self._waiting[account_id] += await self._database.write(work)
+        return min((at for at, _ in ripe if at > now), default=None)
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -267,6 +293,20 @@ class Outbox:
                 self._verdicts.pop(message_id, None)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _claimed(self, row: Any) -> Claimed:
+        return Claimed(
+            row.id,
+            row.account_id,
+            row.number_id,
+            row.recipient,
+            decode_content(self._sealing, row.id, row.content, bool(row.sealed)),
+            bool(row.typing),
+            row.origin,
+            row.attempts,
+            row.created_at,
+            row.expires_at,
+        )
 
     async def _ended(self, account_id: int, message_id: int) -> None:
         self._waiting[account_id] -= 1
