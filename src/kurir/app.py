@@ -99,7 +99,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(dispatcher.stop)
 
         templates = Templates(database, cloud_api, media, clock)
-        house = asyncio.create_task(keep_house(media, inbox, templates, clock, media_days=settings.media_days))
+        house = asyncio.create_task(keep_house(media, inbox, outbox, templates, clock, media_days=settings.media_days))
         stack.push_async_callback(_ended, house)
 
         yield Gateway(

@@ -27,7 +27,8 @@ from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
 from kurir.messages.reports import Outcome, StatusChanged
-from kurir.outbox import accept, claim, doubt, record, recovery
+from kurir.outbox import accept, claim, doubt, idempotency, record, recovery
+from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
 
@@ -96,12 +97,18 @@ class Outbox:
     # -- accept ----------------------------------------------------------------------------------------------------
 
     async def accept(
-        self, drafts: Sequence[Draft], also: Callable[[Connection, list[int]], T] | None = None
+        self,
+        drafts: Sequence[Draft],
+        also: Callable[[Connection, list[int]], T] | None = None,
+        *,
+        once: Once | None = None,
+        facts: dict[str, str] | None = None,
     ) -> Accepted[T | None]:
         """Stores the drafts, all or none, and returns after the flushed commit.
 
-        `also` runs in the same transaction with the new ids. Raises QueueFull and DatabaseUnavailable; then nothing
-        was stored.
+        `also` runs in the same transaction with the new ids. With `once` the request is remembered there too, together
+        with `facts` for its answer. Raises QueueFull, DatabaseUnavailable and, for a request that was accepted before,
+        Repeated; then nothing was stored.
         """
         now = self._clock()
         wanted = Counter(draft.account_id for draft in drafts)
@@ -114,14 +121,17 @@ class Outbox:
             for message_id, draft in zip(ids, drafts, strict=True)
         ]
         value: T | None = None
-        if also is None:
+        if also is None and once is None:
             await self._database.append(accept.INSERT, rows)
         else:
-            extra = also
+            name = idempotency.name_of(self._sealing, once, drafts) if once else ""
+            remembered = idempotency.Remembered(ids, facts or {})
 
-            def work(connection: Connection) -> T:
+            def work(connection: Connection) -> T | None:
+                if once is not None:
+                    idempotency.remember(connection, self._sealing, once, name=name, remembered=remembered, now=now)
                 accept.insert(connection, rows)
-                return extra(connection, ids)
+                return also(connection, ids) if also is not None else None
 
             value = await self._database.write(work)
         self._waiting.update(wanted)
@@ -130,6 +140,21 @@ class Outbox:
         for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
             self._woken(account_id, number_id)
         return Accepted(ids, value)
+
+    async def earlier(self, once: Once) -> Earlier | None:
+        """The request that was accepted before under the same key, or None."""
+        since = self._clock() - once.seconds
+        return await self._database.read(
+            lambda c: idempotency.find(c, self._sealing, once.account_id, once.key_hash, since)
+        )
+
+    async def keep_answer(self, once: Once, answer: KeptAnswer) -> None:
+        """Remembers the answer to the request that was accepted under this key."""
+        await self._database.write(lambda c: idempotency.keep(c, self._sealing, once.account_id, once.key_hash, answer))
+
+    async def forget_requests(self, before: float) -> int:
+        """Removes what is remembered of requests before that unix time; returns how many."""
+        return await self._database.write(lambda c: idempotency.forget(c, before))
 
     # -- claim -----------------------------------------------------------------------------------------------------
 
