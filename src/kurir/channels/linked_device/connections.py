@@ -25,6 +25,8 @@ from kurir.settings import Settings
 log = structlog.get_logger(__name__)
 
 _SHORTEST_BAN = 60.0
+_SETTLING = 60.0
+"""Seconds after a pairing during which the device is left alone: the phone sends its history and contacts."""
 
 
 @dataclass(slots=True)
@@ -148,6 +150,7 @@ class Connections:
                 self.hosts.settled(connection.number.id)
                 if pairing is not None:
                     pairing.succeed()
+                    self._spawn(self._move_in(connection))
                 await self._become(connection, "connecting", "paired; connecting to WhatsApp", phone=phone, jid=jid)
             case say.PairingFailed(reason=reason):
                 if pairing is not None:
@@ -177,6 +180,7 @@ class Connections:
             self.hosts.settled(connection.number.id)
         if pairing is not None:
             pairing.succeed()  # there was a valid session after all
+            self._spawn(self._move_in(connection))
         await self._become(connection, news.state, news.reason, phone=news.phone, jid=news.jid)
         if news.state == "logged_out" and not connection.leaving:
             self._spawn(self._discard(connection))
@@ -216,6 +220,18 @@ class Connections:
         """Takes a logged-out device down and deletes what is left of its session."""
         await self.hosts.close(connection.number.id)
         self._sessions.forget(connection.number)
+
+    async def _move_in(self, connection: Connection) -> None:
+        """Moves a newly paired device to a host that others live in: one of its own costs some 100 MiB."""
+        await asyncio.sleep(_SETTLING)
+        device = connection.number.id
+        if connection.state != "connected" or not self.hosts.could_share(device):
+            return
+        await self._become(connection, "connecting", "moving to a shared engine host")
+        await self.hosts.quiet(device)
+        if connection.state == "connecting":  # and not logged out meanwhile
+            await self.hosts.close(device)
+            await self._open(connection)
 
     async def _reopen_later(self, connection: Connection, seconds: float) -> None:
         await self.hosts.close(connection.number.id)

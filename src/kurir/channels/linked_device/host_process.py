@@ -106,6 +106,11 @@ class HostProcess:
         finally:
             self._waiting.pop(number, None)
 
+    async def quiet(self, patience: float) -> None:
+        """Waits until the calls under way have been answered, at most `patience` seconds."""
+        if self._waiting:
+            await asyncio.wait(list(self._waiting.values()), timeout=patience)
+
     def kill(self) -> None:
         """Ends the process at once. Sessions are transactional: nothing is damaged."""
         if self._over.is_set():
