@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.device_rig import Rig, number, png, stored
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
 
+from kurir.channels.linked_device import connections
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.messages.content import Document, Image, Location, Outgoing, TemplateUse, Text
 from kurir.messages.reports import (
@@ -47,6 +48,23 @@ def _children(parent: int) -> set[int]:
 
 def _content(path: str) -> bytes:
     return Path(path).read_bytes()
+
+
+def _peers(pid: int) -> set[int]:
+    """The ports on other ends of a process's TCP connections."""
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            sockets.add(str(descriptor.readlink()))
+        except OSError:
+            continue  # closed between the two lines
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in sockets:
+                ports.add(int(fields[2].rpartition(":")[2], 16))
+    return ports
 
 
 async def test_pairs_by_qr_and_sends_text_whose_receipts_come_back(sandbox: SandboxNetwork, tmp_path: Path) -> None:
@@ -89,6 +107,7 @@ async def test_pairs_by_code(sandbox: SandboxNetwork, tmp_path: Path) -> None:
 async def test_carries_every_kind_and_the_bytes_arrive_unchanged(sandbox: SandboxNetwork, tmp_path: Path) -> None:
     owner = await sandbox.person("Toko Berkas")
     picture, contract = png(), b"%PDF-1.7 " + os.urandom(70_000)
+    before = _children(os.getpid())
     async with Rig(sandbox, tmp_path) as rig:
         await rig.pair(owner)
         image = await rig.send(BUDI, Image("x", "Katalog"), stored(tmp_path, picture, "image/png", "k.png"))
@@ -117,6 +136,12 @@ async def test_carries_every_kind_and_the_bytes_arrive_unchanged(sandbox: Sandbo
             "Monas",
             "Jakarta",
         )
+
+        # links and paths in what is sent lead nowhere: the engine's only connections go to the network's proxy
+        assert isinstance(await rig.send(BUDI, Text("http://127.0.0.1:9/ /etc/passwd @120363000000000001@g.us")), Sent)
+        proxy = int(sandbox.info["proxy_url"].rpartition(":")[2])
+        (host,) = _children(os.getpid()) - before
+        assert _peers(host) == {proxy}
 
         refused = await rig.send(BUDI, TemplateUse("hello_world", "en_US"))
         assert isinstance(refused, Refused)
@@ -286,6 +311,23 @@ async def test_a_new_process_reconnects_paired_numbers(sandbox: SandboxNetwork, 
             await rig.connected(index)
         assert len(_children(os.getpid()) - before) == 1, "paired numbers share a host"
         assert isinstance(await rig.send(SITI, Text("selamat pagi")), Sent)
+
+
+async def test_newly_paired_numbers_move_in_together(
+    sandbox: SandboxNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_SETTLING", 1.0)
+    first, second = await sandbox.person("Toko Kiri"), await sandbox.person("Toko Kanan")
+    before = _children(os.getpid())
+    async with Rig(sandbox, tmp_path, number(1), number(2)) as rig:
+        await rig.pair(first, 0)
+        await rig.pair(second, 1)
+        await eventually(lambda: len(_children(os.getpid()) - before) == 1, 30, what="one host for both")
+        for device in rig.numbers:
+            await eventually(lambda device=device: rig.devices.ready(device), 30)
+            outcome = await rig.devices.send(device, Outgoing(500 + device.id, SITI, Text(f"dari {device.id}")))
+            assert isinstance(outcome, Sent)
+            await sandbox.arrival(SITI, lambda m, sent=outcome: m["wire_id"] == sent.remote_id)
 
 
 async def test_logout_removes_the_device_and_allows_pairing_again(sandbox: SandboxNetwork, tmp_path: Path) -> None:
