@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -13,17 +14,20 @@ import pytest
 from tests.e2e.device_rig import Rig, number, png, stored
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
 
-from kurir.channels.linked_device import connections
+from kurir.channels.linked_device import connections, hosts
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.messages.content import Document, Image, Location, Outgoing, TemplateUse, Text
 from kurir.messages.reports import (
     ConnectionChanged,
+    InDoubt,
     NeverLeft,
     NotConnected,
+    Outcome,
     Received,
     Refused,
     Sent,
     StatusChanged,
+    TryLater,
     Unknown,
 )
 
@@ -311,6 +315,51 @@ async def test_a_new_process_reconnects_paired_numbers(sandbox: SandboxNetwork, 
             await rig.connected(index)
         assert len(_children(os.getpid()) - before) == 1, "paired numbers share a host"
         assert isinstance(await rig.send(SITI, Text("selamat pagi")), Sent)
+
+
+async def test_a_host_killed_in_the_middle_of_sends_leaves_no_lie_behind(
+    sandbox: SandboxNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent has arrived, TryLater has not, and what is in doubt is named so that a receipt can settle it."""
+    monkeypatch.setattr(hosts, "_GOOD_LIFE", 0.0)  # no growing back-off
+    owner = await sandbox.person("Toko Mati Lampu")
+    people = [await sandbox.person(f"Pelanggan {n}") for n in range(4)]
+    outcomes: dict[str, Outcome] = {}
+    before = _children(os.getpid())
+    async with Rig(sandbox, tmp_path) as rig:
+        device = await rig.pair(owner)
+
+        async def send(id_: int) -> None:
+            text = f"nomor {id_}"
+            outgoing = Outgoing(id_, people[id_ % len(people)], Text(text))
+            outcomes[text] = await rig.devices.send(device, outgoing)
+
+        for round_ in range(5):
+            await eventually(lambda: rig.devices.ready(device), 30)
+            sends = [asyncio.create_task(send(7000 + round_ * 100 + n)) for n in range(20)]
+            await asyncio.wait(sends, return_when=asyncio.FIRST_COMPLETED)
+            (host,) = _children(os.getpid()) - before
+            os.kill(host, signal.SIGKILL)
+            await asyncio.gather(*sends)
+        await eventually(lambda: rig.devices.ready(device), 30)
+
+    arrived: list[str] = []
+    for phone in people:
+        arrived += [m["text"] for m in await sandbox.get(f"/people/{phone}/inbox?after=0")]
+    assert len(arrived) == len(set(arrived)), "a message arrived twice"
+    assert len(outcomes) == 100
+    for text, outcome in outcomes.items():
+        match outcome:
+            case Sent():
+                assert text in arrived
+            case TryLater():
+                assert text not in arrived
+            case InDoubt(remote_id=remote_id):
+                assert remote_id
+            case _:
+                raise AssertionError(outcome)
+    assert any(isinstance(outcome, TryLater) for outcome in outcomes.values())
+    assert any(isinstance(outcome, Sent) for outcome in outcomes.values())
 
 
 async def test_newly_paired_numbers_move_in_together(

@@ -126,7 +126,7 @@ class Connections:
 
     async def _on_lost(self, number_id: int, reason: str) -> None:
         connection = self._connections[number_id]
-        log.warning("an engine host was lost", number=number_id, reason=reason)
+        log.warning("engine_host_lost", number=number_id, reason=reason)
         pairing = connection.running_pairing
         if pairing is not None:
             pairing.fail(reason)
@@ -159,7 +159,7 @@ class Connections:
             case say.DeviceState():
                 await self._on_state(connection, news)
             case say.Trouble(what=what):
-                log.error("the engine had trouble", number=news.device, what=what)
+                log.error("engine_trouble", number=news.device, what=what)
             case _:
                 assert_never(news)
 

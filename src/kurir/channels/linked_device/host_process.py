@@ -137,7 +137,7 @@ class HostProcess:
         except (asyncio.IncompleteReadError, OSError):
             pass  # the process ended
         except (ValueError, msgspec.MsgspecError) as error:
-            log.warning("the engine host sent what is no frame", pid=self.pid, error=str(error))
+            log.warning("engine_host_sent_no_frame", pid=self.pid, error=str(error))
         finally:
             await asyncio.shield(self._bury())
 
@@ -147,7 +147,7 @@ class HostProcess:
         self._writer.close()
         os.close(self._pidfd)
         self._over.set()
-        log.info("an engine host ended", pid=self.pid, status=status, reason=self.why_lost)
+        log.info("engine_host_ended", pid=self.pid, status=status, reason=self.why_lost)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(HostLostError(self.why_lost))
@@ -163,7 +163,7 @@ class HostProcess:
                 continue  # a line beyond all measure; its rest follows
             if not line:
                 return
-            log.debug("engine", pid=self.pid, line=masked(line.decode(errors="replace").rstrip()))
+            log.debug("engine_said", pid=self.pid, line=masked(line.decode(errors="replace").rstrip()))
 
     async def _watch(self) -> None:
         while True:

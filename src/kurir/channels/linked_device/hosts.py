@@ -25,7 +25,7 @@ ARGV = (sys.executable, "-m", "kurir.channels.linked_device.host")
 _BACK_OFF_FIRST, _BACK_OFF_MOST = 0.5, 30.0
 _START_PATIENCE = 60.0
 """Seconds for a host to load the engine; long, because many may start at once on a small machine."""
-_GOOD_LIFE = 60.0
+_GOOD_LIFE = 20.0
 """Seconds a host must have lived for the back-off to start anew."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXY = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
@@ -172,7 +172,7 @@ class _Slot:
             try:
                 process = await self._hosts._launch()
             except OSError as error:
-                log.warning("an engine host does not start", error=str(error))
+                log.warning("engine_host_does_not_start", error=str(error))
                 reason = f"the engine host does not start: {error.strerror}"
             else:
                 reason = await self._life(process)
