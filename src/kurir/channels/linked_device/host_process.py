@@ -32,6 +32,7 @@ from kurir.channels.linked_device.engine import (
 
 log = structlog.get_logger(__name__)
 
+_LAST_WORDS = 1.0
 _LINE_LIMIT = 1 << 20
 _SECRETIVE = re.compile(r"\d{6,}|[A-Za-z0-9+/=_-]{20,}")
 _PING_EVERY = 15.0
@@ -144,6 +145,8 @@ class HostProcess:
     async def _bury(self) -> None:
         self.kill()
         status = await self._process.wait()
+        # what it said last, and the end of its output, so that nothing of the pipe is left open
+        await asyncio.wait(self._tasks[1:2], timeout=_LAST_WORDS)
         self._writer.close()
         os.close(self._pidfd)
         self._over.set()
