@@ -182,12 +182,10 @@ async def test_groups_and_contacts(sandbox: SandboxNetwork, tmp_path: Path) -> N
     group_id = group["id"].removesuffix("@g.us") + "@g.us"
     async with Rig(sandbox, tmp_path) as rig:
         device = await rig.pair(owner)
-        contacts = []
         # the address book is synced some time after the pairing
-        for _ in range(200):
-            contacts = await rig.devices.contacts(device)
-            if contacts:
-                break
+        async with asyncio.timeout(15):
+            while not (contacts := await rig.devices.contacts(device)):
+                await asyncio.sleep(0.05)
         assert [(c.name, c.phone) for c in contacts] == [("Siti Langganan", SITI)]
 
         (listed,) = await rig.devices.groups(device)
@@ -223,12 +221,9 @@ async def test_groups_and_contacts(sandbox: SandboxNetwork, tmp_path: Path) -> N
 
 async def eventually_sent(rig: Rig, recipient: str) -> None:
     """Sends until it goes out: the engine learns of a new group a moment after it happened."""
-    outcome = None
-    for _ in range(100):
-        outcome = await rig.send(recipient, Text("Terima kasih sudah diundang"))
-        if isinstance(outcome, Sent):
-            return
-    raise AssertionError(outcome)
+    async with asyncio.timeout(15):
+        while not isinstance(await rig.send(recipient, Text("Terima kasih sudah diundang")), Sent):
+            await asyncio.sleep(0.05)
 
 
 async def test_receives_text_pictures_and_group_messages(sandbox: SandboxNetwork, tmp_path: Path) -> None:
