@@ -20,6 +20,7 @@ from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.foundation import crash_points
 from kurir.foundation.clock import system_clock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
 from kurir.foundation.safe_fetch import SafeFetch
@@ -39,6 +40,7 @@ _LAST_EVENTS = 5.0
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Gateway]:
     """A gateway whose parts run: everything but the doors. Raises AlreadyRunning, SealError, DatabaseUnavailable."""
+    crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_gateway(settings.data_dir))
         database, sealing = await asyncio.to_thread(open_data_folder, settings)

@@ -84,7 +84,7 @@ def set_(email: str, *, doubt: str = "", repeat_guard: float | None = None) -> N
     def work(connection, _sealing):
         account = account_of(connection, email)
         accounts.change(connection, account.id, doubt=doubt or None, repeat_guard_seconds=repeat_guard)
-        return accounts.by_id(connection, account.id)
+        return account_of(connection, email)
 
     account = with_database(work)
     guard = f"{account.repeat_guard_seconds:g} s" if account.repeat_guard_seconds else "off"

@@ -89,7 +89,7 @@ class Dispatcher:
                 except DatabaseUnavailable:
                     await asyncio.sleep(1.0)
                     continue
-                if number is None:
+                if number is None or self._stopping:
                     return
                 lane = self._lanes[number_id] = Lane(
                     number,

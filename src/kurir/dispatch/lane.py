@@ -16,6 +16,7 @@ import structlog
 from kurir import numbers
 from kurir.channels.channel import Channel
 from kurir.channels.media import MediaStore
+from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.telemetry import Metrics
@@ -58,6 +59,7 @@ class Lane:
         self._gap = gap
         self._woken = asyncio.Event()
         self._stopping = False
+        self._ended = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
         self._recovered = False
         self._ready_since: float | None = None
@@ -69,6 +71,12 @@ class Lane:
 
     async def run(self) -> None:
         """Works until nothing waits and nothing is in flight, or until `stop`."""
+        try:
+            await self._work()
+        finally:
+            self._ended.set()
+
+    async def _work(self) -> None:
         while not self._stopping:
             self._woken.clear()
             try:
@@ -96,8 +104,10 @@ class Lane:
         """Claims nothing more and waits up to `patience` seconds; returns how many sends were still in flight."""
         self._stopping = True
         self._woken.set()
-        if self._flying:
-            await asyncio.wait(self._flying, timeout=patience)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._ended.wait()  # a claim under way is still carried out
+                await self.landed()
         left = [task for task in self._flying if not task.done()]
         for task in left:
             task.cancel()
@@ -165,6 +175,7 @@ class Lane:
         """One message: fetch its media, send it, record the outcome whatever it takes."""
         started = time.monotonic()
         outcome = await self._send(message)
+        crash_points.reach("send.answered")
         self._metrics.sent(self.number.channel, outcome, time.monotonic() - started)
         if isinstance(outcome, InDoubt):
             outcome = await self._looked_into(message, outcome)
@@ -215,6 +226,7 @@ class Lane:
         except Exception:
             log.exception("media_broke", message_id=message.id)
             return Refused("media_failed", "the file could not be prepared (see the gateway's log)")
+        crash_points.reach("send.begun")
         try:
             return await self._channel.send(
                 self.number,

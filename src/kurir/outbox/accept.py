@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from kurir.foundation import crash_points
 from kurir.foundation.database import Batch
 from kurir.foundation.sealing import Sealing
 from kurir.messages.content import kind_of
@@ -58,3 +59,4 @@ def row_of(sealing: Sealing, message_id: int, draft: Draft, now: float, lifetime
 def insert(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
     """Inserts rows within a transaction that the caller owns."""
     connection.exec_driver_sql(INSERT.sql, INSERT.parameters(rows))
+    crash_points.reach("accept.inserted")

@@ -1,6 +1,6 @@
 """The outbox: durable sending in three verbs, and the wait for a verdict. Read this, then `accept`, `claim`, `record`.
 
-What a crash left and what becomes of doubt is in `recovery`; a person's decisions about single messages in `replay`.
+What a crash left and what becomes of doubt is in `recovery`; a person's decisions about single messages in `by_hand`.
 
 A message exists exactly when its transaction was flushed. Counting of waiting messages and the waiters for a verdict
 live in this process; everything else is in the database.
@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database
 from kurir.foundation.ids import MessageIds
@@ -27,7 +28,7 @@ from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
 from kurir.messages.reports import Outcome, StatusChanged
-from kurir.outbox import accept, claim, doubt, idempotency, record, recovery
+from kurir.outbox import accept, by_hand, claim, doubt, idempotency, record, recovery
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
@@ -79,6 +80,7 @@ class Outbox:
         self._verdicts: dict[int, list[asyncio.Future[Snapshot]]] = {}
         self._early: OrderedDict[tuple[int, str], list[StatusChanged]] = OrderedDict()
         self._unqueued: set[int] = set()
+        self._dismissed = False
 
     async def count_waiting(self) -> None:
         """At the start: counts what is queued or was left in flight."""
@@ -134,6 +136,7 @@ class Outbox:
                 return also(connection, ids) if also is not None else None
 
             value = await self._database.write(work)
+        crash_points.reach("accept.committed")
         self._waiting.update(wanted)
         for draft in drafts:
             self._metrics.accepted(kind_of(draft.content), draft.origin)
@@ -167,6 +170,7 @@ class Outbox:
             if row.state == "expired":
                 await self._ended(row.account_id, row.id)
             else:
+                crash_points.reach("claim.committed")
                 taken.append(self._claimed(row))
         return taken
 
@@ -219,6 +223,7 @@ class Outbox:
             return after
 
         after = await self._database.write(work)
+        crash_points.reach("record.committed")
         self._metrics.reached(after.state)
         if after.state in SETTLED:
             self._waiting[claimed.account_id] -= 1
@@ -286,6 +291,29 @@ class Outbox:
             self._waiting[account_id] += await self._database.write(work)
         return min((at for at, _ in ripe if at > now), default=None)
 
+    # -- by hand ---------------------------------------------------------------------------------------------------
+
+    async def replay(self, account_id: int, message_id: int) -> Snapshot:
+        """Queues a failed, expired or unconfirmed message anew. Raises KeyError and NotPossible."""
+        now = self._clock()
+        queued = await self._database.write(
+            lambda c: by_hand.replay(c, account_id, message_id, now=now, lifetime=self._lifetime)
+        )
+        self._waiting[account_id] += 1
+        self._woken(account_id, queued.number_id)
+        return queued
+
+    async def cancel(self, account_id: int, message_id: int) -> Snapshot:
+        """Ends a queued or unconfirmed message. Raises KeyError and NotPossible."""
+        now = self._clock()
+        before, after = await self._database.write(lambda c: by_hand.cancel(c, account_id, message_id, now=now))
+        if before.state == "queued":
+            self._waiting[account_id] -= 1
+        self._metrics.reached(after.state)
+        self._tell(after)
+        self._woken(account_id, after.number_id)  # what waited behind it may go
+        return after
+
     # -- asking ----------------------------------------------------------------------------------------------------
 
     async def snapshot(self, account_id: int, message_id: int) -> Snapshot | None:
@@ -303,10 +331,10 @@ class Outbox:
             now = await self.snapshot(account_id, message_id)
             if now is None:
                 raise KeyError(message_id)
-            if now.state in SETTLED:
+            if now.state in SETTLED or self._dismissed:
                 return now
             done, _ = await asyncio.wait({future}, timeout=timeout)
-            if done:
+            if done and not future.cancelled():
                 return future.result()
             later = await self.snapshot(account_id, message_id)
             return later or now
@@ -316,6 +344,14 @@ class Outbox:
                 waiting.remove(future)
             if not waiting:
                 self._verdicts.pop(message_id, None)
+
+    def dismiss(self) -> None:
+        """At the stop: whoever waits for a verdict learns where the message stands, and nobody waits any more."""
+        self._dismissed = True
+        for futures in self._verdicts.values():
+            for future in futures:
+                if not future.done():
+                    future.cancel()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -39,10 +39,6 @@ _SLOWEST_UPLOAD = 50_000
 """Bytes per second below which an upload counts as hung."""
 
 
-_RECEIPTS = 20.0
-"""Seconds after a device has connected within which WhatsApp has handed out the receipts that waited for it."""
-
-
 class DeviceUnavailable(Exception):  # noqa: N818  (a state of the field, not a fault of the program)
     """The linked device cannot answer now; the message says why."""
 
@@ -68,7 +64,7 @@ class LinkedDevices:
             groups=True,
             typing=True,
             window=settings.device_window,
-            patience=_RECEIPTS,
+            patience=settings.device_patience,
         )
         self._settings = settings
         self._message_key = message_key
