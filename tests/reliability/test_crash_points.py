@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ import pytest_asyncio
 from tests.reliability.site import Shop, Site, open_site
 
 from kurir.foundation.crash_points import POINTS
-from kurir.foundation.ids import parse_message_id
+from kurir.foundation.ids import parse_message_id, public_message_id
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 GOOD = {"sent", "delivered", "read"}
@@ -92,8 +94,7 @@ async def test_a_crash_leaves_one_message_and_one_truth(site: Site, case: Case):
         )
         await asyncio.to_thread(site.kill)
     else:
-        assert site.process is not None
-        assert await asyncio.to_thread(site.process.wait, 30) == -signal.SIGKILL, site.explain()
+        await died(site)
     await asyncio.to_thread(site.start)
 
     answer = await send(site, shop, case.channel, person, text)
@@ -118,6 +119,63 @@ async def test_a_crash_leaves_one_message_and_one_truth(site: Site, case: Case):
     assert len(there) == case.arrives, (state, entries)
     rows = await until(site, "SELECT count(*) FROM messages WHERE recipient = ?", person)
     assert rows == 2
+
+
+async def test_an_account_may_choose_to_send_again_what_nobody_knows(site: Site):
+    shop, person = site.shops[1], site.people[0]
+    await asyncio.to_thread(site.kill)
+    await asyncio.to_thread(lambda: site.start(KURIR_CRASH_AT="send.begun"))
+    await kurir(site, "account", "set", "toko1@example.com", "--doubt", "resend")
+    assert await send(site, shop, OFFICIAL, person, "once more") is None
+    await died(site)
+    await asyncio.to_thread(lambda: site.start(KURIR_CLOUD_PATIENCE="1"))
+    await site.sandbox.arrival(person, lambda m: m["text"] == "once more")
+    sent = "SELECT m.state FROM messages AS m WHERE m.account_id = ?"
+    await until(site, sent, shop.account_id, lambda state: state in GOOD)
+    listed = await kurir(site, "message", "list", "toko1@example.com")
+    (message,) = re.findall(r"msg_[0-9a-z]{13}", listed)
+    shown = await kurir(site, "message", "show", message)
+    assert [shown.find(word) > 0 for word in ("in_doubt", "resend", "sent")] == [True] * 3, shown
+
+
+async def test_a_person_replays_what_is_held(site: Site):
+    shop, person = site.shops[0], site.people[1]
+    await asyncio.to_thread(site.kill)
+    await asyncio.to_thread(lambda: site.start(KURIR_CRASH_AT="send.begun"))
+    assert await send(site, shop, OFFICIAL, person, "held") is None
+    await died(site)
+    await asyncio.to_thread(site.start)
+    held = "SELECT max(id) FROM messages WHERE recipient = ? AND state = 'unconfirmed'"
+    message = public_message_id(await until(site, held, person))
+    assert message in await kurir(site, "message", "list", "toko0@example.com", "--state", "unconfirmed")
+    assert "queued" in await kurir(site, "message", "replay", message)
+    await site.sandbox.arrival(person, lambda m: m["text"] == "held")
+    await until(site, "SELECT state FROM messages WHERE id = ?", parse_message_id(message), lambda s: s in GOOD)
+    refused = await kurir(site, "message", "cancel", message, code=1)
+    assert "only a message that is" in refused
+
+
+async def died(site: Site) -> None:
+    """Waits until the gateway has ended itself."""
+    assert site.process is not None
+    assert await asyncio.to_thread(site.process.wait, 30) == -signal.SIGKILL, site.explain()
+
+
+async def kurir(site: Site, *arguments: str, code: int = 0) -> str:
+    """What a command prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "kurir",
+        *arguments,
+        env={**site.environment, "COLUMNS": "200", "NO_COLOR": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == code, said.decode()
+    assert b"Traceback" not in said
+    return said.decode()
 
 
 @dataclass
