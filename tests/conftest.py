@@ -1,0 +1,39 @@
+"""What all tests share: the two databases that Kurir runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.postgres import Postgres
+
+from kurir.foundation.data_folder import renew_schema
+from kurir.foundation.database import Database
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, started when the first test asks for it; `kurir` is a database with the newest schema."""
+    server = Postgres()
+    server.start()
+    try:
+        server.run("CREATE DATABASE kurir")
+        database = Database(server.url("kurir"))
+        renew_schema(database)
+        database.engine.dispose()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """Where a test's database is, once for each kind: a file that is not there yet, or a database with the schema."""
+    if request.param == "sqlite":
+        yield tmp_path / "kurir.db"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.new_database("kurir")
+    yield url
+    server.drop(url)
