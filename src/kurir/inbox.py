@@ -170,8 +170,9 @@ def _first_time(connection: Connection, event: Event, fingerprint: str, body: by
             stored_at=now,
         )
         .on_conflict_do_nothing()
+        .returning(callbacks.c.id)
     )
-    return result.rowcount > 0
+    return result.first() is not None
 
 
 def _store_message(connection: Connection, event: Received, now: float) -> None:

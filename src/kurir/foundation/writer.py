@@ -159,8 +159,10 @@ class Writer:
                 connection.exec_driver_sql("COMMIT")
             except exc.DBAPIError as error:
                 self._roll_back(error)
-                if ticket is None or not self._was_committed(ticket):
+                if ticket is None:
                     raise DatabaseUnavailable(str(error.orig)) from error
+                if not self._was_committed(ticket) and tries_left:
+                    continue
             return
 
     def _connect(self) -> Connection:

@@ -3,6 +3,8 @@
 Order: per recipient the message of the lowest priority number, then the oldest, is the only one that may be taken,
 and nothing is taken for a recipient while one is in flight. The database refuses a second one in flight
 (`uq_messages_in_flight`).
+
+`state = was` is looked at again when the row is locked: of two claims at the same moment, one gets the message.
 """
 
 from __future__ import annotations
@@ -13,14 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 _CLAIM = sa.text("""
-UPDATE messages
-SET state = CASE WHEN expires_at <= :now THEN 'expired' ELSE 'sending' END,
-    attempts = CASE WHEN expires_at <= :now THEN attempts ELSE attempts + 1 END,
-    ended_at = CASE WHEN expires_at <= :now THEN :now ELSE NULL END,
-    content = CASE WHEN expires_at <= :now AND sealed = 1 THEN '' ELSE content END,
-    error_code = CASE WHEN expires_at <= :now AND error_code = '' THEN 'expired' ELSE error_code END
-WHERE state = 'queued' AND id IN (
-    SELECT m.id FROM messages AS m
+WITH next AS MATERIALIZED (
+    SELECT m.id AS next_id, m.state AS was FROM messages AS m
     WHERE m.number_id = :number AND m.account_id = :account AND m.state = 'queued' AND m.due_at <= :now
       AND NOT EXISTS (
         SELECT 1 FROM messages AS e
@@ -28,6 +24,13 @@ WHERE state = 'queued' AND id IN (
           AND (e.state = 'sending' OR e.priority < m.priority OR (e.priority = m.priority AND e.id < m.id))
       )
     ORDER BY m.priority, m.id LIMIT :limit)
+UPDATE messages
+SET state = CASE WHEN expires_at <= :now THEN 'expired' ELSE 'sending' END,
+    attempts = CASE WHEN expires_at <= :now THEN attempts ELSE attempts + 1 END,
+    ended_at = CASE WHEN expires_at <= :now THEN :now ELSE NULL END,
+    content = CASE WHEN expires_at <= :now AND sealed = 1 THEN '' ELSE content END,
+    error_code = CASE WHEN expires_at <= :now AND error_code = '' THEN 'expired' ELSE error_code END
+FROM next WHERE id = next_id AND state = was
 RETURNING id, account_id, number_id, recipient, content, sealed, typing, origin, attempts, created_at, expires_at,
     state, priority
 """)
