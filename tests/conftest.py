@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.postgres import Postgres
 
 from kurir.foundation.data_folder import renew_schema
 from kurir.foundation.database import Database
+from tests.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +37,9 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str
     url = server.new_database("kurir")
     yield url
     server.drop(url)
+
+
+@pytest.fixture
+def database_url(where: Path | str) -> str:
+    """The setting of that name, once for each kind of database."""
+    return where if isinstance(where, str) else ""

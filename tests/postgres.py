@@ -39,10 +39,10 @@ class Postgres:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        if os.geteuid() == 0:  # PostgreSQL refuses to run as root: it gets copies that another user may read
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root: another user gets to its files here
             nobody = pwd.getpwnam("nobody")
             for part in (_PACKAGE, f"{_PACKAGE}.libs"):
-                shutil.copytree(self._site / part, self._folder / part, symlinks=True)
+                shutil.copytree(self._site / part, self._folder / part, symlinks=True, copy_function=_link_or_copy)
             self._site = self._folder
             self._account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
@@ -128,6 +128,13 @@ def _site_packages() -> Path:
     found = importlib.util.find_spec(_PACKAGE)  # not imported: its own runner of servers is of no use here
     assert found is not None and found.origin is not None
     return Path(found.origin).parents[1]
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 def _die_with_parent() -> None:

@@ -7,14 +7,11 @@ one `NAME=value` a line); the environment wins. `Settings.load()` names the sett
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import msgspec
-
-_POSTGRESQL = re.compile(r"postgres(ql)?://[^/]*/[^/?]+(\?.*)?")
 
 
 class SettingsError(ValueError):
@@ -192,11 +189,6 @@ def _check(settings: Settings) -> None:
     for name in ("max_attempts", "device_window", "cloud_window", "devices_per_host", "max_body_bytes"):
         if getattr(settings, name) < 1:
             raise SettingsError(f"KURIR_{name.upper()}: expected at least 1")
-    if settings.database_url and not _POSTGRESQL.match(settings.database_url):
-        # never with the value in it, which may hold a password
-        raise SettingsError(
-            "KURIR_DATABASE_URL: expected postgresql://user:password@host:5432/database, or nothing for SQLite"
-        )
     if settings.sandbox and not (settings.sandbox_proxy and settings.sandbox_ca and settings.sandbox_noise_root):
         raise SettingsError(
             "KURIR_SANDBOX is on: KURIR_SANDBOX_PROXY, KURIR_SANDBOX_CA and KURIR_SANDBOX_NOISE_ROOT are needed too"

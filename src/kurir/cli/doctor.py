@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.cli.terminal import out
-from kurir.foundation.data_folder import read_ready_file
-from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.data_folder import database_of, read_ready_file
+from kurir.foundation.database import DatabaseUnavailable
 from kurir.settings import Settings, SettingsError
 
 _LEAST_FREE = 500_000_000
@@ -75,11 +75,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
     if not settings.database_url and not settings.sqlite_path.exists():
         yield Finding("database", True, "none yet; the first start makes it")
         return
-    database = Database(settings.database_url or settings.sqlite_path)
     try:
-        with database.transaction() as connection:
+        with database_of(settings).transaction() as connection:
             yield from _look_into(connection)
-    except DatabaseUnavailable as error:
+    except (SettingsError, DatabaseUnavailable) as error:
         yield Finding("database", False, str(error))
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing, load_master_key
 from kurir.foundation.tables import SCHEMA_VERSION
-from kurir.settings import Settings
+from kurir.settings import Settings, SettingsError
 
 READY_FILE = "gateway.json"
 
@@ -38,13 +38,21 @@ class ReadyFile(msgspec.Struct):
 def open_data_folder(settings: Settings) -> tuple[Database, Sealing]:
     """The folder's database with its newest schema, and its keys; everything is made on first use.
 
-    Raises SealError, DatabaseUnavailable and OSError.
+    Raises SettingsError, SealError, DatabaseUnavailable and OSError.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     sealing = Sealing(load_master_key(settings.data_dir))
-    database = Database(settings.database_url or settings.sqlite_path)
+    database = database_of(settings)
     renew_schema(database)
     return database, sealing
+
+
+def database_of(settings: Settings) -> Database:
+    """The gateway's database, as it is. Raises SettingsError."""
+    try:
+        return Database(settings.database_url or settings.sqlite_path)
+    except ValueError as error:
+        raise SettingsError(f"KURIR_DATABASE_URL: {error}, or nothing for SQLite in the data folder") from error
 
 
 def renew_schema(database: Database) -> None:
