@@ -1,15 +1,27 @@
-"""What all tests share: the two databases that Kurir runs on."""
+"""For all tests: how property tests draw their examples, and the two databases that Kurir runs on.
+
+Property tests draw the same examples everywhere, so that a red run is a real change. `KURIR_PROPERTIES=explore` draws
+new ones; what it finds is kept as an example in the test.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kurir.foundation.data_folder import renew_schema
 from kurir.foundation.database import Database
 from tests.postgres import Postgres
+
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("KURIR_PROPERTIES", "steady"))
 
 
 @pytest.fixture(scope="session")

@@ -66,7 +66,7 @@ class Postgres:
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - before the event loop has threads
                 **self._account,
             )
         self._wait_until_it_answers()

@@ -65,9 +65,8 @@ async def test_works_share_commits_and_a_bad_one_undoes_only_itself(database: Da
             return "went on"
         return "not there yet"
 
-    works = [database.write(insert(key)) for key in range(50)]
-    works += [database.write(half_done), database.write(insert(7)), database.write(swallowed), database.write(insert(50))]
-    results = await asyncio.gather(*works, return_exceptions=True)
+    works = [*(insert(key) for key in range(50)), half_done, insert(7), swallowed, insert(50)]
+    results = await asyncio.gather(*(database.write(work) for work in works), return_exceptions=True)
     assert results[:50] == list(range(50))
     assert isinstance(results[50], ValueError)
     assert isinstance(results[51], IntegrityError)
@@ -133,7 +132,9 @@ async def test_what_was_handed_in_is_committed_before_it_closes(database: Databa
 
 @pytest.mark.parametrize("elsewhere", ["a missing folder", "a closed port"])
 async def test_a_database_that_cannot_be_reached_is_trouble_not_a_bug(tmp_path: Path, elsewhere: str):
-    missing = tmp_path / "missing" / "t.db" if elsewhere == "a missing folder" else "postgresql://u:geheim@127.0.0.1:1/db"
+    missing = (
+        tmp_path / "missing" / "t.db" if elsewhere == "a missing folder" else "postgresql://u:geheim@127.0.0.1:1/db"
+    )
     database = Database(missing)
     with pytest.raises(DatabaseUnavailable) as refused:
         await database.start()

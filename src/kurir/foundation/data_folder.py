@@ -56,7 +56,7 @@ def database_of(settings: Settings) -> Database:
 
 
 def renew_schema(database: Database) -> None:
-    """Brings the database to the newest schema; of several processes at once, one does it. Raises DatabaseUnavailable."""
+    """Brings the database to the newest schema; of several processes, one does it. Raises DatabaseUnavailable."""
     with database.transaction() as connection:
         if _schema_version(connection) == SCHEMA_VERSION:
             return

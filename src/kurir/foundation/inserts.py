@@ -46,6 +46,6 @@ class Batch:
 
 
 def insert_into(connection: Connection, table: sa.Table) -> postgresql.Insert:
-    """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`, in the words of the database at hand."""
+    """An insert with `on_conflict_do_nothing` and `on_conflict_do_update`, in the words of the database at hand."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     return cast("postgresql.Insert", dialect.insert(table))  # both have the same methods

@@ -1,4 +1,4 @@
-"""SQLite as the database: one file, one gateway. WAL mode with synchronous=FULL: a commit that returned is on the disk."""
+"""SQLite as the database: one file, one gateway. WAL with synchronous=FULL: a commit that returned is on the disk."""
 
 from __future__ import annotations
 
