@@ -60,8 +60,8 @@ def sandbox(*arguments: str) -> NoReturn:
 def migrate() -> None:
     """Bring the database to the newest schema (`kurir serve` does it too)."""
     settings = Settings.load()
-    open_data_folder(settings)
-    sys.stdout.write(f"The database at {settings.sqlite_path} has the newest schema.\n")
+    database, _ = open_data_folder(settings)
+    sys.stdout.write(f"The database has the newest schema: {database.name}\n")
 
 
 def _run(work) -> None:
