@@ -15,17 +15,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.foundation.inserts import insert_into
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import idempotency
 from kurir.outbox.rows import Draft
 
 KEPT = 86_400.0
 """Seconds for which a key is remembered."""
-
-_INSERT = sa.text(
-    "INSERT INTO idempotency (account_id, key_hash, request_hash, accepted, answer, created_at) "
-    "VALUES (:account, :key, :request, :accepted, '', :now) ON CONFLICT DO NOTHING"
-)
 
 
 class Once(msgspec.Struct, frozen=True):
@@ -82,14 +78,20 @@ def remember(
     """Takes the name for this request, within the transaction that stores its messages. Raises Repeated."""
     mine = _mine(once.account_id, name)
     connection.execute(sa.delete(idempotency).where(*mine, idempotency.c.created_at <= now - once.seconds))
-    values = {
-        "account": once.account_id,
-        "key": name,
-        "request": once.request_hash,
-        "accepted": _seal(sealing, once.account_id, name, remembered),
-        "now": now,
-    }
-    if connection.execute(_INSERT, values).rowcount:
+    taken = connection.execute(
+        insert_into(connection, idempotency)
+        .values(
+            account_id=once.account_id,
+            key_hash=name,
+            request_hash=once.request_hash,
+            accepted=_seal(sealing, once.account_id, name, remembered),
+            answer="",
+            created_at=now,
+        )
+        .on_conflict_do_nothing()
+        .returning(idempotency.c.key_hash)
+    )
+    if taken.first() is not None:
         return
     earlier = find(connection, sealing, once.account_id, name, now - once.seconds)
     assert earlier is not None, "the name is taken, and what took it has just been committed"
