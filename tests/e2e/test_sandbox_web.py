@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from tests.e2e.sandbox_engine.driver import Engine, EngineError
 
+from kurir_sandbox.faults import Fault
 from kurir_sandbox.ledger import Ledger, Search
 from kurir_sandbox.media_files import MediaFiles
 from kurir_sandbox.phones import Phones
@@ -52,7 +53,7 @@ class Sandbox:
     async def stop(self) -> None:
         await self.phones.stop()
         await self.web.stop()
-        self.ledger.close()
+        await self.ledger.close()
         self.world.close()
 
     async def engine(self, name: str) -> Engine:
@@ -409,18 +410,17 @@ async def test_an_engine_that_runs_out_of_keys_uploads_more(sandbox: Sandbox) ->
 
 async def test_messages_can_be_refused_or_left_unconfirmed(sandbox: Sandbox) -> None:
     engine = await sandbox.linked("one", OWNER)
-    sandbox.web.faults.refuse_messages[OWNER] = "463"
+    sandbox.web.faults.add(Fault("refuse_message", number=OWNER, code=463))
     with pytest.raises(EngineError, match="463"):
         await engine.call("send", to=ALICE, kind="text", text="ditolak")
-    sandbox.web.faults.refuse_messages.clear()
+    sandbox.web.faults.clear()
 
-    sandbox.web.faults.withhold_acks = True
+    sandbox.web.faults.add(Fault("withhold_ack"))
     sending = asyncio.ensure_future(engine.call("send", to=ALICE, kind="text", text="tanpa kabar"))
     await sandbox.said(ALICE, "tanpa kabar")
     await engine.event("Receipt")
     assert not sending.done()
     sending.cancel()
-    sandbox.web.faults.withhold_acks = False
     assert [r.content["text"] for r in sandbox.ledger.records(Search())] == ["tanpa kabar"]
 
 
@@ -432,12 +432,12 @@ async def test_logout_removal_replacement_and_refused_logins(sandbox: Sandbox) -
     sandbox.web.fail_logins(503)
     await sandbox.web.drop(device)
     await engine.event("Disconnected", after=seen)
-    await until(lambda: sandbox.web.faults.refused_logins > 0)
+    await until(lambda: sandbox.web.faults.all()[0].hits > 0)
     sandbox.web.fail_logins(None)
     await engine.event("Connected", after=seen, within=30)
 
     seen = len(engine.events)
-    sandbox.web.fail_logins(402, code="101", expire="3600")
+    sandbox.web.fail_logins(402, {"code": "101", "expire": "3600"})
     await sandbox.web.drop(device)
     await engine.event("TemporaryBan", after=seen)
     sandbox.web.fail_logins(None)

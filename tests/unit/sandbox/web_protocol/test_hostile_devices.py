@@ -109,7 +109,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     yield stage
     await stage.phones.stop()
     await stage.network.stop()
-    stage.ledger.close()
+    await stage.ledger.close()
     stage.world.close()
 
 
