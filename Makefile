@@ -22,10 +22,10 @@ check: $(VENV)/.dev ## Lint, types, import rules and unit tests, in under a minu
 	$(BIN)/ruff check --quiet src tests
 	$(BIN)/lint-imports --no-cache | tail -n 3
 	$(BIN)/basedpyright --level error
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n auto tests/unit
 
 unit: $(VENV)/.dev ## Only the unit tests
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n auto tests/unit
 
 format: $(VENV)/.dev ## Put the code into the one form
 	$(BIN)/ruff format src tests
