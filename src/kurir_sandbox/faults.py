@@ -18,7 +18,7 @@ REQUESTS = ("send", "read", "upload", "download", "object", "template", "account
 """Kinds of requests to the Graph API: `read` is "mark as read", `object` is `/{id}`, `account` everything else."""
 DOORS = ("connect", "upload", "download")
 """Kinds of HTTP requests on the linked-device wire: the WebSocket, and media."""
-STANZAS = ("message", "receipt", "ack", "iq", "presence", "chatstate", "ib", "notification")
+STANZAS = ("message", "receipt", "ack", "iq", "presence", "chatstate")
 """Kinds of stanzas that a linked device sends."""
 CONTENTS = ("text", "image", "document", "location", "contact", "poll", "reaction", "template", "unsupported")
 """Kinds of messages, as the ledger names them."""

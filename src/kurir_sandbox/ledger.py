@@ -96,10 +96,13 @@ class Ledger:
 
     async def note_receipt(self, entry_id: int, kind: ReceiptKind) -> None:
         """Note that the phone sent a receipt for the row; the first time counts."""
-        column = {"delivered": "delivered", "read": "read"}[kind]
+        column, at = {"delivered": "delivered", "read": "read"}[kind], time.time()
         statement = f"UPDATE arrivals SET {column} = coalesce({column}, ?) WHERE id = ?"  # noqa: S608 - from above
-        at = time.time()
-        await self._writer.apply(lambda db: db.execute(statement, (at, entry_id)) and None)
+
+        def note(db: sqlite3.Connection) -> None:
+            db.execute(statement, (at, entry_id))
+
+        await self._writer.apply(note)
 
     def entry(self, entry_id: int) -> Entry | None:
         """The row with its media bytes, as it was delivered."""

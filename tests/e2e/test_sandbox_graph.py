@@ -372,7 +372,8 @@ async def test_no_input_breaks_the_sandbox(client: Client) -> None:
     url, number, waba = client.program.facts["url"], client.number, client.waba
     bearer = {"Authorization": f"Bearer {client.program.business['access_token']}"}
     graph = [f"/graph/{number}/messages", f"/graph/{waba}/message_templates", f"/graph/{waba}/subscribed_apps"]
-    control = ["/people", f"/people/{SITI}/messages", f"/people/{SITI}/read", "/groups", "/policy", "/logins"]
+    control = ["/people", f"/people/{SITI}/messages", f"/people/{SITI}/read", "/groups", "/policy"]
+    control += ["/logins", "/faults"]
     for path in (*graph, f"/graph/{number}", *control, "/people/%ED%A0%80/read", "/devices/%00/drop"):
         for raw in HOSTILE:
             async with client.http.post(url + path, data=raw, headers=bearer) as answer:

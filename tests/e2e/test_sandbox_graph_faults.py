@@ -66,6 +66,7 @@ async def caller(sandbox: SandboxNetwork, tmp_path: Path) -> AsyncIterator[Calle
         await caller.control("POST", "/policy", {"window": "off"})
         yield caller
         await caller.control("DELETE", "/faults")
+    assert "Traceback" not in sandbox.log.read_text()
 
 
 @pytest.fixture
@@ -266,6 +267,23 @@ async def test_the_plan_is_kept_shown_and_ended(caller: Caller) -> None:
     assert await caller.control("DELETE", "/faults") == (200, {"ended": 1})
     status, answer = await caller.control("DELETE", f"/faults/{first}")
     assert (status, answer["error"]["field"]) == (404, "id")
+
+
+async def test_a_full_reset_ends_every_fault(caller: Caller) -> None:
+    await caller.fault("error", code=1)
+    await caller.control("POST", "/reset", {})
+    assert len((await caller.control("GET", "/faults"))[1]["faults"]) == 1
+    await caller.control("POST", "/reset", {"all": True})
+    assert (await caller.control("GET", "/faults"))[1]["faults"] == []
+
+
+async def test_logins_is_short_for_a_fault(caller: Caller) -> None:
+    await caller.control("POST", "/logins", {"reason": 402, "code": "101"})
+    await caller.control("POST", "/logins", {"reason": 503})
+    faults = (await caller.control("GET", "/faults"))[1]["faults"]
+    assert [(fault["effect"], fault["reason"]) for fault in faults] == [("refuse_login", 503)]
+    await caller.control("POST", "/logins", {"reason": None})
+    assert (await caller.control("GET", "/faults"))[1]["faults"] == []
 
 
 async def test_the_whole_ledger_can_be_read_in_pieces(caller: Caller) -> None:

@@ -134,6 +134,29 @@ async def test_ledger_search_narrows(tmp_path: Path) -> None:
     await ledger.close()
 
 
+async def test_what_comes_again_is_counted_and_not_added(tmp_path: Path) -> None:
+    phones, wire = open_phones(tmp_path), Wire()
+    phones.attach({"cloud_api": wire})
+    first = await phones.deliver(TEXT)
+    assert first
+    altered = replace(TEXT, content=Content("text", text="Lain", bubble="Lain"))
+    assert [await phones.deliver(again) for again in (TEXT, altered)] == [None, None]
+    others = [replace(TEXT, phone=BUDI), replace(TEXT, sender="62899"), replace(TEXT, chat="120363")]
+    assert all([await phones.deliver(other) for other in others])
+    ledger = phones.ledger
+    assert [r.content["text"] for r in ledger.records(Search())] == ["Halo"] * 4
+    assert (ledger.duplicates(Search()), ledger.duplicates(Search(phone=BUDI))) == (2, 0)
+    assert ledger.duplicates(Search(phone=ANI, text="Halo")) == 2
+    await phones.read(ANI)
+    assert wire.receipts.count(("wamid.1", "delivered")) == 4
+    await phones.stop()
+    await phones.forget()
+    assert (ledger.count(Search()), ledger.duplicates(Search())) == (0, 0)
+    assert await phones.deliver(TEXT)
+    await phones.stop()
+    await ledger.close()
+
+
 def test_content_hash_tells_contents_apart() -> None:
     fields = [describe(a.content, "0" * 64) for a in (TEXT, PICTURE, PIN, PROMO)]
     assert len({content_hash(f) for f in fields}) == 4
