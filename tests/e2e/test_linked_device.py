@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.device_rig import Rig, number, png, stored
-from tests.e2e.sandbox_network import SandboxNetwork, eventually
+from tests.e2e.sandbox_network import SandboxNetwork, eventually, obtained
 
 from kurir.channels.linked_device import connections, hosts
 from kurir.channels.linked_device.channel import DeviceUnavailable
@@ -182,12 +182,8 @@ async def test_groups_and_contacts(sandbox: SandboxNetwork, tmp_path: Path) -> N
     group_id = group["id"].removesuffix("@g.us") + "@g.us"
     async with Rig(sandbox, tmp_path) as rig:
         device = await rig.pair(owner)
-        contacts = []
         # the address book is synced some time after the pairing
-        for _ in range(200):
-            contacts = await rig.devices.contacts(device)
-            if contacts:
-                break
+        contacts = await obtained(lambda: rig.devices.contacts(device))
         assert [(c.name, c.phone) for c in contacts] == [("Siti Langganan", SITI)]
 
         (listed,) = await rig.devices.groups(device)
@@ -223,12 +219,11 @@ async def test_groups_and_contacts(sandbox: SandboxNetwork, tmp_path: Path) -> N
 
 async def eventually_sent(rig: Rig, recipient: str) -> None:
     """Sends until it goes out: the engine learns of a new group a moment after it happened."""
-    outcome = None
-    for _ in range(100):
-        outcome = await rig.send(recipient, Text("Terima kasih sudah diundang"))
-        if isinstance(outcome, Sent):
-            return
-    raise AssertionError(outcome)
+
+    async def sent() -> bool:
+        return isinstance(await rig.send(recipient, Text("Terima kasih sudah diundang")), Sent)
+
+    await obtained(sent)
 
 
 async def test_receives_text_pictures_and_group_messages(sandbox: SandboxNetwork, tmp_path: Path) -> None:
