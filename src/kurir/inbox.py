@@ -15,12 +15,12 @@ from typing import assert_never, cast
 import msgspec
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.dialects import sqlite
 
 from kurir import numbers
 from kurir.channels.channel import Channel
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
 from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged, TemplateReviewed
 from kurir.numbers import NumberState
@@ -161,7 +161,7 @@ def window_open_until(connection: Connection, account_id: int, number_id: int, p
 
 def _first_time(connection: Connection, event: Event, fingerprint: str, body: bytes, now: float) -> bool:
     result = connection.execute(
-        sqlite.insert(callbacks)
+        insert_into(connection, callbacks)
         .values(
             account_id=event.account_id,
             number_id=event.number_id,
@@ -170,13 +170,14 @@ def _first_time(connection: Connection, event: Event, fingerprint: str, body: by
             stored_at=now,
         )
         .on_conflict_do_nothing()
+        .returning(callbacks.c.id)
     )
-    return result.rowcount > 0
+    return result.first() is not None
 
 
 def _store_message(connection: Connection, event: Received, now: float) -> None:
     connection.execute(
-        sqlite.insert(incoming)
+        insert_into(connection, incoming)
         .values(
             account_id=event.account_id,
             number_id=event.number_id,
@@ -197,7 +198,7 @@ def _store_message(connection: Connection, event: Received, now: float) -> None:
     )
     if event.from_me:
         return
-    opened = sqlite.insert(windows).values(
+    opened = insert_into(connection, windows).values(
         account_id=event.account_id, number_id=event.number_id, person=event.sender, last_incoming_at=event.at
     )
     connection.execute(

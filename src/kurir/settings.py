@@ -25,7 +25,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path = Path("var/kurir")
     """Folder for the database, device sessions, media and keys; made with mode 0700."""
     database_url: str = ""
-    """SQLAlchemy URL; empty means SQLite in `data_dir`/kurir.db, which needs no other service."""
+    """`postgresql://user:password@host:5432/database`, for several gateways that share the work; empty means SQLite in
+    `data_dir`/kurir.db, which needs no other service."""
     host: str = "127.0.0.1"
     """Address to listen on; loopback unless told otherwise, so that a trial is never on the internet by accident."""
     port: int = 8080

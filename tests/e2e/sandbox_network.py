@@ -7,16 +7,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 
 from kurir.settings import Settings
 
 START_PATIENCE = 30.0
-T = TypeVar("T")
 
 
 class SandboxNetwork:
@@ -126,14 +125,4 @@ async def eventually(condition: Callable[[], bool], patience: float = 15.0, what
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"it did not come true: {what or condition}"
-        await asyncio.sleep(0.02)
-
-
-async def obtained(ask: Callable[[], Awaitable[T]], patience: float = 15.0) -> T:
-    """Asks until the answer is true, and returns it; fails the test when none comes."""
-    deadline = time.monotonic() + patience
-    while True:
-        if answer := await ask():
-            return answer
-        assert time.monotonic() < deadline, "no answer came in time"
         await asyncio.sleep(0.02)

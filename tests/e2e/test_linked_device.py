@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.device_rig import Rig, number, png, stored
-from tests.e2e.sandbox_network import SandboxNetwork, eventually, obtained
+from tests.e2e.sandbox_network import SandboxNetwork, eventually
 
 from kurir.channels.linked_device import connections, hosts
 from kurir.channels.linked_device.channel import DeviceUnavailable
@@ -183,7 +183,9 @@ async def test_groups_and_contacts(sandbox: SandboxNetwork, tmp_path: Path) -> N
     async with Rig(sandbox, tmp_path) as rig:
         device = await rig.pair(owner)
         # the address book is synced some time after the pairing
-        contacts = await obtained(lambda: rig.devices.contacts(device))
+        async with asyncio.timeout(15):
+            while not (contacts := await rig.devices.contacts(device)):
+                await asyncio.sleep(0.05)
         assert [(c.name, c.phone) for c in contacts] == [("Siti Langganan", SITI)]
 
         (listed,) = await rig.devices.groups(device)
@@ -219,11 +221,9 @@ async def test_groups_and_contacts(sandbox: SandboxNetwork, tmp_path: Path) -> N
 
 async def eventually_sent(rig: Rig, recipient: str) -> None:
     """Sends until it goes out: the engine learns of a new group a moment after it happened."""
-
-    async def sent() -> bool:
-        return isinstance(await rig.send(recipient, Text("Terima kasih sudah diundang")), Sent)
-
-    await obtained(sent)
+    async with asyncio.timeout(15):
+        while not isinstance(await rig.send(recipient, Text("Terima kasih sudah diundang")), Sent):
+            await asyncio.sleep(0.05)
 
 
 async def test_receives_text_pictures_and_group_messages(sandbox: SandboxNetwork, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import NoReturn
 
@@ -52,8 +53,6 @@ def demo() -> None:
 @app.command
 def sandbox(*arguments: str) -> NoReturn:
     """Start only the sandbox network (see `kurir sandbox -- --help`)."""
-    import os  # noqa: PLC0415
-
     os.execv(sys.executable, [sys.executable, "-m", "kurir_sandbox", *arguments])  # noqa: S606 - our own program
 
 
@@ -61,8 +60,8 @@ def sandbox(*arguments: str) -> NoReturn:
 def migrate() -> None:
     """Bring the database to the newest schema (`kurir serve` does it too)."""
     settings = Settings.load()
-    open_data_folder(settings)
-    sys.stdout.write(f"The database at {settings.sqlite_path} has the newest schema.\n")
+    database, _ = open_data_folder(settings)
+    sys.stdout.write(f"The database has the newest schema: {database.name}\n")
 
 
 def _run(work) -> None:
@@ -74,6 +73,7 @@ def _run(work) -> None:
 
 def main() -> None:
     """Runs the command line; a mistake of the user ends in one sentence and exit code 1, never in a traceback."""
+    os.umask(0o077)  # whatever is made holds somebody's messages
     try:
         app()
     except (

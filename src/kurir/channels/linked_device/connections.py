@@ -224,6 +224,9 @@ class Connections:
     async def _move_in(self, connection: Connection) -> None:
         """Moves a newly paired device to a host that others live in: one of its own costs some 100 MiB."""
         await asyncio.sleep(_SETTLING)
+        # a slow first login is no reason to keep a host of its own
+        while connection.state == "connecting":  # noqa: ASYNC110 - a minute more or less does not matter
+            await asyncio.sleep(_SETTLING)
         device = connection.number.id
         if connection.state != "connected" or not self.hosts.could_share(device):
             return

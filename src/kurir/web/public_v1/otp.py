@@ -32,7 +32,7 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
         account=call.account,
         number_id=call.number.id,
         phone=phone_of(call),
-        lifetime=clamp_lifetime(body.integer("lifetime", default=LIFETIME_DEFAULT, least=-(2**31))),
+        lifetime=clamp_lifetime(body.integer("lifetime", default=LIFETIME_DEFAULT, least=0)),
         customer_name=body.text("customer_name", limit=_NAME_LIMIT),
         service_name=body.text("service_name", limit=_NAME_LIMIT),
         company_name=body.text("company_name", limit=_NAME_LIMIT),
