@@ -32,7 +32,7 @@ unit: $(VENV)/.dev ## Only the unit tests
 
 storm: $(VENV)/.dev ## Kill the gateway many times under load and balance the books (minutes)
 	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} \
-	  $(PYTEST) -s tests/reliability/test_kills.py
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_kills.py
 
 format: $(VENV)/.dev ## Put the code into the one form
 	$(BIN)/ruff format src tests
