@@ -1,4 +1,4 @@
-"""What must be done now and then: old media and callbacks forgotten, templates compared with Meta's."""
+"""What must be done now and then: old media, callbacks and webhooks forgotten, templates compared with Meta's."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from kurir.foundation.clock import Clock
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.inbox import Inbox
 from kurir.templates import Templates
+from kurir.webhooks.deliver import Deliverer
 
 _EVERY = 3600.0
 _DAY = 86_400.0
@@ -20,7 +21,16 @@ _CALLBACK_DAYS = 8
 log = structlog.get_logger(__name__)
 
 
-async def keep_house(media: MediaStore, inbox: Inbox, templates: Templates, clock: Clock, *, media_days: int) -> None:
+async def keep_house(
+    media: MediaStore,
+    inbox: Inbox,
+    templates: Templates,
+    deliverer: Deliverer,
+    clock: Clock,
+    *,
+    media_days: int,
+    webhook_days: int,
+) -> None:
     """Goes round at the start and then every hour, until cancelled."""
     while True:
         now = clock()
@@ -28,6 +38,7 @@ async def keep_house(media: MediaStore, inbox: Inbox, templates: Templates, cloc
             await templates.refresh_all()
             forgotten = await media.forget(now - media_days * _DAY)
             forgotten += await inbox.forget(now - _CALLBACK_DAYS * _DAY)
+            forgotten += await deliverer.forget(now - webhook_days * _DAY)
             log.info("house_kept", forgotten=forgotten)
         except (DatabaseUnavailable, OSError) as error:
             log.warning("housekeeping_put_off", reason=str(error))

@@ -11,7 +11,7 @@ import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -48,7 +48,8 @@ class Accepted(Generic[T]):
 class Outbox:
     """Messages on their way out, for all accounts.
 
-    `woken` is called with (account_id, number_id) after a commit that gives that number something to send.
+    `woken` is called with (account_id, number_id) after a commit that gives that number something to send, `told`
+    after one that moved messages, of which webhooks may have to tell.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Outbox:
         queue_limit: int,
         metrics: Metrics,
         woken: Callable[[int, int], None],
+        told: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._sealing = sealing
@@ -71,6 +73,7 @@ class Outbox:
         self._queue_limit = queue_limit
         self._metrics = metrics
         self._woken = woken
+        self._webhooks_told = told
         self._ids = MessageIds()
         self._waiting: Counter[int] = Counter()
         self._verdicts: dict[int, list[asyncio.Future[Snapshot]]] = {}
@@ -80,7 +83,7 @@ class Outbox:
         """At the start: counts what waits and marks what a crash cut off. Returns how many are in doubt."""
 
         def work(connection: Connection) -> tuple[int, list[tuple[int, int]]]:
-            doubtful = record.interrupted(connection)
+            doubtful = record.interrupted(connection, self._clock())
             waiting = connection.execute(
                 sa.select(messages.c.account_id, sa.func.count())
                 .where(messages.c.state == "queued")
@@ -139,7 +142,15 @@ class Outbox:
     async def claim(self, account_id: int, number_id: int, limit: int) -> list[Claimed]:
         """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns."""
         now = self._clock()
-        rows = await self._database.write(lambda c: claim.claim(c, account_id, number_id, limit, now))
+
+        def work(connection: Connection) -> list[Any]:
+            rows = claim.claim(connection, account_id, number_id, limit, now)
+            for row in rows:
+                if row.state == "expired":
+                    record.ended(connection, row.account_id, row.id, "queued", now)
+            return rows
+
+        rows = await self._database.write(work)
         taken: list[Claimed] = []
         for row in rows:
             if row.state == "expired":
@@ -173,7 +184,14 @@ class Outbox:
     async def expire(self) -> int:
         """Ends queued messages whose lifetime is over; returns how many."""
         now = self._clock()
-        rows = await self._database.write(lambda c: claim.expire(c, now))
+
+        def work(connection: Connection) -> list[Any]:
+            rows = claim.expire(connection, now)
+            for row in rows:
+                record.ended(connection, row.account_id, row.id, "queued", now)
+            return rows
+
+        rows = await self._database.write(work)
         for row in rows:
             await self._ended(row.account_id, row.id)
         return len(rows)
@@ -199,10 +217,11 @@ class Outbox:
             assert after is not None
             early = self._early.pop((claimed.number_id, remote_id), []) if remote_id else []
             for event in early:
-                after = _apply(connection, after, event)
+                after = _apply(connection, after, event, now)
             return after
 
         after = await self._database.write(work)
+        self._webhooks_told()
         self._metrics.reached(after.state)
         if after.state in SETTLED:
             self._waiting[claimed.account_id] -= 1
@@ -227,11 +246,12 @@ class Outbox:
             while len(self._early) > _EARLY_RECEIPTS:
                 self._early.popitem(last=False)
             return None
-        after = _apply(connection, message, event)
+        after = _apply(connection, message, event, self._clock())
         return after if after.state != message.state else None
 
     def told(self, moved: Snapshot) -> None:
         """After the commit of a receipt: whoever waits for this message's verdict gets it."""
+        self._webhooks_told()
         self._metrics.reached(moved.state)
         self._tell(moved)
 
@@ -269,6 +289,7 @@ class Outbox:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _ended(self, account_id: int, message_id: int) -> None:
+        self._webhooks_told()
         self._waiting[account_id] -= 1
         if message_id in self._verdicts and (now := await self.snapshot(account_id, message_id)):
             self._tell(now)
@@ -279,12 +300,13 @@ class Outbox:
                 future.set_result(message)
 
 
-def _apply(connection: Connection, message: Snapshot, event: StatusChanged) -> Snapshot:
+def _apply(connection: Connection, message: Snapshot, event: StatusChanged, now: float) -> Snapshot:
     return record.receipt(
         connection,
         event.account_id,
         message,
         event.status,
+        now=now,
         at=event.at,
         remote_id=event.remote_id,
         code=event.code,

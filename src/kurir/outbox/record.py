@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from kurir.messages.lifecycle import MessageState, ReceiptStatus, after_receipt
 from kurir.outbox.retries import Again, Decision, Settled
 from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
+from kurir.outbox.told import tell
 
 _SETTLE = """
 UPDATE messages
@@ -55,13 +56,14 @@ WHERE account_id = :account AND id = :id
 _INTERRUPTED = """
 UPDATE messages SET state = 'unconfirmed', error_code = 'in_doubt',
     error_reason = 'the gateway was stopped while this message was being sent; it may have left'
-WHERE state = 'sending' RETURNING id
+WHERE state = 'sending' RETURNING id, account_id
 """
 
 
 def record(connection: Connection, claimed: Claimed, outcome: str, decision: Decision, now: float) -> Snapshot | None:
     """Writes a try's result and its attempt row; returns where the message stands now."""
     fence = {"account": claimed.account_id, "id": claimed.id, "attempt": claimed.attempt, "now": now}
+    moved = 0
     match decision:
         case Settled(state, code, reason, remote_id):
             values = {"state": state, "code": code, "reason": reason, "remote_id": remote_id}
@@ -74,7 +76,10 @@ def record(connection: Connection, claimed: Claimed, outcome: str, decision: Dec
     connection.exec_driver_sql(
         _ATTEMPT, {**fence, "outcome": outcome, "code": decision.code, "reason": decision.reason}
     )
-    return by_id(connection, claimed.account_id, claimed.id)
+    after = by_id(connection, claimed.account_id, claimed.id)
+    if moved and after is not None:
+        tell(connection, "sending", after, now)
+    return after
 
 
 def receipt(
@@ -83,12 +88,13 @@ def receipt(
     message: Snapshot,
     status: ReceiptStatus,
     *,
+    now: float,
     at: float,
     remote_id: str,
     code: str = "",
     reason: str = "",
 ) -> Snapshot:
-    """Applies one receipt; the state only moves up (see `messages.lifecycle`)."""
+    """Applies one receipt; the state only moves up (see `messages.lifecycle`). `at`: the network's time of it."""
     state: MessageState = after_receipt(message.state, status)
     if state == message.state and status == "failed":
         return message
@@ -105,6 +111,7 @@ def receipt(
     connection.exec_driver_sql(_RECEIPT, parameters)
     after = by_id(connection, account_id, message.id)
     assert after is not None
+    tell(connection, message.state, after, now, at)
     return after
 
 
@@ -118,9 +125,18 @@ def by_remote_id(connection: Connection, account_id: int, number_id: int, remote
     return _one(connection, "account_id = ? AND number_id = ? AND remote_id = ?", (account_id, number_id, remote_id))
 
 
-def interrupted(connection: Connection) -> int:
+def interrupted(connection: Connection, now: float) -> int:
     """After a crash: what was in flight becomes `unconfirmed`, as nobody knows whether it left. Returns how many."""
-    return len(connection.exec_driver_sql(_INTERRUPTED).fetchall())
+    rows = connection.exec_driver_sql(_INTERRUPTED).fetchall()
+    for message_id, account_id in rows:
+        ended(connection, account_id, message_id, "sending", now)
+    return len(rows)
+
+
+def ended(connection: Connection, account_id: int, message_id: int, before: MessageState, now: float) -> None:
+    """Tells the account's webhooks of a message that was moved without a try or a receipt."""
+    if (after := by_id(connection, account_id, message_id)) is not None:
+        tell(connection, before, after, now)
 
 
 def _one(connection: Connection, condition: str, parameters: tuple[Any, ...]) -> Snapshot | None:
