@@ -10,7 +10,7 @@ from cyclopts import App
 
 from kurir import __version__
 from kurir.accounts.accounts import AccountError
-from kurir.cli import account, contacts, number
+from kurir.cli import account, contacts, number, webhook
 from kurir.cli.doctor import doctor
 from kurir.cli.terminal import CommandError, complain
 from kurir.demo.scene import DemoError
@@ -27,6 +27,7 @@ app = App(
 app.command(account.app)
 app.command(number.app)
 app.command(contacts.app)
+app.command(webhook.app)
 app.command(doctor)
 
 

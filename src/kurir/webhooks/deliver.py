@@ -13,6 +13,7 @@ import contextlib
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import structlog
 from sqlalchemy import Connection
@@ -175,7 +176,9 @@ class Deliverer:
 
     async def _deliver(self, parcel: Parcel) -> None:
         began = time.monotonic()
-        answer = await post(self._safe_fetch, parcel, self._clock())
+        body = parcel.body.encode()
+        signed = headers(parcel.secrets, parcel.event_key, parcel.number_key, body, self._clock())
+        answer = await post(self._safe_fetch, parcel.url, body, signed)
         seconds = time.monotonic() - began
         now = self._clock()
         verdict = judge(answer, parcel.attempt, now, random.random())  # noqa: S311 - jitter, not a secret
@@ -217,17 +220,10 @@ class Deliverer:
                 await asyncio.sleep(1.0)
 
 
-async def post(safe_fetch: SafeFetch, parcel: Parcel, now: float) -> Answer:
-    """One signed POST at `now` (unix seconds); never raises for what the other side does."""
-    body = parcel.body.encode()
+async def post(safe_fetch: SafeFetch, url: str, body: bytes, signed: Mapping[str, str]) -> Answer:
+    """One POST with the headers of `signing.headers`; never raises for what the other side does."""
     try:
-        said = await safe_fetch.post(
-            parcel.url,
-            body,
-            headers(parcel.secrets, parcel.event_key, parcel.number_key, body, now),
-            within=PATIENCE,
-            most_answer=MOST_ANSWER,
-        )
+        said = await safe_fetch.post(url, body, signed, within=PATIENCE, most_answer=MOST_ANSWER)
     except (UrlRefused, FetchFailed) as refusal:
         return Unanswered(refusal.reason)
     except OSError as error:

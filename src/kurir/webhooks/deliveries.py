@@ -71,6 +71,20 @@ class Parcel(msgspec.Struct, frozen=True):
         return f"Parcel({self.event_key} to {self.endpoint_key})"
 
 
+class Told(msgspec.Struct, frozen=True):
+    """One delivery as a person looks at it; `status` and `reason` are of the last try (0 and "": none yet)."""
+
+    event_key: str
+    event_type: str
+    endpoint_key: str
+    state: DeliveryState
+    attempts: int
+    due_at: float
+    created_at: float
+    status: int
+    reason: str
+
+
 # -- written with the change -------------------------------------------------------------------------------------------
 
 
@@ -373,6 +387,32 @@ def counts(connection: Connection, account_id: int) -> dict[int, dict[str, int]]
     for endpoint_id, state, count in rows:
         found.setdefault(endpoint_id, {})[state] = count
     return found
+
+
+def latest(connection: Connection, account_id: int, limit: int) -> list[Told]:
+    """The account's newest deliveries, newest first, each with its last try."""
+    a = webhook_attempts.alias("a")
+    last = sa.select(sa.func.max(a.c.id)).where(a.c.delivery_id == _d.c.id).correlate(_d).scalar_subquery()
+    rows = connection.execute(
+        sa.select(
+            webhook_events.c.key,
+            webhook_events.c.type,
+            webhook_endpoints.c.key,
+            _d.c.state,
+            _d.c.attempts,
+            _d.c.due_at,
+            _d.c.created_at,
+            sa.func.coalesce(webhook_attempts.c.status, 0),
+            sa.func.coalesce(webhook_attempts.c.reason, ""),
+        )
+        .join(webhook_events, webhook_events.c.id == _d.c.event_id)
+        .join(webhook_endpoints, webhook_endpoints.c.id == _d.c.endpoint_id)
+        .outerjoin(webhook_attempts, webhook_attempts.c.id == last)
+        .where(_d.c.account_id == account_id)
+        .order_by(_d.c.id.desc())
+        .limit(limit)
+    )
+    return [Told(*row) for row in rows]
 
 
 def forget(connection: Connection, before: float) -> int:
