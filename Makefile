@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check unit format lock clean
+.PHONY: help run test check unit storm format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -22,10 +22,14 @@ check: $(VENV)/.dev ## Lint, types, import rules and unit tests, in under a minu
 	$(BIN)/ruff check --quiet src tests
 	$(BIN)/lint-imports --no-cache | tail -n 3
 	$(BIN)/basedpyright --level error
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n auto tests/unit
 
 unit: $(VENV)/.dev ## Only the unit tests
-	$(BIN)/python -m pytest -q tests/unit
+	$(BIN)/python -m pytest -q -n auto tests/unit
+
+storm: $(VENV)/.dev ## Kill the gateway many times under load and balance the books (minutes)
+	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_kills.py
 
 format: $(VENV)/.dev ## Put the code into the one form
 	$(BIN)/ruff format src tests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -13,16 +14,20 @@ import pytest
 from tests.e2e.device_rig import Rig, number, png, stored
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
 
+from kurir.channels.linked_device import connections, hosts
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.messages.content import Document, Image, Location, Outgoing, TemplateUse, Text
 from kurir.messages.reports import (
     ConnectionChanged,
+    InDoubt,
     NeverLeft,
     NotConnected,
+    Outcome,
     Received,
     Refused,
     Sent,
     StatusChanged,
+    TryLater,
     Unknown,
 )
 
@@ -47,6 +52,23 @@ def _children(parent: int) -> set[int]:
 
 def _content(path: str) -> bytes:
     return Path(path).read_bytes()
+
+
+def _peers(pid: int) -> set[int]:
+    """The ports on other ends of a process's TCP connections."""
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            sockets.add(str(descriptor.readlink()))
+        except OSError:
+            continue  # closed between the two lines
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in sockets:
+                ports.add(int(fields[2].rpartition(":")[2], 16))
+    return ports
 
 
 async def test_pairs_by_qr_and_sends_text_whose_receipts_come_back(sandbox: SandboxNetwork, tmp_path: Path) -> None:
@@ -89,6 +111,7 @@ async def test_pairs_by_code(sandbox: SandboxNetwork, tmp_path: Path) -> None:
 async def test_carries_every_kind_and_the_bytes_arrive_unchanged(sandbox: SandboxNetwork, tmp_path: Path) -> None:
     owner = await sandbox.person("Toko Berkas")
     picture, contract = png(), b"%PDF-1.7 " + os.urandom(70_000)
+    before = _children(os.getpid())
     async with Rig(sandbox, tmp_path) as rig:
         await rig.pair(owner)
         image = await rig.send(BUDI, Image("x", "Katalog"), stored(tmp_path, picture, "image/png", "k.png"))
@@ -117,6 +140,12 @@ async def test_carries_every_kind_and_the_bytes_arrive_unchanged(sandbox: Sandbo
             "Monas",
             "Jakarta",
         )
+
+        # links and paths in what is sent lead nowhere: the engine's only connections go to the network's proxy
+        assert isinstance(await rig.send(BUDI, Text("http://127.0.0.1:9/ /etc/passwd @120363000000000001@g.us")), Sent)
+        proxy = int(sandbox.info["proxy_url"].rpartition(":")[2])
+        (host,) = _children(os.getpid()) - before
+        assert _peers(host) == {proxy}
 
         refused = await rig.send(BUDI, TemplateUse("hello_world", "en_US"))
         assert isinstance(refused, Refused)
@@ -153,12 +182,10 @@ async def test_groups_and_contacts(sandbox: SandboxNetwork, tmp_path: Path) -> N
     group_id = group["id"].removesuffix("@g.us") + "@g.us"
     async with Rig(sandbox, tmp_path) as rig:
         device = await rig.pair(owner)
-        contacts = []
         # the address book is synced some time after the pairing
-        for _ in range(200):
-            contacts = await rig.devices.contacts(device)
-            if contacts:
-                break
+        async with asyncio.timeout(15):
+            while not (contacts := await rig.devices.contacts(device)):
+                await asyncio.sleep(0.05)
         assert [(c.name, c.phone) for c in contacts] == [("Siti Langganan", SITI)]
 
         (listed,) = await rig.devices.groups(device)
@@ -194,12 +221,9 @@ async def test_groups_and_contacts(sandbox: SandboxNetwork, tmp_path: Path) -> N
 
 async def eventually_sent(rig: Rig, recipient: str) -> None:
     """Sends until it goes out: the engine learns of a new group a moment after it happened."""
-    outcome = None
-    for _ in range(100):
-        outcome = await rig.send(recipient, Text("Terima kasih sudah diundang"))
-        if isinstance(outcome, Sent):
-            return
-    raise AssertionError(outcome)
+    async with asyncio.timeout(15):
+        while not isinstance(await rig.send(recipient, Text("Terima kasih sudah diundang")), Sent):
+            await asyncio.sleep(0.05)
 
 
 async def test_receives_text_pictures_and_group_messages(sandbox: SandboxNetwork, tmp_path: Path) -> None:
@@ -286,6 +310,68 @@ async def test_a_new_process_reconnects_paired_numbers(sandbox: SandboxNetwork, 
             await rig.connected(index)
         assert len(_children(os.getpid()) - before) == 1, "paired numbers share a host"
         assert isinstance(await rig.send(SITI, Text("selamat pagi")), Sent)
+
+
+async def test_a_host_killed_in_the_middle_of_sends_leaves_no_lie_behind(
+    sandbox: SandboxNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sent has arrived, TryLater has not, and what is in doubt is named so that a receipt can settle it."""
+    monkeypatch.setattr(hosts, "_GOOD_LIFE", 0.0)  # no growing back-off
+    owner = await sandbox.person("Toko Mati Lampu")
+    people = [await sandbox.person(f"Pelanggan {n}") for n in range(4)]
+    outcomes: dict[str, Outcome] = {}
+    before = _children(os.getpid())
+    async with Rig(sandbox, tmp_path) as rig:
+        device = await rig.pair(owner)
+
+        async def send(id_: int) -> None:
+            text = f"nomor {id_}"
+            outgoing = Outgoing(id_, people[id_ % len(people)], Text(text))
+            outcomes[text] = await rig.devices.send(device, outgoing)
+
+        for round_ in range(5):
+            await eventually(lambda: rig.devices.ready(device), 30)
+            sends = [asyncio.create_task(send(7000 + round_ * 100 + n)) for n in range(20)]
+            await asyncio.wait(sends, return_when=asyncio.FIRST_COMPLETED)
+            (host,) = _children(os.getpid()) - before
+            os.kill(host, signal.SIGKILL)
+            await asyncio.gather(*sends)
+        await eventually(lambda: rig.devices.ready(device), 30)
+
+    arrived: list[str] = []
+    for phone in people:
+        arrived += [m["text"] for m in await sandbox.get(f"/people/{phone}/inbox?after=0")]
+    assert len(arrived) == len(set(arrived)), "a message arrived twice"
+    assert len(outcomes) == 100
+    for text, outcome in outcomes.items():
+        match outcome:
+            case Sent():
+                assert text in arrived
+            case TryLater():
+                assert text not in arrived
+            case InDoubt(remote_id=remote_id):
+                assert remote_id
+            case _:
+                raise AssertionError(outcome)
+    assert any(isinstance(outcome, TryLater) for outcome in outcomes.values())
+    assert any(isinstance(outcome, Sent) for outcome in outcomes.values())
+
+
+async def test_newly_paired_numbers_move_in_together(
+    sandbox: SandboxNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_SETTLING", 1.0)
+    first, second = await sandbox.person("Toko Kiri"), await sandbox.person("Toko Kanan")
+    before = _children(os.getpid())
+    async with Rig(sandbox, tmp_path, number(1), number(2)) as rig:
+        await rig.pair(first, 0)
+        await rig.pair(second, 1)
+        await eventually(lambda: len(_children(os.getpid()) - before) == 1, 30, what="one host for both")
+        for device in rig.numbers:
+            await eventually(lambda device=device: rig.devices.ready(device), 30)
+            outcome = await rig.devices.send(device, Outgoing(500 + device.id, SITI, Text(f"dari {device.id}")))
+            assert isinstance(outcome, Sent)
+            await sandbox.arrival(SITI, lambda m, sent=outcome: m["wire_id"] == sent.remote_id)
 
 
 async def test_logout_removes_the_device_and_allows_pairing_again(sandbox: SandboxNetwork, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             furnished = await front.furnish()
             work = asyncio.create_task(server.serve())
             async with asyncio.timeout(20):
-                while not server.started:  # noqa: ASYNC110 - uvicorn tells it by a flag only
+                while not server.started:
                     await asyncio.sleep(0.01)
             port = server.servers[0].sockets[0].getsockname()[1]
             stop = asyncio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import NoReturn
 
@@ -53,8 +54,6 @@ def demo() -> None:
 @app.command
 def sandbox(*arguments: str) -> NoReturn:
     """Start only the sandbox network (see `kurir sandbox -- --help`)."""
-    import os  # noqa: PLC0415
-
     os.execv(sys.executable, [sys.executable, "-m", "kurir_sandbox", *arguments])  # noqa: S606 - our own program
 
 
@@ -75,6 +74,7 @@ def _run(work) -> None:
 
 def main() -> None:
     """Runs the command line; a mistake of the user ends in one sentence and exit code 1, never in a traceback."""
+    os.umask(0o077)  # whatever is made holds somebody's messages
     try:
         app()
     except (

@@ -16,6 +16,8 @@ from kurir.channels.linked_device.host import Host
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, Sent, StatusChanged
 
+PAIRS_AT_ONCE = "6281111111111"
+
 
 class ScriptedEngine:
     """A device whose session file does not exist shows a QR text or code; any other is connected at once."""
@@ -28,6 +30,10 @@ class ScriptedEngine:
             case say.Open(device=device, session=session, phone=phone):
                 if Path(session).exists():
                     self.host.tell(say.DeviceState(device, "connected", "connected", phone="62811", jid="62811:1@x"))
+                elif phone == PAIRS_AT_ONCE:
+                    Path(session).touch()
+                    self.host.tell(say.Paired(device, phone, f"{phone}:1@x"))
+                    self.host.tell(say.DeviceState(device, "connected", "connected", phone=phone, jid=f"{phone}:1@x"))
                 elif phone:
                     self.host.tell(say.CodeShown(device, "ABCD-1234"))
                 else:
@@ -49,6 +55,8 @@ class ScriptedEngine:
         match command.outgoing.content.body.split():
             case ["die"]:
                 os._exit(9)
+            case ["slow", seconds]:
+                threading.Event().wait(float(seconds))
             case ["hang"]:
                 threading.Event().wait()
             case ["doubt"]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.linked_device.scripted_host import PAIRS_AT_ONCE
 
-from kurir.channels.linked_device import pairing_progress
+from kurir.channels.linked_device import connections, pairing_progress
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.host_process import masked
 from kurir.channels.linked_device.hosts import environment
@@ -220,6 +221,24 @@ async def test_a_number_whose_session_is_missing_says_so(make_desk: MakeDesk, tm
     await desk.channel.start()
     await desk.until(lambda: any(isinstance(e, ConnectionChanged) and e.number_id == lost.id for e in desk.events))
     assert desk.channel.state(lost) == ("logged_out", "the session file is missing; pair the number again")
+
+
+async def test_a_newly_paired_number_moves_in_with_others(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_SETTLING", 0.5)
+    desk = await make_desk(1)
+    settled, fresh = desk.numbers
+    await desk.channel.start_pairing(fresh, PAIRS_AT_ONCE)
+    await desk.connected(fresh)
+    own, shared = await desk.pid(fresh), await desk.pid(settled)
+    assert own != shared
+    slow = asyncio.create_task(desk.send(fresh, "slow 1.5", 77))
+    await desk.until(lambda: desk.channel.state(fresh)[1] == "moving to a shared engine host")
+    assert isinstance(await desk.send(fresh, "halo"), NotConnected)
+    assert await slow == Sent("id-77-0")
+    await desk.connected(fresh)
+    assert await desk.pid(fresh) == shared
+    await desk.until(lambda: not _alive(own))
+    assert isinstance(await desk.send(fresh, "halo"), Sent)
 
 
 def test_a_host_gets_only_the_environment_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from kurir.settings import Settings
 log = structlog.get_logger(__name__)
 
 _SHORTEST_BAN = 60.0
+_SETTLING = 60.0
+"""Seconds after a pairing during which the device is left alone: the phone sends its history and contacts."""
 
 
 @dataclass(slots=True)
@@ -124,7 +126,7 @@ class Connections:
 
     async def _on_lost(self, number_id: int, reason: str) -> None:
         connection = self._connections[number_id]
-        log.warning("an engine host was lost", number=number_id, reason=reason)
+        log.warning("engine_host_lost", number=number_id, reason=reason)
         pairing = connection.running_pairing
         if pairing is not None:
             pairing.fail(reason)
@@ -148,6 +150,7 @@ class Connections:
                 self.hosts.settled(connection.number.id)
                 if pairing is not None:
                     pairing.succeed()
+                    self._spawn(self._move_in(connection))
                 await self._become(connection, "connecting", "paired; connecting to WhatsApp", phone=phone, jid=jid)
             case say.PairingFailed(reason=reason):
                 if pairing is not None:
@@ -156,7 +159,7 @@ class Connections:
             case say.DeviceState():
                 await self._on_state(connection, news)
             case say.Trouble(what=what):
-                log.error("the engine had trouble", number=news.device, what=what)
+                log.error("engine_trouble", number=news.device, what=what)
             case _:
                 assert_never(news)
 
@@ -177,6 +180,7 @@ class Connections:
             self.hosts.settled(connection.number.id)
         if pairing is not None:
             pairing.succeed()  # there was a valid session after all
+            self._spawn(self._move_in(connection))
         await self._become(connection, news.state, news.reason, phone=news.phone, jid=news.jid)
         if news.state == "logged_out" and not connection.leaving:
             self._spawn(self._discard(connection))
@@ -216,6 +220,21 @@ class Connections:
         """Takes a logged-out device down and deletes what is left of its session."""
         await self.hosts.close(connection.number.id)
         self._sessions.forget(connection.number)
+
+    async def _move_in(self, connection: Connection) -> None:
+        """Moves a newly paired device to a host that others live in: one of its own costs some 100 MiB."""
+        await asyncio.sleep(_SETTLING)
+        # a slow first login is no reason to keep a host of its own
+        while connection.state == "connecting":  # noqa: ASYNC110 - a minute more or less does not matter
+            await asyncio.sleep(_SETTLING)
+        device = connection.number.id
+        if connection.state != "connected" or not self.hosts.could_share(device):
+            return
+        await self._become(connection, "connecting", "moving to a shared engine host")
+        await self.hosts.quiet(device)
+        if connection.state == "connecting":  # and not logged out meanwhile
+            await self.hosts.close(device)
+            await self._open(connection)
 
     async def _reopen_later(self, connection: Connection, seconds: float) -> None:
         await self.hosts.close(connection.number.id)

@@ -32,6 +32,7 @@ from kurir.channels.linked_device.engine import (
 
 log = structlog.get_logger(__name__)
 
+_LAST_WORDS = 1.0
 _LINE_LIMIT = 1 << 20
 _SECRETIVE = re.compile(r"\d{6,}|[A-Za-z0-9+/=_-]{20,}")
 _PING_EVERY = 15.0
@@ -106,6 +107,11 @@ class HostProcess:
         finally:
             self._waiting.pop(number, None)
 
+    async def quiet(self, patience: float) -> None:
+        """Waits until the calls under way have been answered, at most `patience` seconds."""
+        if self._waiting:
+            await asyncio.wait(list(self._waiting.values()), timeout=patience)
+
     def kill(self) -> None:
         """Ends the process at once. Sessions are transactional: nothing is damaged."""
         if self._over.is_set():
@@ -132,17 +138,19 @@ class HostProcess:
         except (asyncio.IncompleteReadError, OSError):
             pass  # the process ended
         except (ValueError, msgspec.MsgspecError) as error:
-            log.warning("the engine host sent what is no frame", pid=self.pid, error=str(error))
+            log.warning("engine_host_sent_no_frame", pid=self.pid, error=str(error))
         finally:
             await asyncio.shield(self._bury())
 
     async def _bury(self) -> None:
         self.kill()
         status = await self._process.wait()
+        # what it said last, and the end of its output, so that nothing of the pipe is left open
+        await asyncio.wait(self._tasks[1:2], timeout=_LAST_WORDS)
         self._writer.close()
         os.close(self._pidfd)
         self._over.set()
-        log.info("an engine host ended", pid=self.pid, status=status, reason=self.why_lost)
+        log.info("engine_host_ended", pid=self.pid, status=status, reason=self.why_lost)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(HostLostError(self.why_lost))
@@ -158,7 +166,7 @@ class HostProcess:
                 continue  # a line beyond all measure; its rest follows
             if not line:
                 return
-            log.debug("engine", pid=self.pid, line=masked(line.decode(errors="replace").rstrip()))
+            log.debug("engine_said", pid=self.pid, line=masked(line.decode(errors="replace").rstrip()))
 
     async def _watch(self) -> None:
         while True:

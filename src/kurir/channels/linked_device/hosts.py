@@ -1,7 +1,8 @@
 """The engine hosts: which device lives in which child process, and what happens when one of them dies.
 
 Paired devices share hosts. A device that is being paired has a host of its own, because the engine cannot stop a
-device that shows QR codes: giving up a pairing means ending its host, and nobody else may suffer from that.
+device that shows QR codes: giving up a pairing means ending its host, and nobody else may suffer from that. A while
+after it has been paired it moves in with others, if there is room.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ARGV = (sys.executable, "-m", "kurir.channels.linked_device.host")
 _BACK_OFF_FIRST, _BACK_OFF_MOST = 0.5, 30.0
 _START_PATIENCE = 60.0
 """Seconds for a host to load the engine; long, because many may start at once on a small machine."""
-_GOOD_LIFE = 60.0
+_GOOD_LIFE = 20.0
 """Seconds a host must have lived for the back-off to start anew."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXY = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
@@ -85,6 +86,18 @@ class Hosts:
         if slot is not None:
             await slot.remove(device)
 
+    def could_share(self, device: int) -> bool:
+        """Whether a device that has a host of its own would find room in another."""
+        own = self._slot(device)
+        most = self._settings.devices_per_host
+        return own is not None and len(own.orders) == 1 and any(s.has_room(most) for s in self._slots if s is not own)
+
+    async def quiet(self, device: int) -> None:
+        """Waits until the calls under way on the device's host have been answered."""
+        slot = self._slot(device)
+        if slot is not None and slot.process is not None:
+            await slot.process.quiet(self._settings.engine_timeout)
+
     async def call(self, device: int, command: Command, patience: float) -> Answer:
         """The answer of the device's host. Raises HostLostError, also when there is no host just now."""
         slot = self._slot(device)
@@ -138,11 +151,11 @@ class _Slot:
 
     async def remove(self, device: int) -> None:
         self.orders.pop(device, None)
-        if not self.orders:
-            await self.end()
-        elif self.process is not None:
+        if self.process is not None and not self.alone:
             with contextlib.suppress(HostLostError):  # then it is closed
                 await self.process.call(Close(device), self._hosts._settings.engine_timeout)
+        if not self.orders:
+            await self.end()
 
     async def end(self) -> None:
         self.orders.clear()
@@ -159,7 +172,7 @@ class _Slot:
             try:
                 process = await self._hosts._launch()
             except OSError as error:
-                log.warning("an engine host does not start", error=str(error))
+                log.warning("engine_host_does_not_start", error=str(error))
                 reason = f"the engine host does not start: {error.strerror}"
             else:
                 reason = await self._life(process)

@@ -1,0 +1,161 @@
+"""The accountant: ledgers that share nothing, one balance sheet, every line zero.
+
+A the callers' own log · B the gateway's database · C the sandbox's ledger of what reached phones. Ask it only after
+quiescence: when the gateway has nothing queued or in flight any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from tests.reliability.load import Call
+from tests.reliability.site import Site
+
+ARRIVED = ("sent", "delivered", "read")
+NEVER = ("failed", "expired", "canceled")
+
+
+@dataclass
+class Sheet:
+    """What came out. `wrong` maps each check to its offenders; all must be empty."""
+
+    totals: dict[str, int] = field(default_factory=dict)
+    wrong: dict[str, list[str]] = field(default_factory=dict)
+
+    def render(self) -> str:
+        """The sheet as lines of text."""
+        lines = [f"{name:<28}{count:>8}" for name, count in self.totals.items()]
+        lines += [f"{name:<28}{len(found):>8}  {', '.join(found[:5])}" for name, found in self.wrong.items()]
+        return "\n".join(lines)
+
+    def assert_zero(self, context: str = "") -> None:
+        """Fails when any check found an offender."""
+        assert not any(self.wrong.values()), f"\n{self.render()}\n{context}"
+
+
+async def quiet(site: Site, limit: float) -> None:
+    """Waits until the gateway has nothing queued or in flight and receipts have come in."""
+    async with asyncio.timeout(limit):
+        while await asyncio.to_thread(_left, site):
+            await asyncio.sleep(0.2)
+
+
+async def balance(site: Site, calls: list[Call]) -> Sheet:
+    """The balance sheet of a run."""
+    rows = await asyncio.to_thread(_gateway, site)
+    arrivals = await _sandbox(site)
+    sheet = Sheet()
+    by_serial: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_serial[_serial(row["text"])].append(row)
+    seen = Counter(_serial(entry["text"]) for entry in arrivals)
+    said = {call.serial: call for call in calls}
+
+    accepted = [call for call in calls if call.code == "200"]
+    states = Counter(row["state"] for row in rows)
+    unconfirmed = [row for row in rows if row["state"] == "unconfirmed"]
+    sheet.totals = {
+        "calls": len(calls),
+        "answered 200": len(accepted),
+        "without a reply": sum(call.code == "" for call in calls),
+        "refused": sum(call.code not in {"", "200"} for call in calls),
+        "messages stored": len(rows),
+        **{f"  {state}": count for state, count in sorted(states.items())},
+        "arrived on phones": len(arrivals),
+        "unconfirmed that arrived": sum(bool(seen[_serial(row["text"])]) for row in unconfirmed),
+        "kills": site.kills,
+    }
+    sheet.wrong = {
+        "1 lost acceptance": [call.serial for call in accepted if not by_serial[call.serial]],
+        "2 lost message": [
+            s for s, found in by_serial.items() if found and found[0]["state"] in ARRIVED and not seen[s]
+        ],
+        "3 sent twice": [serial for serial, count in seen.items() if count > 1],
+        "4 ghosts": [s for s, found in by_serial.items() if found and found[0]["state"] in NEVER and seen[s]],
+        "5 limbo": [_serial(row["text"]) for row in rows if row["state"] in {"queued", "sending"}],
+        "6 out of order": _disorder(rows, arrivals),
+        "7 altered": [_serial(e["text"]) for e in arrivals if e["text"] != said[_serial(e["text"])].text],
+        "8 stored twice": [serial for serial, found in by_serial.items() if len(found) > 1],
+        "9 wrong tenant": _strays(site, arrivals, said),
+        "10 doubt beyond the budget": _beyond(unconfirmed, site),
+        "11 books do not balance": _imbalance(rows, seen),
+    }
+    return sheet
+
+
+def _serial(text: str) -> str:
+    return text.split(" ", 1)[0]
+
+
+def _disorder(rows: list[dict[str, Any]], arrivals: list[dict[str, Any]]) -> list[str]:
+    """Serials that reached a person before one that was accepted earlier by the same number."""
+    order = {_serial(row["text"]): row["id"] for row in rows}
+    last: dict[tuple[str, str], int] = {}
+    found = []
+    for entry in arrivals:
+        serial, lane = _serial(entry["text"]), (entry["from"], entry["phone"])
+        if order.get(serial, 0) < last.get(lane, 0):
+            found.append(serial)
+        last[lane] = max(order.get(serial, 0), last.get(lane, 0))
+    return found
+
+
+def _strays(site: Site, arrivals: list[dict[str, Any]], said: dict[str, Call]) -> list[str]:
+    """Serials that came from a number of another account, or reached another person than the caller named."""
+    senders = {shop.device_phone: shop.account_id for shop in site.shops}
+    senders |= {shop.official.phone: shop.account_id for shop in site.shops}
+    found = []
+    for entry in arrivals:
+        call = said[_serial(entry["text"])]
+        if senders[entry["from"]] != call.account_id or entry["phone"] != call.recipient:
+            found.append(call.serial)
+    return found
+
+
+def _beyond(unconfirmed: list[dict[str, Any]], site: Site) -> list[str]:
+    """Doubt is bounded by what can be in flight at a kill: the windows of all numbers."""
+    budget = site.kills * len(site.shops) * (8 + 32)
+    return [_serial(row["text"]) for row in unconfirmed[budget:]]
+
+
+def _imbalance(rows: list[dict[str, Any]], seen: Counter[str]) -> list[str]:
+    """Stored = arrived + never sent + (in doubt and not arrived)."""
+    states = Counter(row["state"] for row in rows)
+    doubtful = [row for row in rows if row["state"] == "unconfirmed"]
+    arrived = sum(1 for row in rows if seen[_serial(row["text"])])
+    missing = sum(1 for row in doubtful if not seen[_serial(row["text"])])
+    ended = sum(states[state] for state in NEVER)
+    return [] if len(rows) == arrived + ended + missing else [f"{len(rows)} ≠ {arrived} + {ended} + {missing}"]
+
+
+def _left(site: Site) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{site.settings.sqlite_path}?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT count(*) FROM messages WHERE state IN ('queued','sending')").fetchone()[0]
+
+
+def _gateway(site: Site) -> list[dict[str, Any]]:
+    with contextlib.closing(sqlite3.connect(f"file:{site.settings.sqlite_path}?mode=ro", uri=True)) as connection:
+        found = connection.execute("SELECT id, account_id, state, attempts, content FROM messages ORDER BY id")
+        return [
+            {"id": row[0], "account_id": row[1], "state": row[2], "attempts": row[3]}
+            | {"text": msgspec.json.decode(row[4])["body"]}
+            for row in found
+        ]
+
+
+async def _sandbox(site: Site) -> list[dict[str, Any]]:
+    """All arrivals that carry a serial, in the order in which they reached the phones."""
+    found: list[dict[str, Any]] = []
+    after = 0
+    while True:
+        page = (await site.sandbox.get(f"/ledger?after={after}&limit=500"))["entries"]
+        if not page:
+            return [entry for entry in found if entry["text"].startswith("#")]
+        found += page
+        after = page[-1]["id"]

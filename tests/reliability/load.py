@@ -1,0 +1,89 @@
+"""Callers with a log of their own: every call and every reply, whatever happens to the gateway meanwhile.
+
+Each message carries a serial in its text (`#r7-000123`). Callers behave like the real ones: they give up on a call
+after five seconds and go on; they never send a serial again once a connection was cut, as they have no
+idempotency key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from dataclasses import dataclass, field
+
+import aiohttp
+from tests.reliability.site import Shop, Site
+
+GIVE_UP = 5.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call as its caller saw it. `code` is "" when there was no reply."""
+
+    serial: str
+    account_id: int
+    number_key: str
+    recipient: str
+    text: str
+    code: str
+    message_id: str
+
+
+@dataclass
+class Callers:
+    """Sends to both channels of all shops until stopped; `log` is the callers' own ledger."""
+
+    site: Site
+    run: str
+    log: list[Call] = field(default_factory=list)
+    _numbers: itertools.count = field(default_factory=itertools.count)
+    _stopping: bool = False
+
+    async def go(self, messages: int, callers: int = 8, pause: float = 0.0) -> None:
+        """Makes `messages` calls from several callers at once."""
+        connector = aiohttp.TCPConnector(limit=callers, force_close=True)
+        timeout = aiohttp.ClientTimeout(total=GIVE_UP)
+        dice = random.Random(self.run)
+        plan = iter(
+            [(dice.choice(self.site.shops), dice.choice(self.site.people), dice.random()) for _ in range(messages)]
+        )
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            await asyncio.gather(*(self._caller(session, plan, pause) for _ in range(callers)))
+
+    def stop(self) -> None:
+        """No further calls."""
+        self._stopping = True
+
+    async def _caller(self, session, plan, pause: float) -> None:
+        for shop, recipient, dice in plan:
+            if self._stopping:
+                return
+            await self._call(session, shop, recipient, official=dice < 0.5)
+            if pause:
+                await asyncio.sleep(pause)
+
+    async def _call(self, session: aiohttp.ClientSession, shop: Shop, recipient: str, *, official: bool) -> None:
+        serial = f"#{self.run}-{next(self._numbers):06d}"
+        text = f"{serial} Pesanan Anda sedang diproses."
+        if official:
+            number, path = shop.official, "send_meta_personal_message"
+            body = {"secret_key": shop.api_key, "licenses_key": number.key, "reciptient": recipient, "message": text}
+        else:
+            number, path = shop.device, "send_personal_message"
+            body = {"api_key": shop.api_key, "number_id": number.key, "phone_no": recipient, "message": text}
+        code, message_id = "", ""
+        while not self._stopping:
+            try:
+                async with session.post(f"{self.site.url}/public/v1/{path}", json=body) as answer:
+                    data = await answer.json(content_type=None)
+                    code = str(data["code"])
+                    message_id = answer.headers.get("X-Message-Id", "")
+            except aiohttp.ClientConnectorError:
+                await asyncio.sleep(0.1)  # nobody listens: surely not stored, so the caller tries again
+                continue
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+                pass  # the connection was cut: the message may or may not be stored, and both are right
+            break
+        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id))

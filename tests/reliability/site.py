@@ -1,0 +1,220 @@
+"""A place to hurt: the sandbox and a gateway as processes of their own, two accounts, both channels, many people.
+
+The gateway is `kurir serve` on a folder of its own; it can be killed and started again at any moment. Everything that
+must be true afterwards is asked of four ledgers that share nothing (see `accountant`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from tests.e2e.demo_process import wait_until
+from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
+
+from kurir import numbers
+from kurir.accounts import accounts, api_keys
+from kurir.foundation.data_folder import open_data_folder, read_ready_file
+from kurir.numbers import Number
+from kurir.settings import Settings
+
+DEVICE_OWNERS = ("6281100000001", "6281100000002")
+START_LIMIT = 60.0
+
+
+@dataclass
+class Shop:
+    """An account with its key, its linked device and its official number."""
+
+    account_id: int
+    api_key: str
+    device: Number
+    official: Number
+    device_phone: str
+
+
+@dataclass
+class Site:
+    """The running site. `kills` counts what was done to the gateway."""
+
+    folder: Path
+    sandbox: SandboxNetwork
+    settings: Settings
+    shops: list[Shop]
+    people: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    kills: int = 0
+    url: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def start(self, **changes: str) -> None:
+        """Starts the gateway and waits until it answers; `changes` are further environment variables."""
+        (self.settings.data_dir / "gateway.json").unlink(missing_ok=True)
+        self.spawn(**changes)
+        wait_until(self._up, START_LIMIT, self.explain)
+
+    def spawn(self, **changes: str) -> None:
+        """Starts the gateway and does not wait."""
+        with (self.folder / "gateway.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "kurir", "serve"],
+                env={**self.environment, **changes},
+                stdout=log,
+                stderr=log,
+            )
+
+    def _up(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"the gateway ended with {self.process.returncode}: {self.explain()}")
+        ready = read_ready_file(self.settings.data_dir)
+        return ready is not None and ready.pid == self.process.pid
+
+    def kill(self) -> None:
+        """SIGKILL, at whatever it is doing."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.kills += 1
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(40)
+
+    def explain(self) -> str:
+        """The end of the gateway's log."""
+        return (self.folder / "gateway.log").read_text(errors="replace")[-4000:]
+
+
+@asynccontextmanager
+async def open_site(folder: Path, people: int = 20) -> AsyncIterator[Site]:
+    """A site with two shops, paired and subscribed, whose people have written to both official numbers."""
+    (folder / "sandbox").mkdir(parents=True)
+    sandbox = start_sandbox(folder / "sandbox")
+    try:
+        site = await _build(folder, sandbox, people)
+        site.start()
+        try:
+            await _move_in(site)
+            yield site
+        finally:
+            if site.process is not None and site.process.poll() is None:
+                site.process.kill()
+                site.process.wait()
+    finally:
+        sandbox.stop()
+
+
+async def _build(folder: Path, sandbox: SandboxNetwork, people: int) -> Site:
+    port = _free_port()
+    settings = sandbox.settings(folder / "gateway")
+    second = await sandbox.post("/businesses", {"phone": "6281500000019", "name": "Toko Kedua Resmi"})
+    persons = [f"62877{i:08d}" for i in range(people)]
+    for phone in persons:
+        await sandbox.post("/people", {"phone": phone, "name": f"Pelanggan {phone[-3:]}"})
+    await sandbox.post("/policy", {"window": "off"})
+    database, sealing = open_data_folder(settings)
+    shops = []
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        for i, business in enumerate((sandbox.businesses[0], second)):
+            account = accounts.create(connection, name=f"Toko {i}", email=f"toko{i}@example.com", language="en")
+            official = numbers.add_official(
+                connection,
+                sealing,
+                account.id,
+                phone=business["phone"],
+                phone_number_id=business["phone_number_id"],
+                waba_id=business["waba_id"],
+                app_id=business["app_id"],
+                access_token=business["access_token"],
+                app_secret=business["app_secret"],
+                verify_token=business["verify_token"],
+            )
+            device = numbers.add_linked_device(connection, account.id)
+            key = api_keys.create(connection, sealing, account.id)
+            shops.append(Shop(account.id, key, device, official, DEVICE_OWNERS[i]))
+        connection.exec_driver_sql("COMMIT")
+    database.engine.dispose()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KURIR_")}
+    environment |= {
+        "KURIR_DATA_DIR": str(settings.data_dir),
+        "KURIR_PORT": str(port),
+        "KURIR_LOG_FORMAT": "json",
+        "KURIR_SANDBOX": "on",
+        "KURIR_SANDBOX_PROXY": settings.sandbox_proxy,
+        "KURIR_SANDBOX_CA": settings.sandbox_ca,
+        "KURIR_SANDBOX_NOISE_ROOT": settings.sandbox_noise_root,
+        "KURIR_GRAPH_URL": settings.graph_url,
+        "KURIR_ALLOWED_NETWORKS": "127.0.0.0/8",
+        "KURIR_RATE_LIMIT": "100000/second",
+        "KURIR_DEVICE_WINDOW": "8",
+    }
+    return Site(folder, sandbox, settings, shops, persons, url=f"http://127.0.0.1:{port}", environment=environment)
+
+
+async def _move_in(site: Site) -> None:
+    """Pairs the devices and subscribes the official numbers, as their owners would."""
+    token = (site.settings.data_dir / "operator.token").read_text(encoding="ascii").strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    known = {business["phone"]: business for business in await site.sandbox.get("/businesses")}
+    async with aiohttp.ClientSession() as session:
+        for shop in site.shops:
+            address = f"{site.url}/api/v1/numbers/{shop.device.key}/pairing"
+            async with session.post(address, headers=headers, json={}) as answer:
+                view = await answer.json()
+            while not view["qr"]:
+                async with session.get(f"{address}?wait=5", headers=headers) as answer:
+                    view = await answer.json()
+            await site.sandbox.post("/scan", {"phone": shop.device_phone, "qr": view["qr"]})
+            business = known[shop.official.phone]
+            graph = f"{site.sandbox.graph_url}/{business['waba_id']}/subscribed_apps"
+            body = {"override_callback_uri": f"{site.url}/meta/callbacks", "verify_token": business["verify_token"]}
+            bearer = {"Authorization": f"Bearer {business['access_token']}"}
+            async with session.post(graph, json=body, headers=bearer) as answer:
+                assert answer.status == 200, await answer.text()
+        async with asyncio.timeout(30):
+            while not await _all_connected(session, site, headers):
+                await asyncio.sleep(0.1)
+    for shop in site.shops:
+        for phone in site.people:
+            await site.sandbox.post(f"/people/{phone}/messages", {"to": shop.official.phone, "text": "Halo"})
+    async with asyncio.timeout(30):
+        while await _count(site, "SELECT count(*) FROM windows") < len(site.shops) * len(site.people):
+            await asyncio.sleep(0.1)
+
+
+async def _all_connected(session: aiohttp.ClientSession, site: Site, headers: dict[str, str]) -> bool:
+    async with session.get(f"{site.url}/api/v1/numbers", headers=headers) as answer:
+        found: list[dict[str, Any]] = (await answer.json())["numbers"]
+    return all(number["state"] == "connected" for number in found)
+
+
+async def _count(site: Site, statement: str) -> int:
+    import sqlite3
+
+    def work() -> int:
+        with contextlib.closing(sqlite3.connect(f"file:{site.settings.sqlite_path}?mode=ro", uri=True)) as connection:
+            return connection.execute(statement).fetchone()[0]
+
+    return await asyncio.to_thread(work)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

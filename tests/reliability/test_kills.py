@@ -1,0 +1,50 @@
+"""F1: the gateway is killed at random under load, on both channels; afterwards the books balance.
+
+`KURIR_STORM_KILLS` and `KURIR_STORM_MESSAGES` raise the dose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from tests.reliability.accountant import balance, quiet
+from tests.reliability.load import Callers
+from tests.reliability.site import open_site
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
+KILLS = int(os.environ.get("KURIR_STORM_KILLS", "6"))
+MESSAGES = int(os.environ.get("KURIR_STORM_MESSAGES", "600"))
+
+
+async def test_without_faults_everything_arrives_once_and_in_order(tmp_path: Path):
+    async with open_site(tmp_path) as site:
+        callers = Callers(site, "calm")
+        await callers.go(200)
+        await quiet(site, 60)
+        sheet = await balance(site, callers.log)
+        sheet.assert_zero(site.explain())
+        assert sheet.totals["answered 200"] == sheet.totals["arrived on phones"] == 200
+
+
+async def test_kills_at_random_lose_nothing_and_send_nothing_twice(tmp_path: Path):
+    dice = random.Random(7)
+    async with open_site(tmp_path) as site:
+        callers = Callers(site, "kill")
+        # the load is spread so that every life of the gateway gets its share
+        calling = asyncio.create_task(callers.go(MESSAGES, pause=0.02))
+        for _ in range(KILLS):
+            await asyncio.sleep(dice.uniform(0.3, 2.5))
+            await asyncio.to_thread(site.kill)
+            await asyncio.to_thread(site.start)
+        await calling
+        await quiet(site, 120)
+        sheet = await balance(site, callers.log)
+        sys.stderr.write(f"\n{sheet.render()}\n")
+        sheet.assert_zero(site.explain())
+        assert site.kills == KILLS
+        assert sheet.totals["answered 200"] > 0.8 * MESSAGES
