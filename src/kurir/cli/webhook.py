@@ -17,7 +17,7 @@ from kurir.foundation.ids import opaque_id
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.url_rules import Allowed, UrlRefused
 from kurir.settings import Settings
-from kurir.webhooks import deliveries, endpoints
+from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliver import post
 from kurir.webhooks.endpoints import Endpoint, EndpointError
 from kurir.webhooks.events import DEFAULT_EVENTS, Test, encode
@@ -79,7 +79,7 @@ def list_(email: str) -> None:
     def work(connection, _sealing):
         account = account_of(connection, email)
         keys = {number.id: number.key for number in numbers.of_account(connection, account.id)}
-        return endpoints.of_account(connection, account.id), deliveries.counts(connection, account.id), keys
+        return endpoints.of_account(connection, account.id), history.counts(connection, account.id), keys
 
     found, counts, keys = with_database(work)
     table = Table("endpoint", "url", "number", "events", "state", "delivered", "open", "failed")
@@ -107,7 +107,7 @@ def log(email: str, *, last: int = 20) -> None:
         last: How many.
     """
     found = with_database(
-        lambda connection, _: deliveries.latest(connection, account_of(connection, email).id, max(1, last))
+        lambda connection, _: history.latest(connection, account_of(connection, email).id, max(1, last))
     )
     table = Table("event", "type", "endpoint", "at", "state", "tries", "last answer")
     for told in found:
@@ -171,8 +171,8 @@ def replay(email: str, *, event: str = "", since: str = "") -> None:
     def work(connection, _sealing):
         account = account_of(connection, email)
         if event:
-            return deliveries.replay_event(connection, account.id, event, now)
-        return deliveries.replay_failed(connection, account.id, _moment(since, now), now)
+            return history.replay_event(connection, account.id, event, now)
+        return history.replay_failed(connection, account.id, _moment(since, now), now)
 
     count = with_database(work)
     if not count:

@@ -24,7 +24,7 @@ from kurir.foundation.safe_fetch import FetchFailed, SafeFetch
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
 from kurir.foundation.url_rules import UrlRefused
-from kurir.webhooks import deliveries
+from kurir.webhooks import deliveries, history
 from kurir.webhooks.deliveries import Parcel
 from kurir.webhooks.schedule import Answer, Answered, Delivered, Unanswered, judge
 from kurir.webhooks.signing import headers
@@ -96,7 +96,7 @@ class Deliverer:
     async def forget(self, before: float) -> int:
         """Removes events that were told (or given up) before that unix time; returns how many deliveries."""
         forgotten = 0
-        while count := await self._database.write(lambda c: deliveries.forget(c, before)):
+        while count := await self._database.write(lambda c: history.forget(c, before)):
             forgotten += count
         return forgotten
 

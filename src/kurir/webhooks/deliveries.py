@@ -15,7 +15,7 @@ on does not silence its chat for a day.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -37,15 +37,59 @@ from kurir.webhooks.schedule import Again, Answer, Answered, Delivered, Exhauste
 LEASE = 30.0
 """Seconds after which a try whose end was never recorded counts as lost; longer than any try may take."""
 _EXCERPT = 1_000
-_AT_ONCE = 1_000
 
 _d = webhook_deliveries.alias("d")
+_live = webhook_deliveries.c
 # spelt out, so that the database sees that its partial indexes fit
 _HEAD = sa.text("d.state IN ('pending', 'sending')")
 _OPEN = sa.text("d.state IN ('waiting', 'pending', 'sending')")
 _WAITING = sa.text("d.state IN ('waiting', 'pending', 'sending') AND d.state = 'waiting'")
 
-DeliveryState = Literal["waiting", "pending", "sending", "delivered", "failed", "canceled"]
+# the statements of every event, built once: building them costs more than running them
+_OF_CHAT = (
+    _d.c.endpoint_id == sa.bindparam("endpoint"),
+    _d.c.number_id == sa.bindparam("number"),
+    _d.c.chat == sa.bindparam("chat_"),
+)
+_EARLIER = sa.select(_d.c.id).where(*_OF_CHAT, _OPEN, _d.c.in_order == 1).limit(1)
+_EVENT = webhook_events.insert()
+_DELIVERY = webhook_deliveries.insert()
+_NEXT = (
+    sa.select(_d.c.id)
+    .where(_d.c.endpoint_id == sa.bindparam("endpoint"), _HEAD, _d.c.due_at <= sa.bindparam("now"))
+    .order_by(_d.c.due_at, _d.c.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)  # another process may be about to take it
+    .scalar_subquery()
+)
+_CLAIM = (
+    webhook_deliveries.update()
+    .where(_live.id == _NEXT)
+    .values(state="sending", attempts=_live.attempts + 1, due_at=sa.bindparam("until"))
+    .returning(webhook_deliveries)
+)
+_CLAIMED = (
+    sa.select(webhook_events.c.key, webhook_events.c.type, webhook_events.c.body, numbers.c.key.label("number"))
+    .join(numbers, numbers.c.id == webhook_events.c.number_id)
+    .where(webhook_events.c.account_id == sa.bindparam("account"), webhook_events.c.id == sa.bindparam("event"))
+)
+_ATTEMPT = webhook_attempts.insert()
+_IN_HAND = (
+    _live.id == sa.bindparam("delivery"),
+    _live.state == "sending",
+    _live.attempts == sa.bindparam("attempt"),
+)
+_ENDED = webhook_deliveries.update().where(*_IN_HAND).values(state=sa.bindparam("state_"), ended_at=sa.bindparam("now"))
+_AGAIN = (
+    webhook_deliveries.update()
+    .where(*_IN_HAND)
+    .values(state="pending", due_at=sa.bindparam("due"), in_order=sa.bindparam("order"))
+)
+_PROMOTE = (
+    webhook_deliveries.update()
+    .where(_live.id == sa.select(sa.func.min(_d.c.id)).where(*_OF_CHAT, _WAITING).scalar_subquery())
+    .values(state="pending", due_at=sa.bindparam("now"))
+)
 
 
 class Parcel(msgspec.Struct, frozen=True):
@@ -71,20 +115,6 @@ class Parcel(msgspec.Struct, frozen=True):
         return f"Parcel({self.event_key} to {self.endpoint_key})"
 
 
-class Told(msgspec.Struct, frozen=True):
-    """One delivery as a person looks at it; `status` and `reason` are of the last try (0 and "": none yet)."""
-
-    event_key: str
-    event_type: str
-    endpoint_key: str
-    state: DeliveryState
-    attempts: int
-    due_at: float
-    created_at: float
-    status: int
-    reason: str
-
-
 # -- written with the change -------------------------------------------------------------------------------------------
 
 
@@ -107,39 +137,33 @@ def publish(
     if not takers:
         return 0
     added = connection.execute(
-        webhook_events.insert().values(
-            account_id=account_id,
-            number_id=number_id,
-            key="evt_" + opaque_id(24),
-            type=event,
-            body=encode(body()).decode(),
-            created_at=now,
-        )
+        _EVENT,
+        {
+            "account_id": account_id,
+            "number_id": number_id,
+            "key": "evt_" + opaque_id(24),
+            "type": event,
+            "body": encode(body()).decode(),
+            "created_at": now,
+        },
     )
     assert added.inserted_primary_key is not None
     for endpoint_id in takers:
+        earlier = connection.execute(_EARLIER, {"endpoint": endpoint_id, "number": number_id, "chat_": chat}).first()
         connection.execute(
-            webhook_deliveries.insert().values(
-                account_id=account_id,
-                endpoint_id=endpoint_id,
-                event_id=added.inserted_primary_key[0],
-                number_id=number_id,
-                chat=chat,
-                state="waiting" if _has_earlier(connection, endpoint_id, number_id, chat) else "pending",
-                due_at=now,
-                created_at=now,
-            )
+            _DELIVERY,
+            {
+                "account_id": account_id,
+                "endpoint_id": endpoint_id,
+                "event_id": added.inserted_primary_key[0],
+                "number_id": number_id,
+                "chat": chat,
+                "state": "waiting" if earlier else "pending",
+                "due_at": now,
+                "created_at": now,
+            },
         )
     return len(takers)
-
-
-def _has_earlier(connection: Connection, endpoint_id: int, number_id: int, chat: str) -> bool:
-    earlier = sa.select(_d.c.id).where(*_of_chat(endpoint_id, number_id, chat), _OPEN, _d.c.in_order == 1).limit(1)
-    return connection.execute(earlier).first() is not None
-
-
-def _of_chat(endpoint_id: int, number_id: int, chat: str) -> tuple[sa.ColumnElement[bool], ...]:
-    return (_d.c.endpoint_id == endpoint_id, _d.c.number_id == number_id, _d.c.chat == chat)
 
 
 # -- claimed and recorded ----------------------------------------------------------------------------------------------
@@ -163,45 +187,27 @@ def first_due(connection: Connection) -> list[tuple[int, float]]:
 
 def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float) -> Parcel | None:
     """Takes the endpoint's next due event for a try; None when nothing is due or the endpoint is disabled."""
-    endpoint = connection.execute(
-        sa.select(webhook_endpoints).where(webhook_endpoints.c.id == endpoint_id, webhook_endpoints.c.state == "active")
-    ).first()
-    if endpoint is None:
+    address = endpoints.address(connection, sealing, endpoint_id, now)
+    if address is None:
         return None
-    next_ = (
-        sa.select(_d.c.id)
-        .where(_d.c.endpoint_id == endpoint_id, _HEAD, _d.c.due_at <= now)
-        .order_by(_d.c.due_at, _d.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)  # another process may be about to take it
-        .scalar_subquery()
-    )
-    row = connection.execute(
-        webhook_deliveries.update()
-        .where(webhook_deliveries.c.id == next_)
-        .values(state="sending", attempts=webhook_deliveries.c.attempts + 1, due_at=now + LEASE)
-        .returning(webhook_deliveries)
-    ).first()
+    due = {"endpoint": endpoint_id, "now": now, "until": now + LEASE}
+    row = connection.execute(_CLAIM, due).first()
     if row is None:
         return None
-    event = connection.execute(
-        sa.select(webhook_events.c.key, webhook_events.c.type, webhook_events.c.body, numbers.c.key.label("number"))
-        .join(numbers, numbers.c.id == webhook_events.c.number_id)
-        .where(webhook_events.c.account_id == row.account_id, webhook_events.c.id == row.event_id)
-    ).one()
+    event = connection.execute(_CLAIMED, {"account": row.account_id, "event": row.event_id}).one()
     return Parcel(
         id=row.id,
         account_id=row.account_id,
         endpoint_id=endpoint_id,
-        endpoint_key=endpoint.key,
+        endpoint_key=address.key,
         number_id=row.number_id,
         number_key=event.number,
         chat=row.chat,
         in_order=bool(row.in_order),
         attempt=row.attempts,
         created_at=row.created_at,
-        url=endpoint.url,
-        secrets=endpoints.secrets(connection, sealing, row.account_id, endpoint_id, now),
+        url=address.url,
+        secrets=address.secrets,
         event_key=event.key,
         event_type=event.type,
         body=event.body,
@@ -215,39 +221,32 @@ def record(
 
     The result counts only for the try that is in flight (its number is the fence); the attempt is kept in any case.
     """
+    connection.execute(
+        _ATTEMPT,
+        {
+            "account_id": parcel.account_id,
+            "endpoint_id": parcel.endpoint_id,
+            "delivery_id": parcel.id,
+            "number": parcel.attempt,
+            "at": now,
+            "seconds": seconds,
+            "succeeded": int(isinstance(verdict, Delivered)),
+            "status": answer.status if isinstance(answer, Answered) else 0,
+            "reason": "" if isinstance(answer, Answered) else answer.reason,
+            "answer": answer.answer[:_EXCERPT] if isinstance(answer, Answered) else "",
+        },
+    )
+    fence = {"delivery": parcel.id, "attempt": parcel.attempt}
     match verdict:
-        case Delivered():
-            values: dict[str, Any] = {"state": "delivered", "ended_at": now}
-        case Exhausted() | Gone():
-            values = {"state": "failed", "ended_at": now}
+        case Delivered() | Exhausted() | Gone():
+            leaves = True
+            state = "delivered" if isinstance(verdict, Delivered) else "failed"
+            moved = connection.execute(_ENDED, fence | {"state_": state, "now": now}).rowcount
         case Again(due_at, gives_way):
             leaves = gives_way and parcel.in_order and _others_got_through(connection, parcel)
-            values = {"state": "pending", "due_at": due_at, "in_order": int(parcel.in_order and not leaves)}
-    connection.execute(
-        webhook_attempts.insert().values(
-            account_id=parcel.account_id,
-            endpoint_id=parcel.endpoint_id,
-            delivery_id=parcel.id,
-            number=parcel.attempt,
-            at=now,
-            seconds=seconds,
-            succeeded=int(isinstance(verdict, Delivered)),
-            status=answer.status if isinstance(answer, Answered) else 0,
-            reason="" if isinstance(answer, Answered) else answer.reason,
-            answer=answer.answer[:_EXCERPT] if isinstance(answer, Answered) else "",
-        )
-    )
-    moved = connection.execute(
-        webhook_deliveries.update()
-        .where(
-            webhook_deliveries.c.id == parcel.id,
-            webhook_deliveries.c.state == "sending",
-            webhook_deliveries.c.attempts == parcel.attempt,
-        )
-        .values(**values)
-    ).rowcount
-    out_of_order = values["state"] != "pending" or not values["in_order"]
-    if moved and parcel.in_order and out_of_order:
+            again = {"due": due_at, "order": int(parcel.in_order and not leaves)}
+            moved = connection.execute(_AGAIN, fence | again).rowcount
+    if moved and leaves and parcel.in_order:
         _promote(connection, parcel.endpoint_id, parcel.number_id, parcel.chat, now)
     reason = _why_disabled(connection, parcel.endpoint_id, verdict, now)
     if reason:
@@ -258,10 +257,7 @@ def record(
 
 def _promote(connection: Connection, endpoint_id: int, number_id: int, chat: str, now: float) -> None:
     """The oldest waiting event of a chat becomes the one to try."""
-    oldest = sa.select(sa.func.min(_d.c.id)).where(*_of_chat(endpoint_id, number_id, chat), _WAITING).scalar_subquery()
-    connection.execute(
-        webhook_deliveries.update().where(webhook_deliveries.c.id == oldest).values(state="pending", due_at=now)
-    )
+    connection.execute(_PROMOTE, {"endpoint": endpoint_id, "number": number_id, "chat_": chat, "now": now})
 
 
 def _others_got_through(connection: Connection, parcel: Parcel) -> bool:
@@ -289,15 +285,8 @@ def _failing_since(connection: Connection, endpoint_id: int) -> float | None:
 
 def release(connection: Connection, parcel: Parcel, now: float) -> None:
     """Gives a try back whose end nobody will wait for (the gateway stops), so that the next process goes on at once."""
-    connection.execute(
-        webhook_deliveries.update()
-        .where(
-            webhook_deliveries.c.id == parcel.id,
-            webhook_deliveries.c.state == "sending",
-            webhook_deliveries.c.attempts == parcel.attempt,
-        )
-        .values(state="pending", due_at=now)
-    )
+    again = {"delivery": parcel.id, "attempt": parcel.attempt, "due": now, "order": int(parcel.in_order)}
+    connection.execute(_AGAIN, again)
 
 
 def hasten(connection: Connection, endpoint_id: int, now: float) -> None:
@@ -343,88 +332,3 @@ def mend(connection: Connection, now: float) -> int:
     for endpoint_id, number_id, chat in chats:
         _promote(connection, endpoint_id, number_id, chat, now)
     return len(chats)
-
-
-# -- by hand, and by time ----------------------------------------------------------------------------------------------
-
-
-def replay_event(connection: Connection, account_id: int, event_key: str, now: float) -> int:
-    """Delivers one event again, also when it got through before; returns to how many active endpoints."""
-    chosen = sa.select(webhook_events.c.id).where(
-        webhook_events.c.account_id == account_id, webhook_events.c.key == event_key
-    )
-    return _replay(connection, account_id, [_d.c.event_id.in_(chosen)], now)
-
-
-def replay_failed(connection: Connection, account_id: int, since: float, now: float) -> int:
-    """Delivers again what failed since that time (unix seconds), in order; returns how many deliveries."""
-    return _replay(connection, account_id, [_d.c.state == "failed", _d.c.ended_at >= since], now)
-
-
-def _replay(connection: Connection, account_id: int, which: list[sa.ColumnElement[bool]], now: float) -> int:
-    chosen = (
-        sa.select(_d.c.id)
-        .join(webhook_endpoints, webhook_endpoints.c.id == _d.c.endpoint_id)
-        .where(_d.c.account_id == account_id, _d.c.state != "sending", webhook_endpoints.c.state == "active", *which)
-    )
-    count = connection.execute(
-        webhook_deliveries.update()
-        .where(webhook_deliveries.c.id.in_(chosen))
-        .values(state="waiting", in_order=1, attempts=0, due_at=now, ended_at=None)
-    ).rowcount
-    mend(connection, now)
-    return count
-
-
-def counts(connection: Connection, account_id: int) -> dict[int, dict[str, int]]:
-    """For every endpoint of the account: how many deliveries are in which state."""
-    rows = connection.execute(
-        sa.select(webhook_deliveries.c.endpoint_id, webhook_deliveries.c.state, sa.func.count())
-        .where(webhook_deliveries.c.account_id == account_id)
-        .group_by(webhook_deliveries.c.endpoint_id, webhook_deliveries.c.state)
-    )
-    found: dict[int, dict[str, int]] = {}
-    for endpoint_id, state, count in rows:
-        found.setdefault(endpoint_id, {})[state] = count
-    return found
-
-
-def latest(connection: Connection, account_id: int, limit: int) -> list[Told]:
-    """The account's newest deliveries, newest first, each with its last try."""
-    a = webhook_attempts.alias("a")
-    last = sa.select(sa.func.max(a.c.id)).where(a.c.delivery_id == _d.c.id).correlate(_d).scalar_subquery()
-    rows = connection.execute(
-        sa.select(
-            webhook_events.c.key,
-            webhook_events.c.type,
-            webhook_endpoints.c.key,
-            _d.c.state,
-            _d.c.attempts,
-            _d.c.due_at,
-            _d.c.created_at,
-            sa.func.coalesce(webhook_attempts.c.status, 0),
-            sa.func.coalesce(webhook_attempts.c.reason, ""),
-        )
-        .join(webhook_events, webhook_events.c.id == _d.c.event_id)
-        .join(webhook_endpoints, webhook_endpoints.c.id == _d.c.endpoint_id)
-        .outerjoin(webhook_attempts, webhook_attempts.c.id == last)
-        .where(_d.c.account_id == account_id)
-        .order_by(_d.c.id.desc())
-        .limit(limit)
-    )
-    return [Told(*row) for row in rows]
-
-
-def forget(connection: Connection, before: float) -> int:
-    """Removes events whose deliveries all ended before that time, with their tries; a bounded number at once."""
-    old = [
-        row[0]
-        for row in connection.execute(
-            sa.select(_d.c.id, _d.c.event_id).where(_d.c.ended_at < before).order_by(_d.c.ended_at).limit(_AT_ONCE)
-        )
-    ]
-    connection.execute(webhook_attempts.delete().where(webhook_attempts.c.delivery_id.in_(old)))
-    connection.execute(webhook_deliveries.delete().where(webhook_deliveries.c.id.in_(old)))
-    told = sa.select(_d.c.id).where(_d.c.event_id == webhook_events.c.id).correlate(webhook_events)
-    connection.execute(webhook_events.delete().where(webhook_events.c.created_at < before, ~told.exists()))
-    return len(old)

@@ -42,7 +42,31 @@ class Endpoint(msgspec.Struct, frozen=True):
     created_at: float
 
 
+class Address(msgspec.Struct, frozen=True):
+    """Where and with which live secrets (the newest first) an endpoint is posted to: never log it."""
+
+    key: str
+    url: str
+    secrets: list[str]
+
+    def __repr__(self) -> str:
+        return f"Address({self.key})"
+
+
 _COLUMNS = [endpoints.c[name] for name in Endpoint.__struct_fields__]
+_SECRETS = [endpoints.c.secret_sealed, endpoints.c.old_secret_sealed, endpoints.c.old_secret_until]
+_ACTIVE = (endpoints.c.state == "active", endpoints.c.removed_at.is_(None))
+
+# asked at every event: built once
+_LISTENING = sa.select(endpoints.c.id).where(endpoints.c.account_id == sa.bindparam("account"), *_ACTIVE).limit(1)
+_WANTING = sa.select(endpoints.c.id, endpoints.c.events).where(
+    endpoints.c.account_id == sa.bindparam("account"),
+    sa.or_(endpoints.c.number_id.is_(None), endpoints.c.number_id == sa.bindparam("number")),
+    *_ACTIVE,
+)
+_ADDRESS = sa.select(endpoints.c.key, endpoints.c.url, *_SECRETS).where(
+    endpoints.c.id == sa.bindparam("endpoint"), *_ACTIVE
+)
 
 
 def add(
@@ -103,30 +127,32 @@ def by_key(connection: Connection, account_id: int, key: str) -> Endpoint | None
 
 def listening(connection: Connection, account_id: int) -> bool:
     """Whether the account has any active endpoint: the cheap question before anything is prepared for one."""
-    return connection.execute(sa.select(endpoints.c.id).where(*_active(account_id)).limit(1)).first() is not None
+    return connection.execute(_LISTENING, {"account": account_id}).first() is not None
 
 
 def wanting(connection: Connection, account_id: int, number_id: int, event: EventType) -> list[int]:
     """The ids of the account's active endpoints that take such an event of that number."""
-    rows = connection.execute(
-        sa.select(endpoints.c.id, endpoints.c.events).where(
-            *_active(account_id), sa.or_(endpoints.c.number_id.is_(None), endpoints.c.number_id == number_id)
-        )
-    )
+    rows = connection.execute(_WANTING, {"account": account_id, "number": number_id})
     return [row.id for row in rows if event in msgspec.json.decode(row.events)]
 
 
-def _active(account_id: int) -> tuple[sa.ColumnElement[bool], ...]:
-    return (endpoints.c.account_id == account_id, endpoints.c.state == "active", endpoints.c.removed_at.is_(None))
+def address(connection: Connection, sealing: Sealing, endpoint_id: int, now: float) -> Address | None:
+    """What is needed to post to an endpoint of whatever account; None when it is disabled. For the deliverer only."""
+    row = connection.execute(_ADDRESS, {"endpoint": endpoint_id}).first()
+    if row is None:
+        return None
+    return Address(row.key, row.url, _opened(sealing, endpoint_id, row, now))
 
 
 def secrets(connection: Connection, sealing: Sealing, account_id: int, endpoint_id: int, now: float) -> list[str]:
     """The endpoint's live secrets, the newest first: one, or two while it is rotated."""
     row = connection.execute(
-        sa.select(endpoints.c.secret_sealed, endpoints.c.old_secret_sealed, endpoints.c.old_secret_until).where(
-            endpoints.c.account_id == account_id, endpoints.c.id == endpoint_id
-        )
+        sa.select(*_SECRETS).where(endpoints.c.account_id == account_id, endpoints.c.id == endpoint_id)
     ).one()
+    return _opened(sealing, endpoint_id, row, now)
+
+
+def _opened(sealing: Sealing, endpoint_id: int, row: Any, now: float) -> list[str]:
     live = [row.secret_sealed]
     if row.old_secret_sealed and row.old_secret_until > now:
         live.append(row.old_secret_sealed)

@@ -14,7 +14,7 @@ from kurir.foundation.tables import webhook_attempts, webhook_deliveries, webhoo
 from kurir.foundation.url_rules import Allowed, UrlRefused
 from kurir.messages.reports import ConnectionChanged, Refused, Sent, StatusChanged
 from kurir.outbox.outbox import Outbox
-from kurir.webhooks import deliveries, endpoints
+from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliveries import LEASE, Parcel
 from kurir.webhooks.endpoints import EndpointError
 from kurir.webhooks.schedule import DEAD_AFTER, DELAYS, MOST_ATTEMPTS, Answered, Unanswered
@@ -176,10 +176,10 @@ async def test_no_account_is_told_of_another(desk: WebhookDesk) -> None:
         return [
             endpoints.by_key(connection, their_id, ours.key),
             [e.key for e in endpoints.of_account(connection, their_id)],
-            deliveries.replay_event(connection, their_id, mine[0].event_key, 1.0),
-            deliveries.replay_failed(connection, their_id, 0.0, 1.0),
-            [told.event_key for told in deliveries.latest(connection, their_id, 10)],
-            deliveries.counts(connection, their_id),
+            history.replay_event(connection, their_id, mine[0].event_key, 1.0),
+            history.replay_failed(connection, their_id, 0.0, 1.0),
+            [told.event_key for told in history.latest(connection, their_id, 10)],
+            history.counts(connection, their_id),
         ]
 
     foreign_events = [yours[0].event_key]
@@ -370,10 +370,10 @@ async def test_replay_of_what_failed_keeps_the_order(desk: WebhookDesk) -> None:
     await desk.record(parcel, Answered(410))
     account_id, since = endpoint.account_id, desk.time() - 1
     # a disabled endpoint gets nothing
-    assert await desk.database.write(lambda c: deliveries.replay_failed(c, account_id, since, desk.time())) == 0
+    assert await desk.database.write(lambda c: history.replay_failed(c, account_id, since, desk.time())) == 0
     await desk.database.write(lambda c: endpoints.enable(c, account_id, endpoint.id, desk.time()))
-    assert await desk.database.write(lambda c: deliveries.replay_failed(c, account_id, since + 2, desk.time())) == 0
-    assert await desk.database.write(lambda c: deliveries.replay_failed(c, account_id, since, desk.time())) == 3
+    assert await desk.database.write(lambda c: history.replay_failed(c, account_id, since + 2, desk.time())) == 0
+    assert await desk.database.write(lambda c: history.replay_failed(c, account_id, since, desk.time())) == 3
     told = []
     while again := await desk.claim(endpoint):
         assert again.attempt == 1
@@ -389,7 +389,7 @@ async def test_replay_of_one_event_that_got_through(desk: WebhookDesk) -> None:
     first = await desk.claim(endpoint)
     assert first is not None
     await desk.record(first)
-    replay = deliveries.replay_event
+    replay = history.replay_event
     assert await desk.database.write(lambda c: replay(c, endpoint.account_id, first.event_key, desk.time())) == 1
     again = await desk.claim(endpoint)
     assert again is not None
@@ -436,7 +436,7 @@ async def test_old_events_are_forgotten_and_open_ones_stay(desk: WebhookDesk) ->
     assert parcel is not None
     await desk.record(parcel)
     desk.time.now += DAY
-    assert await desk.database.write(lambda c: deliveries.forget(c, desk.time() - 60)) == 1
+    assert await desk.database.write(lambda c: history.forget(c, desk.time() - 60)) == 1
     assert await desk.rows() == (1, 1, 0)
     assert text(await desk.claim(both)) == "told to one"
 
