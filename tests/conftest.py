@@ -1,16 +1,57 @@
-"""For all tests: property tests draw the same examples everywhere, so that a red run is a real change.
+"""For all tests: how property tests draw their examples, and the two databases that Kurir runs on.
 
-`KURIR_PROPERTIES=explore` draws new ones; what it finds is kept as an example in the test.
+Property tests draw the same examples everywhere, so that a red run is a real change. `KURIR_PROPERTIES=explore` draws
+new ones; what it finds is kept as an example in the test.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from kurir.foundation.data_folder import renew_schema
+from kurir.foundation.database import Database
+from tests.postgres import Postgres
 
 settings.register_profile(
     "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("KURIR_PROPERTIES", "steady"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, started when the first test asks for it; `kurir` is a database with the newest schema."""
+    server = Postgres()
+    server.start()
+    try:
+        server.run("CREATE DATABASE kurir")
+        database = Database(server.url("kurir"))
+        renew_schema(database)
+        database.engine.dispose()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """Where a test's database is, once for each kind: a file that is not there yet, or a database with the schema."""
+    if request.param == "sqlite":
+        yield tmp_path / "kurir.db"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.new_database("kurir")
+    yield url
+    server.drop(url)
+
+
+@pytest.fixture
+def database_url(where: Path | str) -> str:
+    """The setting of that name, once for each kind of database."""
+    return where if isinstance(where, str) else ""

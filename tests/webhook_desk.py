@@ -104,9 +104,9 @@ class WebhookDesk:
 
 
 @asynccontextmanager
-async def open_webhook_desk(folder: Path) -> AsyncIterator[WebhookDesk]:
-    """A desk in its own folder."""
-    async with open_desk(folder) as desk:
+async def open_webhook_desk(where: Path | str) -> AsyncIterator[WebhookDesk]:
+    """A desk on a database of its own, as `open_desk`."""
+    async with open_desk(where) as desk:
         inbox = Inbox(desk.database, desk.outbox, desk.time, woken=lambda *_: None)
         yield WebhookDesk(desk, inbox)
 

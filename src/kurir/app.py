@@ -1,7 +1,7 @@
 """THE composition root: builds the parts, starts and stops them in order. Nothing else builds parts.
 
-Start: data folder and lock → database and schema → what a crash left → webhooks → channels → inbox → dispatcher →
-doors.
+Start: data folder and lock → database and schema → webhooks → channels → inbox → dispatcher, whose lanes first settle
+what a crash left → doors.
 Stop, in the opposite order: the doors close first, then sends in flight get their time, then channels, webhooks in
 flight, and the database.
 """
@@ -13,7 +13,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from sqlalchemy import Connection
 
 from kurir import numbers
@@ -21,6 +20,7 @@ from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.foundation import crash_points
 from kurir.foundation.clock import system_clock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
 from kurir.foundation.safe_fetch import SafeFetch
@@ -37,12 +37,11 @@ from kurir.webhooks.deliver import Deliverer
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
 
-log = structlog.get_logger(__name__)
-
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Gateway]:
     """A gateway whose parts run: everything but the doors. Raises AlreadyRunning, SealError, DatabaseUnavailable."""
+    crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_gateway(settings.data_dir))
         database, sealing = await asyncio.to_thread(open_data_folder, settings)
@@ -74,9 +73,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             woken=woken,
             told=deliverer.wake,
         )
-        doubtful = await outbox.recover()
-        if doubtful:
-            log.warning("messages_in_doubt", count=doubtful)
+        await outbox.count_waiting()
 
         await deliverer.start()
         stack.push_async_callback(deliverer.stop)
@@ -119,9 +116,10 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             keep_house(
                 media,
                 inbox,
+                outbox,
                 templates,
-                deliverer,
                 clock,
+                deliverer=deliverer,
                 media_days=settings.media_days,
                 webhook_days=settings.webhook_days,
             )

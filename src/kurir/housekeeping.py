@@ -1,4 +1,4 @@
-"""What must be done now and then: old media, callbacks and webhooks forgotten, templates compared with Meta's."""
+"""What must be done now and then: old media, callbacks, requests and webhooks forgotten, templates compared."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from kurir.channels.media import MediaStore
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.inbox import Inbox
+from kurir.outbox.idempotency import KEPT
+from kurir.outbox.outbox import Outbox
 from kurir.templates import Templates
 from kurir.webhooks.deliver import Deliverer
 
@@ -24,10 +26,11 @@ log = structlog.get_logger(__name__)
 async def keep_house(
     media: MediaStore,
     inbox: Inbox,
+    outbox: Outbox,
     templates: Templates,
-    deliverer: Deliverer,
     clock: Clock,
     *,
+    deliverer: Deliverer,
     media_days: int,
     webhook_days: int,
 ) -> None:
@@ -38,6 +41,7 @@ async def keep_house(
             await templates.refresh_all()
             forgotten = await media.forget(now - media_days * _DAY)
             forgotten += await inbox.forget(now - _CALLBACK_DAYS * _DAY)
+            forgotten += await outbox.forget_requests(now - KEPT)
             forgotten += await deliverer.forget(now - webhook_days * _DAY)
             log.info("house_kept", forgotten=forgotten)
         except (DatabaseUnavailable, OSError) as error:

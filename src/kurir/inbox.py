@@ -16,12 +16,12 @@ from typing import Any, assert_never, cast
 import msgspec
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.dialects import sqlite
 
 from kurir import numbers
 from kurir.channels.channel import Channel
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
 from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged, TemplateReviewed
 from kurir.numbers import Number, NumberState
@@ -190,7 +190,7 @@ def window_open_until(connection: Connection, account_id: int, number_id: int, p
 
 def _first_time(connection: Connection, event: Event, fingerprint: str, body: bytes, now: float) -> bool:
     result = connection.execute(
-        sqlite.insert(callbacks)
+        insert_into(connection, callbacks)
         .values(
             account_id=event.account_id,
             number_id=event.number_id,
@@ -199,8 +199,9 @@ def _first_time(connection: Connection, event: Event, fingerprint: str, body: by
             stored_at=now,
         )
         .on_conflict_do_nothing()
+        .returning(callbacks.c.id)
     )
-    return result.rowcount > 0
+    return result.first() is not None
 
 
 def _tell_of_device(connection: Connection, number: Number, event: ConnectionChanged, now: float) -> None:
@@ -237,7 +238,7 @@ def _tell_of_template(connection: Connection, template: Any, event: TemplateRevi
 def _store_message(connection: Connection, event: Received, now: float) -> bool:
     """Stores a message, its window with it; returns whether it is new."""
     stored = connection.execute(
-        sqlite.insert(incoming)
+        insert_into(connection, incoming)
         .values(
             account_id=event.account_id,
             number_id=event.number_id,
@@ -255,10 +256,12 @@ def _store_message(connection: Connection, event: Received, now: float) -> bool:
             forwarded=int(event.forwarded),
         )
         .on_conflict_do_nothing()
+        .returning(incoming.c.id)
     )
+    is_new = stored.first() is not None
     if event.from_me:
-        return stored.rowcount > 0
-    opened = sqlite.insert(windows).values(
+        return is_new
+    opened = insert_into(connection, windows).values(
         account_id=event.account_id, number_id=event.number_id, person=event.sender, last_incoming_at=event.at
     )
     connection.execute(
@@ -269,4 +272,4 @@ def _store_message(connection: Connection, event: Received, now: float) -> bool:
             where=opened.excluded.last_incoming_at > windows.c.last_incoming_at,
         )
     )
-    return stored.rowcount > 0
+    return is_new

@@ -10,8 +10,8 @@ from tests.webhook_desk import Receiver, WebhookDesk, open_webhook_desk, receivi
 
 
 @pytest.fixture
-async def webhook_desk(tmp_path: Path) -> AsyncIterator[WebhookDesk]:
-    async with open_webhook_desk(tmp_path) as desk:
+async def webhook_desk(where: Path | str) -> AsyncIterator[WebhookDesk]:
+    async with open_webhook_desk(where) as desk:
         yield desk
 
 

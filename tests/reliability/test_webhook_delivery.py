@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.webhook_desk import Receiver, WebhookDesk, delivering, eventually, verified
+from tests.webhook_desk import Receiver, WebhookDesk, delivering, eventually, open_webhook_desk, verified
 
 from kurir.foundation.tables import webhook_attempts
 from kurir.webhooks import deliver, deliveries, endpoints
@@ -304,10 +304,10 @@ async def test_a_killed_process_loses_nothing(webhook_desk: WebhookDesk, receive
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)])}
     for kills in range(1, 4):
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.reliability.webhook_child", str(desk.database.path), env=environment
+            sys.executable, "-m", "tests.reliability.webhook_child", str(desk.database.where), env=environment
         )
         try:
-            await receiver.until(40 * kills, patience=40)
+            await receiver.until(20 * kills, patience=60)
         finally:
             child.send_signal(signal.SIGKILL)
             await child.wait()
@@ -345,3 +345,14 @@ async def test_two_processes_on_one_database_keep_the_order(webhook_desk: Webhoo
     for chat in ("628111", "628222", "628333"):
         of_chat = [int(m.text) for m in letters if m.json["data"]["chat_id"] == f"{chat}@c.us"]
         assert of_chat == list(range(40))
+
+
+async def test_a_start_alone_takes_up_what_a_killed_process_had_in_hand(tmp_path: Path, receiver: Receiver) -> None:
+    async with open_webhook_desk(tmp_path / "kurir.db") as desk:
+        desk.time.now = time.time()
+        endpoint, _ = await desk.endpoint(receiver.url())
+        await desk.comes_in()
+        assert await desk.claim(endpoint) is not None  # and nobody ever records it
+        async with delivering(desk.database):
+            await receiver.until(1, patience=deliveries.LEASE / 2)
+            await eventually(desk.states, {"delivered": 1})

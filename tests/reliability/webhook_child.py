@@ -1,4 +1,4 @@
-"""Delivers what waits in the database FILE until it is killed: `python -m tests.reliability.webhook_child FILE`."""
+"""Delivers what waits in a database (file or URL) until it is killed: `python -m tests.reliability.webhook_child …`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.webhook_desk import delivering
 from kurir.foundation.database import Database
 
 
-async def main(path: Path) -> None:
-    database = Database(path)
+async def main(where: Path | str) -> None:
+    database = Database(where)
     await database.start()
     async with delivering(database):
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(sys.argv[1] if "://" in sys.argv[1] else Path(sys.argv[1])))

@@ -23,8 +23,8 @@ ACCOUNT_TABLES = {table.name for table in metadata.sorted_tables if "account_id"
 
 
 @pytest.fixture
-async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    async with open_front(tmp_path, meta_answer_timeout=0.05) as front:
+async def front(tmp_path: Path, database_url: str) -> AsyncIterator[Front]:
+    async with open_front(tmp_path, meta_answer_timeout=0.05, database_url=database_url) as front:
         yield front
 
 

@@ -19,8 +19,8 @@ from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup, DeviceParticipant
 from kurir.contacts import Added, ContactList, Person
 from kurir.contacts_sync import CheckReport, NoSuchGroup, check_numbers, sync_contacts, sync_group
+from kurir.foundation.data_folder import renew_schema
 from kurir.foundation.database import Database
-from kurir.foundation.tables import metadata
 from kurir.messages.addresses import AddressError
 from kurir.numbers import Number
 from kurir.web.envelopes import WireError
@@ -63,9 +63,9 @@ class Book:
 
 
 @pytest.fixture
-async def book(tmp_path: Path) -> AsyncIterator[Book]:
-    database = Database(tmp_path / "kurir.db")
-    metadata.create_all(database.engine)
+async def book(where: Path | str) -> AsyncIterator[Book]:
+    database = Database(where)
+    renew_schema(database)
     await database.start()
     account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
     number = await database.write(lambda c: numbers.add_linked_device(c, account.id, "Kasir"))

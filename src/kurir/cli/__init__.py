@@ -11,7 +11,7 @@ from cyclopts import App
 
 from kurir import __version__
 from kurir.accounts.accounts import AccountError
-from kurir.cli import account, contacts, number, webhook
+from kurir.cli import account, contacts, message, number, webhook
 from kurir.cli.doctor import doctor
 from kurir.cli.terminal import CommandError, complain
 from kurir.demo.scene import DemoError
@@ -28,6 +28,7 @@ app = App(
 app.command(account.app)
 app.command(number.app)
 app.command(contacts.app)
+app.command(message.app)
 app.command(webhook.app)
 app.command(doctor)
 
@@ -61,8 +62,8 @@ def sandbox(*arguments: str) -> NoReturn:
 def migrate() -> None:
     """Bring the database to the newest schema (`kurir serve` does it too)."""
     settings = Settings.load()
-    open_data_folder(settings)
-    sys.stdout.write(f"The database at {settings.sqlite_path} has the newest schema.\n")
+    database, _ = open_data_folder(settings)
+    sys.stdout.write(f"The database has the newest schema: {database.name}\n")
 
 
 def _run(work) -> None:

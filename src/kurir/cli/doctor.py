@@ -9,8 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
 from kurir.cli.terminal import out
-from kurir.foundation.data_folder import read_ready_file
+from kurir.foundation.data_folder import database_of, read_ready_file
+from kurir.foundation.database import DatabaseUnavailable
 from kurir.settings import Settings, SettingsError
 
 _LEAST_FREE = 500_000_000
@@ -68,16 +72,32 @@ def _folder(settings: Settings) -> Iterator[Finding]:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    if not settings.sqlite_path.exists():
+    if not settings.database_url and not settings.sqlite_path.exists():
         yield Finding("database", True, "none yet; the first start makes it")
         return
-    from kurir.foundation.database import sqlite_engine  # noqa: PLC0415
+    try:
+        with database_of(settings).transaction() as connection:
+            yield from _look_into(connection)
+    except (SettingsError, DatabaseUnavailable) as error:
+        yield Finding("database", False, str(error))
 
-    with sqlite_engine(settings.sqlite_path).connect() as connection:
+
+def _look_into(connection: Connection) -> Iterator[Finding]:
+    if connection.dialect.name == "sqlite":
         verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar()
         yield Finding("database", verdict == "ok", str(verdict))
-        doubtful = connection.exec_driver_sql("SELECT count(*) FROM messages WHERE state = 'unconfirmed'").scalar()
-        yield Finding("messages in doubt", True, f"{doubtful}")
+    else:
+        version, flushes = connection.exec_driver_sql(
+            "SELECT current_setting('server_version'), current_setting('fsync')"
+        ).one()
+        yield Finding("database", True, f"PostgreSQL {version}")
+        advice = "" if flushes == "on" else ": an accepted message can be lost in a power failure; set fsync = on"
+        yield Finding("PostgreSQL flushes commits (fsync)", flushes == "on", flushes + advice)
+    if not sa.inspect(connection).has_table("messages"):
+        yield Finding("schema", True, "none yet; the first start makes it")
+        return
+    doubtful = connection.exec_driver_sql("SELECT count(*) FROM messages WHERE state = 'unconfirmed'").scalar()
+    yield Finding("messages in doubt", True, f"{doubtful}")
 
 
 def _gateway(settings: Settings) -> Iterator[Finding]:

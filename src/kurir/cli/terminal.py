@@ -35,14 +35,8 @@ def complain(sentence: str) -> None:
 def with_database(work: Callable[[Connection, Sealing], T]) -> T:
     """Runs `work` in one transaction of its own; safe beside a running gateway."""
     database, sealing = open_data_folder(Settings.load())
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        try:
-            result = work(connection, sealing)
-        except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
-            raise
-        connection.exec_driver_sql("COMMIT")
+    with database.transaction() as connection:
+        result = work(connection, sealing)
     database.engine.dispose()
     return result
 

@@ -146,8 +146,7 @@ def port_for(wanted: int, before: int) -> int:
 def ensure_account(settings: Settings, memory: Memory, business: Business, people: list[Person]) -> None:
     """The demo's account with its keys, its two numbers and a contact list; made once, then found again."""
     database, sealing = open_data_folder(settings)
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    with database.transaction() as connection:
         if accounts.by_email(connection, EMAIL) is None:
             account = accounts.create(connection, name="Toko Kurir", email=EMAIL, language="en")
             memory.password = secrets.token_urlsafe(9)
@@ -170,7 +169,6 @@ def ensure_account(settings: Settings, memory: Memory, business: Business, peopl
             )
             memory.licenses_key = official.key
             memory.contact_id = _contact_list(connection, account.id, people)
-        connection.exec_driver_sql("COMMIT")
     database.engine.dispose()
 
 

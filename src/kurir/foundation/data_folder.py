@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing, load_master_key
 from kurir.foundation.tables import SCHEMA_VERSION
-from kurir.settings import Settings
+from kurir.settings import Settings, SettingsError
 
 READY_FILE = "gateway.json"
 
@@ -37,23 +38,40 @@ class ReadyFile(msgspec.Struct):
 def open_data_folder(settings: Settings) -> tuple[Database, Sealing]:
     """The folder's database with its newest schema, and its keys; everything is made on first use.
 
-    Raises SealError, DatabaseUnavailable and OSError.
+    Raises SettingsError, SealError, DatabaseUnavailable and OSError.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     sealing = Sealing(load_master_key(settings.data_dir))
-    database = Database(settings.sqlite_path)
-    with database.engine.connect() as connection:
-        if _schema_version(connection) != SCHEMA_VERSION:
-            from kurir.foundation.migrations import migrate  # noqa: PLC0415 - alembic costs 12 MB for nothing else
-
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            migrate(connection)
-            connection.exec_driver_sql("COMMIT")
+    database = database_of(settings)
+    renew_schema(database)
     return database, sealing
 
 
+def database_of(settings: Settings) -> Database:
+    """The gateway's database, as it is. Raises SettingsError."""
+    try:
+        return Database(settings.database_url or settings.sqlite_path)
+    except ValueError as error:
+        raise SettingsError(f"KURIR_DATABASE_URL: {error}, or nothing for SQLite in the data folder") from error
+
+
+def renew_schema(database: Database) -> None:
+    """Brings the database to the newest schema; of several processes, one does it. Raises DatabaseUnavailable."""
+    with database.transaction() as connection:
+        if _schema_version(connection) == SCHEMA_VERSION:
+            return
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('kurir schema'))")
+        if _schema_version(connection) != SCHEMA_VERSION:
+            from kurir.foundation.migrations import migrate  # noqa: PLC0415 - alembic costs 12 MB for nothing else
+
+            migrate(connection)
+
+
 def _schema_version(connection: Connection) -> str | None:
-    known = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE name = 'alembic_version'").first()
+    known = sa.inspect(connection).has_table("alembic_version")
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if known else None
 
 

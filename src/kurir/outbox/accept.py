@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from kurir.foundation import crash_points
 from kurir.foundation.database import Batch
 from kurir.foundation.sealing import Sealing
+from kurir.foundation.tables import messages
 from kurir.messages.content import kind_of
 from kurir.outbox.rows import Draft, encode_content
 
@@ -28,11 +30,7 @@ _COLUMNS = (
     "due_at",
     "expires_at",
 )
-INSERT = Batch(
-    f"INSERT INTO messages ({', '.join(_COLUMNS)}) "  # noqa: S608 - column names of this module only
-    f"SELECT {', '.join(f'value->>{i}' for i in range(len(_COLUMNS)))} FROM json_each(?)"
-)
-"""All rows of a group in one statement: one parse, one release of the interpreter's lock per group."""
+INSERT = Batch(messages, _COLUMNS)
 
 
 def row_of(sealing: Sealing, message_id: int, draft: Draft, now: float, lifetime: float) -> tuple[Any, ...]:
@@ -57,4 +55,5 @@ def row_of(sealing: Sealing, message_id: int, draft: Draft, now: float, lifetime
 
 def insert(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
     """Inserts rows within a transaction that the caller owns."""
-    connection.exec_driver_sql(INSERT.sql, INSERT.parameters(rows))
+    INSERT.insert(connection, rows)
+    crash_points.reach("accept.inserted")

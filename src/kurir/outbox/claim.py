@@ -1,67 +1,88 @@
 """The second verb: a lane takes the next messages of its number; the attempt is counted before the try.
 
 Order: per recipient the message of the lowest priority number, then the oldest, is the only one that may be taken,
-and nothing is taken for a recipient while one is in flight. The database refuses a second one in flight
-(`uq_messages_in_flight`).
+and nothing is taken for a recipient while one is in flight, or while an earlier one in doubt may go out once more. The
+database refuses a second one in flight (`uq_messages_in_flight`).
+
+`state = was` is looked at again when the row is locked: of two claims at the same moment, one gets the message.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import Connection
 
-_CLAIM = """
-UPDATE messages
-SET state = CASE WHEN expires_at <= :now THEN 'expired' ELSE 'sending' END,
-    attempts = attempts + (expires_at > :now),
-    ended_at = CASE WHEN expires_at <= :now THEN :now END,
-    content = CASE WHEN expires_at <= :now AND sealed = 1 THEN '' ELSE content END,
-    error_code = CASE WHEN expires_at <= :now AND error_code = '' THEN 'expired' ELSE error_code END
-WHERE id IN (
-    SELECT m.id FROM messages AS m
+from kurir.outbox import record
+
+_CLAIM = sa.text("""
+WITH next AS MATERIALIZED (
+    SELECT m.id AS next_id, m.state AS was FROM messages AS m
     WHERE m.number_id = :number AND m.account_id = :account AND m.state = 'queued' AND m.due_at <= :now
       AND NOT EXISTS (
         SELECT 1 FROM messages AS e
         WHERE e.number_id = :number AND e.recipient = m.recipient AND e.state IN ('queued','sending')
           AND (e.state = 'sending' OR e.priority < m.priority OR (e.priority = m.priority AND e.id < m.id))
       )
+      AND NOT EXISTS (
+        SELECT 1 FROM messages AS d
+        WHERE d.number_id = :number AND d.recipient = m.recipient AND d.doubt_until IS NOT NULL
+          AND (d.priority < m.priority OR (d.priority = m.priority AND d.id < m.id))
+      )
     ORDER BY m.priority, m.id LIMIT :limit)
+UPDATE messages
+SET state = CASE WHEN expires_at <= :now THEN 'expired' ELSE 'sending' END,
+    attempts = CASE WHEN expires_at <= :now THEN attempts ELSE attempts + 1 END,
+    ended_at = CASE WHEN expires_at <= :now THEN :now ELSE NULL END,
+    content = CASE WHEN expires_at <= :now AND sealed = 1 THEN '' ELSE content END,
+    error_code = CASE WHEN expires_at <= :now AND error_code = '' THEN 'expired' ELSE error_code END
+FROM next WHERE id = next_id AND state = was
 RETURNING id, account_id, number_id, recipient, content, sealed, typing, origin, attempts, created_at, expires_at,
     state, priority
-"""
+""")
 
-_NEXT_DUE = """
+_NEXT_DUE = sa.text("""
 SELECT min(due_at) FROM messages WHERE number_id = :number AND account_id = :account AND state = 'queued'
-"""
+""")
 
-_EXPIRE = """
+_EXPIRE = sa.text("""
 UPDATE messages SET state = 'expired', ended_at = :now, content = CASE WHEN sealed = 1 THEN '' ELSE content END,
     error_code = CASE WHEN error_code = '' THEN 'expired' ELSE error_code END
 WHERE id IN (SELECT id FROM messages WHERE state = 'queued' AND expires_at <= :now LIMIT 1000)
 RETURNING id, account_id
-"""
+""")
 
-_WAITING_NUMBERS = "SELECT DISTINCT account_id, number_id FROM messages WHERE state = 'queued'"
+_WAITING_NUMBERS = sa.text("""
+SELECT account_id, number_id FROM messages WHERE state = 'queued'
+UNION SELECT account_id, number_id FROM messages WHERE state = 'sending'
+UNION SELECT account_id, number_id FROM messages WHERE doubt_until IS NOT NULL
+""")
 
 
 def claim(connection: Connection, account_id: int, number_id: int, limit: int, now: float) -> list[Any]:
     """Takes up to `limit` messages; rows come back in sending order, with their new state (sending or expired)."""
     parameters = {"account": account_id, "number": number_id, "limit": limit, "now": now}
-    rows = connection.exec_driver_sql(_CLAIM, parameters).fetchall()
+    rows = connection.execute(_CLAIM, parameters).fetchall()
+    for row in rows:
+        if row.state == "expired":
+            record.ended(connection, row.account_id, row.id, "queued", now)
     return sorted(rows, key=lambda row: (row.priority, row.id))
 
 
 def next_due(connection: Connection, account_id: int, number_id: int) -> float | None:
     """When the number's next queued message is due (unix seconds), or None when nothing waits."""
-    return connection.exec_driver_sql(_NEXT_DUE, {"account": account_id, "number": number_id}).scalar()
+    return connection.execute(_NEXT_DUE, {"account": account_id, "number": number_id}).scalar()
 
 
 def expire(connection: Connection, now: float) -> list[Any]:
     """Ends queued messages whose time is over, up to 1,000 at once; returns (id, account_id) of each."""
-    return list(connection.exec_driver_sql(_EXPIRE, {"now": now}).fetchall())
+    rows = list(connection.execute(_EXPIRE, {"now": now}).fetchall())
+    for row in rows:
+        record.ended(connection, row.account_id, row.id, "queued", now)
+    return rows
 
 
 def waiting_numbers(connection: Connection) -> list[tuple[int, int]]:
-    """Every (account, number) with queued messages: for the dispatcher's start."""
-    return [(row[0], row[1]) for row in connection.exec_driver_sql(_WAITING_NUMBERS)]
+    """Every (account, number) with messages that are queued, were left in flight, or may go out once more."""
+    return [(row[0], row[1]) for row in connection.execute(_WAITING_NUMBERS)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.messages.lifecycle import MessageState, ReceiptStatus, after_receipt
@@ -15,32 +16,33 @@ from kurir.outbox.retries import Again, Decision, Settled
 from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
 from kurir.outbox.told import tell
 
-_SETTLE = """
+_SETTLE = sa.text("""
 UPDATE messages
 SET state = :state, remote_id = coalesce(:remote_id, remote_id), error_code = :code, error_reason = :reason,
     sent_at = CASE WHEN :state = 'sent' THEN :now ELSE sent_at END,
     ended_at = CASE WHEN :state IN ('failed','expired') THEN :now ELSE ended_at END,
-    content = CASE WHEN sealed = 1 AND :state <> 'unconfirmed' THEN '' ELSE content END
+    content = CASE WHEN sealed = 1 AND :state <> 'unconfirmed' THEN '' ELSE content END,
+    doubt_until = :doubt_until
 WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt
-"""
+""")
 
-_REQUEUE = """
+_REQUEUE = sa.text("""
 UPDATE messages
 SET state = 'queued', due_at = :due_at, error_code = :code, error_reason = :reason, attempts = attempts - :uncount
 WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt
-"""
+""")
 
-_LATE_RESULT = """
+_LATE_RESULT = sa.text("""
 UPDATE messages SET remote_id = coalesce(remote_id, :remote_id), sent_at = coalesce(sent_at, :now)
 WHERE account_id = :account AND id = :id AND attempts = :attempt AND state IN ('delivered','read')
-"""
+""")
 
-_ATTEMPT = """
+_ATTEMPT = sa.text("""
 INSERT INTO attempts (account_id, message_id, number, ended_at, outcome, code, reason)
 VALUES (:account, :id, :attempt, :now, :outcome, :code, :reason)
-"""
+""")
 
-_RECEIPT = """
+_RECEIPT = sa.text("""
 UPDATE messages
 SET state = :state, remote_id = coalesce(remote_id, :remote_id),
     sent_at = CASE WHEN :status <> 'failed' THEN coalesce(sent_at, :at) ELSE sent_at END,
@@ -49,33 +51,47 @@ SET state = :state, remote_id = coalesce(remote_id, :remote_id),
     ended_at = CASE WHEN :state = 'failed' THEN :at ELSE ended_at END,
     error_code = CASE WHEN :state = 'failed' THEN :code WHEN :state <> 'unconfirmed' THEN '' ELSE error_code END,
     error_reason = CASE WHEN :state = 'failed' THEN :reason WHEN :state <> 'unconfirmed' THEN '' ELSE error_reason END,
-    content = CASE WHEN sealed = 1 THEN '' ELSE content END
+    content = CASE WHEN sealed = 1 THEN '' ELSE content END,
+    doubt_until = NULL
 WHERE account_id = :account AND id = :id
-"""
+""")
 
-_INTERRUPTED = """
-UPDATE messages SET state = 'unconfirmed', error_code = 'in_doubt',
-    error_reason = 'the gateway was stopped while this message was being sent; it may have left'
-WHERE state = 'sending' RETURNING id, account_id
-"""
+_FIND = f"SELECT {SNAPSHOT_COLUMNS} FROM messages WHERE account_id = :account"  # noqa: S608 - our own columns
+_BY_ID = sa.text(f"{_FIND} AND id = :id")
+_BY_REMOTE_ID = sa.text(f"{_FIND} AND number_id = :number AND remote_id = :remote_id LIMIT 1")
 
 
-def record(connection: Connection, claimed: Claimed, outcome: str, decision: Decision, now: float) -> Snapshot | None:
-    """Writes a try's result and its attempt row; returns where the message stands now."""
+def record(
+    connection: Connection,
+    claimed: Claimed,
+    outcome: str,
+    decision: Decision,
+    *,
+    now: float,
+    doubt_until: float | None = None,
+) -> Snapshot | None:
+    """Writes a try's result and its attempt row; returns where the message stands now.
+
+    `doubt_until` is when an unconfirmed message may go out once more (unix seconds); None when it is held.
+    """
     fence = {"account": claimed.account_id, "id": claimed.id, "attempt": claimed.attempt, "now": now}
     moved = 0
     match decision:
         case Settled(state, code, reason, remote_id):
-            values = {"state": state, "code": code, "reason": reason, "remote_id": remote_id}
-            moved = connection.exec_driver_sql(_SETTLE, {**fence, **values}).rowcount
+            values = {
+                "state": state,
+                "code": code,
+                "reason": reason,
+                "remote_id": remote_id,
+                "doubt_until": doubt_until,
+            }
+            moved = connection.execute(_SETTLE, {**fence, **values}).rowcount
             if not moved and remote_id:  # a receipt was faster than the answer
-                connection.exec_driver_sql(_LATE_RESULT, {**fence, "remote_id": remote_id})
+                connection.execute(_LATE_RESULT, {**fence, "remote_id": remote_id})
         case Again(due_at, counted, code, reason):
             values = {"due_at": due_at, "code": code, "reason": reason, "uncount": int(not counted)}
-            connection.exec_driver_sql(_REQUEUE, {**fence, **values})
-    connection.exec_driver_sql(
-        _ATTEMPT, {**fence, "outcome": outcome, "code": decision.code, "reason": decision.reason}
-    )
+            connection.execute(_REQUEUE, {**fence, **values})
+    connection.execute(_ATTEMPT, {**fence, "outcome": outcome, "code": decision.code, "reason": decision.reason})
     after = by_id(connection, claimed.account_id, claimed.id)
     if moved and after is not None:
         tell(connection, "sending", after, now)
@@ -108,7 +124,7 @@ def receipt(
         "code": code,
         "reason": reason,
     }
-    connection.exec_driver_sql(_RECEIPT, parameters)
+    connection.execute(_RECEIPT, parameters)
     after = by_id(connection, account_id, message.id)
     assert after is not None
     tell(connection, message.state, after, now, at)
@@ -117,20 +133,12 @@ def receipt(
 
 def by_id(connection: Connection, account_id: int, message_id: int) -> Snapshot | None:
     """Where the account's message stands, or None."""
-    return _one(connection, "account_id = ? AND id = ?", (account_id, message_id))
+    return _one(connection, _BY_ID, {"account": account_id, "id": message_id})
 
 
 def by_remote_id(connection: Connection, account_id: int, number_id: int, remote_id: str) -> Snapshot | None:
     """The account's message that the network knows as `remote_id`, or None."""
-    return _one(connection, "account_id = ? AND number_id = ? AND remote_id = ?", (account_id, number_id, remote_id))
-
-
-def interrupted(connection: Connection, now: float) -> int:
-    """After a crash: what was in flight becomes `unconfirmed`, as nobody knows whether it left. Returns how many."""
-    rows = connection.exec_driver_sql(_INTERRUPTED).fetchall()
-    for message_id, account_id in rows:
-        ended(connection, account_id, message_id, "sending", now)
-    return len(rows)
+    return _one(connection, _BY_REMOTE_ID, {"account": account_id, "number": number_id, "remote_id": remote_id})
 
 
 def ended(connection: Connection, account_id: int, message_id: int, before: MessageState, now: float) -> None:
@@ -139,9 +147,6 @@ def ended(connection: Connection, account_id: int, message_id: int, before: Mess
         tell(connection, before, after, now)
 
 
-def _one(connection: Connection, condition: str, parameters: tuple[Any, ...]) -> Snapshot | None:
-    row = connection.exec_driver_sql(
-        f"SELECT {SNAPSHOT_COLUMNS} FROM messages WHERE {condition} LIMIT 1",  # noqa: S608 - constants of this module
-        parameters,
-    ).first()
+def _one(connection: Connection, statement: sa.TextClause, parameters: dict[str, Any]) -> Snapshot | None:
+    row = connection.execute(statement, parameters).first()
     return snapshot(row) if row else None

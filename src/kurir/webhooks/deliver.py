@@ -69,7 +69,10 @@ class Deliverer:
         self._rounds: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begins with whatever an earlier process left."""
+        """Begins with whatever an earlier process left. Raises DatabaseUnavailable."""
+        if not self._database.shared:  # nobody else can have anything in hand
+            now = self._clock()
+            await self._database.write(lambda c: deliveries.release_all(c, now))
         self._rounds = asyncio.create_task(self._go_round(), name="webhook-rounds")
 
     def wake(self) -> None:

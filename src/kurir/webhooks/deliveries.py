@@ -289,6 +289,15 @@ def release(connection: Connection, parcel: Parcel, now: float) -> None:
     connection.execute(_AGAIN, again)
 
 
+def release_all(connection: Connection, now: float) -> None:
+    """Gives every try back: for the start of a process that has the database for itself."""
+    connection.execute(
+        webhook_deliveries.update()
+        .where(sa.text("webhook_deliveries.state IN ('pending', 'sending')"), _live.state == "sending")
+        .values(state="pending", due_at=now)
+    )
+
+
 def hasten(connection: Connection, endpoint_id: int, now: float) -> None:
     """A receiver is back: what is in order and waits for its next try is due at once."""
     connection.execute(

@@ -21,8 +21,8 @@ SECRET = "secret of the test"
 
 
 @pytest.fixture
-async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    async with open_front(tmp_path) as front:
+async def front(tmp_path: Path, database_url: str) -> AsyncIterator[Front]:
+    async with open_front(tmp_path, database_url=database_url) as front:
         gateway = front.gateway
         front.cloud.credentials = Credentials(gateway.database, gateway.sealing, gateway.clock)  # type: ignore[attr-defined]
         yield front

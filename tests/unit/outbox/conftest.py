@@ -1,4 +1,4 @@
-"""The outbox's fixtures."""
+"""The outbox's fixtures: every test runs on both databases."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from tests.unit.outbox.desk import Desk, open_desk
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with open_desk(tmp_path) as desk:
+async def desk(where: Path | str) -> AsyncIterator[Desk]:
+    async with open_desk(where) as desk:
         yield desk

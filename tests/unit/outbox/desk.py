@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kurir import numbers
 from kurir.accounts import accounts
+from kurir.foundation.data_folder import renew_schema
 from kurir.foundation.database import Database
-from kurir.foundation.migrations import migrate
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import Text
@@ -63,16 +63,14 @@ def open_outbox(database: Database, time: Time, woken: list[tuple[int, int]], **
 
 
 @asynccontextmanager
-async def open_desk(folder: Path) -> AsyncIterator[Desk]:
-    """A desk in its own folder."""
-    database = Database(folder / "kurir.db")
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        migrate(connection)
+async def open_desk(where: Path | str) -> AsyncIterator[Desk]:
+    """A desk on a database of its own: a SQLite file or the address of an empty PostgreSQL database."""
+    database = Database(where)
+    renew_schema(database)
+    with database.transaction() as connection:
         account = accounts.create(connection, name="a", email="a@example.com")
         first = numbers.add_linked_device(connection, account.id)
         second = numbers.add_linked_device(connection, account.id)
-        connection.exec_driver_sql("COMMIT")
     await database.start()
     time, woken = Time(), []
     yield Desk(database, open_outbox(database, time, woken), time, first, second, woken)

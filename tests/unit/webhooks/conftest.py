@@ -1,4 +1,4 @@
-"""The webhooks' fixtures."""
+"""The webhooks' fixtures: every test runs on both databases."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from tests.webhook_desk import WebhookDesk, open_webhook_desk
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[WebhookDesk]:
-    async with open_webhook_desk(tmp_path) as desk:
+async def desk(where: Path | str) -> AsyncIterator[WebhookDesk]:
+    async with open_webhook_desk(where) as desk:
         yield desk

@@ -1,0 +1,51 @@
+"""Inserts that both databases understand: many rows in one statement, and what becomes of a row that is there already.
+
+A `Batch` sends all its rows as one JSON array: one parameter, one parse, one release of the interpreter's lock, however
+many rows. SQLite takes the array apart with `json_each`, PostgreSQL with `jsonb_array_elements`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
+
+NUL_STANDS_FOR = "\ufffd"
+"""What PostgreSQL stores for the character NUL, which its texts cannot hold."""
+
+_encode = msgspec.json.Encoder().encode
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""An escaped NUL in JSON; `\\\\u0000`, an escaped backslash before four digits, is none."""
+
+
+class Batch:
+    """A hot insert: the named columns of a table, many rows at a time."""
+
+    def __init__(self, table: sa.Table, columns: Sequence[str]) -> None:
+        names = ", ".join(columns)
+        types = [table.c[name].type.compile(postgresql.dialect()) for name in columns]
+        of_sqlite = ", ".join(f"value->>{i}" for i in range(len(types)))
+        of_postgresql = ", ".join(f"(value->>{i})::{type_}" for i, type_ in enumerate(types))
+        head = f"INSERT INTO {table.name} ({names}) SELECT"
+        self._sql = {
+            "sqlite": f"{head} {of_sqlite} FROM json_each(?)",
+            "postgresql": f"{head} {of_postgresql} FROM jsonb_array_elements(%s::jsonb)",
+        }
+
+    def insert(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
+        """Inserts the rows, each in the order of the columns, within the caller's transaction."""
+        array = _encode(rows).decode()
+        if connection.dialect.name == "postgresql" and "\\u0000" in array:
+            array = _NUL.sub(r"\1" + NUL_STANDS_FOR, array)
+        connection.exec_driver_sql(self._sql[connection.dialect.name], (array,))
+
+
+def insert_into(connection: Connection, table: sa.Table) -> postgresql.Insert:
+    """An insert with `on_conflict_do_nothing` and `on_conflict_do_update`, in the words of the database at hand."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return cast("postgresql.Insert", dialect.insert(table))  # both have the same methods

@@ -1,0 +1,113 @@
+"""PostgreSQL as the database: for several gateways that share the work, or a server that is there already.
+
+READ COMMITTED, one connection for writing and a few for reading. A commit that returned is flushed
+(`synchronous_commit` is switched on where it is off). Every wait is bounded: connecting, statements, locks, and a
+session that stops in the middle of a transaction, whose locks would hold up the other gateways.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+import structlog
+from psycopg.types.string import StrDumperUnknown
+from sqlalchemy import Connection, event, exc
+from sqlalchemy.engine import URL, make_url
+
+from kurir.foundation.inserts import NUL_STANDS_FOR
+from kurir.foundation.writer import Trouble
+
+_SESSION = {
+    "statement_timeout": "5s",
+    "lock_timeout": "4s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+_CONNECTION = {
+    "application_name": "kurir",
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+    "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
+}
+_FLUSHED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+_AGAIN = ("40",)
+"""SQLSTATE classes after which the same transaction may succeed: deadlock, serialization failure."""
+_BUSY = ("25006", "53", "55", "57", "58", "XX")
+"""What a statement meets when the database cannot do it now: read-only standby, no resources (disk full, too many
+connections), lock not available, cancelled by a timeout, system and internal errors."""
+
+log = structlog.get_logger(__name__)
+
+
+class Postgres:
+    """A database on a PostgreSQL server. `url` is checked by `address`."""
+
+    begin = "BEGIN"
+    begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    shared = True
+
+    def __init__(self, url: str, pool: int) -> None:
+        where = address(url)
+        self.name = f"PostgreSQL database {where.database} on {where.host or 'the local socket'}"
+        self.engine = sa.create_engine(
+            where,
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool,
+            max_overflow=4,
+            pool_timeout=5.0,
+            hide_parameters=True,  # an error must not carry what people wrote into a log
+            connect_args=_CONNECTION,
+        )
+        event.listen(self.engine, "connect", _configure)
+
+    def trouble(self, error: exc.DBAPIError) -> Trouble | None:
+        """What an error says about the database, by its SQLSTATE (PostgreSQL manual, appendix A)."""
+        state = getattr(error.orig, "sqlstate", None)
+        if error.connection_invalidated:
+            return "again"
+        if state is None:
+            return "down" if isinstance(error, exc.OperationalError | exc.InterfaceError) else None
+        if state.startswith(_AGAIN):
+            return "again"
+        return "busy" if state.startswith(_BUSY) else None
+
+    def ticket(self, connection: Connection) -> str | None:
+        """The name of the transaction under way, None when it has changed nothing."""
+        return connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()::text").scalar()
+
+    def was_committed(self, connection: Connection, ticket: str) -> bool:
+        """Whether the transaction of that name was committed; the server remembers it for a long while.
+
+        Raises DBAPIError, also while the session that ran it still has not ended.
+        """
+        status = connection.exec_driver_sql("SELECT pg_xact_status(%s::text::xid8)", (ticket,)).scalar()
+        if status == "in progress":
+            raise exc.OperationalError("pg_xact_status", None, psycopg.OperationalError("the commit is under way"))
+        return status == "committed"
+
+
+def address(url: str) -> URL:
+    """The address of a PostgreSQL database. Raises ValueError, never with the address in it: it holds a password."""
+    try:
+        where = make_url(url)
+    except (exc.ArgumentError, ValueError):
+        where = None
+    if where is None or where.drivername not in ("postgresql", "postgres") or not where.database:
+        raise ValueError("expected postgresql://user:password@host:5432/database")
+    return where.set(drivername="postgresql+psycopg")
+
+
+class _Text(StrDumperUnknown):
+    """Texts as PostgreSQL can hold them: it refuses the character NUL."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", NUL_STANDS_FOR) if "\0" in obj else obj)
+
+
+def _configure(connection: psycopg.Connection[Any], _record: object) -> None:
+    connection.adapters.register_dumper(str, _Text)
+    connection.execute(_FLUSHED)

@@ -1,0 +1,51 @@
+"""SQLite as the database: one file, one gateway. WAL with synchronous=FULL: a commit that returned is on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, event, exc
+
+from kurir.foundation.writer import Trouble
+
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
+
+
+class Sqlite:
+    """A database in one file."""
+
+    begin = "BEGIN IMMEDIATE"
+    begin_read = "BEGIN"
+    shared = False
+
+    def __init__(self, path: Path, pool: int) -> None:
+        self.name = str(path)
+        self.engine = sa.create_engine(
+            f"sqlite:///{path}",
+            isolation_level="AUTOCOMMIT",
+            poolclass=sa.pool.QueuePool,
+            pool_size=pool,
+            max_overflow=4,
+            hide_parameters=True,  # an error must not carry what people wrote into a log
+            connect_args={"timeout": 10.0, "check_same_thread": False},
+        )
+        event.listen(self.engine, "connect", _configure)
+
+    def trouble(self, error: exc.DBAPIError) -> Trouble | None:
+        """Any operational error (disk full, locked, gone) may have rolled back the whole transaction."""
+        return "down" if isinstance(error, exc.OperationalError) else None
+
+    def ticket(self, connection: Connection) -> str | None:
+        """None: a commit that failed here has stored nothing, there is nothing to look up later."""
+        return None
+
+    def was_committed(self, connection: Connection, ticket: str) -> bool:
+        """Never asked."""
+        raise AssertionError(ticket)
+
+
+def _configure(connection: Any, _record: object) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")

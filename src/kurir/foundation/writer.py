@@ -1,0 +1,261 @@
+"""The writer: one thread that runs what waits, in groups, each group in one durable transaction.
+
+Each piece of work runs under a savepoint of its own: what it raises undoes only its own changes. When the database is
+in trouble, a group is tried again where that is safe (nothing was committed) and may help (a new connection, a
+deadlock), and else every caller gets DatabaseUnavailable within seconds. While the database is away the writer keeps
+trying to reach it, with growing pauses, and goes on when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+import structlog
+from sqlalchemy import Connection, Engine, exc
+
+from kurir.foundation.inserts import Batch
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+Trouble = Literal["again", "down", "busy"]
+"""What an error says about the database. again: the same transaction may succeed if it is run once more, on a new
+connection if this one is lost · down: nothing can be stored now · busy: only this statement could not be done now."""
+
+_GROUP = 512
+_TRIES = 3
+_PAUSE_FIRST, _PAUSE_MOST = 0.1, 2.0
+_LOOK_UP, _LOOK_UP_PAUSE = 4.0, 0.2
+
+log = structlog.get_logger(__name__)
+
+
+class DatabaseUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """The database cannot take or give data now (disk full, locked, gone, stopping). Nothing was stored, as far as
+    can be known: when the connection breaks during a commit and stays broken, nobody can tell."""
+
+
+class Server(Protocol):
+    """What the writer needs to know about a kind of database. `name` is for people and holds no password."""
+
+    name: str
+    engine: Engine
+    begin: str
+    begin_read: str
+    shared: bool
+    """Whether several processes may write."""
+
+    def trouble(self, error: exc.DBAPIError) -> Trouble | None:
+        """What an error says about the database; None when the statement itself is wrong."""
+        ...
+
+    def ticket(self, connection: Connection) -> str | None:
+        """A name for the transaction under way, by which `was_committed` finds it after a broken commit."""
+        ...
+
+    def was_committed(self, connection: Connection, ticket: str) -> bool:
+        """Whether that transaction was committed. Raises DBAPIError when that cannot be told yet."""
+        ...
+
+
+class Item:
+    """A piece of work or rows of a batch, and what came of it."""
+
+    __slots__ = ("batch", "error", "future", "result", "rows", "work")
+
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        *,
+        work: Work[Any] | None = None,
+        batch: Batch | None = None,
+        rows: Sequence[Sequence[Any]] = (),
+    ) -> None:
+        self.future = future
+        self.work = work
+        self.batch = batch
+        self.rows = rows
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Writer:
+    """The thread. Items are put from the event loop; their futures are resolved there after the commit."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
+        self._connection: Connection | None = None
+        self._pause = _PAUSE_FIRST
+        self._not_before = 0.0
+        self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
+
+    def start(self) -> None:
+        """Connects and begins to work. Raises DatabaseUnavailable."""
+        self._connect()
+        self._thread.start()
+
+    def put(self, item: Item) -> None:
+        """Hands in an item."""
+        self._items.put(item)
+
+    def waiting(self) -> int:
+        """How many items wait."""
+        return self._items.qsize()
+
+    def finish(self) -> None:
+        """Commits what was handed in, then ends; blocks until then."""
+        self._items.put(None)
+        self._thread.join()
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        more = True
+        while more:
+            first = self._items.get()
+            if first is None:
+                break
+            group = [first]
+            while len(group) < _GROUP:
+                try:
+                    item = self._items.get_nowait()
+                except queue.Empty:
+                    break
+                if item is None:
+                    more = False
+                    break
+                group.append(item)
+            try:
+                self._commit(group)
+            except DatabaseUnavailable as error:
+                for item in group:
+                    item.error = error
+            self._loop.call_soon_threadsafe(_resolve, group)
+        self._disconnect()
+
+    def _commit(self, group: list[Item]) -> None:
+        """Runs and commits a group. Raises DatabaseUnavailable when none of it could be stored."""
+        for tries_left in reversed(range(_TRIES)):
+            connection = self._connect()
+            try:
+                connection.exec_driver_sql(self._server.begin)
+                for item in group:
+                    item.result = item.error = None
+                self._run_group(connection, group)
+                ticket = self._server.ticket(connection)
+            except exc.DBAPIError as error:
+                self._roll_back(error)
+                if self._server.trouble(error) == "again" and tries_left:
+                    continue
+                raise DatabaseUnavailable(str(error.orig)) from error
+            try:
+                connection.exec_driver_sql("COMMIT")
+            except exc.DBAPIError as error:
+                self._roll_back(error)
+                if ticket is None:
+                    raise DatabaseUnavailable(str(error.orig)) from error
+                if not self._was_committed(ticket) and tries_left:
+                    continue
+            return
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            if time.monotonic() < self._not_before:
+                raise DatabaseUnavailable(f"{self._server.name} cannot be reached")
+            try:
+                self._connection = self._server.engine.connect()
+            except exc.DBAPIError as error:
+                self._not_before = time.monotonic() + self._pause
+                self._pause = min(self._pause * 2, _PAUSE_MOST)
+                raise DatabaseUnavailable(f"{self._server.name}: {error.orig}") from error
+            self._pause = _PAUSE_FIRST
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(exc.DBAPIError):
+                self._connection.close()
+            self._connection = None
+
+    def _roll_back(self, error: exc.DBAPIError) -> None:
+        """Makes the connection fit for the next transaction, or gives it up."""
+        log.warning("database_in_trouble", database=self._server.name, reason=str(error.orig))
+        if self._connection is not None and not error.connection_invalidated:
+            try:
+                self._connection.exec_driver_sql("ROLLBACK")
+                return
+            except exc.DBAPIError:  # lost, or SQLite had rolled back on its own (disk full)
+                pass
+        self._disconnect()
+
+    def _was_committed(self, ticket: str) -> bool:
+        """After a commit whose answer was lost. Raises DatabaseUnavailable when it stays unknown for too long."""
+        deadline = time.monotonic() + _LOOK_UP
+        while time.monotonic() < deadline:
+            try:
+                return self._server.was_committed(self._connect(), ticket)
+            except (DatabaseUnavailable, exc.DBAPIError) as error:
+                if isinstance(error, exc.DBAPIError):
+                    self._roll_back(error)
+                threading.Event().wait(_LOOK_UP_PAUSE)
+        log.error("commit_unknown", database=self._server.name, transaction=ticket)
+        raise DatabaseUnavailable("the connection broke during a commit; whether it was stored is not known")
+
+    # -- one transaction -------------------------------------------------------------------------------------------
+
+    def _run_group(self, connection: Connection, group: list[Item]) -> None:
+        for batch, items in _by_batch(group):
+            self._append(connection, batch, items)
+        for item in group:
+            if item.work is not None:
+                self._guarded(connection, item, item.work)
+
+    def _append(self, connection: Connection, batch: Batch, items: list[Item]) -> None:
+        """One statement for all rows; if a row is bad, each item on its own, so that only the bad one fails."""
+        together = Item(items[0].future)
+        self._guarded(connection, together, lambda c: batch.insert(c, [row for item in items for row in item.rows]))
+        if together.error is not None:
+            for item in items:
+                self._guarded(connection, item, lambda c, rows=item.rows: batch.insert(c, rows))
+
+    def _guarded(self, connection: Connection, item: Item, work: Work[Any]) -> None:
+        """Runs work under a savepoint. Raises DBAPIError when the whole transaction cannot go on."""
+        connection.exec_driver_sql("SAVEPOINT work")
+        try:
+            item.result = work(connection)
+            connection.exec_driver_sql("RELEASE work")
+        except BaseException as error:
+            item.error = error
+            if isinstance(error, exc.DBAPIError):
+                trouble = self._server.trouble(error)
+                if trouble in ("again", "down"):
+                    raise
+                if trouble == "busy":
+                    item.error = DatabaseUnavailable(str(error.orig))
+            connection.exec_driver_sql("ROLLBACK TO work")
+            connection.exec_driver_sql("RELEASE work")
+
+
+def _by_batch(group: list[Item]) -> list[tuple[Batch, list[Item]]]:
+    found: dict[Batch, list[Item]] = {}
+    for item in group:
+        if item.batch is not None:
+            found.setdefault(item.batch, []).append(item)
+    return list(found.items())
+
+
+def _resolve(group: list[Item]) -> None:
+    for item in group:
+        if item.future.done():
+            continue  # the caller was cancelled; the commit stands
+        if item.error is not None:
+            item.future.set_exception(item.error)
+        else:
+            item.future.set_result(item.result)
