@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from kurir_sandbox.faults import Faults, Occasion
 from kurir_sandbox.graph_api import notices
 from kurir_sandbox.graph_api.callbacks import Callbacks
 from kurir_sandbox.graph_api.errors import GraphError
@@ -49,9 +50,12 @@ class GraphNetwork:
         phones: Phones,
         files: MediaFiles,
         data: Path,
+        *,
+        faults: Faults,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.world = world
+        self.faults = faults
         self._phones = phones
         self._clock = clock
         self._db = sqlite3.connect(data / "graph.db", isolation_level=None)
@@ -59,7 +63,7 @@ class GraphNetwork:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._http = aiohttp.ClientSession()
         self._lanes = Lanes()
-        self.callbacks = Callbacks(self._db, world, self._http)
+        self.callbacks = Callbacks(self._db, world, self._http, faults)
         self.sends = Sends(self._db)
         self.media = MediaLibrary(self._db, files, self._http)
         self.templates = TemplateBook(self._db, self._template_changed)
@@ -174,7 +178,13 @@ class GraphNetwork:
             # An earlier run delivered it and ended before it could note so.
             self.sends.settle(send.wire_id, "carried")
             return
+        occasion = Occasion("cloud_api", business.phone, send.person, send.content.kind)
+        if self.faults.strike(occasion, "lose"):
+            self.sends.settle(send.wire_id, "lost")
+            return
         refusal = self._refusal(send)
+        if fault := self.faults.strike(occasion, "fail"):
+            refusal = (fault.code or 131000, "The sandbox was told to fail it.")
         content = send.content
         if refusal is None and send.source is not None:
             try:
@@ -186,7 +196,8 @@ class GraphNetwork:
             self.sends.settle(send.wire_id, "failed")
             return
         self._tell(send, "sent")
-        self._phones.deliver(Arrival(send.person, "cloud_api", business.phone, business.phone, send.wire_id, content))
+        arrival = Arrival(send.person, "cloud_api", business.phone, business.phone, send.wire_id, content)
+        await self._phones.deliver(arrival)
         self.sends.settle(send.wire_id, "carried")
 
     def _refusal(self, send: Send) -> tuple[int, str] | None:
