@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -27,6 +28,7 @@ RECEIPTS = ("delivered", "read")
 CALLBACKS = ("sent", *RECEIPTS, "failed", "message", "template")
 """Kinds of callbacks: the status they tell, an inbound message, or a template's review."""
 
+_MAGIC = re.compile(r"6281999([01])([0-9]{6})")
 _BOTH: tuple[ChannelName, ...] = get_args(ChannelName)
 _CLOUD: tuple[ChannelName, ...] = ("cloud_api",)
 _WEB: tuple[ChannelName, ...] = ("linked_device",)
@@ -156,6 +158,15 @@ class Fault:
             return False
         self.hits += 1
         return True
+
+
+def magic(phone: str) -> tuple[str, int] | None:
+    """What always happens to messages of official numbers to a magic phone number: the effect and Meta's code.
+
+    62819990 and six digits: accepted, then `fail` with that code. 62819991 and six digits: `error` with it at once.
+    """
+    found = _MAGIC.fullmatch(phone)
+    return None if found is None else ("error" if found[1] == "1" else "fail", int(found[2]))
 
 
 class Faults:

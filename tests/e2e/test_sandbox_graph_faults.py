@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -174,6 +175,13 @@ async def test_accepted_but_it_never_reaches_the_phone(caller: Caller, receiver:
     assert await caller.hits(lost) == 1
     assert receiver.statuses(silent) == []
     assert await caller.on_phone("lenyap") == await caller.on_phone("gagal") == []
+
+
+async def test_magic_numbers_carry_their_error(caller: Caller, receiver: Receiver) -> None:
+    status, _, body = await caller.post("Halo", to="62819991131056")
+    assert (status, json.loads(body)["error"]["code"]) == (400, 131056)
+    wire_id = await caller.send("62819990131049", "text", {"body": "Halo"})
+    assert (await receiver.wait_status(wire_id, "failed"))["errors"][0]["code"] == 131049
 
 
 async def test_callbacks_withheld_and_doubled(caller: Caller, receiver: Receiver) -> None:

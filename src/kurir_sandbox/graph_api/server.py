@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from kurir_sandbox.faults import Faults, Occasion
+from kurir_sandbox.faults import Faults, Occasion, magic
 from kurir_sandbox.graph_api import notices
 from kurir_sandbox.graph_api.callbacks import Callbacks
 from kurir_sandbox.graph_api.errors import GraphError
@@ -107,6 +107,9 @@ class GraphNetwork:
 
     def accept(self, business: Business, wanted: Outgoing, template: Template | None) -> Send:
         """Accept a message for delivery; raises GraphError when it may not even be tried."""
+        match magic(wanted.to):
+            case ("error", code):
+                raise GraphError(code)
         if wanted.to == business.phone:
             raise GraphError(131021, "Recipient phone number and sender phone number are the same")
         if wanted.source and wanted.source.id:
@@ -201,6 +204,9 @@ class GraphNetwork:
         self.sends.settle(send.wire_id, "carried")
 
     def _refusal(self, send: Send) -> tuple[int, str] | None:
+        match magic(send.person):
+            case ("fail", code):
+                return code, "This phone number always fails so."
         person = self.world.person(send.person)
         if person is None or not person.on_whatsapp:
             return 131026, "Message Undeliverable."

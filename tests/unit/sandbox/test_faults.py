@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurir_sandbox.faults import EFFECTS, Fault, Faults, Occasion
+from kurir_sandbox.faults import EFFECTS, Fault, Faults, Occasion, magic
 
 HERE = Occasion("cloud_api", "62811", "62812", "send")
 
@@ -85,3 +85,19 @@ def test_faults_end_one_by_one_by_effect_or_all() -> None:
     assert plan.all() == [fourth]
     plan.clear()
     assert plan.all() == []
+
+
+@pytest.mark.parametrize(
+    ("phone", "fate"),
+    [
+        ("62819990131026", ("fail", 131026)),
+        ("62819991130429", ("error", 130429)),
+        ("6281999999901", None),
+        ("6281999013102", None),
+        ("628199901310260", None),
+        ("6281234567801", None),
+        ("", None),
+    ],
+)
+def test_magic_numbers(phone: str, fate: tuple[str, int] | None) -> None:
+    assert magic(phone) == fate
