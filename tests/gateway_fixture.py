@@ -84,6 +84,7 @@ class PretendChannel:
         self.sent: list[Outgoing] = []
         self.arrived = asyncio.Event()
         self.outcome: Callable[[Outgoing], Outcome] = lambda outgoing: Sent(f"remote-{outgoing.message_id}")
+        self.evidence_of: Callable[[Outgoing], Evidence] = lambda _: Unknown()
         self.unavailable = ""
         self.on_whatsapp: dict[str, bool] = {}
         self.address_book: list[DeviceContact] = []
@@ -102,7 +103,7 @@ class PretendChannel:
         return self.outcome(outgoing)
 
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
-        return Unknown()
+        return self.evidence_of(outgoing)
 
     async def events(self) -> AsyncIterator[Event]:
         while True:

@@ -1,6 +1,7 @@
 """THE composition root: builds the parts, starts and stops them in order. Nothing else builds parts.
 
-Start: data folder and lock → database and schema → what a crash left → channels → inbox → dispatcher → doors.
+Start: data folder and lock → database and schema → channels → inbox → dispatcher, whose lanes first settle what a
+crash left → doors.
 Stop, in the opposite order: the doors close first, then sends in flight get their time, then channels, then the
 database.
 """
@@ -12,7 +13,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from sqlalchemy import Connection
 
 from kurir import numbers
@@ -20,6 +20,7 @@ from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.foundation import crash_points
 from kurir.foundation.clock import system_clock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
 from kurir.foundation.safe_fetch import SafeFetch
@@ -35,12 +36,11 @@ from kurir.web.gateway import Gateway
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
 
-log = structlog.get_logger(__name__)
-
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Gateway]:
     """A gateway whose parts run: everything but the doors. Raises AlreadyRunning, SealError, DatabaseUnavailable."""
+    crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_gateway(settings.data_dir))
         database, sealing = await asyncio.to_thread(open_data_folder, settings)
@@ -65,9 +65,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             metrics=metrics,
             woken=woken,
         )
-        doubtful = await outbox.recover()
-        if doubtful:
-            log.warning("messages_in_doubt", count=doubtful)
+        await outbox.count_waiting()
 
         safe_fetch = SafeFetch(settings)
         await safe_fetch.start()
@@ -103,7 +101,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(dispatcher.stop)
 
         templates = Templates(database, cloud_api, media, clock)
-        house = asyncio.create_task(keep_house(media, inbox, templates, clock, media_days=settings.media_days))
+        house = asyncio.create_task(keep_house(media, inbox, outbox, templates, clock, media_days=settings.media_days))
         stack.push_async_callback(_ended, house)
 
         yield Gateway(

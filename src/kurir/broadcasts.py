@@ -18,11 +18,14 @@ from kurir.foundation.tables import broadcasts, messages
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import TemplateUse
 from kurir.numbers import Number
+from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import PRIORITY_BROADCAST, PRIORITY_NORMAL, Draft
 
 MOST_RECIPIENTS = 5_000
 """Recipients of one request: its numbers are checked while the caller, and everybody else, waits."""
+KEY, TEMPLATE = "bc_id", "template"
+"""What is remembered of a request for a broadcast besides its messages."""
 _NAMED = 5
 
 _ids = MessageIds()
@@ -69,11 +72,18 @@ def recipients_of(written: Iterable[str], country_code: str, default_country_cod
 
 
 async def start(
-    outbox: Outbox, number: Number, recipients: list[str], content: TemplateUse, now: float
+    outbox: Outbox,
+    number: Number,
+    recipients: list[str],
+    content: TemplateUse,
+    now: float,
+    *,
+    once: Once | None = None,
 ) -> tuple[Broadcast, list[int]]:
     """Stores the broadcast and one message per recipient, and returns it with the messages' ids in that order.
 
-    Raises QueueFull and DatabaseUnavailable; then nothing was stored.
+    With `once` the request is remembered, together with the broadcast's key and the template's name. Raises QueueFull,
+    DatabaseUnavailable and Repeated; then nothing was stored.
     """
     broadcast = Broadcast(_ids.next(), number.account_id, number.id, opaque_id(16), content.name, len(recipients), now)
     drafts = [
@@ -94,7 +104,8 @@ async def start(
     def also(connection: Connection, _ids_of_messages: list[int]) -> None:
         connection.execute(broadcasts.insert().values(**row))
 
-    accepted = await outbox.accept(drafts, also)
+    facts = {KEY: broadcast.key, TEMPLATE: content.name}
+    accepted = await outbox.accept(drafts, also, once=once, facts=facts)
     return broadcast, accepted.ids
 
 

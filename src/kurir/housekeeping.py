@@ -1,4 +1,4 @@
-"""What must be done now and then: old media and callbacks forgotten, templates compared with Meta's."""
+"""What must be done now and then: old media, callbacks and requests forgotten, templates compared with Meta's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from kurir.channels.media import MediaStore
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.inbox import Inbox
+from kurir.outbox.idempotency import KEPT
+from kurir.outbox.outbox import Outbox
 from kurir.templates import Templates
 
 _EVERY = 3600.0
@@ -20,7 +22,9 @@ _CALLBACK_DAYS = 8
 log = structlog.get_logger(__name__)
 
 
-async def keep_house(media: MediaStore, inbox: Inbox, templates: Templates, clock: Clock, *, media_days: int) -> None:
+async def keep_house(
+    media: MediaStore, inbox: Inbox, outbox: Outbox, templates: Templates, clock: Clock, *, media_days: int
+) -> None:
     """Goes round at the start and then every hour, until cancelled."""
     while True:
         now = clock()
@@ -28,6 +32,7 @@ async def keep_house(media: MediaStore, inbox: Inbox, templates: Templates, cloc
             await templates.refresh_all()
             forgotten = await media.forget(now - media_days * _DAY)
             forgotten += await inbox.forget(now - _CALLBACK_DAYS * _DAY)
+            forgotten += await outbox.forget_requests(now - KEPT)
             log.info("house_kept", forgotten=forgotten)
         except (DatabaseUnavailable, OSError) as error:
             log.warning("housekeeping_put_off", reason=str(error))

@@ -20,7 +20,10 @@ from kurir.foundation.data_folder import READY_FILE, ReadyFile, write_ready_file
 from kurir.settings import Settings
 from kurir.web.server import build
 
-_GRACE = 25
+_GRACE = 25.0
+"""Seconds that sends in flight may take to finish after SIGTERM; what takes longer is settled by evidence next time."""
+_LAST_ANSWERS = 3
+"""Seconds more for the callers who waited for them."""
 
 log = structlog.get_logger(__name__)
 
@@ -51,13 +54,13 @@ async def serve(settings: Settings) -> None:
                 server_header=False,
                 forwarded_allow_ips=list(settings.trusted_proxies),
                 date_header=True,
-                timeout_graceful_shutdown=_GRACE,
+                timeout_graceful_shutdown=int(_GRACE) + _LAST_ANSWERS,
                 backlog=2048,
             )
         )
-        loop = asyncio.get_running_loop()
+        told_to_stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+            asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
         work = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
             await asyncio.sleep(0.01)
@@ -66,9 +69,21 @@ async def serve(settings: Settings) -> None:
             log.info("serving", url=url, data_dir=str(settings.data_dir))
             if settings.sandbox:
                 log.warning("SANDBOX IS ON: linked devices talk to a simulated WhatsApp, not to the real one")
+            await _until_told(told_to_stop, work)
+            log.info("stopping")
+            server.should_exit = True  # no new connections; requests under way go on
+            cut = await gateway.dispatcher.stop(_GRACE)
+            gateway.outbox.dismiss()
+            log.info("sends_finished", cut_off=cut)
         await work
-        log.info("stopping")
         (settings.data_dir / READY_FILE).unlink(missing_ok=True)
+
+
+async def _until_told(told_to_stop: asyncio.Event, work: asyncio.Task[None]) -> None:
+    """Waits for a signal, or for a server that ends of itself."""
+    waiting = asyncio.create_task(told_to_stop.wait())
+    await asyncio.wait({waiting, work}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
 
 
 def _listen(host: str, port: int) -> socket.socket:

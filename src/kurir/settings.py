@@ -63,6 +63,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds after which a message that could not be sent expires."""
     max_attempts: int = 8
     """Real tries before a message ends as failed (exhausted)."""
+    device_patience: float = 20.0
+    """Seconds after a device has connected in which a receipt may still settle a message in doubt."""
+    cloud_patience: float = 120.0
+    """Seconds in which a callback of Meta may still settle a message in doubt."""
     device_window: int = 4
     """Messages in flight per linked device (always to different recipients)."""
     device_gap: float = 0.0
@@ -113,6 +117,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """CA file of the sandbox."""
     sandbox_noise_root: str = ""
     """Noise root key of the sandbox, 64 hex digits."""
+    crash_at: str = ""
+    """Ends the process at a named point, for tests of recovery (see `foundation/crash_points.py`)."""
 
     @property
     def sqlite_path(self) -> Path:
@@ -189,6 +195,8 @@ def _check(settings: Settings) -> None:
     for name in ("max_attempts", "device_window", "cloud_window", "devices_per_host", "max_body_bytes"):
         if getattr(settings, name) < 1:
             raise SettingsError(f"KURIR_{name.upper()}: expected at least 1")
+    if settings.crash_at and not settings.sandbox:
+        raise SettingsError("KURIR_CRASH_AT ends the gateway on purpose: it is allowed only with KURIR_SANDBOX=on")
     if settings.sandbox and not (settings.sandbox_proxy and settings.sandbox_ca and settings.sandbox_noise_root):
         raise SettingsError(
             "KURIR_SANDBOX is on: KURIR_SANDBOX_PROXY, KURIR_SANDBOX_CA and KURIR_SANDBOX_NOISE_ROOT are needed too"

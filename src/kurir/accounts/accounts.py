@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -13,6 +14,8 @@ from sqlalchemy import Connection
 from kurir.foundation.tables import accounts
 
 LANGUAGES = ("id", "en")
+DoubtSetting = Literal["hold", "resend"]
+REPEAT_GUARD_MOST = 86_400.0
 _YEAR = 365 * 86_400
 
 
@@ -21,7 +24,11 @@ class AccountError(ValueError):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A tenant. Times are unix seconds; `country_code` is the default for recipients' numbers."""
+    """A tenant. Times are unix seconds; `country_code` is the default for recipients' numbers.
+
+    `doubt` says what becomes of a message of which nobody knows whether it left (see `outbox.doubt`);
+    `repeat_guard_seconds` for how long the same content to the same recipient counts as a client's retry (0: never).
+    """
 
     id: int
     name: str
@@ -32,6 +39,8 @@ class Account(msgspec.Struct, frozen=True):
     timezone: str
     language: str
     country_code: str
+    doubt: DoubtSetting
+    repeat_guard_seconds: float
     created_at: float
 
     def zone(self) -> ZoneInfo:
@@ -94,6 +103,23 @@ def create(
     account = by_id(connection, result.inserted_primary_key[0])
     assert account is not None
     return account
+
+
+def change(
+    connection: Connection, account_id: int, *, doubt: str | None = None, repeat_guard_seconds: float | None = None
+) -> None:
+    """Changes the settings that are given. Raises AccountError."""
+    values: dict[str, str | float] = {}
+    if doubt is not None:
+        if doubt not in get_args(DoubtSetting):
+            raise AccountError(f"doubt: expected one of {', '.join(get_args(DoubtSetting))}")
+        values["doubt"] = doubt
+    if repeat_guard_seconds is not None:
+        if not 0 <= repeat_guard_seconds <= REPEAT_GUARD_MOST:
+            raise AccountError(f"repeat_guard_seconds: expected 0 (off) to {REPEAT_GUARD_MOST:g} seconds")
+        values["repeat_guard_seconds"] = repeat_guard_seconds
+    if values:
+        connection.execute(accounts.update().where(accounts.c.id == account_id).values(**values))
 
 
 def by_id(connection: Connection, account_id: int) -> Account | None:

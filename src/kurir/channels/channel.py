@@ -16,12 +16,16 @@ from kurir.numbers import Number
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a channel can do, as data: kinds it carries, groups, typing, and sends in flight per number."""
+    """What a channel can do, as data: kinds it carries, groups, typing, and sends in flight per number.
+
+    `patience`: seconds within which a receipt nearly always comes, once receipts can come at all.
+    """
 
     kinds: frozenset[Kind]
     groups: bool
     typing: bool
     window: int
+    patience: float = 60.0
 
 
 class Channel(Protocol):
@@ -42,7 +46,10 @@ class Channel(Protocol):
         ...
 
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
-        """What the channel knows about an earlier try that was cut off."""
+        """What the channel knows about a try that ended in doubt or was cut off. Never raises.
+
+        Ask only when the try is over: its carrier has answered, or is dead.
+        """
         ...
 
     def events(self) -> AsyncIterator[Event]:

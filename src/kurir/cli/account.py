@@ -70,6 +70,27 @@ def list_() -> None:
     out.print(table)
 
 
+@app.command(name="set")
+def set_(email: str, *, doubt: str = "", repeat_guard: float | None = None) -> None:
+    """Change how an account's messages are sent.
+
+    Args:
+        email: Address of the account.
+        doubt: What becomes of a message that may or may not have left: hold (for a receipt or a person) or resend.
+        repeat_guard: Seconds for which the same content to the same recipient counts as a retry and is sent once;
+            0 turns it off.
+    """
+
+    def work(connection, _sealing):
+        account = account_of(connection, email)
+        accounts.change(connection, account.id, doubt=doubt or None, repeat_guard_seconds=repeat_guard)
+        return account_of(connection, email)
+
+    account = with_database(work)
+    guard = f"{account.repeat_guard_seconds:g} s" if account.repeat_guard_seconds else "off"
+    out.print(f"{account.email}: doubt {account.doubt}, repeat guard {guard}; running gateways follow within seconds.")
+
+
 @app.command
 def key(email: str, *, label: str = "") -> None:
     """Make a further API key for an account and show it once.

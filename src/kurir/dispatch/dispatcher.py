@@ -49,7 +49,7 @@ class Dispatcher:
         self._stopping = False
 
     async def start(self) -> None:
-        """Wakes every number with queued messages and begins to sweep out expired ones."""
+        """Wakes every number with something to send or to settle and begins to sweep out expired ones."""
         for account_id, number_id in await self._outbox.waiting_numbers():
             self.wake(account_id, number_id)
         self._spawn(self._sweep(), "sweep")
@@ -89,7 +89,7 @@ class Dispatcher:
                 except DatabaseUnavailable:
                     await asyncio.sleep(1.0)
                     continue
-                if number is None:
+                if number is None or self._stopping:
                     return
                 lane = self._lanes[number_id] = Lane(
                     number,
@@ -107,6 +107,8 @@ class Dispatcher:
             await lane.run()
         except Exception:
             log.exception("lane_broke", number=lane.number.key)
+            # the next lane takes what is in flight for left behind: it must not begin before that has landed
+            await lane.landed()
             lane.closed = True
         if self._lanes.get(number_id) is lane:
             del self._lanes[number_id]

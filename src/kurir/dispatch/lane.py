@@ -1,7 +1,8 @@
 """A lane: the messages of one sender number on their way out. Read this first.
 
-A lane waits until its number is ready, claims what is due, carries each message to the channel, and records what came
-of it. Different recipients may be in flight together, up to the channel's window; one recipient never twice.
+A lane first settles what an earlier one left in flight. Then it waits until its number is ready, claims what is due,
+carries each message to the channel, asks for evidence where a try ended in doubt, and records what came of it.
+Different recipients may be in flight together, up to the channel's window; one recipient never twice.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import structlog
 from kurir import numbers
 from kurir.channels.channel import Channel
 from kurir.channels.media import MediaStore
+from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
-from kurir.messages.reports import InDoubt, Outcome, Refused
+from kurir.messages.reports import InDoubt, Outcome, Refused, Unknown
 from kurir.numbers import Number
+from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed
 
@@ -56,7 +59,11 @@ class Lane:
         self._gap = gap
         self._woken = asyncio.Event()
         self._stopping = False
+        self._ended = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
+        self._recovered = False
+        self._ready_since: float | None = None
+        self._next_doubt: float | None = None
 
     def wake(self) -> None:
         """Something may have to be done: a commit, a connection, a finished send."""
@@ -64,6 +71,12 @@ class Lane:
 
     async def run(self) -> None:
         """Works until nothing waits and nothing is in flight, or until `stop`."""
+        try:
+            await self._work()
+        finally:
+            self._ended.set()
+
+    async def _work(self) -> None:
         while not self._stopping:
             self._woken.clear()
             try:
@@ -72,20 +85,29 @@ class Lane:
                 log.warning("lane_waits_for_database", number=self.number.key, reason=str(error))
                 wait = _PAUSE_AFTER_TROUBLE
             if wait is None:
-                if not self._flying and not self._woken.is_set():
+                if not self._flying and not self._woken.is_set() and self._next_doubt is None:
                     break
                 wait = _RECHECK
+            if self._next_doubt is not None and self._ready_since is not None:
+                wait = min(wait, max(0.01, self._next_doubt - self._clock()))
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), wait)
         self.closed = True
 
+    async def landed(self) -> None:
+        """Waits until nothing is in flight."""
+        while self._flying:
+            await asyncio.wait(self._flying)
+
     async def stop(self, patience: float) -> int:
         """Claims nothing more and waits up to `patience` seconds; returns how many sends were still in flight."""
         self._stopping = True
         self._woken.set()
-        if self._flying:
-            await asyncio.wait(self._flying, timeout=patience)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._ended.wait()  # a claim under way is still carried out
+                await self.landed()
         left = [task for task in self._flying if not task.done()]
         for task in left:
             task.cancel()
@@ -96,12 +118,17 @@ class Lane:
     async def _turn(self) -> float | None:
         """One look at the queue. Returns how long to wait for the next one; None when nothing is queued."""
         account_id, number_id = self.number.account_id, self.number.id
+        if not self._recovered:
+            await self._recover()
         current = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id))
         if current is None:
+            self._next_doubt = None
             return None  # the number was removed; its messages expire
         self.number = current
         if not self._channel.ready(current):
+            self._ready_since = None
             return _RECHECK
+        await self._settle_doubts()
         free = self._channel.capabilities.window - len(self._flying)
         if free <= 0:
             return _RECHECK
@@ -118,6 +145,26 @@ class Lane:
         # what is due but was not claimed waits behind a message in flight, whose landing wakes this lane
         return max(0.01, due_at - self._clock()) if due_at > self._clock() else _RECHECK
 
+    async def _recover(self) -> None:
+        """Settles what an earlier lane of this number, in a process that is gone, left in flight."""
+        for message in await self._outbox.left_in_flight(self.number.account_id, self.number.id):
+            await self._record(message, await self._looked_into(message, CUT_OFF))
+        self._next_doubt = 0.0  # earlier doubts may be waiting for receipts
+        self._recovered = True
+
+    async def _settle_doubts(self) -> None:
+        """Sends once more, or holds, what was in doubt and of which no receipt has come in time."""
+        now = self._clock()
+        if self._ready_since is None:
+            self._ready_since = now
+        if self._next_doubt is not None and self._next_doubt <= now:
+            self._next_doubt = await self._outbox.settle_doubts(
+                self.number.account_id,
+                self.number.id,
+                since=self._ready_since,
+                patience=self._channel.capabilities.patience,
+            )
+
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
         if not task.cancelled() and task.exception() is not None:
@@ -128,10 +175,28 @@ class Lane:
         """One message: fetch its media, send it, record the outcome whatever it takes."""
         started = time.monotonic()
         outcome = await self._send(message)
+        crash_points.reach("send.answered")
         self._metrics.sent(self.number.channel, outcome, time.monotonic() - started)
+        if isinstance(outcome, InDoubt):
+            outcome = await self._looked_into(message, outcome)
+        await self._record(message, outcome)
+
+    async def _looked_into(self, message: Claimed, doubt: InDoubt) -> Outcome:
+        """The outcome of a try that ended in doubt, after the channel was asked for evidence."""
+        outgoing = Outgoing(message.id, message.recipient, message.content, message.typing, None, message.attempt)
+        try:
+            evidence = await self._channel.evidence(self.number, outgoing)
+        except Exception:
+            log.exception("evidence_broke", message_id=message.id)
+            evidence = Unknown()
+        return explained(doubt, evidence)
+
+    async def _record(self, message: Claimed, outcome: Outcome) -> None:
+        """Writes the outcome down, whatever it takes."""
+        patience = self._channel.capabilities.patience
         while True:
             try:
-                after = await self._outbox.record(message, outcome)
+                after = await self._outbox.record(message, outcome, patience)
             except DatabaseUnavailable as error:
                 # the message may be out: its result must not get lost while this process lives
                 log.warning("outcome_waits_for_database", message_id=message.id, reason=str(error))
@@ -145,6 +210,8 @@ class Lane:
                 state=after.state,
                 reason=after.error_reason or None,
             )
+            if after.state == "unconfirmed":
+                self._next_doubt = 0.0
             return
 
     async def _send(self, message: Claimed) -> Outcome:
@@ -159,9 +226,11 @@ class Lane:
         except Exception:
             log.exception("media_broke", message_id=message.id)
             return Refused("media_failed", "the file could not be prepared (see the gateway's log)")
+        crash_points.reach("send.begun")
         try:
             return await self._channel.send(
-                self.number, Outgoing(message.id, message.recipient, content, message.typing, media)
+                self.number,
+                Outgoing(message.id, message.recipient, content, message.typing, media, message.attempt),
             )
         except Exception:
             log.exception("channel_broke", message_id=message.id)

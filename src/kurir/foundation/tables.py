@@ -55,7 +55,10 @@ accounts = sa.Table(
     _text("timezone", default="Asia/Jakarta"),
     _text("language", default="id"),
     _text("country_code", default="62"),
+    _text("doubt", default="hold"),
+    sa.Column("repeat_guard_seconds", sa.Float, nullable=False, server_default="0"),
     _time("created_at", nullable=False),
+    sa.CheckConstraint("doubt IN ('hold', 'resend')", name="doubt"),
 )
 
 members = sa.Table(
@@ -133,6 +136,7 @@ messages = sa.Table(
     _time("delivered_at"),
     _time("read_at"),
     _time("ended_at"),
+    _time("doubt_until"),
     sa.CheckConstraint(
         "state IN ('queued','sending','sent','delivered','read','failed','expired','canceled','unconfirmed')",
         name="state",
@@ -177,6 +181,13 @@ messages = sa.Table(
         sqlite_where=sa.text("remote_id IS NOT NULL"),
         postgresql_where=sa.text("remote_id IS NOT NULL"),
     ),
+    sa.Index(
+        "ix_messages_doubt",
+        "number_id",
+        "recipient",
+        sqlite_where=sa.text("doubt_until IS NOT NULL"),
+        postgresql_where=sa.text("doubt_until IS NOT NULL"),
+    ),
     sa.Index("ix_messages_broadcast", "broadcast_id"),
 )
 
@@ -191,6 +202,19 @@ attempts = sa.Table(
     _text("outcome"),
     _text("code"),
     _text("reason"),
+)
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    _account(),
+    sa.Column("key_hash", sa.Text, nullable=False),
+    _text("request_hash"),
+    _text("accepted"),
+    _text("answer"),
+    _time("created_at", nullable=False),
+    sa.PrimaryKeyConstraint("account_id", "key_hash"),
+    sa.Index("ix_idempotency_created_at", "created_at"),
 )
 
 media = sa.Table(

@@ -79,6 +79,7 @@ class Outgoing(msgspec.Struct, frozen=True):
 
     `message_id` is ours and unique; `recipient` is a phone number in digits or a group id ending in `@g.us`.
     `media` is present exactly for Image and Document. `typing` asks for a simulated typing time before the send.
+    `attempt` (1 = the first) tells the tries of one message apart.
     """
 
     message_id: int
@@ -86,6 +87,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     content: Content
     typing: bool = False
     media: MediaFile | None = None
+    attempt: int = 1
 
 
 def kind_of(content: Content) -> Kind:

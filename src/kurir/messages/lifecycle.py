@@ -8,7 +8,10 @@
                          └─▶ unconfirmed ──▶ queued | sent | delivered | read | failed | canceled
 
 Ends: failed, expired, canceled; read is the last good state. `unconfirmed` is doubt made visible: the message may or
-may not have left, and it is held until evidence or a person decides.
+may not have left, and it is held until evidence, the account's setting or a person decides.
+
+A receipt proves that some try left, so it also settles what is queued for another try. Only a person's replay takes a
+message out of an end: it is queued again with its tries reset.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ STATES: tuple[MessageState, ...] = get_args(MessageState)
 ReceiptStatus = Literal["sent", "delivered", "read", "failed"]
 
 MOVES: dict[MessageState, tuple[MessageState, ...]] = {
-    "queued": ("sending", "expired", "canceled", "failed"),
+    "queued": ("sending", "sent", "delivered", "read", "expired", "canceled", "failed"),
     "sending": ("queued", "sent", "delivered", "read", "failed", "expired", "unconfirmed"),
     "sent": ("delivered", "read", "failed"),
     "delivered": ("read",),
@@ -42,16 +45,22 @@ ENDS: frozenset[MessageState] = frozenset({"failed", "expired", "canceled"})
 SETTLED: frozenset[MessageState] = frozenset(
     {"sent", "delivered", "read", "failed", "expired", "canceled", "unconfirmed"}
 )
-"""States in which nothing more will be put on the wire by the dispatcher on its own."""
+"""States in which nothing more will be put on the wire by the dispatcher on its own, except an `unconfirmed` message
+of an account that chose `resend`."""
+REPLAYABLE: frozenset[MessageState] = frozenset({"failed", "expired", "unconfirmed"})
+"""What a person may send anew."""
+CANCELABLE: frozenset[MessageState] = frozenset({"queued", "unconfirmed"})
+"""What a person may call off."""
 
 
 def after_receipt(state: MessageState, receipt: ReceiptStatus) -> MessageState:
     """The state after a receipt: receipts only move up in rank; `failed` only ends what no phone has shown yet.
 
-    A receipt proves the message left, so it also resolves `sending` and `unconfirmed`.
+    A receipt proves the message left, so it also resolves `queued` (for another try), `sending` and `unconfirmed`; a
+    failed earlier try leaves a queued one to its next.
     """
-    if state in ENDS or state == "queued":
+    if state in ENDS:
         return state
     if receipt == "failed":
-        return "failed" if RANK[state] <= RANK["sent"] else state
+        return "failed" if state != "queued" and RANK[state] <= RANK["sent"] else state
     return receipt if RANK[receipt] > RANK[state] else state

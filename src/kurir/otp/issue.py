@@ -16,8 +16,12 @@ from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import otp_failures, otps
 from kurir.messages.content import Text
 from kurir.otp import rules
+from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.settings import Settings
+
+CODE, REQUEST_ID = "otp_code", "req_id"
+"""What is remembered of a request for a code besides its message."""
 
 _KEPT = 86_400.0
 """Seconds that spent codes and failures stay, for the limits that look back on them."""
@@ -49,11 +53,19 @@ class _CodeTaken(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The drawn code is open already; draw again."""
 
 
-async def issue(outbox: Outbox, sealing: Sealing, settings: Settings, request: rules.OtpRequest, now: float) -> Issued:
+async def issue(
+    outbox: Outbox,
+    sealing: Sealing,
+    settings: Settings,
+    request: rules.OtpRequest,
+    now: float,
+    *,
+    once: Once | None = None,
+) -> Issued:
     """Draws a code and puts it into the outbox, ahead of everything that is not an OTP.
 
-    `now` in unix seconds. Raises SendLimited, and what the outbox raises (QueueFull, DatabaseUnavailable); then
-    nothing was stored.
+    `now` in unix seconds; with `once` the request is remembered together with its code. Raises SendLimited, and what
+    the outbox raises (QueueFull, DatabaseUnavailable, Repeated); then nothing was stored.
     """
     account_id = request.account.id
     for _ in range(_DRAWS):
@@ -78,7 +90,12 @@ async def issue(outbox: Outbox, sealing: Sealing, settings: Settings, request: r
             "expires_at": now + request.lifetime,
         }
         try:
-            accepted = await outbox.accept([draft], also=partial(_store, settings, row))
+            accepted = await outbox.accept(
+                [draft],
+                also=partial(_store, settings, row),
+                once=once,
+                facts={CODE: code, REQUEST_ID: request_id},
+            )
         except _CodeTaken:
             continue
         return Issued(code, request_id, accepted.ids[0])

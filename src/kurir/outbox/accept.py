@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from kurir.foundation import crash_points
 from kurir.foundation.database import Batch
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import messages
@@ -55,3 +56,4 @@ def row_of(sealing: Sealing, message_id: int, draft: Draft, now: float, lifetime
 def insert(connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
     """Inserts rows within a transaction that the caller owns."""
     INSERT.insert(connection, rows)
+    crash_points.reach("accept.inserted")

@@ -1,8 +1,8 @@
 """The second verb: a lane takes the next messages of its number; the attempt is counted before the try.
 
 Order: per recipient the message of the lowest priority number, then the oldest, is the only one that may be taken,
-and nothing is taken for a recipient while one is in flight. The database refuses a second one in flight
-(`uq_messages_in_flight`).
+and nothing is taken for a recipient while one is in flight, or while an earlier one in doubt may go out once more. The
+database refuses a second one in flight (`uq_messages_in_flight`).
 
 `state = was` is looked at again when the row is locked: of two claims at the same moment, one gets the message.
 `+account_id` keeps SQLite from the account's index: only the indexes of waiting messages are short.
@@ -23,6 +23,11 @@ WITH next AS MATERIALIZED (
         SELECT 1 FROM messages AS e
         WHERE e.number_id = :number AND e.recipient = m.recipient AND e.state IN ('queued','sending')
           AND (e.state = 'sending' OR e.priority < m.priority OR (e.priority = m.priority AND e.id < m.id))
+      )
+      AND NOT EXISTS (
+        SELECT 1 FROM messages AS d
+        WHERE d.number_id = :number AND d.recipient = m.recipient AND d.doubt_until IS NOT NULL
+          AND (d.priority < m.priority OR (d.priority = m.priority AND d.id < m.id))
       )
     ORDER BY m.priority, m.id LIMIT :limit)
 UPDATE messages
@@ -47,7 +52,15 @@ WHERE id IN (SELECT id FROM messages WHERE state = 'queued' AND expires_at <= :n
 RETURNING id, account_id
 """)
 
-_WAITING_NUMBERS = sa.text("SELECT DISTINCT +account_id AS account_id, number_id FROM messages WHERE state = 'queued'")
+_WAITING_NUMBERS = sa.text("""
+SELECT +account_id AS account_id, number_id FROM messages WHERE state = 'queued'
+UNION SELECT +account_id, number_id FROM messages WHERE state = 'sending'
+UNION SELECT +account_id, number_id FROM messages WHERE doubt_until IS NOT NULL
+""")
+
+_COUNT_WAITING = sa.text("""
+SELECT +account_id AS account_id, count(*) FROM messages WHERE state IN ('queued','sending') GROUP BY 1
+""")
 
 
 def claim(connection: Connection, account_id: int, number_id: int, limit: int, now: float) -> list[Any]:
@@ -68,5 +81,10 @@ def expire(connection: Connection, now: float) -> list[Any]:
 
 
 def waiting_numbers(connection: Connection) -> list[tuple[int, int]]:
-    """Every (account, number) with queued messages: for the dispatcher's start."""
+    """Every (account, number) with messages that are queued, were left in flight, or may go out once more."""
     return [(row[0], row[1]) for row in connection.execute(_WAITING_NUMBERS)]
+
+
+def count_waiting(connection: Connection) -> list[tuple[int, int]]:
+    """Every account that has messages queued or in flight, with their number."""
+    return [(row[0], row[1]) for row in connection.execute(_COUNT_WAITING)]

@@ -1,5 +1,7 @@
 """The outbox: durable sending in three verbs, and the wait for a verdict. Read this, then `accept`, `claim`, `record`.
 
+What a crash left and what becomes of doubt is in `recovery`; a person's decisions about single messages in `by_hand`.
+
 A message exists exactly when its transaction was flushed. Counting of waiting messages and the waiters for a verdict
 live in this process; everything else is in the database.
 """
@@ -11,22 +13,22 @@ import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database
 from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import messages
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
 from kurir.messages.reports import Outcome, StatusChanged
-from kurir.outbox import accept, claim, record
-from kurir.outbox.retries import decide
+from kurir.outbox import accept, by_hand, claim, doubt, idempotency, record, recovery
+from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
+from kurir.outbox.retries import Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
 
 T = TypeVar("T")
@@ -75,22 +77,12 @@ class Outbox:
         self._waiting: Counter[int] = Counter()
         self._verdicts: dict[int, list[asyncio.Future[Snapshot]]] = {}
         self._early: OrderedDict[tuple[int, str], list[StatusChanged]] = OrderedDict()
+        self._unqueued: set[int] = set()
+        self._dismissed = False
 
-    async def recover(self) -> int:
-        """At the start: counts what waits and marks what a crash cut off. Returns how many are in doubt."""
-
-        def work(connection: Connection) -> tuple[int, list[tuple[int, int]]]:
-            doubtful = record.interrupted(connection)
-            waiting = connection.execute(
-                sa.select(messages.c.account_id, sa.func.count())
-                .where(messages.c.state == "queued")
-                .group_by(messages.c.account_id)
-            )
-            return doubtful, [(row[0], row[1]) for row in waiting]
-
-        doubtful, waiting = await self._database.write(work)
-        self._waiting = Counter(dict(waiting))
-        return doubtful
+    async def count_waiting(self) -> None:
+        """At the start: counts what is queued or was left in flight."""
+        self._waiting = Counter(dict(await self._database.read(claim.count_waiting)))
 
     def waiting(self) -> int:
         """Messages that are queued or in flight, over all accounts."""
@@ -99,12 +91,18 @@ class Outbox:
     # -- accept ----------------------------------------------------------------------------------------------------
 
     async def accept(
-        self, drafts: Sequence[Draft], also: Callable[[Connection, list[int]], T] | None = None
+        self,
+        drafts: Sequence[Draft],
+        also: Callable[[Connection, list[int]], T] | None = None,
+        *,
+        once: Once | None = None,
+        facts: dict[str, str] | None = None,
     ) -> Accepted[T | None]:
         """Stores the drafts, all or none, and returns after the flushed commit.
 
-        `also` runs in the same transaction with the new ids. Raises QueueFull and DatabaseUnavailable; then nothing
-        was stored.
+        `also` runs in the same transaction with the new ids. With `once` the request is remembered there too, together
+        with `facts` for its answer. Raises QueueFull, DatabaseUnavailable and, for a request that was accepted before,
+        Repeated; then nothing was stored.
         """
         now = self._clock()
         wanted = Counter(draft.account_id for draft in drafts)
@@ -117,22 +115,41 @@ class Outbox:
             for message_id, draft in zip(ids, drafts, strict=True)
         ]
         value: T | None = None
-        if also is None:
+        if also is None and once is None:
             await self._database.append(accept.INSERT, rows)
         else:
-            extra = also
+            name = idempotency.name_of(self._sealing, once, drafts) if once else ""
+            remembered = idempotency.Remembered(ids, facts or {})
 
-            def work(connection: Connection) -> T:
+            def work(connection: Connection) -> T | None:
+                if once is not None:
+                    idempotency.remember(connection, self._sealing, once, name=name, remembered=remembered, now=now)
                 accept.insert(connection, rows)
-                return extra(connection, ids)
+                return also(connection, ids) if also is not None else None
 
             value = await self._database.write(work)
+        crash_points.reach("accept.committed")
         self._waiting.update(wanted)
         for draft in drafts:
             self._metrics.accepted(kind_of(draft.content), draft.origin)
         for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
             self._woken(account_id, number_id)
         return Accepted(ids, value)
+
+    async def earlier(self, once: Once) -> Earlier | None:
+        """The request that was accepted before under the same key, or None."""
+        since = self._clock() - once.seconds
+        return await self._database.read(
+            lambda c: idempotency.find(c, self._sealing, once.account_id, once.key_hash, since)
+        )
+
+    async def keep_answer(self, once: Once, answer: KeptAnswer) -> None:
+        """Remembers the answer to the request that was accepted under this key."""
+        await self._database.write(lambda c: idempotency.keep(c, self._sealing, once.account_id, once.key_hash, answer))
+
+    async def forget_requests(self, before: float) -> int:
+        """Removes what is remembered of requests before that unix time; returns how many."""
+        return await self._database.write(lambda c: idempotency.forget(c, before))
 
     # -- claim -----------------------------------------------------------------------------------------------------
 
@@ -145,21 +162,8 @@ class Outbox:
             if row.state == "expired":
                 await self._ended(row.account_id, row.id)
             else:
-                content = decode_content(self._sealing, row.id, row.content, bool(row.sealed))
-                taken.append(
-                    Claimed(
-                        row.id,
-                        row.account_id,
-                        row.number_id,
-                        row.recipient,
-                        content,
-                        bool(row.typing),
-                        row.origin,
-                        row.attempts,
-                        row.created_at,
-                        row.expires_at,
-                    )
-                )
+                crash_points.reach("claim.committed")
+                taken.append(self._claimed(row))
         return taken
 
     async def next_due(self, account_id: int, number_id: int) -> float | None:
@@ -180,8 +184,11 @@ class Outbox:
 
     # -- record ----------------------------------------------------------------------------------------------------
 
-    async def record(self, claimed: Claimed, outcome: Outcome) -> Snapshot:
-        """Writes what came of a try. Raises DatabaseUnavailable; then call it again, the result must not get lost."""
+    async def record(self, claimed: Claimed, outcome: Outcome, patience: float = 0.0) -> Snapshot:
+        """Writes what came of a try. Raises DatabaseUnavailable; then call it again, the result must not get lost.
+
+        `patience`: seconds for which the channel may still hear of a message in doubt.
+        """
         now = self._clock()
         decision = decide(
             outcome,
@@ -195,7 +202,12 @@ class Outbox:
         remote_id = getattr(outcome, "remote_id", None)
 
         def work(connection: Connection) -> Snapshot:
-            after = record.record(connection, claimed, word, decision, now)
+            doubt_until = None
+            if isinstance(decision, Settled) and decision.state == "unconfirmed":
+                setting = recovery.doubt_setting(connection, claimed.account_id)
+                if doubt.may_resend(setting, claimed.origin):
+                    doubt_until = now + doubt.patience(claimed.origin, patience)
+            after = record.record(connection, claimed, word, decision, now=now, doubt_until=doubt_until)
             assert after is not None
             early = self._early.pop((claimed.number_id, remote_id), []) if remote_id else []
             for event in early:
@@ -203,6 +215,7 @@ class Outbox:
             return after
 
         after = await self._database.write(work)
+        crash_points.reach("record.committed")
         self._metrics.reached(after.state)
         if after.state in SETTLED:
             self._waiting[claimed.account_id] -= 1
@@ -228,12 +241,70 @@ class Outbox:
                 self._early.popitem(last=False)
             return None
         after = _apply(connection, message, event)
-        return after if after.state != message.state else None
+        if after.state == message.state:
+            return None
+        if message.state == "queued":
+            self._unqueued.add(message.id)
+        return after
 
     def told(self, moved: Snapshot) -> None:
         """After the commit of a receipt: whoever waits for this message's verdict gets it."""
+        if moved.id in self._unqueued:
+            self._unqueued.discard(moved.id)
+            self._waiting[moved.account_id] -= 1
         self._metrics.reached(moved.state)
         self._tell(moved)
+
+    # -- doubt -----------------------------------------------------------------------------------------------------
+
+    async def left_in_flight(self, account_id: int, number_id: int) -> list[Claimed]:
+        """What a carrier that is gone left in flight; record an outcome for each. Ask only for a number of your own."""
+        rows = await self._database.read(lambda c: recovery.left_in_flight(c, account_id, number_id))
+        return [self._claimed(row) for row in rows]
+
+    async def settle_doubts(self, account_id: int, number_id: int, *, since: float, patience: float) -> float | None:
+        """Queues again, or holds, the number's unconfirmed messages whose patience is over.
+
+        `since` is when receipts of the number could last begin to come (unix seconds), `patience` how long they take
+        at most. Returns when to call again, None when nothing is left to wait for. Raises DatabaseUnavailable.
+        """
+        now = self._clock()
+
+        rows = await self._database.read(lambda c: recovery.doubts(c, account_id, number_id))
+        ripe = [(max(row.doubt_until, since + doubt.patience(row.origin, patience)), row) for row in rows]
+        due = [row for at, row in ripe if at <= now]
+
+        def work(connection: Connection) -> int:
+            return sum(
+                recovery.settle(connection, account_id, row, max_attempts=self._max_attempts, now=now) for row in due
+            )
+
+        if due:
+            self._waiting[account_id] += await self._database.write(work)
+        return min((at for at, _ in ripe if at > now), default=None)
+
+    # -- by hand ---------------------------------------------------------------------------------------------------
+
+    async def replay(self, account_id: int, message_id: int) -> Snapshot:
+        """Queues a failed, expired or unconfirmed message anew. Raises KeyError and NotPossible."""
+        now = self._clock()
+        queued = await self._database.write(
+            lambda c: by_hand.replay(c, account_id, message_id, now=now, lifetime=self._lifetime)
+        )
+        self._waiting[account_id] += 1
+        self._woken(account_id, queued.number_id)
+        return queued
+
+    async def cancel(self, account_id: int, message_id: int) -> Snapshot:
+        """Ends a queued or unconfirmed message. Raises KeyError and NotPossible."""
+        now = self._clock()
+        before, after = await self._database.write(lambda c: by_hand.cancel(c, account_id, message_id, now=now))
+        if before.state == "queued":
+            self._waiting[account_id] -= 1
+        self._metrics.reached(after.state)
+        self._tell(after)
+        self._woken(account_id, after.number_id)  # what waited behind it may go
+        return after
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -252,10 +323,10 @@ class Outbox:
             now = await self.snapshot(account_id, message_id)
             if now is None:
                 raise KeyError(message_id)
-            if now.state in SETTLED:
+            if now.state in SETTLED or self._dismissed:
                 return now
             done, _ = await asyncio.wait({future}, timeout=timeout)
-            if done:
+            if done and not future.cancelled():
                 return future.result()
             later = await self.snapshot(account_id, message_id)
             return later or now
@@ -266,7 +337,29 @@ class Outbox:
             if not waiting:
                 self._verdicts.pop(message_id, None)
 
+    def dismiss(self) -> None:
+        """At the stop: whoever waits for a verdict learns where the message stands, and nobody waits any more."""
+        self._dismissed = True
+        for futures in self._verdicts.values():
+            for future in futures:
+                if not future.done():
+                    future.cancel()
+
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _claimed(self, row: Any) -> Claimed:
+        return Claimed(
+            row.id,
+            row.account_id,
+            row.number_id,
+            row.recipient,
+            decode_content(self._sealing, row.id, row.content, bool(row.sealed)),
+            bool(row.typing),
+            row.origin,
+            row.attempts,
+            row.created_at,
+            row.expires_at,
+        )
 
     async def _ended(self, account_id: int, message_id: int) -> None:
         self._waiting[account_id] -= 1

@@ -20,7 +20,8 @@ UPDATE messages
 SET state = :state, remote_id = coalesce(:remote_id, remote_id), error_code = :code, error_reason = :reason,
     sent_at = CASE WHEN :state = 'sent' THEN :now ELSE sent_at END,
     ended_at = CASE WHEN :state IN ('failed','expired') THEN :now ELSE ended_at END,
-    content = CASE WHEN sealed = 1 AND :state <> 'unconfirmed' THEN '' ELSE content END
+    content = CASE WHEN sealed = 1 AND :state <> 'unconfirmed' THEN '' ELSE content END,
+    doubt_until = :doubt_until
 WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt
 """)
 
@@ -49,7 +50,8 @@ SET state = :state, remote_id = coalesce(remote_id, :remote_id),
     ended_at = CASE WHEN :state = 'failed' THEN :at ELSE ended_at END,
     error_code = CASE WHEN :state = 'failed' THEN :code WHEN :state <> 'unconfirmed' THEN '' ELSE error_code END,
     error_reason = CASE WHEN :state = 'failed' THEN :reason WHEN :state <> 'unconfirmed' THEN '' ELSE error_reason END,
-    content = CASE WHEN sealed = 1 THEN '' ELSE content END
+    content = CASE WHEN sealed = 1 THEN '' ELSE content END,
+    doubt_until = NULL
 WHERE account_id = :account AND id = :id
 """)
 
@@ -57,28 +59,37 @@ _FIND = f"SELECT {SNAPSHOT_COLUMNS} FROM messages WHERE account_id = :account"  
 _BY_ID = sa.text(f"{_FIND} AND id = :id")
 _BY_REMOTE_ID = sa.text(f"{_FIND} AND number_id = :number AND remote_id = :remote_id LIMIT 1")
 
-_INTERRUPTED = sa.text("""
-UPDATE messages SET state = 'unconfirmed', error_code = 'in_doubt',
-    error_reason = 'the gateway was stopped while this message was being sent; it may have left'
-WHERE state = 'sending' RETURNING id
-""")
 
+def record(
+    connection: Connection,
+    claimed: Claimed,
+    outcome: str,
+    decision: Decision,
+    *,
+    now: float,
+    doubt_until: float | None = None,
+) -> Snapshot | None:
+    """Writes a try's result and its attempt row; returns where the message stands now.
 
-def record(connection: Connection, claimed: Claimed, outcome: str, decision: Decision, now: float) -> Snapshot | None:
-    """Writes a try's result and its attempt row; returns where the message stands now."""
+    `doubt_until` is when an unconfirmed message may go out once more (unix seconds); None when it is held.
+    """
     fence = {"account": claimed.account_id, "id": claimed.id, "attempt": claimed.attempt, "now": now}
     match decision:
         case Settled(state, code, reason, remote_id):
-            values = {"state": state, "code": code, "reason": reason, "remote_id": remote_id}
+            values = {
+                "state": state,
+                "code": code,
+                "reason": reason,
+                "remote_id": remote_id,
+                "doubt_until": doubt_until,
+            }
             moved = connection.execute(_SETTLE, {**fence, **values}).rowcount
             if not moved and remote_id:  # a receipt was faster than the answer
                 connection.execute(_LATE_RESULT, {**fence, "remote_id": remote_id})
         case Again(due_at, counted, code, reason):
             values = {"due_at": due_at, "code": code, "reason": reason, "uncount": int(not counted)}
             connection.execute(_REQUEUE, {**fence, **values})
-    connection.execute(
-        _ATTEMPT, {**fence, "outcome": outcome, "code": decision.code, "reason": decision.reason}
-    )
+    connection.execute(_ATTEMPT, {**fence, "outcome": outcome, "code": decision.code, "reason": decision.reason})
     return by_id(connection, claimed.account_id, claimed.id)
 
 
@@ -121,11 +132,6 @@ def by_id(connection: Connection, account_id: int, message_id: int) -> Snapshot 
 def by_remote_id(connection: Connection, account_id: int, number_id: int, remote_id: str) -> Snapshot | None:
     """The account's message that the network knows as `remote_id`, or None."""
     return _one(connection, _BY_REMOTE_ID, {"account": account_id, "number": number_id, "remote_id": remote_id})
-
-
-def interrupted(connection: Connection) -> int:
-    """After a crash: what was in flight becomes `unconfirmed`, as nobody knows whether it left. Returns how many."""
-    return len(connection.execute(_INTERRUPTED).fetchall())
 
 
 def _one(connection: Connection, statement: sa.TextClause, parameters: dict[str, Any]) -> Snapshot | None:

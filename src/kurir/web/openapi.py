@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from kurir import __version__
 from kurir.web.envelopes import ErrorCode, ErrorType
-from kurir.web.public_v1.endpoint import Endpoint, Field, FieldKind
+from kurir.web.public_v1.endpoint import KEY_FIELD, KEY_HEADER, KEY_LIMIT, Endpoint, Field, FieldKind
 
 Schema = dict[str, Any]
 
@@ -41,6 +41,21 @@ _NUMBER_DESCRIPTIONS = {
     "licenses_key": "The official number that sends.",
 }
 
+_KEY = Field(
+    KEY_FIELD,
+    "string",
+    f"A name of your own for this request, at most {KEY_LIMIT} characters: sent again with the same name within 24 "
+    f"hours it sends nothing and gets the first answer. Also as header `{KEY_HEADER}`.",
+    example="order-1001-confirmation",
+)
+_KEY_PARAMETER: Schema = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "required": False,
+    "description": f"The same as the field `{KEY_FIELD}`.",
+    "schema": {"type": "string", "pattern": r"^[!-~]{1,255}$"},
+}
+
 
 def document(endpoints: Sequence[Endpoint], base_url: str) -> dict[str, Any]:
     """The document as plain data; `base_url` is this server's address without a trailing slash."""
@@ -67,8 +82,9 @@ def all_fields(endpoint: Endpoint) -> tuple[Field, ...]:
         required=True,
         example=CREDENTIAL_EXAMPLES[endpoint.credential],
     )
+    repeat = (_KEY,) if endpoint.replay is not None else ()
     if endpoint.number_field is None:
-        return (credential, *endpoint.fields)
+        return (credential, *endpoint.fields, *repeat)
     number = Field(
         endpoint.number_field,
         "string",
@@ -76,7 +92,7 @@ def all_fields(endpoint: Endpoint) -> tuple[Field, ...]:
         required=True,
         example=NUMBER_EXAMPLES[endpoint.number_field],
     )
-    return (credential, number, *endpoint.fields)
+    return (credential, number, *endpoint.fields, *repeat)
 
 
 def request_example(endpoint: Endpoint) -> dict[str, Any]:
@@ -99,6 +115,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "operationId": endpoint.path,
         "tags": [endpoint.chapter],
         "summary": endpoint.summary,
+        "parameters": [_KEY_PARAMETER] if endpoint.replay is not None else [],
         "requestBody": {
             "required": True,
             "content": {

@@ -22,7 +22,7 @@ _CORS = (
     (b"access-control-allow-methods", b"POST, OPTIONS"),
     (
         b"access-control-expose-headers",
-        b"X-Message-Id, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After",
+        b"X-Message-Id, Idempotency-Replayed, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After",
     ),
 )
 _JSON = (

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kurir.accounts.limits import FailedKeys, RequestLimit
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.web import health, meta_callbacks, reference
-from kurir.web.api import contacts, numbers
+from kurir.web.api import contacts, messages, numbers
 from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity
 from kurir.web.public_v1.chapters import ENDPOINTS
@@ -56,9 +56,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
             *health.routes(gateway),
             *numbers.routes(gateway),
             *contacts.routes(gateway),
-            *health.routes(gateway),
-            *numbers.routes(gateway),
-            *contacts.routes(gateway),
+            *messages.routes(gateway),
             *meta_callbacks.routes(gateway),
             *reference.routes(gateway, endpoints, base_url.rstrip("/"), failed_sign_ins),
         ],

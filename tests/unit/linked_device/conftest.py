@@ -15,7 +15,7 @@ import pytest
 
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.messages.content import Outgoing, Text
-from kurir.messages.reports import Event, Outcome
+from kurir.messages.reports import Event, Evidence, Outcome
 from kurir.numbers import Number
 from kurir.settings import Settings
 
@@ -54,7 +54,7 @@ class Desk:
 
     def leave_trace(self, number: Number, message_id: int, remote_id: str) -> None:
         """What the engine writes before a message goes on the wire."""
-        secret = hmac.digest(KEY, str(message_id).encode(), "sha256")
+        secret = hmac.digest(KEY, f"{message_id}/1".encode(), "sha256")
         path = self.folder / "devices" / f"{number.key}.db"
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("INSERT INTO whatsmeow_message_secrets VALUES (?, ?)", (remote_id, secret))
@@ -73,6 +73,10 @@ class Desk:
     async def send(self, number: Number, text: str, message_id: int = 1, typing: bool = False) -> Outcome:
         """Sends what the script reads."""
         return await self.channel.send(number, Outgoing(message_id, "62812", Text(text), typing))
+
+    async def evidence(self, number: Number, message_id: int) -> Evidence:
+        """What is known of the first try of a message."""
+        return await self.channel.evidence(number, Outgoing(message_id, "62812", Text("")))
 
     async def until(self, condition: Callable[[], bool], patience: float = 15.0) -> None:
         """Waits for a condition."""

@@ -19,7 +19,7 @@ from kurir.channels.linked_device import connections, pairing_progress
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.host_process import masked
 from kurir.channels.linked_device.hosts import environment
-from kurir.messages.reports import ConnectionChanged, InDoubt, NotConnected, Sent, StatusChanged, TryLater
+from kurir.messages.reports import ConnectionChanged, InDoubt, NeverLeft, NotConnected, Sent, StatusChanged, Unknown
 from kurir.pairing import Pairing, PairingView
 from kurir.settings import Settings
 
@@ -47,18 +47,17 @@ async def test_a_paired_number_is_opened_at_start_and_sends(make_desk: MakeDesk)
 async def test_a_cut_off_send_is_judged_by_what_the_session_holds(make_desk: MakeDesk, how: str) -> None:
     desk = await make_desk()
     number = desk.numbers[0]
-    assert isinstance(await desk.send(number, how, 10), TryLater)
+    assert isinstance(await desk.send(number, how, 10), InDoubt)
+    assert await desk.evidence(number, 10) == NeverLeft()
     await desk.connected(number)
     desk.leave_trace(number, 11, "3EB0AA")
-    outcome = await desk.send(number, how, 11)
-    assert isinstance(outcome, InDoubt)
-    assert outcome.remote_id == "3EB0AA"
+    assert isinstance(await desk.send(number, how, 11), InDoubt)
+    assert await desk.evidence(number, 11) == Unknown("3EB0AA")
     await desk.connected(number)
     desk.session(desk.number(paired=False))  # another file must not matter
     (desk.folder / "devices" / f"{number.key}.db").write_bytes(b"this is no database" * 100)
-    outcome = await desk.send(number, how, 12)
-    assert isinstance(outcome, InDoubt)
-    assert outcome.remote_id is None
+    assert isinstance(await desk.send(number, how, 12), InDoubt)
+    assert await desk.evidence(number, 12) == Unknown()
 
 
 async def test_a_hanging_host_is_ended_and_replaced_while_others_go_on(make_desk: MakeDesk) -> None:
@@ -68,7 +67,7 @@ async def test_a_hanging_host_is_ended_and_replaced_while_others_go_on(make_desk
     assert pids[0] != pids[1]
     hanging = asyncio.create_task(desk.send(first, "hang"))
     assert isinstance(await desk.send(second, "halo"), Sent)
-    assert isinstance(await hanging, TryLater)
+    assert isinstance(await hanging, InDoubt)
     assert not _alive(pids[0])
     await desk.connected(first)
     assert await desk.pid(first) != pids[0]

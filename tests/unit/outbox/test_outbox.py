@@ -11,6 +11,7 @@ from tests.unit.outbox.desk import Desk, open_outbox
 from kurir.foundation.tables import messages
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, StatusChanged, TryLater
+from kurir.outbox.doubt import CUT_OFF
 from kurir.outbox.outbox import QueueFull
 
 
@@ -159,11 +160,17 @@ async def test_old_messages_expire_in_the_queue_and_at_the_claim(desk: Desk):
     assert desk.outbox.waiting() == 0
 
 
-async def test_after_a_crash_what_was_in_flight_is_in_doubt_and_the_rest_goes_on(desk: Desk):
-    flying, waiting = (await desk.outbox.accept([desk.draft(), desk.draft()])).ids
+async def test_after_a_crash_what_was_in_flight_is_found_and_waits_for_an_outcome(desk: Desk):
+    flying, waiting = (await desk.outbox.accept([desk.draft(body="1"), desk.draft(body="2")])).ids
     await desk.claim()
     reborn = open_outbox(desk.database, desk.time, [])
-    assert await reborn.recover() == 1
+    await reborn.count_waiting()
+    assert reborn.waiting() == 2
+    assert await reborn.claim(desk.number.account_id, desk.number.id, 10) == []
+    (left,) = await reborn.left_in_flight(desk.number.account_id, desk.number.id)
+    assert (left.id, left.content, left.attempt) == (flying, Text("1"), 1)
+    assert await reborn.left_in_flight(desk.number.account_id, desk.other.id) == []
+    await reborn.record(left, CUT_OFF)
     assert (await desk.state(flying), await desk.state(waiting)) == ("unconfirmed", "queued")
     (claimed,) = await reborn.claim(desk.number.account_id, desk.number.id, 10)
     assert claimed.id == waiting

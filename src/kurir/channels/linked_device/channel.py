@@ -24,7 +24,6 @@ from kurir.messages.reports import (
     Event,
     Evidence,
     InDoubt,
-    NeverLeft,
     NotConnected,
     Outcome,
     Refused,
@@ -47,8 +46,9 @@ class DeviceUnavailable(Exception):  # noqa: N818  (a state of the field, not a 
 class LinkedDevices:
     """All linked devices of this gateway.
 
-    `message_key` is this server's key from which each message's secret is made, always the same for the same message,
-    so that a send can be recognised after a crash. `list_numbers` gives the linked-device numbers of every account.
+    `message_key` is this server's key from which each try's message secret is made, always the same for the same try of
+    the same message, so that a send can be recognised after a crash. `list_numbers` gives the linked-device numbers of
+    every account.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class LinkedDevices:
             groups=True,
             typing=True,
             window=settings.device_window,
+            patience=settings.device_patience,
         )
         self._settings = settings
         self._message_key = message_key
@@ -100,23 +101,23 @@ class LinkedDevices:
         if outgoing.typing:
             typing = typing_seconds(outgoing.content, settings.typing_per_character, settings.typing_max)
         size = outgoing.media.size if outgoing.media is not None else 0
-        command = say.Send(number.id, outgoing, self._secret(outgoing.message_id), typing)
+        command = say.Send(number.id, outgoing, self._secret(outgoing), typing)
         try:
             patience = settings.engine_timeout + typing + size / _SLOWEST_UPLOAD
             answer = await self._connections.hosts.call(number.id, command, patience)
         except HostLostError as error:
-            return await self._after_doubt(number, outgoing, str(error))
+            return InDoubt(str(error))
         match answer:
-            case Sent() | Refused() | TryLater() | NotConnected():
+            case Sent() | Refused() | TryLater() | NotConnected() | InDoubt():
                 return answer
-            case InDoubt(reason) | say.Failed(reason):
-                return await self._after_doubt(number, outgoing, reason)
+            case say.Failed(reason):
+                return InDoubt(reason)
             case _:
-                return await self._after_doubt(number, outgoing, f"the engine answered {type(answer).__name__}")
+                return InDoubt(f"the engine answered {type(answer).__name__}")
 
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
         """What the device's session says about an earlier try; ask when that try is over or its process is dead."""
-        return await asyncio.to_thread(self._sessions.evidence, number, self._secret(outgoing.message_id))
+        return await asyncio.to_thread(self._sessions.evidence, number, self._secret(outgoing))
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens on the devices, in order per number, until the channel is closed. One consumer."""
@@ -182,8 +183,8 @@ class LinkedDevices:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _secret(self, message_id: int) -> bytes:
-        return hmac.digest(self._message_key, str(message_id).encode(), "sha256")
+    def _secret(self, outgoing: Outgoing) -> bytes:
+        return hmac.digest(self._message_key, f"{outgoing.message_id}/{outgoing.attempt}".encode(), "sha256")
 
     async def _ask(self, number: Number, command: say.Command) -> say.Answer:
         state, reason = self.state(number)
@@ -196,10 +197,3 @@ class LinkedDevices:
         if isinstance(answer, say.Failed):
             raise DeviceUnavailable(answer.reason)
         return answer
-
-    async def _after_doubt(self, number: Number, outgoing: Outgoing, reason: str) -> Outcome:
-        """The send is over and its outcome unknown: what the session file says about it decides."""
-        found = await self.evidence(number, outgoing)
-        if isinstance(found, NeverLeft):
-            return TryLater("engine_failed", reason)
-        return InDoubt(reason, found.remote_id or None)

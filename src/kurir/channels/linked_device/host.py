@@ -32,6 +32,7 @@ from kurir.channels.linked_device.engine import (
     frame,
 )
 from kurir.channels.linked_device.sandbox_switch import trust_sandbox
+from kurir.foundation import crash_points
 
 _WORKERS_PER_DEVICE = 16
 """Calls at once per device: the sending window, and room for look-ups beside it."""
@@ -105,6 +106,7 @@ def run(wire: socket.socket) -> None:
     noise_root = os.environ.get("KURIR_SANDBOX_NOISE_ROOT", "")
     if noise_root:
         trust_sandbox(bytes.fromhex(noise_root), "neonize-linux")
+        crash_points.arm(os.environ.get("KURIR_CRASH_AT", ""))
     host = Host(wire)
     host.serve(NeonizeEngine(host.tell, int(os.environ["KURIR_MEDIA_LIMIT"])))
 
@@ -115,7 +117,8 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(_ORPHANED)  # the parent died before the kernel knew
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the gateway, which closes its hosts in order
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a stop is for the gateway: sends may finish, then it ends its hosts
     status = _FAILED
     try:
         run(socket.socket(fileno=int(sys.argv[1])))

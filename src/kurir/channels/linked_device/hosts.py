@@ -46,6 +46,7 @@ def environment(settings: Settings) -> dict[str, str]:
         values["HTTPS_PROXY"] = settings.sandbox_proxy
         values["SSL_CERT_FILE"] = settings.sandbox_ca
         values["KURIR_SANDBOX_NOISE_ROOT"] = settings.sandbox_noise_root
+        values["KURIR_CRASH_AT"] = settings.crash_at
     return values
 
 

@@ -22,6 +22,7 @@ from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device.letters import GROUPS, PEOPLE
 from kurir.channels.linked_device.map_gate import MapGate
 from kurir.channels.linked_device.protobufs import NotCarriedError, Uploaded, compose
+from kurir.foundation import crash_points
 from kurir.messages.addresses import GROUP_SERVER, is_group
 from kurir.messages.content import Image, MediaFile, Outgoing
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLater
@@ -116,10 +117,12 @@ class NeonizeEngine:
         to = _jid(outgoing.recipient)
         if command.typing > 0:
             _type(device, to, command.typing)
+        crash_points.reach("engine.sending")
         try:
             response = device.call(lambda: device.client.send_message(to, message))
         except SendMessageError as error:
             return _outcome(str(error))
+        crash_points.reach("engine.sent")
         return Sent(response.ID)
 
 

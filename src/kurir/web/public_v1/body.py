@@ -34,6 +34,11 @@ class Body:
     def __init__(self, fields: dict[str, Any]) -> None:
         self._fields = fields
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Every field as it came."""
+        return self._fields
+
     def value(self, *names: str) -> Any:
         """The first present value among the names, as it came; None when all are absent, null or ""."""
         for name in names:

@@ -12,12 +12,13 @@ from typing import Any, assert_never
 from kurir.foundation.ids import public_message_id
 from kurir.inbox import window_open_until
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
+from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, Snapshot
 from kurir.web.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
 from kurir.web.public_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
-from kurir.web.public_v1.sending import CAPTION_FIELD, bubbles
+from kurir.web.public_v1.sending import CAPTION_FIELD, METHODS, bubbles
 
 CHAPTER = "Conversation"
 _KINDS = ("", "text", "image", "document", "file", "location")
@@ -45,7 +46,7 @@ async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
     """Sends one message and answers with its `wamid`, or with our own id when Meta has not answered in time."""
     body = call.body
     body.choice("platform", choices=PLATFORMS, default=PLATFORMS[-1])
-    method = body.choice("method_send", choices=("async", "sync"), default="async")
+    body.choice("method_send", choices=METHODS, default=METHODS[0])
     recipients = recipients_in(call, "reciptient")
     if len(recipients) > 1:
         raise wrong("reciptient", ONE_EXPECTED)
@@ -58,12 +59,19 @@ async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
         [
             Draft(account_id=call.account.id, number_id=call.number.id, recipient=to, content=content)
             for content in contents
-        ]
+        ],
+        once=call.once,
     )
-    headers = {"X-Message-Id": ", ".join(map(public_message_id, accepted.ids))}
-    patience = gateway.settings.sync_timeout if method == "sync" else gateway.settings.meta_answer_timeout
-    message = await gateway.outbox.verdict(call.account.id, accepted.ids[0], patience)
-    return _answer(call, message, contents[0], headers, sync=method == "sync")
+    return await conversation_sent(gateway, call, Remembered(accepted.ids, {}))
+
+
+async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
+    """The answer to a request whose messages are stored: Meta's id for the first, once there is one."""
+    sync = call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
+    headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
+    patience = gateway.settings.sync_timeout if sync else gateway.settings.meta_answer_timeout
+    message = await gateway.outbox.verdict(call.account.id, remembered.ids[0], patience)
+    return _answer(call, message, _contents(gateway, call)[0], headers, sync=sync)
 
 
 async def _window_open(gateway: Gateway, call: Call, person: str) -> bool:
@@ -190,5 +198,6 @@ ENDPOINTS = (
             "type": "successfully",
             "template": None,
         },
+        replay=conversation_sent,
     ),
 )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from kurir.accounts.accounts import Account
 from kurir.numbers import Number
+from kurir.outbox.idempotency import Once, Remembered
 from kurir.web.envelopes import Answer
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.body import Body
@@ -22,6 +23,9 @@ NumberField = Literal["number_id", "licenses_key"]
 API_KEY_NAMES = ("api_key", "secret_key", "secretKey", "access_token")
 NUMBER_ID_NAMES = ("number_id", "numberId")
 LICENSES_KEY_NAMES = ("licenses_key", "licensesKey")
+KEY_HEADER = "Idempotency-Key"
+KEY_FIELD = "idempotency_key"
+KEY_LIMIT = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,16 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One identified request. `number` is there exactly when the endpoint names a number field."""
+    """One identified request. `number` is there exactly when the endpoint names a number field.
+
+    `once` says by what the request is recognised when it comes again; hand it to `outbox.accept`.
+    """
 
     account: Account
     body: Body
     now: float
     _number: Number | None = None
+    once: Once | None = None
 
     @property
     def number(self) -> Number:
@@ -53,6 +61,7 @@ class Call:
 
 
 Handler = Callable[[Gateway, Call], Awaitable[Answer]]
+Replay = Callable[[Gateway, Call, Remembered], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,8 @@ class Endpoint:
 
     `credential` is the spelling the reference uses; `number_field` names the sender number's field, if any.
     `request_sample` and `answer_sample` are ours, in the shape of the reference collection;
-    `other_answers` are further shapes of a 200.
+    `other_answers` are further shapes of a 200. An endpoint that sends has a `replay`: it answers a request that comes
+    again from what was remembered of it.
     """
 
     path: str
@@ -74,3 +84,4 @@ class Endpoint:
     request_sample: dict[str, Any] = field(default_factory=dict)
     answer_sample: dict[str, Any] = field(default_factory=dict)
     other_answers: tuple[dict[str, Any], ...] = ()
+    replay: Replay | None = None

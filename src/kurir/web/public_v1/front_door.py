@@ -1,6 +1,6 @@
 """The hot path of the compatible API: one request from its bytes to its answer, over the table of endpoints.
 
-The order of checks is fixed: body → credentials → package → rate limit → number → fields. A refusal anywhere is a
+The order of checks is fixed: body → credentials → package → rate limit → number → key → fields. A refusal anywhere is a
 `WireError`; a database that cannot store is a 503 with `Retry-After`. Anything else is a mistake of ours: it is
 logged with an id, counted, and answered as 503 with that id, so that a retry is right and nothing is leaked.
 """
@@ -11,6 +11,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -23,12 +24,14 @@ from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity
 from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.decoding import decode
-from kurir.web.public_v1.endpoint import Call, Endpoint
+from kurir.web.public_v1.endpoint import KEY_HEADER, Call, Endpoint
+from kurir.web.public_v1.repeats import Repeats, once_of
 from kurir.web.replies import Reply, error_body, header, json_reply, language_of, send_preflight, send_reply
 
 PREFIX = "/public/v1/"
 _BODY_PATIENCE = 20.0
 """Seconds a client may take to send its body."""
+_IDEMPOTENCY_KEY = KEY_HEADER.lower().encode()
 _RETRY_AFTER = {"Retry-After": "2"}
 _QUEUE_RETRY_AFTER = {"Retry-After": "30"}
 
@@ -78,6 +81,7 @@ class FrontDoor:
         self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
         self._identity = identity
         self._request_limit = request_limit
+        self._repeats = Repeats(gateway)
         self._always_200 = gateway.settings.http_status == "always_200"
 
     def knows(self, path: str) -> bool:
@@ -127,7 +131,9 @@ class FrontDoor:
             number = None
             if endpoint.number_field is not None:
                 number = await self._identity.number(account, body, endpoint.number_field)
-            answer = await endpoint.handler(self._gateway, Call(account, body, self._gateway.clock(), number))
+            call = Call(account, body, self._gateway.clock(), number)
+            once = once_of(self._gateway.sealing, endpoint, call, header(scope, _IDEMPOTENCY_KEY))
+            answer = await self._repeats.answer(endpoint, replace(call, once=once))
             return json_reply(answer.body, headers | answer.headers, answer.status)
         except WireError as error:
             log.info("request_refused", endpoint=endpoint.path, status=error.code, type=error.type)

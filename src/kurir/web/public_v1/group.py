@@ -6,7 +6,7 @@ from kurir.messages.addresses import AddressError, parse_group
 from kurir.web.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
-from kurir.web.public_v1.sending import CAPTION_FIELD, DELIVERY_FIELDS, IN_DELIVERY, bubbles, send
+from kurir.web.public_v1.sending import CAPTION_FIELD, DELIVERY_FIELDS, IN_DELIVERY, answered, bubbles, send
 
 CHAPTER = "Sending Message – Group"
 _ANSWER = {"code": "200", "message": IN_DELIVERY, "type": "successfully"}
@@ -64,6 +64,7 @@ ENDPOINTS = (
             "message": "Hello, all! We open at nine tomorrow.",
         },
         answer_sample=_ANSWER,
+        replay=answered,
     ),
     Endpoint(
         path="send_group_file",
@@ -93,5 +94,6 @@ ENDPOINTS = (
             "file_url": "https://example.com/prices.pdf",
         },
         answer_sample=_ANSWER,
+        replay=answered,
     ),
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from kurir.foundation.ids import public_message_id
 from kurir.otp.check import Attempt, check
-from kurir.otp.issue import SendLimited, issue
+from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue
 from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime
+from kurir.outbox.idempotency import Remembered
 from kurir.web.envelopes import Answer, Phrase, WireError
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.body import Body
@@ -32,13 +33,15 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
         account=call.account,
         number_id=call.number.id,
         phone=phone_of(call),
-        lifetime=clamp_lifetime(body.integer("lifetime", default=LIFETIME_DEFAULT, least=-(2**31))),
+        lifetime=clamp_lifetime(body.integer("lifetime", default=LIFETIME_DEFAULT, least=0)),
         customer_name=body.text("customer_name", limit=_NAME_LIMIT),
         service_name=body.text("service_name", limit=_NAME_LIMIT),
         company_name=body.text("company_name", limit=_NAME_LIMIT),
     )
     try:
-        issued = await issue(gateway.outbox, gateway.sealing, gateway.settings, request, call.now)
+        # the repeat guard knows a repetition by its content, and no two codes are the same
+        once = call.once if call.once and call.once.key_hash else None
+        issued = await issue(gateway.outbox, gateway.sealing, gateway.settings, request, call.now, once=once)
     except SendLimited as limited:
         raise WireError(
             "400",
@@ -47,16 +50,14 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
             headers={"Retry-After": str(limited.retry_after)},
             seconds=limited.retry_after,
         ) from limited
-    return Answer(
-        {
-            "code": "200",
-            "message": IN_DELIVERY,
-            "type": "successfully",
-            "otp_code": issued.code,
-            "req_id": issued.request_id,
-        },
-        {"X-Message-Id": public_message_id(issued.message_id)},
-    )
+    facts = {CODE: issued.code, REQUEST_ID: issued.request_id}
+    return await otp_sent(gateway, call, Remembered([issued.message_id], facts))
+
+
+async def otp_sent(_gateway: Gateway, _call: Call, remembered: Remembered) -> Answer:
+    """The answer to a request whose code is stored."""
+    body = {"code": "200", "message": IN_DELIVERY, "type": "successfully"}
+    return Answer(body | remembered.facts, {"X-Message-Id": public_message_id(remembered.ids[0])})
 
 
 async def validate_otp(gateway: Gateway, call: Call) -> Answer:
@@ -122,6 +123,7 @@ ENDPOINTS = (
             "otp_code": "041432",
             "req_id": "pV7mJb0dQ4rX1cYt9sZk2uNfW8hLaE3gRoI6yTqBx5M",
         },
+        replay=otp_sent,
     ),
     Endpoint(
         path="validate_otp",

@@ -10,6 +10,7 @@ from kurir.web.public_v1.sending import (
     DELIVERY_FIELDS,
     IN_DELIVERY,
     PHONE_FIELDS,
+    answered,
     bubbles,
     phone_of,
     send,
@@ -54,6 +55,7 @@ ENDPOINTS = (
             "message": "Hello, Sari! Your order is on its way.",
         },
         answer_sample=_ANSWER,
+        replay=answered,
     ),
     Endpoint(
         path="send_personal_file",
@@ -84,5 +86,6 @@ ENDPOINTS = (
             "file_url": "https://example.com/invoice.pdf",
         },
         answer_sample=_ANSWER,
+        replay=answered,
     ),
 )

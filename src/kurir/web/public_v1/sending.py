@@ -15,6 +15,7 @@ from kurir.foundation.ids import public_message_id
 from kurir.foundation.url_rules import UrlRefused
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
+from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, Snapshot
 from kurir.web.envelopes import Answer, Phrase, WireError, missing, wrong
 from kurir.web.gateway import Gateway
@@ -28,6 +29,8 @@ IMAGE_FIELDS = ("image_url",)
 FILE_FIELDS = ("file_url", "document_url")
 MEDIA_FIELDS = ("url", "media_url")
 """Says where a file is, but not what it is: `type` or the URL's ending does."""
+
+METHODS = ("async", "sync")
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
 _NOT_READY = 3.0
@@ -134,10 +137,10 @@ def bubbles(gateway: Gateway, body: Body, primary: Literal["image", "document"])
 async def send(gateway: Gateway, call: Call, recipient: str, contents: list[Content]) -> Answer:
     """Stores the bubbles durably, in order, and answers as `method_send` asks.
 
-    Raises WireError: on `sync` 405 or 400 when a bubble was refused, 408 when there is no verdict in time. QueueFull
-    and DatabaseUnavailable pass through; then nothing was stored.
+    Raises WireError: on `sync` 405 or 400 when a bubble was refused, 408 when there is no verdict in time. QueueFull,
+    DatabaseUnavailable and Repeated pass through; then nothing was stored.
     """
-    method = call.body.choice("method_send", choices=("async", "sync"), default="async")
+    call.body.choice("method_send", choices=METHODS, default=METHODS[0])
     typing = call.body.flag("enable_typing")
     accepted = await gateway.outbox.accept(
         [
@@ -149,14 +152,20 @@ async def send(gateway: Gateway, call: Call, recipient: str, contents: list[Cont
                 typing=typing,
             )
             for content in contents
-        ]
+        ],
+        once=call.once,
     )
-    headers = {"X-Message-Id": ", ".join(map(public_message_id, accepted.ids))}
-    if method == "sync":
+    return await answered(gateway, call, Remembered(accepted.ids, {}))
+
+
+async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
+    """The answer to a request whose bubbles are stored; raises as `send` does."""
+    headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
+    if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
         # a device that is not connected will hardly be so within the caller's patience: say so soon
         ready = gateway.linked_devices.ready(call.number)
         patience = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
-        await _verdict(gateway, call.account.id, accepted.ids, patience, headers)
+        await _verdict(gateway, call.account.id, remembered.ids, patience, headers)
     return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, headers)
 
 

@@ -9,6 +9,7 @@ from kurir.foundation.ids import public_message_id
 from kurir.messages.content import TemplateUse
 from kurir.messages.lifecycle import MessageState
 from kurir.numbers import Number
+from kurir.outbox.idempotency import Remembered
 from kurir.templates import (
     APPROVED,
     FillError,
@@ -24,6 +25,7 @@ from kurir.web.gateway import Gateway
 from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
 from kurir.web.public_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
+from kurir.web.public_v1.sending import METHODS
 
 CHAPTER = "Template"
 _MEDIA_NAMES = ("header_url", "image_url", "file_url", "media_url", "url")
@@ -52,21 +54,28 @@ COMPONENT_EXPECTED = Phrase(id="objek {{type, parameters}}", en="an object {{typ
 async def send_message_template(gateway: Gateway, call: Call) -> Answer:
     """An approved template to one or many people: a broadcast either way, and `bc_id` is its id."""
     call.body.choice("platform", choices=PLATFORMS, default=PLATFORMS[0])
-    method = call.body.choice("method_send", choices=("async", "sync"), default="async")
+    call.body.choice("method_send", choices=METHODS, default=METHODS[0])
     recipients = recipients_in(call, "recipients")
     content = await _content(gateway, call)
-    broadcast, ids = await broadcasts.start(gateway.outbox, call.number, recipients, content, call.now)
+    broadcast, ids = await broadcasts.start(gateway.outbox, call.number, recipients, content, call.now, once=call.once)
+    facts = {broadcasts.KEY: broadcast.key, broadcasts.TEMPLATE: content.name}
+    return await template_sent(gateway, call, Remembered(ids, facts))
+
+
+async def template_sent(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
+    """The answer to a request whose broadcast is stored. Raises WireError on `sync`."""
+    ids = remembered.ids
     headers = {"X-Message-Id": public_message_id(ids[0])} if len(ids) == 1 else {}
     message = "queued"
-    if method == "sync":
+    if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
         message = await _verdict(gateway, call, ids, headers)
     return Answer(
         {
             "code": "200",
             "message": message,
             "type": "successfully",
-            "template": content.name,
-            "bc_id": broadcast.key,
+            "template": remembered.facts[broadcasts.TEMPLATE],
+            "bc_id": remembered.facts[broadcasts.KEY],
         },
         headers,
     )
@@ -210,4 +219,5 @@ ENDPOINT = Endpoint(
         "template": "order_ready",
         "bc_id": "a1B2c3D4e5F6g7H8",
     },
+    replay=template_sent,
 )

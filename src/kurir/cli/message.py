@@ -1,0 +1,122 @@
+"""`kurir message …`: see where messages stand, replay and cancel single ones."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cyclopts import App
+from rich.table import Table
+from sqlalchemy import Connection
+
+from kurir import numbers
+from kurir.cli.terminal import CommandError, account_of, operator, out, with_database
+from kurir.foundation.ids import parse_message_id, public_message_id
+from kurir.messages.lifecycle import STATES, MessageState
+from kurir.outbox import by_hand
+from kurir.outbox.rows import Snapshot
+
+app = App(name="message", help="Messages: where they stand; replay and cancel.")
+
+
+@app.command(name="list")
+def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> None:
+    """List an account's messages, newest first.
+
+    Args:
+        email: Address of the account.
+        state: Only messages in this state, such as unconfirmed or failed.
+        limit: How many at most.
+    """
+    if state is not None and state not in STATES:
+        raise CommandError(f"--state: expected one of {', '.join(STATES)}")
+    if not 1 <= limit <= 10_000:
+        raise CommandError("--limit: expected 1 to 10000")
+
+    def work(connection: Connection, _sealing: object) -> tuple[list[Snapshot], dict[int, str]]:
+        account = account_of(connection, email)
+        keys = {number.id: number.key for number in numbers.of_account(connection, account.id)}
+        return by_hand.listed(connection, account.id, state, limit), keys
+
+    found, keys = with_database(work)
+    table = Table("message", "accepted", "from", "to", "kind", "state", "tries", "reason")
+    for message in found:
+        table.add_row(
+            public_message_id(message.id),
+            _moment(message.created_at),
+            keys.get(message.number_id, "removed"),
+            message.recipient,
+            message.kind,
+            message.state,
+            str(message.attempts),
+            message.error_reason,
+        )
+    out.print(table)
+
+
+@app.command
+def show(id: str) -> None:
+    """Show one message with all its tries.
+
+    Args:
+        id: The message's id (msg_…), as `X-Message-Id` gave it.
+    """
+
+    def work(connection: Connection, _sealing: object) -> tuple[Snapshot, list[by_hand.Try]]:
+        message = by_hand.of_anyone(connection, _id(id))
+        if message is None:
+            raise CommandError(f"there is no message {id}")
+        return message, by_hand.tries(connection, message.account_id, message.id)
+
+    message, tries = with_database(work)
+    facts = {
+        "to": message.recipient,
+        "kind": message.kind,
+        "state": message.state,
+        "reason": message.error_reason,
+        "accepted": _moment(message.created_at),
+        "at WhatsApp": message.remote_id or "",
+    }
+    for name, value in facts.items():
+        if value:
+            out.print(f"{name:12}{value}", soft_wrap=True, markup=False)
+    table = Table("try", "ended", "outcome", "code", "reason")
+    for one in tries:
+        table.add_row(str(one.number), _moment(one.ended_at), one.outcome, one.code, one.reason)
+    out.print(table)
+
+
+@app.command
+def replay(id: str) -> None:
+    """Send a failed, expired or unconfirmed message anew. An unconfirmed one may then arrive twice.
+
+    Args:
+        id: The message's id (msg_…).
+    """
+    _decide(id, "replay")
+
+
+@app.command
+def cancel(id: str) -> None:
+    """Call off a message that is queued or unconfirmed.
+
+    Args:
+        id: The message's id (msg_…).
+    """
+    _decide(id, "cancel")
+
+
+def _decide(id: str, decision: str) -> None:
+    _id(id)
+    message = operator("POST", f"/messages/{id}/{decision}")
+    out.print(f"{message['id']} is {message['state']}.")
+
+
+def _id(text: str) -> int:
+    message_id = parse_message_id(text)
+    if message_id is None:
+        raise CommandError(f"{text!r} is no message id: expected msg_ and 13 letters and digits")
+    return message_id
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

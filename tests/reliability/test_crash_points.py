@@ -1,0 +1,239 @@
+"""F2: the gateway, or its engine host, dies at every named point of a message's way, on both channels.
+
+The caller repeats the call under the same key, as a careful client does. Then the message is on the phone exactly
+once; only where nobody can know whether it left is it held as `unconfirmed`, and never sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from tests.reliability.site import Shop, Site, open_site
+
+from kurir.foundation.crash_points import POINTS
+from kurir.foundation.ids import parse_message_id, public_message_id
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+GOOD = {"sent", "delivered", "read"}
+DEVICE, OFFICIAL = "linked_device", "cloud_api"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A point, and what must come of the message: how often it is on the phone, and the states it may end in."""
+
+    point: str
+    channel: str
+    arrives: int
+    ends: frozenset[str]
+
+
+def case(point: str, channel: str, arrives: int = 1, *, doubt: bool = False) -> Any:
+    ends = GOOD | {"unconfirmed"} if doubt and arrives else {"unconfirmed"} if doubt else GOOD
+    return pytest.param(Case(point, channel, arrives, frozenset(ends)), id=f"{channel}-{point}")
+
+
+CASES = [
+    case("accept.inserted", DEVICE),
+    case("accept.inserted", OFFICIAL),
+    case("accept.committed", DEVICE),
+    case("accept.committed", OFFICIAL),
+    # the device's session proves that nothing left; the Cloud API cannot be asked
+    case("claim.committed", DEVICE),
+    case("claim.committed", OFFICIAL, 0, doubt=True),
+    case("send.begun", DEVICE),
+    case("send.begun", OFFICIAL, 0, doubt=True),
+    case("engine.sending", DEVICE),
+    # its receipt may have reached the host that died
+    case("engine.sent", DEVICE, doubt=True),
+    case("send.answered", DEVICE, doubt=True),
+    # Meta repeats the callback, which carries our id
+    case("send.answered", OFFICIAL),
+    case("record.committed", DEVICE),
+    case("record.committed", OFFICIAL),
+]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with open_site(tmp_path_factory.mktemp("crash"), people=len(CASES)) as site:
+        yield site
+
+
+def test_every_point_has_its_case():
+    assert {one.values[0].point for one in CASES} == POINTS
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_a_crash_leaves_one_message_and_one_truth(site: Site, case: Case):
+    shop, person = site.shops[0], site.people[[one.values[0] for one in CASES].index(case)]
+    text = f"{case.channel} at {case.point}"
+    await asyncio.to_thread(site.kill)
+    await asyncio.to_thread(lambda: site.start(KURIR_CRASH_AT=case.point))
+    await connected(site, shop, case.channel)
+    await send(site, shop, case.channel, person, text)
+    if case.point.startswith("engine."):
+        # the gateway lives on and has judged the try of the host that died
+        await until(
+            site,
+            "SELECT count(*) FROM attempts AS a JOIN messages AS m ON m.id = a.message_id WHERE m.recipient = ?",
+            person,
+        )
+        await asyncio.to_thread(site.kill)
+    else:
+        await died(site)
+    await asyncio.to_thread(site.start)
+
+    answer = await send(site, shop, case.channel, person, text)
+    assert answer is not None, site.explain()
+    # an official number's answer waits for the verdict, which may be that nobody knows
+    in_doubt = case.channel == OFFICIAL and case.point in {"claim.committed", "send.begun", "send.answered"}
+    assert answer.status in ({200, 408} if in_doubt else {200}), (answer.status, answer.body)
+    message_id = parse_message_id(answer.message_id)
+    if case.arrives:
+        await site.sandbox.arrival(person, lambda m: m["text"] == text)
+    state = await until(site, "SELECT state FROM messages WHERE id = ?", message_id, lambda s: s in case.ends)
+    if case.channel == DEVICE and case.arrives:
+        # a receipt settles the doubt, however late
+        await site.sandbox.post(f"/people/{person}/read")
+        await until(site, "SELECT state FROM messages WHERE id = ?", message_id, lambda s: s == "read")
+
+    # the way is free for the next message, and nothing came twice
+    await send(site, shop, case.channel, person, "next " + text)
+    await site.sandbox.arrival(person, lambda m: m["text"] == "next " + text)
+    entries = (await site.sandbox.get(f"/ledger?phone={person}&limit=100"))["entries"]
+    there = [entry for entry in entries if entry["text"] == text and entry["from"] != person]
+    assert len(there) == case.arrives, (state, entries)
+    rows = await until(site, "SELECT count(*) FROM messages WHERE recipient = ?", person)
+    assert rows == 2
+
+
+async def test_an_account_may_choose_to_send_again_what_nobody_knows(site: Site):
+    shop, person = site.shops[1], site.people[0]
+    await asyncio.to_thread(site.kill)
+    await asyncio.to_thread(lambda: site.start(KURIR_CRASH_AT="send.begun"))
+    await kurir(site, "account", "set", "toko1@example.com", "--doubt", "resend")
+    assert await send(site, shop, OFFICIAL, person, "once more") is None
+    await died(site)
+    await asyncio.to_thread(lambda: site.start(KURIR_CLOUD_PATIENCE="1"))
+    await site.sandbox.arrival(person, lambda m: m["text"] == "once more")
+    sent = "SELECT m.state FROM messages AS m WHERE m.account_id = ?"
+    await until(site, sent, shop.account_id, lambda state: state in GOOD)
+    listed = await kurir(site, "message", "list", "toko1@example.com")
+    (message,) = re.findall(r"msg_[0-9a-z]{13}", listed)
+    shown = await kurir(site, "message", "show", message)
+    assert [shown.find(word) > 0 for word in ("in_doubt", "resend", "sent")] == [True] * 3, shown
+
+
+async def test_a_person_replays_what_is_held(site: Site):
+    shop, person = site.shops[0], site.people[1]
+    await asyncio.to_thread(site.kill)
+    await asyncio.to_thread(lambda: site.start(KURIR_CRASH_AT="send.begun"))
+    assert await send(site, shop, OFFICIAL, person, "held") is None
+    await died(site)
+    await asyncio.to_thread(site.start)
+    held = "SELECT max(id) FROM messages WHERE recipient = ? AND state = 'unconfirmed'"
+    message = public_message_id(await until(site, held, person))
+    assert message in await kurir(site, "message", "list", "toko0@example.com", "--state", "unconfirmed")
+    assert "queued" in await kurir(site, "message", "replay", message)
+    await site.sandbox.arrival(person, lambda m: m["text"] == "held")
+    await until(site, "SELECT state FROM messages WHERE id = ?", parse_message_id(message), lambda s: s in GOOD)
+    refused = await kurir(site, "message", "cancel", message, code=1)
+    assert "only a message that is" in refused
+
+
+async def died(site: Site) -> None:
+    """Waits until the gateway has ended itself."""
+    assert site.process is not None
+    assert await asyncio.to_thread(site.process.wait, 30) == -signal.SIGKILL, site.explain()
+
+
+async def kurir(site: Site, *arguments: str, code: int = 0) -> str:
+    """What a command prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "kurir",
+        *arguments,
+        env={**site.environment, "COLUMNS": "200", "NO_COLOR": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == code, said.decode()
+    assert b"Traceback" not in said
+    return said.decode()
+
+
+@dataclass
+class Answered:
+    status: int
+    body: dict[str, Any]
+    message_id: str
+
+
+async def send(site: Site, shop: Shop, channel: str, person: str, text: str) -> Answered | None:
+    """One call under a key of its own; None when the gateway died over it."""
+    if channel == DEVICE:
+        path, fields = "send_personal_message", {"number_id": shop.device.key, "phone_no": person}
+    else:
+        path, fields = "send_meta_personal_message", {"licenses_key": shop.official.key, "reciptient": person}
+    body = {**fields, "api_key": shop.api_key, "message": text, "idempotency_key": text}
+    timeout = aiohttp.ClientTimeout(total=30)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(f"{site.url}/public/v1/{path}", json=body) as answer,
+        ):
+            return Answered(answer.status, await answer.json(), answer.headers.get("X-Message-Id", ""))
+    except aiohttp.ClientError:
+        return None
+
+
+async def connected(site: Site, shop: Shop, channel: str) -> None:
+    """Waits until the number can send in this life of the gateway."""
+    if channel == OFFICIAL:
+        return
+    token = (site.settings.data_dir / "operator.token").read_text(encoding="ascii").strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"{site.url}/api/v1/numbers", headers=headers) as answer:
+                found = (await answer.json())["numbers"]
+            if next(number for number in found if number["key"] == shop.device.key)["state"] == "connected":
+                return
+            await asyncio.sleep(0.05)
+
+
+async def until(
+    site: Site, statement: str, value: Any, holds: Callable[[Any], bool] = bool, patience: float = 40.0
+) -> Any:
+    """The one value that a statement finds in the gateway's database, once it `holds`."""
+
+    def look() -> Any:
+        path = Path(site.settings.sqlite_path)
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            row = connection.execute(statement, (value,)).fetchone()
+        return row[0] if row else None
+
+    found = None
+    try:
+        async with asyncio.timeout(patience):
+            while not holds(found := await asyncio.to_thread(look)):
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"still {json.dumps(found)}: {statement}\n{site.explain()}") from None
+    return found

@@ -1,0 +1,237 @@
+"""Requests that come again: one message, one answer; by key, by content, at once, after a crash, from two doors."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from tests.gateway_fixture import PHONE, Front
+
+from kurir.accounts import accounts
+from kurir.foundation.tables import idempotency, messages
+from kurir.messages.reports import Refused, Sent
+from kurir.web.server import build
+
+TEXT = {"phone_no": PHONE, "message": "Halo"}
+GROUP = {"group_id": "120363322806000000", "message": "Halo semua"}
+FILE = "https://example.com/a.pdf"
+SENDS: dict[str, dict[str, Any]] = {
+    "send_personal_message": TEXT,
+    "send_personal_file": {"phone_no": PHONE, "file_url": FILE},
+    "send_group_message": GROUP,
+    "send_group_file": {**GROUP, "file_url": FILE},
+    "send_otp": {"phone_no": PHONE, "service_name": "Login"},
+    "send_message_template": {"recipients": [PHONE, "6281234567891"]},
+    "send_meta_personal_message": {"message": "Halo"},
+}
+
+
+async def count(front: Front) -> int:
+    return (await front.rows())["messages"]
+
+
+async def guarded(front: Front, seconds: float) -> None:
+    """Turns the guard on for our account before any of its requests."""
+    account_id = front.ours.account.id
+    await front.gateway.database.write(lambda c: accounts.change(c, account_id, repeat_guard_seconds=seconds))
+
+
+def replayed(answer: httpx.Response) -> bool:
+    return answer.headers.get("Idempotency-Replayed") == "true"
+
+
+def told(answer: httpx.Response) -> tuple[int, bytes, str | None, str | None]:
+    return answer.status_code, answer.content, answer.headers.get("X-Message-Id"), answer.headers.get("Retry-After")
+
+
+@pytest.mark.parametrize("method", ["async", "sync"])
+@pytest.mark.parametrize("path", SENDS)
+async def test_the_same_key_gets_the_first_answer_and_sends_nothing(front: Front, path: str, method: str) -> None:
+    fields = {**SENDS[path], **(await front.furnish()).get(path, {}), "method_send": method}
+    first = await front.send(path, **fields, idempotency_key="order-1")
+    stored = await count(front)
+    assert not replayed(first)
+    assert stored >= 1
+    for named in ({"idempotency_key": "order-1"}, {}):
+        headers = {} if named else {"Idempotency-Key": "order-1"}
+        again = await front.post(path, front.ours.credentials() | fields | named, headers=headers)
+        assert replayed(again)
+        assert told(again) == told(first)
+    assert await count(front) == stored
+    other = await front.send(path, **fields, idempotency_key="order-2")
+    assert not replayed(other)
+    assert await count(front) == 2 * stored
+
+
+async def test_a_key_belongs_to_one_request(front: Front) -> None:
+    first = await front.send("send_personal_message", **TEXT, idempotency_key="k")
+    for path, fields in (
+        ("send_personal_message", {**TEXT, "message": "other"}),
+        ("send_personal_message", {**TEXT, "number_id": front.ours.official.key}),
+        ("send_group_message", GROUP),
+    ):
+        refused = await front.send(path, **{**fields, "idempotency_key": "k"})
+        if refused.json()["code"] == "404":
+            continue  # that number cannot send here at all
+        assert (refused.status_code, refused.json()["type"]) == (400, "invalid_request")
+        assert "idempotency_key" in refused.json()["message"]
+    assert await count(front) == 1
+    # the order of the fields and the caller's key are no part of the request
+    turned = dict(reversed([*front.ours.credentials().items(), *TEXT.items()]))
+    again = await front.post("send_personal_message", turned, headers={"Idempotency-Key": "k"})
+    assert told(again) == told(first)
+
+
+async def test_accounts_do_not_share_keys(front: Front) -> None:
+    ours = await front.send("send_personal_message", **TEXT, idempotency_key="k")
+    theirs = await front.post("send_personal_message", front.theirs.credentials() | TEXT | {"idempotency_key": "k"})
+    assert not replayed(theirs)
+    assert theirs.headers["X-Message-Id"] != ours.headers["X-Message-Id"]
+
+
+@pytest.mark.parametrize("method", ["async", "sync"])
+async def test_at_once_there_is_one_message_and_one_answer_also_through_two_doors(front: Front, method: str) -> None:
+    other_door = build(front.gateway, "http://other.test")
+    transport = httpx.ASGITransport(other_door, client=("192.0.2.8", 50_000))
+    body = front.ours.credentials() | TEXT | {"idempotency_key": "k", "method_send": method}
+    async with httpx.AsyncClient(transport=transport, base_url="http://other.test", timeout=20) as other:
+        answers = await asyncio.gather(
+            *(front.post("send_personal_message", body) for _ in range(15)),
+            *(other.post("/public/v1/send_personal_message", json=body) for _ in range(15)),
+        )
+    assert len({told(answer) for answer in answers}) == 1
+    assert sum(not replayed(answer) for answer in answers) == 1
+    assert await count(front) == 1
+    assert front.surprises() == 0
+
+
+async def test_after_a_crash_between_storing_and_answering_the_answer_is_made_again(front: Front) -> None:
+    furniture = await front.furnish()
+    for path in ("send_personal_message", "send_otp", "send_message_template", "send_meta_personal_message"):
+        fields = {**SENDS[path], **furniture.get(path, {})}
+        first = await front.send(path, **fields, idempotency_key=path)
+        stored = await count(front)
+        await front.gateway.database.write(lambda c: c.execute(idempotency.update().values(answer="")))
+        again = await front.send(path, **fields, idempotency_key=path)
+        assert replayed(again)
+        assert told(again) == told(first)
+        assert await count(front) == stored
+
+
+async def test_a_408_is_no_answer_for_good(front: Front) -> None:
+    front.devices.connected = False
+    fields = {**TEXT, "method_send": "sync", "idempotency_key": "k"}
+    first = await front.send("send_personal_message", **fields)
+    assert first.status_code == 408
+    front.devices.connected = True
+    front.gateway.dispatcher.wake(front.ours.account.id, front.ours.device.id)
+    again = await front.send("send_personal_message", **fields)
+    assert (again.status_code, replayed(again)) == (200, True)
+    assert len(front.devices.sent) == 1
+
+
+async def test_a_refusal_by_whatsapp_is_an_answer(front: Front) -> None:
+    front.devices.outcome = lambda _: Refused("not_on_whatsapp", "not on WhatsApp")
+    fields = {**TEXT, "method_send": "sync", "idempotency_key": "k"}
+    first = await front.send("send_personal_message", **fields)
+    front.devices.outcome = lambda _: Sent("x")
+    again = await front.send("send_personal_message", **fields)
+    assert first.status_code == 405
+    assert told(again) == told(first)
+    assert len(front.devices.sent) == 1
+
+
+async def test_a_refused_request_leaves_its_key_free(front: Front) -> None:
+    refused = await front.send("send_personal_message", **{**TEXT, "phone_no": "abc"}, idempotency_key="k")
+    assert refused.status_code == 405
+    accepted = await front.send("send_personal_message", **TEXT, idempotency_key="k")
+    assert (accepted.status_code, replayed(accepted)) == (200, False)
+
+
+@pytest.mark.parametrize("key", ["x" * 256, "a\nb", "a\x00b", "  ", ["list"], {"a": 1}, "tab\t"])
+async def test_a_key_that_cannot_be_one_is_refused_by_name(front: Front, key: object) -> None:
+    refused = await front.send("send_personal_message", **TEXT, idempotency_key=key)
+    assert refused.status_code == 405
+    assert "idempotency_key" in refused.json()["message"]
+    assert await count(front) == 0
+
+
+async def test_keys_of_every_usual_shape_are_taken(front: Front) -> None:
+    for key in ("x", "x" * 255, 17, "pesanan é 1", "0b3e4a1c-9f1d-4c55-8f5e-0f3f5f6d7c11"):
+        for expected in (False, True):
+            answer = await front.send("send_personal_message", **TEXT, idempotency_key=key)
+            assert (answer.status_code, replayed(answer)) == (200, expected)
+
+
+async def test_a_bad_header_is_refused_by_name_and_may_not_contradict_the_body(front: Front) -> None:
+    body = front.ours.credentials() | TEXT
+    refused = await front.post("send_personal_message", body, headers={"Idempotency-Key": "x" * 256})
+    assert (refused.status_code, "Idempotency-Key" in refused.json()["message"]) == (405, True)
+    both = await front.post("send_personal_message", body | {"idempotency_key": "a"}, headers={"Idempotency-Key": "b"})
+    assert (both.status_code, "idempotency_key" in both.json()["message"]) == (405, True)
+    assert await count(front) == 0
+
+
+async def test_where_nothing_is_sent_a_key_means_nothing(front: Front) -> None:
+    for _ in range(2):
+        answer = await front.send("info", idempotency_key="x" * 300)
+        assert (answer.status_code, replayed(answer)) == (200, False)
+
+
+async def test_what_is_remembered_is_sealed_and_forgotten(front: Front) -> None:
+    answer = await front.send("send_otp", phone_no=PHONE, idempotency_key="k")
+    stored = await front.gateway.database.read(lambda c: [tuple(row) for row in c.execute(sa.select(idempotency))])
+    assert answer.json()["otp_code"] not in str(stored)
+    assert PHONE not in str(stored)
+    now = front.gateway.clock()
+    assert await front.gateway.outbox.forget_requests(now - 60) == 0
+    assert await front.gateway.outbox.forget_requests(now + 1) == 1
+
+
+async def test_the_guard_is_off_unless_an_account_asks_for_it(front: Front) -> None:
+    for _ in range(2):
+        assert not replayed(await front.send("send_personal_message", **TEXT))
+    assert await count(front) == 2
+    assert (await front.rows())["idempotency"] == 0
+
+
+async def test_the_guard_knows_a_retry_by_number_recipient_and_content(front: Front) -> None:
+    await guarded(front, 60)
+    first = await front.send("send_group_file", **GROUP, file_url=FILE)
+    # a known client repeats a failed file as a message with the same body
+    again = await front.send("send_group_message", **GROUP, file_url=FILE, method_send="async")
+    assert replayed(again)
+    assert told(again) == told(first)
+    text = await front.send("send_personal_message", **TEXT)
+    spelled = await front.send("send_personal_message", phone_no="0812-3456-7890", country_code="62", message="Halo")
+    assert replayed(spelled)
+    assert told(spelled) == told(text)
+    assert await count(front) == 2
+    for changed in ({"message": "Halo!"}, {"phone_no": "6281234567891"}, {"idempotency_key": "another message"}):
+        answer = await front.send("send_personal_message", **(TEXT | changed))
+        assert not replayed(answer)
+    codes = [await front.send("send_otp", phone_no=PHONE) for _ in range(2)]
+    assert codes[0].json()["otp_code"] != codes[1].json()["otp_code"]
+
+
+async def test_the_guard_lets_go_after_its_time(front: Front) -> None:
+    await guarded(front, 60)
+    await front.send("send_personal_message", **TEXT)
+    past = front.gateway.clock() - 61
+    await front.gateway.database.write(lambda c: c.execute(idempotency.update().values(created_at=past)))
+    again = await front.send("send_personal_message", **TEXT)
+    assert (again.status_code, replayed(again)) == (200, False)
+    assert await count(front) == 2
+
+
+async def test_a_key_lets_go_after_a_day(front: Front) -> None:
+    await front.send("send_personal_message", **TEXT, idempotency_key="k")
+    past = front.gateway.clock() - 86_401
+    await front.gateway.database.write(lambda c: c.execute(idempotency.update().values(created_at=past)))
+    again = await front.send("send_personal_message", **{**TEXT, "message": "a new day"}, idempotency_key="k")
+    assert (again.status_code, replayed(again)) == (200, False)
+    kinds = await front.gateway.database.read(lambda c: c.execute(sa.select(messages.c.id)).all())
+    assert len(kinds) == 2
