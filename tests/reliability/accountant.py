@@ -7,8 +7,6 @@ quiescence: when the gateway has nothing queued or in flight any more.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,18 +133,15 @@ def _imbalance(rows: list[dict[str, Any]], seen: Counter[str]) -> list[str]:
 
 
 def _left(site: Site) -> int:
-    with contextlib.closing(sqlite3.connect(f"file:{site.settings.sqlite_path}?mode=ro", uri=True)) as connection:
-        return connection.execute("SELECT count(*) FROM messages WHERE state IN ('queued','sending')").fetchone()[0]
+    return site.rows("SELECT count(*) FROM messages WHERE state IN ('queued','sending')")[0][0]
 
 
 def _gateway(site: Site) -> list[dict[str, Any]]:
-    with contextlib.closing(sqlite3.connect(f"file:{site.settings.sqlite_path}?mode=ro", uri=True)) as connection:
-        found = connection.execute("SELECT id, account_id, state, attempts, content FROM messages ORDER BY id")
-        return [
-            {"id": row[0], "account_id": row[1], "state": row[2], "attempts": row[3]}
-            | {"text": msgspec.json.decode(row[4])["body"]}
-            for row in found
-        ]
+    return [
+        {"id": row[0], "account_id": row[1], "state": row[2], "attempts": row[3]}
+        | {"text": msgspec.json.decode(row[4])["body"]}
+        for row in site.rows("SELECT id, account_id, state, attempts, content FROM messages ORDER BY id")
+    ]
 
 
 async def _sandbox(site: Site) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ must be true afterwards is asked of four ledgers that share nothing (see `accoun
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -19,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 from tests.e2e.demo_process import wait_until
 from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
 
 from kurir import numbers
 from kurir.accounts import accounts, api_keys
-from kurir.foundation.data_folder import open_data_folder, read_ready_file
+from kurir.foundation.data_folder import database_of, open_data_folder, read_ready_file
 from kurir.numbers import Number
 from kurir.settings import Settings
 
@@ -93,18 +93,29 @@ class Site:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(40)
 
+    def rows(self, statement: str) -> list[Any]:
+        """What is in the gateway's database."""
+        database = database_of(self.settings)
+        with database.transaction() as connection:
+            found = list(connection.exec_driver_sql(statement))
+        database.engine.dispose()
+        return found
+
     def explain(self) -> str:
         """The end of the gateway's log."""
         return (self.folder / "gateway.log").read_text(errors="replace")[-4000:]
 
 
 @asynccontextmanager
-async def open_site(folder: Path, people: int = 20) -> AsyncIterator[Site]:
-    """A site with two shops, paired and subscribed, whose people have written to both official numbers."""
+async def open_site(folder: Path, people: int = 20, database_url: str = "") -> AsyncIterator[Site]:
+    """A site with two shops, paired and subscribed, whose people have written to both official numbers.
+
+    `database_url` is the gateway's setting of that name.
+    """
     (folder / "sandbox").mkdir(parents=True)
     sandbox = start_sandbox(folder / "sandbox")
     try:
-        site = await _build(folder, sandbox, people)
+        site = await _build(folder, sandbox, people, database_url)
         site.start()
         try:
             await _move_in(site)
@@ -117,9 +128,9 @@ async def open_site(folder: Path, people: int = 20) -> AsyncIterator[Site]:
         sandbox.stop()
 
 
-async def _build(folder: Path, sandbox: SandboxNetwork, people: int) -> Site:
+async def _build(folder: Path, sandbox: SandboxNetwork, people: int, database_url: str) -> Site:
     port = _free_port()
-    settings = sandbox.settings(folder / "gateway")
+    settings = msgspec.structs.replace(sandbox.settings(folder / "gateway"), database_url=database_url)
     second = await sandbox.post("/businesses", {"phone": "6281500000019", "name": "Toko Kedua Resmi"})
     persons = [f"62877{i:08d}" for i in range(people)]
     for phone in persons:
@@ -127,8 +138,7 @@ async def _build(folder: Path, sandbox: SandboxNetwork, people: int) -> Site:
     await sandbox.post("/policy", {"window": "off"})
     database, sealing = open_data_folder(settings)
     shops = []
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    with database.transaction() as connection:
         for i, business in enumerate((sandbox.businesses[0], second)):
             account = accounts.create(connection, name=f"Toko {i}", email=f"toko{i}@example.com", language="en")
             official = numbers.add_official(
@@ -146,11 +156,11 @@ async def _build(folder: Path, sandbox: SandboxNetwork, people: int) -> Site:
             device = numbers.add_linked_device(connection, account.id)
             key = api_keys.create(connection, sealing, account.id)
             shops.append(Shop(account.id, key, device, official, DEVICE_OWNERS[i]))
-        connection.exec_driver_sql("COMMIT")
     database.engine.dispose()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KURIR_")}
     environment |= {
         "KURIR_DATA_DIR": str(settings.data_dir),
+        "KURIR_DATABASE_URL": database_url,
         "KURIR_PORT": str(port),
         "KURIR_LOG_FORMAT": "json",
         "KURIR_SANDBOX": "on",
@@ -188,11 +198,12 @@ async def _move_in(site: Site) -> None:
         async with asyncio.timeout(30):
             while not await _all_connected(session, site, headers):
                 await asyncio.sleep(0.1)
+    everybody = len(site.shops) * len(site.people)
     for shop in site.shops:
         for phone in site.people:
             await site.sandbox.post(f"/people/{phone}/messages", {"to": shop.official.phone, "text": "Halo"})
     async with asyncio.timeout(30):
-        while await _count(site, "SELECT count(*) FROM windows") < len(site.shops) * len(site.people):
+        while (await asyncio.to_thread(site.rows, "SELECT count(*) FROM windows"))[0][0] < everybody:
             await asyncio.sleep(0.1)
 
 
@@ -200,16 +211,6 @@ async def _all_connected(session: aiohttp.ClientSession, site: Site, headers: di
     async with session.get(f"{site.url}/api/v1/numbers", headers=headers) as answer:
         found: list[dict[str, Any]] = (await answer.json())["numbers"]
     return all(number["state"] == "connected" for number in found)
-
-
-async def _count(site: Site, statement: str) -> int:
-    import sqlite3
-
-    def work() -> int:
-        with contextlib.closing(sqlite3.connect(f"file:{site.settings.sqlite_path}?mode=ro", uri=True)) as connection:
-            return connection.execute(statement).fetchone()[0]
-
-    return await asyncio.to_thread(work)
 
 
 def _free_port() -> int:

@@ -21,8 +21,8 @@ KILLS = int(os.environ.get("KURIR_STORM_KILLS", "6"))
 MESSAGES = int(os.environ.get("KURIR_STORM_MESSAGES", "600"))
 
 
-async def test_without_faults_everything_arrives_once_and_in_order(tmp_path: Path):
-    async with open_site(tmp_path) as site:
+async def test_without_faults_everything_arrives_once_and_in_order(tmp_path: Path, database_url: str):
+    async with open_site(tmp_path, database_url=database_url) as site:
         callers = Callers(site, "calm")
         await callers.go(200)
         await quiet(site, 60)
@@ -31,9 +31,9 @@ async def test_without_faults_everything_arrives_once_and_in_order(tmp_path: Pat
         assert sheet.totals["answered 200"] == sheet.totals["arrived on phones"] == 200
 
 
-async def test_kills_at_random_lose_nothing_and_send_nothing_twice(tmp_path: Path):
+async def test_kills_at_random_lose_nothing_and_send_nothing_twice(tmp_path: Path, database_url: str):
     dice = random.Random(7)
-    async with open_site(tmp_path) as site:
+    async with open_site(tmp_path, database_url=database_url) as site:
         callers = Callers(site, "kill")
         # the load is spread so that every life of the gateway gets its share
         calling = asyncio.create_task(callers.go(MESSAGES, pause=0.02))

@@ -174,13 +174,20 @@ messages = sa.Table(
         postgresql_where=sa.text("state = 'queued'"),
     ),
     sa.Index(
+        "ix_messages_remote",
+        "number_id",
+        "remote_id",
+        # partial, or SQLite takes it for "the waiting messages of a number" and reads all its finished ones
+        sqlite_where=sa.text("remote_id IS NOT NULL"),
+        postgresql_where=sa.text("remote_id IS NOT NULL"),
+    ),
+    sa.Index(
         "ix_messages_doubt",
         "number_id",
         "recipient",
         sqlite_where=sa.text("doubt_until IS NOT NULL"),
         postgresql_where=sa.text("doubt_until IS NOT NULL"),
     ),
-    sa.Index("ix_messages_remote", "number_id", "remote_id"),
     sa.Index("ix_messages_broadcast", "broadcast_id"),
 )
 

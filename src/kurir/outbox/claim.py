@@ -5,6 +5,7 @@ and nothing is taken for a recipient while one is in flight, or while an earlier
 database refuses a second one in flight (`uq_messages_in_flight`).
 
 `state = was` is looked at again when the row is locked: of two claims at the same moment, one gets the message.
+`+account_id` keeps SQLite from the account's index: only the indexes of waiting messages are short.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from kurir.outbox import record
 _CLAIM = sa.text("""
 WITH next AS MATERIALIZED (
     SELECT m.id AS next_id, m.state AS was FROM messages AS m
-    WHERE m.number_id = :number AND m.account_id = :account AND m.state = 'queued' AND m.due_at <= :now
+    WHERE m.number_id = :number AND +m.account_id = :account AND m.state = 'queued' AND m.due_at <= :now
       AND NOT EXISTS (
         SELECT 1 FROM messages AS e
         WHERE e.number_id = :number AND e.recipient = m.recipient AND e.state IN ('queued','sending')
@@ -43,7 +44,7 @@ RETURNING id, account_id, number_id, recipient, content, sealed, typing, origin,
 """)
 
 _NEXT_DUE = sa.text("""
-SELECT min(due_at) FROM messages WHERE number_id = :number AND account_id = :account AND state = 'queued'
+SELECT min(due_at) FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'queued'
 """)
 
 _EXPIRE = sa.text("""
@@ -54,9 +55,13 @@ RETURNING id, account_id
 """)
 
 _WAITING_NUMBERS = sa.text("""
-SELECT account_id, number_id FROM messages WHERE state = 'queued'
-UNION SELECT account_id, number_id FROM messages WHERE state = 'sending'
-UNION SELECT account_id, number_id FROM messages WHERE doubt_until IS NOT NULL
+SELECT +account_id AS account_id, number_id FROM messages WHERE state = 'queued'
+UNION SELECT +account_id, number_id FROM messages WHERE state = 'sending'
+UNION SELECT +account_id, number_id FROM messages WHERE doubt_until IS NOT NULL
+""")
+
+_COUNT_WAITING = sa.text("""
+SELECT +account_id AS account_id, count(*) FROM messages WHERE state IN ('queued','sending') GROUP BY 1
 """)
 
 
@@ -86,3 +91,8 @@ def expire(connection: Connection, now: float) -> list[Any]:
 def waiting_numbers(connection: Connection) -> list[tuple[int, int]]:
     """Every (account, number) with messages that are queued, were left in flight, or may go out once more."""
     return [(row[0], row[1]) for row in connection.execute(_WAITING_NUMBERS)]
+
+
+def count_waiting(connection: Connection) -> list[tuple[int, int]]:
+    """Every account that has messages queued or in flight, with their number."""
+    return [(row[0], row[1]) for row in connection.execute(_COUNT_WAITING)]

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.foundation import crash_points
@@ -23,7 +22,6 @@ from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database
 from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import messages
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
@@ -87,13 +85,7 @@ class Outbox:
 
     async def count_waiting(self) -> None:
         """At the start: counts what is queued or was left in flight."""
-        counts = (
-            sa.select(messages.c.account_id, sa.func.count())
-            .where(messages.c.state.in_(("queued", "sending")))
-            .group_by(messages.c.account_id)
-        )
-        found = await self._database.read(lambda c: [(row[0], row[1]) for row in c.execute(counts)])
-        self._waiting = Counter(dict(found))
+        self._waiting = Counter(dict(await self._database.read(claim.count_waiting)))
 
     def waiting(self) -> int:
         """Messages that are queued or in flight, over all accounts."""

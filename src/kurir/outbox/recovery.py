@@ -14,13 +14,18 @@ from sqlalchemy import Connection
 from kurir.foundation.tables import accounts, attempts, messages
 from kurir.outbox import doubt
 
-_LEFT = sa.select(messages).where(messages.c.state == "sending").order_by(messages.c.priority, messages.c.id)
+_LEFT = sa.text("""
+SELECT * FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'sending' ORDER BY priority, id
+""")
+_DOUBTS = sa.text("""
+SELECT id, origin, attempts, expires_at, doubt_until FROM messages
+WHERE number_id = :number AND +account_id = :account AND doubt_until IS NOT NULL
+""")
 
 
 def left_in_flight(connection: Connection, account_id: int, number_id: int) -> list[Any]:
     """The number's messages that are `sending`, as rows, in sending order."""
-    own = (messages.c.account_id == account_id, messages.c.number_id == number_id)
-    return list(connection.execute(_LEFT.where(*own)).all())
+    return list(connection.execute(_LEFT, {"account": account_id, "number": number_id}).all())
 
 
 def doubt_setting(connection: Connection, account_id: int) -> str:
@@ -31,16 +36,7 @@ def doubt_setting(connection: Connection, account_id: int) -> str:
 def doubts(connection: Connection, account_id: int, number_id: int) -> list[Any]:
     """The number's unconfirmed messages that may go out once more: rows of id, origin, attempts, expires_at,
     doubt_until."""
-    columns = (messages.c[name] for name in ("id", "origin", "attempts", "expires_at", "doubt_until"))
-    return list(
-        connection.execute(
-            sa.select(*columns).where(
-                messages.c.account_id == account_id,
-                messages.c.number_id == number_id,
-                messages.c.doubt_until.is_not(None),
-            )
-        ).all()
-    )
+    return list(connection.execute(_DOUBTS, {"account": account_id, "number": number_id}).all())
 
 
 def settle(connection: Connection, account_id: int, row: Any, *, max_attempts: int, now: float) -> bool:

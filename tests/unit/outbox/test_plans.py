@@ -1,0 +1,103 @@
+"""A lane looks only at what waits: its statements use the indexes of waiting messages, however many are finished."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from tests.unit.outbox.desk import Desk
+
+from kurir.foundation.tables import messages
+from kurir.messages.reports import InDoubt, Sent, StatusChanged
+from kurir.outbox import accept
+
+FINISHED = 20_000
+WAITING = 200
+SHORT = {
+    "ix_messages_queue",
+    "ix_messages_doubt",
+    "uq_messages_in_flight",
+    "ix_messages_lane",
+    "ix_messages_expiry",
+    "ix_messages_remote",
+    "pk_messages",
+    "PRIMARY KEY",
+}
+"""Indexes of waiting messages only, and the keys by which one message is found."""
+ONE_MESSAGE = re.compile(
+    r"ix_messages_account_id_id (\(account_id=\? AND id=\?\)|on .*\n *Index Cond: .*AND \(id = .*)"
+)
+"""The account's index when it is asked for an id too."""
+
+
+@pytest.fixture
+async def full(desk: Desk) -> Desk:
+    """A desk whose table holds a hundred times more finished messages than waiting ones."""
+
+    def row(index: int) -> tuple:
+        number = (desk.number.id, desk.other.id)[index % 2]
+        fixed = (desk.number.account_id, number, f"628{index % 5000:07d}", "text", '{"type":"text","body":"x"}')
+        return (index, *fixed, 0, 0, 5, "api", None, 1.0, 1.0, 2e9)
+
+    def work(connection: Connection) -> None:
+        accept.insert(connection, [row(index) for index in range(1, FINISHED + 1)])
+        connection.execute(messages.update().values(state="delivered"))
+        accept.insert(connection, [row(index) for index in range(FINISHED + 1, FINISHED + WAITING + 1)])
+
+    await desk.database.write(work)
+    return desk
+
+
+async def all_statements(desk: Desk) -> list[tuple[str, Any]]:
+    """Everything that a lane asks of the database, as (statement, parameters)."""
+    asked: dict[str, Any] = {}
+
+    def note(_connection, _cursor, statement: str, parameters: Any, *_more: Any) -> None:
+        if re.match(r"\s*(SELECT|UPDATE|WITH)\b", statement) and "messages" in statement:
+            asked.setdefault(statement, parameters)
+
+    sa.event.listen(desk.database.engine, "before_cursor_execute", note)
+    outbox, number = desk.outbox, (desk.number.account_id, desk.number.id)
+    await outbox.count_waiting()
+    await outbox.waiting_numbers()
+    await outbox.left_in_flight(*number)
+    await outbox.settle_doubts(*number, since=desk.time.now, patience=60.0)
+    sent, doubtful = (await desk.claim())[:2]
+    await outbox.record(sent, Sent("wamid.1"))
+    await outbox.record(doubtful, InDoubt("no answer"), 60.0)
+    event = StatusChanged(*number, "wamid.1", "delivered", desk.time.now)
+    await desk.database.write(lambda c: outbox.receipt(c, event))
+    await outbox.next_due(*number)
+    await outbox.expire()
+    sa.event.remove(desk.database.engine, "before_cursor_execute", note)
+    assert len(asked) >= 9
+    return list(asked.items())
+
+
+async def test_nothing_a_lane_asks_reads_the_finished_messages(full: Desk):
+    statements = await all_statements(full)
+    if full.database.engine.dialect.name == "sqlite":  # nobody gathers statistics there; PostgreSQL does it by itself
+        await only_short_indexes(full, statements, "EXPLAIN QUERY PLAN")
+    with full.database.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE messages")
+    explain = "EXPLAIN QUERY PLAN" if full.database.engine.dialect.name == "sqlite" else "EXPLAIN"
+    await only_short_indexes(full, statements, explain)
+
+
+async def only_short_indexes(desk: Desk, statements: list[tuple[str, Any]], explain: str) -> None:
+    for statement, parameters in statements:
+        work = functools.partial(_explained, sql=f"{explain} {statement}", parameters=parameters)
+        found = ONE_MESSAGE.sub("PRIMARY KEY", await desk.database.read(work))
+        used = set(re.findall(r"(?:ix|uq|pk)_messages\w*|PRIMARY KEY", found))
+        assert used, f"{statement}\n{found}"
+        assert used <= SHORT, f"{statement}\n{found}"
+        assert "Seq Scan on messages" not in found, f"{statement}\n{found}"
+        assert not re.search(r"SCAN (?!next)\w+$", found, re.M), f"{statement}\n{found}"
+
+
+def _explained(connection: Connection, sql: str, parameters: Any) -> str:
+    return "\n".join(str(row[-1]) for row in connection.exec_driver_sql(sql, parameters))
