@@ -6,10 +6,10 @@ import asyncio
 import os
 
 import pytest
+from tests.unit.linked_device.conftest import SCRIPT
 
 from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device.host_process import HostProcess
-from tests.unit.linked_device.conftest import SCRIPT
 
 
 async def nothing(_news: object) -> None:
