@@ -1,9 +1,9 @@
 """THE composition root: builds the parts, starts and stops them in order. Nothing else builds parts.
 
-Start: data folder and lock → database and schema → channels → inbox → dispatcher, whose lanes first settle what a
-crash left → doors.
-Stop, in the opposite order: the doors close first, then sends in flight get their time, then channels, then the
-database.
+Start: data folder and lock → database and schema → webhooks → channels → inbox → dispatcher, whose lanes first settle
+what a crash left → doors.
+Stop, in the opposite order: the doors close first, then sends in flight get their time, then channels, webhooks in
+flight, and the database.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from kurir.pairing import Pairing
 from kurir.settings import Settings
 from kurir.templates import Templates
 from kurir.web.gateway import Gateway
+from kurir.webhooks.deliver import Deliverer
 
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
@@ -55,6 +56,12 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             for dispatcher in dispatchers:
                 dispatcher.wake(account_id, number_id)
 
+        # of its own: receivers that hang must not take the connections that fetch pictures
+        poster = SafeFetch(settings, connections=0, per_host=0, name_threads=48)
+        await poster.start()
+        stack.push_async_callback(poster.close)
+        deliverer = Deliverer(database, sealing, poster, metrics, clock)
+
         outbox = Outbox(
             database,
             sealing,
@@ -64,8 +71,12 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             queue_limit=settings.queue_limit,
             metrics=metrics,
             woken=woken,
+            told=deliverer.wake,
         )
         await outbox.count_waiting()
+
+        await deliverer.start()
+        stack.push_async_callback(deliverer.stop)
 
         safe_fetch = SafeFetch(settings)
         await safe_fetch.start()
@@ -79,7 +90,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             settings, sealing.derive("message secret"), lambda: database.read(devices), clock
         )
         cloud_api = CloudApi(settings, database, sealing, clock)
-        inbox = Inbox(database, outbox, clock, woken=woken)
+        inbox = Inbox(database, outbox, clock, woken=woken, told=deliverer.wake)
         for channel in (linked_devices, cloud_api):
             # unwound the other way round: a closed channel ends its events, and the last of them are still stored
             follower = asyncio.create_task(inbox.follow(channel), name=f"follow-{type(channel).__name__}")
@@ -101,7 +112,18 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(dispatcher.stop)
 
         templates = Templates(database, cloud_api, media, clock)
-        house = asyncio.create_task(keep_house(media, inbox, outbox, templates, clock, media_days=settings.media_days))
+        house = asyncio.create_task(
+            keep_house(
+                media,
+                inbox,
+                outbox,
+                templates,
+                clock,
+                deliverer=deliverer,
+                media_days=settings.media_days,
+                webhook_days=settings.webhook_days,
+            )
+        )
         stack.push_async_callback(_ended, house)
 
         yield Gateway(

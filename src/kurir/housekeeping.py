@@ -1,4 +1,4 @@
-"""What must be done now and then: old media, callbacks and requests forgotten, templates compared with Meta's."""
+"""What must be done now and then: old media, callbacks, requests and webhooks forgotten, templates compared."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kurir.inbox import Inbox
 from kurir.outbox.idempotency import KEPT
 from kurir.outbox.outbox import Outbox
 from kurir.templates import Templates
+from kurir.webhooks.deliver import Deliverer
 
 _EVERY = 3600.0
 _DAY = 86_400.0
@@ -23,7 +24,15 @@ log = structlog.get_logger(__name__)
 
 
 async def keep_house(
-    media: MediaStore, inbox: Inbox, outbox: Outbox, templates: Templates, clock: Clock, *, media_days: int
+    media: MediaStore,
+    inbox: Inbox,
+    outbox: Outbox,
+    templates: Templates,
+    clock: Clock,
+    *,
+    deliverer: Deliverer,
+    media_days: int,
+    webhook_days: int,
 ) -> None:
     """Goes round at the start and then every hour, until cancelled."""
     while True:
@@ -33,6 +42,7 @@ async def keep_house(
             forgotten = await media.forget(now - media_days * _DAY)
             forgotten += await inbox.forget(now - _CALLBACK_DAYS * _DAY)
             forgotten += await outbox.forget_requests(now - KEPT)
+            forgotten += await deliverer.forget(now - webhook_days * _DAY)
             log.info("house_kept", forgotten=forgotten)
         except (DatabaseUnavailable, OSError) as error:
             log.warning("housekeeping_put_off", reason=str(error))

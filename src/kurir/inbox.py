@@ -1,4 +1,5 @@
-"""What comes in: messages, receipts, connection changes, template reviews. Stored first, acted on after the commit.
+"""What comes in: messages, receipts, connection changes, template reviews. Stored first, acted on after the commit;
+what webhooks have to tell of it is stored with it.
 
 Both channels end here: callbacks of the Cloud API as they are posted, events of linked devices as their stream gives
 them. Storing twice is harmless: messages are unique per (number, chat, id), callbacks per fingerprint, and receipts
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import assert_never, cast
+from typing import Any, assert_never, cast
 
 import msgspec
 import structlog
@@ -23,9 +24,11 @@ from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
 from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged, TemplateReviewed
-from kurir.numbers import NumberState
+from kurir.numbers import Number, NumberState
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Snapshot
+from kurir.webhooks.deliveries import publish
+from kurir.webhooks.events import DeviceStatus, TemplateStatus, received
 
 WINDOW = 24 * 3600.0
 """Seconds of the customer service window after a person's last message (Cloud API)."""
@@ -39,14 +42,24 @@ log = structlog.get_logger(__name__)
 class Inbox:
     """Stores events and tells the outbox and the dispatcher what follows.
 
-    `woken` is called with (account_id, number_id) when a number has become ready.
+    `woken` is called with (account_id, number_id) when a number has become ready, `told` after a commit of which
+    webhooks may have to tell.
     """
 
-    def __init__(self, database: Database, outbox: Outbox, clock: Clock, *, woken: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        clock: Clock,
+        *,
+        woken: Callable[[int, int], None],
+        told: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._clock = clock
         self._woken = woken
+        self._told = told
 
     async def take(self, events: Sequence[tuple[Event, str]], body: bytes = b"") -> int:
         """Stores events durably with their effects; those whose fingerprint was stored before are skipped.
@@ -69,6 +82,7 @@ class Inbox:
             return new, moved
 
         new, moved = await self._database.write(work)
+        self._told()
         for message in moved:
             self._outbox.told(message)
         for event, _ in events:
@@ -120,10 +134,20 @@ class Inbox:
     def _apply(self, connection: Connection, event: Event, now: float) -> Snapshot | None:
         match event:
             case Received():
-                _store_message(connection, event, now)
+                if _store_message(connection, event, now):
+                    publish(
+                        connection,
+                        event.account_id,
+                        event.number_id,
+                        "incoming_chat",
+                        event.chat,
+                        body=lambda: received(event),
+                        now=now,
+                    )
             case StatusChanged():
                 return self._outbox.receipt(connection, event)
             case ConnectionChanged():
+                before = numbers.by_id(connection, event.account_id, event.number_id)
                 numbers.set_state(
                     connection,
                     event.account_id,
@@ -134,8 +158,10 @@ class Inbox:
                     phone=event.phone,
                     jid="" if event.state == "logged_out" else event.jid or None,
                 )
+                if before is not None and before.state != event.state:
+                    _tell_of_device(connection, before, event, now)
             case TemplateReviewed():
-                connection.execute(
+                reviewed = connection.execute(
                     templates.update()
                     .where(
                         templates.c.account_id == event.account_id,
@@ -143,7 +169,10 @@ class Inbox:
                         templates.c.meta_id == event.meta_id,
                     )
                     .values(status=event.status, rejected_reason=event.reason, updated_at=now)
-                )
+                    .returning(templates.c.key, templates.c.name, templates.c.language)
+                ).first()
+                if reviewed is not None:
+                    _tell_of_template(connection, reviewed, event, now)
             case _:
                 assert_never(event)
         return None
@@ -175,8 +204,40 @@ def _first_time(connection: Connection, event: Event, fingerprint: str, body: by
     return result.first() is not None
 
 
-def _store_message(connection: Connection, event: Received, now: float) -> None:
-    connection.execute(
+def _tell_of_device(connection: Connection, number: Number, event: ConnectionChanged, now: float) -> None:
+    def body() -> DeviceStatus:
+        return DeviceStatus(
+            number_id=number.key,
+            phone=event.phone or number.phone,
+            name=number.name,
+            state=event.state,
+            reason=event.reason,
+            timestamp=int(event.at),
+        )
+
+    publish(connection, event.account_id, event.number_id, "device_status", "", body=body, now=now)
+
+
+def _tell_of_template(connection: Connection, template: Any, event: TemplateReviewed, now: float) -> None:
+    def body() -> TemplateStatus:
+        number = numbers.by_id(connection, event.account_id, event.number_id)
+        return TemplateStatus(
+            template_id=template.key,
+            templateId=event.meta_id,
+            number_id=number.key if number else "",
+            name=template.name,
+            language=template.language,
+            status=event.status,
+            reason=event.reason,
+            timestamp=int(now),
+        )
+
+    publish(connection, event.account_id, event.number_id, "template_status", "", body=body, now=now)
+
+
+def _store_message(connection: Connection, event: Received, now: float) -> bool:
+    """Stores a message, its window with it; returns whether it is new."""
+    stored = connection.execute(
         insert_into(connection, incoming)
         .values(
             account_id=event.account_id,
@@ -195,9 +256,11 @@ def _store_message(connection: Connection, event: Received, now: float) -> None:
             forwarded=int(event.forwarded),
         )
         .on_conflict_do_nothing()
+        .returning(incoming.c.id)
     )
+    is_new = stored.first() is not None
     if event.from_me:
-        return
+        return is_new
     opened = insert_into(connection, windows).values(
         account_id=event.account_id, number_id=event.number_id, person=event.sender, last_incoming_at=event.at
     )
@@ -209,3 +272,4 @@ def _store_message(connection: Connection, event: Received, now: float) -> None:
             where=opened.excluded.last_incoming_at > windows.c.last_incoming_at,
         )
     )
+    return is_new

@@ -94,6 +94,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_networks: tuple[str, ...] = ()
     """Private networks (CIDR) or `host:port` pairs that fetches and webhooks may reach in spite of the deny list."""
 
+    # -- webhooks --------------------------------------------------------------------------------------------------
+    webhook_days: int = 30
+    """Days that delivered and failed webhook events are kept, with every try, for a look or a replay."""
+
     # -- OTP -------------------------------------------------------------------------------------------------------
     otp_digits: int = 6
     """Length of a code; 8 for accounts with very many codes open at once."""

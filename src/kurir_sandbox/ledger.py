@@ -1,12 +1,12 @@
 """The ledger: every message that truly reached a phone, in a database of its own (`<data>/ledger.db`).
 
 It is the judge of every reliability claim about a gateway, so a row is flushed to disk before anybody is told
-about it (`synchronous = FULL`), and rows are only added; a receipt the phone sent is noted beside its row.
+about it, and rows are only added; a receipt the phone sent is noted beside its row. A phone shows a message once: what
+comes again under the same wire id from the same sender is counted as a duplicate, not added.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 import time
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kurir_sandbox.content_fields import content_hash, describe, rebuild
+from kurir_sandbox.group_commit import GroupCommit
 from kurir_sandbox.media_files import MediaFiles
-from kurir_sandbox.traffic import Arrival, Content, Entry, Media, Place, ReceiptKind, TemplateUse
+from kurir_sandbox.traffic import Arrival, Content, Entry, Media, ReceiptKind
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS arrivals (
@@ -25,6 +27,8 @@ CREATE TABLE IF NOT EXISTS arrivals (
     content TEXT NOT NULL, words TEXT NOT NULL, content_hash TEXT NOT NULL, delivered REAL, read REAL);
 CREATE INDEX IF NOT EXISTS arrivals_by_phone ON arrivals (phone, id);
 CREATE INDEX IF NOT EXISTS arrivals_by_wire_id ON arrivals (wire_id);
+CREATE TABLE IF NOT EXISTS duplicates (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, first INTEGER NOT NULL, content_hash TEXT NOT NULL);
 """
 _COLUMNS = "id, at, channel, phone, sender, chat, wire_id, kind, content, content_hash, delivered, read"
 
@@ -65,58 +69,40 @@ class Search:
 
 
 class Ledger:
-    """The rows of `<data>/ledger.db`; media bytes lie in `MediaFiles`."""
+    """The rows of `<data>/ledger.db`; media bytes lie in `MediaFiles`. Writing needs a running event loop."""
 
     def __init__(self, data: Path, files: MediaFiles) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self._files = files
+        self._writer = GroupCommit(data / "ledger.db")
         self._db = sqlite3.connect(data / "ledger.db", isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
         self._db.executescript(_SCHEMA)
 
-    def close(self) -> None:
-        """Close the database."""
+    async def close(self) -> None:
+        """Close the database after what is being written."""
+        await self._writer.close()
         self._db.close()
 
-    def clear(self) -> None:
+    async def clear(self) -> None:
         """Forget every row. Ids go on from where they were, so that a reader's `after` stays right."""
-        self._db.execute("DELETE FROM arrivals")
+        await self._writer.apply(_clear)
 
-    def write(self, arrival: Arrival) -> Entry:
-        """Write `arrival` down; it is on disk, media included, when this returns."""
-        content = arrival.content
-        digest = self._files.keep(content.media.data) if content.media else ""
-        fields = describe(content, digest)
-        words = "\n".join(part for part in (content.text, content.caption, content.bubble) if part)
-        at = time.time()
-        cursor = self._db.execute(
-            "INSERT INTO arrivals"
-            " (at, channel, phone, sender, chat, wire_id, kind, content, words, content_hash)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                at,
-                arrival.channel,
-                arrival.phone,
-                arrival.sender,
-                arrival.chat,
-                arrival.wire_id,
-                content.kind,
-                json.dumps(fields, ensure_ascii=False),
-                words,
-                content_hash(fields),
-            ),
-        )
-        assert cursor.lastrowid is not None
-        return Entry(cursor.lastrowid, at, arrival)
+    async def write(self, arrival: Arrival) -> Entry | None:
+        """Write `arrival` down; it is on disk, media included, when this returns.
 
-    def note_receipt(self, entry_id: int, kind: ReceiptKind) -> None:
+        None when the phone has it already: then it is counted as a duplicate of the row that it has.
+        """
+        return await self._writer.apply(lambda db: self._add(db, arrival))
+
+    async def note_receipt(self, entry_id: int, kind: ReceiptKind) -> None:
         """Note that the phone sent a receipt for the row; the first time counts."""
-        column = {"delivered": "delivered", "read": "read"}[kind]
-        self._db.execute(
-            f"UPDATE arrivals SET {column} = coalesce({column}, ?) WHERE id = ?",  # noqa: S608 - from the dict above
-            (time.time(), entry_id),
-        )
+        column, at = {"delivered": "delivered", "read": "read"}[kind], time.time()
+        statement = f"UPDATE arrivals SET {column} = coalesce({column}, ?) WHERE id = ?"  # noqa: S608 - from above
+
+        def note(db: sqlite3.Connection) -> None:
+            db.execute(statement, (at, entry_id))
+
+        await self._writer.apply(note)
 
     def entry(self, entry_id: int) -> Entry | None:
         """The row with its media bytes, as it was delivered."""
@@ -138,6 +124,49 @@ class Ledger:
         """How many rows match."""
         where, values = _conditions(search)
         return self._db.execute(f"SELECT count(*) FROM arrivals WHERE {where}", values).fetchone()[0]  # noqa: S608
+
+    def duplicates(self, search: Search) -> int:
+        """How often a message came again that one of the matching rows holds."""
+        where, values = _conditions(search)
+        return self._db.execute(
+            f"SELECT count(*) FROM duplicates WHERE first IN (SELECT id FROM arrivals WHERE {where})",  # noqa: S608
+            values,
+        ).fetchone()[0]
+
+    def _add(self, db: sqlite3.Connection, arrival: Arrival) -> Entry | None:
+        """Runs in the writer's thread."""
+        content, at = arrival.content, time.time()
+        digest = self._files.keep(content.media.data) if content.media else ""
+        fields = describe(content, digest)
+        known = db.execute(
+            "SELECT id FROM arrivals WHERE wire_id = ? AND phone = ? AND sender = ? AND chat = ? AND channel = ?",
+            (arrival.wire_id, arrival.phone, arrival.sender, arrival.chat, arrival.channel),
+        ).fetchone()
+        if known is not None:
+            db.execute(
+                "INSERT INTO duplicates (at, first, content_hash) VALUES (?, ?, ?)",
+                (at, known[0], content_hash(fields)),
+            )
+            return None
+        cursor = db.execute(
+            "INSERT INTO arrivals"
+            " (at, channel, phone, sender, chat, wire_id, kind, content, words, content_hash)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                at,
+                arrival.channel,
+                arrival.phone,
+                arrival.sender,
+                arrival.chat,
+                arrival.wire_id,
+                content.kind,
+                json.dumps(fields, ensure_ascii=False),
+                "\n".join(part for part in (content.text, content.caption, content.bubble) if part),
+                content_hash(fields),
+            ),
+        )
+        assert cursor.lastrowid is not None
+        return Entry(cursor.lastrowid, at, arrival)
 
     def _select(self, where: str, values: list[Any], limit: int, order: str = "ASC") -> list[Record]:
         rows = self._db.execute(
@@ -164,52 +193,9 @@ class Ledger:
         return rebuild(fields, Media(media["mime"], media["name"], self._files.read(media["sha256"]) or b""))
 
 
-def rebuild(fields: dict[str, Any], media: Media | None) -> Content:
-    """The content that `describe` described as `fields`, with its media's bytes given back."""
-    place, template = fields["location"], fields["template"]
-    use = TemplateUse(template["name"], template["language"], tuple(template["parameters"])) if template else None
-    return Content(
-        kind=fields["kind"],
-        text=fields["text"],
-        caption=fields["caption"],
-        media=media,
-        place=Place(**place) if place else None,
-        template=use,
-        bubble=fields["bubble"],
-    )
-
-
-def describe(content: Content, digest: str = "") -> dict[str, Any]:
-    """The fields of `content` as JSON values, all always present; `digest` is its media's SHA-256 (hex)."""
-    media, place, template = content.media, content.place, content.template
-    return {
-        "kind": content.kind,
-        "text": content.text,
-        "caption": content.caption,
-        "media": {"mime": media.mime, "name": media.name, "size": len(media.data), "sha256": digest} if media else None,
-        "location": {
-            "latitude": place.latitude,
-            "longitude": place.longitude,
-            "name": place.name,
-            "address": place.address,
-        }
-        if place
-        else None,
-        "template": {
-            "name": template.name,
-            "language": template.language,
-            "parameters": list(template.parameters),
-        }
-        if template
-        else None,
-        "bubble": content.bubble,
-    }
-
-
-def content_hash(fields: dict[str, Any]) -> str:
-    """SHA-256 (hex) over the canonical JSON (sorted keys, no spaces, UTF-8) of what `describe` returned."""
-    canonical = json.dumps(fields, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _clear(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM arrivals")
+    db.execute("DELETE FROM duplicates")
 
 
 def _conditions(search: Search) -> tuple[str, list[Any]]:

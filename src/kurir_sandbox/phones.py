@@ -61,12 +61,16 @@ class Phones:
             task.cancel()
         await asyncio.gather(*owed, return_exceptions=True)
 
-    def deliver(self, arrival: Arrival) -> Entry:
+    async def deliver(self, arrival: Arrival) -> Entry | None:
         """A message reaches a phone: on disk first, then seen by waiters, then a "delivered" receipt is sent.
 
-        Returns the ledger entry. The receipt goes out on its own, shortly after.
+        Returns the ledger entry, None when the phone has the message already. The receipt goes out on its own, shortly
+        after.
         """
-        entry = self.ledger.write(arrival)
+        entry = await self.ledger.write(arrival)
+        if entry is None:
+            log.info("message_came_again", phone=arrival.phone, wire_id=arrival.wire_id)
+            return None
         if waiting := self._news.pop(arrival.phone, None):
             waiting.set()
         self._promise_delivered(entry)
@@ -108,9 +112,9 @@ class Phones:
             except TimeoutError:
                 return []
 
-    def forget(self) -> None:
+    async def forget(self) -> None:
         """Forget every message and activity."""
-        self.ledger.clear()
+        await self.ledger.clear()
         self._activity.clear()
 
     def _promise_delivered(self, entry: Entry) -> None:
@@ -131,5 +135,5 @@ class Phones:
             # A wire that cannot take a receipt must not stop the other phones; the row shows that it is owed.
             log.exception("receipt_failed", entry=entry.id, kind=kind, channel=entry.arrival.channel)
             return False
-        self.ledger.note_receipt(entry.id, kind)
+        await self.ledger.note_receipt(entry.id, kind)
         return True

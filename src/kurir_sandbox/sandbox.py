@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from kurir_sandbox import seed
+from kurir_sandbox.faults import Faults
 from kurir_sandbox.graph_api.server import GraphNetwork
 from kurir_sandbox.ledger import Ledger
 from kurir_sandbox.media_files import MediaFiles
@@ -36,7 +37,8 @@ class Sandbox:
         self.world = World(data)
         self.files = MediaFiles(data / "media")
         self.phones = Phones(Ledger(data, self.files))
-        self.graph = GraphNetwork(self.world, self.phones, self.files, data)
+        self.faults = Faults()
+        self.graph = GraphNetwork(self.world, self.phones, self.files, data, faults=self.faults)
         self.web: WebNetwork | None = None
         self._plant(seed_name)
 
@@ -54,16 +56,17 @@ class Sandbox:
         if self.web is not None:
             await self.web.stop()
         await self.graph.stop()
-        self.phones.ledger.close()
+        await self.phones.ledger.close()
         self.world.close()
 
     async def reset(self, everything: bool) -> None:
-        """Forget messages and activity; with `everything` also devices and people, back to the seed."""
+        """Forget messages and activity; with `everything` also devices, people and faults, back to the seed."""
         await self.phones.stop()
         await self.graph.forget(everything)
-        self.phones.forget()
+        await self.phones.forget()
         if not everything:
             return
+        self.faults.clear()
         self.files.clear()
         planted = self.world.state.get("seed", _PLANTED)
         official = self.world.business_by_phone(seed.OFFICIAL_NUMBER)
@@ -72,7 +75,6 @@ class Sandbox:
             business = seed.plant(self.world, official)
             seed.plant_templates(self.graph.templates, business.waba_id)
         if self.web is not None:
-            self.web.fail_logins(None)
             await self.web.reset()
 
     def carrier_for(self, phone: str) -> Carrier | None:
@@ -100,6 +102,6 @@ class Sandbox:
         # Imported here, so that the Cloud API alone starts without the linked-device wire and its cryptography.
         from kurir_sandbox.web_protocol.server import WebNetwork  # noqa: PLC0415
 
-        web = WebNetwork(self.world, self.phones, self._data, self._host)
+        web = WebNetwork(self.world, self.phones, self._data, self._host, faults=self.faults)
         await asyncio.wait_for(web.start(), 30)
         self.web = web

@@ -100,11 +100,13 @@ async def shop(sandbox: SandboxNetwork, tmp_path: Path) -> AsyncIterator[Shop]:
 
 
 @asynccontextmanager
-async def open_shop(sandbox: SandboxNetwork, folder: Path, graph_url: str = "") -> AsyncIterator[Shop]:
-    """A gateway that serves; `graph_url` instead of the sandbox's own."""
+async def open_shop(
+    sandbox: SandboxNetwork, folder: Path, graph_url: str = "", allowed: tuple[str, ...] = ()
+) -> AsyncIterator[Shop]:
+    """A gateway that serves; `graph_url` instead of the sandbox's own, `allowed` hosts beside the sandbox."""
     business = sandbox.businesses[0]
     host = sandbox.url.removeprefix("http://")
-    settings = sandbox.settings(folder, allowed_networks=(host,), meta_answer_timeout=10.0)
+    settings = sandbox.settings(folder, allowed_networks=(host, *allowed), meta_answer_timeout=10.0)
     if graph_url:
         settings = msgspec.structs.replace(settings, graph_url=graph_url)
     listener = socket.create_server(("127.0.0.1", 0))

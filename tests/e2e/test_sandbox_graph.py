@@ -2,95 +2,19 @@
 
 import asyncio
 import hashlib
-import hmac
-import json
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from tests.e2e.graph_client import PATIENCE, Client, Program
+from tests.e2e.callback_receiver import Receiver
+from tests.e2e.graph_client import Client, Program
 
 pytestmark = pytest.mark.e2e
 
 SITI, BUDI, NOT_ON_WHATSAPP = "6281234567801", "6281234567802", "6281999999901"
-
-
-class Receiver:
-    """An app's webhook: checks signatures, keeps changes in order; can be closed and opened on the same port."""
-
-    def __init__(self, secret: str) -> None:
-        self.secret = secret
-        self.changes: list[dict[str, Any]] = []
-        self.bad_signatures = 0
-        self.verify_token = "rahasia"
-        self.port = 0
-        self.answers: list[int] = []
-        self._news = asyncio.Event()
-        self._runner: web.AppRunner | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/webhook"
-
-    async def open(self) -> None:
-        app = web.Application()
-        app.router.add_get("/webhook", self._verify)
-        app.router.add_post("/webhook", self._take)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
-
-    async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    async def _verify(self, request: web.Request) -> web.Response:
-        if request.query.get("hub.verify_token") != self.verify_token:
-            return web.Response(status=403)
-        return web.Response(text=request.query["hub.challenge"])
-
-    async def _take(self, request: web.Request) -> web.Response:
-        raw = await request.read()
-        wanted = "sha256=" + hmac.new(self.secret.encode(), raw, hashlib.sha256).hexdigest()
-        if request.headers.get("X-Hub-Signature-256") != wanted:
-            self.bad_signatures += 1
-            return web.Response(status=403)
-        if self.answers and (status := self.answers.pop(0)) != 200:
-            return web.Response(status=status)
-        for entry in json.loads(raw)["entry"]:
-            self.changes.extend(entry["changes"])
-        self._news.set()
-        return web.Response()
-
-    def statuses(self, wire_id: str) -> list[dict[str, Any]]:
-        found = [status for change in self.changes for status in change["value"].get("statuses", [])]
-        return [status for status in found if status["id"] == wire_id]
-
-    async def until(self, condition: Callable[[], Any]) -> Any:
-        async with asyncio.timeout(PATIENCE):
-            while not (result := condition()):
-                self._news.clear()
-                await self._news.wait()
-        return result
-
-    async def wait_status(self, wire_id: str, kind: str) -> dict[str, Any]:
-        return await self.until(
-            lambda: next((status for status in self.statuses(wire_id) if status["status"] == kind), None)
-        )
-
-    async def wait_inbound(self, wire_id: str) -> dict[str, Any]:
-        def find() -> dict[str, Any] | None:
-            values = [change["value"] for change in self.changes if change["field"] == "messages"]
-            return next((v for v in values for m in v.get("messages", []) if m["id"] == wire_id), None)
-
-        return await self.until(find)
 
 
 @pytest.fixture
@@ -210,7 +134,7 @@ async def test_what_cannot_be_delivered_fails_later(client: Client, receiver: Re
         failure = await receiver.wait_status(wire_id, "failed")
         assert [error["code"] for error in failure["errors"]] == [code]
         assert [status["status"] for status in receiver.statuses(wire_id)] == ["failed"]
-    assert await client.control("GET", "/ledger") == (200, {"count": 0, "entries": []})
+    assert await client.control("GET", "/ledger") == (200, {"count": 0, "duplicates": 0, "entries": []})
 
     await client.control("POST", "/policy", {"window": "refuse"})
     body = {"messaging_product": "whatsapp", "to": SITI, "type": "text", "text": {"body": "Halo"}}
@@ -448,7 +372,8 @@ async def test_no_input_breaks_the_sandbox(client: Client) -> None:
     url, number, waba = client.program.facts["url"], client.number, client.waba
     bearer = {"Authorization": f"Bearer {client.program.business['access_token']}"}
     graph = [f"/graph/{number}/messages", f"/graph/{waba}/message_templates", f"/graph/{waba}/subscribed_apps"]
-    control = ["/people", f"/people/{SITI}/messages", f"/people/{SITI}/read", "/groups", "/policy", "/logins"]
+    control = ["/people", f"/people/{SITI}/messages", f"/people/{SITI}/read", "/groups", "/policy"]
+    control += ["/logins", "/faults"]
     for path in (*graph, f"/graph/{number}", *control, "/people/%ED%A0%80/read", "/devices/%00/drop"):
         for raw in HOSTILE:
             async with client.http.post(url + path, data=raw, headers=bearer) as answer:
@@ -496,7 +421,7 @@ async def test_reset_goes_back_to_the_seed(client: Client, receiver: Receiver) -
     first = await client.send("6281200000077", "text", {"body": "Halo"})
     await client.bubble("6281200000077", first)
     assert await client.control("POST", "/reset", {}) == (200, {"reset": "messages"})
-    assert await client.control("GET", "/ledger") == (200, {"count": 0, "entries": []})
+    assert await client.control("GET", "/ledger") == (200, {"count": 0, "duplicates": 0, "entries": []})
     second = await client.send("6281200000077", "text", {"body": "Lagi"})
     await client.bubble("6281200000077", second)
     assert await client.control("POST", "/reset", {"all": True}) == (200, {"reset": "all"})

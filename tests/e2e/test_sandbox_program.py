@@ -114,5 +114,5 @@ async def test_reset_unlinks_everybody(client: Client, engine: Engine) -> None:
     await client.bubble(BUDI, wire_id)
     assert await client.control("POST", "/reset", {"all": True}) == (200, {"reset": "all"})
     assert await client.control("GET", "/devices") == (200, [])
-    assert await client.control("GET", "/ledger") == (200, {"count": 0, "entries": []})
+    assert await client.control("GET", "/ledger") == (200, {"count": 0, "duplicates": 0, "entries": []})
     await asyncio.wait_for(engine.event("LoggedOut"), 30)

@@ -5,114 +5,39 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
-from tests.e2e.sandbox_engine.driver import Engine, EngineError
-
-from kurir_sandbox.ledger import Ledger, Search
-from kurir_sandbox.media_files import MediaFiles
-from kurir_sandbox.phones import Phones
-from kurir_sandbox.traffic import Content, Entry, Media, Place
-from kurir_sandbox.web_protocol.downlink import WriteError
-from kurir_sandbox.web_protocol.pairing import ScanError
-from kurir_sandbox.web_protocol.server import WebNetwork
-from kurir_sandbox.world import Member, World
-
-pytestmark = pytest.mark.e2e
-
-OWNER, ALICE, BOB, OTHER, ABSENT = (
-    "6281234500001",
-    "6281234500002",
-    "6281234500003",
-    "6281234500004",
-    "6281234500005",
+from tests.e2e.sandbox_engine.driver import EngineError
+from tests.e2e.sandbox_engine.stage import (
+    ABSENT,
+    ALICE,
+    BOB,
+    OTHER,
+    OWNER,
+    Sandbox,
+    conversation,
+    stage,
+    text,
+    until,
 )
 
+from kurir_sandbox.faults import Fault
+from kurir_sandbox.ledger import Search
+from kurir_sandbox.traffic import Content, Media, Place
+from kurir_sandbox.web_protocol.downlink import WriteError
+from kurir_sandbox.web_protocol.pairing import ScanError
+from kurir_sandbox.world import Member
 
-class Sandbox:
-    """World, phones and wire over one data folder; can be restarted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.engines: list[Engine] = []
-
-    async def start(self) -> Sandbox:
-        self.world = World(self.folder / "data")
-        self.ledger = Ledger(self.folder / "data", MediaFiles(self.folder / "data" / "media"))
-        self.phones = Phones(self.ledger)
-        self.web = WebNetwork(self.world, self.phones, self.folder / "data")
-        self.phones.attach({"linked_device": self.web})
-        await self.web.start()
-        return self
-
-    async def stop(self) -> None:
-        await self.phones.stop()
-        await self.web.stop()
-        self.ledger.close()
-        self.world.close()
-
-    async def engine(self, name: str) -> Engine:
-        engine = Engine(self.web, self.folder / f"{name}.db")
-        self.engines.append(engine)
-        return await engine.start()
-
-    async def linked(self, name: str, phone: str) -> Engine:
-        """An engine that is linked to `phone` by QR and connected."""
-        engine = await self.engine(name)
-        await self.web.scan(phone, await engine.event("qr"))
-        await engine.event("Connected")
-        return engine
-
-    async def entry(self, phone: str, matches: Callable[[Entry], bool], within: float = 10.0) -> Entry:
-        """The first ledger entry on `phone` that `matches`."""
-        deadline = asyncio.get_running_loop().time() + within
-        after = 0
-        while True:
-            left = deadline - asyncio.get_running_loop().time()
-            assert left > 0, f"nothing on {phone}: {self.phones.activities(phone)}"
-            for record in await self.phones.inbox(phone, after, wait=left):
-                after = record.id
-                entry = self.ledger.entry(record.id)
-                if entry and matches(entry):
-                    return entry
-
-    async def said(self, phone: str, text: str) -> Entry:
-        return await self.entry(phone, lambda e: e.arrival.content.text == text)
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
 async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
-    sandbox = await Sandbox(tmp_path).start()
-    for phone, name in ((OWNER, "Owner"), (ALICE, "Alice"), (BOB, "Bob"), (OTHER, "Other")):
-        sandbox.world.add_person(phone, name)
-    sandbox.world.add_person(ABSENT, "Absent", on_whatsapp=False)
-    try:
+    async with stage(tmp_path) as sandbox:
         yield sandbox
-    finally:
-        for engine in sandbox.engines:
-            await engine.kill()
-        await sandbox.stop()
-
-
-async def until(met: Callable[[], Any], within: float = 10.0) -> Any:
-    """What `met` returns as soon as it is true."""
-    deadline = asyncio.get_running_loop().time() + within
-    while not (found := met()):
-        assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
-    return found
-
-
-def text(words: str) -> Content:
-    return Content("text", text=words, bubble=words)
-
-
-def conversation(words: str) -> Callable[[Any], bool]:
-    return lambda event: event["Message"].get("conversation") == words
 
 
 def picture() -> bytes:
@@ -409,18 +334,17 @@ async def test_an_engine_that_runs_out_of_keys_uploads_more(sandbox: Sandbox) ->
 
 async def test_messages_can_be_refused_or_left_unconfirmed(sandbox: Sandbox) -> None:
     engine = await sandbox.linked("one", OWNER)
-    sandbox.web.faults.refuse_messages[OWNER] = "463"
+    sandbox.web.faults.add(Fault("refuse_message", number=OWNER, code=463))
     with pytest.raises(EngineError, match="463"):
         await engine.call("send", to=ALICE, kind="text", text="ditolak")
-    sandbox.web.faults.refuse_messages.clear()
+    sandbox.web.faults.clear()
 
-    sandbox.web.faults.withhold_acks = True
+    sandbox.web.faults.add(Fault("withhold_ack"))
     sending = asyncio.ensure_future(engine.call("send", to=ALICE, kind="text", text="tanpa kabar"))
     await sandbox.said(ALICE, "tanpa kabar")
     await engine.event("Receipt")
     assert not sending.done()
     sending.cancel()
-    sandbox.web.faults.withhold_acks = False
     assert [r.content["text"] for r in sandbox.ledger.records(Search())] == ["tanpa kabar"]
 
 
@@ -432,12 +356,12 @@ async def test_logout_removal_replacement_and_refused_logins(sandbox: Sandbox) -
     sandbox.web.fail_logins(503)
     await sandbox.web.drop(device)
     await engine.event("Disconnected", after=seen)
-    await until(lambda: sandbox.web.faults.refused_logins > 0)
+    await until(lambda: sandbox.web.faults.all()[0].hits > 0)
     sandbox.web.fail_logins(None)
     await engine.event("Connected", after=seen, within=30)
 
     seen = len(engine.events)
-    sandbox.web.fail_logins(402, code="101", expire="3600")
+    sandbox.web.fail_logins(402, {"code": "101", "expire": "3600"})
     await sandbox.web.drop(device)
     await engine.event("TemporaryBan", after=seen)
     sandbox.web.fail_logins(None)

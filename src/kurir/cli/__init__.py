@@ -11,7 +11,7 @@ from cyclopts import App
 
 from kurir import __version__
 from kurir.accounts.accounts import AccountError
-from kurir.cli import account, contacts, message, number
+from kurir.cli import account, contacts, message, number, webhook
 from kurir.cli.doctor import doctor
 from kurir.cli.terminal import CommandError, complain
 from kurir.demo.scene import DemoError
@@ -29,6 +29,7 @@ app.command(account.app)
 app.command(number.app)
 app.command(contacts.app)
 app.command(message.app)
+app.command(webhook.app)
 app.command(doctor)
 
 

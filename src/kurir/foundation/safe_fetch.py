@@ -4,17 +4,20 @@ A caller's URL is fetched from inside our network, so it is treated as hostile: 
 URL, for every address its host resolves to, and again for each redirect. The host is resolved once per request and
 the connection goes to the very addresses that were checked (no rebinding); TLS still proves the original name. No
 proxy, cookie or compression; time, size and speed are bounded while the bytes stream to a file.
+
+Customers' webhook receivers are strangers too: `post` sends to them under the same rules, without any redirect.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -36,6 +39,8 @@ LEAST_RATE = 10_000
 """Bytes per second a server must keep up after `GRACE` seconds."""
 GRACE = 5.0
 _WRITE = 1 << 20
+_ANSWER_PATIENCE = 5.0
+"""Seconds for the body of an answer to a POST: its status has been told by then, the rest is only for people."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
@@ -79,10 +84,19 @@ class Fetched(msgspec.Struct, frozen=True):
     final_url: str
 
 
+class Posted(msgspec.Struct, frozen=True):
+    """What a receiver said to a POST: its status, its Retry-After header ("" if none), the start of its body."""
+
+    status: int
+    retry_after: str
+    answer: bytes
+
+
 class SafeFetch:
     """Fetches URLs of strangers. Raises SettingsError when `settings.allowed_networks` has a bad entry.
 
-    `resolve` and `tls` replace the system's name resolution and certificate authorities.
+    `resolve` and `tls` replace the system's name resolution and certificate authorities; `connections`, `per_host`
+    (0: as many as there are) and `name_threads` bound what may go on at once.
     """
 
     def __init__(
@@ -93,6 +107,9 @@ class SafeFetch:
         tls: ssl.SSLContext | None = None,
         least_rate: int = LEAST_RATE,
         grace: float = GRACE,
+        connections: int = 64,
+        per_host: int = 8,
+        name_threads: int = 8,
     ) -> None:
         self._allowed = Allowed.parse(settings.allowed_networks)
         self._resolve = resolve
@@ -100,7 +117,9 @@ class SafeFetch:
         self._least_rate = least_rate
         self._grace = grace
         self._session: aiohttp.ClientSession | None = None
-        self._names = _SystemNames()
+        self._names = _SystemNames(name_threads)
+        self._connections = connections
+        self._per_host = per_host
 
     async def start(self) -> None:
         """Opens the HTTP session."""
@@ -108,8 +127,8 @@ class SafeFetch:
             resolver=_CheckedResolver(self._resolve or self._names.resolve, self._allowed),
             use_dns_cache=False,
             force_close=True,
-            limit=64,
-            limit_per_host=8,
+            limit=self._connections,
+            limit_per_host=self._per_host,
             ssl=self._tls or True,
         )
         self._session = aiohttp.ClientSession(
@@ -143,6 +162,29 @@ class SafeFetch:
             if isinstance(error, (aiohttp.ClientError, TimeoutError)):
                 raise _failure(error) from error
             raise
+
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, within: float, most_answer: int
+    ) -> Posted:
+        """Posts `body`, `within` so many seconds, following no redirect; any status is an answer.
+
+        At most `most_answer` bytes of the answer are read, then the connection is closed; an answer that breaks off
+        or dawdles after its status is cut, not a failure. Raises UrlRefused, FetchFailed.
+        """
+        assert self._session is not None
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
+        try:
+            async with (
+                asyncio.timeout(within),
+                self._session.post(
+                    check_url(url, self._allowed), data=body, headers=headers, allow_redirects=False, timeout=limits
+                ) as response,
+            ):
+                return Posted(
+                    response.status, response.headers.get("Retry-After", ""), await _beginning(response, most_answer)
+                )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _failure(error) from error
 
     async def _follow(self, url: URL, into: Path, max_bytes: int, redirects: int) -> Fetched:
         assert self._session is not None
@@ -187,6 +229,18 @@ class SafeFetch:
                 waiting.clear()
         await asyncio.to_thread(file.write, bytes(waiting))
         return size, digest.hexdigest()
+
+
+async def _beginning(response: aiohttp.ClientResponse, most: int) -> bytes:
+    read = bytearray()
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+        async with asyncio.timeout(_ANSWER_PATIENCE):
+            async for chunk in response.content.iter_any():
+                read += chunk
+                if len(read) >= most:
+                    break
+    response.close()  # whatever else it sends is not waited for
+    return bytes(read[:most])
 
 
 def _new_file(path: Path) -> BinaryIO:
@@ -251,8 +305,8 @@ class _CheckedResolver(AbstractResolver):
 class _SystemNames:
     """The system's name resolution on threads of its own: slow name servers of strangers delay only fetches."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(8, thread_name_prefix="names")
+    def __init__(self, threads: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """All addresses of `host`, in the system's order of preference. Raises OSError."""

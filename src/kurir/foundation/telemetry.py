@@ -146,6 +146,15 @@ class Metrics:
         self._states = Counter("kurir_message_states", "Messages that reached a state", ["state"], registry=registry)
         self._waiting = Gauge("kurir_queue_depth", "Messages that are queued or in flight", registry=registry)
         self._callbacks = Counter("kurir_callbacks", "Callbacks of the Cloud API", ["result"], registry=registry)
+        self._deliveries = Counter(
+            "kurir_webhook_deliveries", "Tries to tell a customer's server something", ["result"], registry=registry
+        )
+        self._delivery_seconds = Histogram(
+            "kurir_webhook_seconds",
+            "Time of one try to tell a customer's server something",
+            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20),
+            registry=registry,
+        )
         self._hosts = Gauge("kurir_engine_hosts", "Running engine processes", registry=registry)
         self._requests = Counter(
             "kurir_http_requests", "Requests answered", ["method", "path", "code"], registry=registry
@@ -185,6 +194,11 @@ class Metrics:
     def called_back(self, result: str) -> None:
         """Meta called; `result` is stored, duplicate, bad_signature, unknown_number or malformed."""
         self._callbacks.labels(result).inc()
+
+    def told(self, result: str, seconds: float) -> None:
+        """A customer's server was posted to; `result` is delivered, again, exhausted or gone."""
+        self._deliveries.labels(result).inc()
+        self._delivery_seconds.observe(seconds)
 
     def hosts(self, count: int) -> None:
         """So many engine processes run."""

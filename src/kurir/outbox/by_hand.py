@@ -11,6 +11,7 @@ from kurir.foundation.tables import attempts, messages
 from kurir.messages.lifecycle import CANCELABLE, REPLAYABLE, MessageState
 from kurir.outbox import record
 from kurir.outbox.rows import Snapshot
+from kurir.outbox.told import tell
 
 _SNAPSHOT = [messages.c[name] for name in Snapshot.__struct_fields__]
 
@@ -88,7 +89,9 @@ def cancel(connection: Connection, account_id: int, message_id: int, *, now: flo
     kept = sa.case((messages.c.sealed == 1, ""), else_=messages.c.content)
     change = {"state": "canceled", "ended_at": now, "doubt_until": None, "content": kept}
     _decide(connection, before, change, "canceled", now)
-    return before, _found(connection, account_id, message_id)
+    after = _found(connection, account_id, message_id)
+    tell(connection, before.state, after, now)
+    return before, after
 
 
 def _found(connection: Connection, account_id: int, message_id: int) -> Snapshot:

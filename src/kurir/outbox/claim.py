@@ -15,6 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.outbox import record
+
 _CLAIM = sa.text("""
 WITH next AS MATERIALIZED (
     SELECT m.id AS next_id, m.state AS was FROM messages AS m
@@ -67,6 +69,9 @@ def claim(connection: Connection, account_id: int, number_id: int, limit: int, n
     """Takes up to `limit` messages; rows come back in sending order, with their new state (sending or expired)."""
     parameters = {"account": account_id, "number": number_id, "limit": limit, "now": now}
     rows = connection.execute(_CLAIM, parameters).fetchall()
+    for row in rows:
+        if row.state == "expired":
+            record.ended(connection, row.account_id, row.id, "queued", now)
     return sorted(rows, key=lambda row: (row.priority, row.id))
 
 
@@ -77,7 +82,10 @@ def next_due(connection: Connection, account_id: int, number_id: int) -> float |
 
 def expire(connection: Connection, now: float) -> list[Any]:
     """Ends queued messages whose time is over, up to 1,000 at once; returns (id, account_id) of each."""
-    return list(connection.execute(_EXPIRE, {"now": now}).fetchall())
+    rows = list(connection.execute(_EXPIRE, {"now": now}).fetchall())
+    for row in rows:
+        record.ended(connection, row.account_id, row.id, "queued", now)
+    return rows
 
 
 def waiting_numbers(connection: Connection) -> list[tuple[int, int]]:

@@ -50,7 +50,8 @@ class Accepted(Generic[T]):
 class Outbox:
     """Messages on their way out, for all accounts.
 
-    `woken` is called with (account_id, number_id) after a commit that gives that number something to send.
+    `woken` is called with (account_id, number_id) after a commit that gives that number something to send, `told`
+    after one that moved messages, of which webhooks may have to tell.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Outbox:
         queue_limit: int,
         metrics: Metrics,
         woken: Callable[[int, int], None],
+        told: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._sealing = sealing
@@ -73,6 +75,7 @@ class Outbox:
         self._queue_limit = queue_limit
         self._metrics = metrics
         self._woken = woken
+        self._webhooks_told = told
         self._ids = MessageIds()
         self._waiting: Counter[int] = Counter()
         self._verdicts: dict[int, list[asyncio.Future[Snapshot]]] = {}
@@ -211,10 +214,11 @@ class Outbox:
             assert after is not None
             early = self._early.pop((claimed.number_id, remote_id), []) if remote_id else []
             for event in early:
-                after = _apply(connection, after, event)
+                after = _apply(connection, after, event, now)
             return after
 
         after = await self._database.write(work)
+        self._webhooks_told()
         crash_points.reach("record.committed")
         self._metrics.reached(after.state)
         if after.state in SETTLED:
@@ -240,7 +244,7 @@ class Outbox:
             while len(self._early) > _EARLY_RECEIPTS:
                 self._early.popitem(last=False)
             return None
-        after = _apply(connection, message, event)
+        after = _apply(connection, message, event, self._clock())
         if after.state == message.state:
             return None
         if message.state == "queued":
@@ -249,6 +253,7 @@ class Outbox:
 
     def told(self, moved: Snapshot) -> None:
         """After the commit of a receipt: whoever waits for this message's verdict gets it."""
+        self._webhooks_told()
         if moved.id in self._unqueued:
             self._unqueued.discard(moved.id)
             self._waiting[moved.account_id] -= 1
@@ -301,6 +306,7 @@ class Outbox:
         before, after = await self._database.write(lambda c: by_hand.cancel(c, account_id, message_id, now=now))
         if before.state == "queued":
             self._waiting[account_id] -= 1
+        self._webhooks_told()
         self._metrics.reached(after.state)
         self._tell(after)
         self._woken(account_id, after.number_id)  # what waited behind it may go
@@ -362,6 +368,7 @@ class Outbox:
         )
 
     async def _ended(self, account_id: int, message_id: int) -> None:
+        self._webhooks_told()
         self._waiting[account_id] -= 1
         if message_id in self._verdicts and (now := await self.snapshot(account_id, message_id)):
             self._tell(now)
@@ -372,12 +379,13 @@ class Outbox:
                 future.set_result(message)
 
 
-def _apply(connection: Connection, message: Snapshot, event: StatusChanged) -> Snapshot:
+def _apply(connection: Connection, message: Snapshot, event: StatusChanged, now: float) -> Snapshot:
     return record.receipt(
         connection,
         event.account_id,
         message,
         event.status,
+        now=now,
         at=event.at,
         remote_id=event.remote_id,
         code=event.code,

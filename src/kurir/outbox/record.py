@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from kurir.messages.lifecycle import MessageState, ReceiptStatus, after_receipt
 from kurir.outbox.retries import Again, Decision, Settled
 from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
+from kurir.outbox.told import tell
 
 _SETTLE = sa.text("""
 UPDATE messages
@@ -74,6 +75,7 @@ def record(
     `doubt_until` is when an unconfirmed message may go out once more (unix seconds); None when it is held.
     """
     fence = {"account": claimed.account_id, "id": claimed.id, "attempt": claimed.attempt, "now": now}
+    moved = 0
     match decision:
         case Settled(state, code, reason, remote_id):
             values = {
@@ -90,7 +92,10 @@ def record(
             values = {"due_at": due_at, "code": code, "reason": reason, "uncount": int(not counted)}
             connection.execute(_REQUEUE, {**fence, **values})
     connection.execute(_ATTEMPT, {**fence, "outcome": outcome, "code": decision.code, "reason": decision.reason})
-    return by_id(connection, claimed.account_id, claimed.id)
+    after = by_id(connection, claimed.account_id, claimed.id)
+    if moved and after is not None:
+        tell(connection, "sending", after, now)
+    return after
 
 
 def receipt(
@@ -99,12 +104,13 @@ def receipt(
     message: Snapshot,
     status: ReceiptStatus,
     *,
+    now: float,
     at: float,
     remote_id: str,
     code: str = "",
     reason: str = "",
 ) -> Snapshot:
-    """Applies one receipt; the state only moves up (see `messages.lifecycle`)."""
+    """Applies one receipt; the state only moves up (see `messages.lifecycle`). `at`: the network's time of it."""
     state: MessageState = after_receipt(message.state, status)
     if state == message.state and status == "failed":
         return message
@@ -121,6 +127,7 @@ def receipt(
     connection.execute(_RECEIPT, parameters)
     after = by_id(connection, account_id, message.id)
     assert after is not None
+    tell(connection, message.state, after, now, at)
     return after
 
 
@@ -132,6 +139,12 @@ def by_id(connection: Connection, account_id: int, message_id: int) -> Snapshot 
 def by_remote_id(connection: Connection, account_id: int, number_id: int, remote_id: str) -> Snapshot | None:
     """The account's message that the network knows as `remote_id`, or None."""
     return _one(connection, _BY_REMOTE_ID, {"account": account_id, "number": number_id, "remote_id": remote_id})
+
+
+def ended(connection: Connection, account_id: int, message_id: int, before: MessageState, now: float) -> None:
+    """Tells the account's webhooks of a message that was moved without a try or a receipt."""
+    if (after := by_id(connection, account_id, message_id)) is not None:
+        tell(connection, before, after, now)
 
 
 def _one(connection: Connection, statement: sa.TextClause, parameters: dict[str, Any]) -> Snapshot | None:

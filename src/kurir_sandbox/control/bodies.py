@@ -114,6 +114,16 @@ def number(body: Json, key: str, lowest: float, highest: float) -> float:
     return float(value)
 
 
+def integer(body: Json, key: str, lowest: int, highest: int, default: int | None = None) -> int:
+    """An integer between two bounds; mandatory without a `default`."""
+    value = body.get(key)
+    if value is None:
+        value = default
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise RefusalError(key, f"must be an integer from {lowest} to {highest}")
+    return value
+
+
 def query_integer(request: web.Request, key: str, default: int, highest: int = 2**62) -> int:
     """A non-negative integer of the query string."""
     value = request.query.get(key, str(default))

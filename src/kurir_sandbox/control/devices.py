@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from kurir_sandbox.control.bodies import Json, RefusalError, digits, json_object, sandbox, text
+from kurir_sandbox.control.faults import LOGIN_FAILURES, failure_attributes
 from kurir_sandbox.world import Group, Member, Role
 
 if TYPE_CHECKING:
     from kurir_sandbox.web_protocol.server import WebNetwork
 
-_LOGIN_FAILURES = (401, 402, 403, 405, 503)
 _ROLES: dict[str, Role] = {"participant": "participant", "admin": "admin", "superadmin": "superadmin"}
 
 
@@ -54,17 +54,12 @@ async def change_device(request: web.Request) -> web.Response:
 
 
 async def fail_logins(request: web.Request) -> web.Response:
-    """Answer the next logins of linked devices with a failure: {reason: 401|402|403|405|503|null, …attributes}."""
+    """Short for the fault refuse_login on all logins: {reason: 401|402|403|405|503, …attributes}; null ends it."""
     body, network = await json_object(request), _network(request)
     reason = body.pop("reason", None)
-    if isinstance(reason, bool) or reason not in (None, *_LOGIN_FAILURES):
-        raise RefusalError("reason", f"must be null or one of {', '.join(map(str, _LOGIN_FAILURES))}")
-    wrong = next((key for key, value in body.items() if not isinstance(value, str)), None)
-    if wrong is not None:
-        raise RefusalError(wrong, "must be a string")
-    if "reason" in body or "self" in body:
-        raise RefusalError("self", "is not an attribute of a failure")
-    network.fail_logins(reason, **body)
+    if isinstance(reason, bool) or reason not in (None, *LOGIN_FAILURES):
+        raise RefusalError("reason", f"must be null or one of {', '.join(map(str, LOGIN_FAILURES))}")
+    network.fail_logins(reason, failure_attributes(body))
     return web.json_response({"reason": reason})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import asdict
-from typing import get_args
+from typing import Any, get_args
 
 from aiohttp import web
 
@@ -21,7 +21,7 @@ from kurir_sandbox.control.bodies import (
 )
 from kurir_sandbox.control.people import shown
 from kurir_sandbox.graph_api.identifiers import new_object_id
-from kurir_sandbox.ledger import Search
+from kurir_sandbox.ledger import Record, Search
 from kurir_sandbox.policy import Policy, WindowRule
 from kurir_sandbox.traffic import ChannelName
 from kurir_sandbox.world import Business
@@ -77,7 +77,10 @@ async def set_policy(request: web.Request) -> web.Response:
 
 
 async def read_ledger(request: web.Request) -> web.Response:
-    """What truly reached phones: filters phone, channel, from, since, text, after, wire_id; newest `limit` rows."""
+    """What reached phones: filters phone, channel, from, since, text, after, wire_id; newest `limit` rows.
+
+    With `since_id` instead of `after`: the next `limit` rows above that id, short, for reading the whole ledger.
+    """
     query = request.query
     channel = query.get("channel")
     if channel not in (None, *get_args(ChannelName)):
@@ -88,13 +91,32 @@ async def read_ledger(request: web.Request) -> web.Response:
         sender=query.get("from"),
         wire_id=query.get("wire_id"),
         since=query_seconds(request, "since", 1e12),
-        after=query_integer(request, "after", 0),
+        after=query_integer(request, "since_id" if "since_id" in query else "after", 0),
         text=query.get("text", ""),
     )
     limit = query_integer(request, "limit", 100, 100_000)
     ledger = sandbox(request).phones.ledger
+    if "since_id" in query:
+        rows = [_short(record) for record in ledger.records(search, limit)]
+        return web.json_response({"entries": rows, "since_id": rows[-1]["id"] if rows else search.after})
     entries = [shown(record) for record in ledger.records(search, limit, newest="after" not in query)]
-    return web.json_response({"count": ledger.count(search), "entries": entries})
+    counts = {"count": ledger.count(search), "duplicates": ledger.duplicates(search)}
+    return web.json_response({**counts, "entries": entries})
+
+
+def _short(record: Record) -> dict[str, Any]:
+    """A ledger row with what tells messages apart; `text` is the words a person reads first."""
+    content = record.content
+    return {
+        "id": record.id,
+        "channel": record.channel,
+        "from": record.sender,
+        "phone": record.phone,
+        "wire_id": record.wire_id,
+        "kind": record.kind,
+        "text": content["text"] or content["caption"] or content["bubble"],
+        "content_hash": record.content_hash,
+    }
 
 
 async def read_media(request: web.Request) -> web.Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from kurir_sandbox.control import devices, files, people, records
+from kurir_sandbox.control import devices, faults, files, people, records
 from kurir_sandbox.control.bodies import SANDBOX, Handler, control_errors
 from kurir_sandbox.sandbox import Sandbox
 
@@ -33,6 +33,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/businesses", records.add_business),
     ("GET", "/policy", records.read_policy),
     ("POST", "/policy", records.set_policy),
+    ("GET", "/faults", faults.list_faults),
+    ("POST", "/faults", faults.add_fault),
+    ("DELETE", "/faults", faults.end_faults),
+    ("DELETE", "/faults/{id:[0-9]{1,18}}", faults.end_fault),
     ("GET", "/ledger", records.read_ledger),
     ("GET", "/media/{sha256}", records.read_media),
     ("POST", "/reset", records.reset),

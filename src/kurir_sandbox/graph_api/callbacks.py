@@ -1,7 +1,8 @@
 """Callbacks: signed POSTs to the app's webhook, kept on disk until it answers 200.
 
 Per official number and person they go out in order, one at a time; different people side by side. Meta retries for
-seven days with a growing pause; here the pause starts at 0.2 s and grows to 30 s.
+seven days with a growing pause; here the pause starts at 0.2 s and grows to 30 s. Faults (late, swapped, doubled) act
+when a callback is queued; a restart ends them, and what waits goes out in order.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import Any
 import aiohttp
 import structlog
 
-from kurir_sandbox.graph_api.lanes import Lanes
+from kurir_sandbox.faults import Faults, Occasion
+from kurir_sandbox.graph_api.lanes import Job, Lanes
 from kurir_sandbox.world import Business, World
 
 _SCHEMA = """
@@ -30,6 +32,7 @@ CREATE TABLE IF NOT EXISTS callbacks (
 """
 _FIRST_PAUSE, _LONGEST_PAUSE, _KEPT = 0.2, 30.0, 7 * 24 * 3600.0
 _IN_FLIGHT = 64
+_SWAP_PATIENCE, _TOLD_PATIENCE = 5.0, 5.0
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
 
 log = structlog.get_logger(__name__)
@@ -58,25 +61,40 @@ def envelope(waba_id: str, field: str, value: dict[str, Any], at: float) -> dict
     return {"object": "whatsapp_business_account", "entry": [entry]}
 
 
+def kind_of(value: dict[str, Any]) -> tuple[str, str]:
+    """What a callback's value tells (see `faults.CALLBACKS`), and the wire id of the message, if it is about one."""
+    for status in value.get("statuses", ()):
+        return status["status"], status["id"]
+    for message in value.get("messages", ()):
+        return "message", message["id"]
+    return "template", ""
+
+
 class Callbacks:
     """The queue of callbacks in the database `db`; `http` must not follow redirects on its own."""
 
-    def __init__(self, db: sqlite3.Connection, world: World, http: aiohttp.ClientSession) -> None:
+    def __init__(self, db: sqlite3.Connection, world: World, http: aiohttp.ClientSession, faults: Faults) -> None:
         self._db = db
         self._world = world
         self._http = http
+        self._faults = faults
         self._lanes = Lanes()
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
+        self._swapped: dict[tuple[str, str], tuple[Job, asyncio.TimerHandle]] = {}
+        self._awaited: dict[str, asyncio.Event] = {}
         db.execute(_SCHEMA)
 
     def resume(self) -> None:
         """Take up what an earlier run left in the queue."""
         rows = self._db.execute("SELECT id, phone_number_id, person FROM callbacks ORDER BY id").fetchall()
         for row_id, phone_number_id, person in rows:
-            self._lanes.add((phone_number_id, person), partial(self._deliver, row_id))
+            self._lanes.add((phone_number_id, person), partial(self._deliver, row_id, ""))
 
     async def stop(self) -> None:
         """Stop delivering; the queue stays."""
+        for _, timer in self._swapped.values():
+            timer.cancel()
+        self._swapped.clear()
         await self._lanes.stop()
 
     def forget(self) -> None:
@@ -91,14 +109,30 @@ class Callbacks:
         """Queue one change for the business's webhook; without a webhook nothing is sent, as with Meta."""
         if business.callback_url is None:
             return
+        kind, wire_id = kind_of(value)
+        occasion = Occasion("cloud_api", business.phone, person, kind)
+        if self._faults.strike(occasion, "withhold_callback"):
+            return
         now = time.time()
         body = json.dumps(envelope(business.waba_id, field, value, now), separators=(",", ":")).encode()
-        row_id = self._db.execute(
-            "INSERT INTO callbacks (phone_number_id, person, body, created) VALUES (?, ?, ?, ?)",
-            (business.phone_number_id, person, body, now),
-        ).lastrowid
-        assert row_id is not None
-        self._lanes.add((business.phone_number_id, person), partial(self._deliver, row_id))
+        ends = wire_id if kind in ("delivered", "failed") else ""
+        lane = (business.phone_number_id, person)
+        self._queue(lane, self._store(*lane, body, now), ends, occasion)
+        if self._faults.strike(occasion, "duplicate_callback"):
+            self._lanes.add(lane, partial(self._deliver, self._store(*lane, body, now), ends))
+
+    async def until_told(self, wire_id: str, seconds: float | None = None) -> None:
+        """Wait until the webhook has taken "delivered" or "failed" of the message; at most `seconds` (default 5).
+
+        To be asked before the message can be on its way, that is without an await after its acceptance.
+        """
+        told = self._awaited.setdefault(wire_id, asyncio.Event())
+        try:
+            await asyncio.wait_for(told.wait(), _TOLD_PATIENCE if seconds is None else seconds)
+        except TimeoutError:
+            log.info("webhook_not_told_in_time", wire_id=wire_id)
+        finally:
+            self._awaited.pop(wire_id, None)
 
     async def verify(self, url: str, verify_token: str) -> Handshake:
         """Ask the webhook at `url` to echo a challenge (Meta, "Verification requests")."""
@@ -114,7 +148,38 @@ class Callbacks:
             return Handshake(f"the URL couldn't be reached: {type(error).__name__}")
         return Handshake("" if echoed == challenge else "response does not match challenge")
 
-    async def _deliver(self, row_id: int) -> None:
+    def _store(self, phone_number_id: str, person: str, body: bytes, now: float) -> int:
+        row_id = self._db.execute(
+            "INSERT INTO callbacks (phone_number_id, person, body, created) VALUES (?, ?, ?, ?)",
+            (phone_number_id, person, body, now),
+        ).lastrowid
+        assert row_id is not None
+        return row_id
+
+    def _queue(self, lane: tuple[str, str], row_id: int, ends: str, occasion: Occasion) -> None:
+        """Put a row into its lane, or where a fault wants it; `ends` is the wire id of the message it ends."""
+        job = partial(self._deliver, row_id, ends)
+        if late := self._faults.strike(occasion, "late_callback"):
+            self._lanes.add((*lane, row_id), partial(self._deliver, row_id, ends, late.seconds or 0))
+            return
+        if lane not in self._swapped and (swap := self._faults.strike(occasion, "swap_callback")):
+            patience = _SWAP_PATIENCE if swap.seconds is None else swap.seconds
+            timer = asyncio.get_running_loop().call_later(patience, self._release, lane, job)
+            self._swapped[lane] = (job, timer)
+            return
+        self._lanes.add(lane, job)
+        if held := self._swapped.pop(lane, None):
+            held[1].cancel()
+            self._lanes.add(lane, held[0])
+
+    def _release(self, lane: tuple[str, str], job: Job) -> None:
+        """No other callback came for it to be swapped with."""
+        self._swapped.pop(lane, None)
+        self._lanes.add(lane, job)
+
+    async def _deliver(self, row_id: int, ends: str, late: float = 0.0) -> None:
+        if late:
+            await asyncio.sleep(late)
         pause = _FIRST_PAUSE
         while row := self._row(row_id):
             phone_number_id, body, created = row
@@ -122,6 +187,8 @@ class Callbacks:
             if business is None or business.callback_url is None or time.time() - created > _KEPT:
                 break
             if await self._post(business.callback_url, business.app_secret, body, row_id):
+                if ends in self._awaited:
+                    self._awaited[ends].set()
                 break
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)

@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from kurir_sandbox.graph_api import outgoing, template_routes
 from kurir_sandbox.graph_api.errors import GraphError, missing, unknown_object
 from kurir_sandbox.graph_api.media_library import MEGABYTE, StoredMedia
+from kurir_sandbox.graph_api.request_faults import faulty_requests, send_occasion
 from kurir_sandbox.graph_api.requests import (
     NETWORK,
     account,
@@ -29,7 +30,7 @@ _LARGEST_BODY = 101 * MEGABYTE
 
 def application(graph: GraphNetwork) -> web.Application:
     """The Graph API as an application to mount under `/graph`."""
-    app = web.Application(middlewares=[graph_errors], client_max_size=_LARGEST_BODY)
+    app = web.Application(middlewares=[graph_errors, faulty_requests], client_max_size=_LARGEST_BODY)
     app[NETWORK] = graph
     routes = [
         ("POST", "/{id:\\d+}/messages", send_message),
@@ -65,6 +66,8 @@ async def send_message(request: web.Request) -> web.Response:
     template = graph.templates.usable(business.waba_id, *named) if named else None
     wanted = outgoing.outgoing(body, template)
     send = graph.accept(business, wanted, template)
+    if overtaken := graph.faults.strike(send_occasion(business, wanted.to), "callbacks_first"):
+        await graph.callbacks.until_told(send.wire_id, overtaken.seconds)
     message = {"id": send.wire_id, **({"message_status": "accepted"} if template else {})}
     contact = {"input": wanted.given_to, "wa_id": wanted.to}
     return web.json_response({"messaging_product": "whatsapp", "contacts": [contact], "messages": [message]})

@@ -8,11 +8,11 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from kurir_sandbox.content_fields import describe, rebuild
 from kurir_sandbox.graph_api.outgoing import MediaSource, Outgoing
-from kurir_sandbox.ledger import describe, rebuild
 from kurir_sandbox.traffic import Content
 
-SendState = Literal["accepted", "carried", "failed"]
+SendState = Literal["accepted", "carried", "failed", "lost"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sends (
@@ -91,7 +91,7 @@ class Sends:
         return send
 
     def settle(self, wire_id: str, state: SendState) -> None:
-        """Note that an accepted message was carried to the phone, or failed."""
+        """Note that an accepted message was carried to the phone, failed, or got lost (by a fault)."""
         self._db.execute("UPDATE sends SET state = ? WHERE wire_id = ?", (state, wire_id))
 
     def send(self, wire_id: str) -> Send | None:
@@ -99,7 +99,7 @@ class Sends:
         return next(iter(self._select("wire_id = ?", wire_id)), None)
 
     def unsettled(self) -> list[Send]:
-        """What was accepted and neither carried nor failed yet, in order."""
+        """What was accepted and not settled yet, in order."""
         return self._select("state = ?", "accepted")
 
     def note_inbound(self, wire_id: str, phone_number_id: str, person: str, at: float) -> None:

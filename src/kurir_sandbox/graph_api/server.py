@@ -18,6 +18,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from kurir_sandbox.faults import Faults, Occasion, magic
 from kurir_sandbox.graph_api import notices
 from kurir_sandbox.graph_api.callbacks import Callbacks
 from kurir_sandbox.graph_api.errors import GraphError
@@ -49,9 +50,12 @@ class GraphNetwork:
         phones: Phones,
         files: MediaFiles,
         data: Path,
+        *,
+        faults: Faults,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.world = world
+        self.faults = faults
         self._phones = phones
         self._clock = clock
         self._db = sqlite3.connect(data / "graph.db", isolation_level=None)
@@ -59,7 +63,7 @@ class GraphNetwork:
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._http = aiohttp.ClientSession()
         self._lanes = Lanes()
-        self.callbacks = Callbacks(self._db, world, self._http)
+        self.callbacks = Callbacks(self._db, world, self._http, faults)
         self.sends = Sends(self._db)
         self.media = MediaLibrary(self._db, files, self._http)
         self.templates = TemplateBook(self._db, self._template_changed)
@@ -103,6 +107,9 @@ class GraphNetwork:
 
     def accept(self, business: Business, wanted: Outgoing, template: Template | None) -> Send:
         """Accept a message for delivery; raises GraphError when it may not even be tried."""
+        match magic(wanted.to):
+            case ("error", code):
+                raise GraphError(code)
         if wanted.to == business.phone:
             raise GraphError(131021, "Recipient phone number and sender phone number are the same")
         if wanted.source and wanted.source.id:
@@ -174,7 +181,13 @@ class GraphNetwork:
             # An earlier run delivered it and ended before it could note so.
             self.sends.settle(send.wire_id, "carried")
             return
+        occasion = Occasion("cloud_api", business.phone, send.person, send.content.kind)
+        if self.faults.strike(occasion, "lose"):
+            self.sends.settle(send.wire_id, "lost")
+            return
         refusal = self._refusal(send)
+        if fault := self.faults.strike(occasion, "fail"):
+            refusal = (fault.code or 131000, "The sandbox was told to fail it.")
         content = send.content
         if refusal is None and send.source is not None:
             try:
@@ -186,10 +199,14 @@ class GraphNetwork:
             self.sends.settle(send.wire_id, "failed")
             return
         self._tell(send, "sent")
-        self._phones.deliver(Arrival(send.person, "cloud_api", business.phone, business.phone, send.wire_id, content))
+        arrival = Arrival(send.person, "cloud_api", business.phone, business.phone, send.wire_id, content)
+        await self._phones.deliver(arrival)
         self.sends.settle(send.wire_id, "carried")
 
     def _refusal(self, send: Send) -> tuple[int, str] | None:
+        match magic(send.person):
+            case ("fail", code):
+                return code, "This phone number always fails so."
         person = self.world.person(send.person)
         if person is None or not person.on_whatsapp:
             return 131026, "Message Undeliverable."

@@ -10,6 +10,9 @@ from collections import deque
 import structlog
 from aiohttp import WSMsgType, web
 
+from kurir_sandbox import http_faults
+from kurir_sandbox.faults import Faults, Occasion
+
 from . import codec
 from .certificates import NoiseIdentity
 from .linked_devices import Device
@@ -30,9 +33,18 @@ _FAREWELL = 2.0
 class Connection:
     """A client on the line. `device` is set when it has logged in."""
 
-    def __init__(self, socket: web.WebSocketResponse, identity: NoiseIdentity) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        identity: NoiseIdentity,
+        faults: Faults,
+        transport: asyncio.BaseTransport | None,
+    ) -> None:
         self._socket = socket
         self._identity = identity
+        self._faults = faults
+        self._wire = transport
+        self._dead = False
         self._frames = Frames()
         self._pending: deque[bytes] = deque()
         self._transport: Transport | None = None
@@ -54,17 +66,21 @@ class Connection:
     async def receive(self) -> Node | None:
         """The next stanza; None when the client hung up. Raises NoiseError or CodecError for anything else."""
         assert self._transport is not None
-        try:
-            data = await self._frame()
-        except ConnectionResetError:
-            return None
-        node = codec.decode(self._transport.open(data))
-        trace.debug("%s < %s", self._who(), node)
-        return node
+        while True:
+            try:
+                data = await self._frame()
+            except ConnectionResetError:
+                return None
+            node = codec.decode(self._transport.open(data))
+            trace.debug("%s < %s", self._who(), node)
+            if not self._silent():
+                return node
 
     async def send(self, node: Node) -> None:
         """Sends one stanza. A broken or stuck connection is closed; whoever must know hears it from `receive`."""
         assert self._transport is not None
+        if self._silent():
+            return
         trace.debug("%s > %s", self._who(), node)
         async with self._sending:
             if self._socket.closed:
@@ -81,12 +97,22 @@ class Connection:
         await self.send(node)
         self._farewell = asyncio.get_running_loop().call_later(_FAREWELL, self._close)
 
+    def cut(self) -> None:
+        """Breaks the connection off without a word."""
+        http_faults.abort(self._wire)
+
     async def hang_up(self) -> None:
         """Closes the connection at once."""
         if self._farewell:
             self._farewell.cancel()
         with contextlib.suppress(ConnectionError):
             await self._socket.close()
+
+    def _silent(self) -> bool:
+        """Whether a fault killed the connection: open, but nothing is heard or said any more."""
+        if not self._dead and self.device is not None:
+            self._dead = self._faults.strike(Occasion("linked_device", self.device.phone), "silence") is not None
+        return self._dead
 
     def _close(self) -> None:
         self._closing = asyncio.ensure_future(self._socket.close())

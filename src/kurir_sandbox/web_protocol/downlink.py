@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 
 from kurir_sandbox.traffic import Content
@@ -19,6 +18,7 @@ from . import contents
 from .exchange import Exchange, lid_of
 from .linked_devices import Device, now
 from .protobufs import e2e
+from .recent_messages import Remembered
 from .signal_sessions import Bundle
 from .stanza import GROUP_SERVER, JID, SERVER, Attribute, Node
 
@@ -34,17 +34,6 @@ class WriteError(ValueError):
     """Why a person cannot write this: no such person or chat, not a member, or nobody has a linked device there."""
 
 
-class Remembered(msgspec.Struct, frozen=True):
-    """A message a phone sent, kept for devices that ask for it again. `to` is a phone number or a group id."""
-
-    sender: str
-    to: str
-    type: str
-    media_type: str | None
-    message: bytes
-    sent_at: str
-
-
 async def write(exchange: Exchange, sender: str, to: str, content: Content) -> str:
     """The person `sender` writes to the number `to` or in the group `to`; returns the message id. Raises WriteError."""
     person = _person(exchange, sender, "sender")
@@ -57,21 +46,17 @@ async def write(exchange: Exchange, sender: str, to: str, content: Content) -> s
         raise WriteError(f"sender: {sender} is not a member of group {to}")
     else:
         await _write_group(exchange, person, group, outgoing, wire_id)
-    _remember(
-        exchange,
-        wire_id,
-        Remembered(sender, to, outgoing.type, outgoing.media_type, outgoing.message.SerializeToString(), now()),
-    )
+    message = outgoing.message.SerializeToString()
+    exchange.recent.put(wire_id, Remembered(sender, to, outgoing.type, outgoing.media_type, message, now()))
     return wire_id
 
 
 async def write_again(exchange: Exchange, device: Device, wire_id: str, count: int) -> None:
     """A device could not read the message `wire_id`: sends it again in a fresh session."""
-    raw = exchange.world.state.get("sent_by_phones", wire_id)
-    if raw is None:
+    sent = exchange.recent.get(wire_id)
+    if sent is None:
         log.warning("message_not_remembered", device=str(device.lid), wire_id=wire_id)
         return
-    sent = msgspec.msgpack.decode(raw, type=Remembered)
     person = _person(exchange, sent.sender, "sender")
     outgoing = contents.Outgoing(e2e.Message.FromString(sent.message), sent.type, sent.media_type)
     group = exchange.world.group(sent.to)
@@ -189,8 +174,3 @@ def _person(exchange: Exchange, phone: str, field: str) -> Person:
     if person is None or not person.on_whatsapp:
         raise WriteError(f"{field}: {phone} is not on WhatsApp")
     return person
-
-
-def _remember(exchange: Exchange, wire_id: str, sent: Remembered) -> None:
-    state = exchange.world.state
-    state.put("sent_by_phones", wire_id, msgspec.msgpack.encode(sent))

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .app_state import AppStates
-from .faults import Faults
+from .delays import Delays
 from .handsets import Handsets
 from .linked_devices import LinkedDevices
 from .media import MediaStore
+from .recent_messages import RecentMessages
 from .stanza import JID, LID_SERVER
 
 if TYPE_CHECKING:
+    from kurir_sandbox.faults import Faults
     from kurir_sandbox.phones import Phones
     from kurir_sandbox.world import Person, World
 
@@ -27,7 +29,9 @@ class Exchange:
     devices: LinkedDevices
     app_states: AppStates
     media: MediaStore
+    recent: RecentMessages
     faults: Faults
+    delays: Delays
 
     def person_at(self, jid: JID) -> Person | None:
         """The person with this address (by LID or by number, any device) who is on WhatsApp."""

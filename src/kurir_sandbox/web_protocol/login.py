@@ -7,6 +7,8 @@ import time
 
 import structlog
 
+from kurir_sandbox.faults import Occasion
+
 from . import device_news, downlink
 from .connection import Connection
 from .exchange import Exchange, lid_of
@@ -25,10 +27,9 @@ async def welcome(exchange: Exchange, connection: Connection, noise_key: bytes, 
 
     401 means that the device is not linked (any more): the engine then deletes its data.
     """
-    failure = exchange.faults.login_failure
-    if failure:
-        exchange.faults.refused_logins += 1
-        await connection.finish(Node("failure", dict(failure)))
+    occasion = Occasion("linked_device", str(payload.username))
+    if refused := exchange.faults.strike(occasion, "refuse_login"):
+        await connection.finish(Node("failure", {"reason": str(refused.reason), **refused.attributes}))
         return
     device = exchange.devices.find(JID(str(payload.username), device=payload.device))
     if device is None or device.noise_key != noise_key:

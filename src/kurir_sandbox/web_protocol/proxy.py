@@ -5,9 +5,10 @@ accident.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
+
+from kurir_sandbox import http_faults
 
 log = structlog.get_logger(__name__)
 
@@ -72,8 +73,11 @@ class ConnectProxy:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
+    try:
         while data := await reader.read(_CHUNK):
             writer.write(data)
             await writer.drain()
-    writer.close()
+    except OSError:
+        http_faults.abort(writer.transport)  # a reset on one side is a reset on the other
+    else:
+        writer.close()

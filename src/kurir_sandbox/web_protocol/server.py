@@ -1,4 +1,4 @@
-"""The WhatsApp Web wire as a whole: its listeners, its conversation with clients, and what people can do with it."""
+"""The WhatsApp Web wire as a whole: its listeners, its media, and what people can do with it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ import structlog
 from aiohttp import web
 from google.protobuf.message import DecodeError
 
+from kurir_sandbox import http_faults
+from kurir_sandbox.faults import Fault, Faults, Occasion
 from kurir_sandbox.traffic import Carrier, Content, Entry, ReceiptKind
 
-from . import chat_signals, downlink, group_news, login, queries, uplink
+from . import chat_signals, downlink, group_news, login
 from .app_state import AppStates
 from .certificates import NoiseIdentity, make_noise_identity, tls_context
 from .codec import CodecError
 from .connection import Connection
+from .conversation import converse
+from .delays import Delays
 from .exchange import Exchange
-from .faults import Faults
 from .handsets import Handsets
 from .linked_devices import Device, LinkedDevice, LinkedDevices
 from .media import MAX_BLOB, MediaError, MediaStore
 from .noise import NoiseError
-from .pairing import Candidate, Pairings, ScanError
-from .protobufs import wa6
+from .pairing import Pairings, ScanError
 from .proxy import ConnectProxy
 from .queries.app_state_sync import announce
-from .stanza import JID, Node, StanzaError, result
+from .queries.media_connection import account_of
+from .recent_messages import RecentMessages
+from .stanza import JID, StanzaError
 
 if TYPE_CHECKING:
     from kurir_sandbox.phones import Phones
@@ -62,10 +66,11 @@ class WebNetwork(Carrier):
         *,
         tls_port: int = 0,
         proxy_port: int = 0,
+        faults: Faults | None = None,
     ) -> None:
         self._world, self._phones, self._folder = world, phones, data_dir
         self._host, self._ports = host, {"tls": tls_port, "proxy": proxy_port}
-        self.faults = Faults()
+        self.faults = Faults() if faults is None else faults
         self._proxy = ConnectProxy(host)
         self._runner: web.AppRunner | None = None
         self._connections: set[Connection] = set()
@@ -80,7 +85,9 @@ class WebNetwork(Carrier):
             LinkedDevices(state),
             AppStates(self._world, state),
             MediaStore(self._folder / "web_media"),
+            RecentMessages(state),
             self.faults,
+            Delays(),
         )
         self._pairings = Pairings(self._exchange)
 
@@ -90,7 +97,7 @@ class WebNetwork(Carrier):
         self._identity = _noise_identity(state)
         self.noise_root = self._identity.root
         context, self.ca_file = tls_context(self._folder / "certificates")
-        app = web.Application(client_max_size=MAX_BLOB)
+        app = web.Application(client_max_size=MAX_BLOB, middlewares=[self._faulty])
         app.router.add_get("/ws/chat", self._websocket)
         app.router.add_post("/mms/{kind}/{token}", self._upload)
         app.router.add_get("/v/{path:.*}", self._download)
@@ -111,6 +118,7 @@ class WebNetwork(Carrier):
 
     async def stop(self) -> None:
         """Hangs up on everybody and stops listening. Everything that must last is on disk already."""
+        await self._exchange.delays.stop()
         for connection in list(self._connections):
             await connection.hang_up()
         await self._proxy.stop()
@@ -120,6 +128,7 @@ class WebNetwork(Carrier):
 
     async def reset(self) -> None:
         """The world was emptied: hangs up on everybody and forgets what this wire had in memory."""
+        await self._exchange.delays.stop()
         for connection in list(self._connections):
             await connection.hang_up()
         self._open()
@@ -152,7 +161,16 @@ class WebNetwork(Carrier):
 
     async def receipt(self, entry: Entry, kind: ReceiptKind) -> None:
         """The phone that holds `entry` sends its receipt to the sender's linked devices."""
-        await chat_signals.send_receipt(self._exchange, entry, kind)
+        arrival, exchange = entry.arrival, self._exchange
+        occasion = Occasion("linked_device", arrival.sender, arrival.phone, kind)
+        if self.faults.strike(occasion, "withhold_receipt"):
+            return
+        if late := self.faults.strike(occasion, "late_receipt"):
+            exchange.delays.after(late.seconds or 0, lambda: chat_signals.send_receipt(exchange, entry, kind))
+            return
+        await chat_signals.send_receipt(exchange, entry, kind)
+        if self.faults.strike(occasion, "duplicate_receipt"):
+            await chat_signals.send_receipt(exchange, entry, kind)
 
     async def typing(self, sender: str, to: str, on: bool) -> None:
         """A person starts or stops typing to a number or in a group."""
@@ -175,9 +193,11 @@ class WebNetwork(Carrier):
         if isinstance(line, Connection):
             await line.finish(login.REPLACED)
 
-    def fail_logins(self, reason: int | None, **attrs: str) -> None:
-        """From now on logins get `<failure reason=…>` with `attrs`; None lets them in again."""
-        self.faults.login_failure = None if reason is None else {"reason": str(reason), **attrs}
+    def fail_logins(self, reason: int | None, attributes: dict[str, str] | None = None) -> None:
+        """From now on all logins get `<failure reason=…>` with `attributes`; None lets them in again."""
+        self.faults.clear("refuse_login")
+        if reason is not None:
+            self.faults.add(Fault("refuse_login", reason=reason, attributes=attributes or {}))
 
     def lose_session(self, phone: str, jid: str) -> None:
         """The phone forgets what it shares with a linked device, like after a new installation. Raises LookupError."""
@@ -210,15 +230,15 @@ class WebNetwork(Carrier):
         for name, version in self._exchange.app_states.refresh(phone):
             await announce(self._exchange, phone, name, version)
 
-    # the conversation with clients
+    # clients and their media
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=_MAX_MESSAGE, compress=False, timeout=2.0)
         await socket.prepare(request)
-        connection = Connection(socket, self._identity)
+        connection = Connection(socket, self._identity, self.faults, request.transport)
         self._connections.add(connection)
         try:
-            await self._converse(connection)
+            await converse(self._exchange, self._pairings, connection)
         except (NoiseError, CodecError, StanzaError, DecodeError) as error:
             log.warning("client_broke_protocol", reason=str(error))
         except (ConnectionError, TimeoutError) as error:
@@ -230,68 +250,16 @@ class WebNetwork(Carrier):
             await connection.hang_up()
         return socket
 
-    async def _converse(self, connection: Connection) -> None:
-        greeting = await connection.handshake()
-        payload = wa6.ClientPayload.FromString(greeting.payload)
-        if not payload.HasField("username"):
-            candidate = await self._pairings.begin(connection, greeting.client_static, payload)
-            try:
-                while (node := await connection.receive()) is not None:
-                    await self._handle_candidate(candidate, node)
-            finally:
-                self._pairings.end(candidate)
-            return
-        await login.welcome(self._exchange, connection, greeting.client_static, payload)
-        while (node := await connection.receive()) is not None:
-            if connection.device:
-                try:
-                    await self._handle(connection, connection.device, node)
-                except StanzaError as error:
-                    log.warning("stanza_ignored", device=str(connection.device.lid), reason=str(error))
-                except Exception:
-                    # a mistake of the sandbox in one stanza must not cut the device off from the rest
-                    log.exception("stanza_failed", device=str(connection.device.lid), stanza=str(node))
+    @web.middleware
+    async def _faulty(self, request: web.Request, handler: http_faults.Handler) -> web.StreamResponse:
+        kind = "connect" if request.path == "/ws/chat" else "upload" if request.method == "POST" else "download"
+        number = account_of(request.query.get("auth", ""))
+        occasion = Occasion("linked_device", number, "", kind)
 
-    async def _handle_candidate(self, candidate: Candidate, node: Node) -> None:
-        if node.tag != "iq":
-            return
-        if node.text("type") == "result":
-            if node.child("pair-device-sign"):
-                await self._pairings.signed(candidate, node)
-        elif node.text("xmlns") == "md" and node.child("link_code_companion_reg"):
-            await self._pairings.code_stanza(candidate, node)
-        elif node.text("type") in ("get", "set"):
-            await candidate.connection.send(result(node))
+        async def look() -> Occasion:
+            return occasion
 
-    async def _handle(self, connection: Connection, device: Device, node: Node) -> None:
-        match node.tag:
-            case "iq" if node.text("type") in ("get", "set"):
-                await self._request(connection, device, node)
-            case "message":
-                ack = await uplink.receive(self._exchange, device, node)
-                if not self.faults.withhold_acks:
-                    await connection.send(ack)
-            case "receipt":
-                await connection.send(await chat_signals.receive_receipt(self._exchange, device, node))
-            case "ack":
-                self._exchange.devices.settle(device, node)
-            case "chatstate":
-                await chat_signals.receive_typing(self._exchange, device, node)
-            case "presence":
-                await chat_signals.receive_presence(self._exchange, device, node)
-            case _:
-                log.debug("stanza_without_answer", device=str(device.lid), tag=node.tag)
-
-    async def _request(self, connection: Connection, device: Device, iq: Node) -> None:
-        if iq.text("xmlns") == "md" and iq.child("remove-companion-device"):
-            await connection.send(result(iq))
-            await login.unlink(self._exchange, device)
-            return
-        await connection.send(await queries.answer(self._exchange, device, iq))
-        if iq.text("xmlns") == "passive" and iq.child("active"):
-            await login.activate(self._exchange, device)
-
-    # media
+        return await http_faults.answer(request, handler, self.faults, glimpse=occasion, look=look)
 
     async def _upload(self, request: web.Request) -> web.Response:
         try:

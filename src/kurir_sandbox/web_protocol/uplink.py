@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 from google.protobuf.message import DecodeError
 
+from kurir_sandbox.faults import Occasion
 from kurir_sandbox.traffic import Arrival
 
 from . import contents
@@ -54,12 +55,9 @@ async def receive(exchange: Exchange, device: Device, node: Node) -> Node:
     group = exchange.world.group(to.user) if to.server == GROUP_SERVER else None
     if to.server == GROUP_SERVER:
         if group is None:
-            return _ack(node, NO_SUCH_GROUP)
+            return acknowledgement(node, NO_SUCH_GROUP)
         if all(m.phone != device.phone for m in group.members):
-            return _ack(node, NOT_A_MEMBER)
-    refused = exchange.faults.refuse_messages.get(device.phone)
-    if refused:
-        return _ack(node, refused)
+            return acknowledgement(node, NOT_A_MEMBER)
     letter = _Letter(device, node, to, wire_id)
     parcels = _parcels(exchange, letter, group)
     for address, parts in parcels.items():
@@ -70,7 +68,7 @@ async def receive(exchange: Exchange, device: Device, node: Node) -> Node:
         else:
             await _pass_on(exchange, letter, address, parts)
     log.info("message_sent", device=str(device.lid), wire_id=wire_id, to=str(to), recipients=len(parcels))
-    return _ack(node)
+    return acknowledgement(node)
 
 
 def _parcels(exchange: Exchange, letter: _Letter, group: Group | None) -> dict[JID, list[Node]]:
@@ -113,7 +111,7 @@ async def _read_on_phone(exchange: Exchange, letter: _Letter, person: Person, pa
             await _ask_again(exchange, letter, person, enc)
             return
         else:
-            _show(exchange, letter, person, message)
+            await _show(exchange, letter, person, message)
 
 
 def _decrypt(handset: Handset, letter: _Letter, enc: Node) -> e2e.Message:
@@ -127,7 +125,7 @@ def _decrypt(handset: Handset, letter: _Letter, enc: Node) -> e2e.Message:
     return message
 
 
-def _show(exchange: Exchange, letter: _Letter, person: Person, message: e2e.Message) -> None:
+async def _show(exchange: Exchange, letter: _Letter, person: Person, message: e2e.Message) -> None:
     """Writes what the phone shows into the ledger."""
     sender = letter.device.phone
     if message.HasField("deviceSentMessage"):
@@ -142,9 +140,12 @@ def _show(exchange: Exchange, letter: _Letter, person: Person, message: e2e.Mess
     except MediaError as error:
         log.warning("media_unreadable", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
         return
-    if content:
+    if content is None:
+        return
+    occasion = Occasion("linked_device", sender, person.phone, content.kind)
+    if not exchange.faults.strike(occasion, "lose"):
         chat = letter.to.user if letter.to.server == GROUP_SERVER else sender
-        exchange.phones.deliver(Arrival(person.phone, "linked_device", sender, chat, letter.wire_id, content))
+        await exchange.phones.deliver(Arrival(person.phone, "linked_device", sender, chat, letter.wire_id, content))
 
 
 async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: list[Node]) -> None:
@@ -218,7 +219,8 @@ def _lid_form(exchange: Exchange, address: JID) -> JID | None:
     return JID(person.lid, "lid", address.device) if person else None
 
 
-def _ack(node: Node, error: str | None = None) -> Node:
+def acknowledgement(node: Node, error: str | None = None) -> Node:
+    """The `<ack>` of a message, with an error code when it is refused."""
     attrs: dict[str, Attribute | None] = {
         "class": "message",
         "id": node.need_text("id"),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kurir_sandbox.ledger import Ledger, Search, content_hash, describe
+from kurir_sandbox.content_fields import content_hash, describe
+from kurir_sandbox.ledger import Ledger, Search
 from kurir_sandbox.media_files import MediaFiles
 from kurir_sandbox.phones import Phones
 from kurir_sandbox.traffic import Arrival, Content, Entry, Media, Place, ReceiptKind, TemplateUse
@@ -99,21 +100,23 @@ def test_groups_and_people_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arrival", [TEXT, PICTURE, PIN, PROMO], ids=lambda a: a.content.kind)
-def test_ledger_gives_back_what_arrived(tmp_path: Path, arrival: Arrival) -> None:
+async def test_ledger_gives_back_what_arrived(tmp_path: Path, arrival: Arrival) -> None:
     ledger = Ledger(tmp_path, MediaFiles(tmp_path / "media"))
-    entry = ledger.write(arrival)
-    ledger.close()
+    entry = await ledger.write(arrival)
+    assert entry
+    await ledger.close()
     again = Ledger(tmp_path, MediaFiles(tmp_path / "media"))
     assert again.entry(entry.id) == entry
     assert again.find(ANI, arrival.wire_id) == entry
     assert again.find(BUDI, arrival.wire_id) is None
-    again.close()
+    await again.close()
 
 
-def test_ledger_search_narrows(tmp_path: Path) -> None:
+async def test_ledger_search_narrows(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path, MediaFiles(tmp_path / "media"))
-    first, second = ledger.write(TEXT), ledger.write(PICTURE)
-    third = ledger.write(replace(TEXT, phone=BUDI, sender=ANI, channel="linked_device"))
+    first, second = await ledger.write(TEXT), await ledger.write(PICTURE)
+    third = await ledger.write(replace(TEXT, phone=BUDI, sender=ANI, channel="linked_device"))
+    assert first and second and third
     ids = lambda **search: [r.id for r in ledger.records(Search(**search))]  # noqa: E731
     assert ids() == [first.id, second.id, third.id]
     assert ids(phone=ANI) == [first.id, second.id]
@@ -123,11 +126,35 @@ def test_ledger_search_narrows(tmp_path: Path) -> None:
     assert ids(since=third.at + 1) == []
     assert ledger.count(Search(phone=ANI)) == 2
     assert [r.id for r in ledger.records(Search(), limit=2, newest=True)] == [second.id, third.id]
-    ledger.note_receipt(first.id, "delivered")
+    await ledger.note_receipt(first.id, "delivered")
     assert ids(lacks="delivered") == [second.id, third.id]
-    ledger.clear()
-    assert ledger.write(TEXT).id > third.id
-    ledger.close()
+    await ledger.clear()
+    again = await ledger.write(TEXT)
+    assert again and again.id > third.id
+    await ledger.close()
+
+
+async def test_what_comes_again_is_counted_and_not_added(tmp_path: Path) -> None:
+    phones, wire = open_phones(tmp_path), Wire()
+    phones.attach({"cloud_api": wire})
+    first = await phones.deliver(TEXT)
+    assert first
+    altered = replace(TEXT, content=Content("text", text="Lain", bubble="Lain"))
+    assert [await phones.deliver(again) for again in (TEXT, altered)] == [None, None]
+    others = [replace(TEXT, phone=BUDI), replace(TEXT, sender="62899"), replace(TEXT, chat="120363")]
+    assert all([await phones.deliver(other) for other in others])
+    ledger = phones.ledger
+    assert [r.content["text"] for r in ledger.records(Search())] == ["Halo"] * 4
+    assert (ledger.duplicates(Search()), ledger.duplicates(Search(phone=BUDI))) == (2, 0)
+    assert ledger.duplicates(Search(phone=ANI, text="Halo")) == 2
+    await phones.read(ANI)
+    assert wire.receipts.count(("wamid.1", "delivered")) == 4
+    await phones.stop()
+    await phones.forget()
+    assert (ledger.count(Search()), ledger.duplicates(Search())) == (0, 0)
+    assert await phones.deliver(TEXT)
+    await phones.stop()
+    await ledger.close()
 
 
 def test_content_hash_tells_contents_apart() -> None:
@@ -141,7 +168,8 @@ async def test_delivery_is_seen_and_receipted_in_order(tmp_path: Path) -> None:
     phones.attach({"cloud_api": wire})
     waiting = asyncio.create_task(phones.inbox(ANI, wait=10))
     await asyncio.sleep(0)
-    entry = phones.deliver(TEXT)
+    entry = await phones.deliver(TEXT)
+    assert entry
     assert [record.id for record in await waiting] == [entry.id]
     assert await phones.read(ANI) == 1
     assert wire.receipts == [("wamid.1", "delivered"), ("wamid.1", "read")]
@@ -155,10 +183,10 @@ async def test_owed_receipts_are_sent_by_the_next_run(tmp_path: Path) -> None:
     phones = open_phones(tmp_path)
     phones.attach({"cloud_api": Wire(broken=True)})
     for arrival in (TEXT, PICTURE):
-        phones.deliver(arrival)
+        await phones.deliver(arrival)
     await phones.read(ANI)
     await phones.stop()
-    phones.ledger.close()
+    await phones.ledger.close()
 
     again, wire = open_phones(tmp_path), Wire()
     again.attach({"cloud_api": wire})

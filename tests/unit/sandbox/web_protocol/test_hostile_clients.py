@@ -34,7 +34,7 @@ async def network(tmp_path: Path) -> AsyncIterator[WebNetwork]:
     await network.start()
     yield network
     await network.stop()
-    ledger.close()
+    await ledger.close()
     world.close()
 
 

@@ -14,10 +14,12 @@ from kurir_sandbox.ledger import Ledger, Search
 from kurir_sandbox.media_files import MediaFiles
 from kurir_sandbox.phones import Phones
 from kurir_sandbox.traffic import Content
+from kurir_sandbox.web_protocol import signal_sessions
 from kurir_sandbox.web_protocol.curve import KEY_TYPE, KeyPair, verify
 from kurir_sandbox.web_protocol.pairing import ScanError
-from kurir_sandbox.web_protocol.protobufs import adv, wa6
+from kurir_sandbox.web_protocol.protobufs import adv, e2e, wa6
 from kurir_sandbox.web_protocol.server import WebNetwork
+from kurir_sandbox.web_protocol.signal_sessions import Bundle
 from kurir_sandbox.web_protocol.stanza import GROUPS, JID, SERVER, Node
 from kurir_sandbox.web_protocol.symmetric import hmac_sha256
 from kurir_sandbox.world import Member, World
@@ -109,7 +111,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     yield stage
     await stage.phones.stop()
     await stage.network.stop()
-    stage.ledger.close()
+    await stage.ledger.close()
     stage.world.close()
 
 
@@ -193,6 +195,38 @@ async def test_what_cannot_be_decrypted_is_asked_for_again_and_not_written_down(
                 seen.append((answer.tag, answer.text("id"), answer.text("type")))
         assert seen.count(("receipt", "M-msg", "retry")) == 1 and seen.count(("receipt", "M-pkmsg", "retry")) == 1
     assert stage.ledger.records(Search()) == []
+
+
+async def test_a_message_encrypted_anew_under_its_old_id_is_shown_once(stage: Stage) -> None:
+    async with stage.client() as client:
+        await logged_in(client)
+        user = Node("user", {"jid": stage.lid(ALICE)})
+        keys = (await ask(client, iq("encrypt", Node("key", {}, [user])))).need("list", "user")
+        one_time = keys.need("key")
+        session = signal_sessions.start(
+            stage.identity,
+            1,
+            Bundle(
+                int.from_bytes(keys.need_data("registration"), "big"),
+                keys.need_data("identity"),
+                int.from_bytes(keys.need_data("skey", "id"), "big"),
+                keys.need_data("skey", "value"),
+                keys.need_data("skey", "signature"),
+                int.from_bytes(one_time.need_data("id"), "big"),
+                one_time.need_data("value"),
+            ),
+        )
+        for wire_id, words in (("A", "pertama"), ("A", "kedua"), ("B", "ketiga")):
+            kind, sealed = session.encrypt(e2e.Message(conversation=words).SerializeToString() + b"\x01")
+            enc = Node("enc", {"v": "2", "type": kind}, sealed)
+            to = Node("to", {"jid": stage.lid(ALICE)}, [enc])
+            message = Node("message", {"id": wire_id, "to": stage.lid(ALICE)}, [Node("participants", {}, [to])])
+            await client.send(message)
+            while (answer := await client.receive()).tag != "ack":
+                pass
+            assert (answer.text("id"), answer.text("error")) == (wire_id, "")
+    assert [record.content["text"] for record in stage.ledger.records(Search())] == ["pertama", "ketiga"]
+    assert stage.ledger.duplicates(Search(wire_id="A")) == 1
 
 
 async def test_groups_are_closed_to_others(stage: Stage) -> None:

@@ -1,0 +1,234 @@
+"""The deliverer: posts what must be told, as many at once as is fair, and writes down what came of it.
+
+Each endpoint has a few carriers; a carrier claims one event, posts it, records the answer, and takes the next. An
+endpoint that keeps failing has one carrier only, and those of all failing endpoints share a small pool of their own:
+a dead or slow receiver holds up nobody else. A commit wakes the deliverer; it also looks by itself every few seconds,
+for what other processes have written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+import structlog
+from sqlalchemy import Connection
+
+from kurir.foundation.clock import Clock
+from kurir.foundation.database import Database, DatabaseUnavailable, Work
+from kurir.foundation.safe_fetch import FetchFailed, SafeFetch
+from kurir.foundation.sealing import Sealing
+from kurir.foundation.telemetry import Metrics
+from kurir.foundation.url_rules import UrlRefused
+from kurir.webhooks import deliveries, history
+from kurir.webhooks.deliveries import Parcel
+from kurir.webhooks.schedule import Answer, Answered, Delivered, Unanswered, judge
+from kurir.webhooks.signing import headers
+
+PATIENCE = 15.0
+"""Seconds that a receiver has to answer."""
+MOST_ANSWER = 20_000
+"""Bytes of an answer that are read."""
+CONNECTIONS = 256
+"""Tries at once to receivers that work …"""
+FAILING_CONNECTIONS = 32
+"""… and to those that keep failing."""
+_PER_ENDPOINT = 4
+_FAILING = 3
+"""Failures in a row from which an endpoint counts as failing."""
+_POLL = 5.0
+_MEND = 15.0
+_BREATH = 0.02
+
+log = structlog.get_logger(__name__)
+
+
+class Deliverer:
+    """Delivers all accounts' webhooks until it is stopped."""
+
+    def __init__(
+        self, database: Database, sealing: Sealing, safe_fetch: SafeFetch, metrics: Metrics, clock: Clock
+    ) -> None:
+        self._database = database
+        self._sealing = sealing
+        self._safe_fetch = safe_fetch
+        self._metrics = metrics
+        self._clock = clock
+        self._bell = asyncio.Event()
+        self._carriers: dict[int, set[asyncio.Task[None]]] = {}
+        self._failures: Counter[int] = Counter()
+        self._in_flight: dict[int, Parcel] = {}
+        self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._failing_slots = asyncio.Semaphore(FAILING_CONNECTIONS)
+        self._mended = 0.0
+        self._stopping = False
+        self._rounds: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins with whatever an earlier process left. Raises DatabaseUnavailable."""
+        if not self._database.shared:  # nobody else can have anything in hand
+            now = self._clock()
+            await self._database.write(lambda c: deliveries.release_all(c, now))
+        self._rounds = asyncio.create_task(self._go_round(), name="webhook-rounds")
+
+    def wake(self) -> None:
+        """Something new may have been committed."""
+        self._bell.set()
+
+    async def stop(self, patience: float = 5.0) -> None:
+        """Claims nothing more and waits for what is in flight; what takes longer is left to the next process."""
+        self._stopping = True
+        self._bell.set()
+        if self._rounds is not None:
+            await self._rounds
+        carriers = [task for tasks in self._carriers.values() for task in tasks]
+        if carriers:
+            await asyncio.wait(carriers, timeout=patience)
+        for task in carriers:
+            task.cancel()
+        await asyncio.gather(*carriers, return_exceptions=True)
+        left, now = list(self._in_flight.values()), self._clock()
+        if left:
+            with contextlib.suppress(DatabaseUnavailable):  # then their leases run out
+                await self._database.write(lambda c: [deliveries.release(c, parcel, now) for parcel in left])
+
+    async def forget(self, before: float) -> int:
+        """Removes events that were told (or given up) before that unix time; returns how many deliveries."""
+        forgotten = 0
+        while count := await self._database.write(lambda c: history.forget(c, before)):
+            forgotten += count
+        return forgotten
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    async def _go_round(self) -> None:
+        while not self._stopping:
+            self._bell.clear()
+            pause = _POLL
+            try:
+                await self._mend()
+                now = self._clock()
+                for endpoint_id, due_at in await self._database.read(deliveries.first_due):
+                    if due_at <= now:
+                        self._call(endpoint_id)
+                    else:
+                        pause = min(pause, due_at - now)
+            except DatabaseUnavailable as error:
+                log.warning("webhooks_wait_for_database", reason=str(error))
+                await asyncio.sleep(1.0)
+            except Exception:
+                log.exception("webhook_round_broke")
+            await asyncio.sleep(_BREATH)  # what comes meanwhile is one round, not one each
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._bell.wait()
+
+    async def _mend(self) -> None:
+        if time.monotonic() - self._mended >= _MEND:
+            if await self._database.read(deliveries.stranded):
+                now = self._clock()
+                await self._database.write(lambda c: deliveries.mend(c, now))
+            self._mended = time.monotonic()
+
+    def _call(self, endpoint_id: int) -> None:
+        """One carrier more for an endpoint with work, up to what it may have."""
+        carriers = self._carriers.setdefault(endpoint_id, set())
+        if self._stopping or len(carriers) >= self._most(endpoint_id):
+            return
+        task = asyncio.create_task(self._carry(endpoint_id), name=f"webhook-{endpoint_id}")
+        carriers.add(task)
+
+        def gone(done: asyncio.Task[None]) -> None:
+            carriers.discard(done)
+            if not carriers and self._carriers.get(endpoint_id) is carriers:
+                del self._carriers[endpoint_id]
+            self._bell.set()  # something may have been committed while it was leaving
+
+        task.add_done_callback(gone)
+
+    def _most(self, endpoint_id: int) -> int:
+        return 1 if self._is_failing(endpoint_id) else _PER_ENDPOINT
+
+    def _is_failing(self, endpoint_id: int) -> bool:
+        return self._failures[endpoint_id] >= _FAILING
+
+    async def _carry(self, endpoint_id: int) -> None:
+        try:
+            while not self._stopping and len(self._carriers[endpoint_id]) <= self._most(endpoint_id):
+                async with self._failing_slots if self._is_failing(endpoint_id) else self._slots:
+                    now = self._clock()
+                    parcel = await self._database.write(
+                        lambda c, now=now: deliveries.claim(c, self._sealing, endpoint_id, now)
+                    )
+                    if parcel is None:
+                        return
+                    self._in_flight[parcel.id] = parcel
+                    self._call(endpoint_id)  # there may be more
+                    await self._deliver(parcel)
+                    del self._in_flight[parcel.id]
+        except DatabaseUnavailable as error:
+            log.warning("webhooks_wait_for_database", reason=str(error))
+            await asyncio.sleep(1.0)
+        except Exception:
+            log.exception("webhook_carrier_broke", endpoint=endpoint_id)
+            await asyncio.sleep(1.0)
+
+    async def _deliver(self, parcel: Parcel) -> None:
+        began = time.monotonic()
+        body = parcel.body.encode()
+        signed = headers(parcel.secrets, parcel.event_key, parcel.number_key, body, self._clock())
+        answer = await post(self._safe_fetch, parcel.url, body, signed)
+        seconds = time.monotonic() - began
+        now = self._clock()
+        verdict = judge(answer, parcel.attempt, now, random.random())  # noqa: S311 - jitter, not a secret
+        if isinstance(verdict, Delivered):
+            back = self._is_failing(parcel.endpoint_id)
+            del self._failures[parcel.endpoint_id]
+        else:
+            back = False
+            self._failures[parcel.endpoint_id] += 1
+            log.info(
+                "webhook_failed",
+                endpoint=parcel.endpoint_key,
+                event_id=parcel.event_key,
+                attempt=parcel.attempt,
+                status=answer.status if isinstance(answer, Answered) else 0,
+                reason="" if isinstance(answer, Answered) else answer.reason,
+                verdict=type(verdict).__name__,
+            )
+
+        def work(connection: Connection) -> str:
+            disabled = deliveries.record(connection, parcel, answer, verdict, seconds=seconds, now=now)
+            if back:
+                deliveries.hasten(connection, parcel.endpoint_id, now)
+            return disabled
+
+        disabled = await self._written(work, began + deliveries.LEASE)
+        self._metrics.told(type(verdict).__name__.lower(), seconds)
+        if disabled:
+            log.warning("webhook_endpoint_disabled", endpoint=parcel.endpoint_key, reason=disabled)
+
+    async def _written(self, work: Work[str], deadline: float) -> str:
+        """Writes down a result, again and again while the try is still ours: a lost result is a delivery twice."""
+        while True:
+            try:
+                return await self._database.write(work)
+            except DatabaseUnavailable:
+                if self._stopping or time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(1.0)
+
+
+async def post(safe_fetch: SafeFetch, url: str, body: bytes, signed: Mapping[str, str]) -> Answer:
+    """One POST with the headers of `signing.headers`; never raises for what the other side does."""
+    try:
+        said = await safe_fetch.post(url, body, signed, within=PATIENCE, most_answer=MOST_ANSWER)
+    except (UrlRefused, FetchFailed) as refusal:
+        return Unanswered(refusal.reason)
+    except OSError as error:
+        return Unanswered(error.strerror or "the receiver could not be reached")
+    return Answered(said.status, said.retry_after, said.answer.decode("utf-8", "replace").replace("\0", "\ufffd"))

@@ -1,0 +1,343 @@
+"""What must still be told, to whom, and what came of each try. Rows are written in the transaction of the change.
+
+    waiting ──▶ pending ──claim──▶ sending ──▶ delivered
+                   ▲                  │  └──▶ failed (tries used up, or endpoint disabled) ──replay──▶ waiting
+                   └──── again ───────┘       canceled: endpoint removed
+
+Order: of one endpoint and chat only the oldest is `pending` or `sending`, the later ones are `waiting` until it has
+got through. While a receiver is down that keeps the order however long it takes. An event that alone keeps failing
+while others get through leaves the order after a few tries (`in_order` 0), so that one event that a receiver chokes
+on does not silence its chat for a day.
+
+`due_at` of a `sending` row is when its try is given up for lost: a crash delays a delivery, it never loses one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.foundation.ids import opaque_id
+from kurir.foundation.sealing import Sealing
+from kurir.foundation.tables import (
+    numbers,
+    webhook_attempts,
+    webhook_deliveries,
+    webhook_endpoints,
+    webhook_events,
+)
+from kurir.webhooks import endpoints, schedule
+from kurir.webhooks.events import Body, EventType, encode
+from kurir.webhooks.schedule import Again, Answer, Answered, Delivered, Exhausted, Gone, Verdict
+
+LEASE = 30.0
+"""Seconds after which a try whose end was never recorded counts as lost; longer than any try may take."""
+_EXCERPT = 1_000
+
+_d = webhook_deliveries.alias("d")
+_live = webhook_deliveries.c
+# spelt out, so that the database sees that its partial indexes fit
+_HEAD = sa.text("d.state IN ('pending', 'sending')")
+_OPEN = sa.text("d.state IN ('waiting', 'pending', 'sending')")
+_WAITING = sa.text("d.state IN ('waiting', 'pending', 'sending') AND d.state = 'waiting'")
+
+# the statements of every event, built once: building them costs more than running them
+_OF_CHAT = (
+    _d.c.endpoint_id == sa.bindparam("endpoint"),
+    _d.c.number_id == sa.bindparam("number"),
+    _d.c.chat == sa.bindparam("chat_"),
+)
+_EARLIER = sa.select(_d.c.id).where(*_OF_CHAT, _OPEN, _d.c.in_order == 1).limit(1)
+_EVENT = webhook_events.insert()
+_DELIVERY = webhook_deliveries.insert()
+_NEXT = (
+    sa.select(_d.c.id)
+    .where(_d.c.endpoint_id == sa.bindparam("endpoint"), _HEAD, _d.c.due_at <= sa.bindparam("now"))
+    .order_by(_d.c.due_at, _d.c.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)  # another process may be about to take it
+    .scalar_subquery()
+)
+_CLAIM = (
+    webhook_deliveries.update()
+    .where(_live.id == _NEXT)
+    .values(state="sending", attempts=_live.attempts + 1, due_at=sa.bindparam("until"))
+    .returning(webhook_deliveries)
+)
+_CLAIMED = (
+    sa.select(webhook_events.c.key, webhook_events.c.type, webhook_events.c.body, numbers.c.key.label("number"))
+    .join(numbers, numbers.c.id == webhook_events.c.number_id)
+    .where(webhook_events.c.account_id == sa.bindparam("account"), webhook_events.c.id == sa.bindparam("event"))
+)
+_ATTEMPT = webhook_attempts.insert()
+_IN_HAND = (
+    _live.id == sa.bindparam("delivery"),
+    _live.state == "sending",
+    _live.attempts == sa.bindparam("attempt"),
+)
+_ENDED = webhook_deliveries.update().where(*_IN_HAND).values(state=sa.bindparam("state_"), ended_at=sa.bindparam("now"))
+_AGAIN = (
+    webhook_deliveries.update()
+    .where(*_IN_HAND)
+    .values(state="pending", due_at=sa.bindparam("due"), in_order=sa.bindparam("order"))
+)
+_PROMOTE = (
+    webhook_deliveries.update()
+    .where(_live.id == sa.select(sa.func.min(_d.c.id)).where(*_OF_CHAT, _WAITING).scalar_subquery())
+    .values(state="pending", due_at=sa.bindparam("now"))
+)
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """One try, claimed: where it goes and what it holds. `attempt` (1 = the first) was committed before the try."""
+
+    id: int
+    account_id: int
+    endpoint_id: int
+    endpoint_key: str
+    number_id: int
+    number_key: str
+    chat: str
+    in_order: bool
+    attempt: int
+    created_at: float
+    url: str
+    secrets: list[str]
+    event_key: str
+    event_type: str
+    body: str
+
+    def __repr__(self) -> str:
+        return f"Parcel({self.event_key} to {self.endpoint_key})"
+
+
+# -- written with the change -------------------------------------------------------------------------------------------
+
+
+def publish(
+    connection: Connection,
+    account_id: int,
+    number_id: int,
+    event: EventType,
+    chat: str,
+    *,
+    body: Callable[[], Body],
+    now: float,
+) -> int:
+    """Adds an event for every endpoint of the account that takes it, in the caller's transaction.
+
+    `chat` orders events among each other ("": the number itself); `body` is asked only when somebody takes the event.
+    Returns how many endpoints will get it.
+    """
+    takers = endpoints.wanting(connection, account_id, number_id, event)
+    if not takers:
+        return 0
+    added = connection.execute(
+        _EVENT,
+        {
+            "account_id": account_id,
+            "number_id": number_id,
+            "key": "evt_" + opaque_id(24),
+            "type": event,
+            "body": encode(body()).decode(),
+            "created_at": now,
+        },
+    )
+    assert added.inserted_primary_key is not None
+    for endpoint_id in takers:
+        earlier = connection.execute(_EARLIER, {"endpoint": endpoint_id, "number": number_id, "chat_": chat}).first()
+        connection.execute(
+            _DELIVERY,
+            {
+                "account_id": account_id,
+                "endpoint_id": endpoint_id,
+                "event_id": added.inserted_primary_key[0],
+                "number_id": number_id,
+                "chat": chat,
+                "state": "waiting" if earlier else "pending",
+                "due_at": now,
+                "created_at": now,
+            },
+        )
+    return len(takers)
+
+
+# -- claimed and recorded ----------------------------------------------------------------------------------------------
+
+
+def first_due(connection: Connection) -> list[tuple[int, float]]:
+    """For every active endpoint with something to tell: when its next try is due (unix seconds)."""
+    first = (
+        sa.select(sa.func.min(_d.c.due_at))
+        .where(_d.c.endpoint_id == webhook_endpoints.c.id, _HEAD)
+        .correlate(webhook_endpoints)
+        .scalar_subquery()
+    )
+    rows = connection.execute(
+        sa.select(webhook_endpoints.c.id, first).where(
+            webhook_endpoints.c.state == "active", webhook_endpoints.c.removed_at.is_(None)
+        )
+    )
+    return [(row[0], row[1]) for row in rows if row[1] is not None]
+
+
+def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float) -> Parcel | None:
+    """Takes the endpoint's next due event for a try; None when nothing is due or the endpoint is disabled."""
+    address = endpoints.address(connection, sealing, endpoint_id, now)
+    if address is None:
+        return None
+    due = {"endpoint": endpoint_id, "now": now, "until": now + LEASE}
+    row = connection.execute(_CLAIM, due).first()
+    if row is None:
+        return None
+    event = connection.execute(_CLAIMED, {"account": row.account_id, "event": row.event_id}).one()
+    return Parcel(
+        id=row.id,
+        account_id=row.account_id,
+        endpoint_id=endpoint_id,
+        endpoint_key=address.key,
+        number_id=row.number_id,
+        number_key=event.number,
+        chat=row.chat,
+        in_order=bool(row.in_order),
+        attempt=row.attempts,
+        created_at=row.created_at,
+        url=address.url,
+        secrets=address.secrets,
+        event_key=event.key,
+        event_type=event.type,
+        body=event.body,
+    )
+
+
+def record(
+    connection: Connection, parcel: Parcel, answer: Answer, verdict: Verdict, *, seconds: float, now: float
+) -> str:
+    """Writes what came of a try; returns why the endpoint was disabled, "" when it was not.
+
+    The result counts only for the try that is in flight (its number is the fence); the attempt is kept in any case.
+    """
+    connection.execute(
+        _ATTEMPT,
+        {
+            "account_id": parcel.account_id,
+            "endpoint_id": parcel.endpoint_id,
+            "delivery_id": parcel.id,
+            "number": parcel.attempt,
+            "at": now,
+            "seconds": seconds,
+            "succeeded": int(isinstance(verdict, Delivered)),
+            "status": answer.status if isinstance(answer, Answered) else 0,
+            "reason": "" if isinstance(answer, Answered) else answer.reason,
+            "answer": answer.answer[:_EXCERPT] if isinstance(answer, Answered) else "",
+        },
+    )
+    fence = {"delivery": parcel.id, "attempt": parcel.attempt}
+    match verdict:
+        case Delivered() | Exhausted() | Gone():
+            leaves = True
+            state = "delivered" if isinstance(verdict, Delivered) else "failed"
+            moved = connection.execute(_ENDED, fence | {"state_": state, "now": now}).rowcount
+        case Again(due_at, gives_way):
+            leaves = gives_way and parcel.in_order and _others_got_through(connection, parcel)
+            again = {"due": due_at, "order": int(parcel.in_order and not leaves)}
+            moved = connection.execute(_AGAIN, fence | again).rowcount
+    if moved and leaves and parcel.in_order:
+        _promote(connection, parcel.endpoint_id, parcel.number_id, parcel.chat, now)
+    reason = _why_disabled(connection, parcel.endpoint_id, verdict, now)
+    if reason:
+        endpoints.disable(connection, parcel.account_id, parcel.endpoint_id, reason)
+        end_open(connection, parcel.endpoint_id, "failed", now)
+    return reason
+
+
+def _promote(connection: Connection, endpoint_id: int, number_id: int, chat: str, now: float) -> None:
+    """The oldest waiting event of a chat becomes the one to try."""
+    connection.execute(_PROMOTE, {"endpoint": endpoint_id, "number": number_id, "chat_": chat, "now": now})
+
+
+def _others_got_through(connection: Connection, parcel: Parcel) -> bool:
+    a = webhook_attempts.c
+    since = sa.select(a.id).where(a.endpoint_id == parcel.endpoint_id, a.succeeded == 1, a.at >= parcel.created_at)
+    return connection.execute(since.limit(1)).first() is not None
+
+
+def _why_disabled(connection: Connection, endpoint_id: int, verdict: Verdict, now: float) -> str:
+    if isinstance(verdict, Gone):
+        return "the receiver answered 410 (Gone)"
+    if isinstance(verdict, Delivered) or not schedule.is_dead(_failing_since(connection, endpoint_id), now):
+        return ""
+    return f"nothing but failures for {schedule.DEAD_AFTER / 86_400:g} days"
+
+
+def _failing_since(connection: Connection, endpoint_id: int) -> float | None:
+    a, e = webhook_attempts.c, webhook_endpoints.c
+    since = connection.execute(sa.select(e.active_since).where(e.id == endpoint_id)).scalar_one()
+    succeeded = sa.select(sa.func.max(a.at)).where(a.endpoint_id == endpoint_id, a.succeeded == 1, a.at > since)
+    since = connection.execute(succeeded).scalar() or since
+    failed = sa.select(sa.func.min(a.at)).where(a.endpoint_id == endpoint_id, a.succeeded == 0, a.at >= since)
+    return connection.execute(failed).scalar()
+
+
+def release(connection: Connection, parcel: Parcel, now: float) -> None:
+    """Gives a try back whose end nobody will wait for (the gateway stops), so that the next process goes on at once."""
+    again = {"delivery": parcel.id, "attempt": parcel.attempt, "due": now, "order": int(parcel.in_order)}
+    connection.execute(_AGAIN, again)
+
+
+def release_all(connection: Connection, now: float) -> None:
+    """Gives every try back: for the start of a process that has the database for itself."""
+    connection.execute(
+        webhook_deliveries.update()
+        .where(sa.text("webhook_deliveries.state IN ('pending', 'sending')"), _live.state == "sending")
+        .values(state="pending", due_at=now)
+    )
+
+
+def hasten(connection: Connection, endpoint_id: int, now: float) -> None:
+    """A receiver is back: what is in order and waits for its next try is due at once."""
+    connection.execute(
+        webhook_deliveries.update()
+        .where(
+            webhook_deliveries.c.endpoint_id == endpoint_id,
+            webhook_deliveries.c.state == "pending",
+            webhook_deliveries.c.in_order == 1,
+            webhook_deliveries.c.due_at > now,
+        )
+        .values(due_at=now)
+    )
+
+
+def end_open(connection: Connection, endpoint_id: int, state: Literal["failed", "canceled"], now: float) -> None:
+    """Ends everything that has not got through: the endpoint was disabled or removed."""
+    connection.execute(
+        webhook_deliveries.update()
+        .where(
+            webhook_deliveries.c.endpoint_id == endpoint_id,
+            webhook_deliveries.c.state.in_(["waiting", "pending", "sending"]),
+        )
+        .values(state=state, ended_at=now)
+    )
+
+
+def stranded(connection: Connection) -> list[tuple[int, int, str]]:
+    """Chats (endpoint, number, chat) whose events all wait: two processes passed each other, or a replay began."""
+    rows = connection.execute(
+        sa.select(_d.c.endpoint_id, _d.c.number_id, _d.c.chat)
+        .where(_OPEN, _d.c.in_order == 1)
+        .group_by(_d.c.endpoint_id, _d.c.number_id, _d.c.chat)
+        .having(sa.func.min(sa.case((_d.c.state == "waiting", 1), else_=0)) == 1)
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def mend(connection: Connection, now: float) -> int:
+    """Puts stranded chats on their way again; returns how many."""
+    chats = stranded(connection)
+    for endpoint_id, number_id, chat in chats:
+        _promote(connection, endpoint_id, number_id, chat, now)
+    return len(chats)

@@ -1,0 +1,192 @@
+"""The bodies that customers' servers get. Pure.
+
+`incoming_chat` has the shape that existing receivers rely on, every key always present and nothing more; the other
+types are Kurir's own and sent only to endpoints that asked for them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, assert_never, get_args
+
+import msgspec
+
+from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text
+from kurir.messages.lifecycle import MessageState
+from kurir.messages.reports import Received
+
+EventType = Literal["incoming_chat", "message_status", "device_status", "template_status"]
+EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
+DEFAULT_EVENTS: tuple[EventType, ...] = ("incoming_chat",)
+"""What an endpoint gets unless it asks for more, so that old receivers see nothing new."""
+
+Ack = Literal["PENDING", "SENT", "READ"]
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A pin, in degrees."""
+
+    lat: float
+    lng: float
+
+
+class IncomingChat(msgspec.Struct, frozen=True, kw_only=True, tag="incoming_chat"):
+    """A message in a chat: from a person, or the device's own (`is_from_me`). Names as on the wire, misspelling too.
+
+    `profile_picture` is "" as long as Kurir does not fetch pictures. The file behind `has_media` is not served yet; the
+    stored one is `Received.media.path`.
+    """
+
+    chat_id: str
+    message_id: str
+    id: str
+    name: str
+    profile_picture: str
+    timestamp: int
+    message_body: str
+    message_ack: Ack
+    has_media: bool
+    media_mime: str
+    media_name: str
+    location_attached: Place | None
+    is_forwading: bool
+    is_from_me: bool
+
+
+class MessageStatus(msgspec.Struct, frozen=True, kw_only=True, tag="message_status"):
+    """A message that was sent through Kurir reached a state; `message_id` as in the header X-Message-Id of its send.
+
+    `remote_id` is the network's own id (`wamid.…` on official numbers), "" while there is none.
+    """
+
+    message_id: str
+    remote_id: str
+    number_id: str
+    chat_id: str
+    status: MessageState
+    error_code: str
+    error_reason: str
+    timestamp: int
+
+
+class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True, tag="device_status"):
+    """A number's connection changed; `state` as `state_connection` of the API."""
+
+    number_id: str
+    phone: str
+    name: str
+    state: str
+    reason: str
+    timestamp: int
+
+
+class TemplateStatus(msgspec.Struct, frozen=True, kw_only=True, tag="template_status"):
+    """Meta reviewed a template; `template_id` is Kurir's id, `templateId` Meta's."""
+
+    template_id: str
+    templateId: str  # noqa: N815 - the wire's own spelling
+    number_id: str
+    name: str
+    language: str
+    status: str
+    reason: str
+    timestamp: int
+
+
+class Test(msgspec.Struct, frozen=True, kw_only=True, tag="test"):
+    """Sent by hand, to see whether a receiver is there."""
+
+    __test__ = False  # no test of pytest's
+
+    message: str
+    timestamp: int
+
+
+Body = IncomingChat | MessageStatus | DeviceStatus | TemplateStatus | Test
+
+
+def encode(body: Body) -> bytes:
+    """The body as it is sent: `{"type": …, "data": {…}}`, UTF-8."""
+    data = msgspec.structs.asdict(body)
+    return msgspec.json.encode({"type": body.__struct_config__.tag, "data": data})
+
+
+def chat_id(chat: str) -> str:
+    """A chat as receivers know it: `6281…@c.us` for a person, `…@g.us` for a group."""
+    return chat if "@" in chat else chat + "@c.us"
+
+
+def received(message: Received) -> IncomingChat:
+    """The body for a message that came in, or that another device of the same number sent."""
+    media = message.media
+    return IncomingChat(
+        chat_id=chat_id(message.chat),
+        message_id=message.remote_id,
+        id=message.remote_id,
+        name=message.sender_name,
+        profile_picture="",
+        timestamp=int(message.at),
+        message_body=message.text,
+        message_ack="SENT",
+        has_media=media is not None,
+        media_mime=media.mime if media else "",
+        media_name=media.name if media else "",
+        location_attached=Place(*message.location) if message.location else None,
+        is_forwading=message.forwarded,
+        is_from_me=message.from_me,
+    )
+
+
+def own(
+    chat: str, remote_id: str, content: Content | None, *, at: float, mime: str = "", name: str = ""
+) -> IncomingChat:
+    """The body for a message that a device sent through Kurir.
+
+    `content` is None when it is a secret (OTP): then only that something was sent is told. `mime` and `name` describe
+    the file of a picture or document.
+    """
+    text, has_media, place = "", False, None
+    match content:
+        case Text(body):
+            text = body
+        case Image(caption=caption) | Document(caption=caption):
+            text, has_media = caption, True
+        case Location(latitude, longitude, title, address):
+            text, place = title or address, Place(latitude, longitude)
+        case TemplateUse() | None:
+            pass
+        case _:
+            assert_never(content)
+    return IncomingChat(
+        chat_id=chat_id(chat),
+        message_id=remote_id,
+        id=remote_id,
+        name="",
+        profile_picture="",
+        timestamp=int(at),
+        message_body=text,
+        message_ack="SENT",
+        has_media=has_media,
+        media_mime=mime,
+        media_name=name,
+        location_attached=place,
+        is_forwading=False,
+        is_from_me=True,
+    )
+
+
+__all__ = [
+    "DEFAULT_EVENTS",
+    "EVENT_TYPES",
+    "Body",
+    "DeviceStatus",
+    "EventType",
+    "IncomingChat",
+    "MessageStatus",
+    "Place",
+    "TemplateStatus",
+    "Test",
+    "chat_id",
+    "encode",
+    "own",
+    "received",
+]

@@ -1,0 +1,112 @@
+"""What webhooks were told: looked at, told again, and in the end forgotten."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.foundation.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
+from kurir.webhooks.deliveries import mend
+
+DeliveryState = Literal["waiting", "pending", "sending", "delivered", "failed", "canceled"]
+_AT_ONCE = 1_000
+_d = webhook_deliveries.alias("d")
+
+
+class Told(msgspec.Struct, frozen=True):
+    """One delivery as a person looks at it; `status` and `reason` are of the last try (0 and "": none yet)."""
+
+    event_key: str
+    event_type: str
+    endpoint_key: str
+    state: DeliveryState
+    attempts: int
+    due_at: float
+    created_at: float
+    status: int
+    reason: str
+
+
+def replay_event(connection: Connection, account_id: int, event_key: str, now: float) -> int:
+    """Delivers one event again, also when it got through before; returns to how many active endpoints."""
+    chosen = sa.select(webhook_events.c.id).where(
+        webhook_events.c.account_id == account_id, webhook_events.c.key == event_key
+    )
+    return _replay(connection, account_id, [_d.c.event_id.in_(chosen)], now)
+
+
+def replay_failed(connection: Connection, account_id: int, since: float, now: float) -> int:
+    """Delivers again what failed since that time (unix seconds), in order; returns how many deliveries."""
+    return _replay(connection, account_id, [_d.c.state == "failed", _d.c.ended_at >= since], now)
+
+
+def _replay(connection: Connection, account_id: int, which: list[sa.ColumnElement[bool]], now: float) -> int:
+    chosen = (
+        sa.select(_d.c.id)
+        .join(webhook_endpoints, webhook_endpoints.c.id == _d.c.endpoint_id)
+        .where(_d.c.account_id == account_id, _d.c.state != "sending", webhook_endpoints.c.state == "active", *which)
+    )
+    count = connection.execute(
+        webhook_deliveries.update()
+        .where(webhook_deliveries.c.id.in_(chosen))
+        .values(state="waiting", in_order=1, attempts=0, due_at=now, ended_at=None)
+    ).rowcount
+    mend(connection, now)
+    return count
+
+
+def counts(connection: Connection, account_id: int) -> dict[int, dict[str, int]]:
+    """For every endpoint of the account: how many deliveries are in which state."""
+    rows = connection.execute(
+        sa.select(webhook_deliveries.c.endpoint_id, webhook_deliveries.c.state, sa.func.count())
+        .where(webhook_deliveries.c.account_id == account_id)
+        .group_by(webhook_deliveries.c.endpoint_id, webhook_deliveries.c.state)
+    )
+    found: dict[int, dict[str, int]] = {}
+    for endpoint_id, state, count in rows:
+        found.setdefault(endpoint_id, {})[state] = count
+    return found
+
+
+def latest(connection: Connection, account_id: int, limit: int) -> list[Told]:
+    """The account's newest deliveries, newest first, each with its last try."""
+    a = webhook_attempts.alias("a")
+    last = sa.select(sa.func.max(a.c.id)).where(a.c.delivery_id == _d.c.id).correlate(_d).scalar_subquery()
+    rows = connection.execute(
+        sa.select(
+            webhook_events.c.key,
+            webhook_events.c.type,
+            webhook_endpoints.c.key,
+            _d.c.state,
+            _d.c.attempts,
+            _d.c.due_at,
+            _d.c.created_at,
+            sa.func.coalesce(webhook_attempts.c.status, 0),
+            sa.func.coalesce(webhook_attempts.c.reason, ""),
+        )
+        .join(webhook_events, webhook_events.c.id == _d.c.event_id)
+        .join(webhook_endpoints, webhook_endpoints.c.id == _d.c.endpoint_id)
+        .outerjoin(webhook_attempts, webhook_attempts.c.id == last)
+        .where(_d.c.account_id == account_id)
+        .order_by(_d.c.id.desc())
+        .limit(limit)
+    )
+    return [Told(*row) for row in rows]
+
+
+def forget(connection: Connection, before: float) -> int:
+    """Removes events whose deliveries all ended before that time, with their tries; a bounded number at once."""
+    old = [
+        row[0]
+        for row in connection.execute(
+            sa.select(_d.c.id, _d.c.event_id).where(_d.c.ended_at < before).order_by(_d.c.ended_at).limit(_AT_ONCE)
+        )
+    ]
+    connection.execute(webhook_attempts.delete().where(webhook_attempts.c.delivery_id.in_(old)))
+    connection.execute(webhook_deliveries.delete().where(webhook_deliveries.c.id.in_(old)))
+    told = sa.select(_d.c.id).where(_d.c.event_id == webhook_events.c.id).correlate(webhook_events)
+    connection.execute(webhook_events.delete().where(webhook_events.c.created_at < before, ~told.exists()))
+    return len(old)

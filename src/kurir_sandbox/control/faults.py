@@ -1,0 +1,155 @@
+"""Control API about faults: what the wires should do wrong. The effects are in `kurir_sandbox.faults`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, get_args
+
+from aiohttp import web
+
+from kurir_sandbox.control.bodies import (
+    Json,
+    RefusalError,
+    digits,
+    integer,
+    json_object,
+    number,
+    sandbox,
+    text,
+)
+from kurir_sandbox.faults import EFFECTS, Effect, Fault
+from kurir_sandbox.traffic import ChannelName
+
+LOGIN_FAILURES = (401, 402, 403, 405, 503)
+_EVERY = ("effect", "channel", "number", "phone", "kind", "skip", "count", "probability", "seed")
+_LONGEST = 3600.0
+
+
+async def list_faults(request: web.Request) -> web.Response:
+    """The standing faults with what they saw and did, and the effects there are."""
+    effects = {
+        name: {
+            "does": effect.does,
+            "channels": effect.channels,
+            "kinds": effect.kinds,
+            "needs": effect.needs,
+            "takes": effect.takes,
+        }
+        for name, effect in EFFECTS.items()
+    }
+    standing = [shown(fault) for fault in sandbox(request).faults.all()]
+    return web.json_response({"faults": standing, "effects": effects})
+
+
+async def add_fault(request: web.Request) -> web.Response:
+    """Let something go wrong: {effect, channel, number, phone, kind, skip, count, probability, seed, …parameters}."""
+    body = await json_object(request)
+    name = text(body, "effect")
+    effect = EFFECTS.get(name)
+    if effect is None:
+        raise RefusalError("effect", f"must be one of {', '.join(EFFECTS)}")
+    known = (*_EVERY, *effect.needs, *effect.takes)
+    unknown = next((key for key in body if key not in known), None)
+    if unknown is not None:
+        raise RefusalError(unknown, f"is nothing that {name} takes; it takes {', '.join(known[1:])}")
+    given = {key for key, value in body.items() if value is not None}
+    lacking = next((key for key in effect.needs if key not in given), None)
+    if lacking is not None:
+        raise RefusalError(lacking, f"is needed by {name}")
+    if "phone" in given and not effect.to_phone:
+        raise RefusalError("phone", f"is not known yet when {name} strikes")
+    fault = Fault(
+        name,
+        channel=_channel(body, effect),
+        kind=_kind(body, effect),
+        number=_number(request, body),
+        phone=_phone(body),
+        skip=integer(body, "skip", 0, 10**9, 0),
+        count=integer(body, "count", 1, 10**9) if "count" in given else None,
+        probability=number(body, "probability", 0, 1) if "probability" in given else 1.0,
+        seed=integer(body, "seed", 0, 2**62, 0),
+        seconds=number(body, "seconds", 0, _LONGEST) if "seconds" in given else None,
+        status=integer(body, "status", 400, 599) if "status" in given else None,
+        code=integer(body, "code", 0, 10**9) if "code" in given else None,
+        reason=_reason(body) if "reason" in given else None,
+        retry_after=integer(body, "retry_after", 0, 10**6) if "retry_after" in given else None,
+        attributes=failure_attributes(body.get("attributes") or {}),
+    )
+    return web.json_response(shown(sandbox(request).faults.add(fault)), status=201)
+
+
+async def end_faults(request: web.Request) -> web.Response:
+    """End every fault."""
+    faults = sandbox(request).faults
+    ended = len(faults.all())
+    faults.clear()
+    return web.json_response({"ended": ended})
+
+
+async def end_fault(request: web.Request) -> web.Response:
+    """End one fault."""
+    fault_id = int(request.match_info["id"])
+    if not sandbox(request).faults.end(fault_id):
+        raise RefusalError("id", "is no fault", 404)
+    return web.json_response({"ended": 1})
+
+
+def shown(fault: Fault) -> Json:
+    """A fault as the control API shows it: what was asked for, and `id`, `seen` and `hits`."""
+    values: dict[str, Any] = {f.name: getattr(fault, f.name) for f in fields(fault) if f.init}
+    always = ("id", "effect", "seen", "hits", "probability", "skip", "seed")
+    return {key: value for key, value in values.items() if key in always or value not in (None, "", {})}
+
+
+def failure_attributes(given: object) -> dict[str, str]:
+    """The further attributes of a login's failure: strings by name, none of them `reason`."""
+    if not isinstance(given, dict):
+        raise RefusalError("attributes", "must be an object")
+    if "reason" in given:
+        raise RefusalError("attributes", "cannot hold the reason")
+    wrong = next((key for key, value in given.items() if not isinstance(value, str)), None)
+    if wrong is not None:
+        raise RefusalError(wrong, "must be a string")
+    return given
+
+
+def _reason(body: Json) -> int:
+    reason = body["reason"]
+    if isinstance(reason, bool) or reason not in LOGIN_FAILURES:
+        raise RefusalError("reason", f"must be one of {', '.join(map(str, LOGIN_FAILURES))}")
+    return reason
+
+
+def _channel(body: Json, effect: Effect) -> ChannelName | None:
+    given = body.get("channel")
+    if given is None:
+        return None
+    channel: ChannelName | None = next((name for name in get_args(ChannelName) if name == given), None)
+    if channel not in effect.channels:
+        raise RefusalError("channel", f"must be {' or '.join(effect.channels)} for {body['effect']}")
+    return channel
+
+
+def _kind(body: Json, effect: Effect) -> str:
+    if body.get("kind") is None:
+        return ""
+    if body["kind"] not in effect.kinds:
+        allowed = f"must be one of {', '.join(effect.kinds)}" if effect.kinds else "means nothing"
+        raise RefusalError("kind", f"{allowed} for {body['effect']}")
+    return body["kind"]
+
+
+def _number(request: web.Request, body: Json) -> str:
+    """The phone number of the gateway's side; the id of an official number is taken as well."""
+    if body.get("number") is None:
+        return ""
+    given = digits(body, "number")
+    business = sandbox(request).world.business(given)
+    return business.phone if business else given
+
+
+def _phone(body: Json) -> str:
+    """The person's phone number, or a group's id."""
+    if body.get("phone") is None:
+        return ""
+    return digits({"phone": str(body["phone"]).removesuffix("@g.us")}, "phone")

@@ -1,0 +1,148 @@
+"""Webhooks end to end: people in the sandbox write to a device and to an official number, a customer's server hears."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.e2e.sandbox_network import SandboxNetwork, eventually
+from tests.e2e.test_cloud_api import Shop, open_shop
+from tests.webhook_desk import Letter, Receiver, receiving, verified
+
+from kurir import numbers
+from kurir.foundation.ids import public_message_id
+from kurir.foundation.tables import webhook_deliveries
+from kurir.foundation.url_rules import Allowed
+from kurir.messages.content import Text
+from kurir.numbers import Number
+from kurir.outbox.rows import Draft
+from kurir.webhooks import endpoints
+
+pytestmark = pytest.mark.e2e
+
+SITI, BUDI = "6281234567801", "6281234567802"
+EVERYTHING = ["incoming_chat", "message_status", "device_status"]
+
+
+async def listen(shop: Shop, receiver: Receiver, path: str, events: list[str], number: Number | None = None) -> str:
+    """A new endpoint of the shop; returns its secret."""
+    gateway = shop.gateway
+    allowed = Allowed.parse(gateway.settings.allowed_networks)
+
+    def work(connection: sa.Connection) -> str:
+        _, secret = endpoints.add(
+            connection,
+            gateway.sealing,
+            shop.number.account_id,
+            receiver.url(path),
+            allowed=allowed,
+            now=gateway.clock(),
+            number_id=number.id if number else None,
+            events=events,
+        )
+        return secret
+
+    return await gateway.database.write(work)
+
+
+async def pair(shop: Shop, owner: str) -> Number:
+    """A linked device of the shop's account, paired with the owner's phone."""
+    gateway = shop.gateway
+    device = await gateway.database.write(lambda c: numbers.add_linked_device(c, shop.number.account_id, "Kasir"))
+    progress = await gateway.linked_devices.start_pairing(device)
+    await eventually(lambda: bool(progress.qr), what="a QR code")
+    await shop.sandbox.post("/scan", {"phone": owner, "qr": progress.qr})
+    await eventually(lambda: gateway.linked_devices.ready(device), 30, what="connected")
+    return device
+
+
+async def hears(receiver: Receiver, path: str, **wanted: Any) -> Letter:
+    """The first letter at a path whose data hold `wanted`, waiting for it."""
+
+    def matching() -> list[Letter]:
+        return [letter for letter in receiver.at(path) if wanted.items() <= letter.json["data"].items()]
+
+    await eventually(lambda: bool(matching()), 20, what=f"{wanted} at {path}: {[m.json for m in receiver.at(path)]}")
+    return matching()[0]
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def shop(sandbox: SandboxNetwork, receiver: Receiver, tmp_path: Path) -> AsyncIterator[Shop]:
+    async with open_shop(sandbox, tmp_path, allowed=(receiver.url("").removeprefix("http://"),)) as shop:
+        yield shop
+
+
+async def test_both_channels_tell_in_the_same_shape(sandbox: SandboxNetwork, shop: Shop, receiver: Receiver) -> None:
+    owner = await sandbox.person("Toko Kabar")
+    device = await pair(shop, owner)
+    secret = await listen(shop, receiver, "/old", ["incoming_chat"])
+    all_secret = await listen(shop, receiver, "/all", EVERYTHING)
+    await listen(shop, receiver, "/device", ["incoming_chat"], device)
+
+    await sandbox.post(f"/people/{SITI}/messages", {"to": owner, "text": "Halo kasir 👋"})
+    await sandbox.post(f"/people/{SITI}/messages", {"to": shop.number.phone, "text": "Halo toko 👋"})
+    to_device = await hears(receiver, "/old", message_body="Halo kasir 👋")
+    to_official = await hears(receiver, "/old", message_body="Halo toko 👋")
+    assert to_device.headers["bls-oto-numberid"] == device.key
+    assert to_official.headers["bls-oto-numberid"] == shop.number.key
+    heard = [verified(to_device, secret), verified(to_official, secret)]
+    assert [event["type"] for event in heard] == ["incoming_chat", "incoming_chat"]
+    assert list(heard[0]["data"]) == list(heard[1]["data"])
+    for event in heard:
+        data = event["data"]
+        assert (data["chat_id"], data["is_from_me"], data["id"]) == (f"{SITI}@c.us", False, data["message_id"])
+        assert data["name"]
+        assert data["has_media"] is False
+    assert heard[1]["data"]["message_id"].startswith("wamid.")
+    # an endpoint for one number hears of that number only
+    await hears(receiver, "/device", message_body="Halo kasir 👋")
+
+    place = {"location": {"latitude": -6.175392, "longitude": 106.827153, "name": "Monas"}}
+    await sandbox.post(f"/people/{SITI}/messages", {"to": owner, **place})
+    await sandbox.post(f"/people/{SITI}/messages", {"to": shop.number.phone, **place})
+    for number in (device, shop.number):
+
+        def located(number: Number = number) -> bool:
+            return any(
+                letter.json["data"]["location_attached"] == {"lat": -6.175392, "lng": 106.827153}
+                for letter in receiver.at("/old")
+                if letter.headers["bls-oto-numberid"] == number.key
+            )
+
+        await eventually(located, 20, what=f"the place, through {number.channel}")
+
+    picture = {"image": {"url": "/files/promo.png"}, "caption": "Ini"}
+    for phone in (owner, shop.number.phone):
+        await sandbox.post(f"/people/{SITI}/messages", {"to": phone, **picture})
+    await eventually(lambda: sum(m.json["data"]["has_media"] for m in receiver.at("/old")) == 2, 20, what="pictures")
+    shown = [m.json["data"] for m in receiver.at("/old") if m.json["data"]["has_media"]]
+    assert {data["media_mime"] for data in shown} == {"image/png"}
+
+    # what Kurir sends through the device is the device's own; its way is told to who asked for it
+    draft = Draft(account_id=device.account_id, number_id=device.id, recipient=BUDI, content=Text("dari Kurir"))
+    accepted = await shop.gateway.outbox.accept([draft])
+    sent = verified(await hears(receiver, "/old", message_body="dari Kurir"), secret)
+    assert sent["data"]["is_from_me"] is True
+    delivered = await hears(receiver, "/all", status="delivered")
+    data = verified(delivered, all_secret)["data"]
+    assert data["message_id"] == public_message_id(accepted.ids[0])
+    assert (data["remote_id"], data["number_id"]) == (sent["data"]["message_id"], device.key)
+    statuses = [letter.json["data"]["status"] for letter in receiver.at("/all") if "status" in letter.json["data"]]
+    assert statuses == ["sent", "delivered"]
+
+    await shop.gateway.linked_devices.logout(device)
+    await hears(receiver, "/all", state="logged_out", number_id=device.key)
+    assert {letter.json["type"] for letter in receiver.at("/old")} == {"incoming_chat"}
+    assert {letter.headers["bls-oto-numberid"] for letter in receiver.at("/device")} == {device.key}
+    d = webhook_deliveries.c
+    await shop.until(webhook_deliveries, d.state == "delivered", count=len(receiver.letters))
+    assert len({(letter.path, letter.id) for letter in receiver.letters}) == len(receiver.letters)

@@ -1,0 +1,97 @@
+"""When an event is tried again: bounds, order and what receivers may ask for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kurir.webhooks.schedule import (
+    DEAD_AFTER,
+    DELAYS,
+    LONGEST_WISH,
+    MOST_ATTEMPTS,
+    Again,
+    Answered,
+    Delivered,
+    Exhausted,
+    Gone,
+    Unanswered,
+    is_dead,
+    judge,
+    seconds_of,
+)
+
+NOW = 1_800_000_000.0
+dice = st.floats(0, 1, exclude_max=True)
+bad = st.one_of(
+    st.integers(100, 599).filter(lambda s: not 200 <= s < 300 and s != 410).map(Answered),
+    st.text(max_size=20).map(Unanswered),
+)
+
+
+def test_the_delays_are_those_of_the_field() -> None:
+    assert DELAYS == (5, 300, 1800, 7200, 18000, 36000, 36000)
+    assert MOST_ATTEMPTS == 8
+
+
+@given(st.integers(200, 299), st.integers(1, 20), dice)
+def test_any_2xx_is_success_however_late(status: int, attempt: int, roll: float) -> None:
+    assert judge(Answered(status), attempt, NOW, roll) == Delivered()
+
+
+@given(bad, st.integers(1, MOST_ATTEMPTS - 1), dice)
+def test_a_failed_try_comes_again_within_a_tenth_of_its_delay(answer, attempt: int, roll: float) -> None:
+    verdict = judge(answer, attempt, NOW, roll)
+    assert isinstance(verdict, Again)
+    assert 0.9 * DELAYS[attempt - 1] - 1e-3 <= verdict.due_at - NOW <= 1.1 * DELAYS[attempt - 1] + 1e-3
+    assert verdict.gives_way == (attempt >= 3)
+
+
+@given(bad, st.integers(MOST_ATTEMPTS, 100), dice)
+def test_tries_run_out(answer, attempt: int, roll: float) -> None:
+    assert judge(answer, attempt, NOW, roll) == Exhausted()
+
+
+@given(st.integers(1, 100), dice)
+def test_gone_is_gone_at_once(attempt: int, roll: float) -> None:
+    assert judge(Answered(410), attempt, NOW, roll) == Gone()
+
+
+@given(st.integers(0, 10**9), st.integers(1, MOST_ATTEMPTS - 1), dice)
+def test_retry_after_is_never_undercut_and_never_hastens(wish: int, attempt: int, roll: float) -> None:
+    verdict = judge(Answered(429, str(wish)), attempt, NOW, roll)
+    plain = judge(Answered(429), attempt, NOW, roll)
+    assert isinstance(verdict, Again)
+    assert isinstance(plain, Again)
+    assert verdict.due_at >= max(plain.due_at, NOW + min(wish, LONGEST_WISH))
+    assert verdict.due_at <= max(plain.due_at, NOW + LONGEST_WISH)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("", 0),
+        ("120", 120),
+        (" 7 ", 7),
+        ("Fri, 15 Jan 2027 08:01:40 GMT", 100),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 0),
+        ("-5", 0),
+        ("1e9", 0),
+        ("soon", 0),
+        ("²", 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str, seconds: float) -> None:
+    assert seconds_of(header, NOW) == seconds
+
+
+@given(st.text(max_size=60))
+def test_no_retry_after_raises(header: str) -> None:
+    assert seconds_of(header, NOW) >= 0
+
+
+def test_an_endpoint_is_dead_after_days_of_failures_only() -> None:
+    assert not is_dead(None, NOW)
+    assert not is_dead(NOW - DEAD_AFTER + 1, NOW)
+    assert is_dead(NOW - DEAD_AFTER, NOW)

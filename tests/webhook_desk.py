@@ -1,0 +1,235 @@
+"""A desk with webhooks: the outbox's desk, its inbox, endpoints, a deliverer, and customers' servers on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from aiohttp import web
+from standardwebhooks import Webhook
+
+from kurir.foundation.clock import Clock
+from kurir.foundation.database import Database
+from kurir.foundation.safe_fetch import SafeFetch
+from kurir.foundation.sealing import Sealing
+from kurir.foundation.tables import webhook_attempts, webhook_deliveries, webhook_events
+from kurir.foundation.telemetry import Metrics
+from kurir.foundation.url_rules import Allowed
+from kurir.inbox import Inbox
+from kurir.messages.reports import Received
+from kurir.numbers import Number
+from kurir.settings import Settings
+from kurir.webhooks import deliveries, endpoints
+from kurir.webhooks.deliver import Deliverer
+from kurir.webhooks.deliveries import Parcel
+from kurir.webhooks.endpoints import Endpoint
+from kurir.webhooks.schedule import Answer, Answered, judge
+from tests.unit.outbox.desk import Desk, Time, open_desk
+
+LOOPBACK = "127.0.0.0/8"
+SEALING = Sealing(bytes(32))
+_ids = itertools.count(1)
+
+
+@dataclass
+class WebhookDesk:
+    """The desk and what its webhooks are made of. Time stands still unless the test moves it."""
+
+    desk: Desk
+    inbox: Inbox
+    metrics: Metrics = field(default_factory=Metrics)
+
+    @property
+    def database(self) -> Database:
+        return self.desk.database
+
+    @property
+    def time(self) -> Time:
+        return self.desk.time
+
+    async def endpoint(self, url: str = "http://127.0.0.1:9/", **changes: Any) -> tuple[Endpoint, str]:
+        """A new endpoint of the desk's account (or `account_id`) and its secret."""
+        account_id = changes.pop("account_id", self.desk.number.account_id)
+        now = changes.pop("now", self.time())
+        return await self.database.write(
+            lambda c: endpoints.add(c, SEALING, account_id, url, allowed=Allowed.parse([LOOPBACK]), now=now, **changes)
+        )
+
+    async def comes_in(self, chat: str = "628111", text: str = "halo", number: Number | None = None) -> str:
+        """A person writes; returns the message's id."""
+        number = number or self.desk.number
+        remote_id = f"3EB0{next(_ids):08d}"
+        message = Received(number.account_id, number.id, remote_id, chat, chat, "Siti", self.time(), "text", text)
+        await self.inbox.take([(message, "")])
+        return remote_id
+
+    async def claim(self, endpoint: Endpoint) -> Parcel | None:
+        now = self.time()
+        return await self.database.write(lambda c: deliveries.claim(c, SEALING, endpoint.id, now))
+
+    async def claim_all(self, endpoint: Endpoint) -> list[Parcel]:
+        found = []
+        while parcel := await self.claim(endpoint):
+            found.append(parcel)
+        return found
+
+    async def record(self, parcel: Parcel, answer: Answer | None = None) -> str:
+        """The receiver said 200, or `answer`."""
+        answer = answer or Answered(200)
+        now = self.time()
+        verdict = judge(answer, parcel.attempt, now, 0.5)
+        return await self.database.write(lambda c: deliveries.record(c, parcel, answer, verdict, seconds=0.1, now=now))
+
+    async def states(self, endpoint: Endpoint | None = None) -> Counter[str]:
+        """How many deliveries are in which state."""
+        d = webhook_deliveries.c
+        statement = sa.select(d.state).where(d.endpoint_id == endpoint.id if endpoint else sa.true())
+        return Counter(await self.database.read(lambda c: list(c.execute(statement).scalars())))
+
+    async def rows(self) -> tuple[int, int, int]:
+        """How many events, deliveries and attempts there are."""
+        tables = (webhook_events, webhook_deliveries, webhook_attempts)
+        counts = [sa.select(sa.func.count()).select_from(table).scalar_subquery() for table in tables]
+        row = await self.database.read(lambda c: c.execute(sa.select(*counts)).one())
+        return row[0], row[1], row[2]
+
+
+@asynccontextmanager
+async def open_webhook_desk(where: Path | str) -> AsyncIterator[WebhookDesk]:
+    """A desk on a database of its own, as `open_desk`."""
+    async with open_desk(where) as desk:
+        inbox = Inbox(desk.database, desk.outbox, desk.time, woken=lambda *_: None)
+        yield WebhookDesk(desk, inbox)
+
+
+@asynccontextmanager
+async def delivering(
+    database: Database, clock: Clock = time.time, metrics: Metrics | None = None
+) -> AsyncIterator[Deliverer]:
+    """A running deliverer that may post to loopback."""
+    safe_fetch = SafeFetch(Settings(allowed_networks=(LOOPBACK,)), connections=0, per_host=0)
+    await safe_fetch.start()
+    deliverer = Deliverer(database, SEALING, safe_fetch, metrics or Metrics(), clock)
+    await deliverer.start()
+    try:
+        yield deliverer
+    finally:
+        await deliverer.stop(patience=1.0)
+        await safe_fetch.close()
+
+
+@dataclass
+class Letter:
+    """One request as a receiver got it."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    json: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return self.headers["webhook-id"]
+
+    @property
+    def text(self) -> str:
+        return self.json["data"]["message_body"]
+
+
+Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Receiver:
+    """A customer's server. Answers 200 unless `replies` has something else for a path: a status each time, the last
+    one for ever, or a coroutine function.
+    """
+
+    def __init__(self) -> None:
+        self.letters: list[Letter] = []
+        self.replies: dict[str, Sequence[int] | Reply] = {}
+        self.over = asyncio.Event()
+        self._arrived = asyncio.Condition()
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    async def start(self, port: int = 0) -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._take)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
+        await site.start()
+        assert self._runner.addresses
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> int:
+        """Closes the server; returns the port it had."""
+        self.over.set()
+        assert self._runner is not None
+        await self._runner.cleanup()
+        return self._port
+
+    def url(self, path: str = "/hook") -> str:
+        return f"http://127.0.0.1:{self._port}{path}"
+
+    def at(self, path: str = "/hook") -> list[Letter]:
+        """What came to a path."""
+        return [letter for letter in self.letters if letter.path == path]
+
+    async def until(self, count: int, path: str = "/hook", patience: float = 15.0) -> list[Letter]:
+        """Waits until so many requests have come to a path."""
+        async with asyncio.timeout(patience), self._arrived:
+            await self._arrived.wait_for(lambda: len(self.at(path)) >= count)
+        return self.at(path)
+
+    async def hang(self, _request: web.Request) -> web.StreamResponse:
+        """A reply that does not come before the test is over."""
+        await self.over.wait()
+        return web.Response()
+
+    async def _take(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        letter = Letter(request.path, headers, body, await request.json())
+        async with self._arrived:
+            self.letters.append(letter)
+            nth = len(self.at(request.path))
+            self._arrived.notify_all()
+        reply = self.replies.get(request.path, (200,))
+        if callable(reply):
+            return await reply(request)
+        return web.Response(status=reply[min(nth, len(reply)) - 1], text="thanks")
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    """A customer's server."""
+    receiver = Receiver()
+    await receiver.start()
+    try:
+        yield receiver
+    finally:
+        with contextlib.suppress(RuntimeError):
+            await receiver.stop()
+
+
+def verified(letter: Letter, secret: str) -> dict[str, Any]:
+    """The letter's JSON when its signature is right by the reference library; raises otherwise."""
+    return Webhook(secret).verify(letter.body, letter.headers)
+
+
+async def eventually(question: Callable[[], Awaitable[Any]], wanted: Any = True, patience: float = 15.0) -> None:
+    """Asks until the answer is the wanted one; fails the test when it never is."""
+    deadline = time.monotonic() + patience
+    while (answer := await question()) != wanted:
+        assert time.monotonic() < deadline, f"still {answer!r}, not {wanted!r}"
+        await asyncio.sleep(0.02)
