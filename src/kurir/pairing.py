@@ -78,6 +78,7 @@ class Pairing:
 
 async def _next(progress: PairingProgress, patience: float) -> None:
     try:
-        await asyncio.wait_for(progress.changed(), patience)
+        async with asyncio.timeout(patience):
+            await progress.changed()
     except TimeoutError:
         return

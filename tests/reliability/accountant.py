@@ -1,6 +1,7 @@
 """The accountant: ledgers that share nothing, one balance sheet, every line zero.
 
-A the callers' own log · B the gateway's database · C the sandbox's ledger of what reached phones. Ask it only after
+A the callers' own log · B the gateway's database · C the sandbox's ledger of what reached phones · D the letters of
+the webhook receiver. Ask it only after
 quiescence: when the gateway has nothing queued or in flight any more.
 """
 
@@ -8,14 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from standardwebhooks import WebhookVerificationError
 from tests.reliability.load import Call
 from tests.reliability.site import Site
+from tests.webhook_desk import Letter, verified
+
+from kurir.foundation.ids import public_message_id
 
 ARRIVED = ("sent", "delivered", "read")
+_BUSY = ("queued", "sending", "webhook waiting", "webhook pending", "webhook sending")
+_STILL = 2.0
 NEVER = ("failed", "expired", "canceled")
 
 
@@ -38,14 +46,19 @@ class Sheet:
 
 
 async def quiet(site: Site, limit: float) -> None:
-    """Waits until the gateway has nothing queued or in flight and receipts have come in."""
+    """Waits until the gateway has nothing to send or to tell, and no receipt has moved anything for a while."""
     async with asyncio.timeout(limit):
-        while await asyncio.to_thread(_left, site):
-            await asyncio.sleep(0.2)
+        last: list[tuple[str, int]] | None = None
+        while True:
+            states = await asyncio.to_thread(_states, site)
+            if states == last and not any(state in _BUSY and count for state, count in states):
+                return
+            last = states
+            await asyncio.sleep(_STILL)
 
 
-async def balance(site: Site, calls: list[Call]) -> Sheet:
-    """The balance sheet of a run."""
+async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ()) -> Sheet:
+    """The balance sheet of a run. `letters` is what the webhook receiver got, once nothing is left to deliver."""
     rows = await asyncio.to_thread(_gateway, site)
     arrivals = await _sandbox(site)
     sheet = Sheet()
@@ -83,8 +96,37 @@ async def balance(site: Site, calls: list[Call]) -> Sheet:
         "9 wrong tenant": _strays(site, arrivals, said),
         "10 doubt beyond the budget": _beyond(unconfirmed, site),
         "11 books do not balance": _imbalance(rows, seen),
+        **_webhooks(site, rows, letters),
     }
+    sheet.totals["webhooks received"] = len(letters)
     return sheet
+
+
+def _webhooks(site: Site, rows: list[dict[str, Any]], letters: Sequence[Letter]) -> dict[str, list[str]]:
+    """Every message's state was told to its own account, signed, and one id never carried two bodies."""
+    shops = {f"/{shop.account_id}": shop for shop in site.shops}
+    bodies: dict[str, set[bytes]] = defaultdict(set)
+    told: set[tuple[int, str, str]] = set()
+    forged = []
+    for letter in letters:
+        bodies[letter.id].add(letter.body)
+        shop = shops[letter.path]
+        try:
+            data = verified(letter, shop.webhook_secret)["data"]
+        except WebhookVerificationError:
+            forged.append(letter.id)
+            continue
+        told.add((shop.account_id, data["message_id"], data["status"]))
+    states = [(row["account_id"], public_message_id(row["id"]), row["state"]) for row in rows]
+    ours = {(account_id, message_id) for account_id, message_id, _ in states}
+    return {
+        "12 state not told": [
+            message_id for account, message_id, state in states if (account, message_id, state) not in told
+        ],
+        "13 told another's": [m for account, m, _ in told if (account, m) not in ours],
+        "14 one id, two bodies": [id_ for id_, found in bodies.items() if len(found) > 1],
+        "15 not signed": forged,
+    }
 
 
 def _serial(text: str) -> str:
@@ -132,8 +174,10 @@ def _imbalance(rows: list[dict[str, Any]], seen: Counter[str]) -> list[str]:
     return [] if len(rows) == arrived + ended + missing else [f"{len(rows)} ≠ {arrived} + {ended} + {missing}"]
 
 
-def _left(site: Site) -> int:
-    return site.rows("SELECT count(*) FROM messages WHERE state IN ('queued','sending')")[0][0]
+def _states(site: Site) -> list[tuple[str, int]]:
+    messages = site.rows("SELECT state, count(*) FROM messages GROUP BY state ORDER BY state")
+    letters = site.rows("SELECT 'webhook ' || state, count(*) FROM webhook_deliveries GROUP BY state ORDER BY state")
+    return [(str(row[0]), int(row[1])) for row in [*messages, *letters]]
 
 
 def _gateway(site: Site) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,8 +26,10 @@ from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
 from kurir import numbers
 from kurir.accounts import accounts, api_keys
 from kurir.foundation.data_folder import database_of, open_data_folder, read_ready_file
+from kurir.foundation.url_rules import Allowed
 from kurir.numbers import Number
 from kurir.settings import Settings
+from kurir.webhooks import endpoints
 
 DEVICE_OWNERS = ("6281100000001", "6281100000002")
 START_LIMIT = 60.0
@@ -41,6 +44,7 @@ class Shop:
     device: Number
     official: Number
     device_phone: str
+    webhook_secret: str
 
 
 @dataclass
@@ -107,15 +111,18 @@ class Site:
 
 
 @asynccontextmanager
-async def open_site(folder: Path, people: int = 20, database_url: str = "") -> AsyncIterator[Site]:
+async def open_site(
+    folder: Path, people: int = 20, database_url: str = "", receiver: str = "http://127.0.0.1:9/"
+) -> AsyncIterator[Site]:
     """A site with two shops, paired and subscribed, whose people have written to both official numbers.
 
-    `database_url` is the gateway's setting of that name.
+    `database_url` is the gateway's setting of that name; `receiver` gets both shops' webhooks of message states,
+    each under its account's id as the path.
     """
     (folder / "sandbox").mkdir(parents=True)
     sandbox = start_sandbox(folder / "sandbox")
     try:
-        site = await _build(folder, sandbox, people, database_url)
+        site = await _build(folder, sandbox, people, database_url, receiver)
         site.start()
         try:
             await _move_in(site)
@@ -128,7 +135,7 @@ async def open_site(folder: Path, people: int = 20, database_url: str = "") -> A
         sandbox.stop()
 
 
-async def _build(folder: Path, sandbox: SandboxNetwork, people: int, database_url: str) -> Site:
+async def _build(folder: Path, sandbox: SandboxNetwork, people: int, database_url: str, receiver: str) -> Site:
     port = _free_port()
     settings = msgspec.structs.replace(sandbox.settings(folder / "gateway"), database_url=database_url)
     second = await sandbox.post("/businesses", {"phone": "6281500000019", "name": "Toko Kedua Resmi"})
@@ -155,7 +162,16 @@ async def _build(folder: Path, sandbox: SandboxNetwork, people: int, database_ur
             )
             device = numbers.add_linked_device(connection, account.id)
             key = api_keys.create(connection, sealing, account.id)
-            shops.append(Shop(account.id, key, device, official, DEVICE_OWNERS[i]))
+            _, secret = endpoints.add(
+                connection,
+                sealing,
+                account.id,
+                f"{receiver}{account.id}",
+                allowed=Allowed.parse(["127.0.0.0/8"]),
+                now=time.time(),
+                events=["message_status"],
+            )
+            shops.append(Shop(account.id, key, device, official, DEVICE_OWNERS[i], secret))
     database.engine.dispose()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KURIR_")}
     environment |= {

@@ -15,25 +15,30 @@ import pytest
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.site import open_site
+from tests.webhook_desk import Receiver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 KILLS = int(os.environ.get("KURIR_STORM_KILLS", "6"))
 MESSAGES = int(os.environ.get("KURIR_STORM_MESSAGES", "600"))
 
 
-async def test_without_faults_everything_arrives_once_and_in_order(tmp_path: Path, database_url: str):
-    async with open_site(tmp_path, database_url=database_url) as site:
+async def test_without_faults_everything_arrives_once_and_in_order(
+    tmp_path: Path, database_url: str, receiver: Receiver
+):
+    async with open_site(tmp_path, database_url=database_url, receiver=receiver.url("/")) as site:
         callers = Callers(site, "calm")
         await callers.go(200)
         await quiet(site, 60)
-        sheet = await balance(site, callers.log)
+        sheet = await balance(site, callers.log, receiver.letters)
         sheet.assert_zero(site.explain())
         assert sheet.totals["answered 200"] == sheet.totals["arrived on phones"] == 200
 
 
-async def test_kills_at_random_lose_nothing_and_send_nothing_twice(tmp_path: Path, database_url: str):
+async def test_kills_at_random_lose_nothing_and_send_nothing_twice(
+    tmp_path: Path, database_url: str, receiver: Receiver
+):
     dice = random.Random(7)
-    async with open_site(tmp_path, database_url=database_url) as site:
+    async with open_site(tmp_path, database_url=database_url, receiver=receiver.url("/")) as site:
         callers = Callers(site, "kill")
         # the load is spread so that every life of the gateway gets its share
         calling = asyncio.create_task(callers.go(MESSAGES, pause=0.02))
@@ -43,7 +48,7 @@ async def test_kills_at_random_lose_nothing_and_send_nothing_twice(tmp_path: Pat
             await asyncio.to_thread(site.start)
         await calling
         await quiet(site, 120)
-        sheet = await balance(site, callers.log)
+        sheet = await balance(site, callers.log, receiver.letters)
         sys.stderr.write(f"\n{sheet.render()}\n")
         sheet.assert_zero(site.explain())
         assert site.kills == KILLS

@@ -92,7 +92,8 @@ class Lane:
                 wait = min(wait, max(0.01, self._next_doubt - self._clock()))
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._woken.wait()
         self.closed = True
 
     async def landed(self) -> None:

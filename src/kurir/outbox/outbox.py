@@ -8,7 +8,6 @@ live in this process; everything else is in the database.
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from kurir.outbox import accept, by_hand, claim, doubt, idempotency, record, rec
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
+from kurir.outbox.verdicts import Verdicts
 
 T = TypeVar("T")
 _EARLY_RECEIPTS = 10_000
@@ -78,7 +78,7 @@ class Outbox:
         self._webhooks_told = told
         self._ids = MessageIds()
         self._waiting: Counter[int] = Counter()
-        self._verdicts: dict[int, list[asyncio.Future[Snapshot]]] = {}
+        self._verdicts = Verdicts()
         self._early: OrderedDict[tuple[int, str], list[StatusChanged]] = OrderedDict()
         self._unqueued: set[int] = set()
         self._dismissed = False
@@ -223,7 +223,7 @@ class Outbox:
         self._metrics.reached(after.state)
         if after.state in SETTLED:
             self._waiting[claimed.account_id] -= 1
-            self._tell(after)
+            self._verdicts.tell(after)
         return after
 
     def receipt(self, connection: Connection, event: StatusChanged) -> Snapshot | None:
@@ -258,7 +258,7 @@ class Outbox:
             self._unqueued.discard(moved.id)
             self._waiting[moved.account_id] -= 1
         self._metrics.reached(moved.state)
-        self._tell(moved)
+        self._verdicts.tell(moved)
 
     # -- doubt -----------------------------------------------------------------------------------------------------
 
@@ -308,7 +308,7 @@ class Outbox:
             self._waiting[account_id] -= 1
         self._webhooks_told()
         self._metrics.reached(after.state)
-        self._tell(after)
+        self._verdicts.tell(after)
         self._woken(account_id, after.number_id)  # what waited behind it may go
         return after
 
@@ -323,33 +323,11 @@ class Outbox:
 
         Raises KeyError when the account has no such message.
         """
-        future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
-        self._verdicts.setdefault(message_id, []).append(future)
-        try:
-            now = await self.snapshot(account_id, message_id)
-            if now is None:
-                raise KeyError(message_id)
-            if now.state in SETTLED or self._dismissed:
-                return now
-            done, _ = await asyncio.wait({future}, timeout=timeout)
-            if done and not future.cancelled():
-                return future.result()
-            later = await self.snapshot(account_id, message_id)
-            return later or now
-        finally:
-            waiting = self._verdicts.get(message_id, [])
-            if future in waiting:
-                waiting.remove(future)
-            if not waiting:
-                self._verdicts.pop(message_id, None)
+        return await self._verdicts.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
 
     def dismiss(self) -> None:
         """At the stop: whoever waits for a verdict learns where the message stands, and nobody waits any more."""
-        self._dismissed = True
-        for futures in self._verdicts.values():
-            for future in futures:
-                if not future.done():
-                    future.cancel()
+        self._verdicts.dismiss()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -370,13 +348,8 @@ class Outbox:
     async def _ended(self, account_id: int, message_id: int) -> None:
         self._webhooks_told()
         self._waiting[account_id] -= 1
-        if message_id in self._verdicts and (now := await self.snapshot(account_id, message_id)):
-            self._tell(now)
-
-    def _tell(self, message: Snapshot) -> None:
-        for future in self._verdicts.pop(message.id, []):
-            if not future.done():
-                future.set_result(message)
+        if self._verdicts.awaited(message_id) and (now := await self.snapshot(account_id, message_id)):
+            self._verdicts.tell(now)
 
 
 def _apply(connection: Connection, message: Snapshot, event: StatusChanged, now: float) -> Snapshot:

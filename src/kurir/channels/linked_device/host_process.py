@@ -98,7 +98,10 @@ class HostProcess:
         self._waiting[number] = future
         try:
             self._writer.write(frame(Request(number, command)))
-            return await asyncio.wait_for(future, patience)
+            # not wait_for: on Python 3.11 it swallows a cancellation that meets the answer, and whoever waits for
+            # the canceled task would then wait for ever
+            async with asyncio.timeout(patience):
+                return await future
         except TimeoutError:
             self.why_lost = f"the engine host did not answer within {patience:.0f} s and was ended"
             self.kill()

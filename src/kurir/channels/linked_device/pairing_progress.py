@@ -75,7 +75,8 @@ class PairingProgress:
     async def settled(self) -> bool:
         """Waits for the end; False when it has not come within `LIFETIME` seconds."""
         try:
-            await asyncio.wait_for(self._settled.wait(), LIFETIME)
+            async with asyncio.timeout(LIFETIME):
+                await self._settled.wait()
         except TimeoutError:
             return False
         return True
