@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +23,7 @@ from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.foundation import crash_points
+from kurir.foundation.alone import alone_on
 from kurir.foundation.clock import system_clock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
 from kurir.foundation.safe_fetch import SafeFetch
@@ -47,6 +50,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         database, sealing = await asyncio.to_thread(open_data_folder, settings)
         await database.start()
         stack.push_async_callback(database.close)
+        await stack.enter_async_context(alone_on(database, lost=_stop))
 
         clock = system_clock
         metrics = Metrics()
@@ -140,6 +144,11 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             cloud_api=cloud_api,
             pairing=Pairing(linked_devices, clock),
         )
+
+
+def _stop() -> None:
+    """The orderly stop, as if the operator had asked for it."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

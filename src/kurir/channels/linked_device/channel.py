@@ -16,7 +16,8 @@ from kurir.channels.linked_device.connections import Connections
 from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.hosts import ARGV
 from kurir.channels.linked_device.pairing_progress import PairingProgress
-from kurir.channels.linked_device.sessions import Sessions
+from kurir.channels.linked_device.server_sessions import ServerSessions
+from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.channels.linked_device.typing_time import typing_seconds
 from kurir.foundation.clock import Clock
 from kurir.messages.content import Outgoing
@@ -69,7 +70,9 @@ class LinkedDevices:
         self._settings = settings
         self._message_key = message_key
         self._list_numbers = list_numbers
-        self._sessions = Sessions(settings.data_dir)
+        self._sessions: Sessions = (
+            ServerSessions(settings.database_url) if settings.database_url else FileSessions(settings.data_dir)
+        )
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS)
         self._connections = Connections(settings, self._sessions, self._events, clock, argv)
         self._closed = False
@@ -77,8 +80,11 @@ class LinkedDevices:
     # -- the channel -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Opens every number that has been paired; they connect in the background. Raises OSError."""
-        self._sessions.prepare()
+        """Opens every number that has been paired; they connect in the background.
+
+        Raises OSError and DatabaseUnavailable.
+        """
+        await asyncio.to_thread(self._sessions.prepare)
         for number in await self._list_numbers():
             await self._connections.restore(number)
 

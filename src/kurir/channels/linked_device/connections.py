@@ -78,7 +78,7 @@ class Connections:
         connection = self.of(number)
         if not number.jid:
             return
-        if self._sessions.exists(number):
+        if await asyncio.to_thread(self._sessions.exists, number):
             await self._open(connection)
         elif number.state != "logged_out":
             await self._become(connection, "logged_out", "the session file is missing; pair the number again")
@@ -198,7 +198,7 @@ class Connections:
         order = say.Open(
             device=number.id,
             account_id=number.account_id,
-            session=str(self._sessions.path(number)),
+            session=await asyncio.to_thread(self._sessions.place, number),
             incoming=str(self._incoming / str(number.id)),
             phone=pairing.phone if pairing is not None else "",
         )
@@ -219,7 +219,7 @@ class Connections:
     async def _discard(self, connection: Connection) -> None:
         """Takes a logged-out device down and deletes what is left of its session."""
         await self.hosts.close(connection.number.id)
-        self._sessions.forget(connection.number)
+        await asyncio.to_thread(self._sessions.forget, connection.number)
 
     async def _move_in(self, connection: Connection) -> None:
         """Moves a newly paired device to a host that others live in: one of its own costs some 100 MiB."""
@@ -242,7 +242,9 @@ class Connections:
         connection.reopening = loop.call_later(seconds, lambda: self._spawn(self._reopen(connection)))
 
     async def _reopen(self, connection: Connection) -> None:
-        if connection.state in ("banned", "disconnected") and self._sessions.exists(connection.number):
+        if connection.state in ("banned", "disconnected") and await asyncio.to_thread(
+            self._sessions.exists, connection.number
+        ):
             await self._open(connection)
 
     async def _expire(self, connection: Connection, pairing: PairingProgress) -> None:
@@ -254,7 +256,7 @@ class Connections:
         """Ends a pairing that did not succeed, with the half-made session."""
         await self.hosts.close(connection.number.id)
         if pairing.shown:
-            self._sessions.forget(connection.number)
+            await asyncio.to_thread(self._sessions.forget, connection.number)
         await self._become(connection, "disconnected", pairing.error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

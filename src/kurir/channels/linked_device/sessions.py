@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 from kurir.messages.reports import Evidence, NeverLeft, Unknown
 from kurir.numbers import Number
@@ -17,7 +18,31 @@ from kurir.numbers import Number
 _SIDE_FILES = ("", "-journal", "-wal", "-shm")
 
 
-class Sessions:
+class Sessions(Protocol):
+    """Where the sessions of linked devices are kept: files here, or `server_sessions`. All methods may block."""
+
+    def prepare(self) -> None:
+        """Makes the place ready. Raises OSError and DatabaseUnavailable."""
+        ...
+
+    def place(self, number: Number) -> str:
+        """What to tell the engine about where the number's session is kept."""
+        ...
+
+    def exists(self, number: Number) -> bool:
+        """Whether there is a session; it may hold a pairing or the beginning of one."""
+        ...
+
+    def forget(self, number: Number) -> None:
+        """Deletes the session: the device must be paired again. The engine must not have it open."""
+        ...
+
+    def evidence(self, number: Number, secret: bytes) -> Evidence:
+        """What a send with this message secret left behind; ask only when it is over or its host is dead."""
+        ...
+
+
+class FileSessions:
     """The session files below one data folder."""
 
     def __init__(self, data_dir: Path) -> None:
@@ -28,17 +53,17 @@ class Sessions:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder.chmod(0o700)
 
-    def path(self, number: Number) -> Path:
-        """Where the number's session is kept."""
-        return self._folder / f"{number.key}.db"
+    def place(self, number: Number) -> str:
+        """The file of the number's session."""
+        return str(self._path(number))
 
     def exists(self, number: Number) -> bool:
         """Whether there is a session file; it may hold a pairing or the beginning of one."""
-        return self.path(number).exists()
+        return self._path(number).exists()
 
     def forget(self, number: Number) -> None:
         """Deletes the session: the device must be paired again. The engine must not have it open."""
-        path = self.path(number)
+        path = self._path(number)
         for suffix in _SIDE_FILES:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -48,7 +73,7 @@ class Sessions:
         The engine stores (chat, message id, secret) durably before it writes to the network: no row means that the
         message never left; a row names the id under which it left if it did (neonize 0.5.2, tried).
         """
-        path = self.path(number)
+        path = self._path(number)
         if not path.exists():
             return Unknown()
         try:
@@ -60,3 +85,6 @@ class Sessions:
         except sqlite3.Error:
             return Unknown()
         return Unknown(remote_id=row[0]) if row else NeverLeft()
+
+    def _path(self, number: Number) -> Path:
+        return self._folder / f"{number.key}.db"
