@@ -31,9 +31,7 @@ async def test_a_second_gateway_is_refused_until_the_first_is_gone(where: Path |
     second.engine.dispose()
 
 
-async def test_a_broken_connection_takes_the_lock_again(
-    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_broken_connection_takes_the_lock_again(postgres: Postgres, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(alone, "_EVERY", 0.05)
     url = postgres.new_database("kurir")
     database, rival, lost = Database(url), Database(url), asyncio.Event()
