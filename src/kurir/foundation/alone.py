@@ -40,13 +40,14 @@ async def alone_on(database: Database, lost: Callable[[], None]) -> AsyncIterato
         yield
         return
     lock = _Lock(await asyncio.to_thread(_acquire, database, _PATIENCE))
-    keeper = asyncio.create_task(_keep(database, lock, lost), name="alone")
+    stopping = asyncio.Event()
+    keeper = asyncio.create_task(_keep(database, lock, stopping, lost), name="alone")
     try:
         yield
     finally:
-        keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeper
+        # asked to end, not cancelled: a connection that is just being made must not be forgotten
+        stopping.set()
+        await keeper
         lock.connection.close()
 
 
@@ -88,10 +89,12 @@ def _connect(database: Database) -> psycopg.Connection[Any]:
     return connection
 
 
-async def _keep(database: Database, lock: _Lock, lost: Callable[[], None]) -> None:
+async def _keep(database: Database, lock: _Lock, stopping: asyncio.Event, lost: Callable[[], None]) -> None:
     """Looks after the lock: a broken connection has lost it, and it is taken again."""
-    while True:
-        await asyncio.sleep(_EVERY)
+    while not stopping.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EVERY):
+                await stopping.wait()
         try:
             await asyncio.to_thread(lock.connection.execute, "SELECT 1")
         except psycopg.Error:
