@@ -131,7 +131,7 @@ class Lane:
             return _RECHECK
         await self._settle_doubts()
         free = self._channel.capabilities.window - len(self._flying)
-        if free <= 0:
+        if free <= 0 or self._stopping:  # a stop may have come since this turn began
             return _RECHECK
         claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free)
         for message in claimed:

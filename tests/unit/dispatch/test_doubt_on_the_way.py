@@ -186,6 +186,27 @@ async def test_a_stop_finishes_what_is_in_flight_and_claims_nothing_more(front: 
     assert (await front.gateway.outbox.verdict(front.ours.account.id, second, 30)).state == "queued"
 
 
+async def test_a_stop_in_the_middle_of_a_turn_claims_nothing_either(front: Front):
+    settle = front.gateway.outbox.settle_doubts
+    stops: list[asyncio.Task[int]] = []
+
+    async def stopped_meanwhile(*of_number, **patience):
+        stops.append(asyncio.create_task(front.gateway.dispatcher.stop(10)))
+        for _ in range(5):  # until the lane has been told
+            await asyncio.sleep(0)
+        return await settle(*of_number, **patience)
+
+    front.gateway.outbox.settle_doubts = stopped_meanwhile  # type: ignore[method-assign]
+    message_id = await accept(front)
+    async with asyncio.timeout(10):
+        while not stops:
+            await asyncio.sleep(0.01)
+    assert await asyncio.wait_for(stops[0], 10) == 0
+    found = await front.gateway.outbox.snapshot(front.ours.account.id, message_id)
+    assert found is not None
+    assert (found.state, found.attempts) == ("queued", 0)
+
+
 async def test_a_stop_has_an_end_and_what_is_cut_off_is_left_to_evidence(front: Front):
     on_the_wire = asyncio.Event()
 
