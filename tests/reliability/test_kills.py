@@ -47,7 +47,7 @@ async def test_kills_at_random_lose_nothing_and_send_nothing_twice(
             await asyncio.to_thread(site.kill)
             await asyncio.to_thread(site.start)
         await calling
-        await quiet(site, 120)
+        await quiet(site, 120 + MESSAGES / 20)
         sheet = await balance(site, callers.log, receiver.letters)
         sys.stderr.write(f"\n{sheet.render()}\n")
         sheet.assert_zero(site.explain())
