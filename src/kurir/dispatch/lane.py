@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 
 import structlog
@@ -21,7 +22,7 @@ from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
-from kurir.messages.reports import InDoubt, Outcome, Refused, Unknown
+from kurir.messages.reports import InDoubt, NeverLeft, Outcome, Refused, Unknown
 from kurir.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
@@ -60,8 +61,9 @@ class Lane:
         self._woken = asyncio.Event()
         self._stopping = False
         self._ended = asyncio.Event()
-        self._flying: set[asyncio.Task[None]] = set()
+        self._flying: dict[int, asyncio.Task[None]] = {}
         self._recovered = False
+        self._begun = False
         self._ready_since: float | None = None
         self._next_doubt: float | None = None
 
@@ -99,7 +101,7 @@ class Lane:
     async def landed(self) -> None:
         """Waits until nothing is in flight."""
         while self._flying:
-            await asyncio.wait(self._flying)
+            await asyncio.wait(self._flying.values())
 
     async def stop(self, patience: float) -> int:
         """Claims nothing more and waits up to `patience` seconds; returns how many sends were still in flight."""
@@ -109,7 +111,7 @@ class Lane:
             async with asyncio.timeout(patience):
                 await self._ended.wait()  # a claim under way is still carried out
                 await self.landed()
-        left = [task for task in self._flying if not task.done()]
+        left = [task for task in self._flying.values() if not task.done()]
         for task in left:
             task.cancel()
         return len(left)
@@ -133,11 +135,15 @@ class Lane:
         free = self._channel.capabilities.window - len(self._flying)
         if free <= 0 or self._stopping:  # a stop may have come since this turn began
             return _RECHECK
-        claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free)
+        try:
+            claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free)
+        except DatabaseUnavailable:
+            self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
+            raise
         for message in claimed:
             task = asyncio.create_task(self._carry(message), name=f"send-{message.id}")
-            self._flying.add(task)
-            task.add_done_callback(self._landed)
+            self._flying[message.id] = task
+            task.add_done_callback(functools.partial(self._landed, message.id))
         if claimed:
             return self._gap
         due_at = await self._outbox.next_due(account_id, number_id)
@@ -147,11 +153,16 @@ class Lane:
         return max(0.01, due_at - self._clock()) if due_at > self._clock() else _RECHECK
 
     async def _recover(self) -> None:
-        """Settles what an earlier lane of this number, in a process that is gone, left in flight."""
+        """Settles what an earlier lane of this number, in a process that is gone, left in flight.
+
+        Later on, what this lane took without hearing of it: that surely has not left.
+        """
         for message in await self._outbox.left_in_flight(self.number.account_id, self.number.id):
-            await self._record(message, await self._looked_into(message, CUT_OFF))
+            if message.id not in self._flying:
+                own = explained(CUT_OFF, NeverLeft())
+                await self._record(message, own if self._begun else await self._looked_into(message, CUT_OFF))
         self._next_doubt = 0.0  # earlier doubts may be waiting for receipts
-        self._recovered = True
+        self._recovered = self._begun = True
 
     async def _settle_doubts(self) -> None:
         """Sends once more, or holds, what was in doubt and of which no receipt has come in time."""
@@ -166,8 +177,8 @@ class Lane:
                 patience=self._channel.capabilities.patience,
             )
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._flying.discard(task)
+    def _landed(self, message_id: int, task: asyncio.Task[None]) -> None:
+        self._flying.pop(message_id, None)
         if not task.cancelled() and task.exception() is not None:
             log.error("send_task_broke", number=self.number.key, exc_info=task.exception())
         self._woken.set()
@@ -183,14 +194,19 @@ class Lane:
         await self._record(message, outcome)
 
     async def _looked_into(self, message: Claimed, doubt: InDoubt) -> Outcome:
-        """The outcome of a try that ended in doubt, after the channel was asked for evidence."""
+        """The outcome of a try that ended in doubt, after the channel was asked for evidence, however long it takes."""
         outgoing = Outgoing(message.id, message.recipient, message.content, message.typing, None, message.attempt)
-        try:
-            evidence = await self._channel.evidence(self.number, outgoing)
-        except Exception:
-            log.exception("evidence_broke", message_id=message.id)
-            evidence = Unknown()
-        return explained(doubt, evidence)
+        while True:
+            try:
+                evidence = await self._channel.evidence(self.number, outgoing)
+            except DatabaseUnavailable as error:
+                log.warning("evidence_waits_for_database", message_id=message.id, reason=str(error))
+                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                continue
+            except Exception:
+                log.exception("evidence_broke", message_id=message.id)
+                evidence = Unknown()
+            return explained(doubt, evidence)
 
     async def _record(self, message: Claimed, outcome: Outcome) -> None:
         """Writes the outcome down, whatever it takes."""

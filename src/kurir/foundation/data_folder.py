@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.foundation.database import Database
+from kurir.foundation.postgres import take_your_time
 from kurir.foundation.sealing import Sealing, load_master_key
 from kurir.foundation.tables import SCHEMA_VERSION
 from kurir.settings import Settings, SettingsError
@@ -61,8 +62,7 @@ def renew_schema(database: Database) -> None:
         if _schema_version(connection) == SCHEMA_VERSION:
             return
         if connection.dialect.name == "postgresql":
-            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-            connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+            take_your_time(connection)
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('kurir schema'))")
         if _schema_version(connection) != SCHEMA_VERSION:
             from kurir.foundation.migrations import migrate  # noqa: PLC0415 - alembic costs 12 MB for nothing else

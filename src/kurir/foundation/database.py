@@ -2,7 +2,8 @@
 
 `write(work)` hands a plain function to the writer; it runs inside the next transaction together with everything else
 that waits, under a savepoint of its own, and its result comes back only after the flushed commit. `append` does the
-same for the hottest inserts: all rows of one `Batch` in a group go down as a single statement.
+same for the hottest inserts: all rows of one `Batch` in a group go down as a single statement. Nobody waits long: what
+is not done in time is taken back, so that it surely was not stored.
 
 Two databases behind one face: SQLite in a file (`sqlite`), or a PostgreSQL server (`postgres`). Store functions are
 plain functions of a connection and speak the SQL that both understand; where the two differ, `inserts` knows.
@@ -23,11 +24,18 @@ from sqlalchemy import Connection, exc
 from kurir.foundation.inserts import Batch
 from kurir.foundation.postgres import Postgres
 from kurir.foundation.sqlite import Sqlite
-from kurir.foundation.writer import DatabaseUnavailable, Item, Server, Work, Writer
+from kurir.foundation.writer import CommitUnknown, DatabaseUnavailable, Item, Server, Work, Writer
 
 T = TypeVar("T")
 _READERS = 4
 _READ_TRIES = 2
+
+PATIENCE = 4.0
+"""Seconds within which a read or a write has its answer; who calls the gateway gives up after 5."""
+LONG_WORK = 60.0
+"""Seconds for work of which nobody waits for the answer."""
+_LAST_MOMENT = 0.5
+"""Seconds more when the commit itself is under way."""
 
 
 class Overloaded(DatabaseUnavailable):
@@ -73,22 +81,34 @@ class Database:
         self._readers.shutdown(wait=True)
         self.engine.dispose()
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, patience: float = PATIENCE, in_haste: bool = False) -> T:
         """Runs `work` in the next durable transaction and returns its result after the commit.
 
-        An exception of `work` undoes only its own changes and is raised here. Raises DatabaseUnavailable.
+        An exception of `work` undoes only its own changes and is raised here. Raises DatabaseUnavailable, also when it
+        could not be done within `patience` seconds. A commit that is under way by then is waited for, unless the caller
+        is `in_haste`: CommitUnknown is raised.
         """
-        return await self._submit(Item(self._future(), work=work))
+        return await self._submit(Item(self._future(), work=work), patience, in_haste)
 
     async def append(self, batch: Batch, rows: Sequence[Sequence[Any]]) -> None:
-        """Adds rows of a hot insert to the next durable transaction, all or none. Raises DatabaseUnavailable."""
-        await self._submit(Item(self._future(), batch=batch, rows=rows))
+        """Adds rows of a hot insert to the next durable transaction, all or none; in haste (see `write`).
 
-    async def read(self, work: Work[T]) -> T:
-        """Runs `work` on a snapshot, off the event loop. Raises DatabaseUnavailable."""
+        Raises DatabaseUnavailable.
+        """
+        await self._submit(Item(self._future(), batch=batch, rows=rows), PATIENCE, True)
+
+    async def read(self, work: Work[T], *, patience: float = PATIENCE) -> T:
+        """Runs `work` on a snapshot, off the event loop. Raises DatabaseUnavailable, after `patience` seconds too."""
         if self._readers is None or self._closing or self._loop is None:
             raise DatabaseUnavailable("the database is closed")
-        return await self._loop.run_in_executor(self._readers, self._read, work)
+        limit = asyncio.timeout(patience)
+        try:
+            async with limit:
+                return await self._loop.run_in_executor(self._readers, self._read, work)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise DatabaseUnavailable(f"{self.name} did not answer within {patience:g} s") from None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -98,7 +118,7 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                with contextlib.suppress(exc.DBAPIError):
+                with contextlib.suppress(exc.SQLAlchemyError):
                     connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
@@ -110,12 +130,27 @@ class Database:
             raise DatabaseUnavailable("the database is closed")
         return self._loop.create_future()
 
-    async def _submit(self, item: Item) -> Any:
+    async def _submit(self, item: Item, patience: float, in_haste: bool) -> Any:
         assert self._writer is not None
+        assert self._loop is not None
         if self._writer.waiting() >= self._pending_limit:
             raise Overloaded("too many writes are waiting")
         self._writer.put(item)
-        return await item.future
+        bell = self._loop.call_later(patience, self._late, item, in_haste)
+        try:
+            return await item.future
+        finally:
+            bell.cancel()
+
+    def _late(self, item: Item, in_haste: bool) -> None:
+        assert self._writer is not None
+        assert self._loop is not None
+        if item.future.done():
+            return
+        if self._writer.withdraw(item):
+            item.future.set_exception(DatabaseUnavailable(f"{self.name} did not answer in time"))
+        elif in_haste:
+            self._loop.call_later(_LAST_MOMENT, _too_late, item, f"{self.name} did not answer a commit in time")
 
     def _read(self, work: Work[T]) -> T:
         for tries_left in reversed(range(_READ_TRIES)):
@@ -137,7 +172,7 @@ class Database:
             try:
                 return work(connection)
             finally:
-                with contextlib.suppress(exc.DBAPIError):  # the connection may be lost
+                with contextlib.suppress(exc.SQLAlchemyError):  # the connection may be lost, or known to be lost
                     connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager
@@ -150,4 +185,9 @@ class Database:
             raise DatabaseUnavailable(f"{self.name}: {error.orig}") from error
 
 
-__all__ = ["Batch", "Database", "DatabaseUnavailable", "Overloaded", "Work"]
+def _too_late(item: Item, why: str) -> None:
+    if not item.future.done():
+        item.future.set_exception(CommitUnknown(why))
+
+
+__all__ = ["LONG_WORK", "PATIENCE", "Batch", "CommitUnknown", "Database", "DatabaseUnavailable", "Overloaded", "Work"]

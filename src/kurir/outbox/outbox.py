@@ -8,6 +8,7 @@ live in this process; everything else is in the database.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from sqlalchemy import Connection
 
 from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database
+from kurir.foundation.database import LONG_WORK, CommitUnknown, Database
 from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
@@ -33,6 +34,7 @@ from kurir.outbox.verdicts import Verdicts
 
 T = TypeVar("T")
 _EARLY_RECEIPTS = 10_000
+_LOOK_AGAIN = 10.0
 
 
 class QueueFull(Exception):  # noqa: N818 - a state of the world, not a mistake
@@ -105,7 +107,7 @@ class Outbox:
 
         `also` runs in the same transaction with the new ids. With `once` the request is remembered there too, together
         with `facts` for its answer. Raises QueueFull, DatabaseUnavailable and, for a request that was accepted before,
-        Repeated; then nothing was stored.
+        Repeated; then nothing was stored, unless it is a CommitUnknown.
         """
         now = self._clock()
         wanted = Counter(draft.account_id for draft in drafts)
@@ -117,26 +119,18 @@ class Outbox:
             accept.row_of(self._sealing, message_id, draft, now, self._lifetime)
             for message_id, draft in zip(ids, drafts, strict=True)
         ]
-        value: T | None = None
-        if also is None and once is None:
-            await self._database.append(accept.INSERT, rows)
-        else:
-            name = idempotency.name_of(self._sealing, once, drafts) if once else ""
-            remembered = idempotency.Remembered(ids, facts or {})
-
-            def work(connection: Connection) -> T | None:
-                if once is not None:
-                    idempotency.remember(connection, self._sealing, once, name=name, remembered=remembered, now=now)
-                accept.insert(connection, rows)
-                return also(connection, ids) if also is not None else None
-
-            value = await self._database.write(work)
+        try:
+            value = await self._store(ids, rows, drafts, also, once, facts, now)
+        except CommitUnknown:
+            # if it was committed after all, the lanes find it; the server may still be at it
+            self._wake(drafts)
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._wake, drafts)
+            raise
         crash_points.reach("accept.committed")
         self._waiting.update(wanted)
         for draft in drafts:
             self._metrics.accepted(kind_of(draft.content), draft.origin)
-        for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
-            self._woken(account_id, number_id)
+        self._wake(drafts)
         return Accepted(ids, value)
 
     async def earlier(self, once: Once) -> Earlier | None:
@@ -152,7 +146,7 @@ class Outbox:
 
     async def forget_requests(self, before: float) -> int:
         """Removes what is remembered of requests before that unix time; returns how many."""
-        return await self._database.write(lambda c: idempotency.forget(c, before))
+        return await self._database.write(lambda c: idempotency.forget(c, before), patience=LONG_WORK)
 
     # -- claim -----------------------------------------------------------------------------------------------------
 
@@ -212,12 +206,12 @@ class Outbox:
                     doubt_until = now + doubt.patience(claimed.origin, patience)
             after = record.record(connection, claimed, word, decision, now=now, doubt_until=doubt_until)
             assert after is not None
-            early = self._early.pop((claimed.number_id, remote_id), []) if remote_id else []
-            for event in early:
+            for event in self._early.get((claimed.number_id, remote_id or ""), ()):
                 after = _apply(connection, after, event, now)
             return after
 
         after = await self._database.write(work)
+        self._early.pop((claimed.number_id, remote_id or ""), None)
         self._webhooks_told()
         crash_points.reach("record.committed")
         self._metrics.reached(after.state)
@@ -330,6 +324,34 @@ class Outbox:
         self._verdicts.dismiss()
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    async def _store(
+        self,
+        ids: list[int],
+        rows: Sequence[Sequence[Any]],
+        drafts: Sequence[Draft],
+        also: Callable[[Connection, list[int]], T] | None,
+        once: Once | None,
+        facts: dict[str, str] | None,
+        now: float,
+    ) -> T | None:
+        if also is None and once is None:
+            await self._database.append(accept.INSERT, rows)
+            return None
+        name = idempotency.name_of(self._sealing, once, drafts) if once else ""
+        remembered = idempotency.Remembered(ids, facts or {})
+
+        def work(connection: Connection) -> T | None:
+            if once is not None:
+                idempotency.remember(connection, self._sealing, once, name=name, remembered=remembered, now=now)
+            accept.insert(connection, rows)
+            return also(connection, ids) if also is not None else None
+
+        return await self._database.write(work, in_haste=True)
+
+    def _wake(self, drafts: Sequence[Draft]) -> None:
+        for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
+            self._woken(account_id, number_id)
 
     def _claimed(self, row: Any) -> Claimed:
         return Claimed(
