@@ -97,6 +97,10 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ())
         "10 doubt beyond the budget": _beyond(unconfirmed, site),
         "11 books do not balance": _imbalance(rows, seen),
         **_webhooks(site, rows, letters),
+        # a 503 of the type "unknown" and a 408 say that it may be stored, or is
+        "16 refused yet stored": [
+            c.serial for c in calls if by_serial[c.serial] and c.code not in {"", "200", "408"} and c.kind != "unknown"
+        ],
     }
     sheet.totals["webhooks received"] = len(letters)
     return sheet

@@ -91,7 +91,10 @@ class Item:
 
 
 class Writer:
-    """The thread. Items are put from the event loop; their futures are resolved there after the commit."""
+    """The thread. Items are put from the event loop; their futures are resolved there after the commit.
+
+    `busy_since`: when the group under way began (monotonic seconds), None between groups.
+    """
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -101,6 +104,7 @@ class Writer:
         self._pause = _PAUSE_FIRST
         self._not_before = 0.0
         self._sealing = threading.Lock()
+        self.busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
 
     def start(self) -> None:
@@ -145,11 +149,13 @@ class Writer:
                     more = False
                     break
                 group.append(item)
+            self.busy_since = time.monotonic()
             try:
                 self._commit(group)
             except DatabaseUnavailable as error:
                 for item in group:
                     item.error = error
+            self.busy_since = None
             self._loop.call_soon_threadsafe(_resolve, group)
         self._disconnect()
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import LONG_WORK, CommitUnknown, Database
+from kurir.foundation.database import LONG_WORK, CommitUnknown, Database, DatabaseUnavailable
 from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
@@ -39,6 +39,10 @@ _LOOK_AGAIN = 10.0
 
 class QueueFull(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The account has too many messages waiting; nothing was stored."""
+
+
+class VerdictUnseen(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """The database does not say now where a message stands. The message itself is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,21 @@ class Outbox:
             accept.row_of(self._sealing, message_id, draft, now, self._lifetime)
             for message_id, draft in zip(ids, drafts, strict=True)
         ]
+        name = idempotency.name_of(self._sealing, once, drafts) if once else ""
+        remembered = idempotency.Remembered(ids, facts or {})
+
+        def work(connection: Connection) -> T | None:
+            if once is not None:
+                idempotency.remember(connection, self._sealing, once, name=name, remembered=remembered, now=now)
+            accept.insert(connection, rows)
+            return also(connection, ids) if also is not None else None
+
         try:
-            value = await self._store(ids, rows, drafts, also, once, facts, now)
+            if also is None and once is None:
+                await self._database.append(accept.INSERT, rows)
+                value = None
+            else:
+                value = await self._database.write(work, in_haste=True)
         except CommitUnknown:
             # if it was committed after all, the lanes find it; the server may still be at it
             self._wake(drafts)
@@ -315,39 +332,18 @@ class Outbox:
     async def verdict(self, account_id: int, message_id: int, timeout: float) -> Snapshot:  # noqa: ASYNC109
         """Waits until the message is settled, `timeout` seconds at most; returns where it stands then.
 
-        Raises KeyError when the account has no such message.
+        Raises KeyError when the account has no such message, and VerdictUnseen.
         """
-        return await self._verdicts.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
+        try:
+            return await self._verdicts.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
+        except DatabaseUnavailable as error:
+            raise VerdictUnseen(str(error)) from error
 
     def dismiss(self) -> None:
         """At the stop: whoever waits for a verdict learns where the message stands, and nobody waits any more."""
         self._verdicts.dismiss()
 
     # -- inside ----------------------------------------------------------------------------------------------------
-
-    async def _store(
-        self,
-        ids: list[int],
-        rows: Sequence[Sequence[Any]],
-        drafts: Sequence[Draft],
-        also: Callable[[Connection, list[int]], T] | None,
-        once: Once | None,
-        facts: dict[str, str] | None,
-        now: float,
-    ) -> T | None:
-        if also is None and once is None:
-            await self._database.append(accept.INSERT, rows)
-            return None
-        name = idempotency.name_of(self._sealing, once, drafts) if once else ""
-        remembered = idempotency.Remembered(ids, facts or {})
-
-        def work(connection: Connection) -> T | None:
-            if once is not None:
-                idempotency.remember(connection, self._sealing, once, name=name, remembered=remembered, now=now)
-            accept.insert(connection, rows)
-            return also(connection, ids) if also is not None else None
-
-        return await self._database.write(work, in_haste=True)
 
     def _wake(self, drafts: Sequence[Draft]) -> None:
         for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
@@ -388,4 +384,4 @@ def _apply(connection: Connection, message: Snapshot, event: StatusChanged, now:
     )
 
 
-__all__ = ["Accepted", "Claimed", "Draft", "Outbox", "QueueFull", "Snapshot"]
+__all__ = ["Accepted", "Claimed", "Draft", "Outbox", "QueueFull", "Snapshot", "VerdictUnseen"]
