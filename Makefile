@@ -33,6 +33,9 @@ unit: $(VENV)/.dev ## Only the unit tests
 storm: $(VENV)/.dev ## Kill the gateway many times under load and balance the books (minutes)
 	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_kills.py
+	KURIR_STORM_RESTARTS=$${KURIR_STORM_RESTARTS:-40} KURIR_STORM_SECONDS=$${KURIR_STORM_SECONDS:-30} \
+	  KURIR_STORM_FULL=$${KURIR_STORM_FULL:-10} \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_database_down.py tests/reliability/test_disk_full.py
 
 format: $(VENV)/.dev ## Put the code into the one form
 	$(BIN)/ruff format src tests
