@@ -53,7 +53,9 @@ async def test_nothing_is_lost(tmp_path: Path, receiver: Receiver):
             alive, ready = await asyncio.gather(ask(site, "GET", "/healthz"), ask(site, "GET", "/readyz"))
             assert (alive.status, ready.status) == (200, 503)
             for to in (site.shops[0].device_phone, site.shops[0].official.phone):
-                await site.sandbox.post(f"/people/{site.people[time % len(site.people)]}/messages", {"to": to, "text": ASKED})
+                await site.sandbox.post(
+                    f"/people/{site.people[time % len(site.people)]}/messages", {"to": to, "text": ASKED}
+                )
             await asyncio.sleep(3)
             disk.free(pid)
             await eventually(lambda: is_ready(site), patience=20)

@@ -186,7 +186,6 @@ async def _build(
         "KURIR_DATABASE_URL": database_url,
         "KURIR_PORT": str(port),
         "KURIR_LOG_FORMAT": "json",
-        "KURIR_LOG_LEVEL": "debug",
         "KURIR_SANDBOX": "on",
         "KURIR_SANDBOX_PROXY": settings.sandbox_proxy,
         "KURIR_SANDBOX_CA": settings.sandbox_ca,

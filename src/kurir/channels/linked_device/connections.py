@@ -18,6 +18,7 @@ from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.pairing_progress import PairingProgress
 from kurir.channels.linked_device.sessions import Sessions
 from kurir.foundation.clock import Clock
+from kurir.foundation.database import DatabaseUnavailable
 from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged
 from kurir.numbers import Number, NumberState
 from kurir.settings import Settings
@@ -25,13 +26,15 @@ from kurir.settings import Settings
 log = structlog.get_logger(__name__)
 
 _SHORTEST_BAN = 60.0
+_TRY_AGAIN = 1.0
 _SETTLING = 60.0
 """Seconds after a pairing during which the device is left alone: the phone sends its history and contacts."""
 
 
 @dataclass(slots=True)
 class Connection:
-    """A number's connection as this process knows it. `leaving` while it is being logged out from here."""
+    """A number's connection as this process knows it. `leaving` while it is being logged out from here, `failing` from
+    when its session could not be used until it has been opened anew."""
 
     number: Number
     state: NumberState = "disconnected"
@@ -39,6 +42,7 @@ class Connection:
     pairing: PairingProgress | None = None
     reopening: asyncio.TimerHandle | None = None
     leaving: bool = False
+    failing: bool = False
 
     @property
     def running_pairing(self) -> PairingProgress | None:
@@ -134,7 +138,7 @@ class Connections:
         else:
             await self._become(connection, "connecting", f"{reason}; starting another")
 
-    async def _on_news(self, news: say.News) -> None:
+    async def _on_news(self, news: say.News) -> None:  # noqa: PLR0912 - one branch for each kind
         if isinstance(news, (Received, StatusChanged)):
             await self._events.put(news)
             return
@@ -158,6 +162,10 @@ class Connections:
                     self._spawn(self._give_up(connection, pairing))
             case say.DeviceState():
                 await self._on_state(connection, news)
+            case say.StoreFailed():
+                if not connection.failing:
+                    connection.failing = True
+                    self._spawn(self._mend(connection))
             case say.Trouble(what=what):
                 log.error("engine_trouble", number=news.device, what=what)
             case _:
@@ -230,11 +238,30 @@ class Connections:
         device = connection.number.id
         if connection.state != "connected" or not self.hosts.could_share(device):
             return
-        await self._become(connection, "connecting", "moving to a shared engine host")
-        await self.hosts.quiet(device)
-        if connection.state == "connecting":  # and not logged out meanwhile
-            await self.hosts.close(device)
-            await self._open(connection)
+        await self._open_anew(connection, "moving to a shared engine host")
+
+    async def _mend(self, connection: Connection) -> None:
+        """Opens a device anew once its session can be used again: WhatsApp then repeats what was not acknowledged."""
+        try:
+            while not await asyncio.to_thread(self._sessions.usable):  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(_TRY_AGAIN)
+            if connection.state == "connected":
+                await self._open_anew(connection, "reading again what could not be opened")
+        finally:
+            connection.failing = False
+
+    async def _open_anew(self, connection: Connection, why: str) -> None:
+        await self._become(connection, "connecting", why)
+        await self.hosts.quiet(connection.number.id)
+        while connection.state == "connecting":  # and not logged out meanwhile
+            await self.hosts.close(connection.number.id)
+            try:
+                await self._open(connection)
+            except (DatabaseUnavailable, OSError) as error:
+                log.warning("session_cannot_be_used", number=connection.number.key, reason=str(error))
+                await asyncio.sleep(_TRY_AGAIN)
+            else:
+                return
 
     async def _reopen_later(self, connection: Connection, seconds: float) -> None:
         await self.hosts.close(connection.number.id)

@@ -181,6 +181,13 @@ class DeviceState(msgspec.Struct, frozen=True, tag="device_state"):
     retry_after: float | None = None
 
 
+class StoreFailed(msgspec.Struct, frozen=True, tag="store_failed"):
+    """A received message could not be opened because the session could not be read or written. It was not acknowledged:
+    WhatsApp repeats it when the device connects anew."""
+
+    device: int
+
+
 class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
     """Something in the engine went wrong that no answer carries, such as an event that could not be read."""
 
@@ -188,7 +195,7 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
     what: str
 
 
-News = QrShown | CodeShown | Paired | PairingFailed | DeviceState | Trouble | Received | StatusChanged
+News = QrShown | CodeShown | Paired | PairingFailed | DeviceState | StoreFailed | Trouble | Received | StatusChanged
 
 # -- frames ------------------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class NeonizeEngine:
         self._tell = tell
         self._media_limit = media_limit
         self._gate = MapGate()
-        self._unencrypted = Unencrypted()
+        self._unencrypted = Unencrypted(self._store_failed)
         self._devices: dict[int, NeonizeDevice] = {}
         self._books: dict[int, _Book] = {}
 
@@ -93,6 +93,10 @@ class NeonizeEngine:
                 return say.Done()
             case _:
                 assert_never(command)
+
+    def _store_failed(self) -> None:
+        for number in list(self._devices):  # the log does not say which
+            self._tell(say.StoreFailed(number))
 
     def _connected(self, number: int) -> _Book:
         book = self._books.get(number)

@@ -36,6 +36,15 @@ class ServerSessions:
         with self._connected() as connection:
             self._secured = connection.pgconn.ssl_in_use
 
+    def usable(self) -> bool:
+        """Whether the server takes transactions."""
+        try:
+            with self._connected() as connection:
+                connection.execute("SELECT pg_current_xact_id()")
+        except DatabaseUnavailable:
+            return False
+        return True
+
     def place(self, number: Number) -> str:
         """The address that makes the engine keep the number's session in its schema, which is made."""
         with self._connected() as connection:

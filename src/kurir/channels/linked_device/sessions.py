@@ -7,6 +7,7 @@ hold between two SQLite libraries in one process.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,7 @@ from kurir.numbers import Number
 
 _FOR_NOW = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 """Primary result codes of what may pass: the engine is writing, the disk is full or does not answer."""
+_PROBE = bytes(256 * 1024)
 _SIDE_FILES = ("", "-journal", "-wal", "-shm")
 
 
@@ -26,6 +28,10 @@ class Sessions(Protocol):
 
     def prepare(self) -> None:
         """Makes the place ready. Raises OSError and DatabaseUnavailable."""
+        ...
+
+    def usable(self) -> bool:
+        """Whether sessions can be read and written now."""
         ...
 
     def place(self, number: Number) -> str:
@@ -58,6 +64,18 @@ class FileSessions:
         """Makes the folder, readable by this user only. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder.chmod(0o700)
+
+    def usable(self) -> bool:
+        """Whether the disk takes a session's next transactions."""
+        probe = self._folder / ".probe"
+        try:
+            with probe.open("wb", buffering=0) as file:
+                written = file.write(_PROBE)
+                os.fsync(file.fileno())
+            probe.unlink()
+        except OSError:
+            return False
+        return written == len(_PROBE)
 
     def place(self, number: Number) -> str:
         """The file of the number's session."""
