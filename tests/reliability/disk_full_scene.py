@@ -63,7 +63,7 @@ async def test_nothing_is_lost(tmp_path: Path, receiver: Receiver):
         callers.stop()
         await calling
         assert site.process.poll() is None, "nobody restarted it"
-        await eventually(lambda: asyncio.to_thread(_count, site), 2 * TIMES, patience=60)
+        await eventually(lambda: asyncio.to_thread(_count, site), 2 * TIMES, patience=20)
         await quiet(site, 120)
         sheet = await balance(site, callers.log, receiver.letters)
         slowest = max(call.seconds for call in callers.log)

@@ -36,7 +36,7 @@ from kurir.webhooks import endpoints
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 RESTARTS = int(os.environ.get("KURIR_STORM_RESTARTS", "3"))
 _CALLERS = 4
-SECONDS = float(os.environ.get("KURIR_STORM_SECONDS", "4"))
+SECONDS = float(os.environ.get("KURIR_STORM_SECONDS", "2"))
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from kurir.foundation.database import Batch, Database, DatabaseUnavailable, Overloaded
+from kurir.foundation.database import Batch, Database, DatabaseUnavailable, Overloaded, in_all
 
 TABLE = sa.Table("t", sa.MetaData(), sa.Column("k", sa.BigInteger, primary_key=True), sa.Column("v", sa.Text))
 INSERT = Batch(TABLE, ("k", "v"))
@@ -100,6 +102,42 @@ async def test_a_caller_that_goes_away_does_not_disturb_the_group(database: Data
     leaving.cancel()
     assert await staying == 2
     assert 2 in await database.read(keys)
+
+
+async def test_what_a_database_at_a_standstill_has_not_done_in_time_is_taken_back(database: Database):
+    entered, released = threading.Event(), threading.Event()
+
+    def stuck(connection: sa.Connection) -> None:
+        insert(1)(connection)
+        entered.set()
+        released.wait(20)
+
+    holding = asyncio.create_task(database.write(stuck, patience=0.1))
+    assert await asyncio.to_thread(entered.wait, 5)
+    behind = asyncio.create_task(database.write(insert(2), patience=0.1))
+    patient = asyncio.create_task(database.write(insert(3), patience=30))
+    async with asyncio.timeout(5):
+        for late in (holding, behind):
+            with pytest.raises(DatabaseUnavailable):
+                await late
+    assert not patient.done()
+    released.set()
+    await patient
+    assert await database.read(keys) == [3]
+
+
+async def test_a_task_waits_for_the_database_only_so_long_in_all(database: Database):
+    released = threading.Event()
+    with in_all(0.1):
+        with pytest.raises(DatabaseUnavailable):
+            await database.read(lambda _: released.wait(20))
+        began = time.monotonic()
+        child = asyncio.create_task(database.read(keys))  # has its own patience
+        with pytest.raises(DatabaseUnavailable):
+            await database.read(lambda _: released.wait(20))
+        assert time.monotonic() - began < 3
+    assert await child == []
+    released.set()
 
 
 async def test_a_transaction_of_ones_own_is_all_or_nothing(database: Database):

@@ -220,7 +220,7 @@ async def test_what_the_server_says_becomes_an_outcome(desk: Desk) -> None:
 async def test_a_full_disk_is_a_reason_to_wait(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "media").write_text("a file where the folder should be")
     assert await desk.document("/a.pdf", PDF) == TryLater(
-        "media_not_stored", "the file could not be stored (FileExistsError)"
+        "media_not_stored", "the file could not be stored (FileExistsError)", after=5.0, counted=False
     )
 
 

@@ -29,6 +29,8 @@ from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
 from kurir.settings import Settings
 
+_OWN_TROUBLE = 5.0
+"""Seconds until a file that our disk or database could not take is fetched again."""
 _COLUMNS = [media.c[name] for name in MediaFile.__struct_fields__]
 
 
@@ -67,7 +69,8 @@ class MediaStore:
         except (UrlRefused, TooLarge, NotUsable, FetchFailed) as error:
             return _verdict("image_url" if isinstance(content, Image) else "file_url", error)
         except (DatabaseUnavailable, OSError) as error:
-            return TryLater("media_not_stored", f"the file could not be stored ({type(error).__name__})")
+            why = f"the file could not be stored ({type(error).__name__})"
+            return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)
 
     async def forget(self, before: float) -> int:
         """Removes the media of messages stored before that unix time and returns how many; shared files stay."""

@@ -25,11 +25,15 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 
 class TryLater(msgspec.Struct, frozen=True, tag="try_later"):
-    """It surely did not leave; try again, not before `after` seconds when the other side named a time."""
+    """It surely did not leave; try again, not before `after` seconds when the other side named a time.
+
+    `counted` is false for trouble of our own machine, which is no reason to give a message up.
+    """
 
     code: str
     reason: str
     after: float | None = None
+    counted: bool = True
 
 
 class NotConnected(msgspec.Struct, frozen=True, tag="not_connected"):

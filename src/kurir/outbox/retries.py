@@ -7,6 +7,7 @@
 | InDoubt | unconfirmed: held, never resent on a guess |
 | NotConnected | queued again at once, no attempt counted: the lane waits for the connection |
 | TryLater | queued again after 2, 8, 32, 128 s, then every 5 min, ±20 %; a time the other side named wins |
+| TryLater, uncounted | the same, until its lifetime is over: a disk of ours is full, our database does not answer |
 | TryLater 131056 (pair rate) | queued again after 4^attempt s, as Meta advises |
 """
 
@@ -61,13 +62,13 @@ def decide(  # noqa: PLR0911 - one return for each row of the table above
             if now >= expires_at:
                 return Settled("expired", "not_connected", reason)
             return Again(now, counted=False, code="not_connected", reason=reason)
-        case TryLater(code, reason, after):
-            if attempt >= max_attempts:
+        case TryLater(code, reason, after, counted):
+            if counted and attempt >= max_attempts:
                 return Settled("failed", "exhausted", f"given up after {attempt} tries; the last one: {reason}")
             due_at = now + delay(code, attempt, after, dice)
             if due_at >= expires_at:
                 return Settled("expired", code, reason)
-            return Again(due_at, counted=True, code=code, reason=reason)
+            return Again(due_at, counted=counted, code=code, reason=reason)
         case _:
             assert_never(outcome)
 

@@ -66,7 +66,7 @@ class CloudApi:
         try:
             credentials = await self.credentials.of(number)
         except DatabaseUnavailable:
-            return TryLater("database", "the access token could not be read")
+            return TryLater("database", "the access token could not be read", counted=False)
         if credentials is None or not number.phone_number_id:
             return Refused("credentials", "the official number has no usable access token")
         token = credentials.access_token

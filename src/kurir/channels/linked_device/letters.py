@@ -95,7 +95,12 @@ def _fetch(
     key = f"{order.device}\0{Jid2String(source.Chat)}\0{Jid2String(source.Sender)}\0{remote_id}"
     extension = mimetypes.guess_extension(mime.partition(";")[0].strip()) or ".bin"
     folder = Path(order.incoming)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / (hashlib.sha256(key.encode()).hexdigest()[:40] + extension)
-    path.write_bytes(data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_bytes(data)
+    except OSError as error:  # a full disk: the message itself must not get lost over it
+        path.unlink(missing_ok=True)
+        postman.complain(f"media of a received message could not be stored: {error}")
+        return missing
     return IncomingMedia(mime, attachment.name, str(path), len(data), remote_id)
