@@ -39,6 +39,7 @@ from kurir.outbox.outbox import Outbox
 from kurir.settings import Settings
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
+from tests.sqlite import new_database
 
 PHONE = "6281234567890"
 TEMPLATE = {
@@ -226,6 +227,8 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
     }
     settings = Settings(**(wanted | changes))
     async with contextlib.AsyncExitStack() as stack:
+        if not settings.database_url:
+            new_database(settings.sqlite_path)
         database, sealing = await asyncio.to_thread(open_data_folder, settings)
         await database.start()
         stack.push_async_callback(database.close)

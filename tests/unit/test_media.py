@@ -18,6 +18,7 @@ import openpyxl
 import pytest
 import sqlalchemy as sa
 from PIL import Image as Pillow
+from tests.sqlite import new_database
 
 from kurir.accounts import accounts
 from kurir.channels import media_inspection
@@ -25,7 +26,7 @@ from kurir.channels.media import MediaStore
 from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
 from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import Fetched, SafeFetch
-from kurir.foundation.tables import media, metadata
+from kurir.foundation.tables import media
 from kurir.foundation.url_rules import UrlRefused
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
@@ -122,8 +123,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         media_image_bytes=200_000,
         media_document_bytes=300_000,
     )
-    database = Database(settings.sqlite_path)
-    metadata.create_all(database.engine)
+    database = Database(new_database(settings.sqlite_path))
     await database.start()
     account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
     safe_fetch = SafeFetch(settings)
