@@ -20,6 +20,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import sqlalchemy as sa
 from tests.e2e.demo_process import wait_until
 from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
 
@@ -97,11 +98,11 @@ class Site:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(40)
 
-    def rows(self, statement: str) -> list[Any]:
-        """What is in the gateway's database."""
+    def rows(self, statement: str, **values: Any) -> list[Any]:
+        """What is in the gateway's database; `:name` in the statement stands for a value."""
         database = database_of(self.settings)
         with database.transaction() as connection:
-            found = list(connection.exec_driver_sql(statement))
+            found = list(connection.execute(sa.text(statement), values))
         database.engine.dispose()
         return found
 
