@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sys
 from pathlib import Path
 
 import pytest
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
+from tests.reliability.measurements import report
 from tests.reliability.site import open_site
 from tests.webhook_desk import Receiver
 
@@ -49,7 +49,8 @@ async def test_kills_at_random_lose_nothing_and_send_nothing_twice(
         await calling
         await quiet(site, 120 + MESSAGES / 20)
         sheet = await balance(site, callers.log, receiver.letters)
-        sys.stderr.write(f"\n{sheet.render()}\n")
+        where = "PostgreSQL" if database_url else "SQLite"
+        report(f"the books after {KILLS} random kills and {MESSAGES} calls, {where}", sheet.render())
         sheet.assert_zero(site.explain())
         assert site.kills == KILLS
         assert sheet.totals["answered 200"] > 0.8 * MESSAGES
