@@ -57,8 +57,11 @@ async def quiet(site: Site, limit: float) -> None:
             await asyncio.sleep(_STILL)
 
 
-async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ()) -> Sheet:
-    """The balance sheet of a run. `letters` is what the webhook receiver got, once nothing is left to deliver."""
+async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = (), *, doubts: int = 0) -> Sheet:
+    """The balance sheet of a run. `letters` is what the webhook receiver got, once nothing is left to deliver.
+
+    `doubts`: how many messages may be unconfirmed besides those that kills can explain.
+    """
     rows = await asyncio.to_thread(_gateway, site)
     arrivals = await _sandbox(site)
     sheet = Sheet()
@@ -94,7 +97,7 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ())
         "7 altered": [_serial(e["text"]) for e in arrivals if e["text"] != said[_serial(e["text"])].text],
         "8 stored twice": [serial for serial, found in by_serial.items() if len(found) > 1],
         "9 wrong tenant": _strays(site, arrivals, said),
-        "10 doubt beyond the budget": _beyond(unconfirmed, site),
+        "10 doubt beyond the budget": _beyond(unconfirmed, site, doubts),
         "11 books do not balance": _imbalance(rows, seen),
         **_webhooks(site, rows, letters),
     }
@@ -158,9 +161,9 @@ def _strays(site: Site, arrivals: list[dict[str, Any]], said: dict[str, Call]) -
     return found
 
 
-def _beyond(unconfirmed: list[dict[str, Any]], site: Site) -> list[str]:
+def _beyond(unconfirmed: list[dict[str, Any]], site: Site, doubts: int) -> list[str]:
     """Doubt is bounded by what can be in flight at a kill: the windows of all numbers."""
-    budget = site.kills * len(site.shops) * (8 + 32)
+    budget = site.kills * len(site.shops) * (8 + 32) + doubts
     return [_serial(row["text"]) for row in unconfirmed[budget:]]
 
 

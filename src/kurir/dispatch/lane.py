@@ -21,7 +21,7 @@ from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
-from kurir.messages.reports import InDoubt, Outcome, Refused, Unknown
+from kurir.messages.reports import Halted, InDoubt, Outcome, Refused, Unknown
 from kurir.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
@@ -211,6 +211,8 @@ class Lane:
                 state=after.state,
                 reason=after.error_reason or None,
             )
+            if isinstance(outcome, Halted):
+                log.error("number_paused", number=self.number.key, code=outcome.code, reason=outcome.reason)
             if after.state == "unconfirmed":
                 self._next_doubt = 0.0
             return

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
+from kurir import number_status
 from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database
@@ -24,7 +25,7 @@ from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
-from kurir.messages.reports import Outcome, StatusChanged
+from kurir.messages.reports import Halted, Outcome, StatusChanged
 from kurir.outbox import accept, by_hand, claim, doubt, idempotency, record, recovery
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Settled, decide
@@ -210,6 +211,8 @@ class Outbox:
                 setting = recovery.doubt_setting(connection, claimed.account_id)
                 if doubt.may_resend(setting, claimed.origin):
                     doubt_until = now + doubt.patience(claimed.origin, patience)
+            if isinstance(outcome, Halted):
+                number_status.pause(connection, claimed.account_id, claimed.number_id, outcome.reason, now)
             after = record.record(connection, claimed, word, decision, now=now, doubt_until=doubt_until)
             assert after is not None
             early = self._early.pop((claimed.number_id, remote_id), []) if remote_id else []
