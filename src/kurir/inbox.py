@@ -149,7 +149,7 @@ class Inbox:
                     )
             case StatusChanged():
                 return self._outbox.receipt(connection, event)
-            case ConnectionChanged() if not self._ownership.guard(connection, event.number_id):
+            case ConnectionChanged() if not self._carried(connection, event.number_id):
                 pass  # an afterthought of a gateway that carries this number no more
             case ConnectionChanged():
                 before = numbers.by_id(connection, event.account_id, event.number_id)
@@ -181,6 +181,10 @@ class Inbox:
             case _:
                 assert_never(event)
         return None
+
+    def _carried(self, connection: Connection, number_id: int) -> bool:
+        hold = self._ownership.hold(number_id)
+        return hold is not None and hold.guard(connection)
 
 
 def window_open_until(connection: Connection, account_id: int, number_id: int, person: str) -> float | None:

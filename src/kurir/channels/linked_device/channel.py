@@ -102,6 +102,10 @@ class LinkedDevices:
         self._carried.discard(number_id)
         await self._connections.let_go(number_id)
 
+    def is_pairing(self, number_id: int) -> bool:
+        """Whether a phone may be about to say yes: then the number stays where it is."""
+        return self._connections.is_pairing(number_id)
+
     def ready(self, number: Number) -> bool:
         """Whether the device is connected."""
         return self.state(number)[0] == "connected"
