@@ -19,6 +19,7 @@ from kurir import numbers
 from kurir.channels.channel import Channel
 from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
+from kurir.channels.linked_device.errands import Errands
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.dispatch.wakes import Wakes
@@ -101,7 +102,11 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
             return numbers.all_of_channel(connection, "linked_device")
 
         linked_devices = LinkedDevices(
-            settings, sealing.derive("message secret"), lambda: database.read(devices), clock
+            settings,
+            sealing.derive("message secret"),
+            lambda: database.read(devices),
+            clock,
+            errands=Errands(leases.carrier, sealing.derive("errands").hex()) if leases is not None else None,
         )
         cloud_api = CloudApi(settings, database, sealing, clock)
         inbox = Inbox(database, outbox, clock, woken=wakes.woken, told=wakes.told, ownership=leases)

@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from tests.postgres import Postgres
 from tests.reliability.accountant import balance, quiet
@@ -52,6 +54,8 @@ async def test_accepted_at_one_gateway_sent_by_the_other_and_handed_over_at_once
     sys.stderr.write(f"\n20 messages accepted at one gateway and sent by the other, one by one: {took:.2f} s\n")
     assert took < 20 * 1.0, f"20 messages took {took:.1f} s: nobody rang"
 
+    await errands_are_run_at_the_carrier(site, other)
+
     calling = asyncio.create_task(callers.go(10_000, callers=4, pause=0.02))
     await asyncio.sleep(1)
     stopping = time.monotonic()
@@ -61,6 +65,10 @@ async def test_accepted_at_one_gateway_sent_by_the_other_and_handed_over_at_once
     await all_sendable(callers, site, LEASE / 2)
     assert time.monotonic() - stopped < LEASE / 2, "what was given up in order must not wait for a lease to run out"
     assert stopped - stopping < 30
+
+    await asyncio.to_thread(lambda: other.start(KURIR_ROLES="api"))  # from now on it only answers calls
+    await all_sendable(callers, other, MOVED_WITHIN)
+    assert await carried_by(other) == []
     callers.stop()
     await calling
     await quiet(site, 60)
@@ -99,6 +107,43 @@ async def test_a_killed_and_a_frozen_carrier_are_replaced_and_nothing_goes_out_t
     sys.stderr.write(f"\n{sheet.render()}\n")
     sheet.assert_zero(f"moved in {moved:.1f} s\n{frozen.explain()}\n{heir.explain()}")
     assert sheet.totals["answered 200"] > 100
+
+
+async def errands_are_run_at_the_carrier(asked: Site, carrier: Site) -> None:
+    """What is asked of a device at a gateway that does not carry it: answers, its logout, and its pairing anew."""
+    shop = asked.shops[1]
+    assert shop.device in await carried_by(carrier)
+    token = (asked.settings.data_dir / "operator.token").read_text(encoding="ascii").strip()
+    numbers = f"{asked.url}/api/v1/numbers"
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+
+        async def call(method: str, path: str, status: int = 200) -> dict[str, Any]:
+            async with session.request(method, f"{numbers}/{shop.device.key}/{path}") as answer:
+                assert answer.status == status, await answer.text()
+                return await answer.json()
+
+        known = {"api_key": shop.api_key, "number_id": shop.device.key, "phone_no": asked.people[0]}
+        async with session.post(f"{asked.url}/public/v1/validate_number", json=known) as answer:
+            assert (await answer.json())["code"] == "200"
+        assert "contacts" in await call("GET", "contacts")
+        assert "groups" in await call("GET", "groups")
+        await call("POST", "logout")
+        view = await call("POST", "pairing", 201)
+        while not view["qr"]:
+            view = await call("GET", "pairing?wait=5")
+        await asked.sandbox.post("/scan", {"phone": shop.device_phone, "qr": view["qr"]})
+        async with asyncio.timeout(MOVED_WITHIN):
+            while view["state"] != "paired":
+                view = await call("GET", "pairing?wait=5")
+        async with asyncio.timeout(MOVED_WITHIN):
+            while not await all_connected(session, asked):
+                await asyncio.sleep(0.1)
+
+
+async def all_connected(session: aiohttp.ClientSession, site: Site) -> bool:
+    """Whether every device is, as the gateway sees it that is asked."""
+    async with session.get(f"{site.url}/api/v1/numbers") as answer:
+        return all(number["state"] == "connected" for number in (await answer.json())["numbers"])
 
 
 # -- what the tests ask -----------------------------------------------------------------------------------------------
