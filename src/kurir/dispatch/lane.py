@@ -88,10 +88,11 @@ class Lane:
             self._ended.set()
 
     async def _work(self) -> None:
-        while not self._stopping and self._hold.valid():
+        while not self._stopping:
             self._woken.clear()
             try:
-                wait = await self._turn()
+                # without the hold nothing may be done; whoever knows how it was lost stops this lane
+                wait = await self._turn() if self._hold.valid() else _RECHECK
             except DatabaseUnavailable as error:
                 log.warning("lane_waits_for_database", number=self.number.key, reason=str(error))
                 wait = _PAUSE_AFTER_TROUBLE
