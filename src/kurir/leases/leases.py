@@ -196,7 +196,7 @@ class Leases:
             return []  # lost meanwhile, and with its name what it took
         for one in taken:
             self._held[one.number_id] = _Lease(self, me, one)
-            log.info("number_taken", number_id=one.number_id, token=one.token)
+            log.info("number_taken", number_id=one.number_id, change_of_hands=one.token)
         return [
             self._spawn(self._begin(one.account_id, one.number_id, self._held[one.number_id]), f"begin-{one.number_id}")
             for one in taken

@@ -60,9 +60,13 @@ async def begin(front: Front, held: Held) -> Dispatcher:
     return dispatcher
 
 
-async def accept(front: Front, content: Text | Image = Text("halo"), state: str = "queued") -> int:  # noqa: B008
+async def accept(
+    front: Front, content: Text | Image | None = None, state: str = "queued", recipient: str = PHONE
+) -> int:
     number = front.ours.device
-    draft = Draft(account_id=number.account_id, number_id=number.id, recipient=PHONE, content=content)
+    draft = Draft(
+        account_id=number.account_id, number_id=number.id, recipient=recipient, content=content or Text("halo")
+    )
     (message_id,) = (await front.gateway.outbox.accept([draft])).ids
     if state != "queued":
         left = messages.update().where(messages.c.id == message_id).values(state=state, attempts=1)
@@ -113,7 +117,7 @@ async def test_an_heir_judges_what_it_finds_in_flight_only_once_its_own_device_i
 async def test_whoever_has_lost_the_number_by_the_database_judges_and_claims_nothing(front: Front):
     held = Held(by_database=False)
     front.devices.evidence_of = lambda _: NeverLeft()
-    theirs, waiting = await accept(front, state="sending"), await accept(front)
+    theirs, waiting = await accept(front, state="sending"), await accept(front, recipient="6281299999999")
     dispatcher = await begin(front, held)
     await several_turns(front, dispatcher)
     assert await stands(front, theirs) == ("sending", 1)
