@@ -23,6 +23,7 @@ from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
+from kurir.leases import Alone, Ownership
 from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged, TemplateReviewed
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Snapshot
@@ -42,7 +43,7 @@ class Inbox:
     """Stores events and tells the outbox and the dispatcher what follows.
 
     `woken` is called with (account_id, number_id) when a number has become ready, `told` after a commit of which
-    webhooks may have to tell.
+    webhooks may have to tell. `ownership`: only the gateway that carries a number says how it is connected.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class Inbox:
         *,
         woken: Callable[[int, int], None],
         told: Callable[[], None] = lambda: None,
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership or Alone()
         self._database = database
         self._outbox = outbox
         self._clock = clock
@@ -145,6 +148,8 @@ class Inbox:
                     )
             case StatusChanged():
                 return self._outbox.receipt(connection, event)
+            case ConnectionChanged() if event.state != "paused" and not self._carried(connection, event.number_id):
+                pass  # an afterthought of a gateway that carries this number no more; Meta's word comes to any of them
             case ConnectionChanged():
                 number_status.change(connection, event, now)
             case TemplateReviewed():
@@ -163,6 +168,10 @@ class Inbox:
             case _:
                 assert_never(event)
         return None
+
+    def _carried(self, connection: Connection, number_id: int) -> bool:
+        hold = self._ownership.hold(number_id)
+        return hold is not None and hold.guard(connection)
 
 
 def window_open_until(connection: Connection, account_id: int, number_id: int, person: str) -> float | None:

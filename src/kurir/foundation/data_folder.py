@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing, load_master_key
-from kurir.foundation.tables import SCHEMA_VERSION
+from kurir.foundation.inserts import insert_into
+from kurir.foundation.sealing import SealError, Sealing, load_master_key
+from kurir.foundation.tables import SCHEMA_VERSION, installation
 from kurir.settings import Settings, SettingsError
 
 READY_FILE = "gateway.json"
@@ -43,7 +44,12 @@ def open_data_folder(settings: Settings) -> tuple[Database, Sealing]:
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     sealing = Sealing(load_master_key(settings.data_dir))
     database = database_of(settings)
-    renew_schema(database)
+    try:
+        renew_schema(database)
+        check_key(database, sealing)
+    except BaseException:
+        database.engine.dispose()
+        raise
     return database, sealing
 
 
@@ -68,6 +74,26 @@ def renew_schema(database: Database) -> None:
             from kurir.foundation.migrations import migrate  # noqa: PLC0415 - alembic costs 12 MB for nothing else
 
             migrate(connection)
+
+
+def check_key(database: Database, sealing: Sealing) -> None:
+    """Makes sure that all gateways on the database have the master key of the first one, which is noted there hashed.
+
+    Raises SealError and DatabaseUnavailable.
+    """
+    ours = sealing.hash("master key", "installation")
+    with database.transaction() as connection:
+        noted = sa.select(installation.c.key_check).where(installation.c.id == 1)
+        theirs = connection.execute(noted).scalar()
+        if theirs is None:  # of two first gateways, one is faster
+            first = insert_into(connection, installation).values(id=1, key_check=ours).on_conflict_do_nothing()
+            connection.execute(first)
+            theirs = connection.execute(noted).scalar_one()
+    if theirs != ours:
+        raise SealError(
+            f"the {database.name} was set up with another master key: copy master.key from the data folder of the "
+            "gateway that was first, or set KURIR_MASTER_KEY to what it holds"
+        )
 
 
 def _schema_version(connection: Connection) -> str | None:
