@@ -157,6 +157,7 @@ class Receiver:
         self.letters: list[Letter] = []
         self.replies: dict[str, Sequence[int] | Reply] = {}
         self.over = asyncio.Event()
+        self._came: Counter[str] = Counter()
         self._arrived = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self._port = 0
@@ -188,7 +189,7 @@ class Receiver:
     async def until(self, count: int, path: str = "/hook", patience: float = 15.0) -> list[Letter]:
         """Waits until so many requests have come to a path."""
         async with asyncio.timeout(patience), self._arrived:
-            await self._arrived.wait_for(lambda: len(self.at(path)) >= count)
+            await self._arrived.wait_for(lambda: self._came[path] >= count)
         return self.at(path)
 
     async def hang(self, _request: web.Request) -> web.StreamResponse:
@@ -202,7 +203,8 @@ class Receiver:
         letter = Letter(request.path, headers, body, await request.json())
         async with self._arrived:
             self.letters.append(letter)
-            nth = len(self.at(request.path))
+            self._came[request.path] += 1
+            nth = self._came[request.path]
             self._arrived.notify_all()
         reply = self.replies.get(request.path, (200,))
         if callable(reply):

@@ -46,7 +46,7 @@ async def test_kills_at_random_lose_nothing_and_send_nothing_twice(
             await asyncio.to_thread(other.start)
         callers = Callers(site, "kill")
         # the load is spread so that every life of the gateway gets its share
-        calling = asyncio.create_task(callers.go(MESSAGES, pause=0.02))
+        calling = asyncio.create_task(callers.go(MESSAGES, callers=8 + MESSAGES // 2000, pause=0.02))
         for _ in range(KILLS):
             await asyncio.sleep(dice.uniform(0.3, 2.5))
             victim = dice.choice(gateways)
