@@ -15,6 +15,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
 from sqlalchemy import Connection
 
 from kurir import numbers
@@ -40,14 +41,21 @@ from kurir.webhooks.deliver import Deliverer
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
 
+log = structlog.get_logger(__name__)
+
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Gateway]:
-    """A gateway whose parts run: everything but the doors. Raises AlreadyRunning, SealError, DatabaseUnavailable."""
+    """A gateway whose parts run: everything but the doors.
+
+    Raises AlreadyRunning, SealError, SchemaError, BackupError and DatabaseUnavailable.
+    """
     crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_gateway(settings.data_dir))
-        database, sealing = await asyncio.to_thread(open_data_folder, settings)
+        database, sealing = await asyncio.to_thread(
+            open_data_folder, settings, serving=True, said=lambda line: log.info("schema_renewed", step=line)
+        )
         await database.start()
         stack.push_async_callback(database.close)
         await stack.enter_async_context(alone_on(database, lost=_stop))
