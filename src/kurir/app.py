@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -23,14 +21,16 @@ from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.dispatch.wakes import Wakes
 from kurir.foundation import crash_points
-from kurir.foundation.alone import alone_on
 from kurir.foundation.clock import system_clock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
+from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.telemetry import Metrics
 from kurir.housekeeping import keep_house
 from kurir.inbox import Inbox
+from kurir.leases import Duties, Leases
 from kurir.outbox.outbox import Outbox
 from kurir.pairing import Pairing
 from kurir.settings import Settings
@@ -38,6 +38,8 @@ from kurir.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.webhooks.deliver import Deliverer
 
+_GRACE = 25.0
+"""Seconds that sends in flight have when their number goes to another gateway."""
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
 
@@ -45,8 +47,8 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Gateway]:
-    """A gateway whose parts run: everything but the doors.
+async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
+    """A gateway whose parts run: everything but the doors, which will be at `url`.
 
     Raises AlreadyRunning, SealError, SchemaError, BackupError and DatabaseUnavailable.
     """
@@ -58,15 +60,13 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         )
         await database.start()
         stack.push_async_callback(database.close)
-        await stack.enter_async_context(alone_on(database, lost=_stop))
 
         clock = system_clock
         metrics = Metrics()
-        dispatchers: list[Dispatcher] = []  # filled below; a commit can only wake it once it runs
-
-        def woken(account_id: int, number_id: int) -> None:
-            for dispatcher in dispatchers:
-                dispatcher.wake(account_id, number_id)
+        leases = Leases(database, settings.data_dir / "lease", url) if database.shared else None
+        wakes = Wakes(database, leases)
+        wakes.start()
+        stack.push_async_callback(wakes.close)
 
         # of its own: receivers that hang must not take the connections that fetch pictures
         poster = SafeFetch(settings, connections=0, per_host=0, name_threads=48)
@@ -82,7 +82,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             max_attempts=settings.max_attempts,
             queue_limit=settings.queue_limit,
             metrics=metrics,
-            woken=woken,
+            woken=wakes.woken,
             told=deliverer.wake,
         )
         await outbox.count_waiting()
@@ -102,7 +102,9 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             settings, sealing.derive("message secret"), lambda: database.read(devices), clock
         )
         cloud_api = CloudApi(settings, database, sealing, clock)
-        inbox = Inbox(database, outbox, clock, woken=woken, told=deliverer.wake)
+        inbox = Inbox(database, outbox, clock, woken=wakes.woken, told=deliverer.wake, ownership=leases)
+        if leases is not None:
+            stack.push_async_callback(leases.close)  # when nothing is carried any more
         for channel in (linked_devices, cloud_api):
             # unwound the other way round: a closed channel ends its events, and the last of them are still stored
             follower = asyncio.create_task(inbox.follow(channel), name=f"follow-{type(channel).__name__}")
@@ -118,10 +120,14 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             metrics=metrics,
             clock=clock,
             device_gap=settings.device_gap,
+            ownership=leases,
         )
-        dispatchers.append(dispatcher)
+        wakes.dispatcher = dispatcher
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
+        if leases is not None:
+            await leases.start(_duties(database, linked_devices, dispatcher, wakes.freed))
+            stack.callback(leases.stop_taking)
 
         templates = Templates(database, cloud_api, media, clock)
         house = asyncio.create_task(
@@ -151,12 +157,24 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             linked_devices=linked_devices,
             cloud_api=cloud_api,
             pairing=Pairing(linked_devices, clock),
+            leases=leases,
         )
 
 
-def _stop() -> None:
-    """The orderly stop, as if the operator had asked for it."""
-    os.kill(os.getpid(), signal.SIGTERM)
+def _duties(database: Database, devices: LinkedDevices, dispatcher: Dispatcher, freed: Callable[[], None]) -> Duties:
+    """What a number that comes or goes means for the devices and the lanes."""
+
+    async def begin(account_id: int, number_id: int) -> None:
+        number = await database.read(lambda c: numbers.by_id(c, account_id, number_id))
+        if number is not None and number.channel == "linked_device":
+            await devices.carry(number)
+        dispatcher.begin(account_id, number_id)
+
+    async def end(account_id: int, number_id: int, orderly: bool) -> None:
+        await dispatcher.end(number_id, _GRACE if orderly else 0.0)
+        await devices.let_go(number_id)
+
+    return Duties(begin, end, freed)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -23,6 +23,7 @@ from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
+from kurir.leases import Alone, Ownership
 from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged, TemplateReviewed
 from kurir.numbers import Number, NumberState
 from kurir.outbox.outbox import Outbox
@@ -43,7 +44,7 @@ class Inbox:
     """Stores events and tells the outbox and the dispatcher what follows.
 
     `woken` is called with (account_id, number_id) when a number has become ready, `told` after a commit of which
-    webhooks may have to tell.
+    webhooks may have to tell. `ownership`: only the gateway that carries a number says how it is connected.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Inbox:
         *,
         woken: Callable[[int, int], None],
         told: Callable[[], None] = lambda: None,
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership or Alone()
         self._database = database
         self._outbox = outbox
         self._clock = clock
@@ -146,6 +149,8 @@ class Inbox:
                     )
             case StatusChanged():
                 return self._outbox.receipt(connection, event)
+            case ConnectionChanged() if not self._ownership.guard(connection, event.number_id):
+                pass  # an afterthought of a gateway that carries this number no more
             case ConnectionChanged():
                 before = numbers.by_id(connection, event.account_id, event.number_id)
                 numbers.set_state(

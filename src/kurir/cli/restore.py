@@ -8,8 +8,9 @@ from pathlib import Path
 
 from kurir.cli.terminal import CommandError, out
 from kurir.foundation import backups
-from kurir.foundation.data_folder import database_of, renew_schema, sole_gateway
+from kurir.foundation.data_folder import check_key, database_of, renew_schema, sole_gateway
 from kurir.foundation.database import Database
+from kurir.foundation.sealing import Sealing, load_master_key
 from kurir.otp import check as otp
 from kurir.outbox import restored
 from kurir.settings import Settings
@@ -57,6 +58,7 @@ def restore(folder: Path | None = None, *, resume_queue: bool = False) -> None:
             place, label = backups.unpack(folder, settings.data_dir)
             database = Database(place)
             renew_schema(database)
+            check_key(database, Sealing(load_master_key(settings.data_dir)))
             held = _deal_with_queue(database, resume_queue)
             backups.settle(place, settings.data_dir)
             taken = datetime.fromtimestamp(label.taken_at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

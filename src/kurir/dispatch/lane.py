@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 
 import structlog
@@ -20,8 +21,9 @@ from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.telemetry import Metrics
+from kurir.leases import Ownership
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
-from kurir.messages.reports import InDoubt, Outcome, Refused, Unknown
+from kurir.messages.reports import InDoubt, NeverLeft, Outcome, Refused, Unknown
 from kurir.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
@@ -47,8 +49,10 @@ class Lane:
         metrics: Metrics,
         clock: Clock,
         gap: float,
+        ownership: Ownership,
     ) -> None:
         self.number = number
+        self._ownership = ownership
         self.closed = False
         self._channel = channel
         self._database = database
@@ -60,8 +64,10 @@ class Lane:
         self._woken = asyncio.Event()
         self._stopping = False
         self._ended = asyncio.Event()
-        self._flying: set[asyncio.Task[None]] = set()
+        self._flying: dict[int, asyncio.Task[None]] = {}
+        self._landing: set[int] = set()
         self._recovered = False
+        self._begun = False
         self._ready_since: float | None = None
         self._next_doubt: float | None = None
 
@@ -77,7 +83,7 @@ class Lane:
             self._ended.set()
 
     async def _work(self) -> None:
-        while not self._stopping:
+        while not self._stopping and self._ownership.holds(self.number.id):
             self._woken.clear()
             try:
                 wait = await self._turn()
@@ -99,17 +105,20 @@ class Lane:
     async def landed(self) -> None:
         """Waits until nothing is in flight."""
         while self._flying:
-            await asyncio.wait(self._flying)
+            await asyncio.wait(self._flying.values())
 
     async def stop(self, patience: float) -> int:
-        """Claims nothing more and waits up to `patience` seconds; returns how many sends were still in flight."""
+        """Claims nothing more and waits up to `patience` seconds; returns how many sends were cut off.
+
+        A send that is over is no longer cut off: its outcome must not get lost while this process lives.
+        """
         self._stopping = True
         self._woken.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self._ended.wait()  # a claim under way is still carried out
                 await self.landed()
-        left = [task for task in self._flying if not task.done()]
+        left = [task for message_id, task in self._flying.items() if message_id not in self._landing]
         for task in left:
             task.cancel()
         return len(left)
@@ -133,11 +142,15 @@ class Lane:
         free = self._channel.capabilities.window - len(self._flying)
         if free <= 0 or self._stopping:  # a stop may have come since this turn began
             return _RECHECK
-        claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free)
+        try:
+            claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free, self._ownership.guard)
+        except DatabaseUnavailable:
+            self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
+            raise
         for message in claimed:
             task = asyncio.create_task(self._carry(message), name=f"send-{message.id}")
-            self._flying.add(task)
-            task.add_done_callback(self._landed)
+            self._flying[message.id] = task
+            task.add_done_callback(functools.partial(self._landed, message.id))
         if claimed:
             return self._gap
         due_at = await self._outbox.next_due(account_id, number_id)
@@ -147,11 +160,16 @@ class Lane:
         return max(0.01, due_at - self._clock()) if due_at > self._clock() else _RECHECK
 
     async def _recover(self) -> None:
-        """Settles what an earlier lane of this number, in a process that is gone, left in flight."""
+        """Settles what an earlier lane of this number, in a process that is gone, left in flight.
+
+        Later on, what this lane took without hearing of it: that surely has not left.
+        """
         for message in await self._outbox.left_in_flight(self.number.account_id, self.number.id):
-            await self._record(message, await self._looked_into(message, CUT_OFF))
+            if message.id not in self._flying:
+                own = explained(CUT_OFF, NeverLeft())
+                await self._record(message, own if self._begun else await self._looked_into(message, CUT_OFF))
         self._next_doubt = 0.0  # earlier doubts may be waiting for receipts
-        self._recovered = True
+        self._recovered = self._begun = True
 
     async def _settle_doubts(self) -> None:
         """Sends once more, or holds, what was in doubt and of which no receipt has come in time."""
@@ -166,8 +184,9 @@ class Lane:
                 patience=self._channel.capabilities.patience,
             )
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._flying.discard(task)
+    def _landed(self, message_id: int, task: asyncio.Task[None]) -> None:
+        del self._flying[message_id]
+        self._landing.discard(message_id)
         if not task.cancelled() and task.exception() is not None:
             log.error("send_task_broke", number=self.number.key, exc_info=task.exception())
         self._woken.set()
@@ -176,6 +195,9 @@ class Lane:
         """One message: fetch its media, send it, record the outcome whatever it takes."""
         started = time.monotonic()
         outcome = await self._send(message)
+        if outcome is None:
+            return  # the number is another gateway's now, which settles what it finds in flight
+        self._landing.add(message.id)
         crash_points.reach("send.answered")
         self._metrics.sent(self.number.channel, outcome, time.monotonic() - started)
         if isinstance(outcome, InDoubt):
@@ -215,7 +237,7 @@ class Lane:
                 self._next_doubt = 0.0
             return
 
-    async def _send(self, message: Claimed) -> Outcome:
+    async def _send(self, message: Claimed) -> Outcome | None:
         media: MediaFile | None = None
         content = message.content
         try:
@@ -228,6 +250,9 @@ class Lane:
             log.exception("media_broke", message_id=message.id)
             return Refused("media_failed", "the file could not be prepared (see the gateway's log)")
         crash_points.reach("send.begun")
+        if not self._ownership.holds(self.number.id):
+            log.warning("send_left_to_another_gateway", message_id=message.id, number=self.number.key)
+            return None
         try:
             return await self._channel.send(
                 self.number,

@@ -17,8 +17,6 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import Connection
 
-from kurir.foundation.sealing import Sealing, load_master_key
-
 DATABASE = "kurir.db"
 _KEY = "master.key"
 _LABEL = "backup.json"
@@ -31,17 +29,16 @@ class BackupError(RuntimeError):
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What a copy says of itself. `taken_at` in unix seconds; `key` recognises the master key without telling it."""
+    """What a copy says of itself. `taken_at` in unix seconds."""
 
     taken_at: float
-    key: str
 
 
 def save(data_dir: Path, target: Path, taken_at: float) -> int:
     """Copies the folder's database as it is at one moment, also beside a gateway that serves it; returns its bytes.
 
-    `target` is a folder that does not exist or is empty; it is there as a whole or not at all. Raises BackupError,
-    SealError and OSError.
+    `target` is a folder that does not exist or is empty; it is there as a whole or not at all. Raises BackupError and
+    OSError.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BackupError(f"{target} is there already: name a new folder")
@@ -52,8 +49,7 @@ def save(data_dir: Path, target: Path, taken_at: float) -> int:
         _copy_database(data_dir / DATABASE, arriving / DATABASE)
         if (data_dir / _KEY).exists():
             _write(arriving / _KEY, (data_dir / _KEY).read_bytes())
-        label = Label(taken_at, _name_of(Sealing(load_master_key(data_dir))))
-        _write(arriving / _LABEL, msgspec.json.encode(label) + b"\n")
+        _write(arriving / _LABEL, msgspec.json.encode(Label(taken_at)) + b"\n")
         _flush(arriving)
         arriving.replace(target)
         _flush(target.parent)
@@ -67,7 +63,7 @@ def save(data_dir: Path, target: Path, taken_at: float) -> int:
 def unpack(source: Path, data_dir: Path) -> tuple[Path, Label]:
     """Brings a copy into a data folder without a database: its key, and its database under a name for the time being.
 
-    Returns where the database is; `settle` gives it its name. Raises BackupError, SealError and OSError.
+    Returns where the database is; `settle` gives it its name. Raises BackupError and OSError.
     """
     try:
         label = msgspec.json.decode((source / _LABEL).read_bytes(), type=Label)
@@ -83,10 +79,6 @@ def unpack(source: Path, data_dir: Path) -> tuple[Path, Label]:
             _write(data_dir / _KEY, (source / _KEY).read_bytes())
         elif not os.environ.get("KURIR_MASTER_KEY"):
             raise BackupError("the master key is not in the backup: set KURIR_MASTER_KEY as it was then")
-    if _name_of(Sealing(load_master_key(data_dir))) != label.key:
-        raise BackupError(
-            f"the master key (KURIR_MASTER_KEY or {data_dir / _KEY}) is not the one that the backup was made with"
-        )
     place = data_dir / (DATABASE + ".restoring")
     for end in _BESIDE:
         place.with_name(place.name + end).unlink(missing_ok=True)  # of an earlier try that was cut off
@@ -125,10 +117,6 @@ def _copy_database(source: Path, target: Path) -> None:
         if (verdict := new.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise BackupError(f"the copy of {source} is damaged: {verdict}")
     _flush(target)
-
-
-def _name_of(sealing: Sealing) -> str:
-    return sealing.hash("the master key", "backups")
 
 
 def _write(path: Path, content: bytes) -> None:

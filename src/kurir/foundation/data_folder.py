@@ -20,8 +20,9 @@ from sqlalchemy import Connection
 
 from kurir.foundation import backups
 from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing, load_master_key
-from kurir.foundation.tables import SCHEMA_VERSION
+from kurir.foundation.inserts import insert_into
+from kurir.foundation.sealing import SealError, Sealing, load_master_key
+from kurir.foundation.tables import SCHEMA_VERSION, installation
 from kurir.settings import Settings, SettingsError
 
 READY_FILE = "gateway.json"
@@ -57,6 +58,16 @@ def open_data_folder(
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     sealing = Sealing(load_master_key(settings.data_dir))
     database = database_of(settings)
+    try:
+        _renew(settings, database, serving, said)
+        check_key(database, sealing)
+    except BaseException:
+        database.engine.dispose()
+        raise
+    return database, sealing
+
+
+def _renew(settings: Settings, database: Database, serving: bool, said: Callable[[str], None]) -> None:
     with database.transaction() as connection:
         if backups.is_marked(connection):
             raise SchemaError(
@@ -65,13 +76,10 @@ def open_data_folder(
             )
         before = schema_version(connection)
     if before == SCHEMA_VERSION:
-        return database, sealing
+        return
     in_use = before is not None and not serving  # a gateway of the older version may be working on it
     with sole_gateway(settings.data_dir) if in_use else contextlib.nullcontext():
-        if before is not None and not database.shared:
-            said(f"the database is copied to {_keep_copy(settings.data_dir)}")
-        renew_schema(database, said)
-    return database, sealing
+        renew_schema(database, said, copies=None if database.shared else settings.data_dir)
 
 
 def database_of(settings: Settings) -> Database:
@@ -82,10 +90,11 @@ def database_of(settings: Settings) -> Database:
         raise SettingsError(f"KURIR_DATABASE_URL: {error}, or nothing for SQLite in the data folder") from error
 
 
-def renew_schema(database: Database, said: Callable[[str], None] = _nobody_listens) -> None:
+def renew_schema(database: Database, said: Callable[[str], None] = _nobody_listens, copies: Path | None = None) -> None:
     """Brings the database to the newest schema, as a whole or not at all; of several processes, one does it.
 
-    Raises DatabaseUnavailable, and SchemaError for a schema that is newer than this program.
+    `copies` is the data folder whose database is copied before it is changed. Raises DatabaseUnavailable, BackupError,
+    and SchemaError for a schema that is newer than this program.
     """
     with database.schema_change() as connection:
         if connection.dialect.name == "postgresql":
@@ -100,7 +109,29 @@ def renew_schema(database: Database, said: Callable[[str], None] = _nobody_liste
                 f"{database.name} has schema {before}, made by a newer Kurir than this one ({SCHEMA_VERSION}): "
                 "install the newer one again, or put back the backup from before the upgrade (docs/operating.md)"
             )
+        if copies is not None and before is not None:
+            said(f"the database is copied to {_keep_copy(copies)}")
         migrate(connection, said=said)
+
+
+def check_key(database: Database, sealing: Sealing) -> None:
+    """Makes sure that all gateways on the database have the master key of the first one, which is noted there hashed.
+
+    Raises SealError and DatabaseUnavailable.
+    """
+    ours = sealing.hash("master key", "installation")
+    with database.transaction() as connection:
+        noted = sa.select(installation.c.key_check).where(installation.c.id == 1)
+        theirs = connection.execute(noted).scalar()
+        if theirs is None:  # of two first gateways, one is faster
+            first = insert_into(connection, installation).values(id=1, key_check=ours).on_conflict_do_nothing()
+            connection.execute(first)
+            theirs = connection.execute(noted).scalar_one()
+    if theirs != ours:
+        raise SealError(
+            f"the {database.name} was set up with another master key: copy master.key from the data folder of the "
+            "gateway that was first, or set KURIR_MASTER_KEY to what it holds"
+        )
 
 
 def schema_version(connection: Connection) -> str | None:

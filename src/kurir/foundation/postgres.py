@@ -103,6 +103,14 @@ def address(url: str) -> URL:
     return where.set(drivername="postgresql+psycopg")
 
 
+def listening_address(url: str) -> str:
+    """The same database as libpq takes it, for a connection that waits for notifications; it notices a dead server."""
+    where = address(url).set(drivername="postgresql")
+    alive = {"application_name": "kurir-bell", "connect_timeout": "3"}
+    alive |= {name: str(value) for name, value in _CONNECTION.items() if name.startswith(("keepalives", "tcp_"))}
+    return where.update_query_dict(alive).render_as_string(hide_password=False)
+
+
 class _Text(StrDumperUnknown):
     """Texts as PostgreSQL can hold them: it refuses the character NUL."""
 

@@ -78,13 +78,13 @@ class Outbox:
         self._webhooks_told = told
         self._ids = MessageIds()
         self._waiting: Counter[int] = Counter()
-        self._verdicts = Verdicts()
+        self._verdicts = Verdicts(shared=database.shared)
         self._early: OrderedDict[tuple[int, str], list[StatusChanged]] = OrderedDict()
         self._unqueued: set[int] = set()
         self._dismissed = False
 
     async def count_waiting(self) -> None:
-        """At the start: counts what is queued or was left in flight."""
+        """Counts what is queued or in flight: at the start, and again and again where other gateways send too."""
         self._waiting = Counter(dict(await self._database.read(claim.count_waiting)))
 
     def waiting(self) -> int:
@@ -156,10 +156,21 @@ class Outbox:
 
     # -- claim -----------------------------------------------------------------------------------------------------
 
-    async def claim(self, account_id: int, number_id: int, limit: int) -> list[Claimed]:
-        """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns."""
+    async def claim(
+        self, account_id: int, number_id: int, limit: int, guard: Callable[[Connection, int], bool] | None = None
+    ) -> list[Claimed]:
+        """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns.
+
+        `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken.
+        """
         now = self._clock()
-        rows = await self._database.write(lambda c: claim.claim(c, account_id, number_id, limit, now))
+
+        def work(connection: Connection) -> list[Any]:
+            if guard is not None and not guard(connection, number_id):
+                return []
+            return claim.claim(connection, account_id, number_id, limit, now)
+
+        rows = await self._database.write(work)
         taken: list[Claimed] = []
         for row in rows:
             if row.state == "expired":

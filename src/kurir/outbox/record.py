@@ -37,6 +37,13 @@ UPDATE messages SET remote_id = coalesce(remote_id, :remote_id), sent_at = coale
 WHERE account_id = :account AND id = :id AND attempts = :attempt AND state IN ('delivered','read')
 """)
 
+_DOUBT_OVER = sa.text("""
+UPDATE messages SET state = 'sent', remote_id = :remote_id, sent_at = :now, error_code = '', error_reason = '',
+    content = CASE WHEN sealed = 1 THEN '' ELSE content END, doubt_until = NULL
+WHERE account_id = :account AND id = :id AND attempts = :attempt AND state = 'unconfirmed'
+""")
+"""The gateway that sent it hears of the success after another one, which took it for dead, could only doubt."""
+
 _ATTEMPT = sa.text("""
 INSERT INTO attempts (account_id, message_id, number, ended_at, outcome, code, reason)
 VALUES (:account, :id, :attempt, :now, :outcome, :code, :reason)
@@ -88,6 +95,8 @@ def record(
             moved = connection.execute(_SETTLE, {**fence, **values}).rowcount
             if not moved and remote_id:  # a receipt was faster than the answer
                 connection.execute(_LATE_RESULT, {**fence, "remote_id": remote_id})
+            if not moved and state == "sent":
+                connection.execute(_DOUBT_OVER, {**fence, "remote_id": remote_id})
         case Again(due_at, counted, code, reason):
             values = {"due_at": due_at, "code": code, "reason": reason, "uncount": int(not counted)}
             connection.execute(_REQUEUE, {**fence, **values})

@@ -1,6 +1,6 @@
 """Waiting for a verdict: whoever sent with `sync` learns what became of a message as soon as it is settled.
 
-The waiters live in this process; a message that another process settles is found when the wait is over.
+The waiters live in this process; where other gateways may settle a message too, it is looked at twice a second.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from collections.abc import Awaitable, Callable
 from kurir.messages.lifecycle import SETTLED
 from kurir.outbox.rows import Snapshot
 
+_LOOK = 0.5
+"""Seconds between two looks at a message that another gateway may be sending."""
+
 
 class Verdicts:
     """Who waits for which message."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
+        self._shared = shared
         self._waiters: dict[int, list[asyncio.Future[Snapshot]]] = {}
         self._dismissed = False
 
@@ -47,16 +51,31 @@ class Verdicts:
                 raise KeyError(message_id)
             if now.state in SETTLED or self._dismissed:
                 return now
-            done, _ = await asyncio.wait({future}, timeout=timeout)
-            if done and not future.cancelled():
-                return future.result()
-            return await look() or now
+            return await self._settled(future, now, timeout, look)
         finally:
             left = self._waiters.get(message_id, [])
             if future in left:
                 left.remove(future)
             if not left:
                 self._waiters.pop(message_id, None)
+
+    async def _settled(
+        self,
+        future: asyncio.Future[Snapshot],
+        message: Snapshot,
+        patience: float,
+        look: Callable[[], Awaitable[Snapshot | None]],
+    ) -> Snapshot:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while True:
+            left = max(0.0, deadline - loop.time())
+            done, _ = await asyncio.wait({future}, timeout=min(left, _LOOK) if self._shared else left)
+            if done and not future.cancelled():
+                return future.result()
+            message = await look() or message
+            if done or message.state in SETTLED or loop.time() >= deadline:
+                return message
 
     def dismiss(self) -> None:
         """At the stop: whoever waits learns where the message stands, and nobody waits any more."""

@@ -39,6 +39,7 @@ async def office(make_desk: Callable[..., Awaitable[Any]]) -> AsyncIterator[Any]
         database=database,
         linked_devices=desk.channel,
         pairing=Pairing(desk.channel, time.time),
+        leases=None,
     )
     app = Starlette(routes=routes(cast("Gateway", gateway)))
     token = (desk.folder / "operator.token").read_text().strip()

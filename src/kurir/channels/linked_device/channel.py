@@ -75,30 +75,48 @@ class LinkedDevices:
         )
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS)
         self._connections = Connections(settings, self._sessions, self._events, clock, argv)
+        self._shared = bool(settings.database_url)
+        self._carried: set[int] = set()
         self._closed = False
 
     # -- the channel -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Opens every number that has been paired; they connect in the background.
+        """Opens every number that has been paired; they connect in the background. Where gateways share the numbers,
+        `carry` does that for each.
 
         Raises OSError and DatabaseUnavailable.
         """
         await asyncio.to_thread(self._sessions.prepare)
-        for number in await self._list_numbers():
-            await self._connections.restore(number)
+        if not self._shared:
+            for number in await self._list_numbers():
+                await self._connections.restore(number)
+
+    async def carry(self, number: Number) -> None:
+        """Opens a number that this gateway carries from now on. Raises DatabaseUnavailable."""
+        self._carried.add(number.id)
+        await self._connections.restore(number)
+
+    async def let_go(self, number_id: int) -> None:
+        """Closes a number that another gateway carries from now on, if it is open."""
+        self._carried.discard(number_id)
+        await self._connections.let_go(number_id)
 
     def ready(self, number: Number) -> bool:
         """Whether the device is connected."""
-        return self._connections.of(number).state == "connected"
+        return self.state(number)[0] == "connected"
 
     def state(self, number: Number) -> tuple[NumberState, str]:
-        """The number's connection state and why, as this process sees it."""
+        """The number's connection state and why, as the gateway that carries it sees it."""
+        if self._elsewhere(number):
+            return number.state, number.state_reason
         connection = self._connections.of(number)
         return connection.state, connection.reason
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Puts one message on the wire, at most once. Never raises."""
+        if self._elsewhere(number):
+            return NotConnected("another gateway carries this device")
         state, reason = self.state(number)
         if state != "connected":
             return NotConnected(reason or "the device is not connected")
@@ -169,6 +187,8 @@ class LinkedDevices:
         A pairing of the same kind that is under way is kept. Raises DeviceUnavailable when the device is already
         paired and connected or connecting.
         """
+        if self._elsewhere(number):
+            raise DeviceUnavailable("another gateway carries this device: pair it there")
         connection = self._connections.of(number)
         if connection.state in ("connected", "connecting", "degraded"):
             raise DeviceUnavailable(f"the number is paired and {connection.state}; log it out first")
@@ -189,10 +209,15 @@ class LinkedDevices:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _elsewhere(self, number: Number) -> bool:
+        return self._shared and number.id not in self._carried
+
     def _secret(self, outgoing: Outgoing) -> bytes:
         return hmac.digest(self._message_key, f"{outgoing.message_id}/{outgoing.attempt}".encode(), "sha256")
 
     async def _ask(self, number: Number, command: say.Command) -> say.Answer:
+        if self._elsewhere(number):
+            raise DeviceUnavailable("another gateway carries this device: ask there")
         state, reason = self.state(number)
         if state != "connected":
             raise DeviceUnavailable(reason or "the device is not connected")

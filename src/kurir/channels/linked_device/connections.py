@@ -81,7 +81,18 @@ class Connections:
         if await asyncio.to_thread(self._sessions.exists, number):
             await self._open(connection)
         elif number.state != "logged_out":
-            await self._become(connection, "logged_out", "the session file is missing; pair the number again")
+            await self._become(connection, "logged_out", "the session is missing; pair the number again")
+
+    async def let_go(self, number_id: int) -> None:
+        """Closes a number that another gateway carries from now on; the session stays, and nobody is told."""
+        connection = self._connections.pop(number_id, None)
+        if connection is None:
+            return
+        if connection.reopening is not None:
+            connection.reopening.cancel()
+        if connection.running_pairing is not None:
+            connection.running_pairing.fail("another gateway carries this number now")
+        await self.hosts.close(number_id)
 
     async def pair(self, connection: Connection, phone: str) -> PairingProgress:
         """Begins a pairing, by code when `phone` is not empty."""
@@ -125,7 +136,9 @@ class Connections:
     # -- news ------------------------------------------------------------------------------------------------------
 
     async def _on_lost(self, number_id: int, reason: str) -> None:
-        connection = self._connections[number_id]
+        connection = self._connections.get(number_id)
+        if connection is None:
+            return  # let go meanwhile
         log.warning("engine_host_lost", number=number_id, reason=reason)
         pairing = connection.running_pairing
         if pairing is not None:
@@ -138,7 +151,9 @@ class Connections:
         if isinstance(news, (Received, StatusChanged)):
             await self._events.put(news)
             return
-        connection = self._connections[news.device]
+        connection = self._connections.get(news.device)
+        if connection is None:
+            return  # let go meanwhile
         pairing = connection.running_pairing
         match news:
             case say.QrShown(qr=qr):

@@ -89,6 +89,10 @@ class _Numbers:
                 phone = parse_phone(wanted.phone)
             except AddressError as error:
                 raise ApiError(400, "invalid", f"phone: {error}", "phone") from error
+        leases = self._gateway.leases
+        if leases is not None and not await leases.take(number.id):
+            there = await leases.carrier(number.id) or "another gateway"
+            raise ApiError(409, "carried_elsewhere", f"key: this number is carried by {there}: pair it there", "key")
         return reply(await self._gateway.pairing.start(number, phone), 201)
 
     async def cancel_pairing(self, request: Request) -> Response:
