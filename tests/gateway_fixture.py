@@ -216,8 +216,10 @@ class Front:
 
 
 @asynccontextmanager
-async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
-    """A running gateway in `folder`; `changes` are settings by name."""
+async def open_front(
+    folder: Path, *, evidence: Callable[[Outgoing], Evidence] = lambda _: Unknown(), **changes: Any
+) -> AsyncIterator[Front]:
+    """A running gateway in `folder`; `changes` are settings by name, `evidence` what the linked devices know."""
     wanted: dict[str, Any] = {
         "data_dir": folder,
         "rate_limit": "100000/minute",
@@ -254,6 +256,7 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
         stack.push_async_callback(safe_fetch.close)
         media = MediaStore(settings, database, safe_fetch, system_clock)
         devices, cloud = PretendChannel(groups=True), PretendChannel(groups=False)
+        devices.evidence_of = evidence
         dispatcher = Dispatcher(
             {"linked_device": devices, "cloud_api": cloud},
             database=database,
