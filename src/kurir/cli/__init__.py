@@ -12,8 +12,8 @@ from cyclopts import App
 from kurir import __version__
 from kurir.accounts.accounts import AccountError
 from kurir.cli import account, contacts, message, number, webhook
+from kurir.cli.backups import backup, restore
 from kurir.cli.doctor import doctor
-from kurir.cli.restore import backup, restore
 from kurir.cli.terminal import CommandError, complain, out
 from kurir.demo.scene import DemoError
 from kurir.foundation import crash_points

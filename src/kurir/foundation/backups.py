@@ -46,6 +46,7 @@ def save(data_dir: Path, target: Path, taken_at: float) -> int:
     shutil.rmtree(arriving, ignore_errors=True)
     arriving.mkdir(mode=0o700, parents=True)
     try:
+        (arriving / DATABASE).touch(mode=0o600)
         _copy_database(data_dir / DATABASE, arriving / DATABASE)
         if (data_dir / _KEY).exists():
             _write(arriving / _KEY, (data_dir / _KEY).read_bytes())
@@ -82,6 +83,7 @@ def unpack(source: Path, data_dir: Path) -> tuple[Path, Label]:
     place = data_dir / (DATABASE + ".restoring")
     for end in _BESIDE:
         place.with_name(place.name + end).unlink(missing_ok=True)  # of an earlier try that was cut off
+    place.touch(mode=0o600)
     shutil.copyfile(source / DATABASE, place)
     return place, label
 
