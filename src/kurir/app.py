@@ -23,7 +23,7 @@ from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.dispatch.wakes import Wakes
 from kurir.foundation import crash_points
-from kurir.foundation.clock import system_clock
+from kurir.foundation.clock import SteadyClock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
 from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import SafeFetch
@@ -61,7 +61,7 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
         await database.start()
         stack.push_async_callback(database.close)
 
-        clock = system_clock
+        clock = SteadyClock()
         metrics = Metrics()
         leases = Leases(database, settings.data_dir / "lease", url) if database.shared else None
         wakes = Wakes(database, leases)
