@@ -17,8 +17,10 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir import numbers
+from kurir.channels.channel import Channel
 from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
+from kurir.channels.linked_device.errands import Errands
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.dispatch.wakes import Wakes
@@ -39,7 +41,9 @@ from kurir.web.gateway import Gateway
 from kurir.webhooks.deliver import Deliverer
 
 _GRACE = 25.0
-"""Seconds that sends in flight have when their number goes to another gateway."""
+"""Seconds that sends in flight have when their number goes to another gateway in order …"""
+_LAST_ANSWERS = 2.0
+"""… and when it is lost: for answers that are there already."""
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
 
@@ -83,12 +87,16 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
             queue_limit=settings.queue_limit,
             metrics=metrics,
             woken=wakes.woken,
-            told=deliverer.wake,
+            told=wakes.told,
+            settled=wakes.settled,
         )
         await outbox.count_waiting()
+        wakes.outbox = outbox
 
-        await deliverer.start()
-        stack.push_async_callback(deliverer.stop)
+        if "webhooks" in settings.roles:
+            wakes.deliverer = deliverer.wake
+            await deliverer.start()
+            stack.push_async_callback(deliverer.stop)
 
         safe_fetch = SafeFetch(settings)
         await safe_fetch.start()
@@ -99,18 +107,18 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
             return numbers.all_of_channel(connection, "linked_device")
 
         linked_devices = LinkedDevices(
-            settings, sealing.derive("message secret"), lambda: database.read(devices), clock
+            settings,
+            sealing.derive("message secret"),
+            lambda: database.read(devices),
+            clock,
+            errands=Errands(leases.carrier, sealing.derive("errands").hex()) if leases is not None else None,
         )
         cloud_api = CloudApi(settings, database, sealing, clock)
-        inbox = Inbox(database, outbox, clock, woken=wakes.woken, told=deliverer.wake, ownership=leases)
+        inbox = Inbox(database, outbox, clock, woken=wakes.woken, told=wakes.told, ownership=leases)
         if leases is not None:
             stack.push_async_callback(leases.close)  # when nothing is carried any more
         for channel in (linked_devices, cloud_api):
-            # unwound the other way round: a closed channel ends its events, and the last of them are still stored
-            follower = asyncio.create_task(inbox.follow(channel), name=f"follow-{type(channel).__name__}")
-            stack.push_async_callback(_finished, follower)
-            stack.push_async_callback(channel.close)
-            await channel.start()
+            await _start(channel, inbox, stack)
 
         dispatcher = Dispatcher(
             {"linked_device": linked_devices, "cloud_api": cloud_api},
@@ -125,13 +133,14 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
         wakes.dispatcher = dispatcher
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
-        if leases is not None:
+        dispatching = "dispatch" in settings.roles
+        if leases is not None and dispatching:
             await leases.start(_duties(database, linked_devices, dispatcher, wakes.freed))
             stack.callback(leases.stop_taking)
 
         templates = Templates(database, cloud_api, media, clock)
-        house = asyncio.create_task(
-            keep_house(
+        if dispatching:
+            keeping = keep_house(
                 media,
                 inbox,
                 outbox,
@@ -141,8 +150,7 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
                 media_days=settings.media_days,
                 webhook_days=settings.webhook_days,
             )
-        )
-        stack.push_async_callback(_ended, house)
+            stack.push_async_callback(_ended, asyncio.create_task(keeping, name="house"))
 
         yield Gateway(
             settings=settings,
@@ -161,6 +169,14 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
         )
 
 
+async def _start(channel: Channel, inbox: Inbox, stack: contextlib.AsyncExitStack) -> None:
+    # unwound the other way round: a closed channel ends its events, and the last of them are still stored
+    follower = asyncio.create_task(inbox.follow(channel), name=f"follow-{type(channel).__name__}")
+    stack.push_async_callback(_finished, follower)
+    stack.push_async_callback(channel.close)
+    await channel.start()
+
+
 def _duties(database: Database, devices: LinkedDevices, dispatcher: Dispatcher, freed: Callable[[], None]) -> Duties:
     """What a number that comes or goes means for the devices and the lanes."""
 
@@ -170,11 +186,14 @@ def _duties(database: Database, devices: LinkedDevices, dispatcher: Dispatcher, 
             await devices.carry(number)
         dispatcher.begin(account_id, number_id)
 
-    async def end(account_id: int, number_id: int, orderly: bool) -> None:
-        await dispatcher.end(number_id, _GRACE if orderly else 0.0)
+    async def end(number_id: int, orderly: bool) -> None:
+        await dispatcher.end(number_id, _GRACE if orderly else _LAST_ANSWERS)
         await devices.let_go(number_id)
 
-    return Duties(begin, end, freed)
+    def may_go(number_id: int) -> bool:
+        return not devices.is_pairing(number_id)
+
+    return Duties(begin, end, may_go, freed)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -41,7 +41,7 @@ async def serve(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     url = f"http://{_host_in_url(settings.host)}:{port}"
-    async with running(settings, settings.public_url or url) as gateway:
+    async with running(settings, settings.gateway_url or url) as gateway:
         server = _Server(
             uvicorn.Config(
                 build(gateway, settings.public_url or url),

@@ -57,8 +57,11 @@ async def quiet(site: Site, limit: float) -> None:
             await asyncio.sleep(_STILL)
 
 
-async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ()) -> Sheet:
-    """The balance sheet of a run. `letters` is what the webhook receiver got, once nothing is left to deliver."""
+async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = (), *, doubts: int = 0) -> Sheet:
+    """The balance sheet of a run. `letters` is what the webhook receiver got, once nothing is left to deliver.
+
+    `doubts`: how many messages may be unconfirmed besides those that kills can explain.
+    """
     rows = await asyncio.to_thread(_gateway, site)
     reached = await arrivals(site)
     sheet = Sheet()
@@ -70,6 +73,7 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ())
 
     accepted = [call for call in calls if call.code == "200"]
     states = Counter(row["state"] for row in rows)
+    unheard = frozenset(call.serial for call in calls if call.code == "")
     unconfirmed = [row for row in rows if row["state"] == "unconfirmed"]
     sheet.totals = {
         "calls": len(calls),
@@ -90,11 +94,11 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ())
         "3 sent twice": [serial for serial, count in seen.items() if count > 1],
         "4 ghosts": [s for s, found in by_serial.items() if found and found[0]["state"] in NEVER and seen[s]],
         "5 limbo": [serial_of(row["text"]) for row in rows if row["state"] in {"queued", "sending"}],
-        "6 out of order": _disorder(rows, reached),
+        "6 out of order": _disorder(rows, reached, unheard if site.others else frozenset()),
         "7 altered": [serial_of(e["text"]) for e in reached if e["text"] != said[serial_of(e["text"])].text],
         "8 stored twice": [serial for serial, found in by_serial.items() if len(found) > 1],
         "9 wrong tenant": _strays(site, reached, said),
-        "10 doubt beyond the budget": _beyond(unconfirmed, site),
+        "10 doubt beyond the budget": _beyond(unconfirmed, site, doubts),
         "11 books do not balance": _imbalance(rows, seen),
         **_webhooks(site, rows, letters),
     }
@@ -134,13 +138,18 @@ def serial_of(text: str) -> str:
     return text.split(" ", 1)[0]
 
 
-def _disorder(rows: list[dict[str, Any]], arrivals: list[dict[str, Any]]) -> list[str]:
-    """Serials that reached a person before one that was accepted earlier by the same number."""
+def _disorder(rows: list[dict[str, Any]], arrivals: list[dict[str, Any]], late: frozenset[str]) -> list[str]:
+    """Serials that reached a person before one that was accepted earlier by the same number.
+
+    `late`: calls whose callers gave up; a gateway that was frozen stores them long after it gave them their id.
+    """
     order = {serial_of(row["text"]): row["id"] for row in rows}
     last: dict[tuple[str, str], int] = {}
     found = []
     for entry in arrivals:
         serial, lane = serial_of(entry["text"]), (entry["from"], entry["phone"])
+        if serial in late:
+            continue
         if order.get(serial, 0) < last.get(lane, 0):
             found.append(serial)
         last[lane] = max(order.get(serial, 0), last.get(lane, 0))
@@ -159,9 +168,9 @@ def _strays(site: Site, arrivals: list[dict[str, Any]], said: dict[str, Call]) -
     return found
 
 
-def _beyond(unconfirmed: list[dict[str, Any]], site: Site) -> list[str]:
+def _beyond(unconfirmed: list[dict[str, Any]], site: Site, doubts: int) -> list[str]:
     """Doubt is bounded by what can be in flight at a kill: the windows of all numbers."""
-    budget = site.kills * len(site.shops) * (8 + 32)
+    budget = site.kills * len(site.shops) * (8 + 32) + doubts
     return [serial_of(row["text"]) for row in unconfirmed[budget:]]
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 import aiohttp
 from tests.reliability.site import Shop, Site
 
+from kurir.numbers import Number
+
 GIVE_UP = 5.0
 
 
@@ -33,13 +35,17 @@ class Call:
 
 @dataclass
 class Callers:
-    """Sends to both channels of all shops until stopped; `log` is the callers' own ledger."""
+    """Sends to both channels of all shops until stopped; `log` is the callers' own ledger.
+
+    Where the site has several gateways, each call goes to one of them by chance, as behind a load balancer.
+    """
 
     site: Site
     run: str
     log: list[Call] = field(default_factory=list)
     _numbers: itertools.count = field(default_factory=itertools.count)
     _stopping: bool = False
+    _dice: random.Random = field(default_factory=lambda: random.Random(11))
 
     async def go(self, messages: int, callers: int = 8, pause: float = 0.0) -> None:
         """Makes `messages` calls from several callers at once."""
@@ -64,7 +70,22 @@ class Callers:
             if pause:
                 await asyncio.sleep(pause)
 
-    async def _call(self, session: aiohttp.ClientSession, shop: Shop, recipient: str, *, official: bool) -> None:
+    async def ask(self, door: Site, number: Number, recipient: str) -> str:
+        """One call at a certain gateway that waits for the verdict; the code of the reply, "" when there was none."""
+        shop = next(shop for shop in self.site.shops if shop.account_id == number.account_id)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=40)) as session:
+            return await self._call(session, shop, recipient, official=number == shop.official, door=door, sync=True)
+
+    async def _call(
+        self,
+        session: aiohttp.ClientSession,
+        shop: Shop,
+        recipient: str,
+        *,
+        official: bool,
+        door: Site | None = None,
+        sync: bool = False,
+    ) -> str:
         serial = f"#{self.run}-{next(self._numbers):06d}"
         text = f"{serial} Pesanan Anda sedang diproses."
         if official:
@@ -73,10 +94,13 @@ class Callers:
         else:
             number, path = shop.device, "send_personal_message"
             body = {"api_key": shop.api_key, "number_id": number.key, "phone_no": recipient, "message": text}
+        if sync:
+            body["method_send"] = "sync"
         code, message_id = "", ""
-        while not self._stopping:
+        while not self._stopping or sync:
+            url = (door or self._dice.choice([self.site, *self.site.others])).url
             try:
-                async with session.post(f"{self.site.url}/public/v1/{path}", json=body) as answer:
+                async with session.post(f"{url}/public/v1/{path}", json=body) as answer:
                     data = await answer.json(content_type=None)
                     code = str(data["code"])
                     message_id = answer.headers.get("X-Message-Id", "")
@@ -87,3 +111,4 @@ class Callers:
                 pass  # the connection was cut: the message may or may not be stored, and both are right
             break
         self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id))
+        return code

@@ -7,7 +7,9 @@ must be true afterwards is asked of four ledgers that share nothing (see `accoun
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import sqlalchemy as sa
 from tests.e2e.demo_process import wait_until
 from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
 
@@ -60,6 +63,30 @@ class Site:
     kills: int = 0
     url: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    others: list[Site] = field(default_factory=list)
+
+    def beside(self, name: str) -> Site:
+        """A further gateway on the same PostgreSQL, not started yet: a data folder and a port of its own, the same key.
+
+        Sandbox, shops and people are the same; it ends with this site.
+        """
+        folder, port = self.folder / name, _free_port()
+        settings = msgspec.structs.replace(self.settings, data_dir=folder / "gateway")
+        settings.data_dir.mkdir(parents=True, mode=0o700)
+        shutil.copy(self.settings.data_dir / "master.key", settings.data_dir)
+        environment = {**self.environment, "KURIR_DATA_DIR": str(settings.data_dir), "KURIR_PORT": str(port)}
+        other = dataclasses.replace(
+            self,
+            folder=folder,
+            settings=settings,
+            process=None,
+            kills=0,
+            url=f"http://127.0.0.1:{port}",
+            environment=environment,
+            others=[],
+        )
+        self.others.append(other)
+        return other
 
     def start(self, **changes: str) -> None:
         """Starts the gateway and waits until it answers; `changes` are further environment variables."""
@@ -97,11 +124,11 @@ class Site:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(40)
 
-    def rows(self, statement: str) -> list[Any]:
-        """What is in the gateway's database."""
+    def rows(self, statement: str, **values: Any) -> list[Any]:
+        """What is in the gateway's database; `:name` in the statement stands for a value."""
         database = database_of(self.settings)
         with database.transaction() as connection:
-            found = list(connection.exec_driver_sql(statement))
+            found = list(connection.execute(sa.text(statement), values))
         database.engine.dispose()
         return found
 
@@ -128,9 +155,10 @@ async def open_site(
             await move_in(site)
             yield site
         finally:
-            if site.process is not None and site.process.poll() is None:
-                site.process.kill()
-                site.process.wait()
+            for one in (site, *site.others):
+                if one.process is not None and one.process.poll() is None:
+                    one.process.kill()
+                    one.process.wait()
     finally:
         sandbox.stop()
 

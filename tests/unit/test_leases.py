@@ -15,7 +15,7 @@ from tests.postgres import Postgres
 
 from kurir import numbers
 from kurir.accounts import accounts
-from kurir.foundation.bell import LOOK, Bell, Ring
+from kurir.foundation.bell import Bell, Ring
 from kurir.foundation.database import Database
 from kurir.foundation.tables import gateways, leases
 from kurir.leases import Alone, Duties, Leases
@@ -33,6 +33,7 @@ class Member:
     begun: list[int] = field(default_factory=list)
     ended: list[tuple[int, bool]] = field(default_factory=list)
     freed: Callable[[], None] = lambda: None
+    staying: set[int] = field(default_factory=set)
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -41,12 +42,14 @@ class Member:
     async def begin(self, _account_id: int, number_id: int) -> None:
         self.begun.append(number_id)
 
-    async def end(self, _account_id: int, number_id: int, orderly: bool) -> None:
+    async def end(self, number_id: int, orderly: bool) -> None:
         await self.may_end.wait()
         self.ended.append((number_id, orderly))
 
     async def start(self) -> None:
-        await self.leases.start(Duties(self.begin, self.end, self.freed))
+        await self.leases.start(
+            Duties(self.begin, self.end, lambda number_id: number_id not in self.staying, self.freed)
+        )
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ async def test_alone_it_carries_everything(gateway) -> None:
     await one.start()
     await until(lambda: len(one.begun) == NUMBERS)
     assert one.leases.held() == sorted(one.begun)
-    assert all(one.leases.holds(number) for number in one.begun)
+    assert all(one.leases.hold(number) for number in one.begun)
     assert await one.leases.carrier(one.begun[0]) == "http://one"
 
 
@@ -139,23 +142,30 @@ async def test_the_numbers_of_a_dead_gateway_move_and_its_fence_holds(gateway) -
     dead, heir = await gateway("dead", heartbeat=60.0), await gateway("heir")
     await dead.start()
     number = dead.leases.held()[0]
-    assert await dead.database.write(lambda c: dead.leases.guard(c, number))
+    hold = dead.leases.hold(number)
+    assert hold is not None
+    assert await dead.database.write(hold.guard)
     await kill(dead)
     await heir.start()
     await until(lambda: len(heir.begun) == NUMBERS)
-    assert dead.leases.holds(number)  # by its own clock it does not know yet
-    assert not await dead.database.write(lambda c: dead.leases.guard(c, number))
-    assert await heir.database.write(lambda c: heir.leases.guard(c, number))
+    assert hold.valid()  # by its own clock it does not know yet
+    assert not await dead.database.write(hold.guard)
+    heirs = heir.leases.hold(number)
+    assert heirs is not None
+    assert heirs.inherited
+    assert await heir.database.write(heirs.guard)
     await dead.leases._beat()
-    assert [orderly for _, orderly in dead.ended] == [False] * NUMBERS
-    assert not dead.leases.holds(number)
+    await until(lambda: len(dead.ended) == NUMBERS)
+    assert not any(orderly for _, orderly in dead.ended)
+    assert not hold.valid()
+    assert dead.leases.hold(number) is None
 
 
 async def test_without_heartbeats_it_stops_by_its_own_clock_before_others_may_take(gateway) -> None:
     cut_off, heir = await gateway("cut off", lease=3.0, heartbeat=60.0), await gateway("heir")
     await cut_off.start()
     number = cut_off.leases.held()[0]
-    stopped_at = asyncio.create_task(moment(lambda: not cut_off.leases.holds(number)))
+    stopped_at = asyncio.create_task(moment(lambda: cut_off.leases.hold(number) is None))
     await heir.start()
     taken_at = asyncio.create_task(moment(lambda: len(heir.leases.held()) == NUMBERS))
     assert await stopped_at < await taken_at
@@ -171,12 +181,13 @@ async def moment(condition: Callable[[], bool]) -> float:
 async def test_a_takeover_waits_for_a_claim_under_way(gateway) -> None:
     old, heir = await gateway("old", heartbeat=60.0), await gateway("heir", heartbeat=0.05)
     await old.start()
-    number = old.leases.held()[0]
+    hold = old.leases.hold(old.leases.held()[0])
+    assert hold is not None
     inside, done = threading.Event(), threading.Event()
     seen: list[bool] = []
 
     def claim(connection: sa.Connection) -> None:
-        seen.append(old.leases.guard(connection, number))
+        seen.append(hold.guard(connection))
         inside.set()
         done.wait(SOON)
 
@@ -226,7 +237,9 @@ async def test_one_number_is_taken_on_demand_beyond_the_share(gateway) -> None:
 
 
 async def test_the_only_gateway_on_sqlite_asks_nobody() -> None:
-    assert Alone().holds(7)
+    hold = Alone().hold(7)
+    assert hold is not None
+    assert hold.valid()
 
 
 async def test_the_bell_is_heard_by_all_and_listens_again_after_a_cut(gateway) -> None:
@@ -242,9 +255,9 @@ async def test_the_bell_is_heard_by_all_and_listens_again_after_a_cut(gateway) -
                 bells[0].ring(ring)
                 await asyncio.sleep(0.05)
 
-    await rings(Ring(1, 2))
+    await rings(Ring("number", 1, 2))
     cut = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kurir-bell'")
     await one.database.write(lambda c: c.execute(cut) and None)
-    await rings(LOOK)
+    await rings(Ring("leases"))
     for bell in bells:
         await bell.close()

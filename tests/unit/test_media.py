@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import os
 import struct
 import zipfile
 import zlib
@@ -197,6 +198,18 @@ async def test_old_media_go_and_shared_files_stay(desk: Desk) -> None:
     assert files(desk.folder) == [Path(second.path)]
     assert await desk.store.forget(before=2e9) == 1
     assert files(desk.folder) == []
+
+
+async def test_old_files_go_also_when_another_gateway_has_removed_their_rows(desk: Desk) -> None:
+    old, young = await desk.image("/a.png", picture("PNG")), await desk.document("/b.pdf", PDF)
+    kept = await desk.image("/c.png", picture("PNG", size=(41, 30)))
+    assert isinstance(old, MediaFile) and isinstance(young, MediaFile) and isinstance(kept, MediaFile)
+    gone = sa.delete(media).where(media.c.path.in_([old.path, young.path]))
+    await desk.database.write(lambda c: c.execute(gone) and None)
+    for path in (old.path, kept.path):
+        os.utime(path, (5.0, 5.0))
+    await desk.store.forget(before=10.0)
+    assert files(desk.folder) == sorted(Path(file.path) for file in (young, kept))
 
 
 # -- outcomes ----------------------------------------------------------------------------------------------------------

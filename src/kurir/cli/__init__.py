@@ -40,12 +40,16 @@ app.command(restore)
 
 
 @app.command
-def serve() -> None:
-    """Start the gateway for production: no sandbox, settings from the environment (see README)."""
+def serve(*, roles: str = "") -> None:
+    """Start the gateway for production: no sandbox, settings from the environment (see README).
+
+    Args:
+        roles: What this process does, as in KURIR_ROLES: some of api, dispatch, webhooks, with commas between.
+    """
     from kurir.foundation.telemetry import configure_logging  # noqa: PLC0415 - keeps `kurir --help` fast
     from kurir.serve import serve as run  # noqa: PLC0415
 
-    settings = Settings.load()
+    settings = Settings.load({**os.environ, "KURIR_ROLES": roles} if roles else None)
     configure_logging(settings)
     _run(run(settings))
 

@@ -14,7 +14,7 @@ from kurir.dispatch.lane import Lane
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.telemetry import Metrics
-from kurir.leases import Alone, Ownership
+from kurir.leases import Alone, Hold, Ownership
 from kurir.numbers import ChannelKind
 from kurir.outbox.outbox import Outbox
 
@@ -62,7 +62,7 @@ class Dispatcher:
         lane = self._lanes.get(number_id)
         if lane is not None and not lane.closed:
             lane.wake()
-        elif not self._stopping and number_id not in self._opening and self._may_open(number_id):
+        elif not self._stopping and number_id not in self._opening and self._hold(number_id) is not None:
             self._opening.add(number_id)
             self._spawn(self._run(account_id, number_id), f"lane-{number_id}")
 
@@ -91,8 +91,8 @@ class Dispatcher:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _may_open(self, number_id: int) -> bool:
-        return number_id not in self._leaving and self._ownership.holds(number_id)
+    def _hold(self, number_id: int) -> Hold | None:
+        return None if number_id in self._leaving else self._ownership.hold(number_id)
 
     async def _wake_all(self) -> None:
         for account_id, number_id in await self._outbox.waiting_numbers():
@@ -112,7 +112,8 @@ class Dispatcher:
                 except DatabaseUnavailable:
                     await asyncio.sleep(1.0)
                     continue
-                if number is None or self._stopping or not self._may_open(number_id):
+                hold = self._hold(number_id)
+                if number is None or self._stopping or hold is None:
                     return
                 lane = self._lanes[number_id] = Lane(
                     number,
@@ -123,7 +124,7 @@ class Dispatcher:
                     metrics=self._metrics,
                     clock=self._clock,
                     gap=self._gaps[number.channel],
-                    ownership=self._ownership,
+                    hold=hold,
                 )
         finally:
             self._opening.discard(number_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 import psycopg
@@ -18,7 +19,7 @@ from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.postgres import listening_address
 
 _CHANNEL = "kurir"
-_GATHERED = 0.01
+_GATHERED = 0.02
 """Seconds in which rings become one notification."""
 _AT_ONCE = 200
 """Rings in one notification, which may have 8,000 bytes."""
@@ -29,13 +30,12 @@ log = structlog.get_logger(__name__)
 
 
 class Ring(msgspec.Struct, frozen=True, array_like=True):
-    """A number that has something to do; number 0: numbers are free, look at the leases."""
+    """What somebody may wait for. number: it may have something to send · settled: a message is · webhooks: there is
+    something to tell · leases: numbers were given up. `id` is the number's or the message's."""
 
-    account_id: int
-    number_id: int
-
-
-LOOK = Ring(0, 0)
+    about: Literal["number", "settled", "webhooks", "leases"]
+    account_id: int = 0
+    id: int = 0
 
 
 class Bell:

@@ -1,6 +1,7 @@
 """Waiting for a verdict: whoever sent with `sync` learns what became of a message as soon as it is settled.
 
-The waiters live in this process; where other gateways may settle a message too, it is looked at twice a second.
+The waiters live in this process; where other gateways may settle a message too, they ring (`look_at` in the outbox),
+and as a ring may get lost, the message is looked at now and then.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from kurir.messages.lifecycle import SETTLED
 from kurir.outbox.rows import Snapshot
 
-_LOOK = 0.5
+_LOOK = 2.0
 """Seconds between two looks at a message that another gateway may be sending."""
 
 
@@ -27,11 +28,13 @@ class Verdicts:
         """Whether anybody waits for this message."""
         return message_id in self._waiters
 
-    def tell(self, message: Snapshot) -> None:
-        """The message is settled: its waiters get it."""
-        for future in self._waiters.pop(message.id, []):
+    def tell(self, message: Snapshot) -> bool:
+        """The message is settled: its waiters get it. Whether there were any."""
+        waiters = self._waiters.pop(message.id, [])
+        for future in waiters:
             if not future.done():
                 future.set_result(message)
+        return bool(waiters)
 
     async def wait(
         self,

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from kurir.channels.channel import Capabilities
 from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device.connections import Connections
+from kurir.channels.linked_device.errands import DeviceUnavailable, Errand, Errands, Result
 from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.hosts import ARGV
 from kurir.channels.linked_device.pairing_progress import PairingProgress
@@ -40,12 +41,13 @@ _SLOWEST_UPLOAD = 50_000
 """Bytes per second below which an upload counts as hung."""
 
 
-class DeviceUnavailable(Exception):  # noqa: N818  (a state of the field, not a fault of the program)
-    """The linked device cannot answer now; the message says why."""
+_Question = say.LookUp | say.ListContacts | say.ListGroups | say.LogOut
+_ON_THE_WAY = 5.0
+"""Seconds more for an answer that comes from another gateway."""
 
 
 class LinkedDevices:
-    """All linked devices of this gateway.
+    """All linked devices of this gateway; `errands` asks other gateways about theirs, where there are any.
 
     `message_key` is this server's key from which each try's message secret is made, always the same for the same try of
     the same message, so that a send can be recognised after a crash. `list_numbers` gives the linked-device numbers of
@@ -59,7 +61,10 @@ class LinkedDevices:
         list_numbers: Callable[[], Awaitable[Sequence[Number]]],
         clock: Clock,
         argv: Sequence[str] = ARGV,
+        *,
+        errands: Errands | None = None,
     ) -> None:
+        self._errands = errands
         self.capabilities = Capabilities(
             kinds=frozenset({"text", "image", "document", "location"}),
             groups=True,
@@ -102,20 +107,34 @@ class LinkedDevices:
         self._carried.discard(number_id)
         await self._connections.let_go(number_id)
 
+    def carries(self, number_id: int) -> bool:
+        """Whether the number is this gateway's."""
+        return not self._shared or number_id in self._carried
+
+    async def at_its_carrier(self, number: Number, errand: Errand, patience: float) -> Result:
+        """The answer of the gateway that carries the number. Raises DeviceUnavailable."""
+        if self._errands is None:
+            raise DeviceUnavailable("another gateway carries this device")
+        return await self._errands.run(number, errand, patience)
+
+    def is_pairing(self, number_id: int) -> bool:
+        """Whether a phone may be about to say yes: then the number stays where it is."""
+        return self._connections.is_pairing(number_id)
+
     def ready(self, number: Number) -> bool:
         """Whether the device is connected."""
         return self.state(number)[0] == "connected"
 
     def state(self, number: Number) -> tuple[NumberState, str]:
         """The number's connection state and why, as the gateway that carries it sees it."""
-        if self._elsewhere(number):
+        if not self.carries(number.id):
             return number.state, number.state_reason
         connection = self._connections.of(number)
         return connection.state, connection.reason
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Puts one message on the wire, at most once. Never raises."""
-        if self._elsewhere(number):
+        if not self.carries(number.id):
             return NotConnected("another gateway carries this device")
         state, reason = self.state(number)
         if state != "connected":
@@ -177,6 +196,9 @@ class LinkedDevices:
 
     async def logout(self, number: Number) -> None:
         """Removes the device from the phone and deletes its session. Raises DeviceUnavailable."""
+        if not self.carries(number.id):
+            await self.at_its_carrier(number, say.LogOut(number.id), self._settings.engine_timeout + _ON_THE_WAY)
+            return
         await self._connections.leave(self._connections.of(number), lambda: self._ask(number, say.LogOut(number.id)))
 
     # -- pairing ---------------------------------------------------------------------------------------------------
@@ -187,8 +209,6 @@ class LinkedDevices:
         A pairing of the same kind that is under way is kept. Raises DeviceUnavailable when the device is already
         paired and connected or connecting.
         """
-        if self._elsewhere(number):
-            raise DeviceUnavailable("another gateway carries this device: pair it there")
         connection = self._connections.of(number)
         if connection.state in ("connected", "connecting", "degraded"):
             raise DeviceUnavailable(f"the number is paired and {connection.state}; log it out first")
@@ -209,15 +229,12 @@ class LinkedDevices:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _elsewhere(self, number: Number) -> bool:
-        return self._shared and number.id not in self._carried
-
     def _secret(self, outgoing: Outgoing) -> bytes:
         return hmac.digest(self._message_key, f"{outgoing.message_id}/{outgoing.attempt}".encode(), "sha256")
 
-    async def _ask(self, number: Number, command: say.Command) -> say.Answer:
-        if self._elsewhere(number):
-            raise DeviceUnavailable("another gateway carries this device: ask there")
+    async def _ask(self, number: Number, command: _Question) -> say.Answer | Result:
+        if not self.carries(number.id):
+            return await self.at_its_carrier(number, command, self._settings.engine_timeout + _ON_THE_WAY)
         state, reason = self.state(number)
         if state != "connected":
             raise DeviceUnavailable(reason or "the device is not connected")

@@ -94,6 +94,11 @@ class Connections:
             connection.running_pairing.fail("another gateway carries this number now")
         await self.hosts.close(number_id)
 
+    def is_pairing(self, number_id: int) -> bool:
+        """Whether the number's pairing is under way."""
+        connection = self._connections.get(number_id)
+        return connection is not None and connection.running_pairing is not None
+
     async def pair(self, connection: Connection, phone: str) -> PairingProgress:
         """Begins a pairing, by code when `phone` is not empty."""
         if connection.reopening is not None:
@@ -217,6 +222,8 @@ class Connections:
             incoming=str(self._incoming / str(number.id)),
             phone=pairing.phone if pairing is not None else "",
         )
+        if self._connections.get(number.id) is not connection:
+            return  # let go meanwhile
         await self.hosts.open(order, alone=pairing is not None)
 
     async def _become(

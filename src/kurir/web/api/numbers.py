@@ -75,8 +75,7 @@ class _Numbers:
         """Where the pairing stands; with `?wait=<seconds>` after its next change."""
         number = await device_of(self._gateway, request)
         wait = _seconds(request, "wait")
-        pairing = self._gateway.pairing
-        return reply(await pairing.next(number, wait) if wait else pairing.state(number))
+        return reply(await self._gateway.pairing.next(number, wait))
 
     async def start_pairing(self, request: Request) -> Response:
         """Begins a pairing: {"phone": "62812…"} by code, {} by QR code."""
@@ -89,10 +88,8 @@ class _Numbers:
                 phone = parse_phone(wanted.phone)
             except AddressError as error:
                 raise ApiError(400, "invalid", f"phone: {error}", "phone") from error
-        leases = self._gateway.leases
-        if leases is not None and not await leases.take(number.id):
-            there = await leases.carrier(number.id) or "another gateway"
-            raise ApiError(409, "carried_elsewhere", f"key: this number is carried by {there}: pair it there", "key")
+        if self._gateway.leases is not None:  # a number that was just added need not wait for the next heartbeat
+            await self._gateway.leases.take(number.id)
         return reply(await self._gateway.pairing.start(number, phone), 201)
 
     async def cancel_pairing(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, assert_never
 
+from kurir import numbers
 from kurir.foundation.ids import public_message_id
 from kurir.inbox import window_open_until
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
@@ -41,6 +42,11 @@ STILL_WAITING = Phrase(
     en="The message is stored and will still go out; do not send it again.",
 )
 
+PAUSED = Phrase(
+    id="Pesan tersimpan, tetapi nomor ini dijeda sampai pengelola bertindak: {reason}",
+    en="The message is stored, but this number is paused until its operator acts: {reason}",
+)
+
 
 async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
     """Sends one message and answers with its `wamid`, or with our own id when Meta has not answered in time."""
@@ -70,8 +76,15 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
     sync = call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
     headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
     patience = gateway.settings.sync_timeout if sync else gateway.settings.meta_answer_timeout
+    if call.number.state == "paused":
+        patience = 0.0  # only a person can let it go on
     message = await gateway.outbox.verdict(call.account.id, remembered.ids[0], patience)
-    return _answer(call, message, _contents(gateway, call)[0], headers, sync=sync)
+    paused = ""
+    if message.state == "queued":
+        number = await gateway.database.read(lambda c: numbers.by_id(c, call.account.id, call.number.id))
+        if number is not None and number.state == "paused":
+            paused = PAUSED.say(call.account.language, reason=number.state_reason)
+    return _answer(call, message, _contents(gateway, call)[0], headers, sync=sync, paused=paused)
 
 
 async def _window_open(gateway: Gateway, call: Call, person: str) -> bool:
@@ -95,7 +108,9 @@ def _contents(gateway: Gateway, call: Call) -> list[Content]:
     return bubbles(gateway, body, "document" if kind in {"document", "file"} else "image")
 
 
-def _answer(call: Call, message: Snapshot, content: Content, headers: dict[str, str], *, sync: bool) -> Answer:
+def _answer(
+    call: Call, message: Snapshot, content: Content, headers: dict[str, str], *, sync: bool, paused: str
+) -> Answer:
     language = call.account.language
     ours = public_message_id(message.id)
     shown: Callable[..., dict[str, Any]] = lambda state, identifier: {  # noqa: E731 - one shape, four states
@@ -115,8 +130,9 @@ def _answer(call: Call, message: Snapshot, content: Content, headers: dict[str, 
             return _said("408", {**shown("unconfirmed", ours), "detail": detail}, "timeout", headers)
         case "queued" | "sending":
             if not sync:
-                return _said("200", shown("queued", ours), "successfully", headers)
-            detail = STILL_WAITING.say(language)
+                told = {**shown("queued", ours), **({"detail": paused} if paused else {})}
+                return _said("200", told, "successfully", headers)
+            detail = paused or STILL_WAITING.say(language)
             return _said("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)
         case _:
             assert_never(message.state)
