@@ -107,7 +107,7 @@ async def test_doubt_does_not_end_early(front: Front, set_clock: SetClock):
     front.devices.outcome = lambda _: InDoubt("cut off")
     await send(front)
     await until(front, ["unconfirmed"])
-    set_clock(DAY)
+    set_clock(HOUR)
     front.gateway.dispatcher.wake(front.ours.account.id, front.ours.device.id)
     await asyncio.sleep(0.5)  # a second try would come at once
     assert len(front.devices.sent) == 1
