@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import structlog
 from sqlalchemy import Connection
 
 from kurir import numbers
@@ -24,7 +25,7 @@ from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.dispatch.wakes import Wakes
 from kurir.foundation import crash_points
-from kurir.foundation.clock import system_clock
+from kurir.foundation.clock import SteadyClock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
 from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import SafeFetch
@@ -46,21 +47,25 @@ _LAST_ANSWERS = 2.0
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
 
+log = structlog.get_logger(__name__)
+
 
 @asynccontextmanager
 async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
     """A gateway whose parts run: everything but the doors, which will be at `url`.
 
-    Raises AlreadyRunning, SealError, DatabaseUnavailable.
+    Raises AlreadyRunning, SealError, SchemaError, BackupError and DatabaseUnavailable.
     """
     crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_gateway(settings.data_dir))
-        database, sealing = await asyncio.to_thread(open_data_folder, settings)
+        database, sealing = await asyncio.to_thread(
+            open_data_folder, settings, serving=True, said=lambda line: log.info("schema_renewed", step=line)
+        )
         await database.start()
         stack.push_async_callback(database.close)
 
-        clock = system_clock
+        clock = SteadyClock()
         metrics = Metrics()
         leases = Leases(database, settings.data_dir / "lease", url) if database.shared else None
         wakes = Wakes(database, leases)

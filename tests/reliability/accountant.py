@@ -63,12 +63,12 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = (),
     `doubts`: how many messages may be unconfirmed besides those that kills can explain.
     """
     rows = await asyncio.to_thread(_gateway, site)
-    arrivals = await _sandbox(site)
+    reached = await arrivals(site)
     sheet = Sheet()
     by_serial: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        by_serial[_serial(row["text"])].append(row)
-    seen = Counter(_serial(entry["text"]) for entry in arrivals)
+        by_serial[serial_of(row["text"])].append(row)
+    seen = Counter(serial_of(entry["text"]) for entry in reached)
     said = {call.serial: call for call in calls}
 
     accepted = [call for call in calls if call.code == "200"]
@@ -82,8 +82,8 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = (),
         "refused": sum(call.code not in {"", "200"} for call in calls),
         "messages stored": len(rows),
         **{f"  {state}": count for state, count in sorted(states.items())},
-        "arrived on phones": len(arrivals),
-        "unconfirmed that arrived": sum(bool(seen[_serial(row["text"])]) for row in unconfirmed),
+        "arrived on phones": len(reached),
+        "unconfirmed that arrived": sum(bool(seen[serial_of(row["text"])]) for row in unconfirmed),
         "kills": site.kills,
     }
     sheet.wrong = {
@@ -93,11 +93,11 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = (),
         ],
         "3 sent twice": [serial for serial, count in seen.items() if count > 1],
         "4 ghosts": [s for s, found in by_serial.items() if found and found[0]["state"] in NEVER and seen[s]],
-        "5 limbo": [_serial(row["text"]) for row in rows if row["state"] in {"queued", "sending"}],
-        "6 out of order": _disorder(rows, arrivals, unheard if site.others else frozenset()),
-        "7 altered": [_serial(e["text"]) for e in arrivals if e["text"] != said[_serial(e["text"])].text],
+        "5 limbo": [serial_of(row["text"]) for row in rows if row["state"] in {"queued", "sending"}],
+        "6 out of order": _disorder(rows, reached, unheard if site.others else frozenset()),
+        "7 altered": [serial_of(e["text"]) for e in reached if e["text"] != said[serial_of(e["text"])].text],
         "8 stored twice": [serial for serial, found in by_serial.items() if len(found) > 1],
-        "9 wrong tenant": _strays(site, arrivals, said),
+        "9 wrong tenant": _strays(site, reached, said),
         "10 doubt beyond the budget": _beyond(unconfirmed, site, doubts),
         "11 books do not balance": _imbalance(rows, seen),
         **_webhooks(site, rows, letters),
@@ -133,7 +133,8 @@ def _webhooks(site: Site, rows: list[dict[str, Any]], letters: Sequence[Letter])
     }
 
 
-def _serial(text: str) -> str:
+def serial_of(text: str) -> str:
+    """The serial that a caller put into a text."""
     return text.split(" ", 1)[0]
 
 
@@ -142,11 +143,11 @@ def _disorder(rows: list[dict[str, Any]], arrivals: list[dict[str, Any]], late: 
 
     `late`: calls whose callers gave up; a gateway that was frozen stores them long after it gave them their id.
     """
-    order = {_serial(row["text"]): row["id"] for row in rows}
+    order = {serial_of(row["text"]): row["id"] for row in rows}
     last: dict[tuple[str, str], int] = {}
     found = []
     for entry in arrivals:
-        serial, lane = _serial(entry["text"]), (entry["from"], entry["phone"])
+        serial, lane = serial_of(entry["text"]), (entry["from"], entry["phone"])
         if serial in late:
             continue
         if order.get(serial, 0) < last.get(lane, 0):
@@ -161,7 +162,7 @@ def _strays(site: Site, arrivals: list[dict[str, Any]], said: dict[str, Call]) -
     senders |= {shop.official.phone: shop.account_id for shop in site.shops}
     found = []
     for entry in arrivals:
-        call = said[_serial(entry["text"])]
+        call = said[serial_of(entry["text"])]
         if senders[entry["from"]] != call.account_id or entry["phone"] != call.recipient:
             found.append(call.serial)
     return found
@@ -170,15 +171,15 @@ def _strays(site: Site, arrivals: list[dict[str, Any]], said: dict[str, Call]) -
 def _beyond(unconfirmed: list[dict[str, Any]], site: Site, doubts: int) -> list[str]:
     """Doubt is bounded by what can be in flight at a kill: the windows of all numbers."""
     budget = site.kills * len(site.shops) * (8 + 32) + doubts
-    return [_serial(row["text"]) for row in unconfirmed[budget:]]
+    return [serial_of(row["text"]) for row in unconfirmed[budget:]]
 
 
 def _imbalance(rows: list[dict[str, Any]], seen: Counter[str]) -> list[str]:
     """Stored = arrived + never sent + (in doubt and not arrived)."""
     states = Counter(row["state"] for row in rows)
     doubtful = [row for row in rows if row["state"] == "unconfirmed"]
-    arrived = sum(1 for row in rows if seen[_serial(row["text"])])
-    missing = sum(1 for row in doubtful if not seen[_serial(row["text"])])
+    arrived = sum(1 for row in rows if seen[serial_of(row["text"])])
+    missing = sum(1 for row in doubtful if not seen[serial_of(row["text"])])
     ended = sum(states[state] for state in NEVER)
     return [] if len(rows) == arrived + ended + missing else [f"{len(rows)} ≠ {arrived} + {ended} + {missing}"]
 
@@ -197,7 +198,7 @@ def _gateway(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-async def _sandbox(site: Site) -> list[dict[str, Any]]:
+async def arrivals(site: Site) -> list[dict[str, Any]]:
     """All arrivals that carry a serial, in the order in which they reached the phones."""
     found: list[dict[str, Any]] = []
     after = 0

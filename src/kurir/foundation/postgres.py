@@ -48,6 +48,8 @@ class Postgres:
 
     begin = "BEGIN"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    begin_schema: tuple[str, ...] = ("BEGIN", "SET LOCAL statement_timeout = 0", "SET LOCAL lock_timeout = 0")
+    broken_references = ""
     shared = True
 
     def __init__(self, url: str, pool: int) -> None:
