@@ -35,6 +35,9 @@ unit: $(VENV)/.dev ## Only the unit tests
 storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after each (an hour or more)
 	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} $(MEASURED) \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_kills.py
+	KURIR_STORM_RESTARTS=$${KURIR_STORM_RESTARTS:-40} KURIR_STORM_SECONDS=$${KURIR_STORM_SECONDS:-30} \
+	  KURIR_STORM_FULL=$${KURIR_STORM_FULL:-10} \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_database_down.py tests/reliability/test_disk_full.py
 
 soak: $(VENV)/.dev ## Hours of steady load with a kill an hour: does anything grow? (KURIR_SOAK_SECONDS, 8 hours)
 	KURIR_SOAK_SECONDS=$${KURIR_SOAK_SECONDS:-28800} KURIR_SOAK_KILL_EVERY=$${KURIR_SOAK_KILL_EVERY:-3600} $(MEASURED) \

@@ -30,7 +30,8 @@ _PATIENCE = 30.0
 class Postgres:
     """A PostgreSQL server on a loopback port, with a new cluster in a temporary folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_connections: int = 200) -> None:
+        self._most = max_connections
         self._folder = Path(tempfile.mkdtemp(prefix="kurir-pg-"))
         self._names = itertools.count(1)
         self._server: subprocess.Popen[bytes] | None = None
@@ -56,7 +57,7 @@ class Postgres:
             "port": self.port,
             "unix_socket_directories": "",
             "fsync": "off",
-            "max_connections": 200,
+            "max_connections": self._most,
             "shared_buffers": "64MB",
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]

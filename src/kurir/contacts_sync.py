@@ -16,7 +16,7 @@ from kurir import contacts
 from kurir.accounts.accounts import Account
 from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup
 from kurir.contacts import AudienceStatus, ContactList, ListType, Person
-from kurir.foundation.database import Database
+from kurir.foundation.database import LONG_WORK, Database
 from kurir.messages.addresses import AddressError, parse_group, parse_phone
 from kurir.numbers import Number
 
@@ -155,12 +155,16 @@ async def _take_over(
     stored = merged = removed = 0
     for start in range(0, len(people), contacts.CHUNK):
         chunk = people[start : start + contacts.CHUNK]
-        added = await database.write(lambda c, p=chunk: contacts.add_audiences(c, account.id, contact.id, p))
+        added = await database.write(
+            lambda c, p=chunk: contacts.add_audiences(c, account.id, contact.id, p), patience=LONG_WORK
+        )
         stored += added.new
         merged += added.merged
     if complete:
         present = [person.phone for person in people]
-        removed = await database.write(lambda c: contacts.keep_only(c, account.id, contact.id, present))
+        removed = await database.write(
+            lambda c: contacts.keep_only(c, account.id, contact.id, present), patience=LONG_WORK
+        )
     return SyncReport(contact.key, stored, merged, removed, len(found) - len(people))
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from kurir import number_status, numbers
 from kurir.channels.channel import Channel
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
 from kurir.leases import Alone, Ownership
@@ -121,7 +121,7 @@ class Inbox:
     async def forget(self, before: float) -> int:
         """Removes raw callbacks stored before that unix time; Meta repeats one for at most 7 days."""
         old = callbacks.delete().where(callbacks.c.stored_at < before)
-        return (await self._database.write(lambda c: c.execute(old))).rowcount
+        return (await self._database.write(lambda c: c.execute(old), patience=LONG_WORK)).rowcount
 
     async def _store(self, group: list[Event]) -> None:
         while True:

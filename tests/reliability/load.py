@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -22,7 +23,7 @@ GIVE_UP = 5.0
 
 @dataclass(frozen=True)
 class Call:
-    """One call as its caller saw it. `code` is "" when there was no reply."""
+    """One call as its caller saw it. `code` is "" when there was no reply, `kind` the reply's `type`."""
 
     serial: str
     account_id: int
@@ -31,6 +32,8 @@ class Call:
     text: str
     code: str
     message_id: str
+    kind: str = ""
+    seconds: float = 0.0
 
 
 @dataclass
@@ -96,19 +99,21 @@ class Callers:
             body = {"api_key": shop.api_key, "number_id": number.key, "phone_no": recipient, "message": text}
         if sync:
             body["method_send"] = "sync"
-        code, message_id = "", ""
+        code, message_id, kind, began = "", "", "", time.monotonic()
         while not self._stopping or sync:
             url = (door or self._dice.choice([self.site, *self.site.others])).url
             try:
                 async with session.post(f"{url}/public/v1/{path}", json=body) as answer:
                     data = await answer.json(content_type=None)
-                    code = str(data["code"])
+                    code, kind = str(data["code"]), str(data.get("type", ""))
                     message_id = answer.headers.get("X-Message-Id", "")
             except aiohttp.ClientConnectorError:
+                began = time.monotonic()
                 await asyncio.sleep(0.1)  # nobody listens: surely not stored, so the caller tries again
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
                 pass  # the connection was cut: the message may or may not be stored, and both are right
             break
-        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id))
+        seconds = time.monotonic() - began
+        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id, kind, seconds))
         return code

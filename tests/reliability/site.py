@@ -139,17 +139,22 @@ class Site:
 
 @asynccontextmanager
 async def open_site(
-    folder: Path, people: int = 20, database_url: str = "", receiver: str = "http://127.0.0.1:9/"
+    folder: Path,
+    people: int = 20,
+    database_url: str = "",
+    receiver: str = "http://127.0.0.1:9/",
+    data_dir: Path | None = None,
 ) -> AsyncIterator[Site]:
     """A site with two shops, paired and subscribed, whose people have written to both official numbers.
 
     `database_url` is the gateway's setting of that name; `receiver` gets both shops' webhooks of message states,
-    each under its account's id as the path.
+    each under its account's id as the path; `data_dir` is the gateway's folder when it is to be elsewhere.
     """
     (folder / "sandbox").mkdir(parents=True)
     sandbox = start_sandbox(folder / "sandbox")
     try:
-        site = await _build(folder, sandbox, people, database_url, receiver)
+        data_dir = data_dir or folder / "gateway"
+        site = await _build(folder, sandbox, data_dir, people=people, database_url=database_url, receiver=receiver)
         site.start()
         try:
             await move_in(site)
@@ -163,9 +168,11 @@ async def open_site(
         sandbox.stop()
 
 
-async def _build(folder: Path, sandbox: SandboxNetwork, people: int, database_url: str, receiver: str) -> Site:
+async def _build(
+    folder: Path, sandbox: SandboxNetwork, data_dir: Path, *, people: int, database_url: str, receiver: str
+) -> Site:
     port = _free_port()
-    settings = msgspec.structs.replace(sandbox.settings(folder / "gateway"), database_url=database_url)
+    settings = msgspec.structs.replace(sandbox.settings(data_dir), database_url=database_url)
     second = await sandbox.post("/businesses", {"phone": "6281500000019", "name": "Toko Kedua Resmi"})
     persons = [f"62877{i:08d}" for i in range(people)]
     for phone in persons:
@@ -207,6 +214,7 @@ async def _build(folder: Path, sandbox: SandboxNetwork, people: int, database_ur
         "KURIR_DATABASE_URL": database_url,
         "KURIR_PORT": str(port),
         "KURIR_LOG_FORMAT": "json",
+        "KURIR_LOG_LEVEL": "debug",
         "KURIR_SANDBOX": "on",
         "KURIR_SANDBOX_PROXY": settings.sandbox_proxy,
         "KURIR_SANDBOX_CA": settings.sandbox_ca,

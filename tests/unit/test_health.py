@@ -89,7 +89,7 @@ async def test_a_closed_database_and_a_full_disk(gateway: Gateway, monkeypatch: 
     status, _, body = await get(gateway, "/readyz")
     assert status == 503
     assert json.loads(body)["reasons"] == [
-        "the database does not answer reads: the database is closed",
-        "the database does not answer writes: the database is closed",
+        "the database does not answer reads",
+        "the database does not answer writes",
         "the disk of the data folder is almost full",
     ]

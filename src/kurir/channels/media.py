@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 
 from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
 from kurir.foundation.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
 from kurir.foundation.tables import media
 from kurir.foundation.url_rules import UrlRefused
@@ -80,7 +80,7 @@ class MediaStore:
                     Path(path).unlink(missing_ok=True)
             return len(paths)
 
-        forgotten = await self._database.write(work)
+        forgotten = await self._database.write(work, patience=LONG_WORK)
         await self._forget_files(before)
         return forgotten
 

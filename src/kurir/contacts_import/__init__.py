@@ -18,7 +18,7 @@ from kurir.accounts.accounts import Account
 from kurir.contacts import Added, Person
 from kurir.contacts_import.columns import SAMPLE, Columns, RowError, person_of, understand
 from kurir.contacts_import.files import ImportRefused, Row, read_rows
-from kurir.foundation.database import Database
+from kurir.foundation.database import LONG_WORK, Database
 
 ROWS = 100_000
 """Rows that one file may have, blank ones not counted."""
@@ -60,7 +60,9 @@ async def import_file(
         people, bad = await asyncio.to_thread(_people, chunk, columns, account.country_code)
         problems += bad
         if people:
-            key, added = await database.write(lambda c, p=people: _store(c, account.id, list_name, p))
+            key, added = await database.write(
+                lambda c, p=people: _store(c, account.id, list_name, p), patience=LONG_WORK
+            )
             stored += added.new
             merged += added.merged
         if progress is not None:

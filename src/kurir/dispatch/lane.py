@@ -219,14 +219,19 @@ class Lane:
         await self._record(message, outcome)
 
     async def _looked_into(self, message: Claimed, doubt: InDoubt) -> Outcome:
-        """The outcome of a try that ended in doubt, after the channel was asked for evidence."""
+        """The outcome of a try that ended in doubt, after the channel was asked for evidence, however long it takes."""
         outgoing = Outgoing(message.id, message.recipient, message.content, message.typing, None, message.attempt)
-        try:
-            evidence = await self._channel.evidence(self.number, outgoing)
-        except Exception:
-            log.exception("evidence_broke", message_id=message.id)
-            evidence = Unknown()
-        return explained(doubt, evidence)
+        while True:
+            try:
+                evidence = await self._channel.evidence(self.number, outgoing)
+            except DatabaseUnavailable as error:
+                log.warning("evidence_waits_for_database", message_id=message.id, reason=str(error))
+                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                continue
+            except Exception:
+                log.exception("evidence_broke", message_id=message.id)
+                evidence = Unknown()
+            return explained(doubt, evidence)
 
     async def _record(
         self, message: Claimed, outcome: Outcome, guard: Callable[[Connection], bool] | None = None

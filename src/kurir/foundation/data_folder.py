@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from kurir.foundation import backups
 from kurir.foundation.database import Database
 from kurir.foundation.inserts import insert_into
+from kurir.foundation.postgres import take_your_time
 from kurir.foundation.sealing import SealError, Sealing, load_master_key
 from kurir.foundation.tables import SCHEMA_VERSION, installation
 from kurir.settings import Settings, SettingsError
@@ -98,6 +99,7 @@ def renew_schema(database: Database, said: Callable[[str], None] = _nobody_liste
     """
     with database.schema_change() as connection:
         if connection.dialect.name == "postgresql":
+            take_your_time(connection)
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('kurir schema'))")
         before = schema_version(connection)
         if before == SCHEMA_VERSION:

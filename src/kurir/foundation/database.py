@@ -2,7 +2,8 @@
 
 `write(work)` hands a plain function to the writer; it runs inside the next transaction together with everything else
 that waits, under a savepoint of its own, and its result comes back only after the flushed commit. `append` does the
-same for the hottest inserts: all rows of one `Batch` in a group go down as a single statement.
+same for the hottest inserts: all rows of one `Batch` in a group go down as a single statement. Nobody waits long: what
+is not done in time is taken back, so that it surely was not stored.
 
 Two databases behind one face: SQLite in a file (`sqlite`), or a PostgreSQL server (`postgres`). Store functions are
 plain functions of a connection and speak the SQL that both understand; where the two differ, `inserts` knows.
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +26,69 @@ from sqlalchemy import Connection, exc
 from kurir.foundation.inserts import Batch
 from kurir.foundation.postgres import Postgres
 from kurir.foundation.sqlite import Sqlite
-from kurir.foundation.writer import DatabaseUnavailable, Item, Server, Work, Writer
+from kurir.foundation.writer import CommitUnknown, DatabaseUnavailable, Item, Server, Work, Writer
 
 T = TypeVar("T")
 _READERS = 4
 _READ_TRIES = 2
+
+PATIENCE = 2.5
+"""Seconds within which a read or a write has its answer, or is given up if the database has come to a standstill; who
+calls the gateway gives up after 5. A long queue that moves is waited for."""
+_STANDSTILL = 0.75
+"""Seconds that a healthy database does not take for a transaction."""
+_LOOK = 0.1
+LONG_WORK = 60.0
+"""Seconds for work of which nobody waits for the answer."""
+_LAST_MOMENT = 0.8
+"""Seconds more when the commit itself is under way."""
+
+
+class _Patience:
+    """What is left of the seconds that a task waits for the database. Tasks that it starts have their own."""
+
+    def __init__(self, seconds: float) -> None:
+        self.task = asyncio.current_task()
+        self.left = seconds
+
+
+_patience: ContextVar[_Patience | None] = ContextVar("database_patience", default=None)
+
+
+@contextmanager
+def in_all(seconds: float = PATIENCE) -> Iterator[None]:
+    """Within this, the current task waits so long for the database in all, however often it asks."""
+    token = _patience.set(_Patience(seconds))
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
+class _Watch:
+    """After `seconds` looks whether the database stands still; as soon as it does, `give_up` is called, once."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        seconds: float,
+        stands: Callable[[], bool],
+        give_up: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._stands = stands
+        self._give_up = give_up
+        self._next = loop.call_later(seconds, self._look)
+
+    def end(self) -> None:
+        """Nothing is waited for any more."""
+        self._next.cancel()
+
+    def _look(self) -> None:
+        if self._stands():
+            self._give_up()
+        else:
+            self._next = self._loop.call_later(_LOOK, self._look)
 
 
 class Overloaded(DatabaseUnavailable):
@@ -54,6 +115,7 @@ class Database:
         self._writer: Writer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        self._reading: dict[object, float] = {}
 
     async def start(self) -> None:
         """Starts the writer and the readers. Raises DatabaseUnavailable when the database cannot be reached."""
@@ -73,22 +135,38 @@ class Database:
         self._readers.shutdown(wait=True)
         self.engine.dispose()
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, patience: float = PATIENCE, in_haste: bool = False) -> T:
         """Runs `work` in the next durable transaction and returns its result after the commit.
 
-        An exception of `work` undoes only its own changes and is raised here. Raises DatabaseUnavailable.
+        An exception of `work` undoes only its own changes and is raised here. Raises DatabaseUnavailable, also when it
+        could not be done within `patience` seconds because the database stands still. A commit that is under way by
+        then is waited for, unless the caller is `in_haste`: CommitUnknown is raised.
         """
-        return await self._submit(Item(self._future(), work=work))
+        return await self._submit(Item(self._future(), work=work), patience, in_haste)
 
     async def append(self, batch: Batch, rows: Sequence[Sequence[Any]]) -> None:
-        """Adds rows of a hot insert to the next durable transaction, all or none. Raises DatabaseUnavailable."""
-        await self._submit(Item(self._future(), batch=batch, rows=rows))
+        """Adds rows of a hot insert to the next durable transaction, all or none; in haste (see `write`).
 
-    async def read(self, work: Work[T]) -> T:
-        """Runs `work` on a snapshot, off the event loop. Raises DatabaseUnavailable."""
+        Raises DatabaseUnavailable.
+        """
+        await self._submit(Item(self._future(), batch=batch, rows=rows), PATIENCE, True)
+
+    async def read(self, work: Work[T], *, patience: float = PATIENCE) -> T:
+        """Runs `work` on a snapshot, off the event loop. Raises DatabaseUnavailable, after `patience` seconds too."""
         if self._readers is None or self._closing or self._loop is None:
             raise DatabaseUnavailable("the database is closed")
-        return await self._loop.run_in_executor(self._readers, self._read, work)
+        with self._counted(patience) as seconds:
+            limit, loop = asyncio.timeout(None), self._loop
+            watch = _Watch(loop, seconds, self._reads_stand, lambda: limit.reschedule(loop.time()))
+            try:
+                async with limit:
+                    return await loop.run_in_executor(self._readers, self._read, work)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise DatabaseUnavailable(f"{self.name} did not answer in time") from None
+            finally:
+                watch.end()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -98,7 +176,7 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                with contextlib.suppress(exc.DBAPIError):
+                with contextlib.suppress(exc.SQLAlchemyError):
                     connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
@@ -127,14 +205,59 @@ class Database:
             raise DatabaseUnavailable("the database is closed")
         return self._loop.create_future()
 
-    async def _submit(self, item: Item) -> Any:
+    async def _submit(self, item: Item, patience: float, in_haste: bool) -> Any:
         assert self._writer is not None
+        assert self._loop is not None
         if self._writer.waiting() >= self._pending_limit:
             raise Overloaded("too many writes are waiting")
-        self._writer.put(item)
-        return await item.future
+        with self._counted(patience) as seconds:
+            self._writer.put(item)
+            watch = _Watch(self._loop, seconds, self._writes_stand, lambda: self._give_up(item, in_haste))
+            try:
+                return await item.future
+            finally:
+                watch.end()
+
+    @contextmanager
+    def _counted(self, patience: float) -> Iterator[float]:
+        """The seconds that may be waited now; what is waited is taken from what the task has in all."""
+        assert self._loop is not None
+        kept = _patience.get()
+        if kept is None or kept.task is not asyncio.current_task():
+            yield patience
+            return
+        began = self._loop.time()
+        try:
+            yield max(0.0, min(patience, kept.left))
+        finally:
+            kept.left -= self._loop.time() - began
+
+    def _writes_stand(self) -> bool:
+        began = self._writer.busy_since if self._writer is not None else None
+        return began is not None and time.monotonic() - began > _STANDSTILL
+
+    def _reads_stand(self) -> bool:
+        return any(time.monotonic() - began > _STANDSTILL for began in list(self._reading.values()))
+
+    def _give_up(self, item: Item, in_haste: bool) -> None:
+        assert self._writer is not None
+        assert self._loop is not None
+        if item.future.done():
+            return
+        if self._writer.withdraw(item):
+            item.future.set_exception(DatabaseUnavailable(f"{self.name} did not answer in time"))
+        elif in_haste:
+            self._loop.call_later(_LAST_MOMENT, _too_late, item, f"{self.name} did not answer a commit in time")
 
     def _read(self, work: Work[T]) -> T:
+        key = object()
+        self._reading[key] = time.monotonic()
+        try:
+            return self._read_in_tries(work)
+        finally:
+            del self._reading[key]
+
+    def _read_in_tries(self, work: Work[T]) -> T:
         for tries_left in reversed(range(_READ_TRIES)):
             try:
                 return self._read_once(work)
@@ -154,7 +277,7 @@ class Database:
             try:
                 return work(connection)
             finally:
-                with contextlib.suppress(exc.DBAPIError):  # the connection may be lost
+                with contextlib.suppress(exc.SQLAlchemyError):  # the connection may be lost, or known to be lost
                     connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager
@@ -167,4 +290,9 @@ class Database:
             raise DatabaseUnavailable(f"{self.name}: {error.orig}") from error
 
 
-__all__ = ["Batch", "Database", "DatabaseUnavailable", "Overloaded", "Work"]
+def _too_late(item: Item, why: str) -> None:
+    if not item.future.done():
+        item.future.set_exception(CommitUnknown(why))
+
+
+__all__ = ["LONG_WORK", "PATIENCE", "Batch", "CommitUnknown", "Database", "DatabaseUnavailable", "Overloaded", "Work"]

@@ -1,17 +1,19 @@
 """PostgreSQL as the database: for several gateways that share the work, or a server that is there already.
 
 READ COMMITTED, one connection for writing and a few for reading. A commit that returned is flushed
-(`synchronous_commit` is switched on where it is off). Every wait is bounded: connecting, statements, locks, and a
-session that stops in the middle of a transaction, whose locks would hold up the other gateways.
+(`synchronous_commit` is switched on where it is off). Every wait is bounded: connecting, statements, locks, a server
+that has stopped answering, and a session that stops in the middle of a transaction, whose locks would hold up the
+other gateways.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import sqlalchemy as sa
 import structlog
+from psycopg.abc import PQGen
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, event, exc
 from sqlalchemy.engine import URL, make_url
@@ -33,6 +35,9 @@ _CONNECTION = {
     "tcp_user_timeout": 5000,
     "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
 }
+_ANSWER = 6.0
+"""Seconds after which a server that should have given up a statement itself counts as gone: a process that hangs or
+is stopped still has its connections acknowledged by the kernel."""
 _FLUSHED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 _AGAIN = ("40",)
 """SQLSTATE classes after which the same transaction may succeed: deadlock, serialization failure."""
@@ -41,6 +46,7 @@ _BUSY = ("25006", "53", "55", "57", "58", "XX")
 connections), lock not available, cancelled by a timeout, system and internal errors."""
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 
 class Postgres:
@@ -62,7 +68,7 @@ class Postgres:
             max_overflow=4,
             pool_timeout=5.0,
             hide_parameters=True,  # an error must not carry what people wrote into a log
-            connect_args=_CONNECTION,
+            creator=lambda: connected(where),
         )
         event.listen(self.engine, "connect", _configure)
 
@@ -109,6 +115,32 @@ def listening_address(url: str) -> str:
     alive = {"application_name": "kurir-bell", "connect_timeout": "3"}
     alive |= {name: str(value) for name, value in _CONNECTION.items() if name.startswith(("keepalives", "tcp_"))}
     return where.update_query_dict(alive).render_as_string(hide_password=False)
+
+
+def take_your_time(connection: Connection) -> None:
+    """Lets a connection that is for a migration alone wait for as long as the server works."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, _Connection)
+    driver.patience = None
+
+
+def connected(where: URL) -> psycopg.Connection[Any]:
+    """A connection of its own, with every wait bounded. Raises psycopg.Error."""
+    text = where.set(drivername="postgresql").render_as_string(hide_password=False)
+    return _Connection.connect(text, autocommit=True, **_CONNECTION)
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that does not wait for ever."""
+
+    patience: float | None = _ANSWER
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        try:
+            return super().wait(gen, interval, timeout if timeout is not None else self.patience)
+        except psycopg.errors._WaitTimeout as error:
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the server does not answer") from error
 
 
 class _Text(StrDumperUnknown):

@@ -36,8 +36,12 @@ log = structlog.get_logger(__name__)
 
 
 class DatabaseUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """The database cannot take or give data now (disk full, locked, gone, stopping). Nothing was stored, as far as
-    can be known: when the connection breaks during a commit and stays broken, nobody can tell."""
+    """The database cannot take or give data now (disk full, locked, gone, too slow, stopping). Nothing was stored,
+    unless it is a CommitUnknown."""
+
+
+class CommitUnknown(DatabaseUnavailable):
+    """The connection broke, or the server fell silent, in the middle of a commit: nobody can tell what was stored."""
 
 
 class Server(Protocol):
@@ -67,9 +71,9 @@ class Server(Protocol):
 
 
 class Item:
-    """A piece of work or rows of a batch, and what came of it."""
+    """A piece of work or rows of a batch, and what came of it. Once `sealed`, its commit is under way."""
 
-    __slots__ = ("batch", "error", "future", "result", "rows", "work")
+    __slots__ = ("batch", "error", "future", "result", "rows", "sealed", "withdrawn", "work")
 
     def __init__(
         self,
@@ -85,10 +89,15 @@ class Item:
         self.rows = rows
         self.result: Any = None
         self.error: BaseException | None = None
+        self.sealed = False
+        self.withdrawn = False
 
 
 class Writer:
-    """The thread. Items are put from the event loop; their futures are resolved there after the commit."""
+    """The thread. Items are put from the event loop; their futures are resolved there after the commit.
+
+    `busy_since`: when the group under way began (monotonic seconds), None between groups.
+    """
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -97,6 +106,8 @@ class Writer:
         self._connection: Connection | None = None
         self._pause = _PAUSE_FIRST
         self._not_before = 0.0
+        self._sealing = threading.Lock()
+        self.busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
 
     def start(self) -> None:
@@ -107,6 +118,12 @@ class Writer:
     def put(self, item: Item) -> None:
         """Hands in an item."""
         self._items.put(item)
+
+    def withdraw(self, item: Item) -> bool:
+        """Takes an item back: it surely will not be stored. False when it is too late, its commit is under way."""
+        with self._sealing:
+            item.withdrawn = not item.sealed
+            return item.withdrawn
 
     def waiting(self) -> int:
         """How many items wait."""
@@ -135,24 +152,32 @@ class Writer:
                     more = False
                     break
                 group.append(item)
+            self.busy_since = time.monotonic()
             try:
                 self._commit(group)
             except DatabaseUnavailable as error:
                 for item in group:
                     item.error = error
+            self.busy_since = None
             self._loop.call_soon_threadsafe(_resolve, group)
         self._disconnect()
 
     def _commit(self, group: list[Item]) -> None:
-        """Runs and commits a group. Raises DatabaseUnavailable when none of it could be stored."""
-        for tries_left in reversed(range(_TRIES)):
+        """Runs and commits what of a group is not withdrawn. Raises DatabaseUnavailable when none could be stored."""
+        tries_left = _TRIES
+        while live := [item for item in group if not item.withdrawn]:
             connection = self._connect()
+            tries_left -= 1
             try:
                 connection.exec_driver_sql(self._server.begin)
-                for item in group:
+                for item in live:
                     item.result = item.error = None
-                self._run_group(connection, group)
+                self._run_group(connection, live)
                 ticket = self._server.ticket(connection)
+                if not self._seal(live):
+                    connection.exec_driver_sql("ROLLBACK")
+                    tries_left += 1  # the next one is without them
+                    continue
             except exc.DBAPIError as error:
                 self._roll_back(error)
                 if self._server.trouble(error) == "again" and tries_left:
@@ -162,11 +187,27 @@ class Writer:
                 connection.exec_driver_sql("COMMIT")
             except exc.DBAPIError as error:
                 self._roll_back(error)
-                if ticket is None:
+                if ticket is not None and self._was_committed(ticket):
+                    return
+                if ticket is None or not tries_left:
                     raise DatabaseUnavailable(str(error.orig)) from error
-                if not self._was_committed(ticket) and tries_left:
-                    continue
+                self._unseal(live)
+                continue
             return
+
+    def _seal(self, live: list[Item]) -> bool:
+        """Makes it too late to take any of them back; False when one has been taken back."""
+        with self._sealing:
+            if any(item.withdrawn for item in live):
+                return False
+            for item in live:
+                item.sealed = True
+            return True
+
+    def _unseal(self, live: list[Item]) -> None:
+        with self._sealing:
+            for item in live:
+                item.sealed = False
 
     def _connect(self) -> Connection:
         if self._connection is None:
@@ -199,7 +240,7 @@ class Writer:
         self._disconnect()
 
     def _was_committed(self, ticket: str) -> bool:
-        """After a commit whose answer was lost. Raises DatabaseUnavailable when it stays unknown for too long."""
+        """After a commit whose answer was lost. Raises CommitUnknown when it stays unknown for too long."""
         deadline = time.monotonic() + _LOOK_UP
         while time.monotonic() < deadline:
             try:
@@ -209,7 +250,7 @@ class Writer:
                     self._roll_back(error)
                 threading.Event().wait(_LOOK_UP_PAUSE)
         log.error("commit_unknown", database=self._server.name, transaction=ticket)
-        raise DatabaseUnavailable("the connection broke during a commit; whether it was stored is not known")
+        raise CommitUnknown("the connection broke during a commit; whether it was stored is not known")
 
     # -- one transaction -------------------------------------------------------------------------------------------
 

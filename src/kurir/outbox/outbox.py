@@ -8,6 +8,7 @@ live in this process; everything else is in the database.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from sqlalchemy import Connection
 from kurir import number_status
 from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database
+from kurir.foundation.database import LONG_WORK, CommitUnknown, Database, DatabaseUnavailable
 from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
@@ -34,10 +35,15 @@ from kurir.outbox.verdicts import Verdicts
 
 T = TypeVar("T")
 _EARLY_RECEIPTS = 10_000
+_LOOK_AGAIN = 10.0
 
 
 class QueueFull(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The account has too many messages waiting; nothing was stored."""
+
+
+class VerdictUnseen(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """The database does not say now where a message stands. The message itself is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ class Outbox:
 
         `also` runs in the same transaction with the new ids. With `once` the request is remembered there too, together
         with `facts` for its answer. Raises QueueFull, DatabaseUnavailable and, for a request that was accepted before,
-        Repeated; then nothing was stored.
+        Repeated; then nothing was stored, unless it is a CommitUnknown.
         """
         now = self._clock()
         wanted = Counter(draft.account_id for draft in drafts)
@@ -121,26 +127,31 @@ class Outbox:
             accept.row_of(self._sealing, message_id, draft, now, self._lifetime)
             for message_id, draft in zip(ids, drafts, strict=True)
         ]
-        value: T | None = None
-        if also is None and once is None:
-            await self._database.append(accept.INSERT, rows)
-        else:
-            name = idempotency.name_of(self._sealing, once, drafts) if once else ""
-            remembered = idempotency.Remembered(ids, facts or {})
+        name = idempotency.name_of(self._sealing, once, drafts) if once else ""
+        remembered = idempotency.Remembered(ids, facts or {})
 
-            def work(connection: Connection) -> T | None:
-                if once is not None:
-                    idempotency.remember(connection, self._sealing, once, name=name, remembered=remembered, now=now)
-                accept.insert(connection, rows)
-                return also(connection, ids) if also is not None else None
+        def work(connection: Connection) -> T | None:
+            if once is not None:
+                idempotency.remember(connection, self._sealing, once, name=name, remembered=remembered, now=now)
+            accept.insert(connection, rows)
+            return also(connection, ids) if also is not None else None
 
-            value = await self._database.write(work)
+        try:
+            if also is None and once is None:
+                await self._database.append(accept.INSERT, rows)
+                value = None
+            else:
+                value = await self._database.write(work, in_haste=True)
+        except CommitUnknown:
+            # if it was committed after all, the lanes find it; the server may still be at it
+            self._wake(drafts)
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._wake, drafts)
+            raise
         crash_points.reach("accept.committed")
         self._waiting.update(wanted)
         for draft in drafts:
             self._metrics.accepted(kind_of(draft.content), draft.origin)
-        for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
-            self._woken(account_id, number_id)
+        self._wake(drafts)
         return Accepted(ids, value)
 
     async def earlier(self, once: Once) -> Earlier | None:
@@ -156,7 +167,7 @@ class Outbox:
 
     async def forget_requests(self, before: float) -> int:
         """Removes what is remembered of requests before that unix time; returns how many."""
-        return await self._database.write(lambda c: idempotency.forget(c, before))
+        return await self._database.write(lambda c: idempotency.forget(c, before), patience=LONG_WORK)
 
     # -- claim -----------------------------------------------------------------------------------------------------
 
@@ -241,12 +252,12 @@ class Outbox:
                 number_status.pause(connection, claimed.account_id, claimed.number_id, outcome.reason, now)
             after = record.record(connection, claimed, word, decision, now=now, doubt_until=doubt_until)
             assert after is not None
-            early = self._early.pop((claimed.number_id, remote_id), []) if remote_id else []
-            for event in early:
+            for event in self._early.get((claimed.number_id, remote_id or ""), ()):
                 after = _apply(connection, after, event, now)
             return after
 
         after = await self._database.write(work)
+        self._early.pop((claimed.number_id, remote_id or ""), None)
         self._webhooks_told()
         crash_points.reach("record.committed")
         self._metrics.reached(after.state)
@@ -350,9 +361,12 @@ class Outbox:
     async def verdict(self, account_id: int, message_id: int, timeout: float) -> Snapshot:  # noqa: ASYNC109
         """Waits until the message is settled, `timeout` seconds at most; returns where it stands then.
 
-        Raises KeyError when the account has no such message.
+        Raises KeyError when the account has no such message, and VerdictUnseen.
         """
-        return await self._verdicts.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
+        try:
+            return await self._verdicts.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
+        except DatabaseUnavailable as error:
+            raise VerdictUnseen(str(error)) from error
 
     def awaits(self, message_id: int) -> bool:
         """Whether somebody in this process waits for the message's verdict."""
@@ -370,6 +384,10 @@ class Outbox:
         self._verdicts.dismiss()
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _wake(self, drafts: Sequence[Draft]) -> None:
+        for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
+            self._woken(account_id, number_id)
 
     def _claimed(self, row: Any) -> Claimed:
         return Claimed(
@@ -410,4 +428,4 @@ def _apply(connection: Connection, message: Snapshot, event: StatusChanged, now:
     )
 
 
-__all__ = ["Accepted", "Claimed", "Draft", "Outbox", "QueueFull", "Snapshot"]
+__all__ = ["Accepted", "Claimed", "Draft", "Outbox", "QueueFull", "Snapshot", "VerdictUnseen"]

@@ -22,6 +22,7 @@ ErrorType = Literal[
     "rate_limited",
     "timeout",
     "unavailable",
+    "unknown",
     "failed",
 ]
 

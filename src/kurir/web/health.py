@@ -63,11 +63,13 @@ async def not_ready(gateway: Gateway) -> list[str]:
 
 async def _complaint(work: Awaitable[object], what: str) -> str:
     try:
-        await asyncio.wait_for(work, PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            await work
     except TimeoutError:
         return f"the database {what} within {PATIENCE:g} s"
     except DatabaseUnavailable as error:
-        return f"the database {what}: {error}"
+        log.warning("database_unavailable", reason=str(error))  # names the server: not for whoever reaches the port
+        return f"the database {what}"
     return ""
 
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kurir.accounts.limits import FailedKeys, RequestLimit
-from kurir.foundation.database import DatabaseUnavailable
+from kurir.foundation.database import DatabaseUnavailable, in_all
 from kurir.web import errands, health, meta_callbacks, reference
 from kurir.web.api import contacts, messages, numbers
 from kurir.web.gateway import Gateway
@@ -74,6 +74,10 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        with in_all():
+            await answer(scope, receive, send)
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await rest(scope, receive, send)
         elif answering and scope["path"].startswith(PREFIX) and (front_door.knows(scope["path"]) or wants_json(scope)):

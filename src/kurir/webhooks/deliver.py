@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir.foundation.clock import Clock, system_clock
-from kurir.foundation.database import Database, DatabaseUnavailable, Work
+from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.foundation.safe_fetch import FetchFailed, SafeFetch
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
@@ -72,7 +72,7 @@ class Deliverer:
         """Begins with whatever an earlier process left. Raises DatabaseUnavailable."""
         if not self._database.shared:  # nobody else can have anything in hand
             now = self._clock()
-            await self._database.write(lambda c: deliveries.release_all(c, now))
+            await self._database.write(lambda c: deliveries.release_all(c, now), patience=LONG_WORK)
         self._rounds = asyncio.create_task(self._go_round(), name="webhook-rounds")
 
     def wake(self) -> None:
@@ -99,7 +99,7 @@ class Deliverer:
     async def forget(self, before: float) -> int:
         """Removes events that were told (or given up) before that unix time; returns how many deliveries."""
         forgotten = 0
-        while count := await self._database.write(lambda c: history.forget(c, before)):
+        while count := await self._database.write(lambda c: history.forget(c, before), patience=LONG_WORK):
             forgotten += count
         return forgotten
 
@@ -131,7 +131,7 @@ class Deliverer:
         if time.monotonic() - self._mended >= _MEND:
             if await self._database.read(deliveries.stranded):
                 now = self._clock()
-                await self._database.write(lambda c: deliveries.mend(c, now))
+                await self._database.write(lambda c: deliveries.mend(c, now), patience=LONG_WORK)
             self._mended = time.monotonic()
 
     def _call(self, endpoint_id: int) -> None:

@@ -65,8 +65,8 @@ class CloudApi:
             return Refused("no_groups", "an official number cannot write to groups")
         try:
             credentials = await self.credentials.of(number)
-        except DatabaseUnavailable as error:
-            return TryLater("database", str(error))
+        except DatabaseUnavailable:
+            return TryLater("database", "the access token could not be read")
         if credentials is None or not number.phone_number_id:
             return Refused("credentials", "the official number has no usable access token")
         token = credentials.access_token

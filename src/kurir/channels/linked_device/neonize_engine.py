@@ -6,6 +6,7 @@ threads at once.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device.letters import GROUPS, PEOPLE
 from kurir.channels.linked_device.map_gate import MapGate
 from kurir.channels.linked_device.protobufs import NotCarriedError, Uploaded, compose
+from kurir.channels.linked_device.unencrypted import Unencrypted
 from kurir.foundation import crash_points
 from kurir.messages.addresses import GROUP_SERVER, is_group
 from kurir.messages.content import Image, MediaFile, Outgoing
@@ -30,7 +32,12 @@ from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLate
 _GROUPS_FRESH = 5.0
 """Seconds for which "not in the list of groups" is believed without asking again."""
 _NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")
+_NOT_ENCRYPTED = ("failed to prefetch sessions", "failed to save cached sessions", "failed to encrypt group message")
 """How errors of steps before the network write begin (read in whatsmeow's send)."""
+
+
+_PLACES = re.compile(r":?\s*\b(?:dial|read|write|lookup|open|pq:).*", re.DOTALL)
+"""Where an error begins to name addresses and files, which are nobody's business but the operator's."""
 
 
 class NeonizeEngine:
@@ -40,6 +47,7 @@ class NeonizeEngine:
         self._tell = tell
         self._media_limit = media_limit
         self._gate = MapGate()
+        self._unencrypted = Unencrypted()
         self._devices: dict[int, NeonizeDevice] = {}
         self._books: dict[int, _Book] = {}
 
@@ -48,11 +56,11 @@ class NeonizeEngine:
         try:
             return self._perform(command)
         except NeonizeError as error:
-            return say.Failed(str(error) or type(error).__name__)
+            return say.Failed(_plain(error))
         except Exception as error:
             if isinstance(command, say.Send):
-                return InDoubt(f"the engine failed: {type(error).__name__}: {error}")
-            return say.Failed(f"the engine failed: {type(error).__name__}: {error}")
+                return InDoubt(f"the engine failed: {_plain(error)}")
+            return say.Failed(f"the engine failed: {_plain(error)}")
 
     def _perform(self, command: say.Command) -> say.Answer:  # noqa: PLR0911  (one return per command)
         match command:
@@ -104,7 +112,7 @@ class NeonizeEngine:
         try:
             refusal = book.refusal(outgoing.recipient)
         except NeonizeError as error:
-            return TryLater("lookup_failed", f"WhatsApp did not answer who the recipient is: {error}")
+            return TryLater("lookup_failed", f"WhatsApp did not answer who the recipient is: {_plain(error)}")
         if refusal is not None:
             return refusal
         try:
@@ -113,7 +121,8 @@ class NeonizeEngine:
         except NotCarriedError as error:
             return Refused("unsupported", str(error))
         except (UploadError, OSError) as error:
-            return TryLater("upload_failed", f"the file could not be uploaded: {error}")
+            device.complain(f"upload: {error}")
+            return TryLater("upload_failed", "the file could not be uploaded")
         to = _jid(outgoing.recipient)
         if command.typing > 0:
             _type(device, to, command.typing)
@@ -121,8 +130,11 @@ class NeonizeEngine:
         try:
             response = device.call(lambda: device.client.send_message(to, message))
         except SendMessageError as error:
-            return _outcome(str(error))
+            device.complain(f"send: {error}")
+            return _outcome(error)
         crash_points.reach("engine.sent")
+        if self._unencrypted.names(response.ID):
+            return InDoubt("some devices of the recipient, or all, may have been left out", response.ID)
         return Sent(response.ID)
 
 
@@ -236,8 +248,13 @@ def _type(device: NeonizeDevice, to: JID, seconds: float) -> None:
         return
 
 
-def _outcome(error: str) -> say.Answer:
+def _plain(error: Exception) -> str:
+    return _PLACES.sub("", str(error)) or type(error).__name__
+
+
+def _outcome(failure: SendMessageError) -> say.Answer:
     """What the engine's error text says about the message. In doubt, the gateway looks for evidence."""
+    error = _plain(failure)
     if "no LID found" in error:
         return Refused("not_on_whatsapp", "the recipient's phone number is not on WhatsApp")
     if "server returned error" in error:
@@ -247,4 +264,6 @@ def _outcome(error: str) -> say.Answer:
         return NotConnected(f"the device is not connected: {error}")
     if error.startswith(_NEVER_LEFT):
         return TryLater("lookup_failed", f"the recipient's devices could not be looked up: {error}")
+    if error.startswith(_NOT_ENCRYPTED):
+        return TryLater("not_encrypted", "the device's session could not be read or written")
     return InDoubt(f"the engine could not tell whether the message left: {error}")

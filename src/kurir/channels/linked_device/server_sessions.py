@@ -7,7 +7,8 @@ is moved, looked into and forgotten as one thing, and no device sees another's k
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg
@@ -15,7 +16,7 @@ from psycopg import sql
 from sqlalchemy.engine import URL
 
 from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.postgres import address
+from kurir.foundation.postgres import address, connected
 from kurir.messages.reports import Evidence, NeverLeft, Unknown
 from kurir.numbers import Number
 
@@ -24,7 +25,7 @@ _VERSION_TABLE = "CREATE TABLE IF NOT EXISTS {} (version INTEGER, compat INTEGER
 
 
 class ServerSessions:
-    """The sessions in one PostgreSQL database. All methods block for a round trip."""
+    """The sessions in one PostgreSQL database. All methods block for a round trip; they raise DatabaseUnavailable."""
 
     def __init__(self, url: str) -> None:
         self._where: URL = address(url).set(drivername="postgresql")
@@ -56,25 +57,26 @@ class ServerSessions:
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(_schema(number)))
 
     def evidence(self, number: Number, secret: bytes) -> Evidence:
-        """What a send with this message secret left behind; ask only when it is over or its host is dead."""
-        try:
-            with self._connected() as connection:
-                if not self._has(connection, number, "whatsmeow_message_secrets"):
-                    return Unknown()
-                ask = sql.SQL("SELECT message_id FROM {} WHERE key = %s LIMIT 1").format(
-                    _table(number, "whatsmeow_message_secrets")
-                )
-                row = connection.execute(ask, (secret,)).fetchone()
-        except (DatabaseUnavailable, psycopg.Error):
-            return Unknown()
+        """What a send with this message secret left behind; ask only when it is over or its host is dead.
+
+        Raises DatabaseUnavailable when that cannot be seen now.
+        """
+        with self._connected() as connection:
+            if not self._has(connection, number, "whatsmeow_message_secrets"):
+                return Unknown()
+            ask = sql.SQL("SELECT message_id FROM {} WHERE key = %s LIMIT 1").format(
+                _table(number, "whatsmeow_message_secrets")
+            )
+            row = connection.execute(ask, (secret,)).fetchone()
         return Unknown(remote_id=row[0]) if row else NeverLeft()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _connected(self) -> closing[psycopg.Connection[Any]]:
+    @contextmanager
+    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
         try:
-            text = self._where.render_as_string(hide_password=False)
-            return closing(psycopg.connect(text, autocommit=True, connect_timeout=3))
+            with closing(connected(self._where)) as connection:
+                yield connection
         except psycopg.Error as error:
             raise DatabaseUnavailable(f"the device sessions cannot be reached: {error}") from error
 

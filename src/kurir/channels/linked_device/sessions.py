@@ -12,9 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
+from kurir.foundation.database import DatabaseUnavailable
 from kurir.messages.reports import Evidence, NeverLeft, Unknown
 from kurir.numbers import Number
 
+_FOR_NOW = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+"""Primary result codes of what may pass: the engine is writing, the disk is full or does not answer."""
 _SIDE_FILES = ("", "-journal", "-wal", "-shm")
 
 
@@ -38,7 +41,10 @@ class Sessions(Protocol):
         ...
 
     def evidence(self, number: Number, secret: bytes) -> Evidence:
-        """What a send with this message secret left behind; ask only when it is over or its host is dead."""
+        """What a send with this message secret left behind; ask only when it is over or its host is dead.
+
+        Raises DatabaseUnavailable when that cannot be seen now.
+        """
         ...
 
 
@@ -72,6 +78,7 @@ class FileSessions:
 
         The engine stores (chat, message id, secret) durably before it writes to the network: no row means that the
         message never left; a row names the id under which it left if it did (neonize 0.5.2, tried).
+        Raises DatabaseUnavailable when that cannot be seen now.
         """
         path = self._path(number)
         if not path.exists():
@@ -82,7 +89,9 @@ class FileSessions:
                 row = session.execute(
                     "SELECT message_id FROM whatsmeow_message_secrets WHERE key = ? LIMIT 1", (secret,)
                 ).fetchone()
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _FOR_NOW:
+                raise DatabaseUnavailable(f"the session of {number.key} cannot be read: {error}") from error
             return Unknown()
         return Unknown(remote_id=row[0]) if row else NeverLeft()
 

@@ -15,16 +15,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
 from kurir import numbers
 from kurir.channels.linked_device.channel import DeviceUnavailable
+from kurir.foundation.database import DatabaseUnavailable
 from kurir.numbers import Number
 from kurir.web.gateway import Gateway
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
+log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -57,7 +60,7 @@ def reply(body: Any, status: int = 200) -> Response:
 
 
 def guarded(token: str, handler: Handler) -> Handler:
-    """`handler` behind the token; its ApiError and DeviceUnavailable become answers."""
+    """`handler` behind the token; its ApiError, DeviceUnavailable and DatabaseUnavailable become answers."""
 
     @functools.wraps(handler)
     async def guard(request: Request) -> Response:
@@ -71,6 +74,11 @@ def guarded(token: str, handler: Handler) -> Handler:
             return _refusal(error.status, error.code, str(error), error.field)
         except DeviceUnavailable as error:
             return _refusal(409, "device_unavailable", str(error))
+        except DatabaseUnavailable as error:
+            log.warning("database_unavailable", path=request.url.path, reason=str(error))
+            refusal = _refusal(503, "unavailable", "the gateway cannot read or store anything now: try again")
+            refusal.headers["Retry-After"] = "2"
+            return refusal
 
     return guard
 

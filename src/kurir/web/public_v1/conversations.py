@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any, assert_never
 
 from kurir import numbers
+from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.ids import public_message_id
 from kurir.inbox import window_open_until
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import Draft, Snapshot
+from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen
 from kurir.web.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
@@ -75,16 +76,30 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
     """The answer to a request whose messages are stored: Meta's id for the first, once there is one."""
     sync = call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
     headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
-    patience = gateway.settings.sync_timeout if sync else gateway.settings.meta_answer_timeout
+    patience = gateway.settings.sync_timeout
     if call.number.state == "paused":
         patience = 0.0  # only a person can let it go on
-    message = await gateway.outbox.verdict(call.account.id, remembered.ids[0], patience)
-    paused = ""
-    if message.state == "queued":
+    elif not sync:  # counted from when the call came: storing it may have taken most of its caller's patience
+        patience = max(0.0, call.now + gateway.settings.meta_answer_timeout - gateway.clock())
+    [to] = recipients_in(call, "reciptient")
+    ours, content = remembered.ids[0], _contents(gateway, call)[0]
+    try:
+        message = await gateway.outbox.verdict(call.account.id, ours, patience)
+    except VerdictUnseen:
+        return _waiting(call, _shown(call, content, to), public_message_id(ours), headers, sync=sync)
+    paused = await _paused(gateway, call) if message.state == "queued" else ""
+    return _answer(call, message, content, headers, sync=sync, paused=paused)
+
+
+async def _paused(gateway: Gateway, call: Call) -> str:
+    """Why the number is paused, as a sentence; "" when it is not, or when that cannot be seen now."""
+    try:
         number = await gateway.database.read(lambda c: numbers.by_id(c, call.account.id, call.number.id))
-        if number is not None and number.state == "paused":
-            paused = PAUSED.say(call.account.language, reason=number.state_reason)
-    return _answer(call, message, _contents(gateway, call)[0], headers, sync=sync, paused=paused)
+    except DatabaseUnavailable:
+        return ""  # the message is stored, which is what counts
+    if number is None or number.state != "paused":
+        return ""
+    return PAUSED.say(call.account.language, reason=number.state_reason)
 
 
 async def _window_open(gateway: Gateway, call: Call, person: str) -> bool:
@@ -113,13 +128,7 @@ def _answer(
 ) -> Answer:
     language = call.account.language
     ours = public_message_id(message.id)
-    shown: Callable[..., dict[str, Any]] = lambda state, identifier: {  # noqa: E731 - one shape, four states
-        "state": state,
-        "message_id": identifier,
-        "to": message.recipient,
-        "type": kind_of(content),
-        **_details(call, content),
-    }
+    shown = _shown(call, content, message.recipient)
     match message.state:
         case "sent" | "delivered" | "read":
             return _said("200", shown("successfully", message.remote_id or ours), "successfully", headers)
@@ -129,13 +138,36 @@ def _answer(
             detail = UNCONFIRMED.say(language)
             return _said("408", {**shown("unconfirmed", ours), "detail": detail}, "timeout", headers)
         case "queued" | "sending":
-            if not sync:
-                told = {**shown("queued", ours), **({"detail": paused} if paused else {})}
-                return _said("200", told, "successfully", headers)
-            detail = paused or STILL_WAITING.say(language)
-            return _said("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)
+            return _waiting(call, shown, ours, headers, sync=sync, paused=paused)
         case _:
             assert_never(message.state)
+
+
+def _shown(call: Call, content: Content, to: str) -> Callable[[str, str], dict[str, Any]]:
+    """The object that the answer holds for a message in a state, under an id."""
+    return lambda state, identifier: {
+        "state": state,
+        "message_id": identifier,
+        "to": to,
+        "type": kind_of(content),
+        **_details(call, content),
+    }
+
+
+def _waiting(
+    call: Call,
+    shown: Callable[[str, str], dict[str, Any]],
+    ours: str,
+    headers: dict[str, str],
+    *,
+    sync: bool,
+    paused: str = "",
+) -> Answer:
+    if not sync:
+        told = shown("queued", ours) | ({"detail": paused} if paused else {})
+        return _said("200", told, "successfully", headers)
+    detail = paused or STILL_WAITING.say(call.account.language)
+    return _said("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)
 
 
 def _details(call: Call, content: Content) -> dict[str, str]:

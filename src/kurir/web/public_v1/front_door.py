@@ -17,7 +17,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from kurir.accounts.limits import RequestLimit
-from kurir.foundation.database import DatabaseUnavailable
+from kurir.foundation.database import CommitUnknown, DatabaseUnavailable
 from kurir.outbox.outbox import QueueFull
 from kurir.web.envelopes import Phrase, WireError
 from kurir.web.gateway import Gateway
@@ -53,6 +53,12 @@ QUEUE_FULL = Phrase(
 UNAVAILABLE = Phrase(
     id="Layanan sedang tidak dapat menyimpan data; tidak ada yang tersimpan. Coba lagi.",
     en="The service cannot store anything now; nothing was stored. Try again.",
+)
+UNKNOWN = Phrase(
+    id="Layanan tidak dapat memastikan apakah permintaan ini tersimpan. Ulangi dengan `Idempotency-Key` yang sama, "
+    "atau periksa dulu apakah pesan sampai.",
+    en="The service cannot tell whether this request was stored. Repeat it with the same `Idempotency-Key`, or look "
+    "first whether the message arrives.",
 )
 UNEXPECTED = Phrase(
     id="Terjadi kesalahan pada layanan (kode: {id}). Coba lagi.", en="The service made a mistake (id: {id}). Try again."
@@ -142,7 +148,7 @@ class FrontDoor:
             return json_reply(error_body("400", "rate_limited", QUEUE_FULL, language), headers | _QUEUE_RETRY_AFTER)
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", endpoint=endpoint.path, reason=str(error))
-            return json_reply(error_body("503", "unavailable", UNAVAILABLE, language), headers | _RETRY_AFTER)
+            return json_reply(_unavailable(error, language), headers | _RETRY_AFTER)
         except Gone:
             raise
         except Exception:
@@ -151,6 +157,12 @@ class FrontDoor:
             self._gateway.metrics.surprised(PREFIX + endpoint.path)
             body = error_body("503", "unavailable", UNEXPECTED, language, id=error_id)
             return json_reply(body, headers | _RETRY_AFTER)
+
+
+def _unavailable(error: DatabaseUnavailable, language: str) -> dict[str, str]:
+    if isinstance(error, CommitUnknown):
+        return error_body("503", "unknown", UNKNOWN, language)
+    return error_body("503", "unavailable", UNAVAILABLE, language)
 
 
 def _rate_limited(language: str, seconds: int) -> dict[str, str]:

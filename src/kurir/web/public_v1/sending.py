@@ -16,7 +16,7 @@ from kurir.foundation.url_rules import UrlRefused
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import Draft, Snapshot
+from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen
 from kurir.web.envelopes import Answer, Phrase, WireError, missing, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.body import Body
@@ -174,7 +174,10 @@ async def _verdict(gateway: Gateway, account_id: int, ids: list[int], patience: 
     deadline = gateway.clock() + patience
     for message_id in ids:
         left = max(0.0, deadline - gateway.clock())
-        message = await gateway.outbox.verdict(account_id, message_id, left)
+        try:
+            message = await gateway.outbox.verdict(account_id, message_id, left)
+        except VerdictUnseen:
+            raise _still_waiting(message_id, "queued", patience, headers) from None
         refusal = _refusal(message, patience, headers)
         if refusal is not None:
             raise refusal
@@ -192,10 +195,12 @@ def _refusal(message: Snapshot, waited: float, headers: dict[str, str]) -> WireE
         case "unconfirmed":
             return WireError("408", "timeout", UNCONFIRMED, headers=headers, id=name)
         case _:
-            seconds = f"{waited:g}"
-            return WireError(
-                "408", "timeout", STILL_WAITING, headers=headers, id=name, seconds=seconds, state=message.state
-            )
+            return _still_waiting(message.id, message.state, waited, headers)
+
+
+def _still_waiting(message_id: int, state: str, waited: float, headers: dict[str, str]) -> WireError:
+    name, seconds = public_message_id(message_id), f"{waited:g}"
+    return WireError("408", "timeout", STILL_WAITING, headers=headers, id=name, seconds=seconds, state=state)
 
 
 def _media(gateway: Gateway, body: Body, primary: Literal["image", "document"]) -> list[Image | Document]:

@@ -10,6 +10,7 @@ from kurir.messages.content import TemplateUse
 from kurir.messages.lifecycle import MessageState
 from kurir.numbers import Number
 from kurir.outbox.idempotency import Remembered
+from kurir.outbox.outbox import VerdictUnseen
 from kurir.templates import (
     APPROVED,
     FillError,
@@ -156,7 +157,10 @@ async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[s
     deadline = gateway.clock() + gateway.settings.sync_timeout
     for message_id in ids:
         left = max(0.0, deadline - gateway.clock())
-        message = await gateway.outbox.verdict(call.account.id, message_id, left)
+        try:
+            message = await gateway.outbox.verdict(call.account.id, message_id, left)
+        except VerdictUnseen:
+            raise WireError("408", "timeout", SEND_WAITS, headers=headers, state="queued") from None
         state: MessageState = message.state
         if state in {"failed", "expired", "canceled"}:
             raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=message.error_reason or state)
