@@ -93,6 +93,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         linked_devices = LinkedDevices(
             settings, sealing.derive("message secret"), lambda: database.read(devices), clock
         )
+        metrics.watch_devices(linked_devices.survey)
         cloud_api = CloudApi(settings, database, sealing, clock)
         inbox = Inbox(database, outbox, clock, woken=woken, told=deliverer.wake)
         for channel in (linked_devices, cloud_api):

@@ -105,6 +105,22 @@ class Site:
         database.engine.dispose()
         return found
 
+    def watch_devices(self, shop: Shop, url: str) -> str:
+        """Tells `url` of the shop's device states too; returns the secret. The gateway must be stopped."""
+        database, sealing = open_data_folder(self.settings)
+        with database.transaction() as connection:
+            _, secret = endpoints.add(
+                connection,
+                sealing,
+                shop.account_id,
+                url,
+                allowed=Allowed.parse(["127.0.0.0/8"]),
+                now=time.time(),
+                events=["device_status"],
+            )
+        database.engine.dispose()
+        return secret
+
     def explain(self) -> str:
         """The end of the gateway's log."""
         return (self.folder / "gateway.log").read_text(errors="replace")[-4000:]
@@ -112,17 +128,17 @@ class Site:
 
 @asynccontextmanager
 async def open_site(
-    folder: Path, people: int = 20, database_url: str = "", receiver: str = "http://127.0.0.1:9/"
+    folder: Path, people: int = 20, database_url: str = "", receiver: str = "http://127.0.0.1:9/", shops: int = 2
 ) -> AsyncIterator[Site]:
-    """A site with two shops, paired and subscribed, whose people have written to both official numbers.
+    """A site with some shops, paired and subscribed, whose people have written to all official numbers.
 
-    `database_url` is the gateway's setting of that name; `receiver` gets both shops' webhooks of message states,
+    `database_url` is the gateway's setting of that name; `receiver` gets the shops' webhooks of message states,
     each under its account's id as the path.
     """
     (folder / "sandbox").mkdir(parents=True)
     sandbox = start_sandbox(folder / "sandbox")
     try:
-        site = await _build(folder, sandbox, people, database_url, receiver)
+        site = await _build(folder, sandbox, people, database_url, receiver, shops)
         site.start()
         try:
             await _move_in(site)
@@ -135,10 +151,19 @@ async def open_site(
         sandbox.stop()
 
 
-async def _build(folder: Path, sandbox: SandboxNetwork, people: int, database_url: str, receiver: str) -> Site:
+async def _build(
+    folder: Path, sandbox: SandboxNetwork, people: int, database_url: str, receiver: str, count: int
+) -> Site:
     port = _free_port()
     settings = msgspec.structs.replace(sandbox.settings(folder / "gateway"), database_url=database_url)
-    second = await sandbox.post("/businesses", {"phone": "6281500000019", "name": "Toko Kedua Resmi"})
+    businesses = list(sandbox.businesses)
+    owners = list(DEVICE_OWNERS[:count])
+    for i in range(1, count):
+        fields = {"phone": f"62815000000{i:02d}9", "name": f"Toko {i} Resmi"}
+        businesses.append(await sandbox.post("/businesses", fields))
+    for i in range(len(owners), count):
+        owners.append(f"62855{i:08d}")
+        await sandbox.post("/people", {"phone": owners[i], "name": f"Pemilik {i}"})
     persons = [f"62877{i:08d}" for i in range(people)]
     for phone in persons:
         await sandbox.post("/people", {"phone": phone, "name": f"Pelanggan {phone[-3:]}"})
@@ -146,7 +171,7 @@ async def _build(folder: Path, sandbox: SandboxNetwork, people: int, database_ur
     database, sealing = open_data_folder(settings)
     shops = []
     with database.transaction() as connection:
-        for i, business in enumerate((sandbox.businesses[0], second)):
+        for i, business in enumerate(businesses):
             account = accounts.create(connection, name=f"Toko {i}", email=f"toko{i}@example.com", language="en")
             official = numbers.add_official(
                 connection,
@@ -171,7 +196,7 @@ async def _build(folder: Path, sandbox: SandboxNetwork, people: int, database_ur
                 now=time.time(),
                 events=["message_status"],
             )
-            shops.append(Shop(account.id, key, device, official, DEVICE_OWNERS[i], secret))
+            shops.append(Shop(account.id, key, device, official, owners[i], secret))
     database.engine.dispose()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KURIR_")}
     environment |= {
