@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -20,7 +21,7 @@ GIVE_UP = 5.0
 
 @dataclass(frozen=True)
 class Call:
-    """One call as its caller saw it. `code` is "" when there was no reply."""
+    """One call as its caller saw it. `code` is "" when there was no reply; `seconds` until there was one."""
 
     serial: str
     account_id: int
@@ -29,14 +30,19 @@ class Call:
     text: str
     code: str
     message_id: str
+    seconds: float = 0.0
 
 
 @dataclass
 class Callers:
-    """Sends to both channels of all shops until stopped; `log` is the callers' own ledger."""
+    """Sends to both channels of all shops until stopped; `log` is the callers' own ledger.
+
+    `official` is the share of calls that goes to the official numbers.
+    """
 
     site: Site
     run: str
+    official: float = 0.5
     log: list[Call] = field(default_factory=list)
     _numbers: itertools.count = field(default_factory=itertools.count)
     _stopping: bool = False
@@ -60,7 +66,7 @@ class Callers:
         for shop, recipient, dice in plan:
             if self._stopping:
                 return
-            await self._call(session, shop, recipient, official=dice < 0.5)
+            await self._call(session, shop, recipient, official=dice < self.official)
             if pause:
                 await asyncio.sleep(pause)
 
@@ -73,7 +79,7 @@ class Callers:
         else:
             number, path = shop.device, "send_personal_message"
             body = {"api_key": shop.api_key, "number_id": number.key, "phone_no": recipient, "message": text}
-        code, message_id = "", ""
+        code, message_id, began = "", "", time.monotonic()
         while not self._stopping:
             try:
                 async with session.post(f"{self.site.url}/public/v1/{path}", json=body) as answer:
@@ -86,4 +92,6 @@ class Callers:
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
                 pass  # the connection was cut: the message may or may not be stored, and both are right
             break
-        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id))
+        self.log.append(
+            Call(serial, shop.account_id, number.key, recipient, text, code, message_id, time.monotonic() - began)
+        )

@@ -62,7 +62,7 @@ class Wire:
         while data := await reader.read(65536):
             if self.delay:
                 await asyncio.sleep(self.delay)
-            while self.silent:  # noqa: ASYNC110 - switched from another thread
+            while self.silent:
                 await asyncio.sleep(0.05)
             writer.write(data)
             await writer.drain()
