@@ -30,9 +30,14 @@ check: $(VENV)/.dev ## Lint, types, import rules and unit tests, in under a minu
 unit: $(VENV)/.dev ## Only the unit tests
 	$(PYTEST) -n auto tests/unit
 
-storm: $(VENV)/.dev ## Kill the gateway many times under load and balance the books (minutes)
+storm: $(VENV)/.dev ## Kill gateway and engine hosts many times under load, cut networks, balance the books (minutes)
 	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_kills.py
+	KURIR_STORM_HOST_KILLS=$${KURIR_STORM_HOST_KILLS:-25} KURIR_STORM_DEVICES=$${KURIR_STORM_DEVICES:-20} \
+	KURIR_STORM_INCOMING_KILLS=$${KURIR_STORM_INCOMING_KILLS:-30} KURIR_STORM_OUTAGE=$${KURIR_STORM_OUTAGE:-60} \
+	KURIR_STORM_CUT=$${KURIR_STORM_CUT:-60} KURIR_STORM_FLAPPING=$${KURIR_STORM_FLAPPING:-300} \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_engine_hosts.py tests/reliability/test_network_cuts.py \
+	  tests/reliability/test_device_faults.py tests/reliability/test_liveness.py
 
 format: $(VENV)/.dev ## Put the code into the one form
 	$(BIN)/ruff format src tests

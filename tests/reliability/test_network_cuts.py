@@ -17,8 +17,8 @@ import pytest
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.operator import Operator, operating
+from tests.reliability.road import Road, road_to
 from tests.reliability.site import Site, open_site
-from tests.reliability.wire import Wire, wire_to
 from tests.webhook_desk import Receiver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
@@ -27,7 +27,7 @@ FLAPPING = float(os.environ.get("KURIR_STORM_FLAPPING", "8"))
 
 
 @asynccontextmanager
-async def site_on_wires(folder: Path, receiver: Receiver) -> AsyncIterator[tuple[Site, Operator, list[Wire]]]:
+async def site_on_roads(folder: Path, receiver: Receiver) -> AsyncIterator[tuple[Site, Operator, list[Road]]]:
     """A site whose way to WhatsApp, for devices and for official numbers, can be cut."""
     async with open_site(folder, people=8, receiver=receiver.url("/")) as site:
         assert await asyncio.to_thread(site.stop) == 0
@@ -35,7 +35,7 @@ async def site_on_wires(folder: Path, receiver: Receiver) -> AsyncIterator[tuple
         graph = urlsplit(site.settings.graph_url)
         assert proxy
         assert graph.port
-        with wire_to(proxy) as web, wire_to(graph.port) as cloud:
+        async with road_to(proxy) as web, road_to(graph.port) as cloud:
             site.environment |= {
                 "KURIR_SANDBOX_PROXY": f"http://127.0.0.1:{web.port}",
                 "KURIR_GRAPH_URL": f"http://127.0.0.1:{cloud.port}{graph.path}",
@@ -46,25 +46,24 @@ async def site_on_wires(folder: Path, receiver: Receiver) -> AsyncIterator[tuple
                 yield site, operator, [web, cloud]
 
 
-def away(wires: list[Wire]) -> None:
+async def cut_off(roads: list[Road]) -> None:
     """From now on nobody gets through."""
-    for wire in wires:
-        wire.refusing = True
-        wire.cut()
+    for road in roads:
+        await road.close()
 
 
-def back(wires: list[Wire]) -> None:
+async def mend(roads: list[Road]) -> None:
     """The network is there again."""
-    for wire in wires:
-        wire.refusing = False
+    for road in roads:
+        await road.open()
 
 
 async def test_a_cut_and_a_flapping_network_only_delay(tmp_path: Path, receiver: Receiver):
-    async with site_on_wires(tmp_path, receiver) as (site, operator, wires):
+    async with site_on_roads(tmp_path, receiver) as (site, operator, roads):
         callers = Callers(site, "cut")
         calling = asyncio.create_task(callers.go(100_000, callers=2, pause=0.1))
         await asyncio.sleep(1)
-        away(wires)
+        await cut_off(roads)
         site.kills += 1  # what is written in the moment of the cut may be in doubt, as with a kill
         for shop in site.shops:
             await operator.device(shop, lambda one: one["state"] == "connecting")
@@ -74,13 +73,13 @@ async def test_a_cut_and_a_flapping_network_only_delay(tmp_path: Path, receiver:
         assert during, "the gateway goes on accepting"
         # 408: an official number's answer waits a moment for the verdict, then says that the message is queued
         assert {call.code for call in during} <= {"200", "408"}
-        back(wires)
+        await mend(roads)
         await operator.all_connected(60 + CUT)
         for _ in range(int(FLAPPING / 2)):
-            away(wires)
+            await cut_off(roads)
             site.kills += 1
             await asyncio.sleep(1)
-            back(wires)
+            await mend(roads)
             await asyncio.sleep(1)
         callers.stop()
         await calling

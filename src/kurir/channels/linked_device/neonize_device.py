@@ -43,7 +43,9 @@ from kurir.numbers import NumberState
 T = TypeVar("T")
 
 _PROPS = DeviceProps(os="Kurir", platformType=DeviceProps.CHROME)
-_BACKLOG = 1000
+_BACKLOG = 8
+"""Messages that may wait until they are read and their media are there. Few: the engine has acknowledged them, so
+they are lost when the host dies; those behind them wait in the engine (100 at most), then at WhatsApp, safely."""
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
 _PRESENCE_EVERY = 2.0
 _STATUS: dict[int, ReceiptStatus] = {
