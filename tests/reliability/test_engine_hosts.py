@@ -29,8 +29,6 @@ BURSTS = bool(os.environ.get("KURIR_STORM_INCOMING_BURSTS"))
 CAUGHT_UP = 12
 A_FEW = 3
 """Messages on their way within the gateway at once, at some 50 a second."""
-IN_THE_ENGINE = 120
-"""Messages that the engine may have acknowledged and not handed over: its channel holds 100 (read in neonize)."""
 WORST = 1.0
 """Seconds that an accept may take at the 99th percentile on a machine that others load as well."""
 
@@ -113,7 +111,8 @@ async def test_what_comes_in_while_hosts_and_gateways_are_killed(tmp_path: Path)
         lost = [text for text in wrote if text not in stored]
         sys.stderr.write(f"\n{len(wrote)} messages came in over {INCOMING_KILLS} kills: {len(lost)} lost\n")
         assert len(stored) == len(set(stored)), "a message was stored twice"
-        assert len(lost) <= INCOMING_KILLS * (IN_THE_ENGINE if BURSTS else A_FEW), lost
+        # of a burst there is no bound to hold: this measures what docs/promises.md says
+        assert BURSTS or len(lost) <= INCOMING_KILLS * A_FEW, lost
 
 
 async def together(site: Site, operator: Operator) -> None:
