@@ -38,6 +38,13 @@ storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after eac
 	KURIR_STORM_RESTARTS=$${KURIR_STORM_RESTARTS:-40} KURIR_STORM_SECONDS=$${KURIR_STORM_SECONDS:-30} \
 	  KURIR_STORM_FULL=$${KURIR_STORM_FULL:-10} \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_database_down.py tests/reliability/test_disk_full.py
+	KURIR_STORM_HOST_KILLS=$${KURIR_STORM_HOST_KILLS:-25} KURIR_STORM_DEVICES=$${KURIR_STORM_DEVICES:-20} \
+	  KURIR_STORM_INCOMING_KILLS=$${KURIR_STORM_INCOMING_KILLS:-30} KURIR_STORM_OUTAGE=$${KURIR_STORM_OUTAGE:-60} \
+	  KURIR_STORM_CUT=$${KURIR_STORM_CUT:-60} KURIR_STORM_FLAPPING=$${KURIR_STORM_FLAPPING:-300} \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_engine_hosts.py tests/reliability/test_network_cuts.py \
+	  tests/reliability/test_device_faults.py tests/reliability/test_liveness.py
+	KURIR_STORM_FAULT_CALLS=$${KURIR_STORM_FAULT_CALLS:-500} $(MEASURED) \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_graph_faults.py
 
 soak: $(VENV)/.dev ## Hours of steady load with a kill an hour: does anything grow? (KURIR_SOAK_SECONDS, 8 hours)
 	KURIR_SOAK_SECONDS=$${KURIR_SOAK_SECONDS:-28800} KURIR_SOAK_KILL_EVERY=$${KURIR_SOAK_KILL_EVERY:-3600} $(MEASURED) \

@@ -113,6 +113,7 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
             clock,
             errands=Errands(leases.carrier, sealing.derive("errands").hex()) if leases is not None else None,
         )
+        metrics.watch_devices(linked_devices.survey)
         cloud_api = CloudApi(settings, database, sealing, clock)
         inbox = Inbox(database, outbox, clock, woken=wakes.woken, told=wakes.told, ownership=leases)
         if leases is not None:

@@ -88,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """… and the most it may take."""
     devices_per_host: int = 10
     """Linked devices that share one engine process (about 80 MiB for the first, 1.5 MiB for each further one)."""
+    device_check_after: float = 30.0
+    """Seconds without a sign of life after which a connected device is checked by a small query; 0: the engine's own
+    keep-alive alone must find dead lines (within 40 s)."""
+    device_check_patience: float = 15.0
+    """Seconds for that query's answer; without one the device is `degraded` and connected anew."""
     engine_timeout: float = 90.0
     """Seconds for one engine call; the engine itself gives up waiting for the server after 75."""
 

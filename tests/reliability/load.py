@@ -23,7 +23,10 @@ GIVE_UP = 5.0
 
 @dataclass(frozen=True)
 class Call:
-    """One call as its caller saw it. `code` is "" when there was no reply, `kind` the reply's `type`."""
+    """One call as its caller saw it.
+
+    `code` is "" when there was no reply, `kind` the reply's `type`, `seconds` how long it took.
+    """
 
     serial: str
     account_id: int
@@ -41,10 +44,12 @@ class Callers:
     """Sends to both channels of all shops until stopped; `log` is the callers' own ledger.
 
     Where the site has several gateways, each call goes to one of them by chance, as behind a load balancer.
+    `official` is the share of calls that goes to the official numbers.
     """
 
     site: Site
     run: str
+    official: float = 0.5
     log: list[Call] = field(default_factory=list)
     _numbers: itertools.count = field(default_factory=itertools.count)
     _stopping: bool = False
@@ -69,7 +74,7 @@ class Callers:
         for shop, recipient, dice in plan:
             if self._stopping:
                 return
-            await self._call(session, shop, recipient, official=dice < 0.5)
+            await self._call(session, shop, recipient, official=dice < self.official)
             if pause:
                 await asyncio.sleep(pause)
 

@@ -132,6 +132,22 @@ class Site:
         database.engine.dispose()
         return found
 
+    def watch_devices(self, shop: Shop, url: str) -> str:
+        """Tells `url` of the shop's device states too; returns the secret. The gateway must be stopped."""
+        database, sealing = open_data_folder(self.settings)
+        with database.transaction() as connection:
+            _, secret = endpoints.add(
+                connection,
+                sealing,
+                shop.account_id,
+                url,
+                allowed=Allowed.parse(["127.0.0.0/8"]),
+                now=time.time(),
+                events=["device_status"],
+            )
+        database.engine.dispose()
+        return secret
+
     def explain(self) -> str:
         """The end of the gateway's log."""
         return (self.folder / "gateway.log").read_text(errors="replace")[-4000:]
@@ -144,17 +160,19 @@ async def open_site(
     database_url: str = "",
     receiver: str = "http://127.0.0.1:9/",
     data_dir: Path | None = None,
+    shops: int = 2,
 ) -> AsyncIterator[Site]:
-    """A site with two shops, paired and subscribed, whose people have written to both official numbers.
+    """A site with some shops, paired and subscribed, whose people have written to all official numbers.
 
-    `database_url` is the gateway's setting of that name; `receiver` gets both shops' webhooks of message states,
+    `database_url` is the gateway's setting of that name; `receiver` gets the shops' webhooks of message states,
     each under its account's id as the path; `data_dir` is the gateway's folder when it is to be elsewhere.
     """
     (folder / "sandbox").mkdir(parents=True)
     sandbox = start_sandbox(folder / "sandbox")
     try:
         data_dir = data_dir or folder / "gateway"
-        site = await _build(folder, sandbox, data_dir, people=people, database_url=database_url, receiver=receiver)
+        more = {"people": people, "database_url": database_url, "receiver": receiver, "count": shops}
+        site = await _build(folder, sandbox, data_dir, **more)
         site.start()
         try:
             await move_in(site)
@@ -169,11 +187,18 @@ async def open_site(
 
 
 async def _build(
-    folder: Path, sandbox: SandboxNetwork, data_dir: Path, *, people: int, database_url: str, receiver: str
+    folder: Path, sandbox: SandboxNetwork, data_dir: Path, *, people: int, database_url: str, receiver: str, count: int
 ) -> Site:
     port = _free_port()
     settings = msgspec.structs.replace(sandbox.settings(data_dir), database_url=database_url)
-    second = await sandbox.post("/businesses", {"phone": "6281500000019", "name": "Toko Kedua Resmi"})
+    businesses = list(sandbox.businesses)
+    owners = list(DEVICE_OWNERS[:count])
+    for i in range(1, count):
+        fields = {"phone": f"62815000000{i:02d}9", "name": f"Toko {i} Resmi"}
+        businesses.append(await sandbox.post("/businesses", fields))
+    for i in range(len(owners), count):
+        owners.append(f"62855{i:08d}")
+        await sandbox.post("/people", {"phone": owners[i], "name": f"Pemilik {i}"})
     persons = [f"62877{i:08d}" for i in range(people)]
     for phone in persons:
         await sandbox.post("/people", {"phone": phone, "name": f"Pelanggan {phone[-3:]}"})
@@ -181,7 +206,7 @@ async def _build(
     database, sealing = open_data_folder(settings)
     shops = []
     with database.transaction() as connection:
-        for i, business in enumerate((sandbox.businesses[0], second)):
+        for i, business in enumerate(businesses):
             account = accounts.create(connection, name=f"Toko {i}", email=f"toko{i}@example.com", language="en")
             official = numbers.add_official(
                 connection,
@@ -206,7 +231,7 @@ async def _build(
                 now=time.time(),
                 events=["message_status"],
             )
-            shops.append(Shop(account.id, key, device, official, DEVICE_OWNERS[i], secret))
+            shops.append(Shop(account.id, key, device, official, owners[i], secret))
     database.engine.dispose()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KURIR_")}
     environment |= {

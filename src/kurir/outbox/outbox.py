@@ -196,8 +196,9 @@ class Outbox:
         return taken
 
     async def next_due(self, account_id: int, number_id: int) -> float | None:
-        """When the number's next message is due, or None when nothing waits."""
-        return await self._database.read(lambda c: claim.next_due(c, account_id, number_id))
+        """When the number's next message becomes due, or None when nothing waits; see `claim.next_due`."""
+        now = self._clock()
+        return await self._database.read(lambda c: claim.next_due(c, account_id, number_id, now))
 
     async def waiting_numbers(self) -> list[tuple[int, int]]:
         """Every (account, number) with queued messages."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import NamedTuple, get_args
 
 from kurir.channels.channel import Capabilities
 from kurir.channels.linked_device import engine as say
@@ -21,6 +23,7 @@ from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.channels.linked_device.typing_time import typing_seconds
 from kurir.foundation.clock import Clock
+from kurir.foundation.telemetry import Survey
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import (
     Event,
@@ -44,6 +47,13 @@ _SLOWEST_UPLOAD = 50_000
 _Question = say.LookUp | say.ListContacts | say.ListGroups | say.LogOut
 _ON_THE_WAY = 5.0
 """Seconds more for an answer that comes from another gateway."""
+
+
+class Vitals(NamedTuple):
+    """When something last came from WhatsApp (unix seconds), and how many seconds the last check's answer took."""
+
+    last_heard_at: float | None
+    round_trip: float | None
 
 
 class LinkedDevices:
@@ -73,6 +83,7 @@ class LinkedDevices:
             patience=settings.device_patience,
         )
         self._settings = settings
+        self._clock = clock
         self._message_key = message_key
         self._list_numbers = list_numbers
         self._sessions: Sessions = (
@@ -131,6 +142,24 @@ class LinkedDevices:
             return number.state, number.state_reason
         connection = self._connections.of(number)
         return connection.state, connection.reason
+
+    def vitals(self, number: Number) -> Vitals:
+        """How alive the number's connection is, as measured."""
+        connection = self._connections.of(number)
+        return Vitals(connection.heard_at, connection.round_trip)
+
+    def survey(self) -> Survey:
+        """All devices at a glance."""
+        connections = self._connections.all()
+        now = self._clock()
+        connected = [connection for connection in connections if connection.state == "connected"]
+        counts = Counter(connection.state for connection in connections)
+        return Survey(
+            states={state: counts[state] for state in get_args(NumberState)},
+            longest_silence=max((now - one.heard_at for one in connected if one.heard_at is not None), default=0.0),
+            slowest_round_trip=max((one.round_trip or 0.0 for one in connected), default=0.0),
+            hosts=len(self._connections.hosts.pids()),
+        )
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Puts one message on the wire, at most once. Never raises."""

@@ -31,7 +31,10 @@ _SETTLING = 60.0
 
 @dataclass(slots=True)
 class Connection:
-    """A number's connection as this process knows it. `leaving` while it is being logged out from here."""
+    """A number's connection as this process knows it. `leaving` while it is being logged out from here.
+
+    `heard_at`: when something last came from WhatsApp (unix seconds); `round_trip`: seconds of the last check's answer.
+    """
 
     number: Number
     state: NumberState = "disconnected"
@@ -39,6 +42,8 @@ class Connection:
     pairing: PairingProgress | None = None
     reopening: asyncio.TimerHandle | None = None
     leaving: bool = False
+    heard_at: float | None = None
+    round_trip: float | None = None
 
     @property
     def running_pairing(self) -> PairingProgress | None:
@@ -58,6 +63,7 @@ class Connections:
         argv: Sequence[str],
     ) -> None:
         self.hosts = Hosts(settings, self._on_news, self._on_lost, argv)
+        self._settings = settings
         self._sessions = sessions
         self._incoming: Path = settings.data_dir.absolute() / "incoming"
         self._events = events
@@ -72,6 +78,10 @@ class Connections:
             state: NumberState = number.state if number.state in ("logged_out", "banned") else "disconnected"
             known = self._connections[number.id] = Connection(number, state, number.state_reason)
         return known
+
+    def all(self) -> list[Connection]:
+        """Every number's connection that this process has seen."""
+        return list(self._connections.values())
 
     async def restore(self, number: Number) -> None:
         """Opens a number that has been paired before."""
@@ -154,11 +164,14 @@ class Connections:
 
     async def _on_news(self, news: say.News) -> None:
         if isinstance(news, (Received, StatusChanged)):
+            self._heard(news.number_id)
             await self._events.put(news)
             return
         connection = self._connections.get(news.device)
-        if connection is None:
-            return  # let go meanwhile
+        if connection is not None:  # else let go meanwhile
+            await self._on_news_of(connection, news)
+
+    async def _on_news_of(self, connection: Connection, news: say.DeviceNews) -> None:
         pairing = connection.running_pairing
         match news:
             case say.QrShown(qr=qr):
@@ -178,6 +191,9 @@ class Connections:
                     self._spawn(self._give_up(connection, pairing))
             case say.DeviceState():
                 await self._on_state(connection, news)
+            case say.Beat(round_trip=round_trip):
+                self._heard(news.device)
+                connection.round_trip = round_trip
             case say.Trouble(what=what):
                 log.error("engine_trouble", number=news.device, what=what)
             case _:
@@ -197,7 +213,10 @@ class Connections:
         if news.state == "pairing" or (pairing is not None and news.state != "connected"):
             return
         if news.state == "connected":
+            self._heard(connection.number.id)
             self.hosts.settled(connection.number.id)
+        if news.state == connection.state == "degraded":
+            return  # both the engine and our check found out; one restart is enough
         if pairing is not None:
             pairing.succeed()  # there was a valid session after all
             self._spawn(self._move_in(connection))
@@ -208,6 +227,8 @@ class Connections:
             self._spawn(self._reopen_later(connection, max(news.retry_after, _SHORTEST_BAN)))
         elif news.state in ("replaced", "outdated"):
             self._spawn(self.hosts.close(connection.number.id))
+        elif news.state == "degraded":
+            self._spawn(self._restart(connection))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -221,6 +242,8 @@ class Connections:
             session=await asyncio.to_thread(self._sessions.place, number),
             incoming=str(self._incoming / str(number.id)),
             phone=pairing.phone if pairing is not None else "",
+            check_after=self._settings.device_check_after,
+            check_patience=self._settings.device_check_patience,
         )
         if self._connections.get(number.id) is not connection:
             return  # let go meanwhile
@@ -237,6 +260,11 @@ class Connections:
         await self._events.put(
             ConnectionChanged(number.account_id, number.id, state, reason, self._clock(), phone=phone, jid=jid)
         )
+
+    def _heard(self, number_id: int) -> None:
+        connection = self._connections.get(number_id)
+        if connection is not None:
+            connection.heard_at = self._clock()
 
     async def _discard(self, connection: Connection) -> None:
         """Takes a logged-out device down and deletes what is left of its session."""
@@ -256,6 +284,13 @@ class Connections:
         await self.hosts.quiet(device)
         if connection.state == "connecting":  # and not logged out meanwhile
             await self.hosts.close(device)
+            await self._open(connection)
+
+    async def _restart(self, connection: Connection) -> None:
+        """Takes a device whose line is dead down and up again; calls that wait on the line end with it."""
+        await self.hosts.close(connection.number.id)
+        ours = self._connections.get(connection.number.id) is connection  # or let go meanwhile
+        if ours and connection.state in ("degraded", "connected", "connecting"):  # the dead line may have woken up
             await self._open(connection)
 
     async def _reopen_later(self, connection: Connection, seconds: float) -> None:

@@ -27,7 +27,11 @@ class PairingRequest(msgspec.Struct):
 
 
 class NumberView(msgspec.Struct):
-    """A sender number as the operator sees it."""
+    """A sender number as the operator sees it.
+
+    Of a linked device also when something last came from WhatsApp (unix seconds) and how many seconds the last check's
+    answer took; null while nothing was measured.
+    """
 
     key: str
     account_id: int
@@ -37,6 +41,8 @@ class NumberView(msgspec.Struct):
     state: str
     state_reason: str
     last_connected_at: float | None
+    last_heard_at: float | None = None
+    round_trip: float | None = None
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
@@ -114,8 +120,10 @@ class _Numbers:
 
     def _view(self, number: Number) -> NumberView:
         state, reason = number.state, number.state_reason
+        heard_at, round_trip = None, None
         if number.channel == "linked_device":
             state, reason = self._gateway.linked_devices.state(number)
+            heard_at, round_trip = self._gateway.linked_devices.vitals(number)
         return NumberView(
             key=number.key,
             account_id=number.account_id,
@@ -125,6 +133,8 @@ class _Numbers:
             state=state,
             state_reason=reason,
             last_connected_at=number.last_connected_at,
+            last_heard_at=heard_at,
+            round_trip=round_trip,
         )
 
 
