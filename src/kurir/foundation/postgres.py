@@ -119,7 +119,7 @@ def listening_address(url: str) -> str:
 
 def take_your_time(connection: Connection) -> None:
     """Lets a connection that is for a migration alone wait for as long as the server works."""
-    driver = connection.connection.driver_connection
+    driver = connection.connection.dbapi_connection
     assert isinstance(driver, _Connection)
     driver.patience = None
 
