@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -22,7 +23,7 @@ GIVE_UP = 5.0
 
 @dataclass(frozen=True)
 class Call:
-    """One call as its caller saw it. `code` is "" when there was no reply."""
+    """One call as its caller saw it, from when until when. `code` is "" when there was no reply."""
 
     serial: str
     account_id: int
@@ -31,6 +32,8 @@ class Call:
     text: str
     code: str
     message_id: str
+    asked_at: float = 0.0
+    answered_at: float = 0.0
 
 
 @dataclass
@@ -97,6 +100,7 @@ class Callers:
         if sync:
             body["method_send"] = "sync"
         code, message_id = "", ""
+        asked_at = time.monotonic()
         while not self._stopping or sync:
             url = (door or self._dice.choice([self.site, *self.site.others])).url
             try:
@@ -110,5 +114,6 @@ class Callers:
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
                 pass  # the connection was cut: the message may or may not be stored, and both are right
             break
-        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id))
+        seen = (asked_at, time.monotonic())
+        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id, *seen))
         return code
