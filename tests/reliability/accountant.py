@@ -74,7 +74,6 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = (),
 
     accepted = [call for call in calls if call.code == "200"]
     states = Counter(row["state"] for row in rows)
-    unheard = frozenset(call.serial for call in calls if call.code == "")
     unconfirmed = [row for row in rows if row["state"] == "unconfirmed"]
     sheet.totals = {
         "calls": len(calls),
@@ -95,7 +94,7 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = (),
         "3 sent twice": [serial for serial, count in seen.items() if count > 1],
         "4 ghosts": [s for s, found in by_serial.items() if found and found[0]["state"] in NEVER and seen[s]],
         "5 limbo": [serial_of(row["text"]) for row in rows if row["state"] in {"queued", "sending"}],
-        "6 out of order": _disorder(rows, reached, unheard if site.others else frozenset()),
+        "6 out of order": _overtaken(said, reached) if site.others else _disorder(rows, reached),
         "7 altered": [serial_of(e["text"]) for e in reached if e["text"] != said[serial_of(e["text"])].text],
         "8 stored twice": [serial for serial, found in by_serial.items() if len(found) > 1],
         "9 wrong tenant": _strays(site, reached, said),
@@ -143,18 +142,28 @@ def serial_of(text: str) -> str:
     return text.split(" ", 1)[0]
 
 
-def _disorder(rows: list[dict[str, Any]], arrivals: list[dict[str, Any]], late: frozenset[str]) -> list[str]:
-    """Serials that reached a person before one that was accepted earlier by the same number.
+def _overtaken(said: dict[str, Call], arrivals: list[dict[str, Any]]) -> list[str]:
+    """Serials that reached a person after one that was only called for when they had been answered.
 
-    `late`: calls whose callers gave up; a gateway that was frozen stores them long after it gave them their id.
+    All that callers of several gateways can know: calls at the same time are accepted in any order.
     """
+    last: dict[tuple[str, str], float] = {}
+    found = []
+    for entry in arrivals:
+        call, lane = said[serial_of(entry["text"])], (entry["from"], entry["phone"])
+        if call.code and call.answered_at < last.get(lane, 0.0):
+            found.append(call.serial)
+        last[lane] = max(call.asked_at, last.get(lane, 0.0))
+    return found
+
+
+def _disorder(rows: list[dict[str, Any]], arrivals: list[dict[str, Any]]) -> list[str]:
+    """Serials that reached a person before one that was accepted earlier by the same number."""
     order = {serial_of(row["text"]): row["id"] for row in rows}
     last: dict[tuple[str, str], int] = {}
     found = []
     for entry in arrivals:
         serial, lane = serial_of(entry["text"]), (entry["from"], entry["phone"])
-        if serial in late:
-            continue
         if order.get(serial, 0) < last.get(lane, 0):
             found.append(serial)
         last[lane] = max(order.get(serial, 0), last.get(lane, 0))

@@ -23,9 +23,9 @@ GIVE_UP = 5.0
 
 @dataclass(frozen=True)
 class Call:
-    """One call as its caller saw it.
+    """One call as its caller saw it, from when until when (on a monotonic clock).
 
-    `code` is "" when there was no reply, `kind` the reply's `type`, `seconds` how long it took.
+    `code` is "" when there was no reply, `kind` the reply's `type`.
     """
 
     serial: str
@@ -36,7 +36,13 @@ class Call:
     code: str
     message_id: str
     kind: str = ""
-    seconds: float = 0.0
+    asked_at: float = 0.0
+    answered_at: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the reply took."""
+        return self.answered_at - self.asked_at
 
 
 @dataclass
@@ -104,7 +110,7 @@ class Callers:
             body = {"api_key": shop.api_key, "number_id": number.key, "phone_no": recipient, "message": text}
         if sync:
             body["method_send"] = "sync"
-        code, message_id, kind, began = "", "", "", time.monotonic()
+        code, message_id, kind, asked_at = "", "", "", time.monotonic()
         while not self._stopping or sync:
             url = (door or self._dice.choice([self.site, *self.site.others])).url
             try:
@@ -113,12 +119,12 @@ class Callers:
                     code, kind = str(data["code"]), str(data.get("type", ""))
                     message_id = answer.headers.get("X-Message-Id", "")
             except aiohttp.ClientConnectorError:
-                began = time.monotonic()
+                asked_at = time.monotonic()
                 await asyncio.sleep(0.1)  # nobody listens: surely not stored, so the caller tries again
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
                 pass  # the connection was cut: the message may or may not be stored, and both are right
             break
-        seconds = time.monotonic() - began
-        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id, kind, seconds))
+        seen = (kind, asked_at, time.monotonic())
+        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id, *seen))
         return code

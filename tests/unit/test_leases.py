@@ -18,7 +18,8 @@ from kurir.accounts import accounts
 from kurir.foundation.bell import Bell, Ring
 from kurir.foundation.database import Database
 from kurir.foundation.tables import gateways, leases
-from kurir.leases import Alone, Duties, Leases
+from kurir.leases import Alone, Duties, Leases, statements
+from kurir.leases import leases as leases_module
 
 NUMBERS = 6
 SOON = 15.0
@@ -159,6 +160,27 @@ async def test_the_numbers_of_a_dead_gateway_move_and_its_fence_holds(gateway) -
     assert not any(orderly for _, orderly in dead.ended)
     assert not hold.valid()
     assert dead.leases.hold(number) is None
+
+
+async def test_a_heartbeat_that_was_held_up_for_long_gives_its_new_name_full_time(
+    gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await gateway("one", lease=5.0, heartbeat=60.0)
+    await one.start()
+    number = one.leases.held()[0]
+    renew, shift = statements.renew, 0.0
+    now = leases_module._now
+    monkeypatch.setattr(leases_module, "_now", lambda: now() + shift)
+
+    def frozen(connection: sa.Connection, me: str, lease: float) -> bool:
+        nonlocal shift
+        shift = 30.0
+        connection.execute(gateways.delete())  # another one has struck it off meanwhile
+        return renew(connection, me, lease)
+
+    monkeypatch.setattr(statements, "renew", frozen)
+    await one.leases._beat()
+    assert one.leases.hold(number) is not None
 
 
 async def test_without_heartbeats_it_stops_by_its_own_clock_before_others_may_take(gateway) -> None:

@@ -163,7 +163,8 @@ class Leases:
             if not (me and await self._database.write(lambda c: statements.renew(c, me, self._lease))):
                 if self._me:
                     self._lose("another gateway took this one for dead")
-                me, before = f"gw_{secrets.token_hex(8)}", self._before
+                # a beat that was frozen began long ago: the new name's time counts from now
+                began, me, before = _now(), f"gw_{secrets.token_hex(8)}", self._before
                 self._memory.write_text(me, encoding="ascii")
                 await self._database.write(lambda c: statements.register(c, me, self._url, before, self._lease))
                 self._me = me
