@@ -20,7 +20,7 @@ run: $(VENV)/.run ## Install what is needed and start the gateway with its sandb
 
 test: $(VENV)/.dev ## Install what the tests need and pass every test
 	@$(MAKE) --no-print-directory check
-	$(PYTEST) tests --ignore=tests/unit
+	$(PYTEST) -n auto --dist loadfile tests --ignore=tests/unit
 
 check: $(VENV)/.dev ## Lint, types, import rules and unit tests, in under a minute
 	$(BIN)/ruff format --check --quiet src tests
