@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 # Tests flush thousands of small databases: in memory where there is room, which spares the disk and changes no result
 TEST_TMP := $(shell [ "$$(df --output=avail -m /dev/shm 2>/dev/null | tail -1)" -gt 4000 ] 2>/dev/null && echo /dev/shm || echo /tmp)
 PYTEST = TMPDIR=$(TEST_TMP) $(BIN)/python -m pytest -q
+# Large runs append what they came to, with date, machine and commit
+MEASURED = KURIR_MEASUREMENTS=$(CURDIR)/docs/measurements.md
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check unit storm format lock clean
+.PHONY: help run test check unit storm soak format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -18,7 +20,7 @@ run: $(VENV)/.run ## Install what is needed and start the gateway with its sandb
 
 test: $(VENV)/.dev ## Install what the tests need and pass every test
 	@$(MAKE) --no-print-directory check
-	$(PYTEST) tests --ignore=tests/unit
+	$(PYTEST) -n auto --dist loadfile tests --ignore=tests/unit
 
 check: $(VENV)/.dev ## Lint, types, import rules and unit tests, in under a minute
 	$(BIN)/ruff format --check --quiet src tests
@@ -30,12 +32,23 @@ check: $(VENV)/.dev ## Lint, types, import rules and unit tests, in under a minu
 unit: $(VENV)/.dev ## Only the unit tests
 	$(PYTEST) -n auto tests/unit
 
-storm: $(VENV)/.dev ## Kill the gateway many times under load and balance the books (minutes)
-	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} \
+storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after each (an hour or more)
+	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} $(MEASURED) \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_kills.py
 	KURIR_STORM_RESTARTS=$${KURIR_STORM_RESTARTS:-40} KURIR_STORM_SECONDS=$${KURIR_STORM_SECONDS:-30} \
 	  KURIR_STORM_FULL=$${KURIR_STORM_FULL:-10} \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_database_down.py tests/reliability/test_disk_full.py
+	KURIR_STORM_HOST_KILLS=$${KURIR_STORM_HOST_KILLS:-25} KURIR_STORM_DEVICES=$${KURIR_STORM_DEVICES:-20} \
+	  KURIR_STORM_INCOMING_KILLS=$${KURIR_STORM_INCOMING_KILLS:-30} KURIR_STORM_OUTAGE=$${KURIR_STORM_OUTAGE:-60} \
+	  KURIR_STORM_CUT=$${KURIR_STORM_CUT:-60} KURIR_STORM_FLAPPING=$${KURIR_STORM_FLAPPING:-300} \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_engine_hosts.py tests/reliability/test_network_cuts.py \
+	  tests/reliability/test_device_faults.py tests/reliability/test_liveness.py
+	KURIR_STORM_FAULT_CALLS=$${KURIR_STORM_FAULT_CALLS:-500} $(MEASURED) \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_graph_faults.py
+
+soak: $(VENV)/.dev ## Hours of steady load with a kill an hour: does anything grow? (KURIR_SOAK_SECONDS, 8 hours)
+	KURIR_SOAK_SECONDS=$${KURIR_SOAK_SECONDS:-28800} KURIR_SOAK_KILL_EVERY=$${KURIR_SOAK_KILL_EVERY:-3600} $(MEASURED) \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_soak.py
 
 format: $(VENV)/.dev ## Put the code into the one form
 	$(BIN)/ruff format src tests

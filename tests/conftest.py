@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from kurir.foundation.data_folder import renew_schema
 from kurir.foundation.database import Database
 from tests.postgres import Postgres
+from tests.sqlite import new_database
 
 settings.register_profile(
     "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
@@ -41,9 +42,9 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
-    """Where a test's database is, once for each kind: a file that is not there yet, or a database with the schema."""
+    """Where a test's database is, once for each kind: with the schema, and empty."""
     if request.param == "sqlite":
-        yield tmp_path / "kurir.db"
+        yield new_database(tmp_path / "kurir.db")
         return
     server: Postgres = request.getfixturevalue("postgres")
     url = server.new_database("kurir")

@@ -26,7 +26,7 @@ from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation.clock import system_clock
+from kurir.foundation.clock import SteadyClock
 from kurir.foundation.data_folder import open_data_folder
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.tables import metadata
@@ -39,6 +39,7 @@ from kurir.outbox.outbox import Outbox
 from kurir.settings import Settings
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
+from tests.sqlite import new_database
 
 PHONE = "6281234567890"
 TEMPLATE = {
@@ -215,8 +216,10 @@ class Front:
 
 
 @asynccontextmanager
-async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
-    """A running gateway in `folder`; `changes` are settings by name."""
+async def open_front(
+    folder: Path, *, evidence: Callable[[Outgoing], Evidence] = lambda _: Unknown(), **changes: Any
+) -> AsyncIterator[Front]:
+    """A running gateway in `folder`; `changes` are settings by name, `evidence` what the linked devices know."""
     wanted: dict[str, Any] = {
         "data_dir": folder,
         "rate_limit": "100000/minute",
@@ -226,10 +229,13 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
     }
     settings = Settings(**(wanted | changes))
     async with contextlib.AsyncExitStack() as stack:
+        if not settings.database_url:
+            new_database(settings.sqlite_path)
         database, sealing = await asyncio.to_thread(open_data_folder, settings)
         await database.start()
         stack.push_async_callback(database.close)
         dispatchers: list[Dispatcher] = []
+        clock = SteadyClock()
 
         def woken(account_id: int, number_id: int) -> None:
             for dispatcher in dispatchers:
@@ -239,7 +245,7 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
         outbox = Outbox(
             database,
             sealing,
-            system_clock,
+            clock,
             lifetime=settings.message_lifetime,
             max_attempts=settings.max_attempts,
             queue_limit=settings.queue_limit,
@@ -249,15 +255,16 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
         safe_fetch = SafeFetch(settings)
         await safe_fetch.start()
         stack.push_async_callback(safe_fetch.close)
-        media = MediaStore(settings, database, safe_fetch, system_clock)
+        media = MediaStore(settings, database, safe_fetch, clock)
         devices, cloud = PretendChannel(groups=True), PretendChannel(groups=False)
+        devices.evidence_of = evidence
         dispatcher = Dispatcher(
             {"linked_device": devices, "cloud_api": cloud},
             database=database,
             outbox=outbox,
             media=media,
             metrics=metrics,
-            clock=system_clock,
+            clock=clock,
             device_gap=0.0,
         )
         dispatchers.append(dispatcher)
@@ -265,13 +272,13 @@ async def open_front(folder: Path, **changes: Any) -> AsyncIterator[Front]:
         stack.push_async_callback(dispatcher.stop)
         gateway = Gateway(
             settings=settings,
-            clock=system_clock,
+            clock=clock,
             database=database,
             sealing=sealing,
             metrics=metrics,
             outbox=outbox,
             dispatcher=dispatcher,
-            inbox=Inbox(database, outbox, system_clock, woken=woken),
+            inbox=Inbox(database, outbox, clock, woken=woken),
             media=media,
             linked_devices=cast(Any, devices),
             cloud_api=cast(Any, cloud),

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from aiohttp import web
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database
@@ -37,6 +39,8 @@ from tests.unit.outbox.desk import Desk, Time, open_desk
 
 LOOPBACK = "127.0.0.0/8"
 SEALING = Sealing(bytes(32))
+_FRESH = 300.0
+"""Seconds that the specification gives a signature."""
 _ids = itertools.count(1)
 
 
@@ -135,6 +139,7 @@ class Letter:
     headers: dict[str, str]
     body: bytes
     json: dict[str, Any]
+    at: float = field(default_factory=time.time)
 
     @property
     def id(self) -> str:
@@ -157,6 +162,7 @@ class Receiver:
         self.letters: list[Letter] = []
         self.replies: dict[str, Sequence[int] | Reply] = {}
         self.over = asyncio.Event()
+        self._came: Counter[str] = Counter()
         self._arrived = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self._port = 0
@@ -188,7 +194,7 @@ class Receiver:
     async def until(self, count: int, path: str = "/hook", patience: float = 15.0) -> list[Letter]:
         """Waits until so many requests have come to a path."""
         async with asyncio.timeout(patience), self._arrived:
-            await self._arrived.wait_for(lambda: len(self.at(path)) >= count)
+            await self._arrived.wait_for(lambda: self._came[path] >= count)
         return self.at(path)
 
     async def hang(self, _request: web.Request) -> web.StreamResponse:
@@ -202,7 +208,8 @@ class Receiver:
         letter = Letter(request.path, headers, body, await request.json())
         async with self._arrived:
             self.letters.append(letter)
-            nth = len(self.at(request.path))
+            self._came[request.path] += 1
+            nth = self._came[request.path]
             self._arrived.notify_all()
         reply = self.replies.get(request.path, (200,))
         if callable(reply):
@@ -223,8 +230,18 @@ async def receiving() -> AsyncIterator[Receiver]:
 
 
 def verified(letter: Letter, secret: str) -> dict[str, Any]:
-    """The letter's JSON when its signature is right by the reference library; raises otherwise."""
-    return Webhook(secret).verify(letter.body, letter.headers)
+    """The letter's JSON when its signature is right by the reference library, and was fresh when it came.
+
+    The library's `verify` asks how old the signature is now, and long runs are judged at their end. Raises
+    WebhookVerificationError.
+    """
+    signed_at = float(letter.headers["webhook-timestamp"])
+    if abs(letter.at - signed_at) > _FRESH:
+        raise WebhookVerificationError(f"signed {letter.at - signed_at:.0f} s before it came")
+    signed = Webhook(secret).sign(letter.id, datetime.fromtimestamp(signed_at, UTC), letter.body.decode())
+    if signed not in letter.headers["webhook-signature"].split(" "):
+        raise WebhookVerificationError("no matching signature")
+    return json.loads(letter.body)
 
 
 async def eventually(question: Callable[[], Awaitable[Any]], wanted: Any = True, patience: float = 15.0) -> None:

@@ -10,26 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import structlog
 from sqlalchemy import Connection
 
 from kurir import numbers
+from kurir.channels.channel import Channel
 from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
+from kurir.channels.linked_device.errands import Errands
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.dispatch.wakes import Wakes
 from kurir.foundation import crash_points
-from kurir.foundation.alone import alone_on
-from kurir.foundation.clock import system_clock
+from kurir.foundation.clock import SteadyClock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
+from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.telemetry import Metrics
 from kurir.housekeeping import keep_house
 from kurir.inbox import Inbox
+from kurir.leases import Duties, Leases
 from kurir.outbox.outbox import Outbox
 from kurir.pairing import Pairing
 from kurir.settings import Settings
@@ -37,28 +40,37 @@ from kurir.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.webhooks.deliver import Deliverer
 
+_GRACE = 25.0
+"""Seconds that sends in flight have when their number goes to another gateway in order …"""
+_LAST_ANSWERS = 2.0
+"""… and when it is lost: for answers that are there already."""
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
 
+log = structlog.get_logger(__name__)
+
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Gateway]:
-    """A gateway whose parts run: everything but the doors. Raises AlreadyRunning, SealError, DatabaseUnavailable."""
+async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
+    """A gateway whose parts run: everything but the doors, which will be at `url`.
+
+    Raises AlreadyRunning, SealError, SchemaError, BackupError and DatabaseUnavailable.
+    """
     crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_gateway(settings.data_dir))
-        database, sealing = await asyncio.to_thread(open_data_folder, settings)
+        database, sealing = await asyncio.to_thread(
+            open_data_folder, settings, serving=True, said=lambda line: log.info("schema_renewed", step=line)
+        )
         await database.start()
         stack.push_async_callback(database.close)
-        await stack.enter_async_context(alone_on(database, lost=_stop))
 
-        clock = system_clock
+        clock = SteadyClock()
         metrics = Metrics()
-        dispatchers: list[Dispatcher] = []  # filled below; a commit can only wake it once it runs
-
-        def woken(account_id: int, number_id: int) -> None:
-            for dispatcher in dispatchers:
-                dispatcher.wake(account_id, number_id)
+        leases = Leases(database, settings.data_dir / "lease", url) if database.shared else None
+        wakes = Wakes(database, leases)
+        wakes.start()
+        stack.push_async_callback(wakes.close)
 
         # of its own: receivers that hang must not take the connections that fetch pictures
         poster = SafeFetch(settings, connections=0, per_host=0, name_threads=48)
@@ -74,13 +86,17 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             max_attempts=settings.max_attempts,
             queue_limit=settings.queue_limit,
             metrics=metrics,
-            woken=woken,
-            told=deliverer.wake,
+            woken=wakes.woken,
+            told=wakes.told,
+            settled=wakes.settled,
         )
         await outbox.count_waiting()
+        wakes.outbox = outbox
 
-        await deliverer.start()
-        stack.push_async_callback(deliverer.stop)
+        if "webhooks" in settings.roles:
+            wakes.deliverer = deliverer.wake
+            await deliverer.start()
+            stack.push_async_callback(deliverer.stop)
 
         safe_fetch = SafeFetch(settings)
         await safe_fetch.start()
@@ -91,16 +107,19 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             return numbers.all_of_channel(connection, "linked_device")
 
         linked_devices = LinkedDevices(
-            settings, sealing.derive("message secret"), lambda: database.read(devices), clock
+            settings,
+            sealing.derive("message secret"),
+            lambda: database.read(devices),
+            clock,
+            errands=Errands(leases.carrier, sealing.derive("errands").hex()) if leases is not None else None,
         )
+        metrics.watch_devices(linked_devices.survey)
         cloud_api = CloudApi(settings, database, sealing, clock)
-        inbox = Inbox(database, outbox, clock, woken=woken, told=deliverer.wake)
+        inbox = Inbox(database, outbox, clock, woken=wakes.woken, told=wakes.told, ownership=leases)
+        if leases is not None:
+            stack.push_async_callback(leases.close)  # when nothing is carried any more
         for channel in (linked_devices, cloud_api):
-            # unwound the other way round: a closed channel ends its events, and the last of them are still stored
-            follower = asyncio.create_task(inbox.follow(channel), name=f"follow-{type(channel).__name__}")
-            stack.push_async_callback(_finished, follower)
-            stack.push_async_callback(channel.close)
-            await channel.start()
+            await _start(channel, inbox, stack)
 
         dispatcher = Dispatcher(
             {"linked_device": linked_devices, "cloud_api": cloud_api},
@@ -110,14 +129,19 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             metrics=metrics,
             clock=clock,
             device_gap=settings.device_gap,
+            ownership=leases,
         )
-        dispatchers.append(dispatcher)
+        wakes.dispatcher = dispatcher
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
+        dispatching = "dispatch" in settings.roles
+        if leases is not None and dispatching:
+            await leases.start(_duties(database, linked_devices, dispatcher, wakes.freed))
+            stack.callback(leases.stop_taking)
 
         templates = Templates(database, cloud_api, media, clock)
-        house = asyncio.create_task(
-            keep_house(
+        if dispatching:
+            keeping = keep_house(
                 media,
                 inbox,
                 outbox,
@@ -127,8 +151,7 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
                 media_days=settings.media_days,
                 webhook_days=settings.webhook_days,
             )
-        )
-        stack.push_async_callback(_ended, house)
+            stack.push_async_callback(_ended, asyncio.create_task(keeping, name="house"))
 
         yield Gateway(
             settings=settings,
@@ -143,12 +166,35 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             linked_devices=linked_devices,
             cloud_api=cloud_api,
             pairing=Pairing(linked_devices, clock),
+            leases=leases,
         )
 
 
-def _stop() -> None:
-    """The orderly stop, as if the operator had asked for it."""
-    os.kill(os.getpid(), signal.SIGTERM)
+async def _start(channel: Channel, inbox: Inbox, stack: contextlib.AsyncExitStack) -> None:
+    # unwound the other way round: a closed channel ends its events, and the last of them are still stored
+    follower = asyncio.create_task(inbox.follow(channel), name=f"follow-{type(channel).__name__}")
+    stack.push_async_callback(_finished, follower)
+    stack.push_async_callback(channel.close)
+    await channel.start()
+
+
+def _duties(database: Database, devices: LinkedDevices, dispatcher: Dispatcher, freed: Callable[[], None]) -> Duties:
+    """What a number that comes or goes means for the devices and the lanes."""
+
+    async def begin(account_id: int, number_id: int) -> None:
+        number = await database.read(lambda c: numbers.by_id(c, account_id, number_id))
+        if number is not None and number.channel == "linked_device":
+            await devices.carry(number)
+        dispatcher.begin(account_id, number_id)
+
+    async def end(number_id: int, orderly: bool) -> None:
+        await dispatcher.end(number_id, _GRACE if orderly else _LAST_ANSWERS)
+        await devices.let_go(number_id)
+
+    def may_go(number_id: int) -> bool:
+        return not devices.is_pairing(number_id)
+
+    return Duties(begin, end, may_go, freed)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -11,24 +11,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Any, assert_never, cast
+from typing import Any, assert_never
 
 import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from kurir import numbers
+from kurir import number_status, numbers
 from kurir.channels.channel import Channel
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
+from kurir.leases import Alone, Ownership
 from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged, TemplateReviewed
-from kurir.numbers import Number, NumberState
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Snapshot
 from kurir.webhooks.deliveries import publish
-from kurir.webhooks.events import DeviceStatus, TemplateStatus, received
+from kurir.webhooks.events import TemplateStatus, received
 
 WINDOW = 24 * 3600.0
 """Seconds of the customer service window after a person's last message (Cloud API)."""
@@ -43,7 +43,7 @@ class Inbox:
     """Stores events and tells the outbox and the dispatcher what follows.
 
     `woken` is called with (account_id, number_id) when a number has become ready, `told` after a commit of which
-    webhooks may have to tell.
+    webhooks may have to tell. `ownership`: only the gateway that carries a number says how it is connected.
     """
 
     def __init__(
@@ -54,7 +54,9 @@ class Inbox:
         *,
         woken: Callable[[int, int], None],
         told: Callable[[], None] = lambda: None,
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership or Alone()
         self._database = database
         self._outbox = outbox
         self._clock = clock
@@ -146,20 +148,10 @@ class Inbox:
                     )
             case StatusChanged():
                 return self._outbox.receipt(connection, event)
+            case ConnectionChanged() if event.state != "paused" and not self._carried(connection, event.number_id):
+                pass  # an afterthought of a gateway that carries this number no more; Meta's word comes to any of them
             case ConnectionChanged():
-                before = numbers.by_id(connection, event.account_id, event.number_id)
-                numbers.set_state(
-                    connection,
-                    event.account_id,
-                    event.number_id,
-                    cast("NumberState", event.state),
-                    reason=event.reason,
-                    at=event.at,
-                    phone=event.phone,
-                    jid="" if event.state == "logged_out" else event.jid or None,
-                )
-                if before is not None and before.state != event.state:
-                    _tell_of_device(connection, before, event, now)
+                number_status.change(connection, event, now)
             case TemplateReviewed():
                 reviewed = connection.execute(
                     templates.update()
@@ -176,6 +168,10 @@ class Inbox:
             case _:
                 assert_never(event)
         return None
+
+    def _carried(self, connection: Connection, number_id: int) -> bool:
+        hold = self._ownership.hold(number_id)
+        return hold is not None and hold.guard(connection)
 
 
 def window_open_until(connection: Connection, account_id: int, number_id: int, person: str) -> float | None:
@@ -202,20 +198,6 @@ def _first_time(connection: Connection, event: Event, fingerprint: str, body: by
         .returning(callbacks.c.id)
     )
     return result.first() is not None
-
-
-def _tell_of_device(connection: Connection, number: Number, event: ConnectionChanged, now: float) -> None:
-    def body() -> DeviceStatus:
-        return DeviceStatus(
-            number_id=number.key,
-            phone=event.phone or number.phone,
-            name=number.name,
-            state=event.state,
-            reason=event.reason,
-            timestamp=int(event.at),
-        )
-
-    publish(connection, event.account_id, event.number_id, "device_status", "", body=body, now=now)
 
 
 def _tell_of_template(connection: Connection, template: Any, event: TemplateReviewed, now: float) -> None:

@@ -24,11 +24,13 @@ NumberState = Literal[
     "banned",
     "outdated",
     "degraded",
+    "paused",
 ]
 """`state_connection` of the wire: `connected` and `disconnected` as old clients know them, or a more precise word.
 
 logged_out: the phone removed the device, pair again · replaced: the session was opened elsewhere · banned: WhatsApp
-refused the number for a time · outdated: WhatsApp refuses this engine version · degraded: connected but not answering.
+refused the number for a time · outdated: WhatsApp refuses this engine version · degraded: connected but not answering ·
+paused: Meta will take nothing of this official number until a person has acted (`kurir number resume`).
 """
 
 KEY_PREFIX: dict[ChannelKind, str] = {"linked_device": "BO-", "cloud_api": "WB-"}
@@ -194,6 +196,15 @@ def credentials(connection: Connection, sealing: Sealing, account_id: int, numbe
     return CloudCredentials(
         access_token=sealing.open(row[0], f"numbers.access_token:{number_id}"),
         app_secret=sealing.open(row[1], f"numbers.app_secret:{number_id}"),
+    )
+
+
+def set_access_token(connection: Connection, sealing: Sealing, account_id: int, number_id: int, token: str) -> None:
+    """Puts a new access token in the place of an official number's old one, sealed."""
+    connection.execute(
+        numbers.update()
+        .where(numbers.c.account_id == account_id, numbers.c.id == number_id)
+        .values(access_token_sealed=sealing.seal(token, f"numbers.access_token:{number_id}"))
     )
 
 

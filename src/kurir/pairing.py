@@ -8,33 +8,22 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
-
 from kurir.channels.linked_device.channel import LinkedDevices
-from kurir.channels.linked_device.pairing_progress import PairingProgress
+from kurir.channels.linked_device.errands import Errand, FollowPairing, PairingStands, StartPairing, StopPairing
+from kurir.channels.linked_device.pairing_progress import PairingProgress, PairingView
 from kurir.foundation.clock import Clock
 from kurir.numbers import Number
 
 FIRST_ANSWER = 15.0
 """Seconds that `start` waits for WhatsApp's first QR or code before it answers with what there is."""
-
-
-class PairingView(msgspec.Struct, frozen=True):
-    """Where a pairing stands.
-
-    `state`: none (no pairing since the start), starting, qr (show `qr`), code (show `code`), paired, expired, failed
-    (`error` says why). `expires_at` in unix seconds, until when `qr` or `code` is good; None when there is neither.
-    """
-
-    state: str
-    qr: str = ""
-    code: str = ""
-    expires_at: float | None = None
-    error: str = ""
+_ON_THE_WAY = 5.0
 
 
 class Pairing:
-    """The pairings of this gateway. The phone and JID of a paired number reach the database as a ConnectionChanged."""
+    """The pairings of this gateway; those of numbers that another gateway carries take place there.
+
+    The phone and JID of a paired number reach the database as a ConnectionChanged.
+    """
 
     def __init__(self, devices: LinkedDevices, clock: Clock) -> None:
         self._devices = devices
@@ -45,6 +34,8 @@ class Pairing:
 
         Raises DeviceUnavailable when the number is paired already.
         """
+        if not self._devices.carries(number.id):
+            return await self._there(number, StartPairing(phone), FIRST_ANSWER)
         progress = await self._devices.start_pairing(number, phone)
         if progress.state == "starting":
             await _next(progress, FIRST_ANSWER)
@@ -56,16 +47,27 @@ class Pairing:
         return self._view(progress) if progress is not None else PairingView("none")
 
     async def next(self, number: Number, patience: float) -> PairingView:
-        """The same after the next change, or after `patience` seconds. A pairing that has ended changes no more."""
+        """The same after the next change, or after `patience` seconds. A pairing that has ended changes no more.
+
+        Raises DeviceUnavailable when another gateway carries the number and does not answer.
+        """
+        if not self._devices.carries(number.id):
+            return await self._there(number, FollowPairing(patience), patience)
         progress = self._devices.pairing(number)
         if progress is not None and progress.running:
             await _next(progress, patience)
         return self.state(number)
 
     async def cancel(self, number: Number) -> PairingView:
-        """Gives up a pairing under way."""
+        """Gives up a pairing under way. Raises DeviceUnavailable as `next` does."""
+        if not self._devices.carries(number.id):
+            return await self._there(number, StopPairing(), _ON_THE_WAY)
         await self._devices.stop_pairing(number)
         return self.state(number)
+
+    async def _there(self, number: Number, errand: Errand, patience: float) -> PairingView:
+        answer = await self._devices.at_its_carrier(number, errand, patience + _ON_THE_WAY)
+        return answer.view if isinstance(answer, PairingStands) else PairingView("none")
 
     def _view(self, progress: PairingProgress) -> PairingView:
         if not progress.running:

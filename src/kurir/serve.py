@@ -41,7 +41,7 @@ async def serve(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     url = f"http://{_host_in_url(settings.host)}:{port}"
-    async with running(settings) as gateway:
+    async with running(settings, settings.gateway_url or url) as gateway:
         server = _Server(
             uvicorn.Config(
                 build(gateway, settings.public_url or url),
@@ -72,6 +72,8 @@ async def serve(settings: Settings) -> None:
             await _until_told(told_to_stop, work)
             log.info("stopping")
             server.should_exit = True  # no new connections; requests under way go on
+            if gateway.leases is not None:
+                gateway.leases.stop_taking()
             cut = await gateway.dispatcher.stop(_GRACE)
             gateway.outbox.dismiss()
             log.info("sends_finished", cut_off=cut)

@@ -13,6 +13,9 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+ROLES = ("api", "dispatch", "webhooks")
+"""What a gateway does; see the setting `roles`."""
+
 
 class SettingsError(ValueError):
     """A setting has a value that cannot be used; the message names it and says what was expected."""
@@ -31,6 +34,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Address to listen on; loopback unless told otherwise, so that a trial is never on the internet by accident."""
     port: int = 8080
     """HTTP port of the gateway; 0 picks a free one."""
+    roles: tuple[str, ...] = ROLES
+    """What this process does: `api` (answers callers and Meta), `dispatch` (carries numbers, keeps house), `webhooks`
+    (tells customers' servers). Of several processes on one PostgreSQL each may do a part; together they need all."""
+    gateway_url: str = ""
+    """The address under which other gateways on the same PostgreSQL reach this one, on a private network; empty means
+    http://host:port, which is right when all run on one machine."""
     public_url: str = ""
     """The address under which Meta reaches this gateway (callbacks); empty means http://host:port."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
@@ -79,6 +88,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """… and the most it may take."""
     devices_per_host: int = 10
     """Linked devices that share one engine process (about 80 MiB for the first, 1.5 MiB for each further one)."""
+    device_check_after: float = 30.0
+    """Seconds without a sign of life after which a connected device is checked by a small query; 0: the engine's own
+    keep-alive alone must find dead lines (within 40 s)."""
+    device_check_patience: float = 15.0
+    """Seconds for that query's answer; without one the device is `degraded` and connected anew."""
     engine_timeout: float = 90.0
     """Seconds for one engine call; the engine itself gives up waiting for the server after 75."""
 
@@ -188,6 +202,7 @@ def _check(settings: Settings) -> None:
     for name, allowed in choices.items():
         if getattr(settings, name) not in allowed:
             raise SettingsError(f"KURIR_{name.upper()}: expected one of {', '.join(allowed)}")
+    _check_roles(settings)
     if not 0 <= settings.port <= 65_535:
         raise SettingsError("KURIR_PORT: expected 0 to 65535")
     for name in Settings.__struct_fields__:
@@ -205,3 +220,15 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "KURIR_SANDBOX is on: KURIR_SANDBOX_PROXY, KURIR_SANDBOX_CA and KURIR_SANDBOX_NOISE_ROOT are needed too"
         )
+
+
+def _check_roles(settings: Settings) -> None:
+    unknown = ", ".join(sorted(set(settings.roles) - set(ROLES)))
+    if unknown or not settings.roles:
+        raise SettingsError(f"KURIR_ROLES: expected some of {', '.join(ROLES)}, got {unknown or 'none'}")
+    if not settings.database_url and set(settings.roles) != set(ROLES):
+        raise SettingsError(
+            "KURIR_ROLES: with SQLite one process does everything; leave it empty, or set KURIR_DATABASE_URL"
+        )
+    if settings.gateway_url and not settings.gateway_url.startswith(("http://", "https://")):
+        raise SettingsError("KURIR_GATEWAY_URL: expected an address such as http://10.0.0.7:8080")

@@ -49,6 +49,10 @@ class SandboxNetwork:
         """The answer to a POST; fails the test on an error status."""
         return await self._ask("POST", path, body or {})
 
+    async def delete(self, path: str) -> Any:
+        """The answer to a DELETE; fails the test on an error status."""
+        return await self._ask("DELETE", path, None)
+
     async def arrival(
         self, phone: str, matches: Callable[[dict[str, Any]], bool], patience: float = 15.0
     ) -> dict[str, Any]:

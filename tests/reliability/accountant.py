@@ -57,16 +57,19 @@ async def quiet(site: Site, limit: float) -> None:
             await asyncio.sleep(_STILL)
 
 
-async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ()) -> Sheet:
-    """The balance sheet of a run. `letters` is what the webhook receiver got, once nothing is left to deliver."""
+async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = (), *, doubts: int = 0) -> Sheet:
+    """The balance sheet of a run. `letters` is what the webhook receiver got, once nothing is left to deliver.
+
+    `doubts`: how many messages may be unconfirmed besides those that kills can explain.
+    """
     all_rows = await asyncio.to_thread(_gateway, site)
     rows = [row for row in all_rows if row["text"].startswith("#")]  # the rest is none of the callers'
-    arrivals = await _sandbox(site)
+    reached = await arrivals(site)
     sheet = Sheet()
     by_serial: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        by_serial[_serial(row["text"])].append(row)
-    seen = Counter(_serial(entry["text"]) for entry in arrivals)
+        by_serial[serial_of(row["text"])].append(row)
+    seen = Counter(serial_of(entry["text"]) for entry in reached)
     said = {call.serial: call for call in calls}
 
     accepted = [call for call in calls if call.code == "200"]
@@ -79,8 +82,8 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ())
         "refused": sum(call.code not in {"", "200"} for call in calls),
         "messages stored": len(rows),
         **{f"  {state}": count for state, count in sorted(states.items())},
-        "arrived on phones": len(arrivals),
-        "unconfirmed that arrived": sum(bool(seen[_serial(row["text"])]) for row in unconfirmed),
+        "arrived on phones": len(reached),
+        "unconfirmed that arrived": sum(bool(seen[serial_of(row["text"])]) for row in unconfirmed),
         "kills": site.kills,
     }
     sheet.wrong = {
@@ -90,12 +93,12 @@ async def balance(site: Site, calls: list[Call], letters: Sequence[Letter] = ())
         ],
         "3 sent twice": [serial for serial, count in seen.items() if count > 1],
         "4 ghosts": [s for s, found in by_serial.items() if found and found[0]["state"] in NEVER and seen[s]],
-        "5 limbo": [_serial(row["text"]) for row in rows if row["state"] in {"queued", "sending"}],
-        "6 out of order": _disorder(rows, arrivals),
-        "7 altered": [_serial(e["text"]) for e in arrivals if e["text"] != said[_serial(e["text"])].text],
+        "5 limbo": [serial_of(row["text"]) for row in rows if row["state"] in {"queued", "sending"}],
+        "6 out of order": _overtaken(said, reached) if site.others else _disorder(rows, reached),
+        "7 altered": [serial_of(e["text"]) for e in reached if e["text"] != said[serial_of(e["text"])].text],
         "8 stored twice": [serial for serial, found in by_serial.items() if len(found) > 1],
-        "9 wrong tenant": _strays(site, arrivals, said),
-        "10 doubt beyond the budget": _beyond(unconfirmed, site),
+        "9 wrong tenant": _strays(site, reached, said),
+        "10 doubt beyond the budget": _beyond(unconfirmed, site, doubts),
         "11 books do not balance": _imbalance(rows, seen),
         **_webhooks(site, all_rows, letters),
         # a 503 of the type "unknown" and a 408 say that it may be stored, or is
@@ -134,17 +137,33 @@ def _webhooks(site: Site, rows: list[dict[str, Any]], letters: Sequence[Letter])
     }
 
 
-def _serial(text: str) -> str:
+def serial_of(text: str) -> str:
+    """The serial that a caller put into a text."""
     return text.split(" ", 1)[0]
+
+
+def _overtaken(said: dict[str, Call], arrivals: list[dict[str, Any]]) -> list[str]:
+    """Serials that reached a person after one that was only called for when they had been answered.
+
+    All that callers of several gateways can know: calls at the same time are accepted in any order.
+    """
+    last: dict[tuple[str, str], float] = {}
+    found = []
+    for entry in arrivals:
+        call, lane = said[serial_of(entry["text"])], (entry["from"], entry["phone"])
+        if call.code and call.answered_at < last.get(lane, 0.0):
+            found.append(call.serial)
+        last[lane] = max(call.asked_at, last.get(lane, 0.0))
+    return found
 
 
 def _disorder(rows: list[dict[str, Any]], arrivals: list[dict[str, Any]]) -> list[str]:
     """Serials that reached a person before one that was accepted earlier by the same number."""
-    order = {_serial(row["text"]): row["id"] for row in rows}
+    order = {serial_of(row["text"]): row["id"] for row in rows}
     last: dict[tuple[str, str], int] = {}
     found = []
     for entry in arrivals:
-        serial, lane = _serial(entry["text"]), (entry["from"], entry["phone"])
+        serial, lane = serial_of(entry["text"]), (entry["from"], entry["phone"])
         if order.get(serial, 0) < last.get(lane, 0):
             found.append(serial)
         last[lane] = max(order.get(serial, 0), last.get(lane, 0))
@@ -157,24 +176,24 @@ def _strays(site: Site, arrivals: list[dict[str, Any]], said: dict[str, Call]) -
     senders |= {shop.official.phone: shop.account_id for shop in site.shops}
     found = []
     for entry in arrivals:
-        call = said[_serial(entry["text"])]
+        call = said[serial_of(entry["text"])]
         if senders[entry["from"]] != call.account_id or entry["phone"] != call.recipient:
             found.append(call.serial)
     return found
 
 
-def _beyond(unconfirmed: list[dict[str, Any]], site: Site) -> list[str]:
+def _beyond(unconfirmed: list[dict[str, Any]], site: Site, doubts: int) -> list[str]:
     """Doubt is bounded by what can be in flight at a kill: the windows of all numbers."""
-    budget = site.kills * len(site.shops) * (8 + 32)
-    return [_serial(row["text"]) for row in unconfirmed[budget:]]
+    budget = site.kills * len(site.shops) * (8 + 32) + doubts
+    return [serial_of(row["text"]) for row in unconfirmed[budget:]]
 
 
 def _imbalance(rows: list[dict[str, Any]], seen: Counter[str]) -> list[str]:
     """Stored = arrived + never sent + (in doubt and not arrived)."""
     states = Counter(row["state"] for row in rows)
     doubtful = [row for row in rows if row["state"] == "unconfirmed"]
-    arrived = sum(1 for row in rows if seen[_serial(row["text"])])
-    missing = sum(1 for row in doubtful if not seen[_serial(row["text"])])
+    arrived = sum(1 for row in rows if seen[serial_of(row["text"])])
+    missing = sum(1 for row in doubtful if not seen[serial_of(row["text"])])
     ended = sum(states[state] for state in NEVER)
     return [] if len(rows) == arrived + ended + missing else [f"{len(rows)} ≠ {arrived} + {ended} + {missing}"]
 
@@ -193,7 +212,7 @@ def _gateway(site: Site) -> list[dict[str, Any]]:
     ]
 
 
-async def _sandbox(site: Site) -> list[dict[str, Any]]:
+async def arrivals(site: Site) -> list[dict[str, Any]]:
     """All arrivals that carry a serial, in the order in which they reached the phones."""
     found: list[dict[str, Any]] = []
     after = 0

@@ -16,12 +16,17 @@ from dataclasses import dataclass, field
 import aiohttp
 from tests.reliability.site import Shop, Site
 
+from kurir.numbers import Number
+
 GIVE_UP = 5.0
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call as its caller saw it. `code` is "" when there was no reply, `kind` the reply's `type`."""
+    """One call as its caller saw it, from when until when (on a monotonic clock).
+
+    `code` is "" when there was no reply, `kind` the reply's `type`.
+    """
 
     serial: str
     account_id: int
@@ -31,18 +36,30 @@ class Call:
     code: str
     message_id: str
     kind: str = ""
-    seconds: float = 0.0
+    asked_at: float = 0.0
+    answered_at: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the reply took."""
+        return self.answered_at - self.asked_at
 
 
 @dataclass
 class Callers:
-    """Sends to both channels of all shops until stopped; `log` is the callers' own ledger."""
+    """Sends to both channels of all shops until stopped; `log` is the callers' own ledger.
+
+    Where the site has several gateways, each call goes to one of them by chance, as behind a load balancer.
+    `official` is the share of calls that goes to the official numbers.
+    """
 
     site: Site
     run: str
+    official: float = 0.5
     log: list[Call] = field(default_factory=list)
     _numbers: itertools.count = field(default_factory=itertools.count)
     _stopping: bool = False
+    _dice: random.Random = field(default_factory=lambda: random.Random(11))
 
     async def go(self, messages: int, callers: int = 8, pause: float = 0.0) -> None:
         """Makes `messages` calls from several callers at once."""
@@ -63,11 +80,26 @@ class Callers:
         for shop, recipient, dice in plan:
             if self._stopping:
                 return
-            await self._call(session, shop, recipient, official=dice < 0.5)
+            await self._call(session, shop, recipient, official=dice < self.official)
             if pause:
                 await asyncio.sleep(pause)
 
-    async def _call(self, session: aiohttp.ClientSession, shop: Shop, recipient: str, *, official: bool) -> None:
+    async def ask(self, door: Site, number: Number, recipient: str) -> str:
+        """One call at a certain gateway that waits for the verdict; the code of the reply, "" when there was none."""
+        shop = next(shop for shop in self.site.shops if shop.account_id == number.account_id)
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=40)) as session:
+            return await self._call(session, shop, recipient, official=number == shop.official, door=door, sync=True)
+
+    async def _call(
+        self,
+        session: aiohttp.ClientSession,
+        shop: Shop,
+        recipient: str,
+        *,
+        official: bool,
+        door: Site | None = None,
+        sync: bool = False,
+    ) -> str:
         serial = f"#{self.run}-{next(self._numbers):06d}"
         text = f"{serial} Pesanan Anda sedang diproses."
         if official:
@@ -76,19 +108,23 @@ class Callers:
         else:
             number, path = shop.device, "send_personal_message"
             body = {"api_key": shop.api_key, "number_id": number.key, "phone_no": recipient, "message": text}
-        code, message_id, kind, began = "", "", "", time.monotonic()
-        while not self._stopping:
+        if sync:
+            body["method_send"] = "sync"
+        code, message_id, kind, asked_at = "", "", "", time.monotonic()
+        while not self._stopping or sync:
+            url = (door or self._dice.choice([self.site, *self.site.others])).url
             try:
-                async with session.post(f"{self.site.url}/public/v1/{path}", json=body) as answer:
+                async with session.post(f"{url}/public/v1/{path}", json=body) as answer:
                     data = await answer.json(content_type=None)
                     code, kind = str(data["code"]), str(data.get("type", ""))
                     message_id = answer.headers.get("X-Message-Id", "")
             except aiohttp.ClientConnectorError:
-                began = time.monotonic()
+                asked_at = time.monotonic()
                 await asyncio.sleep(0.1)  # nobody listens: surely not stored, so the caller tries again
                 continue
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
                 pass  # the connection was cut: the message may or may not be stored, and both are right
             break
-        seconds = time.monotonic() - began
-        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id, kind, seconds))
+        seen = (kind, asked_at, time.monotonic())
+        self.log.append(Call(serial, shop.account_id, number.key, recipient, text, code, message_id, *seen))
+        return code

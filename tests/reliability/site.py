@@ -7,7 +7,9 @@ must be true afterwards is asked of four ledgers that share nothing (see `accoun
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import sqlalchemy as sa
 from tests.e2e.demo_process import wait_until
 from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
 
@@ -60,6 +63,30 @@ class Site:
     kills: int = 0
     url: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    others: list[Site] = field(default_factory=list)
+
+    def beside(self, name: str) -> Site:
+        """A further gateway on the same PostgreSQL, not started yet: a data folder and a port of its own, the same key.
+
+        Sandbox, shops and people are the same; it ends with this site.
+        """
+        folder, port = self.folder / name, _free_port()
+        settings = msgspec.structs.replace(self.settings, data_dir=folder / "gateway")
+        settings.data_dir.mkdir(parents=True, mode=0o700)
+        shutil.copy(self.settings.data_dir / "master.key", settings.data_dir)
+        environment = {**self.environment, "KURIR_DATA_DIR": str(settings.data_dir), "KURIR_PORT": str(port)}
+        other = dataclasses.replace(
+            self,
+            folder=folder,
+            settings=settings,
+            process=None,
+            kills=0,
+            url=f"http://127.0.0.1:{port}",
+            environment=environment,
+            others=[],
+        )
+        self.others.append(other)
+        return other
 
     def start(self, **changes: str) -> None:
         """Starts the gateway and waits until it answers; `changes` are further environment variables."""
@@ -97,13 +124,29 @@ class Site:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(40)
 
-    def rows(self, statement: str) -> list[Any]:
-        """What is in the gateway's database."""
+    def rows(self, statement: str, **values: Any) -> list[Any]:
+        """What is in the gateway's database; `:name` in the statement stands for a value."""
         database = database_of(self.settings)
         with database.transaction() as connection:
-            found = list(connection.exec_driver_sql(statement))
+            found = list(connection.execute(sa.text(statement), values))
         database.engine.dispose()
         return found
+
+    def watch_devices(self, shop: Shop, url: str) -> str:
+        """Tells `url` of the shop's device states too; returns the secret. The gateway must be stopped."""
+        database, sealing = open_data_folder(self.settings)
+        with database.transaction() as connection:
+            _, secret = endpoints.add(
+                connection,
+                sealing,
+                shop.account_id,
+                url,
+                allowed=Allowed.parse(["127.0.0.0/8"]),
+                now=time.time(),
+                events=["device_status"],
+            )
+        database.engine.dispose()
+        return secret
 
     def explain(self) -> str:
         """The end of the gateway's log."""
@@ -117,35 +160,45 @@ async def open_site(
     database_url: str = "",
     receiver: str = "http://127.0.0.1:9/",
     data_dir: Path | None = None,
+    shops: int = 2,
 ) -> AsyncIterator[Site]:
-    """A site with two shops, paired and subscribed, whose people have written to both official numbers.
+    """A site with some shops, paired and subscribed, whose people have written to all official numbers.
 
-    `database_url` is the gateway's setting of that name; `receiver` gets both shops' webhooks of message states,
+    `database_url` is the gateway's setting of that name; `receiver` gets the shops' webhooks of message states,
     each under its account's id as the path; `data_dir` is the gateway's folder when it is to be elsewhere.
     """
     (folder / "sandbox").mkdir(parents=True)
     sandbox = start_sandbox(folder / "sandbox")
     try:
         data_dir = data_dir or folder / "gateway"
-        site = await _build(folder, sandbox, data_dir, people=people, database_url=database_url, receiver=receiver)
+        more = {"people": people, "database_url": database_url, "receiver": receiver, "count": shops}
+        site = await _build(folder, sandbox, data_dir, **more)
         site.start()
         try:
-            await _move_in(site)
+            await move_in(site)
             yield site
         finally:
-            if site.process is not None and site.process.poll() is None:
-                site.process.kill()
-                site.process.wait()
+            for one in (site, *site.others):
+                if one.process is not None and one.process.poll() is None:
+                    one.process.kill()
+                    one.process.wait()
     finally:
         sandbox.stop()
 
 
 async def _build(
-    folder: Path, sandbox: SandboxNetwork, data_dir: Path, *, people: int, database_url: str, receiver: str
+    folder: Path, sandbox: SandboxNetwork, data_dir: Path, *, people: int, database_url: str, receiver: str, count: int
 ) -> Site:
     port = _free_port()
     settings = msgspec.structs.replace(sandbox.settings(data_dir), database_url=database_url)
-    second = await sandbox.post("/businesses", {"phone": "6281500000019", "name": "Toko Kedua Resmi"})
+    businesses = list(sandbox.businesses)
+    owners = list(DEVICE_OWNERS[:count])
+    for i in range(1, count):
+        fields = {"phone": f"62815000000{i:02d}9", "name": f"Toko {i} Resmi"}
+        businesses.append(await sandbox.post("/businesses", fields))
+    for i in range(len(owners), count):
+        owners.append(f"62855{i:08d}")
+        await sandbox.post("/people", {"phone": owners[i], "name": f"Pemilik {i}"})
     persons = [f"62877{i:08d}" for i in range(people)]
     for phone in persons:
         await sandbox.post("/people", {"phone": phone, "name": f"Pelanggan {phone[-3:]}"})
@@ -153,7 +206,7 @@ async def _build(
     database, sealing = open_data_folder(settings)
     shops = []
     with database.transaction() as connection:
-        for i, business in enumerate((sandbox.businesses[0], second)):
+        for i, business in enumerate(businesses):
             account = accounts.create(connection, name=f"Toko {i}", email=f"toko{i}@example.com", language="en")
             official = numbers.add_official(
                 connection,
@@ -178,7 +231,7 @@ async def _build(
                 now=time.time(),
                 events=["message_status"],
             )
-            shops.append(Shop(account.id, key, device, official, DEVICE_OWNERS[i], secret))
+            shops.append(Shop(account.id, key, device, official, owners[i], secret))
     database.engine.dispose()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KURIR_")}
     environment |= {
@@ -198,7 +251,7 @@ async def _build(
     return Site(folder, sandbox, settings, shops, persons, url=f"http://127.0.0.1:{port}", environment=environment)
 
 
-async def _move_in(site: Site) -> None:
+async def move_in(site: Site) -> None:
     """Pairs the devices and subscribes the official numbers, as their owners would."""
     token = (site.settings.data_dir / "operator.token").read_text(encoding="ascii").strip()
     headers = {"Authorization": f"Bearer {token}"}

@@ -7,20 +7,16 @@ once; only where nobody can know whether it left is it held as `unconfirmed`, an
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import re
 import signal
-import sqlite3
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
+from tests.postgres import Postgres
+from tests.reliability.by_hand import DEVICE, OFFICIAL, Answered, call, connected, kurir, send, until
 from tests.reliability.site import Shop, Site, open_site
 
 from kurir.foundation.crash_points import POINTS
@@ -28,7 +24,8 @@ from kurir.foundation.ids import parse_message_id, public_message_id
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 GOOD = {"sent", "delivered", "read"}
-DEVICE, OFFICIAL = "linked_device", "cloud_api"
+MANY = 12
+"""Recipients of the broadcasts, who get nothing else."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +64,13 @@ CASES = [
 ]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
-    async with open_site(tmp_path_factory.mktemp("crash"), people=len(CASES)) as site:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["sqlite", "postgres"])
+async def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    url = ""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        url = server.new_database("kurir")
+    async with open_site(tmp_path_factory.mktemp("crash"), people=len(CASES) + MANY, database_url=url) as site:
         yield site
 
 
@@ -89,7 +90,7 @@ async def test_a_crash_leaves_one_message_and_one_truth(site: Site, case: Case):
         # the gateway lives on and has judged the try of the host that died
         await until(
             site,
-            "SELECT count(*) FROM attempts AS a JOIN messages AS m ON m.id = a.message_id WHERE m.recipient = ?",
+            "SELECT count(*) FROM attempts AS a JOIN messages AS m ON m.id = a.message_id WHERE m.recipient = :value",
             person,
         )
         await asyncio.to_thread(site.kill)
@@ -105,11 +106,11 @@ async def test_a_crash_leaves_one_message_and_one_truth(site: Site, case: Case):
     message_id = parse_message_id(answer.message_id)
     if case.arrives:
         await site.sandbox.arrival(person, lambda m: m["text"] == text)
-    state = await until(site, "SELECT state FROM messages WHERE id = ?", message_id, lambda s: s in case.ends)
+    state = await until(site, "SELECT state FROM messages WHERE id = :value", message_id, lambda s: s in case.ends)
     if case.channel == DEVICE and case.arrives:
         # a receipt settles the doubt, however late
         await site.sandbox.post(f"/people/{person}/read")
-        await until(site, "SELECT state FROM messages WHERE id = ?", message_id, lambda s: s == "read")
+        await until(site, "SELECT state FROM messages WHERE id = :value", message_id, lambda s: s == "read")
 
     # the way is free for the next message, and nothing came twice
     await send(site, shop, case.channel, person, "next " + text)
@@ -117,8 +118,45 @@ async def test_a_crash_leaves_one_message_and_one_truth(site: Site, case: Case):
     entries = (await site.sandbox.get(f"/ledger?phone={person}&limit=100"))["entries"]
     there = [entry for entry in entries if entry["text"] == text and entry["from"] != person]
     assert len(there) == case.arrives, (state, entries)
-    rows = await until(site, "SELECT count(*) FROM messages WHERE recipient = ?", person)
+    rows = await until(site, "SELECT count(*) FROM messages WHERE recipient = :value", person)
     assert rows == 2
+
+
+@pytest.mark.parametrize("point", ["accept.inserted", "send.answered:5"])
+async def test_a_crash_in_the_middle_of_a_broadcast_reaches_nobody_twice(site: Site, point: str):
+    shop, people = site.shops[0], site.people[-MANY:]
+    order = f"INV-{point}"
+    await asyncio.to_thread(site.kill)
+    await asyncio.to_thread(lambda: site.start(KURIR_CRASH_AT=point))
+    first = await broadcast(site, shop, people, order)
+    await died(site)
+    stored = "SELECT count(*) FROM messages WHERE broadcast_id IS NOT NULL AND content LIKE :value"
+    # all or none: the half that was inserted went with the process
+    assert [row[0] for row in site.rows(stored, value=f"%{order}%")] == [0 if point == "accept.inserted" else MANY]
+    await asyncio.to_thread(site.start)
+
+    answer = await broadcast(site, shop, people, order)
+    assert answer is not None, site.explain()
+    assert answer.status == 200, answer.body
+    assert first is None or first.body == answer.body
+    busy = stored + " AND state IN ('queued', 'sending')"
+    await until(site, busy, f"%{order}%", lambda count: count == 0)
+    arrived = [
+        entry["phone"]
+        for person in people
+        for entry in (await site.sandbox.get(f"/ledger?phone={person}&limit=100"))["entries"]
+        if order in entry["bubble"]
+    ]
+    # Meta's callbacks carry our ids: whatever arrived becomes known to have arrived
+    delivered = stored + " AND state = 'delivered'"
+    await until(site, delivered, f"%{order}%", lambda count: count == len(arrived))
+    there = "SELECT recipient FROM messages WHERE content LIKE :value AND state = 'delivered'"
+    assert sorted(arrived) == sorted(row[0] for row in site.rows(there, value=f"%{order}%"))
+    assert await until(
+        site, stored + " AND state = 'unconfirmed'", f"%{order}%", lambda count: count is not None
+    ) == MANY - len(arrived)
+    if point == "accept.inserted":
+        assert len(arrived) == MANY
 
 
 async def test_an_account_may_choose_to_send_again_what_nobody_knows(site: Site):
@@ -130,7 +168,7 @@ async def test_an_account_may_choose_to_send_again_what_nobody_knows(site: Site)
     await died(site)
     await asyncio.to_thread(lambda: site.start(KURIR_CLOUD_PATIENCE="1"))
     await site.sandbox.arrival(person, lambda m: m["text"] == "once more")
-    sent = "SELECT m.state FROM messages AS m WHERE m.account_id = ?"
+    sent = "SELECT m.state FROM messages AS m WHERE m.account_id = :value"
     await until(site, sent, shop.account_id, lambda state: state in GOOD)
     listed = await kurir(site, "message", "list", "toko1@example.com")
     (message,) = re.findall(r"msg_[0-9a-z]{13}", listed)
@@ -145,14 +183,14 @@ async def test_a_person_replays_what_is_held(site: Site):
     assert await send(site, shop, OFFICIAL, person, "held") is None
     await died(site)
     await asyncio.to_thread(site.start)
-    held = "SELECT max(id) FROM messages WHERE recipient = ? AND state = 'unconfirmed'"
+    held = "SELECT max(id) FROM messages WHERE recipient = :value AND state = 'unconfirmed'"
     message = public_message_id(await until(site, held, person))
     assert message in await kurir(site, "message", "list", "toko0@example.com", "--state", "unconfirmed")
     assert "queued" in await kurir(site, "message", "replay", message)
     await site.sandbox.arrival(person, lambda m: m["text"] == "held")
-    await until(site, "SELECT state FROM messages WHERE id = ?", parse_message_id(message), lambda s: s in GOOD)
-    refused = await kurir(site, "message", "cancel", message, code=1)
-    assert "only a message that is" in refused
+    await until(site, "SELECT state FROM messages WHERE id = :value", parse_message_id(message), lambda s: s in GOOD)
+    refused = await kurir(site, "message", "cancel", message, message, code=1)
+    assert refused.count("only a message that is") == 2  # each is decided, each refusal is named
 
 
 async def died(site: Site) -> None:
@@ -161,79 +199,13 @@ async def died(site: Site) -> None:
     assert await asyncio.to_thread(site.process.wait, 30) == -signal.SIGKILL, site.explain()
 
 
-async def kurir(site: Site, *arguments: str, code: int = 0) -> str:
-    """What a command prints."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "kurir",
-        *arguments,
-        env={**site.environment, "COLUMNS": "200", "NO_COLOR": "1"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == code, said.decode()
-    assert b"Traceback" not in said
-    return said.decode()
-
-
-@dataclass
-class Answered:
-    status: int
-    body: dict[str, Any]
-    message_id: str
-
-
-async def send(site: Site, shop: Shop, channel: str, person: str, text: str) -> Answered | None:
-    """One call under a key of its own; None when the gateway died over it."""
-    if channel == DEVICE:
-        path, fields = "send_personal_message", {"number_id": shop.device.key, "phone_no": person}
-    else:
-        path, fields = "send_meta_personal_message", {"licenses_key": shop.official.key, "reciptient": person}
-    body = {**fields, "api_key": shop.api_key, "message": text, "idempotency_key": text}
-    timeout = aiohttp.ClientTimeout(total=30)
-    try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(f"{site.url}/public/v1/{path}", json=body) as answer,
-        ):
-            return Answered(answer.status, await answer.json(), answer.headers.get("X-Message-Id", ""))
-    except aiohttp.ClientError:
-        return None
-
-
-async def connected(site: Site, shop: Shop, channel: str) -> None:
-    """Waits until the number can send in this life of the gateway."""
-    if channel == OFFICIAL:
-        return
-    token = (site.settings.data_dir / "operator.token").read_text(encoding="ascii").strip()
-    headers = {"Authorization": f"Bearer {token}"}
-    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
-        while True:
-            async with session.get(f"{site.url}/api/v1/numbers", headers=headers) as answer:
-                found = (await answer.json())["numbers"]
-            if next(number for number in found if number["key"] == shop.device.key)["state"] == "connected":
-                return
-            await asyncio.sleep(0.05)
-
-
-async def until(
-    site: Site, statement: str, value: Any, holds: Callable[[Any], bool] = bool, patience: float = 40.0
-) -> Any:
-    """The one value that a statement finds in the gateway's database, once it `holds`."""
-
-    def look() -> Any:
-        path = Path(site.settings.sqlite_path)
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            row = connection.execute(statement, (value,)).fetchone()
-        return row[0] if row else None
-
-    found = None
-    try:
-        async with asyncio.timeout(patience):
-            while not holds(found := await asyncio.to_thread(look)):
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        raise AssertionError(f"still {json.dumps(found)}: {statement}\n{site.explain()}") from None
-    return found
+async def broadcast(site: Site, shop: Shop, people: list[str], order: str) -> Answered | None:
+    """An approved template to many people, under a key of its own; None when the gateway died over it."""
+    parameters = [{"type": "text", "text": text} for text in ("Kak", order)]
+    template = {
+        "name": "pesanan_dikirim",
+        "language": "id",
+        "components": [{"type": "body", "parameters": parameters}],
+    }
+    fields = {"licenses_key": shop.official.key, "recipients": people, "template": template, "idempotency_key": order}
+    return await call(site, shop, "send_message_template", fields)

@@ -37,6 +37,7 @@ from kurir.foundation.tables import accounts as account_table
 from kurir.foundation.tables import messages
 from kurir.messages.content import Text
 from kurir.messages.reports import (
+    Halted,
     InDoubt,
     Left,
     NeverLeft,
@@ -205,6 +206,7 @@ class Lifecycle(RuleBasedStateMachine):
             "in doubt": InDoubt("no answer"),
             "in doubt under an id": InDoubt("no answer", self.remote(message_id)),
             "not connected": NotConnected("gone"),
+            "halted": Halted("190", "the token has expired"),
             "again at once": TryLater("130429", "slow down", 0.0),
             "again soon": TryLater("130429", "slow down", 5.0),
             "again too late": TryLater("130429", "slow down", 700.0),
@@ -234,9 +236,9 @@ class Lifecycle(RuleBasedStateMachine):
             case InDoubt(_, remote_id):
                 message.state, message.remote_id = "unconfirmed", remote_id or message.remote_id
                 message.doubt_until = now + PATIENCE if self.resends else None
-            case NotConnected() if now >= message.expires_at:
+            case NotConnected() | Halted() if now >= message.expires_at:
                 message.state = "expired"
-            case NotConnected():
+            case NotConnected() | Halted():
                 message.state, message.due_at, message.attempts = "queued", now, message.attempts - 1
             case TryLater() if message.attempts >= MAX_ATTEMPTS:
                 message.state = "failed"

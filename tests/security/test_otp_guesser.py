@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.sqlite import new_database
 
 from kurir import numbers
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import metadata
 from kurir.foundation.telemetry import Metrics
 from kurir.otp import rules
 from kurir.otp.check import Attempt, Verdict, check
@@ -52,8 +52,7 @@ class Target:
 
 @pytest.fixture
 async def target(tmp_path: Path) -> AsyncIterator[Target]:
-    database = Database(tmp_path / "kurir.db")
-    metadata.create_all(database.engine)
+    database = Database(new_database(tmp_path / "kurir.db"))
     await database.start()
     account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
     number = await database.write(lambda c: numbers.add_linked_device(c, account.id))

@@ -15,6 +15,7 @@ import openpyxl
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.sqlite import new_database
 
 from kurir import contacts, contacts_import
 from kurir.accounts import accounts
@@ -23,7 +24,6 @@ from kurir.contacts_import import ImportRefused, ImportReport, Problem, import_f
 from kurir.contacts_import.columns import RowError, phone_text
 from kurir.contacts_import.files import decoded, delimiter_of, read_rows
 from kurir.foundation.database import Database
-from kurir.foundation.tables import metadata
 
 
 @dataclass
@@ -51,8 +51,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    database = Database(tmp_path / "kurir.db")
-    metadata.create_all(database.engine)
+    database = Database(new_database(tmp_path / "kurir.db"))
     await database.start()
     account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
     yield Desk(database, account, tmp_path)
@@ -353,8 +352,7 @@ def _imported(folder: Path, content: bytes) -> ImportReport | None:
 
     async def work() -> ImportReport | None:
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            database = Database(Path(place) / "kurir.db")
-            metadata.create_all(database.engine)
+            database = Database(new_database(Path(place) / "kurir.db"))
             await database.start()
             try:
                 account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))

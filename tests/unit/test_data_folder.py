@@ -19,6 +19,7 @@ from kurir.foundation.data_folder import (
     sole_gateway,
     write_ready_file,
 )
+from kurir.foundation.sealing import SealError
 from kurir.foundation.tables import SCHEMA_VERSION, metadata
 from kurir.settings import Settings
 
@@ -43,6 +44,26 @@ def test_it_is_private_and_opens_again_with_the_same_keys(tmp_path: Path):
     assert again.open(sealed, "a row") == "secret"
     assert settings.data_dir.stat().st_mode & 0o077 == 0
     assert (settings.data_dir / "master.key").stat().st_mode & 0o077 == 0
+
+
+def test_a_database_belongs_to_one_master_key(where: Path | str, tmp_path: Path):
+    """Two gateways on one database; on SQLite a data folder whose key was lost."""
+    shared = where if isinstance(where, str) else ""
+    first = Settings(data_dir=tmp_path / "first", database_url=shared)
+    open_and_close(first)
+    key = (first.data_dir / "master.key").read_text()
+    second = first if not shared else Settings(data_dir=tmp_path / "second", database_url=shared)
+    (second.data_dir / "master.key").unlink(missing_ok=True)
+    with pytest.raises(SealError, match=r"another master key: copy master\.key"):
+        open_and_close(second)
+    (second.data_dir / "master.key").write_text(key)
+    open_and_close(second)
+    open_and_close(first)
+
+
+def open_and_close(settings: Settings) -> None:
+    database, _ = open_data_folder(settings)
+    database.engine.dispose()
 
 
 def test_one_gateway_serves_it(tmp_path: Path):

@@ -179,3 +179,32 @@ async def test_a_database_that_cannot_be_reached_is_trouble_not_a_bug(tmp_path: 
     assert "geheim" not in str(refused.value)
     with pytest.raises(DatabaseUnavailable), database.transaction():
         pass
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_schema_change_may_rebuild_a_table_that_others_point_at(tmp_path: Path, breaks: bool):
+    database = Database(tmp_path / "t.db")
+    with database.transaction() as connection:
+        connection.exec_driver_sql("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
+        connection.exec_driver_sql("CREATE TABLE children (parent INTEGER REFERENCES parents (id))")
+        connection.exec_driver_sql("INSERT INTO parents VALUES (1)")
+        connection.exec_driver_sql("INSERT INTO children VALUES (1)")
+
+    def rebuild() -> None:
+        with database.schema_change() as connection:
+            connection.exec_driver_sql("CREATE TABLE anew (id INTEGER PRIMARY KEY, name TEXT)")
+            if not breaks:
+                connection.exec_driver_sql("INSERT INTO anew SELECT id, 'x' FROM parents")
+            connection.exec_driver_sql("DROP TABLE parents")
+            connection.exec_driver_sql("ALTER TABLE anew RENAME TO parents")
+
+    if breaks:
+        with pytest.raises(RuntimeError, match="breaks references"):
+            rebuild()
+    else:
+        rebuild()
+    with database.transaction() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM parents").all() == ([(1,)] if breaks else [(1, "x")])
+        assert connection.exec_driver_sql("SELECT * FROM children").all() == [(1,)]
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    database.engine.dispose()

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 from starlette.applications import Starlette
+from tests.sqlite import new_database
 
 from kurir.foundation.database import Database
-from kurir.foundation.tables import metadata
 from kurir.foundation.telemetry import Metrics
 from kurir.settings import Settings
 from kurir.web import health
@@ -23,8 +23,7 @@ from kurir.web.gateway import Gateway
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
-    database = Database(tmp_path / "kurir.db")
-    metadata.create_all(database.engine)
+    database = Database(new_database(tmp_path / "kurir.db"))
     await database.start()
     parts = SimpleNamespace(settings=Settings(data_dir=tmp_path), database=database, metrics=Metrics())
     yield cast("Gateway", parts)

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import os
 import struct
 import zipfile
 import zlib
@@ -18,6 +19,7 @@ import openpyxl
 import pytest
 import sqlalchemy as sa
 from PIL import Image as Pillow
+from tests.sqlite import new_database
 
 from kurir.accounts import accounts
 from kurir.channels import media_inspection
@@ -25,7 +27,7 @@ from kurir.channels.media import MediaStore
 from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
 from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import Fetched, SafeFetch
-from kurir.foundation.tables import media, metadata
+from kurir.foundation.tables import media
 from kurir.foundation.url_rules import UrlRefused
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
@@ -122,8 +124,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         media_image_bytes=200_000,
         media_document_bytes=300_000,
     )
-    database = Database(settings.sqlite_path)
-    metadata.create_all(database.engine)
+    database = Database(new_database(settings.sqlite_path))
     await database.start()
     account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
     safe_fetch = SafeFetch(settings)
@@ -197,6 +198,18 @@ async def test_old_media_go_and_shared_files_stay(desk: Desk) -> None:
     assert files(desk.folder) == [Path(second.path)]
     assert await desk.store.forget(before=2e9) == 1
     assert files(desk.folder) == []
+
+
+async def test_old_files_go_also_when_another_gateway_has_removed_their_rows(desk: Desk) -> None:
+    old, young = await desk.image("/a.png", picture("PNG")), await desk.document("/b.pdf", PDF)
+    kept = await desk.image("/c.png", picture("PNG", size=(41, 30)))
+    assert isinstance(old, MediaFile) and isinstance(young, MediaFile) and isinstance(kept, MediaFile)
+    gone = sa.delete(media).where(media.c.path.in_([old.path, young.path]))
+    await desk.database.write(lambda c: c.execute(gone) and None)
+    for path in (old.path, kept.path):
+        os.utime(path, (5.0, 5.0))
+    await desk.store.forget(before=10.0)
+    assert files(desk.folder) == sorted(Path(file.path) for file in (young, kept))
 
 
 # -- outcomes ----------------------------------------------------------------------------------------------------------

@@ -83,7 +83,21 @@ class MediaStore:
                     Path(path).unlink(missing_ok=True)
             return len(paths)
 
-        return await self._database.write(work, patience=LONG_WORK)
+        forgotten = await self._database.write(work, patience=LONG_WORK)
+        await self._forget_files(before)
+        return forgotten
+
+    async def _forget_files(self, before: float) -> None:
+        """Removes files here whose rows another gateway on the same database has removed."""
+        old = await asyncio.to_thread(_older_than, self._folder, before)
+
+        def unknown(connection: Connection) -> list[Path]:
+            return [
+                p for p in old if not connection.execute(sa.select(sa.exists().where(media.c.path == str(p)))).scalar()
+            ]
+
+        for path in await self._database.read(unknown) if old else ():
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def _fetch(self, content: Image | Document) -> MediaFile:
         arriving = self._folder / f"arriving-{secrets.token_hex(8)}"
@@ -109,6 +123,11 @@ class MediaStore:
         fetched.path.replace(place)
         _flush(place.parent)
         return MediaFile(str(place), found.mime, found.name, found.size, found.sha256)
+
+
+def _older_than(folder: Path, before: float) -> list[Path]:
+    """The files in the folder's subfolders that were last written before that unix time."""
+    return [path for path in folder.glob("??/*") if path.stat().st_mtime < before]
 
 
 def _flush(path: Path) -> None:

@@ -12,12 +12,16 @@ from cyclopts import App
 from kurir import __version__
 from kurir.accounts.accounts import AccountError
 from kurir.cli import account, contacts, message, number, webhook
+from kurir.cli.backups import backup, restore
 from kurir.cli.doctor import doctor
-from kurir.cli.terminal import CommandError, complain
+from kurir.cli.terminal import CommandError, complain, out
 from kurir.demo.scene import DemoError
-from kurir.foundation.data_folder import AlreadyRunning, open_data_folder
+from kurir.foundation import crash_points
+from kurir.foundation.backups import BackupError
+from kurir.foundation.data_folder import AlreadyRunning, SchemaError, open_data_folder
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.sealing import SealError
+from kurir.foundation.tables import SCHEMA_VERSION
 from kurir.settings import Settings, SettingsError
 
 app = App(
@@ -31,15 +35,21 @@ app.command(contacts.app)
 app.command(message.app)
 app.command(webhook.app)
 app.command(doctor)
+app.command(backup)
+app.command(restore)
 
 
 @app.command
-def serve() -> None:
-    """Start the gateway for production: no sandbox, settings from the environment (see README)."""
+def serve(*, roles: str = "") -> None:
+    """Start the gateway for production: no sandbox, settings from the environment (see README).
+
+    Args:
+        roles: What this process does, as in KURIR_ROLES: some of api, dispatch, webhooks, with commas between.
+    """
     from kurir.foundation.telemetry import configure_logging  # noqa: PLC0415 - keeps `kurir --help` fast
     from kurir.serve import serve as run  # noqa: PLC0415
 
-    settings = Settings.load()
+    settings = Settings.load({**os.environ, "KURIR_ROLES": roles} if roles else None)
     configure_logging(settings)
     _run(run(settings))
 
@@ -60,10 +70,11 @@ def sandbox(*arguments: str) -> NoReturn:
 
 @app.command
 def migrate() -> None:
-    """Bring the database to the newest schema (`kurir serve` does it too)."""
+    """Bring the database to the newest schema (`kurir serve` does it too). Stop every gateway before."""
     settings = Settings.load()
-    database, _ = open_data_folder(settings)
-    sys.stdout.write(f"The database has the newest schema: {database.name}\n")
+    crash_points.arm(settings.crash_at)
+    database, _ = open_data_folder(settings, said=lambda line: out.print(line, markup=False, soft_wrap=True))
+    out.print(f"The database has the newest schema ({SCHEMA_VERSION}): {database.name}", markup=False, soft_wrap=True)
 
 
 def _run(work) -> None:
@@ -85,6 +96,8 @@ def main() -> None:
         SealError,
         AccountError,
         AlreadyRunning,
+        SchemaError,
+        BackupError,
         DatabaseUnavailable,
         OSError,
     ) as error:

@@ -86,29 +86,41 @@ def show(id: str) -> None:
 
 
 @app.command
-def replay(id: str) -> None:
-    """Send a failed, expired or unconfirmed message anew. An unconfirmed one may then arrive twice.
+def replay(*ids: str) -> None:
+    """Send failed, expired or unconfirmed messages anew. An unconfirmed one may then arrive twice.
 
     Args:
-        id: The message's id (msg_…).
+        ids: The messages' ids (msg_…).
     """
-    _decide(id, "replay")
+    _decide(ids, "replay")
 
 
 @app.command
-def cancel(id: str) -> None:
-    """Call off a message that is queued or unconfirmed.
+def cancel(*ids: str) -> None:
+    """Call off messages that are queued or unconfirmed.
 
     Args:
-        id: The message's id (msg_…).
+        ids: The messages' ids (msg_…).
     """
-    _decide(id, "cancel")
+    _decide(ids, "cancel")
 
 
-def _decide(id: str, decision: str) -> None:
-    _id(id)
-    message = operator("POST", f"/messages/{id}/{decision}")
-    out.print(f"{message['id']} is {message['state']}.")
+def _decide(ids: tuple[str, ...], decision: str) -> None:
+    """Decides all of them; those that have moved on are named at the end."""
+    if not ids:
+        raise CommandError("name at least one message: `kurir message list <email> --state unconfirmed` shows them")
+    for text in ids:
+        _id(text)
+    refused: list[str] = []
+    for text in ids:
+        try:
+            message = operator("POST", f"/messages/{text}/{decision}")
+        except CommandError as error:
+            refused.append(str(error))
+        else:
+            out.print(f"{message['id']} is {message['state']}.")
+    if refused:
+        raise CommandError("\n".join(refused))
 
 
 def _id(text: str) -> int:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import getpass
 import io
 import os
+import time
 
 import segno
 from cyclopts import App
 from rich.table import Table
+from sqlalchemy import Connection
 
-from kurir import numbers
+from kurir import number_status, numbers
 from kurir.cli.terminal import CommandError, account_of, operator, out, waiting, with_database
+from kurir.foundation.sealing import Sealing
 from kurir.messages.addresses import AddressError, parse_phone
+from kurir.numbers import Number
 
 app = App(name="number", help="Sender numbers: linked devices (BO-…) and official numbers (WB-…).")
 
@@ -124,6 +128,54 @@ def pair(key: str, *, phone: str = "") -> None:
     if state["state"] != "paired":
         raise CommandError(f"pairing ended ({state['state']}): {state['error'] or 'start it again'}")
     out.print("[bold green]Paired.[/] The device connects by itself from now on.")
+
+
+@app.command
+def token(key: str) -> None:
+    """Put in a new access token for an official number, and resume it if it was paused.
+
+    The token is asked for, or read from KURIR_META_TOKEN. A running gateway takes it up within half a minute.
+
+    Args:
+        key: The licenses_key (WB-…).
+    """
+    new = os.environ.get("KURIR_META_TOKEN") or getpass.getpass("Access token: ")
+    if not new.strip():
+        raise CommandError("the access token is empty")
+
+    def work(connection: Connection, sealing: Sealing) -> bool:
+        number = _official(connection, key)
+        numbers.set_access_token(connection, sealing, number.account_id, number.id, new.strip())
+        if paused := number.state == "paused":
+            number_status.resume(connection, number, time.time())
+        return paused
+
+    resumed = with_database(work)
+    out.print(f"{key} has a new access token" + (" and goes on." if resumed else "."))
+
+
+@app.command
+def resume(key: str) -> None:
+    """Let a paused official number go on, once what Meta complained of is settled.
+
+    `kurir number list` says why it was paused. A running gateway goes on within half a minute.
+
+    Args:
+        key: The licenses_key (WB-…).
+    """
+    try:
+        with_database(lambda c, _: number_status.resume(c, _official(c, key), time.time()))
+    except number_status.NotPaused as error:
+        raise CommandError(str(error)) from error
+    out.print(f"{key} goes on.")
+
+
+def _official(connection: Connection, key: str) -> Number:
+    known = numbers.all_of_channel(connection, "cloud_api")
+    number = next((number for number in known if number.key == key), None)
+    if number is None:
+        raise CommandError(f"{key} is no official number here: `kurir number list` shows them")
+    return number
 
 
 @app.command

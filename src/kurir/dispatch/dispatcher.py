@@ -14,6 +14,7 @@ from kurir.dispatch.lane import Lane
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.telemetry import Metrics
+from kurir.leases import Alone, Hold, Ownership
 from kurir.numbers import ChannelKind
 from kurir.outbox.outbox import Outbox
 
@@ -35,7 +36,10 @@ class Dispatcher:
         metrics: Metrics,
         clock: Clock,
         device_gap: float,
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership or Alone()
+        self._leaving: set[int] = set()
         self._channels = channels
         self._database = database
         self._outbox = outbox
@@ -50,8 +54,7 @@ class Dispatcher:
 
     async def start(self) -> None:
         """Wakes every number with something to send or to settle and begins to sweep out expired ones."""
-        for account_id, number_id in await self._outbox.waiting_numbers():
-            self.wake(account_id, number_id)
+        await self._wake_all()
         self._spawn(self._sweep(), "sweep")
 
     def wake(self, account_id: int, number_id: int) -> None:
@@ -59,9 +62,22 @@ class Dispatcher:
         lane = self._lanes.get(number_id)
         if lane is not None and not lane.closed:
             lane.wake()
-        elif not self._stopping and number_id not in self._opening:
+        elif not self._stopping and number_id not in self._opening and self._hold(number_id) is not None:
             self._opening.add(number_id)
             self._spawn(self._run(account_id, number_id), f"lane-{number_id}")
+
+    def begin(self, account_id: int, number_id: int) -> None:
+        """The number is this gateway's from now on."""
+        self._leaving.discard(number_id)
+        self.wake(account_id, number_id)
+
+    async def end(self, number_id: int, patience: float) -> None:
+        """Sends nothing more for the number; what is in flight has `patience` seconds, then it is cut off."""
+        self._leaving.add(number_id)
+        lane = self._lanes.get(number_id)
+        if lane is not None:
+            cut = await lane.stop(patience)
+            log.info("lane_ended", number=lane.number.key, cut_off=cut)
 
     async def stop(self, patience: float = 25.0) -> int:
         """Claims nothing more and waits for what is in flight; returns how many sends were cut off."""
@@ -74,6 +90,13 @@ class Dispatcher:
         return cut
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _hold(self, number_id: int) -> Hold | None:
+        return None if number_id in self._leaving else self._ownership.hold(number_id)
+
+    async def _wake_all(self) -> None:
+        for account_id, number_id in await self._outbox.waiting_numbers():
+            self.wake(account_id, number_id)
 
     def _spawn(self, work: object, name: str) -> None:
         task = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
@@ -89,7 +112,8 @@ class Dispatcher:
                 except DatabaseUnavailable:
                     await asyncio.sleep(1.0)
                     continue
-                if number is None or self._stopping:
+                hold = self._hold(number_id)
+                if number is None or self._stopping or hold is None:
                     return
                 lane = self._lanes[number_id] = Lane(
                     number,
@@ -100,6 +124,7 @@ class Dispatcher:
                     metrics=self._metrics,
                     clock=self._clock,
                     gap=self._gaps[number.channel],
+                    hold=hold,
                 )
         finally:
             self._opening.discard(number_id)
@@ -117,6 +142,9 @@ class Dispatcher:
         while True:
             try:
                 await self._outbox.expire()
+                if self._database.shared:  # other gateways accept and send too, and a ring may get lost
+                    await self._outbox.count_waiting()
+                    await self._wake_all()
                 self._metrics.waiting(self._outbox.waiting())
             except DatabaseUnavailable as error:
                 log.warning("sweep_waits_for_database", reason=str(error))

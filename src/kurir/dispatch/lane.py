@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import functools
 import time
+from collections.abc import Callable
 
 import structlog
+from sqlalchemy import Connection
 
 from kurir import numbers
 from kurir.channels.channel import Channel
@@ -21,8 +23,9 @@ from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.telemetry import Metrics
+from kurir.leases import Hold
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
-from kurir.messages.reports import InDoubt, NeverLeft, Outcome, Refused, Unknown
+from kurir.messages.reports import Halted, InDoubt, NeverLeft, Outcome, Refused, Unknown
 from kurir.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
@@ -30,6 +33,8 @@ from kurir.outbox.rows import Claimed
 
 _RECHECK = 30.0
 _PAUSE_AFTER_TROUBLE = 1.0
+_LAST_BREATH = 60.0
+"""Seconds after which a connection of the gateway that had the number before can have sent all that it was going to."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +53,10 @@ class Lane:
         metrics: Metrics,
         clock: Clock,
         gap: float,
+        hold: Hold,
     ) -> None:
         self.number = number
+        self._hold = hold
         self.closed = False
         self._channel = channel
         self._database = database
@@ -62,8 +69,10 @@ class Lane:
         self._stopping = False
         self._ended = asyncio.Event()
         self._flying: dict[int, asyncio.Task[None]] = {}
+        self._landing: set[int] = set()
         self._recovered = False
         self._begun = False
+        self._began = time.monotonic()
         self._ready_since: float | None = None
         self._next_doubt: float | None = None
 
@@ -82,7 +91,8 @@ class Lane:
         while not self._stopping:
             self._woken.clear()
             try:
-                wait = await self._turn()
+                # without the hold nothing may be done; whoever knows how it was lost stops this lane
+                wait = await self._turn() if self._hold.valid() else _RECHECK
             except DatabaseUnavailable as error:
                 log.warning("lane_waits_for_database", number=self.number.key, reason=str(error))
                 wait = _PAUSE_AFTER_TROUBLE
@@ -104,14 +114,17 @@ class Lane:
             await asyncio.wait(self._flying.values())
 
     async def stop(self, patience: float) -> int:
-        """Claims nothing more and waits up to `patience` seconds; returns how many sends were still in flight."""
+        """Claims nothing more and waits up to `patience` seconds; returns how many sends were cut off.
+
+        A send that is over is no longer cut off: its outcome must not get lost while this process lives.
+        """
         self._stopping = True
         self._woken.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self._ended.wait()  # a claim under way is still carried out
                 await self.landed()
-        left = [task for task in self._flying.values() if not task.done()]
+        left = [task for message_id, task in self._flying.items() if message_id not in self._landing]
         for task in left:
             task.cancel()
         return len(left)
@@ -121,14 +134,15 @@ class Lane:
     async def _turn(self) -> float | None:
         """One look at the queue. Returns how long to wait for the next one; None when nothing is queued."""
         account_id, number_id = self.number.account_id, self.number.id
-        if not self._recovered:
-            await self._recover()
         current = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id))
+        ready = current is not None and self._channel.ready(current)
+        if not self._recovered and not await self._recover(ready=ready):
+            return _RECHECK
         if current is None:
             self._next_doubt = None
             return None  # the number was removed; its messages expire
         self.number = current
-        if not self._channel.ready(current):
+        if not ready:
             self._ready_since = None
             return _RECHECK
         await self._settle_doubts()
@@ -136,7 +150,7 @@ class Lane:
         if free <= 0 or self._stopping:  # a stop may have come since this turn began
             return _RECHECK
         try:
-            claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free)
+            claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free, self._hold.guard)
         except DatabaseUnavailable:
             self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
             raise
@@ -144,25 +158,32 @@ class Lane:
             task = asyncio.create_task(self._carry(message), name=f"send-{message.id}")
             self._flying[message.id] = task
             task.add_done_callback(functools.partial(self._landed, message.id))
-        if claimed:
-            return self._gap
-        due_at = await self._outbox.next_due(account_id, number_id)
+        return self._gap if claimed else await self._until_due()
+
+    async def _until_due(self) -> float | None:
+        due_at = await self._outbox.next_due(self.number.account_id, self.number.id)
         if due_at is None:
             return None
         # what is due but was not claimed waits behind a message in flight, whose landing wakes this lane
         return max(0.01, due_at - self._clock()) if due_at > self._clock() else _RECHECK
 
-    async def _recover(self) -> None:
-        """Settles what an earlier lane of this number, in a process that is gone, left in flight.
+    async def _recover(self, *, ready: bool) -> bool:
+        """Settles what an earlier lane of this number, in a process that is gone, left in flight; False: too early.
 
+        Another gateway that had the number may be frozen, its device's connection may be alive and its last send may
+        yet leave. It surely cannot once this gateway's connection has taken that one's place, so this waits for it.
         Later on, what this lane took without hearing of it: that surely has not left.
         """
+        if self._hold.inherited and not ready and time.monotonic() < self._began + _LAST_BREATH:
+            return False
         for message in await self._outbox.left_in_flight(self.number.account_id, self.number.id):
             if message.id not in self._flying:
                 own = explained(CUT_OFF, NeverLeft())
-                await self._record(message, own if self._begun else await self._looked_into(message, CUT_OFF))
+                outcome = own if self._begun else await self._looked_into(message, CUT_OFF)
+                await self._record(message, outcome, self._hold.guard)
         self._next_doubt = 0.0  # earlier doubts may be waiting for receipts
         self._recovered = self._begun = True
+        return True
 
     async def _settle_doubts(self) -> None:
         """Sends once more, or holds, what was in doubt and of which no receipt has come in time."""
@@ -178,7 +199,8 @@ class Lane:
             )
 
     def _landed(self, message_id: int, task: asyncio.Task[None]) -> None:
-        self._flying.pop(message_id, None)
+        del self._flying[message_id]
+        self._landing.discard(message_id)
         if not task.cancelled() and task.exception() is not None:
             log.error("send_task_broke", number=self.number.key, exc_info=task.exception())
         self._woken.set()
@@ -187,6 +209,9 @@ class Lane:
         """One message: fetch its media, send it, record the outcome whatever it takes."""
         started = time.monotonic()
         outcome = await self._send(message)
+        if outcome is None:
+            return  # the number is another gateway's now, which settles what it finds in flight
+        self._landing.add(message.id)
         crash_points.reach("send.answered")
         self._metrics.sent(self.number.channel, outcome, time.monotonic() - started)
         if isinstance(outcome, InDoubt):
@@ -208,12 +233,14 @@ class Lane:
                 evidence = Unknown()
             return explained(doubt, evidence)
 
-    async def _record(self, message: Claimed, outcome: Outcome) -> None:
-        """Writes the outcome down, whatever it takes."""
+    async def _record(
+        self, message: Claimed, outcome: Outcome, guard: Callable[[Connection], bool] | None = None
+    ) -> None:
+        """Writes the outcome down, whatever it takes; with `guard` only while that says yes."""
         patience = self._channel.capabilities.patience
         while True:
             try:
-                after = await self._outbox.record(message, outcome, patience)
+                after = await self._outbox.record(message, outcome, patience, guard)
             except DatabaseUnavailable as error:
                 # the message may be out: its result must not get lost while this process lives
                 log.warning("outcome_waits_for_database", message_id=message.id, reason=str(error))
@@ -227,11 +254,13 @@ class Lane:
                 state=after.state,
                 reason=after.error_reason or None,
             )
+            if isinstance(outcome, Halted):
+                log.error("number_paused", number=self.number.key, code=outcome.code, reason=outcome.reason)
             if after.state == "unconfirmed":
                 self._next_doubt = 0.0
             return
 
-    async def _send(self, message: Claimed) -> Outcome:
+    async def _send(self, message: Claimed) -> Outcome | None:
         media: MediaFile | None = None
         content = message.content
         try:
@@ -244,6 +273,9 @@ class Lane:
             log.exception("media_broke", message_id=message.id)
             return Refused("media_failed", "the file could not be prepared (see the gateway's log)")
         crash_points.reach("send.begun")
+        if not self._hold.valid():
+            log.warning("send_left_to_another_gateway", message_id=message.id, number=self.number.key)
+            return None
         try:
             return await self._channel.send(
                 self.number,

@@ -21,6 +21,7 @@ POINTS = frozenset(
         "engine.sent",  # in the engine host: WhatsApp took it, the gateway was not told
         "send.answered",  # the channel has answered, nothing is recorded
         "record.committed",  # the outcome is recorded
+        "migration.step",  # one step to a newer schema is made, nothing is committed
     }
 )
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.foundation import backups
 from kurir.foundation.database import Database
+from kurir.foundation.inserts import insert_into
 from kurir.foundation.postgres import take_your_time
-from kurir.foundation.sealing import Sealing, load_master_key
-from kurir.foundation.tables import SCHEMA_VERSION
+from kurir.foundation.sealing import SealError, Sealing, load_master_key
+from kurir.foundation.tables import SCHEMA_VERSION, installation
 from kurir.settings import Settings, SettingsError
 
 READY_FILE = "gateway.json"
@@ -29,6 +33,10 @@ class AlreadyRunning(RuntimeError):  # noqa: N818 - a state of the world, not a 
     """Another gateway serves this data folder."""
 
 
+class SchemaError(RuntimeError):
+    """The database is not one that this program may open as it is; the sentence says what to do."""
+
+
 class ReadyFile(msgspec.Struct):
     """Where the gateway of a data folder answers."""
 
@@ -36,16 +44,43 @@ class ReadyFile(msgspec.Struct):
     url: str
 
 
-def open_data_folder(settings: Settings) -> tuple[Database, Sealing]:
+def _nobody_listens(_line: str) -> None: ...
+
+
+def open_data_folder(
+    settings: Settings, *, serving: bool = False, said: Callable[[str], None] = _nobody_listens
+) -> tuple[Database, Sealing]:
     """The folder's database with its newest schema, and its keys; everything is made on first use.
 
-    Raises SettingsError, SealError, DatabaseUnavailable and OSError.
+    A gateway that holds the folder's lock says `serving`. An older schema is renewed only while no other gateway serves
+    the folder, and SQLite's file is copied before; `said` gets a line for each step. Raises SettingsError, SealError,
+    DatabaseUnavailable, AlreadyRunning, SchemaError, BackupError and OSError.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     sealing = Sealing(load_master_key(settings.data_dir))
     database = database_of(settings)
-    renew_schema(database)
+    try:
+        _renew(settings, database, serving, said)
+        check_key(database, sealing)
+    except BaseException:
+        database.engine.dispose()
+        raise
     return database, sealing
+
+
+def _renew(settings: Settings, database: Database, serving: bool, said: Callable[[str], None]) -> None:
+    with database.transaction() as connection:
+        if backups.is_marked(connection):
+            raise SchemaError(
+                f"{database.name} is a backup, and what it holds as queued may have been sent since: put it back with "
+                "`kurir restore`"
+            )
+        before = schema_version(connection)
+    if before == SCHEMA_VERSION:
+        return
+    in_use = before is not None and not serving  # a gateway of the older version may be working on it
+    with sole_gateway(settings.data_dir) if in_use else contextlib.nullcontext():
+        renew_schema(database, said, copies=None if database.shared else settings.data_dir)
 
 
 def database_of(settings: Settings) -> Database:
@@ -56,23 +91,63 @@ def database_of(settings: Settings) -> Database:
         raise SettingsError(f"KURIR_DATABASE_URL: {error}, or nothing for SQLite in the data folder") from error
 
 
-def renew_schema(database: Database) -> None:
-    """Brings the database to the newest schema; of several processes, one does it. Raises DatabaseUnavailable."""
-    with database.transaction() as connection:
-        if _schema_version(connection) == SCHEMA_VERSION:
-            return
+def renew_schema(database: Database, said: Callable[[str], None] = _nobody_listens, copies: Path | None = None) -> None:
+    """Brings the database to the newest schema, as a whole or not at all; of several processes, one does it.
+
+    `copies` is the data folder whose database is copied before it is changed. Raises DatabaseUnavailable, BackupError,
+    and SchemaError for a schema that is newer than this program.
+    """
+    with database.schema_change() as connection:
         if connection.dialect.name == "postgresql":
             take_your_time(connection)
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('kurir schema'))")
-        if _schema_version(connection) != SCHEMA_VERSION:
-            from kurir.foundation.migrations import migrate  # noqa: PLC0415 - alembic costs 12 MB for nothing else
+        before = schema_version(connection)
+        if before == SCHEMA_VERSION:
+            return
+        from kurir.foundation.migrations import migrate, versions  # noqa: PLC0415 - costs 12 MB for nothing else
 
-            migrate(connection)
+        if before is not None and before not in versions():
+            raise SchemaError(
+                f"{database.name} has schema {before}, made by a newer Kurir than this one ({SCHEMA_VERSION}): "
+                "install the newer one again, or put back the backup from before the upgrade (docs/operating.md)"
+            )
+        if copies is not None and before is not None:
+            said(f"the database is copied to {_keep_copy(copies)}")
+        migrate(connection, said=said)
 
 
-def _schema_version(connection: Connection) -> str | None:
+def check_key(database: Database, sealing: Sealing) -> None:
+    """Makes sure that all gateways on the database have the master key of the first one, which is noted there hashed.
+
+    Raises SealError and DatabaseUnavailable.
+    """
+    ours = sealing.hash("master key", "installation")
+    with database.transaction() as connection:
+        noted = sa.select(installation.c.key_check).where(installation.c.id == 1)
+        theirs = connection.execute(noted).scalar()
+        if theirs is None:  # of two first gateways, one is faster
+            first = insert_into(connection, installation).values(id=1, key_check=ours).on_conflict_do_nothing()
+            connection.execute(first)
+            theirs = connection.execute(noted).scalar_one()
+    if theirs != ours:
+        raise SealError(
+            f"the {database.name} was set up with another master key: copy master.key from the data folder of the "
+            "gateway that was first, or set KURIR_MASTER_KEY to what it holds"
+        )
+
+
+def schema_version(connection: Connection) -> str | None:
+    """The database's version of the schema, None when it is empty."""
     known = sa.inspect(connection).has_table("alembic_version")
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if known else None
+
+
+def _keep_copy(data_dir: Path) -> Path:
+    """The state before a renewal, for a way back; an older copy of the same name is of a renewal that was cut off."""
+    copy = data_dir / f"before-{SCHEMA_VERSION}"
+    shutil.rmtree(copy, ignore_errors=True)
+    backups.save(data_dir, copy, time.time())
+    return copy
 
 
 @contextlib.contextmanager

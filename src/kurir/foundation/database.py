@@ -181,6 +181,23 @@ class Database:
                 raise
             connection.exec_driver_sql("COMMIT")
 
+    @contextmanager
+    def schema_change(self) -> Iterator[Connection]:
+        """A transaction in which tables may be rebuilt, on a connection of its own. Raises DatabaseUnavailable.
+
+        It may take its time. SQLite counts a table that is replaced by its new self as broken references: they are not
+        watched meanwhile, and looked at as a whole before the commit.
+        """
+        with self._unavailable(), self.engine.connect() as connection:
+            connection.detach()  # its settings are for nobody else
+            for statement in self._server.begin_schema:
+                connection.exec_driver_sql(statement)
+            yield connection
+            look = self._server.broken_references
+            if look and (broken := connection.exec_driver_sql(look).first()):
+                raise RuntimeError(f"the schema change breaks references: {tuple(broken)}")
+            connection.exec_driver_sql("COMMIT")
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _future(self) -> asyncio.Future[Any]:

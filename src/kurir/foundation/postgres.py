@@ -54,6 +54,8 @@ class Postgres:
 
     begin = "BEGIN"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    begin_schema: tuple[str, ...] = ("BEGIN", "SET LOCAL statement_timeout = 0", "SET LOCAL lock_timeout = 0")
+    broken_references = ""
     shared = True
 
     def __init__(self, url: str, pool: int) -> None:
@@ -107,14 +109,19 @@ def address(url: str) -> URL:
     return where.set(drivername="postgresql+psycopg")
 
 
+def listening_address(url: str) -> str:
+    """The same database as libpq takes it, for a connection that waits for notifications; it notices a dead server."""
+    where = address(url).set(drivername="postgresql")
+    alive = {"application_name": "kurir-bell", "connect_timeout": "3"}
+    alive |= {name: str(value) for name, value in _CONNECTION.items() if name.startswith(("keepalives", "tcp_"))}
+    return where.update_query_dict(alive).render_as_string(hide_password=False)
+
+
 def take_your_time(connection: Connection) -> None:
-    """Takes the bounds from a connection, for a migration. It leaves the pool."""
-    driver = connection.connection.driver_connection
-    connection.detach()
+    """Lets a connection that is for a migration alone wait for as long as the server works."""
+    driver = connection.connection.dbapi_connection
     assert isinstance(driver, _Connection)
     driver.patience = None
-    for name in ("statement_timeout", "lock_timeout"):
-        connection.exec_driver_sql(f"SET LOCAL {name} = 0")
 
 
 def connected(where: URL) -> psycopg.Connection[Any]:

@@ -18,6 +18,8 @@ class Sqlite:
 
     begin = "BEGIN IMMEDIATE"
     begin_read = "BEGIN"
+    begin_schema: tuple[str, ...] = ("PRAGMA foreign_keys = OFF", "BEGIN IMMEDIATE")
+    broken_references = "PRAGMA foreign_key_check"
     shared = False
 
     def __init__(self, path: Path, pool: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(
@@ -457,4 +457,27 @@ webhook_attempts = sa.Table(
     _text("reason"),
     _text("answer"),
     sa.Index("ix_webhook_attempts_health", "endpoint_id", "succeeded", "at"),
+)
+
+gateways = sa.Table(
+    "gateways",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    _text("url"),
+    _time("expires_at", nullable=False),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("number_id", sa.ForeignKey("numbers.id"), primary_key=True, autoincrement=False),
+    _text("gateway"),
+    sa.Column("token", sa.BigInteger, nullable=False),
+)
+
+installation = sa.Table(
+    "installation",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    _text("key_check"),
 )

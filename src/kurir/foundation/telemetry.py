@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TextIO
 
 import msgspec
@@ -120,6 +120,16 @@ def _masked(key: str, value: Any) -> Any:
     return value if isinstance(value, (int, float)) else redact_text(str(value))
 
 
+class Survey(msgspec.Struct, frozen=True):
+    """All linked devices at a glance: how many are in each state (every state is there), and the worst figures among
+    the connected ones, in seconds; `hosts` engine processes run."""
+
+    states: Mapping[str, int]
+    longest_silence: float
+    slowest_round_trip: float
+    hosts: int
+
+
 class Metrics:
     """The process's metrics, in a registry of their own. One method per thing that happens, in the field's words."""
 
@@ -156,6 +166,17 @@ class Metrics:
             registry=registry,
         )
         self._hosts = Gauge("kurir_engine_hosts", "Running engine processes", registry=registry)
+        self._devices = Gauge("kurir_linked_devices", "Linked devices by their state", ["state"], registry=registry)
+        self._silence = Gauge(
+            "kurir_device_silence_seconds",
+            "Longest time since something was heard on a connected device",
+            registry=registry,
+        )
+        self._round_trip = Gauge(
+            "kurir_device_round_trip_seconds",
+            "Slowest answer of WhatsApp to the last check of a connected device",
+            registry=registry,
+        )
         self._requests = Counter(
             "kurir_http_requests", "Requests answered", ["method", "path", "code"], registry=registry
         )
@@ -200,9 +221,13 @@ class Metrics:
         self._deliveries.labels(result).inc()
         self._delivery_seconds.observe(seconds)
 
-    def hosts(self, count: int) -> None:
-        """So many engine processes run."""
-        self._hosts.set(count)
+    def watch_devices(self, survey: Callable[[], Survey]) -> None:
+        """From now on a look at the metrics shows what `survey` says then."""
+        for state in survey().states:
+            self._devices.labels(state).set_function(lambda state=state: survey().states[state])
+        self._silence.set_function(lambda: survey().longest_silence)
+        self._round_trip.set_function(lambda: survey().slowest_round_trip)
+        self._hosts.set_function(lambda: survey().hosts)
 
     def answered(self, method: str, path: str, code: int, seconds: float) -> None:
         """Counts one HTTP answer. `path` is the route's template, "other" when no route matched; never a raw path."""

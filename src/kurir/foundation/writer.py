@@ -51,6 +51,9 @@ class Server(Protocol):
     engine: Engine
     begin: str
     begin_read: str
+    begin_schema: tuple[str, ...]
+    broken_references: str
+    """A question whose first row is a broken reference; "" when the server watches them all the time."""
     shared: bool
     """Whether several processes may write."""
 

@@ -42,6 +42,13 @@ class NotConnected(msgspec.Struct, frozen=True, tag="not_connected"):
     reason: str
 
 
+class Halted(msgspec.Struct, frozen=True, tag="halted"):
+    """It surely did not leave, and nothing of its number will until a person has acted; no attempt is counted."""
+
+    code: str
+    reason: str
+
+
 class InDoubt(msgspec.Struct, frozen=True, tag="in_doubt"):
     """It may have left: no answer, a cut connection, a dead engine host."""
 
@@ -49,7 +56,7 @@ class InDoubt(msgspec.Struct, frozen=True, tag="in_doubt"):
     remote_id: str | None = None
 
 
-Outcome = Sent | Refused | TryLater | NotConnected | InDoubt
+Outcome = Sent | Refused | TryLater | NotConnected | Halted | InDoubt
 
 
 class NeverLeft(msgspec.Struct, frozen=True, tag="never_left"):
@@ -151,6 +158,7 @@ __all__ = [
     "ConnectionChanged",
     "Event",
     "Evidence",
+    "Halted",
     "InDoubt",
     "IncomingMedia",
     "Left",

@@ -54,6 +54,11 @@ async def check(database: Database, sealing: Sealing, attempt: Attempt, now: flo
     return await database.write(lambda connection: decide(connection, attempt.account_id, code_hash, now))
 
 
+def close_open_codes(connection: Connection, now: float) -> None:
+    """Ends every account's open codes: for a database that was put back, in which used ones are open again."""
+    connection.execute(sa.update(otps).where(otps.c.used_at.is_(None), otps.c.expires_at > now).values(expires_at=now))
+
+
 def _narrowed(
     connection: Connection, account_id: int, code_hash: str, now: float, *, narrowing: list[sa.ColumnElement[bool]]
 ) -> Verdict:

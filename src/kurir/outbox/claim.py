@@ -44,7 +44,10 @@ RETURNING id, account_id, number_id, recipient, content, sealed, typing, origin,
 """)
 
 _NEXT_DUE = sa.text("""
-SELECT min(due_at) FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'queued'
+SELECT coalesce(
+    (SELECT min(due_at) FROM messages
+     WHERE number_id = :number AND +account_id = :account AND state = 'queued' AND due_at > :now),
+    (SELECT min(due_at) FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'queued'))
 """)
 
 _EXPIRE = sa.text("""
@@ -75,9 +78,13 @@ def claim(connection: Connection, account_id: int, number_id: int, limit: int, n
     return sorted(rows, key=lambda row: (row.priority, row.id))
 
 
-def next_due(connection: Connection, account_id: int, number_id: int) -> float | None:
-    """When the number's next queued message is due (unix seconds), or None when nothing waits."""
-    return connection.execute(_NEXT_DUE, {"account": account_id, "number": number_id}).scalar()
+def next_due(connection: Connection, account_id: int, number_id: int, now: float) -> float | None:
+    """When the number's next queued message becomes due (unix seconds), or None when nothing waits.
+
+    Of messages that are due already but not for the taking, one may wait behind another that is tried again later: that
+    one's time counts. A time that is past means that all are due.
+    """
+    return connection.execute(_NEXT_DUE, {"account": account_id, "number": number_id, "now": now}).scalar()
 
 
 def expire(connection: Connection, now: float) -> list[Any]:

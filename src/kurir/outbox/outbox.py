@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
+from kurir import number_status
 from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import LONG_WORK, CommitUnknown, Database, DatabaseUnavailable
@@ -25,7 +26,7 @@ from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
-from kurir.messages.reports import Outcome, StatusChanged
+from kurir.messages.reports import Halted, Outcome, StatusChanged
 from kurir.outbox import accept, by_hand, claim, doubt, idempotency, record, recovery
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Settled, decide
@@ -57,7 +58,8 @@ class Outbox:
     """Messages on their way out, for all accounts.
 
     `woken` is called with (account_id, number_id) after a commit that gives that number something to send, `told`
-    after one that moved messages, of which webhooks may have to tell.
+    after one that moved messages, of which webhooks may have to tell, `settled` with (account_id, message_id) when a
+    message is settled and nobody in this process waits for that.
     """
 
     def __init__(
@@ -72,8 +74,10 @@ class Outbox:
         metrics: Metrics,
         woken: Callable[[int, int], None],
         told: Callable[[], None] = lambda: None,
+        settled: Callable[[int, int], None] = lambda _account_id, _message_id: None,
     ) -> None:
         self._database = database
+        self._settled_elsewhere = settled
         self._sealing = sealing
         self._clock = clock
         self._lifetime = lifetime
@@ -84,13 +88,13 @@ class Outbox:
         self._webhooks_told = told
         self._ids = MessageIds()
         self._waiting: Counter[int] = Counter()
-        self._verdicts = Verdicts()
+        self._verdicts = Verdicts(shared=database.shared)
         self._early: OrderedDict[tuple[int, str], list[StatusChanged]] = OrderedDict()
         self._unqueued: set[int] = set()
         self._dismissed = False
 
     async def count_waiting(self) -> None:
-        """At the start: counts what is queued or was left in flight."""
+        """Counts what is queued or in flight: at the start, and again and again where other gateways send too."""
         self._waiting = Counter(dict(await self._database.read(claim.count_waiting)))
 
     def waiting(self) -> int:
@@ -167,10 +171,21 @@ class Outbox:
 
     # -- claim -----------------------------------------------------------------------------------------------------
 
-    async def claim(self, account_id: int, number_id: int, limit: int) -> list[Claimed]:
-        """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns."""
+    async def claim(
+        self, account_id: int, number_id: int, limit: int, guard: Callable[[Connection], bool] | None = None
+    ) -> list[Claimed]:
+        """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns.
+
+        `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken.
+        """
         now = self._clock()
-        rows = await self._database.write(lambda c: claim.claim(c, account_id, number_id, limit, now))
+
+        def work(connection: Connection) -> list[Any]:
+            if guard is not None and not guard(connection):
+                return []
+            return claim.claim(connection, account_id, number_id, limit, now)
+
+        rows = await self._database.write(work)
         taken: list[Claimed] = []
         for row in rows:
             if row.state == "expired":
@@ -181,8 +196,9 @@ class Outbox:
         return taken
 
     async def next_due(self, account_id: int, number_id: int) -> float | None:
-        """When the number's next message is due, or None when nothing waits."""
-        return await self._database.read(lambda c: claim.next_due(c, account_id, number_id))
+        """When the number's next message becomes due, or None when nothing waits; see `claim.next_due`."""
+        now = self._clock()
+        return await self._database.read(lambda c: claim.next_due(c, account_id, number_id, now))
 
     async def waiting_numbers(self) -> list[tuple[int, int]]:
         """Every (account, number) with queued messages."""
@@ -198,10 +214,18 @@ class Outbox:
 
     # -- record ----------------------------------------------------------------------------------------------------
 
-    async def record(self, claimed: Claimed, outcome: Outcome, patience: float = 0.0) -> Snapshot:
+    async def record(
+        self,
+        claimed: Claimed,
+        outcome: Outcome,
+        patience: float = 0.0,
+        guard: Callable[[Connection], bool] | None = None,
+    ) -> Snapshot:
         """Writes what came of a try. Raises DatabaseUnavailable; then call it again, the result must not get lost.
 
-        `patience`: seconds for which the channel may still hear of a message in doubt.
+        `patience`: seconds for which the channel may still hear of a message in doubt. `guard` is asked within the
+        transaction whether the caller may still judge tries of others; if not, nothing is written. Of an own try the
+        caller knows best, whoever carries the number by now.
         """
         now = self._clock()
         decision = decide(
@@ -216,11 +240,17 @@ class Outbox:
         remote_id = getattr(outcome, "remote_id", None)
 
         def work(connection: Connection) -> Snapshot:
+            if guard is not None and not guard(connection):
+                stands = record.by_id(connection, claimed.account_id, claimed.id)
+                assert stands is not None
+                return stands
             doubt_until = None
             if isinstance(decision, Settled) and decision.state == "unconfirmed":
                 setting = recovery.doubt_setting(connection, claimed.account_id)
                 if doubt.may_resend(setting, claimed.origin):
                     doubt_until = now + doubt.patience(claimed.origin, patience)
+            if isinstance(outcome, Halted):
+                number_status.pause(connection, claimed.account_id, claimed.number_id, outcome.reason, now)
             after = record.record(connection, claimed, word, decision, now=now, doubt_until=doubt_until)
             assert after is not None
             for event in self._early.get((claimed.number_id, remote_id or ""), ()):
@@ -234,7 +264,7 @@ class Outbox:
         self._metrics.reached(after.state)
         if after.state in SETTLED:
             self._waiting[claimed.account_id] -= 1
-            self._verdicts.tell(after)
+            self._tell(after)
         return after
 
     def receipt(self, connection: Connection, event: StatusChanged) -> Snapshot | None:
@@ -269,7 +299,7 @@ class Outbox:
             self._unqueued.discard(moved.id)
             self._waiting[moved.account_id] -= 1
         self._metrics.reached(moved.state)
-        self._verdicts.tell(moved)
+        self._tell(moved)
 
     # -- doubt -----------------------------------------------------------------------------------------------------
 
@@ -319,7 +349,7 @@ class Outbox:
             self._waiting[account_id] -= 1
         self._webhooks_told()
         self._metrics.reached(after.state)
-        self._verdicts.tell(after)
+        self._tell(after)
         self._woken(account_id, after.number_id)  # what waited behind it may go
         return after
 
@@ -338,6 +368,17 @@ class Outbox:
             return await self._verdicts.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
         except DatabaseUnavailable as error:
             raise VerdictUnseen(str(error)) from error
+
+    def awaits(self, message_id: int) -> bool:
+        """Whether somebody in this process waits for the message's verdict."""
+        return self._verdicts.awaited(message_id)
+
+    async def look_at(self, account_id: int, message_id: int) -> None:
+        """The message may have been settled by somebody else: whoever waits for its verdict gets it."""
+        if self._verdicts.awaited(message_id):
+            now = await self.snapshot(account_id, message_id)
+            if now is not None and now.state in SETTLED:
+                self._verdicts.tell(now)
 
     def dismiss(self) -> None:
         """At the stop: whoever waits for a verdict learns where the message stands, and nobody waits any more."""
@@ -366,8 +407,12 @@ class Outbox:
     async def _ended(self, account_id: int, message_id: int) -> None:
         self._webhooks_told()
         self._waiting[account_id] -= 1
-        if self._verdicts.awaited(message_id) and (now := await self.snapshot(account_id, message_id)):
-            self._verdicts.tell(now)
+        await self.look_at(account_id, message_id)
+        self._settled_elsewhere(account_id, message_id)
+
+    def _tell(self, message: Snapshot) -> None:
+        if message.state in SETTLED and not self._verdicts.tell(message):
+            self._settled_elsewhere(message.account_id, message.id)
 
 
 def _apply(connection: Connection, message: Snapshot, event: StatusChanged, now: float) -> Snapshot:

@@ -37,6 +37,13 @@ UPDATE messages SET remote_id = coalesce(remote_id, :remote_id), sent_at = coale
 WHERE account_id = :account AND id = :id AND attempts = :attempt AND state IN ('delivered','read')
 """)
 
+_DOUBT_OVER = sa.text("""
+UPDATE messages SET state = 'sent', remote_id = :remote_id, sent_at = :now, error_code = '', error_reason = '',
+    content = CASE WHEN sealed = 1 THEN '' ELSE content END, doubt_until = NULL
+WHERE account_id = :account AND id = :id AND attempts = :attempt AND state = 'unconfirmed'
+""")
+"""Whoever sent it hears of the success after another gateway, which took it for dead, could only doubt."""
+
 _ATTEMPT = sa.text("""
 INSERT INTO attempts (account_id, message_id, number, ended_at, outcome, code, reason)
 VALUES (:account, :id, :attempt, :now, :outcome, :code, :reason)
@@ -76,6 +83,7 @@ def record(
     """
     fence = {"account": claimed.account_id, "id": claimed.id, "attempt": claimed.attempt, "now": now}
     moved = 0
+    before: MessageState = "sending"
     match decision:
         case Settled(state, code, reason, remote_id):
             values = {
@@ -88,13 +96,16 @@ def record(
             moved = connection.execute(_SETTLE, {**fence, **values}).rowcount
             if not moved and remote_id:  # a receipt was faster than the answer
                 connection.execute(_LATE_RESULT, {**fence, "remote_id": remote_id})
+            if not moved and state == "sent":
+                moved = connection.execute(_DOUBT_OVER, {**fence, "remote_id": remote_id}).rowcount
+                before = "unconfirmed"
         case Again(due_at, counted, code, reason):
             values = {"due_at": due_at, "code": code, "reason": reason, "uncount": int(not counted)}
             connection.execute(_REQUEUE, {**fence, **values})
     connection.execute(_ATTEMPT, {**fence, "outcome": outcome, "code": decision.code, "reason": decision.reason})
     after = by_id(connection, claimed.account_id, claimed.id)
     if moved and after is not None:
-        tell(connection, "sending", after, now)
+        tell(connection, before, after, now)
     return after
 
 

@@ -6,6 +6,7 @@
 | Refused | failed, with its code and reason |
 | InDoubt | unconfirmed: held, never resent on a guess |
 | NotConnected | queued again at once, no attempt counted: the lane waits for the connection |
+| Halted | the same, and the number is paused until a person resumes it |
 | TryLater | queued again after 2, 8, 32, 128 s, then every 5 min, ±20 %; a time the other side named wins |
 | TryLater, uncounted | the same, until its lifetime is over: a disk of ours is full, our database does not answer |
 | TryLater 131056 (pair rate) | queued again after 4^attempt s, as Meta advises |
@@ -18,7 +19,7 @@ from typing import assert_never
 import msgspec
 
 from kurir.messages.lifecycle import MessageState
-from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, TryLater
+from kurir.messages.reports import Halted, InDoubt, NotConnected, Outcome, Refused, Sent, TryLater
 
 PAIR_RATE_CODE = "131056"
 _STEPS = (2.0, 8.0, 32.0, 128.0)
@@ -62,6 +63,10 @@ def decide(  # noqa: PLR0911 - one return for each row of the table above
             if now >= expires_at:
                 return Settled("expired", "not_connected", reason)
             return Again(now, counted=False, code="not_connected", reason=reason)
+        case Halted(code, reason):
+            if now >= expires_at:
+                return Settled("expired", code, reason)
+            return Again(now, counted=False, code=code, reason=reason)
         case TryLater(code, reason, after, counted):
             if counted and attempt >= max_attempts:
                 return Settled("failed", "exhausted", f"given up after {attempt} tries; the last one: {reason}")

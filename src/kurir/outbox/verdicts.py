@@ -1,6 +1,7 @@
 """Waiting for a verdict: whoever sent with `sync` learns what became of a message as soon as it is settled.
 
-The waiters live in this process; a message that another process settles is found when the wait is over.
+The waiters live in this process; where other gateways may settle a message too, they ring (`look_at` in the outbox),
+and as a ring may get lost, the message is looked at now and then.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ from collections.abc import Awaitable, Callable
 from kurir.messages.lifecycle import SETTLED
 from kurir.outbox.rows import Snapshot
 
+_LOOK = 2.0
+"""Seconds between two looks at a message that another gateway may be sending."""
+
 
 class Verdicts:
     """Who waits for which message."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
+        self._shared = shared
         self._waiters: dict[int, list[asyncio.Future[Snapshot]]] = {}
         self._dismissed = False
 
@@ -23,11 +28,13 @@ class Verdicts:
         """Whether anybody waits for this message."""
         return message_id in self._waiters
 
-    def tell(self, message: Snapshot) -> None:
-        """The message is settled: its waiters get it."""
-        for future in self._waiters.pop(message.id, []):
+    def tell(self, message: Snapshot) -> bool:
+        """The message is settled: its waiters get it. Whether there were any."""
+        waiters = self._waiters.pop(message.id, [])
+        for future in waiters:
             if not future.done():
                 future.set_result(message)
+        return bool(waiters)
 
     async def wait(
         self,
@@ -47,16 +54,31 @@ class Verdicts:
                 raise KeyError(message_id)
             if now.state in SETTLED or self._dismissed:
                 return now
-            done, _ = await asyncio.wait({future}, timeout=timeout)
-            if done and not future.cancelled():
-                return future.result()
-            return await look() or now
+            return await self._settled(future, now, timeout, look)
         finally:
             left = self._waiters.get(message_id, [])
             if future in left:
                 left.remove(future)
             if not left:
                 self._waiters.pop(message_id, None)
+
+    async def _settled(
+        self,
+        future: asyncio.Future[Snapshot],
+        message: Snapshot,
+        patience: float,
+        look: Callable[[], Awaitable[Snapshot | None]],
+    ) -> Snapshot:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        while True:
+            left = max(0.0, deadline - loop.time())
+            done, _ = await asyncio.wait({future}, timeout=min(left, _LOOK) if self._shared else left)
+            if done and not future.cancelled():
+                return future.result()
+            message = await look() or message
+            if done or message.state in SETTLED or loop.time() >= deadline:
+                return message
 
     def dismiss(self) -> None:
         """At the stop: whoever waits learns where the message stands, and nobody waits any more."""

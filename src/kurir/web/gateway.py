@@ -13,6 +13,7 @@ from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
 from kurir.inbox import Inbox
+from kurir.leases import Leases
 from kurir.outbox.outbox import Outbox
 from kurir.pairing import Pairing
 from kurir.settings import Settings
@@ -34,3 +35,5 @@ class Gateway:
     linked_devices: LinkedDevices
     cloud_api: CloudApi
     pairing: Pairing
+    leases: Leases | None = None
+    """Which numbers this gateway carries, where several share a database."""

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kurir.accounts.limits import FailedKeys, RequestLimit
 from kurir.foundation.database import DatabaseUnavailable, in_all
-from kurir.web import health, meta_callbacks, reference
+from kurir.web import errands, health, meta_callbacks, reference
 from kurir.web.api import contacts, messages, numbers
 from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPOINTS) -> ASGIApp:
-    """The gateway's ASGI application.
+    """The gateway's ASGI application: the doors that its roles ask for; health and metrics always.
 
     `base_url` is the address under which callers reach it, as the reference shows it; `endpoints` the table of the
     compatible API. Raises SettingsError when a limit in the settings cannot be read.
@@ -51,15 +51,21 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
         gateway.metrics.surprised("other")
         return _error(503, "unavailable", f"the gateway made a mistake (id: {error_id})", {"Retry-After": "2"})
 
-    rest = Starlette(
-        routes=[
-            *health.routes(gateway),
+    answering = "api" in gateway.settings.roles
+    routes = list(health.routes(gateway))
+    if gateway.database.shared and "dispatch" in gateway.settings.roles:
+        routes += errands.routes(gateway)
+    if answering:
+        routes += [
             *numbers.routes(gateway),
             *contacts.routes(gateway),
             *messages.routes(gateway),
             *meta_callbacks.routes(gateway),
             *reference.routes(gateway, endpoints, base_url.rstrip("/"), failed_sign_ins),
-        ],
+        ]
+
+    rest = Starlette(
+        routes=routes,
         exception_handlers={
             HTTPException: _refused,
             DatabaseUnavailable: database_unavailable,
@@ -74,7 +80,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await rest(scope, receive, send)
-        elif scope["path"].startswith(PREFIX) and (front_door.knows(scope["path"]) or wants_json(scope)):
+        elif answering and scope["path"].startswith(PREFIX) and (front_door.knows(scope["path"]) or wants_json(scope)):
             await front_door(scope, receive, send)
         else:
             try:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import structlog
 from sqlalchemy import Connection
 
-from kurir.foundation.clock import Clock
+from kurir.foundation.clock import Clock, system_clock
 from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.foundation.safe_fetch import FetchFailed, SafeFetch
 from kurir.foundation.sealing import Sealing
@@ -180,7 +180,8 @@ class Deliverer:
     async def _deliver(self, parcel: Parcel) -> None:
         began = time.monotonic()
         body = parcel.body.encode()
-        signed = headers(parcel.secrets, parcel.event_key, parcel.number_key, body, self._clock())
+        # the receiver compares it with a clock of its own
+        signed = headers(parcel.secrets, parcel.event_key, parcel.number_key, body, system_clock())
         answer = await post(self._safe_fetch, parcel.url, body, signed)
         seconds = time.monotonic() - began
         now = self._clock()

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 from sqlalchemy import Connection
+from tests.sqlite import new_database
 
 from kurir import numbers
 from kurir.accounts import accounts
@@ -93,6 +94,7 @@ async def open_bench(folder: Path) -> AsyncIterator[Bench]:
     settings = Settings(
         data_dir=folder, graph_url=f"http://127.0.0.1:{runner.addresses[0][1]}/v25.0", graph_timeout=3.0
     )
+    new_database(settings.sqlite_path)
     database, sealing = await asyncio.to_thread(open_data_folder, settings)
     await database.start()
 

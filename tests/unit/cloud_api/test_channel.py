@@ -15,7 +15,7 @@ from tests.unit.cloud_api.graph_double import Bench, graph_error
 from kurir import numbers
 from kurir.foundation.tables import numbers as numbers_table
 from kurir.messages.content import Content, Document, Image, Location, MediaFile, Outgoing, TemplateUse, Text
-from kurir.messages.reports import InDoubt, Outcome, Refused, Sent, TryLater, Unknown
+from kurir.messages.reports import Halted, InDoubt, Outcome, Refused, Sent, TryLater, Unknown
 
 TO = "6281234567801"
 
@@ -117,7 +117,7 @@ async def test_a_failed_upload_leaves_no_doubt(bench: Bench, tmp_path: Path, ans
     ("answer", "expected"),
     [
         (lambda: graph_error(131009), Refused("131009", "No")),
-        (lambda: graph_error(190, 401), Refused("190", "access token: No")),
+        (lambda: graph_error(190, 401), Halted),
         (lambda: graph_error(131056), TryLater("131056", "No")),
         (lambda: graph_error(131000, 500), TryLater("131000", "No")),
         (lambda: web.Response(status=404, text="<html>"), Refused),

@@ -5,16 +5,13 @@ from __future__ import annotations
 import pytest
 from pywa.errors import AuthorizationError, IntegrityError, SendMessageError, ThrottlingError, WhatsAppError
 
-from kurir.channels.cloud_api.errors import LATER, REFUSED, TOKEN, outcome_of, reason_of
-from kurir.messages.reports import Refused, TryLater
+from kurir.channels.cloud_api.errors import BLOCKED, LATER, REFUSED, TOKEN, outcome_of, reason_of
+from kurir.messages.reports import Halted, Refused, TryLater
 
 # from Meta's page "Error codes": code, HTTP status, whether the same message may go later
 DOCUMENTED = [
-    *[(code, 401 if code in (0, 190) else 403, False) for code in (0, 3, 10, 190, 200, 255, 299)],
     *[(code, 400, False) for code in (33, 100, 131008, 131009, 131021, 131026, 131030)],
     *[(code, 400, True) for code in (4, 80007, 130429, 131056, 133016, 134101, 132069)],
-    *[(code, 400, True) for code in (131048, 131064)],
-    *[(code, 403, True) for code in (368, 131031)],
     *[(code, 500, True) for code in (1, 131000, 131016, 131057)],
     (2, 503, True),
     *[(code, 403, False) for code in (130497, 131005, 131037, 131042, 131045)],
@@ -23,6 +20,14 @@ DOCUMENTED = [
     (132001, 404, False),
     (137000, 400, False),
     (135000, 400, False),
+]
+
+
+# codes after which nothing of the number may be tried until a person has acted
+HALTING = [
+    *[(code, 401 if code in (0, 190) else 403) for code in (0, 3, 10, 190, 200, 255, 299)],
+    *[(code, 400) for code in (131048, 131064)],
+    *[(code, 403) for code in (368, 131031)],
 ]
 
 
@@ -38,10 +43,18 @@ def test_every_documented_code_has_its_outcome(code: int, status: int, later: bo
     assert outcome.reason
 
 
+@pytest.mark.parametrize(("code", "status"), HALTING)
+def test_what_a_person_must_settle_halts_the_number_and_says_what_to_do(code: int, status: int) -> None:
+    outcome = outcome_of(status, error(code), 7.0)
+    assert isinstance(outcome, Halted)
+    assert outcome.code == str(code)
+    assert f"(code {code})" in outcome.reason
+    assert ("kurir number token" if code in TOKEN else "kurir number resume") in outcome.reason
+
+
 def test_no_code_stands_in_two_columns() -> None:
-    assert not set(LATER) & REFUSED
-    assert not set(LATER) & TOKEN
-    assert not REFUSED & TOKEN
+    columns = [set(LATER), set(REFUSED), set(TOKEN), set(BLOCKED)]
+    assert sum(map(len, columns)) == len(set.union(*columns))
 
 
 # groups, calls, flows, usernames and template creation are families of their own: no send gets those codes
@@ -52,19 +65,12 @@ SENDING = (AuthorizationError, ThrottlingError, IntegrityError, SendMessageError
 def test_every_code_of_a_send_that_pywa_knows_is_in_the_table(family: type[WhatsAppError]) -> None:
     known = {code for member in family.__subclasses__() for code in member.__error_codes__ or ()}
     assert known
-    assert known - (set(LATER) | REFUSED | TOKEN) == set()
-
-
-@pytest.mark.parametrize("code", [0, 3, 10, 190, 200, 299])
-def test_a_token_error_says_that_it_is_the_token(code: int) -> None:
-    outcome = outcome_of(401, error(code))
-    assert isinstance(outcome, Refused)
-    assert outcome.reason.startswith("access token: ")
+    assert known - (set(LATER) | REFUSED | TOKEN | set(BLOCKED)) == set()
 
 
 def test_retry_after_wins_over_the_table() -> None:
-    assert outcome_of(400, error(131048), 7.0) == TryLater("131048", "Something", 7.0)
-    assert outcome_of(400, error(131048)) == TryLater("131048", "Something", 3600.0)
+    assert outcome_of(400, error(133016), 7.0) == TryLater("133016", "Something", 7.0)
+    assert outcome_of(400, error(133016)) == TryLater("133016", "Something", 72 * 3600.0)
     assert outcome_of(400, error(130429)) == TryLater("130429", "Something", None)
 
 

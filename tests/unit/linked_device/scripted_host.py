@@ -24,6 +24,7 @@ class ScriptedEngine:
 
     def __init__(self, host: Host) -> None:
         self.host = host
+        self.clinging: set[int] = set()
 
     def perform(self, command: say.Command) -> say.Answer:
         match command:
@@ -45,6 +46,9 @@ class ScriptedEngine:
                 return say.Contacts([say.DeviceContact(str(os.getpid()), "0")])
             case say.LogOut(device=device):
                 self.host.tell(say.DeviceState(device, "logged_out", "told before the answer"))
+                return say.Done()
+            case say.Close(device=device) if device in self.clinging:
+                threading.Event().wait()
                 return say.Done()
             case _:
                 return say.Done()
@@ -68,8 +72,17 @@ class ScriptedEngine:
                 threading.Event().wait()
             case ["news", "qr"]:
                 self.host.tell(say.QrShown(device, "unexpected"))
-            case ["news", "ban"]:
-                self.host.tell(say.DeviceState(device, "banned", "banned for a while", retry_after=3600.0))
+            case ["news", "ban", *seconds]:
+                retry_after = float(seconds[0]) if seconds else 3600.0
+                self.host.tell(say.DeviceState(device, "banned", "banned for a while", retry_after=retry_after))
+            case ["news", "dead"]:
+                self.host.tell(say.DeviceState(device, "degraded", "the check got no answer"))
+                self.host.tell(say.DeviceState(device, "degraded", "no keep-alive"))
+                self.host.tell(say.DeviceState(device, "connected", "connected"))
+            case ["news", "degraded"]:
+                self.host.tell(say.DeviceState(device, "degraded", "the check got no answer"))
+            case ["clings"]:
+                self.clinging.add(device)
             case ["news", "pair-failed"]:
                 self.host.tell(say.PairingFailed(device, "no"))
             case ["flood", count]:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.unit.linked_device.scripted_host import PAIRS_AT_ONCE
 
-from kurir.channels.linked_device import connections, pairing_progress
+from kurir.channels.linked_device import connections, hosts, pairing_progress
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.host_process import masked
 from kurir.channels.linked_device.hosts import environment
@@ -179,8 +179,10 @@ async def test_a_stale_qr_is_not_shown(make_desk: MakeDesk) -> None:
     now = time.time()
     pairing = Pairing(desk.channel, lambda: now)
     await pairing.start(number)
-    assert pairing.state(number).qr
-    now += 61
+    shown = pairing.state(number)
+    assert shown.qr
+    assert shown.expires_at is not None
+    now = shown.expires_at + 1
     assert pairing.state(number) == PairingView("starting")
 
 
@@ -214,13 +216,72 @@ async def test_a_banned_number_is_taken_down_until_the_ban_ends(make_desk: MakeD
     assert await desk.send(number, "halo") == NotConnected("banned for a while")
 
 
+async def test_a_banned_number_comes_back_when_the_ban_ends(
+    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_SHORTEST_BAN", 0.2)
+    desk = await make_desk()
+    number = desk.numbers[0]
+    await desk.send(number, "news ban 0.5")
+    await desk.until(lambda: desk.channel.state(number)[0] == "banned")
+    await desk.connected(number)
+    assert isinstance(await desk.send(number, "halo"), Sent)
+
+
+async def test_a_dead_line_is_opened_anew_once_and_others_in_its_host_never_notice(make_desk: MakeDesk) -> None:
+    desk = await make_desk(2)
+    dead, well = desk.numbers[:2]
+    pid = await desk.pid(dead)
+    assert pid == await desk.pid(well)
+    await desk.until(lambda: sum(isinstance(e, ConnectionChanged) and e.state == "connected" for e in desk.events) == 2)
+    desk.events.clear()
+    await desk.send(dead, "news dead")
+    await desk.until(lambda: sum(isinstance(e, ConnectionChanged) for e in desk.events) >= 4)
+    told = [(e.number_id, e.state) for e in desk.events if isinstance(e, ConnectionChanged)]
+    assert told == [(dead.id, state) for state in ("degraded", "connected", "connecting", "connected")]
+    assert await desk.pid(dead) == await desk.pid(well) == pid
+    assert isinstance(await desk.send(dead, "halo"), Sent)
+
+
+async def test_a_host_that_hangs_when_a_device_stops_is_ended_and_its_other_devices_come_back(
+    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "_CLOSE_PATIENCE", 0.5)
+    desk = await make_desk(2)
+    clinging, other = desk.numbers[:2]
+    pid = await desk.pid(clinging)
+    await desk.send(clinging, "clings")
+    await desk.send(clinging, "news degraded")
+    await desk.until(lambda: desk.channel.state(other)[0] == "connecting")
+    assert not _alive(pid)
+    for number in (clinging, other):
+        await desk.connected(number)
+        assert await desk.pid(number) != pid
+        assert isinstance(await desk.send(number, "halo"), Sent)
+
+
+async def test_a_host_that_dies_again_and_again_is_started_ever_later(
+    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "_BACK_OFF_FIRST", 0.2)
+    desk = await make_desk()
+    number = desk.numbers[0]
+    pauses = []
+    for n in range(4):
+        await desk.send(number, "die")
+        await desk.until(lambda n=n: sum(isinstance(e, ConnectionChanged) for e in desk.events) == 2 * (n + 2))
+        lost, found = (e.at for e in desk.events[-2:] if isinstance(e, ConnectionChanged))
+        pauses.append(found - lost)
+    assert all(pause >= 0.2 * 2**n for n, pause in enumerate(pauses)), pauses
+
+
 async def test_a_number_whose_session_is_missing_says_so(make_desk: MakeDesk, tmp_path: Path) -> None:
     desk = await make_desk(0)
     lost = desk.number(paired=True)
     (tmp_path / "devices" / f"{lost.key}.db").unlink()
     await desk.channel.start()
     await desk.until(lambda: any(isinstance(e, ConnectionChanged) and e.number_id == lost.id for e in desk.events))
-    assert desk.channel.state(lost) == ("logged_out", "the session file is missing; pair the number again")
+    assert desk.channel.state(lost) == ("logged_out", "the session is missing; pair the number again")
 
 
 async def test_a_newly_paired_number_moves_in_with_others(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,11 @@ from typing import Any, cast
 import httpx
 import pytest
 from starlette.applications import Starlette
+from tests.sqlite import new_database
 
 from kurir import numbers
 from kurir.accounts import accounts
 from kurir.foundation.database import Database
-from kurir.foundation.tables import metadata
 from kurir.numbers import Number
 from kurir.pairing import Pairing
 from kurir.web.api.numbers import routes
@@ -26,9 +26,7 @@ from kurir.web.gateway import Gateway
 async def office(make_desk: Callable[..., Awaitable[Any]]) -> AsyncIterator[Any]:
     """A client with the token, the number's key, and the data folder."""
     desk = await make_desk(0)
-    database = Database(desk.folder / "kurir.db")
-    with database.engine.begin() as connection:
-        metadata.create_all(connection)
+    database = Database(new_database(desk.folder / "kurir.db"))
     await database.start()
 
     def plant(connection: Any) -> Number:
@@ -41,6 +39,7 @@ async def office(make_desk: Callable[..., Awaitable[Any]]) -> AsyncIterator[Any]
         database=database,
         linked_devices=desk.channel,
         pairing=Pairing(desk.channel, time.time),
+        leases=None,
     )
     app = Starlette(routes=routes(cast("Gateway", gateway)))
     token = (desk.folder / "operator.token").read_text().strip()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLater
+from kurir.messages.reports import Halted, InDoubt, NotConnected, Refused, Sent, TryLater
 from kurir.outbox.retries import Again, Settled, decide, delay
 
 NOW, END = 1000.0, 1000.0 + 86_400
@@ -21,6 +21,8 @@ def test_the_rows_of_the_table():
     assert after(Sent("w")) == Settled("sent", remote_id="w")
     assert after(Refused("131026", "no")) == Settled("failed", "131026", "no")
     assert after(InDoubt("cut", "w")) == Settled("unconfirmed", "in_doubt", "cut", "w")
+    assert after(Halted("190", "token")) == Again(NOW, counted=False, code="190", reason="token")
+    assert after(Halted("190", "token"), now=END) == Settled("expired", "190", "token")
     assert after(NotConnected("off")) == Again(NOW, counted=False, code="not_connected", reason="off")
     assert after(NotConnected("off"), now=END) == Settled("expired", "not_connected", "off")
 

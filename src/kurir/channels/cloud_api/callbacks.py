@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
+from kurir.channels.cloud_api.errors import halts
 from kurir.channels.cloud_api.template_components import shown_status
 from kurir.messages.lifecycle import ReceiptStatus
-from kurir.messages.reports import Event, IncomingMedia, Received, StatusChanged, TemplateReviewed
+from kurir.messages.reports import ConnectionChanged, Event, IncomingMedia, Received, StatusChanged, TemplateReviewed
 from kurir.numbers import Number
 
 _RECEIPTS: dict[str, ReceiptStatus] = {
@@ -111,7 +112,9 @@ def _events(change: Change, number: Number, now: float) -> Iterator[Fingerprinte
     match change.field:
         case "messages":
             for status in _objects(change.value.get("statuses")):
-                yield _status(status, number, now)
+                yield (told := _status(status, number, now))
+                if told is not None and (paused := _pause(told, number)) is not None:
+                    yield paused
             names = _names(change.value)
             for message in _objects(change.value.get("messages")):
                 yield _received(message, number, names, now, from_me=False)
@@ -144,6 +147,19 @@ def _status(status: dict[str, Any], number: Number, now: float) -> Fingerprinted
         person=_text(status.get("recipient_id")) or _text(status.get("recipient_user_id")),
     )
     return Fingerprinted(event, f"status:{remote_id}:{receipt}")
+
+
+def _pause(told: Fingerprinted, number: Number) -> Fingerprinted | None:
+    """The number's pause when a message failed for a reason that nothing else of the number would escape."""
+    event = told.event
+    if not isinstance(event, StatusChanged) or event.status != "failed":
+        return None
+    advice = halts(int(event.code)) if event.code.isascii() and event.code.isdigit() else None
+    if advice is None:
+        return None
+    reason = f"{event.reason} (code {event.code}); {advice}"
+    changed = ConnectionChanged(number.account_id, number.id, "paused", reason, event.at)
+    return Fingerprinted(changed, f"pause:{told.fingerprint}")
 
 
 def _received(

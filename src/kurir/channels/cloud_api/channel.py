@@ -24,7 +24,7 @@ from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.sealing import Sealing
 from kurir.messages.addresses import is_group
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
-from kurir.messages.reports import Event, Evidence, InDoubt, Outcome, Refused, Sent, TryLater, Unknown
+from kurir.messages.reports import Event, Evidence, Halted, InDoubt, Outcome, Refused, Sent, TryLater, Unknown
 from kurir.numbers import Number
 from kurir.settings import Settings
 
@@ -56,8 +56,8 @@ class CloudApi:
         await self._graph.start()
 
     def ready(self, number: Number) -> bool:
-        """True unless the number lacks the id by which Meta knows it."""
-        return bool(number.phone_number_id)
+        """True unless the number is paused, or lacks the id by which Meta knows it."""
+        return number.state != "paused" and bool(number.phone_number_id)
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Uploads the media, if any, then sends the message; the upload alone leaves no doubt about the message."""
@@ -76,7 +76,7 @@ class CloudApi:
                 return Refused("media", "the file was not fetched")
             uploaded = await self._upload(number, outgoing.media, token)
             if not isinstance(uploaded, str):
-                return uploaded
+                return self._noted(number, uploaded)
             media_id = uploaded
         call = await self._graph.call(
             "POST", f"{number.phone_number_id}/messages", token, json=message_body(outgoing, media_id)
@@ -84,7 +84,7 @@ class CloudApi:
         outcome = _message_outcome(call)
         if isinstance(outcome, Refused):
             self._forget(number, outgoing.media)
-        return outcome
+        return self._noted(number, outcome)
 
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
         """Always Unknown: the Cloud API cannot be asked. A status callback with our id settles the message instead."""
@@ -114,7 +114,7 @@ class CloudApi:
         self._closed.set()
         await self._graph.close()
 
-    async def _upload(self, number: Number, media: MediaFile, token: str) -> str | Refused | TryLater:
+    async def _upload(self, number: Number, media: MediaFile, token: str) -> str | Refused | TryLater | Halted:
         """The media id of the file at Meta, from an upload of the last day or a new one."""
         key = (number.id, media.sha256, media.mime)
         known = self._uploads.get(key)
@@ -140,6 +140,11 @@ class CloudApi:
         if call.status != 200 or not isinstance(media_id, str):
             return TryLater("upload", f"the Graph API answered the upload with HTTP {call.status} and no id")
         return self._uploads.put(key, media_id)
+
+    def _noted(self, number: Number, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Halted):
+            self.credentials.forget(number)  # the next try may have a new token
+        return outcome
 
     def _forget(self, number: Number, media: MediaFile | None) -> None:
         """A refused send may be about a media id that Meta no longer has: the next one uploads again."""

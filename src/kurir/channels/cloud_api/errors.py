@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kurir.messages.reports import Refused, TryLater
+from kurir.messages.reports import Halted, Refused, TryLater
 
 _HOUR = 3600.0
 
@@ -25,10 +25,6 @@ LATER: dict[int, float | None] = {
     131057: None,  # the number is in maintenance, for example while its throughput is raised
     132069: None,  # flow throttled
     134101: None,  # the template is still being copied to the senders
-    131048: _HOUR,  # spam rate limit: the quality of the number must recover
-    131064: _HOUR,  # messaging limit after template category violations
-    368: _HOUR,  # blocked for a time by policy; a person must look
-    131031: _HOUR,  # account locked; a person must look
     133016: 72 * _HOUR,  # too many registrations of the number
 }
 """Codes after which the same message may go later → least seconds to wait where the code itself names a time."""
@@ -45,8 +41,19 @@ REFUSED: frozenset[int] = frozenset(
 TOKEN: frozenset[int] = frozenset({0, 3, 10, 190, *range(200, 300)})
 """Codes that speak of the access token or its permissions: nothing goes until a person puts in another one."""
 
+BLOCKED: dict[int, str] = {
+    131048: "look at the number's quality in WhatsApp Manager",  # spam rate limit: the quality must recover
+    131064: "look at the account's quality in WhatsApp Manager",  # limit after template category violations
+    368: "look at the account's policy notices at Meta",  # blocked for a time by policy
+    131031: "look at the account's status at Meta",  # account locked or disabled
+}
+"""Codes after which everything else of the number would meet the same, or make it worse → what a person can do.
 
-def outcome_of(status: int, error: dict[str, Any], retry_after: float | None = None) -> Refused | TryLater:
+131049 (marketing to one person) and 130497 (people of one country) concern single messages: those are refused.
+"""
+
+
+def outcome_of(status: int, error: dict[str, Any], retry_after: float | None = None) -> Refused | TryLater | Halted:
     """What a Graph error means for the message that was refused.
 
     status: the HTTP status; error: the `error` object; retry_after: the header in seconds, it wins over the table.
@@ -54,13 +61,22 @@ def outcome_of(status: int, error: dict[str, Any], retry_after: float | None = N
     """
     code = code_of(error)
     reason = reason_of(error)
-    if code in TOKEN:
-        return Refused(str(code), f"access token: {reason}")
+    if (advice := halts(code)) is not None:
+        return Halted(str(code), f"{reason} (code {code}); {advice}")
     if code in LATER:
         return TryLater(str(code), reason, retry_after if retry_after is not None else LATER[code])
     if code not in REFUSED and (status >= 500 or status == 429 or error.get("is_transient") is True):
         return TryLater(str(code), reason, retry_after)
     return Refused(str(code), reason)
+
+
+def halts(code: int) -> str | None:
+    """What a person has to do before anything else of the number may be tried; None when the code asks for nobody."""
+    if code in TOKEN:
+        return "the access token is not accepted: put in a new one with `kurir number token`"
+    if code in BLOCKED:
+        return f"{BLOCKED[code]}, then `kurir number resume`"
+    return None
 
 
 def code_of(error: dict[str, Any]) -> int:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import NamedTuple, get_args
 
 from kurir.channels.channel import Capabilities
 from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device.connections import Connections
+from kurir.channels.linked_device.errands import DeviceUnavailable, Errand, Errands, Result
 from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.hosts import ARGV
 from kurir.channels.linked_device.pairing_progress import PairingProgress
@@ -20,6 +23,7 @@ from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.channels.linked_device.typing_time import typing_seconds
 from kurir.foundation.clock import Clock
+from kurir.foundation.telemetry import Survey
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import (
     Event,
@@ -40,12 +44,20 @@ _SLOWEST_UPLOAD = 50_000
 """Bytes per second below which an upload counts as hung."""
 
 
-class DeviceUnavailable(Exception):  # noqa: N818  (a state of the field, not a fault of the program)
-    """The linked device cannot answer now; the message says why."""
+_Question = say.LookUp | say.ListContacts | say.ListGroups | say.LogOut
+_ON_THE_WAY = 5.0
+"""Seconds more for an answer that comes from another gateway."""
+
+
+class Vitals(NamedTuple):
+    """When something last came from WhatsApp (unix seconds), and how many seconds the last check's answer took."""
+
+    last_heard_at: float | None
+    round_trip: float | None
 
 
 class LinkedDevices:
-    """All linked devices of this gateway.
+    """All linked devices of this gateway; `errands` asks other gateways about theirs, where there are any.
 
     `message_key` is this server's key from which each try's message secret is made, always the same for the same try of
     the same message, so that a send can be recognised after a crash. `list_numbers` gives the linked-device numbers of
@@ -59,7 +71,10 @@ class LinkedDevices:
         list_numbers: Callable[[], Awaitable[Sequence[Number]]],
         clock: Clock,
         argv: Sequence[str] = ARGV,
+        *,
+        errands: Errands | None = None,
     ) -> None:
+        self._errands = errands
         self.capabilities = Capabilities(
             kinds=frozenset({"text", "image", "document", "location"}),
             groups=True,
@@ -68,6 +83,7 @@ class LinkedDevices:
             patience=settings.device_patience,
         )
         self._settings = settings
+        self._clock = clock
         self._message_key = message_key
         self._list_numbers = list_numbers
         self._sessions: Sessions = (
@@ -75,30 +91,80 @@ class LinkedDevices:
         )
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS)
         self._connections = Connections(settings, self._sessions, self._events, clock, argv)
+        self._shared = bool(settings.database_url)
+        self._carried: set[int] = set()
         self._closed = False
 
     # -- the channel -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Opens every number that has been paired; they connect in the background.
+        """Opens every number that has been paired; they connect in the background. Where gateways share the numbers,
+        `carry` does that for each.
 
         Raises OSError and DatabaseUnavailable.
         """
         await asyncio.to_thread(self._sessions.prepare)
-        for number in await self._list_numbers():
-            await self._connections.restore(number)
+        if not self._shared:
+            for number in await self._list_numbers():
+                await self._connections.restore(number)
+
+    async def carry(self, number: Number) -> None:
+        """Opens a number that this gateway carries from now on. Raises DatabaseUnavailable."""
+        self._carried.add(number.id)
+        await self._connections.restore(number)
+
+    async def let_go(self, number_id: int) -> None:
+        """Closes a number that another gateway carries from now on, if it is open."""
+        self._carried.discard(number_id)
+        await self._connections.let_go(number_id)
+
+    def carries(self, number_id: int) -> bool:
+        """Whether the number is this gateway's."""
+        return not self._shared or number_id in self._carried
+
+    async def at_its_carrier(self, number: Number, errand: Errand, patience: float) -> Result:
+        """The answer of the gateway that carries the number. Raises DeviceUnavailable."""
+        if self._errands is None:
+            raise DeviceUnavailable("another gateway carries this device")
+        return await self._errands.run(number, errand, patience)
+
+    def is_pairing(self, number_id: int) -> bool:
+        """Whether a phone may be about to say yes: then the number stays where it is."""
+        return self._connections.is_pairing(number_id)
 
     def ready(self, number: Number) -> bool:
         """Whether the device is connected."""
-        return self._connections.of(number).state == "connected"
+        return self.state(number)[0] == "connected"
 
     def state(self, number: Number) -> tuple[NumberState, str]:
-        """The number's connection state and why, as this process sees it."""
+        """The number's connection state and why, as the gateway that carries it sees it."""
+        if not self.carries(number.id):
+            return number.state, number.state_reason
         connection = self._connections.of(number)
         return connection.state, connection.reason
 
+    def vitals(self, number: Number) -> Vitals:
+        """How alive the number's connection is, as measured."""
+        connection = self._connections.of(number)
+        return Vitals(connection.heard_at, connection.round_trip)
+
+    def survey(self) -> Survey:
+        """All devices at a glance."""
+        connections = self._connections.all()
+        now = self._clock()
+        connected = [connection for connection in connections if connection.state == "connected"]
+        counts = Counter(connection.state for connection in connections)
+        return Survey(
+            states={state: counts[state] for state in get_args(NumberState)},
+            longest_silence=max((now - one.heard_at for one in connected if one.heard_at is not None), default=0.0),
+            slowest_round_trip=max((one.round_trip or 0.0 for one in connected), default=0.0),
+            hosts=len(self._connections.hosts.pids()),
+        )
+
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Puts one message on the wire, at most once. Never raises."""
+        if not self.carries(number.id):
+            return NotConnected("another gateway carries this device")
         state, reason = self.state(number)
         if state != "connected":
             return NotConnected(reason or "the device is not connected")
@@ -159,6 +225,9 @@ class LinkedDevices:
 
     async def logout(self, number: Number) -> None:
         """Removes the device from the phone and deletes its session. Raises DeviceUnavailable."""
+        if not self.carries(number.id):
+            await self.at_its_carrier(number, say.LogOut(number.id), self._settings.engine_timeout + _ON_THE_WAY)
+            return
         await self._connections.leave(self._connections.of(number), lambda: self._ask(number, say.LogOut(number.id)))
 
     # -- pairing ---------------------------------------------------------------------------------------------------
@@ -192,7 +261,9 @@ class LinkedDevices:
     def _secret(self, outgoing: Outgoing) -> bytes:
         return hmac.digest(self._message_key, f"{outgoing.message_id}/{outgoing.attempt}".encode(), "sha256")
 
-    async def _ask(self, number: Number, command: say.Command) -> say.Answer:
+    async def _ask(self, number: Number, command: _Question) -> say.Answer | Result:
+        if not self.carries(number.id):
+            return await self.at_its_carrier(number, command, self._settings.engine_timeout + _ON_THE_WAY)
         state, reason = self.state(number)
         if state != "connected":
             raise DeviceUnavailable(reason or "the device is not connected")

@@ -33,8 +33,11 @@ _SETTLING = 60.0
 
 @dataclass(slots=True)
 class Connection:
-    """A number's connection as this process knows it. `leaving` while it is being logged out from here, `failing` from
-    when its session could not be used until it has been opened anew."""
+    """A number's connection as this process knows it. `leaving` while it is being logged out from here.
+
+    `heard_at`: when something last came from WhatsApp (unix seconds); `round_trip`: seconds of the last check's answer;
+    `failing`: from when its session could not be used until it has been opened anew.
+    """
 
     number: Number
     state: NumberState = "disconnected"
@@ -43,6 +46,8 @@ class Connection:
     reopening: asyncio.TimerHandle | None = None
     leaving: bool = False
     failing: bool = False
+    heard_at: float | None = None
+    round_trip: float | None = None
 
     @property
     def running_pairing(self) -> PairingProgress | None:
@@ -62,6 +67,7 @@ class Connections:
         argv: Sequence[str],
     ) -> None:
         self.hosts = Hosts(settings, self._on_news, self._on_lost, argv)
+        self._settings = settings
         self._sessions = sessions
         self._incoming: Path = settings.data_dir.absolute() / "incoming"
         self._events = events
@@ -77,6 +83,10 @@ class Connections:
             known = self._connections[number.id] = Connection(number, state, number.state_reason)
         return known
 
+    def all(self) -> list[Connection]:
+        """Every number's connection that this process has seen."""
+        return list(self._connections.values())
+
     async def restore(self, number: Number) -> None:
         """Opens a number that has been paired before."""
         connection = self.of(number)
@@ -85,7 +95,23 @@ class Connections:
         if await asyncio.to_thread(self._sessions.exists, number):
             await self._open(connection)
         elif number.state != "logged_out":
-            await self._become(connection, "logged_out", "the session file is missing; pair the number again")
+            await self._become(connection, "logged_out", "the session is missing; pair the number again")
+
+    async def let_go(self, number_id: int) -> None:
+        """Closes a number that another gateway carries from now on; the session stays, and nobody is told."""
+        connection = self._connections.pop(number_id, None)
+        if connection is None:
+            return
+        if connection.reopening is not None:
+            connection.reopening.cancel()
+        if connection.running_pairing is not None:
+            connection.running_pairing.fail("another gateway carries this number now")
+        await self.hosts.close(number_id)
+
+    def is_pairing(self, number_id: int) -> bool:
+        """Whether the number's pairing is under way."""
+        connection = self._connections.get(number_id)
+        return connection is not None and connection.running_pairing is not None
 
     async def pair(self, connection: Connection, phone: str) -> PairingProgress:
         """Begins a pairing, by code when `phone` is not empty."""
@@ -129,7 +155,9 @@ class Connections:
     # -- news ------------------------------------------------------------------------------------------------------
 
     async def _on_lost(self, number_id: int, reason: str) -> None:
-        connection = self._connections[number_id]
+        connection = self._connections.get(number_id)
+        if connection is None:
+            return  # let go meanwhile
         log.warning("engine_host_lost", number=number_id, reason=reason)
         pairing = connection.running_pairing
         if pairing is not None:
@@ -138,11 +166,16 @@ class Connections:
         else:
             await self._become(connection, "connecting", f"{reason}; starting another")
 
-    async def _on_news(self, news: say.News) -> None:  # noqa: PLR0912 - one branch for each kind
+    async def _on_news(self, news: say.News) -> None:
         if isinstance(news, (Received, StatusChanged)):
+            self._heard(news.number_id)
             await self._events.put(news)
             return
-        connection = self._connections[news.device]
+        connection = self._connections.get(news.device)
+        if connection is not None:  # else let go meanwhile
+            await self._on_news_of(connection, news)
+
+    async def _on_news_of(self, connection: Connection, news: say.DeviceNews) -> None:  # noqa: PLR0912
         pairing = connection.running_pairing
         match news:
             case say.QrShown(qr=qr):
@@ -166,6 +199,9 @@ class Connections:
                 if not connection.failing:
                     connection.failing = True
                     self._spawn(self._mend(connection))
+            case say.Beat(round_trip=round_trip):
+                self._heard(news.device)
+                connection.round_trip = round_trip
             case say.Trouble(what=what):
                 log.error("engine_trouble", number=news.device, what=what)
             case _:
@@ -185,7 +221,10 @@ class Connections:
         if news.state == "pairing" or (pairing is not None and news.state != "connected"):
             return
         if news.state == "connected":
+            self._heard(connection.number.id)
             self.hosts.settled(connection.number.id)
+        if news.state == connection.state == "degraded":
+            return  # both the engine and our check found out; one restart is enough
         if pairing is not None:
             pairing.succeed()  # there was a valid session after all
             self._spawn(self._move_in(connection))
@@ -196,6 +235,8 @@ class Connections:
             self._spawn(self._reopen_later(connection, max(news.retry_after, _SHORTEST_BAN)))
         elif news.state in ("replaced", "outdated"):
             self._spawn(self.hosts.close(connection.number.id))
+        elif news.state == "degraded":
+            self._spawn(self._restart(connection))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -209,7 +250,11 @@ class Connections:
             session=await asyncio.to_thread(self._sessions.place, number),
             incoming=str(self._incoming / str(number.id)),
             phone=pairing.phone if pairing is not None else "",
+            check_after=self._settings.device_check_after,
+            check_patience=self._settings.device_check_patience,
         )
+        if self._connections.get(number.id) is not connection:
+            return  # let go meanwhile
         await self.hosts.open(order, alone=pairing is not None)
 
     async def _become(
@@ -223,6 +268,11 @@ class Connections:
         await self._events.put(
             ConnectionChanged(number.account_id, number.id, state, reason, self._clock(), phone=phone, jid=jid)
         )
+
+    def _heard(self, number_id: int) -> None:
+        connection = self._connections.get(number_id)
+        if connection is not None:
+            connection.heard_at = self._clock()
 
     async def _discard(self, connection: Connection) -> None:
         """Takes a logged-out device down and deletes what is left of its session."""
@@ -253,7 +303,8 @@ class Connections:
     async def _open_anew(self, connection: Connection, why: str) -> None:
         await self._become(connection, "connecting", why)
         await self.hosts.quiet(connection.number.id)
-        while connection.state == "connecting":  # and not logged out meanwhile
+        # and not logged out or let go meanwhile
+        while connection.state == "connecting" and self._connections.get(connection.number.id) is connection:
             await self.hosts.close(connection.number.id)
             try:
                 await self._open(connection)
@@ -262,6 +313,13 @@ class Connections:
                 await asyncio.sleep(_TRY_AGAIN)
             else:
                 return
+
+    async def _restart(self, connection: Connection) -> None:
+        """Takes a device whose line is dead down and up again; calls that wait on the line end with it."""
+        await self.hosts.close(connection.number.id)
+        ours = self._connections.get(connection.number.id) is connection  # or let go meanwhile
+        if ours and connection.state in ("degraded", "connected", "connecting"):  # the dead line may have woken up
+            await self._open(connection)
 
     async def _reopen_later(self, connection: Connection, seconds: float) -> None:
         await self.hosts.close(connection.number.id)

@@ -49,13 +49,16 @@ class DeviceGroup(msgspec.Struct, frozen=True):
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
     """Connect a device and keep it connected. Without a session in `session` it shows QR codes, or, when `phone` is
-    given, one pairing code. `session` and `incoming` (folder for received media) are absolute paths."""
+    given, one pairing code. `session` and `incoming` (folder for received media) are absolute paths. After
+    `check_after` quiet seconds (0: never) the connection is checked; an answer must come within `check_patience`."""
 
     device: int
     account_id: int
     session: str
     incoming: str
     phone: str = ""
+    check_after: float = 0.0
+    check_patience: float = 15.0
 
 
 class Close(msgspec.Struct, frozen=True, tag="close"):
@@ -188,6 +191,13 @@ class StoreFailed(msgspec.Struct, frozen=True, tag="store_failed"):
     device: int
 
 
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    """A quiet device's connection was checked: WhatsApp answered after `round_trip` seconds."""
+
+    device: int
+    round_trip: float
+
+
 class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
     """Something in the engine went wrong that no answer carries, such as an event that could not be read."""
 
@@ -195,7 +205,8 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
     what: str
 
 
-News = QrShown | CodeShown | Paired | PairingFailed | DeviceState | StoreFailed | Trouble | Received | StatusChanged
+DeviceNews = QrShown | CodeShown | Paired | PairingFailed | DeviceState | StoreFailed | Beat | Trouble
+News = DeviceNews | Received | StatusChanged
 
 # -- frames ------------------------------------------------------------------------------------------------------------
 

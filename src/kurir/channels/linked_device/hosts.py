@@ -25,6 +25,8 @@ ARGV = (sys.executable, "-m", "kurir.channels.linked_device.host")
 _BACK_OFF_FIRST, _BACK_OFF_MOST = 0.5, 30.0
 _START_PATIENCE = 60.0
 """Seconds for a host to load the engine; long, because many may start at once on a small machine."""
+_CLOSE_PATIENCE = 20.0
+"""Seconds for a device to let go. The engine needs up to ten on a dead line; a host that hangs longer is ended."""
 _GOOD_LIFE = 20.0
 """Seconds a host must have lived for the back-off to start anew."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -154,7 +156,7 @@ class _Slot:
         self.orders.pop(device, None)
         if self.process is not None and not self.alone:
             with contextlib.suppress(HostLostError):  # then it is closed
-                await self.process.call(Close(device), self._hosts._settings.engine_timeout)
+                await self.process.call(Close(device), min(_CLOSE_PATIENCE, self._hosts._settings.engine_timeout))
         if not self.orders:
             await self.end()
 

@@ -23,6 +23,7 @@ from neonize.utils.enum import Presence
 from neonize.utils.jid import Jid2String, JIDToNonAD
 
 from kurir.channels.linked_device.engine import (
+    Beat,
     CodeShown,
     DeviceState,
     Open,
@@ -34,6 +35,7 @@ from kurir.channels.linked_device.engine import (
 )
 from kurir.channels.linked_device.letters import LIDS, PEOPLE, read_letter, unix
 from kurir.channels.linked_device.map_gate import MapGate
+from kurir.channels.linked_device.pulse import Pulse
 from kurir.messages.lifecycle import ReceiptStatus
 from kurir.messages.reports import StatusChanged
 from kurir.numbers import NumberState
@@ -41,7 +43,9 @@ from kurir.numbers import NumberState
 T = TypeVar("T")
 
 _PROPS = DeviceProps(os="Kurir", platformType=DeviceProps.CHROME)
-_BACKLOG = 1000
+_BACKLOG = 8
+"""Messages that may wait until they are read and their media are there. Few: the engine has acknowledged them, so
+they are lost when the host dies; those behind them wait in the engine (100 at most), then at WhatsApp, safely."""
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
 _PRESENCE_EVERY = 2.0
 _STATUS: dict[int, ReceiptStatus] = {
@@ -50,6 +54,8 @@ _STATUS: dict[int, ReceiptStatus] = {
     ev.ReceiptEv.READ: "read",
     ev.ReceiptEv.PLAYED: "read",
 }
+_NOT_HEARD = (ev.DisconnectedEv.__name__, ev.KeepAliveTimeoutEv.__name__)
+"""Events that come from the engine's own clock or from a lost line, not from the server."""
 _BAN_REASONS = {
     1: "sent to too many people",
     2: "blocked by too many users",
@@ -85,6 +91,14 @@ class NeonizeDevice:
         self.groups_changed.set()
         self._runner = threading.Thread(target=self._run, name=f"device-{order.device}", daemon=True)
         self._reader = threading.Thread(target=self._read, name=f"inbox-{order.device}", daemon=True)
+        self._pulse = Pulse(
+            after=order.check_after,
+            patience=order.check_patience,
+            ask=lambda: self.call(self.client.get_blocklist),
+            connected=lambda: self.state[0] == "connected",
+            beat=lambda seconds: self._tell(Beat(order.device, seconds)),
+            silent=lambda: self._become("degraded", "connected, but WhatsApp does not answer"),
+        )
         self._subscribe()
 
     @property
@@ -97,11 +111,18 @@ class NeonizeDevice:
         """Begins to connect; what comes of it is told."""
         self._reader.start()
         self._runner.start()
+        if self.order.check_after:
+            threading.Thread(
+                target=self._pulse.run, args=(self._closing,), name=f"pulse-{self.order.device}", daemon=True
+            ).start()
 
     def stop(self) -> None:
         """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
         self._closing.set()
         self._forbid()
+        # on a dead line this takes as long as the other side may take to say good-bye: not while other devices' calls
+        # are kept waiting, and not while the engine's map of clients changes
+        self.call(self.client.disconnect)
         change = self._gate.change()
         try:
             self.client.stop()
@@ -190,7 +211,9 @@ class NeonizeDevice:
             ev.ConnectedEv: self._on_connected,
             ev.DisconnectedEv: lambda _: self._become("connecting", "the connection to WhatsApp was lost"),
             ev.LoggedOutEv: self._on_logged_out,
-            ev.StreamReplacedEv: lambda _: self._become("replaced", "the session was opened elsewhere"),
+            ev.StreamReplacedEv: lambda _: self._become(
+                "replaced", "the session was opened elsewhere; pair the number again to take it back"
+            ),
             ev.TemporaryBanEv: self._on_ban,
             ev.ConnectFailureEv: self._on_failure,
             ev.ClientOutdatedEv: lambda _: self._become("outdated", "WhatsApp refuses this version of the engine"),
@@ -210,6 +233,8 @@ class NeonizeDevice:
 
         def callback(_client: NewClient, event: Any) -> None:
             self._registered()
+            if name not in _NOT_HEARD:
+                self._pulse.heard()
             try:
                 handler(event)
             except Exception as error:

@@ -5,11 +5,27 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
+import msgspec
+
 LIFETIME = 160.0
 """Seconds until WhatsApp drops an unpaired connection: six QR codes, the first shown for 60 s, the others for 20 s."""
 _FIRST_QR, _NEXT_QR = 60.0, 20.0
 
 PairingState = Literal["starting", "qr", "code", "paired", "expired", "failed"]
+
+
+class PairingView(msgspec.Struct, frozen=True):
+    """Where a pairing stands.
+
+    `state`: none (no pairing since the start), starting, qr (show `qr`), code (show `code`), paired, expired, failed
+    (`error` says why). `expires_at` in unix seconds, until when `qr` or `code` is good; None when there is neither.
+    """
+
+    state: str
+    qr: str = ""
+    code: str = ""
+    expires_at: float | None = None
+    error: str = ""
 
 
 class PairingProgress:

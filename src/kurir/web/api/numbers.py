@@ -27,7 +27,11 @@ class PairingRequest(msgspec.Struct):
 
 
 class NumberView(msgspec.Struct):
-    """A sender number as the operator sees it."""
+    """A sender number as the operator sees it.
+
+    Of a linked device also when something last came from WhatsApp (unix seconds) and how many seconds the last check's
+    answer took; null while nothing was measured.
+    """
 
     key: str
     account_id: int
@@ -37,6 +41,8 @@ class NumberView(msgspec.Struct):
     state: str
     state_reason: str
     last_connected_at: float | None
+    last_heard_at: float | None = None
+    round_trip: float | None = None
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
@@ -75,8 +81,7 @@ class _Numbers:
         """Where the pairing stands; with `?wait=<seconds>` after its next change."""
         number = await device_of(self._gateway, request)
         wait = _seconds(request, "wait")
-        pairing = self._gateway.pairing
-        return reply(await pairing.next(number, wait) if wait else pairing.state(number))
+        return reply(await self._gateway.pairing.next(number, wait))
 
     async def start_pairing(self, request: Request) -> Response:
         """Begins a pairing: {"phone": "62812…"} by code, {} by QR code."""
@@ -89,6 +94,8 @@ class _Numbers:
                 phone = parse_phone(wanted.phone)
             except AddressError as error:
                 raise ApiError(400, "invalid", f"phone: {error}", "phone") from error
+        if self._gateway.leases is not None:  # a number that was just added need not wait for the next heartbeat
+            await self._gateway.leases.take(number.id)
         return reply(await self._gateway.pairing.start(number, phone), 201)
 
     async def cancel_pairing(self, request: Request) -> Response:
@@ -113,8 +120,10 @@ class _Numbers:
 
     def _view(self, number: Number) -> NumberView:
         state, reason = number.state, number.state_reason
+        heard_at, round_trip = None, None
         if number.channel == "linked_device":
             state, reason = self._gateway.linked_devices.state(number)
+            heard_at, round_trip = self._gateway.linked_devices.vitals(number)
         return NumberView(
             key=number.key,
             account_id=number.account_id,
@@ -124,6 +133,8 @@ class _Numbers:
             state=state,
             state_reason=reason,
             last_connected_at=number.last_connected_at,
+            last_heard_at=heard_at,
+            round_trip=round_trip,
         )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, assert_never
 
+from kurir import numbers
+from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.ids import public_message_id
 from kurir.inbox import window_open_until
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
@@ -41,6 +43,11 @@ STILL_WAITING = Phrase(
     en="The message is stored and will still go out; do not send it again.",
 )
 
+PAUSED = Phrase(
+    id="Pesan tersimpan, tetapi nomor ini dijeda sampai pengelola bertindak: {reason}",
+    en="The message is stored, but this number is paused until its operator acts: {reason}",
+)
+
 
 async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
     """Sends one message and answers with its `wamid`, or with our own id when Meta has not answered in time."""
@@ -70,7 +77,9 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
     sync = call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
     headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
     patience = gateway.settings.sync_timeout
-    if not sync:  # counted from when the call came: storing it may have taken most of its caller's patience
+    if call.number.state == "paused":
+        patience = 0.0  # only a person can let it go on
+    elif not sync:  # counted from when the call came: storing it may have taken most of its caller's patience
         patience = max(0.0, call.now + gateway.settings.meta_answer_timeout - gateway.clock())
     [to] = recipients_in(call, "reciptient")
     ours, content = remembered.ids[0], _contents(gateway, call)[0]
@@ -78,7 +87,19 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
         message = await gateway.outbox.verdict(call.account.id, ours, patience)
     except VerdictUnseen:
         return _waiting(call, _shown(call, content, to), public_message_id(ours), headers, sync=sync)
-    return _answer(call, message, content, headers, sync=sync)
+    paused = await _paused(gateway, call) if message.state == "queued" else ""
+    return _answer(call, message, content, headers, sync=sync, paused=paused)
+
+
+async def _paused(gateway: Gateway, call: Call) -> str:
+    """Why the number is paused, as a sentence; "" when it is not, or when that cannot be seen now."""
+    try:
+        number = await gateway.database.read(lambda c: numbers.by_id(c, call.account.id, call.number.id))
+    except DatabaseUnavailable:
+        return ""  # the message is stored, which is what counts
+    if number is None or number.state != "paused":
+        return ""
+    return PAUSED.say(call.account.language, reason=number.state_reason)
 
 
 async def _window_open(gateway: Gateway, call: Call, person: str) -> bool:
@@ -102,7 +123,9 @@ def _contents(gateway: Gateway, call: Call) -> list[Content]:
     return bubbles(gateway, body, "document" if kind in {"document", "file"} else "image")
 
 
-def _answer(call: Call, message: Snapshot, content: Content, headers: dict[str, str], *, sync: bool) -> Answer:
+def _answer(
+    call: Call, message: Snapshot, content: Content, headers: dict[str, str], *, sync: bool, paused: str
+) -> Answer:
     language = call.account.language
     ours = public_message_id(message.id)
     shown = _shown(call, content, message.recipient)
@@ -115,7 +138,7 @@ def _answer(call: Call, message: Snapshot, content: Content, headers: dict[str, 
             detail = UNCONFIRMED.say(language)
             return _said("408", {**shown("unconfirmed", ours), "detail": detail}, "timeout", headers)
         case "queued" | "sending":
-            return _waiting(call, shown, ours, headers, sync=sync)
+            return _waiting(call, shown, ours, headers, sync=sync, paused=paused)
         case _:
             assert_never(message.state)
 
@@ -132,11 +155,18 @@ def _shown(call: Call, content: Content, to: str) -> Callable[[str, str], dict[s
 
 
 def _waiting(
-    call: Call, shown: Callable[[str, str], dict[str, Any]], ours: str, headers: dict[str, str], *, sync: bool
+    call: Call,
+    shown: Callable[[str, str], dict[str, Any]],
+    ours: str,
+    headers: dict[str, str],
+    *,
+    sync: bool,
+    paused: str = "",
 ) -> Answer:
     if not sync:
-        return _said("200", shown("queued", ours), "successfully", headers)
-    detail = STILL_WAITING.say(call.account.language)
+        told = shown("queued", ours) | ({"detail": paused} if paused else {})
+        return _said("200", told, "successfully", headers)
+    detail = paused or STILL_WAITING.say(call.account.language)
     return _said("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)
 
 

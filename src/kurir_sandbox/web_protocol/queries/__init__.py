@@ -24,6 +24,7 @@ _ANSWERS: dict[str, Callable[[Exchange, Device, Node], Node | Awaitable[Node]]] 
     "w:m": media_connection.answer,
     "w:sync:app:state": app_state_sync.answer,
     "privacy": account.privacy,
+    "blocklist": account.blocklist,
     "w:profile:picture": account.picture,
 }
 

@@ -1,5 +1,5 @@
-"""`privacy` and `w:profile:picture`: settings and pictures of accounts. Nobody has a picture here; everything is
-visible to all.
+"""`privacy`, `blocklist` and `w:profile:picture`: settings and pictures of accounts. Nobody has a picture or blocks
+anybody here; everything is visible to all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ def privacy(exchange: Exchange, device: Device, iq: Node) -> Node:
         return result(iq)
     rows = [Node("category", {"name": name, "value": "all"}) for name in _CATEGORIES]
     return result(iq, [Node("privacy", {}, rows)])
+
+
+def blocklist(exchange: Exchange, device: Device, iq: Node) -> Node:
+    """Nobody is blocked."""
+    return result(iq, [Node("list", {"dhash": "0"})])
 
 
 def picture(exchange: Exchange, device: Device, iq: Node) -> Node:

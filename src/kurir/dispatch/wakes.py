@@ -1,0 +1,95 @@
+"""Who has to look when something was committed: a part of this process, or the gateway that carries the number."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from kurir.dispatch.dispatcher import Dispatcher
+from kurir.foundation.bell import Bell, Ring
+from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.leases import Leases
+from kurir.outbox.outbox import Outbox
+
+log = structlog.get_logger(__name__)
+
+
+class Wakes:
+    """Passes on what commits set off; `leases` only where several gateways share the database.
+
+    `dispatcher`, `outbox` and `deliverer` (its `wake`, None when another process delivers) come later than the first
+    commits: what those would have woken looks by itself when it begins.
+    """
+
+    def __init__(self, database: Database, leases: Leases | None) -> None:
+        self.dispatcher: Dispatcher | None = None
+        self.outbox: Outbox | None = None
+        self.deliverer: Callable[[], None] | None = None
+        self._leases = leases
+        self._bell = Bell(database, self._heard) if leases is not None else None
+        self._looking: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Begins to listen to other gateways, where there may be any."""
+        if self._bell is not None:
+            self._bell.start()
+
+    async def close(self) -> None:
+        """Tells what is still to be told, then listens no more."""
+        if self._bell is not None:
+            await self._bell.close()
+        await asyncio.gather(*self._looking, return_exceptions=True)
+
+    def woken(self, account_id: int, number_id: int) -> None:
+        """The number may have something to send, or may have become ready."""
+        if self._leases is not None and self._leases.hold(number_id) is None:
+            self._ring(Ring("number", account_id, number_id))
+        elif self.dispatcher is not None:
+            self.dispatcher.wake(account_id, number_id)
+
+    def told(self) -> None:
+        """Webhooks may have to tell something."""
+        if self.deliverer is not None:
+            self.deliverer()
+        else:
+            self._ring(Ring("webhooks"))
+
+    def settled(self, account_id: int, message_id: int) -> None:
+        """A message is settled; somebody at another gateway may wait for that."""
+        self._ring(Ring("settled", account_id, message_id))
+
+    def freed(self) -> None:
+        """Numbers were given up: the other gateways should look at the leases."""
+        self._ring(Ring("leases"))
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _ring(self, ring: Ring) -> None:
+        if self._bell is not None:
+            self._bell.ring(ring)
+
+    def _heard(self, ring: Ring) -> None:
+        match ring.about:
+            case "number":
+                if self.dispatcher is not None:
+                    self.dispatcher.wake(ring.account_id, ring.id)
+            case "settled":
+                if self.outbox is not None and self.outbox.awaits(ring.id):
+                    task = asyncio.create_task(self._look_at(self.outbox, ring), name=f"look-at-{ring.id}")
+                    self._looking.add(task)
+                    task.add_done_callback(self._looking.discard)
+            case "webhooks":
+                if self.deliverer is not None:
+                    self.deliverer()
+            case "leases":
+                if self._leases is not None:
+                    self._leases.look()
+
+    @staticmethod
+    async def _look_at(outbox: Outbox, ring: Ring) -> None:
+        try:
+            await outbox.look_at(ring.account_id, ring.id)
+        except DatabaseUnavailable as error:
+            log.warning("verdict_waits_for_database", reason=str(error))

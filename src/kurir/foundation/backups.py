@@ -1,0 +1,136 @@
+"""Copies of a SQLite gateway: made while it serves, complete, and marked so that none is served by mistake.
+
+A copy is a folder with `kurir.db` (one whole file), `master.key` (unless the key comes from the environment) and
+`backup.json`. Device sessions are left out on purpose: the keys in them move on with every message, and an old state of
+them put back breaks the conversation. What was queued when a copy was made may have been sent since, so a copy's
+database is marked (`user_version`) and no gateway opens it before `kurir restore` has dealt with its queue.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import Connection
+
+DATABASE = "kurir.db"
+_KEY = "master.key"
+_LABEL = "backup.json"
+_MARK = 1
+_BESIDE = ("", "-wal", "-shm", "-journal")
+
+
+class BackupError(RuntimeError):
+    """A copy cannot be made or put back; the sentence says why and what to do."""
+
+
+class Label(msgspec.Struct, frozen=True):
+    """What a copy says of itself. `taken_at` in unix seconds."""
+
+    taken_at: float
+
+
+def save(data_dir: Path, target: Path, taken_at: float) -> int:
+    """Copies the folder's database as it is at one moment, also beside a gateway that serves it; returns its bytes.
+
+    `target` is a folder that does not exist or is empty; it is there as a whole or not at all. Raises BackupError and
+    OSError.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BackupError(f"{target} is there already: name a new folder")
+    arriving = target.with_name(target.name + ".arriving")
+    shutil.rmtree(arriving, ignore_errors=True)
+    arriving.mkdir(mode=0o700, parents=True)
+    try:
+        (arriving / DATABASE).touch(mode=0o600)
+        _copy_database(data_dir / DATABASE, arriving / DATABASE)
+        if (data_dir / _KEY).exists():
+            _write(arriving / _KEY, (data_dir / _KEY).read_bytes())
+        _write(arriving / _LABEL, msgspec.json.encode(Label(taken_at)) + b"\n")
+        _flush(arriving)
+        arriving.replace(target)
+        _flush(target.parent)
+    except sqlite3.Error as error:
+        raise BackupError(f"{data_dir / DATABASE} cannot be copied: {error}") from error
+    finally:
+        shutil.rmtree(arriving, ignore_errors=True)
+    return (target / DATABASE).stat().st_size
+
+
+def unpack(source: Path, data_dir: Path) -> tuple[Path, Label]:
+    """Brings a copy into a data folder without a database: its key, and its database under a name for the time being.
+
+    Returns where the database is; `settle` gives it its name. Raises BackupError and OSError.
+    """
+    try:
+        label = msgspec.json.decode((source / _LABEL).read_bytes(), type=Label)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BackupError(f"{source} is no backup of Kurir: it has no readable {_LABEL}") from error
+    there = [data_dir / (DATABASE + end) for end in _BESIDE if (data_dir / (DATABASE + end)).exists()]
+    if there:
+        names = ", ".join(path.name for path in there)
+        raise BackupError(f"{data_dir} holds a database: move {names} away, or set KURIR_DATA_DIR to another folder")
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (data_dir / _KEY).exists():
+        if (source / _KEY).exists():
+            _write(data_dir / _KEY, (source / _KEY).read_bytes())
+        elif not os.environ.get("KURIR_MASTER_KEY"):
+            raise BackupError("the master key is not in the backup: set KURIR_MASTER_KEY as it was then")
+    place = data_dir / (DATABASE + ".restoring")
+    for end in _BESIDE:
+        place.with_name(place.name + end).unlink(missing_ok=True)  # of an earlier try that was cut off
+    place.touch(mode=0o600)
+    shutil.copyfile(source / DATABASE, place)
+    return place, label
+
+
+def settle(place: Path, data_dir: Path) -> None:
+    """Makes an unpacked database, closed and no longer marked, the folder's own. Raises OSError."""
+    _flush(place)
+    place.replace(data_dir / DATABASE)
+    _flush(data_dir)
+
+
+def is_marked(connection: Connection) -> bool:
+    """Whether this database is a copy that has not been put back."""
+    return connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA user_version").scalar() == _MARK
+
+
+def unmark(connection: Connection) -> None:
+    """Makes a copy a database like any other, in the transaction that deals with its queue."""
+    connection.exec_driver_sql("PRAGMA user_version = 0")
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    """SQLite's online copy: one consistent moment, and writers go on meanwhile."""
+    if not source.exists():
+        raise BackupError(f"{source.parent} holds no database yet")
+    with (
+        closing(sqlite3.connect(f"file:{source}?mode=rw", uri=True, timeout=10.0)) as old,
+        closing(sqlite3.connect(target, isolation_level=None)) as new,
+    ):
+        old.backup(new)
+        new.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+        new.execute(f"PRAGMA user_version = {_MARK}")
+        if (verdict := new.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+            raise BackupError(f"the copy of {source} is damaged: {verdict}")
+    _flush(target)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

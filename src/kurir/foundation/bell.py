@@ -1,0 +1,97 @@
+"""The bell between gateways on one PostgreSQL (LISTEN and NOTIFY): what is accepted here is sent there at once.
+
+Nothing depends on it: a ring that gets lost costs the seconds until the other gateway looks by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+import psycopg
+import sqlalchemy as sa
+import structlog
+
+from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.postgres import listening_address
+
+_CHANNEL = "kurir"
+_GATHERED = 0.02
+"""Seconds in which rings become one notification."""
+_AT_ONCE = 200
+"""Rings in one notification, which may have 8,000 bytes."""
+_AGAIN = 2.0
+_NOTIFY = sa.text("SELECT pg_notify(:channel, :rings)")
+
+log = structlog.get_logger(__name__)
+
+
+class Ring(msgspec.Struct, frozen=True, array_like=True):
+    """What somebody may wait for. number: it may have something to send · settled: a message is · webhooks: there is
+    something to tell · leases: numbers were given up. `id` is the number's or the message's."""
+
+    about: Literal["number", "settled", "webhooks", "leases"]
+    account_id: int = 0
+    id: int = 0
+
+
+class Bell:
+    """Rings at all gateways on the database, this one included; `heard` is called for each ring."""
+
+    def __init__(self, database: Database, heard: Callable[[Ring], None]) -> None:
+        self._database = database
+        self._heard = heard
+        self._waiting: set[Ring] = set()
+        self._ringing: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to listen, and again whenever the connection is lost."""
+        self._listening = asyncio.create_task(self._listen(), name="bell")
+
+    def ring(self, ring: Ring) -> None:
+        """Tells all gateways, soon."""
+        self._waiting.add(ring)
+        if self._ringing is None or self._ringing.done():
+            self._ringing = asyncio.create_task(self._ring(), name="bell-ring")
+
+    async def close(self) -> None:
+        """Rings what waits and stops listening."""
+        if self._ringing is not None:
+            await self._ringing
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+
+    async def _ring(self) -> None:
+        await asyncio.sleep(_GATHERED)
+        while self._waiting:
+            rings = [self._waiting.pop() for _ in range(min(len(self._waiting), _AT_ONCE))]
+            told = {"channel": _CHANNEL, "rings": msgspec.json.encode(rings).decode()}
+            with contextlib.suppress(DatabaseUnavailable):
+                await self._database.write(lambda c, told=told: c.execute(_NOTIFY, told) and None)
+
+    async def _listen(self) -> None:
+        address = listening_address(str(self._database.where))
+        while True:
+            try:
+                connection = await psycopg.AsyncConnection.connect(address, autocommit=True)
+                async with connection:
+                    await connection.execute(f"LISTEN {_CHANNEL}")
+                    async for notification in connection.notifies():
+                        self._hear(notification.payload)
+            except (psycopg.Error, OSError) as error:
+                log.warning("bell_not_heard", reason=str(error))
+            await asyncio.sleep(_AGAIN)
+
+    def _hear(self, payload: str) -> None:
+        try:
+            rings = msgspec.json.decode(payload, type=list[Ring])
+        except msgspec.MsgspecError:
+            log.warning("bell_not_understood", payload=payload[:100])
+            return
+        for ring in rings:
+            self._heard(ring)

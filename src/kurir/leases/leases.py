@@ -1,0 +1,274 @@
+"""The life of a gateway among others: its heartbeat, the numbers that come to it, and those that go."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.leases import statements
+from kurir.leases.ownership import Hold
+from kurir.leases.statements import Taken
+
+LEASE = 20.0
+"""Seconds for which a heartbeat keeps a gateway's numbers."""
+HEARTBEAT = 5.0
+_SAFE = 0.9
+"""The part of a lease after which a gateway stops by its own clock, before the database takes it for dead."""
+_WATCH = 0.25
+_AGAIN = 1.0
+_JUST_AFTER = 0.1
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What follows for the rest of the gateway."""
+
+    begin: Callable[[int, int], Awaitable[None]]
+    """(account_id, number_id): carry it from now on."""
+    end: Callable[[int, bool], Awaitable[None]]
+    """(number_id, orderly): carry it no more. Orderly: sends in flight may finish; else the lease is lost already."""
+    may_go: Callable[[int], bool]
+    """(number_id): whether it may go to another gateway just now."""
+    freed: Callable[[], None]
+    """Numbers were given up: the other gateways should look."""
+
+
+class Leases:
+    """The numbers that this gateway carries. Start it when lanes and devices can begin, close it after they ended.
+
+    A gateway that only answers calls never starts it: it holds nothing, and may still ask who does.
+    """
+
+    def __init__(
+        self, database: Database, memory: Path, url: str = "", *, lease: float = LEASE, heartbeat: float = HEARTBEAT
+    ) -> None:
+        """`memory` is a file in this gateway's own data folder, whose lock says that whoever wrote it last is dead;
+        `url` is where other gateways reach this one."""
+        self._database = database
+        self._memory = memory
+        self._url = url
+        self._lease = lease
+        self._heartbeat = heartbeat
+        self._me = self._before = ""
+        self._held: dict[int, _Lease] = {}
+        self._until = 0.0
+        self._next_death = 0.0
+        self._leaving: set[int] = set()
+        self._taking = False
+        self._beating = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._look = asyncio.Event()
+
+    # -- asked by others -------------------------------------------------------------------------------------------
+
+    def hold(self, number_id: int) -> Hold | None:
+        """The right to carry the number, None when it is not this gateway's."""
+        lease = self._held.get(number_id)
+        return lease if lease is not None and lease.valid() else None
+
+    def held(self) -> list[int]:
+        """The numbers that this gateway carries."""
+        return sorted(self._held)
+
+    async def carrier(self, number_id: int) -> str | None:
+        """The address of the gateway that carries the number, None when none does. Raises DatabaseUnavailable."""
+        return await self._database.read(lambda c: statements.carrier(c, number_id))
+
+    # -- the life of it --------------------------------------------------------------------------------------------
+
+    async def start(self, duties: Duties) -> None:
+        """Registers this gateway and takes its share of the numbers. Raises DatabaseUnavailable and OSError.
+
+        What an earlier life of this gateway carried is free at once.
+        """
+        self._duties = duties
+        self._taking = True
+        with contextlib.suppress(FileNotFoundError):
+            self._before = self._memory.read_text(encoding="ascii")
+        await self._beat()
+        self._spawn(self._go_on(), "heartbeat")
+        self._spawn(self._watch(), "heartbeat-watch")
+
+    async def take(self, number_id: int) -> bool:
+        """Takes one number now if nobody carries it; whether this gateway carries it. Raises DatabaseUnavailable."""
+        begun: list[asyncio.Task[None]] = []
+        if self._taking and number_id not in self._held:
+            async with self._beating:
+                begun = await self._take(1, only=number_id)
+            await asyncio.gather(*begun)
+        return self.hold(number_id) is not None
+
+    def look(self) -> None:
+        """Another gateway gave up numbers: look now instead of at the next heartbeat."""
+        self._look.set()
+
+    def stop_taking(self) -> None:
+        """This gateway is about to end: it keeps what it has and takes nothing more."""
+        self._taking = False
+
+    async def close(self) -> None:
+        """Gives up everything at once; call it when nothing is carried any more."""
+        self._taking = False
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._held.clear()
+        if self._me:
+            with contextlib.suppress(DatabaseUnavailable):  # then the lease runs out
+                await self._database.write(lambda c: statements.leave(c, self._me))
+                self._duties.freed()
+
+    # -- heartbeat -------------------------------------------------------------------------------------------------
+
+    async def _go_on(self) -> None:
+        while True:
+            self._look.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(self._heartbeat, max(0.0, self._next_death) + _JUST_AFTER)):
+                    await self._look.wait()
+            try:
+                await self._beat()
+            except DatabaseUnavailable as error:
+                log.warning("heartbeat_missed", reason=str(error))
+            except Exception:
+                log.exception("heartbeat_broke")
+
+    async def _watch(self) -> None:
+        """Stops carrying in time when heartbeats fail, also while one is waiting for the database."""
+        while True:
+            await asyncio.sleep(_WATCH)
+            if self._held and _now() >= self._until:
+                self._lose("no heartbeat got through in time")
+
+    async def _beat(self) -> None:
+        async with self._beating:
+            if self._me and _now() >= self._until:
+                self._lose("no heartbeat got through in time")
+            began, me = _now(), self._me
+            if not (me and await self._database.write(lambda c: statements.renew(c, me, self._lease))):
+                if self._me:
+                    self._lose("another gateway took this one for dead")
+                # a beat that was frozen began long ago: the new name's time counts from now
+                began, me, before = _now(), f"gw_{secrets.token_hex(8)}", self._before
+                self._memory.write_text(me, encoding="ascii")
+                await self._database.write(lambda c: statements.register(c, me, self._url, before, self._lease))
+                self._me = me
+            if self._me == me:
+                self._until = began + self._lease * _SAFE
+                await self._share()
+
+    async def _share(self) -> None:
+        """Takes what is this gateway's share of the numbers, or begins to give up what is more."""
+        me, held = self._me, self.held()
+        counts = await self._database.write(lambda c: statements.count(c, me, held))
+        self._next_death = counts.next_death
+        share = -(-counts.numbers // max(1, counts.gateways))
+        if not self._taking:
+            return
+        if counts.free and len(self._held) < share:
+            await self._take(share - len(self._held))
+        too_many = len(self._held) - len(self._leaving) - share
+        free_to_go = (n for n in reversed(self.held()) if n not in self._leaving and self._duties.may_go(n))
+        for number_id, _ in zip(free_to_go, range(too_many), strict=False):
+            self._leaving.add(number_id)
+            self._spawn(self._give_up(number_id), f"give-up-{number_id}")
+
+    # -- numbers come and go ---------------------------------------------------------------------------------------
+
+    async def _take(self, most: int, only: int = 0) -> list[asyncio.Task[None]]:
+        me = self._me
+        taken = await self._database.write(lambda c: statements.take(c, me, most, only))
+        if self._me != me:
+            return []  # lost meanwhile, and with its name what it took
+        for one in taken:
+            self._held[one.number_id] = _Lease(self, me, one)
+            log.info("number_taken", number_id=one.number_id, change_of_hands=one.token)
+        return [
+            self._spawn(self._begin(one.account_id, one.number_id, self._held[one.number_id]), f"begin-{one.number_id}")
+            for one in taken
+        ]
+
+    def _lose(self, reason: str) -> None:
+        """Everything is lost: nothing may go out any more from this moment on, and never again under this name."""
+        lost, self._held = self._held, {}
+        self._me, self._before = "", self._me
+        self._leaving.clear()
+        log.error("leases_lost", numbers=len(lost), reason=reason)
+        for number_id in lost:
+            self._spawn(self._end(number_id, orderly=False), f"end-{number_id}")
+
+    async def _give_up(self, number_id: int) -> None:
+        lease = self._held[number_id]
+        await self._end(number_id, orderly=True)
+        if self._held.get(number_id) is not lease:
+            return
+        del self._held[number_id]
+        self._leaving.discard(number_id)
+        with contextlib.suppress(DatabaseUnavailable):  # then the next heartbeat does it
+            await self._database.write(lambda c: statements.give_up(c, self._me, number_id, lease.token))
+        log.info("number_given_up", number_id=number_id)
+        self._duties.freed()
+
+    async def _begin(self, account_id: int, number_id: int, lease: _Lease) -> None:
+        async with self._turns[number_id]:
+            while self._held.get(number_id) is lease:
+                try:
+                    await self._duties.begin(account_id, number_id)
+                    break
+                except DatabaseUnavailable as error:
+                    log.warning("number_begins_later", number_id=number_id, reason=str(error))
+                except Exception:
+                    log.exception("number_does_not_begin", number_id=number_id)
+                await asyncio.sleep(_AGAIN)
+
+    async def _end(self, number_id: int, *, orderly: bool) -> None:
+        async with self._turns[number_id]:
+            await self._duties.end(number_id, orderly)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("lease_task_broke", task=task.get_name(), exc_info=task.exception())
+
+
+class _Lease:
+    """A number that this gateway carries."""
+
+    def __init__(self, leases: Leases, me: str, taken: Taken) -> None:
+        self.token = taken.token
+        self.inherited = taken.token > 1
+        self._leases = leases
+        self._me = me
+        self._number_id = taken.number_id
+
+    def valid(self) -> bool:
+        return self._leases._held.get(self._number_id) is self and _now() < self._leases._until
+
+    def guard(self, connection: Connection) -> bool:
+        return statements.fence(connection, self._me, self._number_id, self.token)
+
+
+def _now() -> float:
+    """Seconds that go on while the machine is suspended, which Python's monotonic clock does not count."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,60 @@
+"""A sender number changes its state: stored, and told to the account's webhooks, in the caller's transaction."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from sqlalchemy import Connection
+
+from kurir import numbers
+from kurir.messages.reports import ConnectionChanged
+from kurir.numbers import Number, NumberState
+from kurir.webhooks.deliveries import publish
+from kurir.webhooks.events import DeviceStatus
+
+
+class NotPaused(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """Only a paused number can be resumed; the sentence says how it is."""
+
+
+def change(connection: Connection, event: ConnectionChanged, now: float) -> None:
+    """Stores what became of a number; a state that it had already is no news. `now` in unix seconds."""
+    before = numbers.by_id(connection, event.account_id, event.number_id)
+    numbers.set_state(
+        connection,
+        event.account_id,
+        event.number_id,
+        cast("NumberState", event.state),
+        reason=event.reason,
+        at=event.at,
+        phone=event.phone,
+        jid="" if event.state == "logged_out" else event.jid or None,
+    )
+    if before is not None and before.state != event.state:
+        _tell(connection, before, event, now)
+
+
+def pause(connection: Connection, account_id: int, number_id: int, reason: str, now: float) -> None:
+    """Nothing of this number goes out until a person resumes it; its messages wait."""
+    change(connection, ConnectionChanged(account_id, number_id, "paused", reason, now), now)
+
+
+def resume(connection: Connection, number: Number, now: float) -> None:
+    """What was paused goes on, within the half minute after which a lane looks again by itself. Raises NotPaused."""
+    if number.state != "paused":
+        raise NotPaused(f"{number.key} is {number.state}: only a paused number can be resumed")
+    change(connection, ConnectionChanged(number.account_id, number.id, "connected", "", now), now)
+
+
+def _tell(connection: Connection, number: Number, event: ConnectionChanged, now: float) -> None:
+    def body() -> DeviceStatus:
+        return DeviceStatus(
+            number_id=number.key,
+            phone=event.phone or number.phone,
+            name=number.name,
+            state=event.state,
+            reason=event.reason,
+            timestamp=int(event.at),
+        )
+
+    publish(connection, event.account_id, event.number_id, "device_status", "", body=body, now=now)

@@ -1,0 +1,39 @@
+"""What becomes of the queue of a database that was put back: nothing of it is sent on a guess.
+
+Whatever was queued or in flight when the backup was taken may have been sent since, and what was in doubt may have been
+decided. All of it is held as `unconfirmed`: a receipt settles it (Meta's carry our id), or a person replays it.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.foundation.tables import attempts, messages
+from kurir.outbox import record
+
+CODE = "restored"
+REASON = "restored from a backup: it may have been sent after the backup was taken"
+
+
+def hold(connection: Connection, now: float) -> int:
+    """Holds everything that a lane would send; returns how many messages. No gateway may serve this database."""
+    waiting = messages.c.state.in_(("queued", "sending"))
+    # a code that is held is over: nobody may read it any more
+    erased = sa.case((messages.c.sealed == 1, ""), else_=messages.c.content)
+    connection.execute(
+        sa.update(messages).where(messages.c.doubt_until.is_not(None)).values(doubt_until=None, content=erased)
+    )
+    words = [sa.literal(word) for word in ("held", CODE, REASON)]
+    columns = ["account_id", "message_id", "number", "ended_at", "outcome", "code", "reason"]
+    kept = sa.select(messages.c.account_id, messages.c.id, messages.c.attempts, sa.literal(now), *words).where(waiting)
+    connection.execute(sa.insert(attempts).from_select(columns, kept))
+    held = connection.execute(
+        sa.update(messages)
+        .where(waiting)
+        .values(state="unconfirmed", doubt_until=None, error_code=CODE, error_reason=REASON, content=erased)
+        .returning(messages.c.account_id, messages.c.id)
+    ).all()
+    for account_id, message_id in held:
+        record.ended(connection, account_id, message_id, "queued", now)
+    return len(held)

@@ -1,0 +1,76 @@
+"""The door for other gateways on the same database: they ask about devices that this one carries."""
+
+from __future__ import annotations
+
+import hmac
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kurir import numbers
+from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device import errands
+from kurir.channels.linked_device.errands import DeviceUnavailable, Order, PairingStands, Result
+from kurir.numbers import Number
+from kurir.web.gateway import Gateway
+
+_MOST = 65_536
+
+
+def routes(gateway: Gateway) -> list[Route]:
+    """`POST /gateways/errands`, for whoever has the token that only the shared master key gives."""
+    expected = f"Bearer {errands_token(gateway)}".encode()
+
+    async def take(request: Request) -> Response:
+        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), expected):
+            raise HTTPException(401, "this door is for gateways that share the database")
+        body = b""
+        async for part in request.stream():
+            body += part
+            if len(body) > _MOST:
+                raise HTTPException(413, f"an errand has at most {_MOST} bytes")
+        try:
+            order = errands.decode_order(body)
+        except msgspec.MsgspecError as error:
+            raise HTTPException(400, "this is no errand; do all gateways have the same version?") from error
+        return Response(errands.encode(await _run(gateway, order)), media_type="application/msgpack")
+
+    return [Route(errands.PATH, take, methods=["POST"])]
+
+
+def errands_token(gateway: Gateway) -> str:
+    """What opens the door."""
+    return gateway.sealing.derive("errands").hex()
+
+
+async def _run(gateway: Gateway, order: Order) -> Result:
+    number = await gateway.database.read(lambda c: numbers.by_id(c, order.account_id, order.number_id))
+    if number is None or not gateway.linked_devices.carries(order.number_id):
+        return say.Failed("the device is just moving from one gateway to another: try again in a moment")
+    try:
+        return await _done(gateway, number, order.errand)
+    except DeviceUnavailable as error:
+        return say.Failed(str(error))
+
+
+async def _done(gateway: Gateway, number: Number, errand: errands.Errand) -> Result:  # noqa: PLR0911 - one each
+    devices, pairing = gateway.linked_devices, gateway.pairing
+    match errand:
+        case say.LookUp(phones=phones):
+            return say.OnWhatsApp(await devices.is_on_whatsapp(number, phones))
+        case say.ListContacts():
+            return say.Contacts(await devices.contacts(number))
+        case say.ListGroups():
+            return say.Groups(await devices.groups(number))
+        case say.LogOut():
+            await devices.logout(number)
+            return say.Done()
+        case errands.StartPairing(phone=phone):
+            return PairingStands(await pairing.start(number, phone))
+        case errands.FollowPairing(patience=patience):
+            return PairingStands(await pairing.next(number, patience))
+        case errands.StopPairing():
+            return PairingStands(await pairing.cancel(number))

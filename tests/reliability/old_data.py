@@ -1,0 +1,76 @@
+"""What an earlier release left: a database at an older schema, with a queue in it. Written through the schema itself,
+so that a column of today is not needed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.foundation.database import Database
+from kurir.foundation.migrations import migrate
+from kurir.messages.content import Text
+
+QUEUE = {
+    1: {"state": "queued"},
+    2: {"state": "queued", "recipient": "628222"},
+    3: {"state": "sending", "recipient": "628333", "attempts": 1},
+    4: {"state": "sending", "recipient": "628444", "attempts": 1},
+    5: {"state": "unconfirmed", "recipient": "628555", "attempts": 1},
+    6: {"state": "unconfirmed", "recipient": "628666", "attempts": 1, "doubt_until": 1.0, "origin": "otp"},
+    7: {"state": "delivered", "recipient": "628777", "attempts": 1, "remote_id": "3EB0AA"},
+    8: {"state": "queued", "number_id": 2, "recipient": "628888"},
+    9: {"state": "queued", "recipient": "628999", "expires_at": 2.0},
+}
+"""The messages by id, as far as they differ from a waiting text."""
+ENDS = {
+    1: "sent",
+    2: "sent",
+    3: "sent",  # its evidence: it never left
+    4: "unconfirmed",  # its evidence: unknown, and the account holds
+    5: "unconfirmed",
+    6: "sent",  # a code without a receipt goes out once more
+    7: "delivered",
+    8: "sent",
+    9: "expired",
+}
+"""Where they must end."""
+NEVER_LEFT = 3
+
+
+def make(database: Database, version: str) -> None:
+    """A database at that version of the schema with an account, two numbers, and `QUEUE`."""
+    with database.schema_change() as connection:
+        migrate(connection, version)
+        tables = sa.MetaData()
+        tables.reflect(connection)
+        _fill(connection, tables.tables, time.time())
+
+
+def _fill(connection: Connection, tables: Any, now: float) -> None:
+    def put(table: str, **values: Any) -> None:
+        connection.execute(sa.insert(tables[table]).values(**values))
+
+    times = {"package_from": now, "package_until": now + 1e8, "created_at": now}
+    put("accounts", name="old", email="old@example.com", **times)
+    for key in ("BO-1", "BO-2"):
+        put("numbers", account_id=1, key=key, channel="linked_device", created_at=now)
+    for message_id, changes in QUEUE.items():
+        row = {
+            "id": message_id,
+            "account_id": 1,
+            "number_id": 1,
+            "recipient": "628111",
+            "kind": "text",
+            "content": msgspec.json.encode(Text(f"message {message_id}")).decode(),
+            "created_at": now,
+            "due_at": now,
+            "expires_at": now + 3600,
+        }
+        put("messages", **(row | changes))
+    put("attempts", account_id=1, message_id=7, number=1, ended_at=now, outcome="sent")
+    put("otps", account_id=1, code_hash="h", request_hash="r", phone="628111", created_at=now, expires_at=now + 300)

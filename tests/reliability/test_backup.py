@@ -1,0 +1,86 @@
+"""F17: a backup taken under load, more is sent, the machine is lost, the backup put back: nothing arrives twice.
+
+`KURIR_STORM_MESSAGES` raises the dose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.reliability.accountant import arrivals, balance, quiet, serial_of
+from tests.reliability.load import Callers
+from tests.reliability.site import Site, move_in, open_site
+from tests.webhook_desk import Receiver
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
+MESSAGES = int(os.environ.get("KURIR_STORM_MESSAGES", "300"))
+SLOW = {"KURIR_DEVICE_GAP": "0.1", "KURIR_CLOUD_WINDOW": "1"}  # so that there is a queue to be caught
+SENT_SINCE = 20
+
+
+def kurir(site: Site, *arguments: str) -> str:
+    """Runs `kurir …` on the site's gateway; returns what it says."""
+    command = [sys.executable, "-m", "kurir", *arguments]
+    done = subprocess.run(command, env=site.environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def waiting_in(backup: Path) -> set[str]:
+    """The serials that were queued or in flight when the backup was taken."""
+    with closing(sqlite3.connect(backup / "kurir.db")) as copy:
+        rows = copy.execute("SELECT content FROM messages WHERE state IN ('queued', 'sending')")
+        return {serial_of(msgspec.json.decode(content)["body"]) for (content,) in rows}
+
+
+async def test_what_was_sent_after_the_backup_is_not_sent_again(tmp_path: Path, receiver: Receiver):
+    backup = tmp_path / "backup"
+    async with open_site(tmp_path, people=8, receiver=receiver.url("/")) as site:
+        assert await asyncio.to_thread(site.stop) == 0
+        await asyncio.to_thread(site.start, **SLOW)
+        before = Callers(site, "before")
+        calling = asyncio.create_task(before.go(MESSAGES))
+        async with asyncio.timeout(60):
+            while len(before.log) < MESSAGES / 3:
+                await asyncio.sleep(0.01)
+        answered = [call.serial for call in before.log if call.code == "200"]
+        said = await asyncio.to_thread(kurir, site, "backup", str(backup))
+        assert str(backup) in said.replace("\n", "")
+        waiting = waiting_in(backup)
+        async with asyncio.timeout(120):
+            while len({serial_of(entry["text"]) for entry in await arrivals(site)} & waiting) < SENT_SINCE:
+                await asyncio.sleep(0.1)
+        await asyncio.to_thread(site.kill)
+        before.stop()
+        await calling
+
+        site.settings = msgspec.structs.replace(site.settings, data_dir=tmp_path / "restored")
+        site.environment["KURIR_DATA_DIR"] = str(site.settings.data_dir)
+        said = await asyncio.to_thread(kurir, site, "restore", str(backup))
+        assert f"{len(waiting)} messages" in said.replace("\n", " ")
+        await asyncio.to_thread(site.start)
+        await move_in(site)
+        after = Callers(site, "after")
+        await after.go(60)
+        await quiet(site, 120)
+
+        sheet = await balance(site, before.log + after.log, receiver.letters)
+        sys.stderr.write(f"\n{sheet.render()}\n")
+        lost = set(sheet.wrong["1 lost acceptance"])
+        assert not lost & {*answered, *(call.serial for call in after.log)}, sheet.render()
+        for check in ("2 lost message", "3 sent twice", "4 ghosts", "5 limbo", "7 altered", "8 stored twice"):
+            assert not sheet.wrong[check], f"{check}\n{sheet.render()}\n{site.explain()}"
+        for check in ("9 wrong tenant", "11 books do not balance", "14 one id, two bodies", "15 not signed"):
+            assert not sheet.wrong[check], f"{check}\n{sheet.render()}\n{site.explain()}"
+        states = Counter(row[0] for row in site.rows("SELECT state FROM messages"))
+        assert states["unconfirmed"] == len(waiting)
+        assert sum(call.code == "200" for call in after.log) == 60

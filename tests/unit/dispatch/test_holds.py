@@ -1,0 +1,188 @@
+"""Lanes and the right to carry a number: what the heir may judge, what a lane does that has lost it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+from tests.gateway_fixture import PHONE, Front, open_front
+
+from kurir.dispatch.dispatcher import Dispatcher
+from kurir.foundation.tables import messages
+from kurir.leases import Hold
+from kurir.messages.content import Image, MediaFile, Outgoing, Text
+from kurir.messages.reports import NeverLeft, Outcome, Sent
+from kurir.outbox.outbox import Draft
+
+
+@dataclass
+class Held:
+    """A hold, and all of them: as the test says."""
+
+    inherited: bool = False
+    by_clock: bool = True
+    by_database: bool = True
+
+    def hold(self, _number_id: int) -> Hold | None:
+        return self if self.by_clock else None
+
+    def valid(self) -> bool:
+        return self.by_clock
+
+    def guard(self, _connection: Connection) -> bool:
+        return self.by_database
+
+
+@pytest.fixture
+async def front(tmp_path: Path) -> AsyncIterator[Front]:
+    async with open_front(tmp_path) as front:
+        await front.gateway.dispatcher.stop(0)
+        yield front
+
+
+async def begin(front: Front, held: Held) -> Dispatcher:
+    gateway = front.gateway
+    dispatcher = Dispatcher(
+        {"linked_device": front.devices, "cloud_api": front.cloud},
+        database=gateway.database,
+        outbox=gateway.outbox,
+        media=gateway.media,
+        metrics=gateway.metrics,
+        clock=gateway.clock,
+        device_gap=0.0,
+        ownership=held,
+    )
+    await dispatcher.start()
+    return dispatcher
+
+
+async def accept(
+    front: Front, content: Text | Image | None = None, state: str = "queued", recipient: str = PHONE
+) -> int:
+    number = front.ours.device
+    draft = Draft(
+        account_id=number.account_id, number_id=number.id, recipient=recipient, content=content or Text("halo")
+    )
+    (message_id,) = (await front.gateway.outbox.accept([draft])).ids
+    if state != "queued":
+        left = messages.update().where(messages.c.id == message_id).values(state=state, attempts=1)
+        await front.gateway.database.write(lambda c: c.execute(left) and None)
+    return message_id
+
+
+async def stands(front: Front, message_id: int) -> tuple[str, int]:
+    found = await front.gateway.outbox.snapshot(front.ours.account.id, message_id)
+    assert found is not None
+    return found.state, found.attempts
+
+
+async def until(front: Front, message_id: int, state: str) -> None:
+    async with asyncio.timeout(10):
+        while (await stands(front, message_id))[0] != state:
+            await asyncio.sleep(0.01)
+
+
+async def several_turns(front: Front, dispatcher: Dispatcher) -> None:
+    """Wakes the lane again and again, until it has surely looked."""
+    for _ in range(20):
+        dispatcher.wake(front.ours.device.account_id, front.ours.device.id)
+        await asyncio.sleep(0.01)
+
+
+async def test_an_heir_judges_what_it_finds_in_flight_only_once_its_own_device_is_connected(front: Front):
+    asked: list[Outgoing] = []
+
+    def evidence(outgoing: Outgoing) -> NeverLeft:
+        asked.append(outgoing)
+        return NeverLeft()
+
+    front.devices.evidence_of = evidence
+    front.devices.connected = False
+    message_id = await accept(front, state="sending")
+    dispatcher = await begin(front, Held(inherited=True))
+    await several_turns(front, dispatcher)
+    assert asked == []  # the old connection may be alive, and the last send of its frozen gateway on the way
+    assert await stands(front, message_id) == ("sending", 1)
+    front.devices.connected = True
+    dispatcher.wake(front.ours.device.account_id, front.ours.device.id)
+    await until(front, message_id, "sent")
+    assert len(asked) == 1
+    await dispatcher.stop()
+
+
+async def test_whoever_has_lost_the_number_by_the_database_judges_and_claims_nothing(front: Front):
+    held = Held(by_database=False)
+    front.devices.evidence_of = lambda _: NeverLeft()
+    theirs, waiting = await accept(front, state="sending"), await accept(front, recipient="6281299999999")
+    dispatcher = await begin(front, held)
+    await several_turns(front, dispatcher)
+    assert await stands(front, theirs) == ("sending", 1)
+    assert await stands(front, waiting) == ("queued", 0)
+    assert front.devices.sent == []
+    await dispatcher.stop()
+
+
+async def test_what_was_claimed_stays_off_the_wire_when_the_number_is_lost_meanwhile(front: Front):
+    held = Held()
+    fetching, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_account_id: int, _message_id: int, _content: object) -> MediaFile:
+        fetching.set()
+        await go_on.wait()
+        return MediaFile("/nowhere", "image/png", "a.png", 1, "0")
+
+    front.gateway.media.prepare = slow  # type: ignore[method-assign]
+    message_id = await accept(front, Image("https://example.com/a.png", ""))
+    dispatcher = await begin(front, held)
+    async with asyncio.timeout(10):
+        await fetching.wait()
+    held.by_clock = False
+    go_on.set()
+    async with asyncio.timeout(10):
+        await dispatcher.end(front.ours.device.id, 10)
+    assert front.devices.sent == []
+    assert await stands(front, message_id) == ("sending", 1)  # for the next carrier to settle
+    await dispatcher.stop()
+
+
+async def test_an_end_that_is_over_lets_the_number_come_back(front: Front):
+    front.devices.outcome = lambda _: Sent("x")
+    dispatcher = await begin(front, Held())
+    number = front.ours.device
+    await dispatcher.end(number.id, 1)
+    message_id = await accept(front)
+    await several_turns(front, dispatcher)
+    assert await stands(front, message_id) == ("queued", 0)
+    dispatcher.begin(number.account_id, number.id)
+    await until(front, message_id, "sent")
+    await dispatcher.stop()
+
+
+async def test_answers_that_are_there_are_still_written_down(front: Front):
+    """The outcome of an own try is known best by whoever tried, whoever carries the number by now."""
+    held = Held()
+    on_the_wire, answered = asyncio.Event(), asyncio.Event()
+
+    async def slow(_number: object, _outgoing: Outgoing) -> Outcome:
+        on_the_wire.set()
+        await answered.wait()
+        return Sent("3EB0")
+
+    front.devices.send = slow  # type: ignore[method-assign]
+    message_id = await accept(front)
+    dispatcher = await begin(front, held)
+    async with asyncio.timeout(10):
+        await on_the_wire.wait()
+    held.by_clock = held.by_database = False
+    doubt = messages.update().where(messages.c.id == message_id).values(state="unconfirmed")
+    await front.gateway.database.write(lambda c: c.execute(doubt) and None)  # the heir could only doubt
+    ending = asyncio.create_task(dispatcher.end(front.ours.device.id, 10))
+    answered.set()
+    async with asyncio.timeout(10):
+        await ending
+    assert await stands(front, message_id) == ("sent", 1)
+    await dispatcher.stop()

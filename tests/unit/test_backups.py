@@ -1,0 +1,185 @@
+"""Backups and the way back, without a network: what is copied, what is refused, what is held."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tests.sqlite import new_database
+from tests.unit.outbox.desk import open_desk
+from tests.webhook_desk import open_webhook_desk
+
+from kurir.cli import backups as commands
+from kurir.cli.terminal import CommandError
+from kurir.foundation.backups import BackupError, save
+from kurir.foundation.data_folder import AlreadyRunning, SchemaError, open_data_folder, sole_gateway
+from kurir.foundation.sealing import SealError
+from kurir.foundation.tables import messages, otps
+from kurir.messages.reports import InDoubt, Sent
+from kurir.otp.check import close_open_codes
+from kurir.outbox import restored
+from kurir.outbox.by_hand import NotPossible, tries
+from kurir.settings import Settings
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder with a database and its keys; the commands work on it."""
+    data_dir = tmp_path / "data"
+    new_database(data_dir / "kurir.db")
+    open_data_folder(Settings(data_dir=data_dir))[0].engine.dispose()
+    monkeypatch.setenv("KURIR_DATA_DIR", str(data_dir))
+    return data_dir
+
+
+@pytest.fixture
+def elsewhere(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another, empty data folder, on which the commands work from now on; `tmp_path/backup` is a copy of the first."""
+    commands.backup(tmp_path / "backup")
+    monkeypatch.setenv("KURIR_DATA_DIR", str(tmp_path / "elsewhere"))
+    return tmp_path / "elsewhere"
+
+
+def test_a_copy_taken_while_others_write_is_one_moment(folder: Path, tmp_path: Path):
+    """A writer adds rows in pairs, each pair in a transaction: no copy may hold half of one."""
+    over = threading.Event()
+    with closing(sqlite3.connect(folder / "kurir.db")) as connection:
+        connection.execute("CREATE TABLE pairs (text TEXT)")
+
+    def write() -> None:
+        with closing(sqlite3.connect(folder / "kurir.db", isolation_level=None, timeout=30)) as connection:
+            while not over.is_set():
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("INSERT INTO pairs VALUES (?)", ("x" * 5000,))
+                connection.execute("INSERT INTO pairs VALUES (?)", ("x" * 5000,))
+                connection.execute("COMMIT")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        counts = []
+        for i in range(5):
+            save(folder, tmp_path / f"copy-{i}", 1.0)
+            with closing(sqlite3.connect(tmp_path / f"copy-{i}" / "kurir.db")) as copy:
+                counts.append(copy.execute("SELECT count(*) FROM pairs").fetchone()[0])
+                assert copy.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+    finally:
+        over.set()
+        writer.join()
+    assert counts == sorted(counts)
+    assert counts[-1] > counts[0]
+    assert all(count % 2 == 0 for count in counts)
+
+
+def test_it_is_private_and_never_written_over(folder: Path, tmp_path: Path):
+    commands.backup(tmp_path / "backup")
+    for path in [tmp_path / "backup", *(tmp_path / "backup").iterdir()]:
+        assert path.stat().st_mode & 0o077 == 0, path
+    with pytest.raises(BackupError, match="new folder"):
+        commands.backup(tmp_path / "backup")
+
+
+def test_it_opens_with_the_same_keys(folder: Path, elsewhere: Path, tmp_path: Path):
+    sealed = open_data_folder(Settings(data_dir=folder))[1].seal("secret", "a row")
+    commands.restore(tmp_path / "backup")
+    assert open_data_folder(Settings(data_dir=elsewhere))[1].open(sealed, "a row") == "secret"
+
+
+def test_a_copy_is_not_served_before_it_is_put_back(folder: Path, elsewhere: Path, tmp_path: Path):
+    shutil.copytree(tmp_path / "backup", elsewhere)  # as somebody in a hurry would
+    with pytest.raises(SchemaError, match="kurir restore"):
+        open_data_folder(Settings(data_dir=elsewhere))
+    commands.restore()
+    open_data_folder(Settings(data_dir=elsewhere))
+
+
+def test_it_takes_nobodys_place(folder: Path, elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KURIR_DATA_DIR", str(folder))
+    with pytest.raises(BackupError, match="holds a database"):
+        commands.restore(tmp_path / "backup")
+    with sole_gateway(folder), pytest.raises(AlreadyRunning):
+        commands.restore()
+    (elsewhere / "kurir.db-wal").parent.mkdir()
+    (elsewhere / "kurir.db-wal").touch()
+    monkeypatch.setenv("KURIR_DATA_DIR", str(elsewhere))
+    with pytest.raises(BackupError, match="db-wal"):  # it would be taken for the restored database's own
+        commands.restore(tmp_path / "backup")
+
+
+def test_a_wrong_key_is_told_and_nothing_is_put_in_place(elsewhere: Path, tmp_path: Path):
+    elsewhere.mkdir()
+    (elsewhere / "master.key").write_text("00" * 32)
+    with pytest.raises(SealError, match="master key"):
+        commands.restore(tmp_path / "backup")
+    assert not (elsewhere / "kurir.db").exists()
+    (elsewhere / "master.key").unlink()
+    (tmp_path / "backup" / "master.key").unlink()
+    with pytest.raises(BackupError, match="KURIR_MASTER_KEY"):
+        commands.restore(tmp_path / "backup")
+    assert not (elsewhere / "master.key").exists()
+
+
+def test_what_is_no_backup_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(BackupError, match="no backup"):
+        commands.restore(folder)
+    monkeypatch.setenv("KURIR_DATABASE_URL", "postgresql://u@127.0.0.1/db")
+    with pytest.raises(CommandError, match="pg_dump"):
+        commands.backup(tmp_path / "backup")
+    with pytest.raises(CommandError, match="pg_restore"):
+        commands.restore(folder)
+
+
+async def test_everything_that_a_lane_would_send_is_held(where: Path | str):
+    async with open_desk(where) as desk:
+        drafts = [desk.draft("628111"), desk.draft("628222"), desk.draft("628333"), desk.draft("628444", origin="otp")]
+        sealed = [desk.draft("628555", sealed=True)]
+        (flying, sent, doubtful, code), (secret,) = [(await desk.outbox.accept(part)).ids for part in (drafts, sealed)]
+        claimed = {message.id: message for message in await desk.claim(4)}
+        await desk.outbox.record(claimed[sent], Sent("3EB0AA"))
+        await desk.outbox.record(claimed[doubtful], InDoubt("cut off"))
+        await desk.outbox.record(claimed[code], InDoubt("cut off"), 60)  # would go out once more
+        waiting = (await desk.outbox.accept([desk.draft("628111")])).ids[0]
+        held = await desk.database.write(lambda c: restored.hold(c, desk.time()))
+        assert held == 3
+        for message_id in (flying, doubtful, code, waiting, secret):
+            assert await desk.state(message_id) == "unconfirmed"
+        assert await desk.state(sent) == "sent"
+        assert await desk.outbox.waiting_numbers() == []
+        account_id = desk.number.account_id
+        assert (await desk.database.read(lambda c: tries(c, account_id, waiting)))[-1].code == "restored"
+        await desk.outbox.count_waiting()
+        await desk.outbox.replay(account_id, waiting)
+        with pytest.raises(NotPossible, match="one-time password"):
+            await desk.outbox.replay(account_id, secret)
+        assert [message.id for message in await desk.claim()] == [waiting]
+        columns = sa.select(messages.c.content).where(messages.c.id == secret)
+        assert await desk.database.read(lambda c: c.execute(columns).scalar_one()) == ""
+
+
+async def test_who_listens_is_told(where: Path | str):
+    async with open_webhook_desk(where) as webhook_desk:
+        endpoint, _ = await webhook_desk.endpoint(events=["message_status"])
+        await webhook_desk.desk.outbox.accept([webhook_desk.desk.draft()])
+        await webhook_desk.database.write(lambda c: restored.hold(c, webhook_desk.time()))
+        parcel = await webhook_desk.claim(endpoint)
+        assert parcel is not None
+        assert '"unconfirmed"' in parcel.body
+
+
+async def test_codes_that_were_open_are_over(where: Path | str):
+    async with open_desk(where) as desk:
+        now, account_id = desk.time(), desk.number.account_id
+        row = {"account_id": account_id, "request_hash": "r", "phone": "628111", "created_at": now}
+
+        def put(connection: sa.Connection) -> list[float]:
+            for lifetime in (300, -300):
+                connection.execute(sa.insert(otps).values(code_hash=f"h{lifetime}", expires_at=now + lifetime, **row))
+            close_open_codes(connection, now)
+            return list(connection.execute(sa.select(otps.c.expires_at).order_by(otps.c.id)).scalars())
+
+        assert await desk.database.write(put) == [now, now - 300]
