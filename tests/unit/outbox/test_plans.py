@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from tests.unit.outbox.desk import Desk
 
+from kurir.foundation.database import LONG_WORK
 from kurir.foundation.tables import messages
 from kurir.messages.reports import InDoubt, Sent, StatusChanged
 from kurir.outbox import accept
@@ -48,7 +49,7 @@ async def full(desk: Desk) -> Desk:
         connection.execute(messages.update().values(state="delivered"))
         accept.insert(connection, [row(index) for index in range(FINISHED + 1, FINISHED + WAITING + 1)])
 
-    await desk.database.write(work)
+    await desk.database.write(work, patience=LONG_WORK)
     return desk
 
 

@@ -38,6 +38,7 @@ def test_the_other_side_and_the_pair_rate_name_their_own_times():
 
 
 def test_the_last_try_and_the_end_of_life():
+    assert after(TryLater("media_not_stored", "full", counted=False), attempt=8).counted is False
     exhausted = after(TryLater("4", "busy"), attempt=8)
     assert isinstance(exhausted, Settled)
     assert (exhausted.state, exhausted.code) == ("failed", "exhausted")

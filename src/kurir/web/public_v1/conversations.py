@@ -25,6 +25,8 @@ from kurir.web.public_v1.sending import CAPTION_FIELD, METHODS, bubbles
 CHAPTER = "Conversation"
 _KINDS = ("", "text", "image", "document", "file", "location")
 _PLACE_LIMIT = 1000
+_IN_ALL = 4.0
+"""Seconds after which a caller who did not ask to wait gets an answer, whatever took so long."""
 
 ONE_EXPECTED = Phrase(id="satu nomor telepon saja", en="one phone number only")
 WINDOW_CLOSED = Phrase(
@@ -79,8 +81,9 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
     patience = gateway.settings.sync_timeout
     if call.number.state == "paused":
         patience = 0.0  # only a person can let it go on
-    elif not sync:  # counted from when the call came: storing it may have taken most of its caller's patience
-        patience = max(0.0, call.now + gateway.settings.meta_answer_timeout - gateway.clock())
+    elif not sync:  # storing it may have taken most of its caller's patience
+        left = max(0.0, call.now + _IN_ALL - gateway.clock())
+        patience = min(gateway.settings.meta_answer_timeout, left)
     [to] = recipients_in(call, "reciptient")
     ours, content = remembered.ids[0], _contents(gateway, call)[0]
     try:
