@@ -146,3 +146,33 @@ async def test_both_channels_tell_in_the_same_shape(sandbox: SandboxNetwork, sho
     d = webhook_deliveries.c
     await shop.until(webhook_deliveries, d.state == "delivered", count=len(receiver.letters))
     assert len({(letter.path, letter.id) for letter in receiver.letters}) == len(receiver.letters)
+
+
+async def test_files_groups_and_the_owners_own_words(sandbox: SandboxNetwork, shop: Shop, receiver: Receiver) -> None:
+    owner = await sandbox.person("Toko Bentuk")
+    device = await pair(shop, owner)
+    secret = await listen(shop, receiver, "/all", ["incoming_chat"])
+
+    document = {"data": "aGFsbw==", "mime": "text/plain", "name": "harga baru.txt"}
+    for phone in (owner, shop.number.phone):
+        await sandbox.post(f"/people/{SITI}/messages", {"to": phone, "document": document, "caption": phone})
+    files = [
+        verified(await hears(receiver, "/all", message_body=phone), secret)["data"]
+        for phone in (owner, shop.number.phone)
+    ]
+    told = {"has_media": True, "media_mime": "text/plain", "media_name": "harga baru.txt", "location_attached": None}
+    for data in files:
+        assert told.items() <= data.items()
+    assert list(files[0]) == list(files[1])
+
+    group = await sandbox.post("/groups", {"subject": "Tanya Jawab", "owner": SITI, "members": [owner]})
+    await sandbox.post(f"/people/{SITI}/messages", {"group": group["id"], "text": "Halo semua"})
+    in_group = await hears(receiver, "/all", message_body="Halo semua")
+    data = verified(in_group, secret)["data"]
+    assert data["chat_id"].endswith("@g.us")
+    assert (data["is_from_me"], in_group.headers["bls-oto-numberid"]) == (False, device.key)
+
+    # what the owner writes on the phone comes to the device too
+    await sandbox.post(f"/people/{owner}/messages", {"group": group["id"], "text": "Ditulis di ponsel"})
+    data = verified(await hears(receiver, "/all", message_body="Ditulis di ponsel"), secret)["data"]
+    assert (data["chat_id"], data["is_from_me"]) == (in_group.json["data"]["chat_id"], True)

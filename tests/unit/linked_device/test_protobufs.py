@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from unittest.mock import patch
 
@@ -117,12 +118,21 @@ def test_received_messages_are_read() -> None:
     assert interpret(document) == Reading("document", "ini", Attachment("application/pdf", "../../etc/passwd", 12))
     voice = Message()
     voice.audioMessage.mimetype = "audio/ogg; codecs=opus"
-    assert interpret(voice) == Reading("audio", "", Attachment("audio/ogg; codecs=opus", "", 0))
+    assert interpret(voice) == Reading("audio", "", Attachment("audio/ogg", "", 0))
     place = Message()
     place.locationMessage.degreesLatitude = -6.2
     place.locationMessage.degreesLongitude = 106.8
     place.locationMessage.name = "Monas"
     assert interpret(place) == Reading("location", "Monas", location=(-6.2, 106.8))
+
+
+@pytest.mark.parametrize("field", ["locationMessage", "liveLocationMessage"])
+@pytest.mark.parametrize("degrees", [(math.nan, 106.8), (-6.2, math.inf), (-math.inf, math.nan)])
+def test_a_place_that_is_none_is_left_out(field: str, degrees: tuple[float, float]) -> None:
+    message = Message()
+    place = getattr(message, field)
+    place.degreesLatitude, place.degreesLongitude = degrees
+    assert interpret(message) == Reading("location")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ links, a path or URL would be opened or fetched.
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,12 +159,15 @@ def interpret(message: Message) -> Reading | None:
             return Reading("text", getattr(part, text), forwarded=_forwarded(part))
     for field, kind in _MEDIA.items():
         if part := held.get(field):
-            attachment = Attachment(part.mimetype, getattr(part, "fileName", ""), part.fileLength)
+            mime = part.mimetype.partition(";")[0].strip()  # bare, as on official numbers
+            attachment = Attachment(mime, getattr(part, "fileName", ""), part.fileLength)
             return Reading(kind, getattr(part, "caption", ""), attachment, forwarded=_forwarded(part))
     for field in _PLACES:
         if part := held.get(field):
             text = getattr(part, "name", "") or getattr(part, "caption", "")
-            place = (part.degreesLatitude, part.degreesLongitude)
+            degrees = (part.degreesLatitude, part.degreesLongitude)
+            # a sender may write any double, and JSON knows neither NaN nor infinity
+            place = degrees if all(map(math.isfinite, degrees)) else None
             return Reading("location", text, location=place, forwarded=_forwarded(part))
     for field, kind in _OTHERS.items():
         if part := held.get(field):
