@@ -75,7 +75,8 @@ async def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def test_every_point_has_its_case():
-    assert {one.values[0].point for one in CASES} == POINTS
+    # a migration that is cut off has tests of its own (test_upgrade)
+    assert {one.values[0].point for one in CASES} == POINTS - {"migration.step"}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -27,8 +27,8 @@ INCOMING_KILLS = int(os.environ.get("KURIR_STORM_INCOMING_KILLS", "2"))
 BURSTS = bool(os.environ.get("KURIR_STORM_INCOMING_BURSTS"))
 """Kill also while what waited during the last kill comes in at once."""
 CAUGHT_UP = 12
-A_FEW = 3
-"""Messages on their way within the gateway at once, at some 50 a second."""
+A_FEW = 10
+"""Messages on their way within the gateway at once, at some 50 a second: 200 ms, on a machine that others load as well."""
 WORST = 1.0
 """Seconds that an accept may take at the 99th percentile on a machine that others load as well."""
 
