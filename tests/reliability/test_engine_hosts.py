@@ -28,7 +28,7 @@ BURSTS = bool(os.environ.get("KURIR_STORM_INCOMING_BURSTS"))
 """Kill also while what waited during the last kill comes in at once."""
 CAUGHT_UP = 12
 A_FEW = 10
-"""Messages on their way within the gateway at once, at some 50 a second: 200 ms, on a machine that others load as well."""
+"""Messages on their way within the gateway at once: 200 ms at some 50 a second, on a machine that others load."""
 WORST = 1.0
 """Seconds that an accept may take at the 99th percentile on a machine that others load as well."""
 
