@@ -150,7 +150,7 @@ class Lane:
         if free <= 0 or self._stopping:  # a stop may have come since this turn began
             return _RECHECK
         try:
-            claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free, self._hold.guard)
+            claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free, self._may_claim)
         except DatabaseUnavailable:
             self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
             raise
@@ -159,6 +159,11 @@ class Lane:
             self._flying[message.id] = task
             task.add_done_callback(functools.partial(self._landed, message.id))
         return self._gap if claimed else await self._until_due()
+
+    def _may_claim(self, connection: Connection) -> bool:
+        """Whether the number is this lane's and not paused, by the claim's own transaction: a turn may be overtaken."""
+        current = numbers.by_id(connection, self.number.account_id, self.number.id)
+        return current is not None and current.state != "paused" and self._hold.guard(connection)
 
     async def _until_due(self) -> float | None:
         due_at = await self._outbox.next_due(self.number.account_id, self.number.id)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.gateway_fixture import PHONE, Front, open_front
 
+from kurir import number_status
 from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
 from kurir.dispatch.dispatcher import Dispatcher
@@ -205,6 +206,34 @@ async def test_a_stop_in_the_middle_of_a_turn_claims_nothing_either(front: Front
     found = await front.gateway.outbox.snapshot(front.ours.account.id, message_id)
     assert found is not None
     assert (found.state, found.attempts) == ("queued", 0)
+
+
+async def test_a_pause_in_the_middle_of_a_turn_is_heeded_at_the_claim(front: Front):
+    outbox, number = front.gateway.outbox, front.ours.device
+    settle, claim = outbox.settle_doubts, outbox.claim
+    claims: list[int] = []
+    claimed = asyncio.Event()
+
+    async def paused_meanwhile(*of_number, **patience):
+        await front.gateway.database.write(
+            lambda c: number_status.pause(c, number.account_id, number.id, "the token has expired", 1.0)
+        )
+        return await settle(*of_number, **patience)
+
+    async def counted(*of_number):
+        taken = await claim(*of_number)
+        claims.append(len(taken))
+        claimed.set()
+        return taken
+
+    outbox.settle_doubts = paused_meanwhile  # type: ignore[method-assign]
+    outbox.claim = counted  # type: ignore[method-assign]
+    message_id = await accept(front)
+    async with asyncio.timeout(10):
+        await claimed.wait()
+    assert claims == [0]
+    await until(front, message_id, "queued")
+    assert front.devices.sent == []
 
 
 async def test_a_stop_has_an_end_and_what_is_cut_off_is_left_to_evidence(front: Front):
