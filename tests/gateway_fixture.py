@@ -265,7 +265,7 @@ async def open_front(
             media=media,
             metrics=metrics,
             clock=clock,
-            device_gap=0.0,
+            device_gap=settings.device_gap,
         )
         dispatchers.append(dispatcher)
         await dispatcher.start()

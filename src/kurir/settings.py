@@ -79,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     device_window: int = 4
     """Messages in flight per linked device (always to different recipients)."""
     device_gap: float = 0.0
-    """Least seconds between two sends of one linked device; a human pace lowers the risk of a ban."""
+    """Least seconds of rest between two sends of one linked device, which then go one at a time: a human pace."""
     cloud_window: int = 32
     """Messages in flight per official number (always to different recipients)."""
     typing_per_character: float = 0.03

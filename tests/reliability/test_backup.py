@@ -22,8 +22,12 @@ from tests.webhook_desk import Receiver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 MESSAGES = int(os.environ.get("KURIR_STORM_MESSAGES", "300"))
-SLOW = {"KURIR_DEVICE_GAP": "0.1", "KURIR_CLOUD_WINDOW": "1"}  # so that there is a queue to be caught
-SENT_SINCE = 20
+SLOW = {"KURIR_DEVICE_GAP": "1", "KURIR_CLOUD_WINDOW": "1"}  # two devices: two messages a second, so a queue grows
+QUEUED, SENT_SINCE = 60, 10  # messages that wait on devices before the backup, and those of the backup sent after it
+DEVICE_QUEUE = """
+SELECT count(*) FROM messages JOIN numbers ON numbers.id = messages.number_id
+WHERE messages.state = 'queued' AND numbers.channel = 'linked_device'
+"""
 
 
 def kurir(site: Site, *arguments: str) -> str:
@@ -49,12 +53,13 @@ async def test_what_was_sent_after_the_backup_is_not_sent_again(tmp_path: Path, 
         before = Callers(site, "before")
         calling = asyncio.create_task(before.go(MESSAGES))
         async with asyncio.timeout(60):
-            while len(before.log) < MESSAGES / 3:
-                await asyncio.sleep(0.01)
+            while site.rows(DEVICE_QUEUE)[0][0] < QUEUED:
+                await asyncio.sleep(0.05)
         answered = [call.serial for call in before.log if call.code == "200"]
         said = await asyncio.to_thread(kurir, site, "backup", str(backup))
         assert str(backup) in said.replace("\n", "")
         waiting = waiting_in(backup)
+        assert len(waiting) > SENT_SINCE
         async with asyncio.timeout(120):
             while len({serial_of(entry["text"]) for entry in await arrivals(site)} & waiting) < SENT_SINCE:
                 await asyncio.sleep(0.1)

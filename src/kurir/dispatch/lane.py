@@ -75,6 +75,7 @@ class Lane:
         self._began = time.monotonic()
         self._ready_since: float | None = None
         self._next_doubt: float | None = None
+        self._rests_until = 0.0
 
     def wake(self) -> None:
         """Something may have to be done: a commit, a connection, a finished send."""
@@ -146,11 +147,14 @@ class Lane:
             self._ready_since = None
             return _RECHECK
         await self._settle_doubts()
-        free = self._channel.capabilities.window - len(self._flying)
+        free = self._free()
         if free <= 0 or self._stopping:  # a stop may have come since this turn began
             return _RECHECK
+        rest = self._rests_until - time.monotonic()
+        if rest > 0:
+            return rest
         try:
-            claimed = await self._outbox.claim(account_id, number_id, 1 if self._gap else free, self._may_claim)
+            claimed = await self._outbox.claim(account_id, number_id, free, self._may_claim)
         except DatabaseUnavailable:
             self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
             raise
@@ -158,7 +162,11 @@ class Lane:
             task = asyncio.create_task(self._carry(message), name=f"send-{message.id}")
             self._flying[message.id] = task
             task.add_done_callback(functools.partial(self._landed, message.id))
-        return self._gap if claimed else await self._until_due()
+        return 0.0 if claimed else await self._until_due()
+
+    def _free(self) -> int:
+        """How many more messages may be in flight. A number with a gap sends one at a time and rests after each."""
+        return (1 if self._gap else self._channel.capabilities.window) - len(self._flying)
 
     def _may_claim(self, connection: Connection) -> bool:
         """Whether the number is this lane's and not paused, by the claim's own transaction: a turn may be overtaken."""
@@ -206,6 +214,7 @@ class Lane:
     def _landed(self, message_id: int, task: asyncio.Task[None]) -> None:
         del self._flying[message_id]
         self._landing.discard(message_id)
+        self._rests_until = time.monotonic() + self._gap
         if not task.cancelled() and task.exception() is not None:
             log.error("send_task_broke", number=self.number.key, exc_info=task.exception())
         self._woken.set()
