@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,7 @@ class PretendChannel:
         self.address_book: list[DeviceContact] = []
         self.member_of: list[DeviceGroup] = []
         self.templates = PretendTemplates()
+        self.let_go: list[Event] = []
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     async def start(self) -> None: ...
@@ -106,9 +107,16 @@ class PretendChannel:
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
         return self.evidence_of(outgoing)
 
+    def hear(self, event: Event) -> None:
+        """Something happens on the network."""
+        self._events.put_nowait(event)
+
     async def events(self) -> AsyncIterator[Event]:
         while True:
             yield await self._events.get()
+
+    def stored(self, events: Sequence[Event]) -> None:
+        self.let_go.extend(events)
 
     async def close(self) -> None: ...
 

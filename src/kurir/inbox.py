@@ -112,7 +112,9 @@ class Inbox:
                 while len(group) < _GROUP and not waiting.empty():
                     group.append(waiting.get_nowait())
                 more = group[-1] is not None
-                await self._store([event for event in group if event is not None])
+                events = [event for event in group if event is not None]
+                await self._store(events)
+                channel.stored(events)
         finally:
             gatherer.cancel()
             with contextlib.suppress(asyncio.CancelledError):

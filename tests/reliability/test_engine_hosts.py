@@ -24,11 +24,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 KILLS = int(os.environ.get("KURIR_STORM_HOST_KILLS", "5"))
 DEVICES = int(os.environ.get("KURIR_STORM_DEVICES", "4"))
 INCOMING_KILLS = int(os.environ.get("KURIR_STORM_INCOMING_KILLS", "2"))
-BURSTS = bool(os.environ.get("KURIR_STORM_INCOMING_BURSTS"))
-"""Kill also while what waited during the last kill comes in at once."""
-CAUGHT_UP = 12
 A_FEW = 10
-"""Messages on their way within the gateway at once: 200 ms at some 50 a second, on a machine that others load."""
+"""Messages that the engine may hold in its own queue when it is killed, having acknowledged them: it has room for 100,
+and one or two are usual."""
 WORST = 1.0
 """Seconds that an accept may take at the 99th percentile on a machine that others load as well."""
 
@@ -69,7 +67,8 @@ async def test_killed_hosts_lose_nothing_and_delay_no_caller(tmp_path: Path, rec
 
 
 async def test_what_comes_in_while_hosts_and_gateways_are_killed(tmp_path: Path):
-    """What the engine had acknowledged and not handed over is lost: a few messages a kill. None is stored twice."""
+    """What the engine had acknowledged and not handed over is lost: a few messages a kill, also when what waited during
+    the last kill comes in at once. None is stored twice."""
     dice = random.Random(5)
     async with open_site(tmp_path, people=6) as site, operating(site) as operator:
         shop, wrote = site.shops[0], []
@@ -86,10 +85,6 @@ async def test_what_comes_in_while_hosts_and_gateways_are_killed(tmp_path: Path)
         writing = [asyncio.create_task(write(person)) for person in site.people]
         for n in range(INCOMING_KILLS):
             await operator.becomes(shop, "connected", 60)
-            if not BURSTS:  # what waited during the last kill has come: now one by one again
-                async with asyncio.timeout(60):
-                    while len(wrote) - len(await asyncio.to_thread(came_in, site, shop)) > CAUGHT_UP + n:
-                        await asyncio.sleep(0.05)
             await asyncio.sleep(dice.uniform(0.2, 0.8))
             if n % 2:
                 await asyncio.to_thread(site.kill)
@@ -111,8 +106,10 @@ async def test_what_comes_in_while_hosts_and_gateways_are_killed(tmp_path: Path)
         lost = [text for text in wrote if text not in stored]
         sys.stderr.write(f"\n{len(wrote)} messages came in over {INCOMING_KILLS} kills: {len(lost)} lost\n")
         assert len(stored) == len(set(stored)), "a message was stored twice"
-        # of a burst there is no bound to hold: this measures what docs/promises.md says
-        assert BURSTS or len(lost) <= INCOMING_KILLS * A_FEW, lost
+        assert len(lost) <= INCOMING_KILLS * A_FEW, lost
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(in_journal, site, shop):
+                await asyncio.sleep(0.05)
 
 
 async def together(site: Site, operator: Operator) -> None:
@@ -127,6 +124,13 @@ def came_in(site: Site, shop: Shop) -> list[str]:
     with closing(sqlite3.connect(f"file:{site.settings.sqlite_path}?mode=ro", uri=True)) as connection:
         rows = connection.execute("SELECT text FROM incoming WHERE number_id = ?", (shop.device.id,)).fetchall()
     return [row[0] for row in rows]
+
+
+def in_journal(site: Site, shop: Shop) -> int:
+    """How many received messages the device's journal holds."""
+    path = site.settings.data_dir / "journals" / f"{shop.device.id}.db"
+    with closing(sqlite3.connect(path)) as journal:
+        return journal.execute("SELECT count(*) FROM received").fetchone()[0]
 
 
 def percentile(seconds: list[float], share: float = 0.99) -> float:

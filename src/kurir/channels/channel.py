@@ -5,7 +5,7 @@ Both channels implement `Channel`; `tests/conformance` runs the same samples thr
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,6 +54,10 @@ class Channel(Protocol):
 
     def events(self) -> AsyncIterator[Event]:
         """What the network tells on its own accord, in order per number. One consumer."""
+        ...
+
+    def stored(self, events: Sequence[Event]) -> None:
+        """The consumer's word that these events are in the database: the channel need not keep them any longer."""
         ...
 
     async def close(self) -> None:

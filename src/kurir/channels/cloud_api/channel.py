@@ -7,7 +7,7 @@ delivery, or its failure, is told later by a callback (`callbacks`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -95,6 +95,9 @@ class CloudApi:
         await self._closed.wait()
         for event in ():
             yield event
+
+    def stored(self, events: Sequence[Event]) -> None:
+        """Nothing: Meta repeats what was not acknowledged, and callbacks are acknowledged once they are stored."""
 
     async def mark_read(self, number: Number, remote_id: str, typing: bool = False) -> bool:
         """Marks a received message as read, with `typing` also shows "typing…"; whether Meta took it."""

@@ -31,6 +31,7 @@ from kurir.messages.reports import (
     InDoubt,
     NotConnected,
     Outcome,
+    Received,
     Refused,
     Sent,
     TryLater,
@@ -195,6 +196,15 @@ class LinkedDevices:
         """What happens on the devices, in order per number, until the channel is closed. One consumer."""
         while (event := await self._events.get()) is not None:
             yield event
+
+    def stored(self, events: Sequence[Event]) -> None:
+        """Lets the devices' journals go of the messages among `events`, which are in the database now."""
+        by_device: dict[int, list[tuple[str, str]]] = {}
+        for event in events:
+            if isinstance(event, Received):
+                by_device.setdefault(event.number_id, []).append((event.chat, event.remote_id))
+        for device, messages in by_device.items():
+            self._connections.hosts.tell(device, say.Stored(device, messages))
 
     async def close(self) -> None:
         """Ends the engine hosts. Idempotent."""

@@ -70,6 +70,7 @@ class Connections:
         self._settings = settings
         self._sessions = sessions
         self._incoming: Path = settings.data_dir.absolute() / "incoming"
+        self._journals: Path = settings.data_dir.absolute() / "journals"
         self._events = events
         self._clock = clock
         self._connections: dict[int, Connection] = {}
@@ -249,6 +250,7 @@ class Connections:
             account_id=number.account_id,
             session=await asyncio.to_thread(self._sessions.place, number),
             incoming=str(self._incoming / str(number.id)),
+            journal=str(self._journals / f"{number.id}.db"),
             phone=pairing.phone if pairing is not None else "",
             check_after=self._settings.device_check_after,
             check_patience=self._settings.device_check_patience,

@@ -49,13 +49,15 @@ class DeviceGroup(msgspec.Struct, frozen=True):
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
     """Connect a device and keep it connected. Without a session in `session` it shows QR codes, or, when `phone` is
-    given, one pairing code. `session` and `incoming` (folder for received media) are absolute paths. After
-    `check_after` quiet seconds (0: never) the connection is checked; an answer must come within `check_patience`."""
+    given, one pairing code. `session`, `incoming` (folder for received media) and `journal` (file for received
+    messages that are not stored yet) are absolute paths. After `check_after` quiet seconds (0: never) the connection is
+    checked; an answer must come within `check_patience`."""
 
     device: int
     account_id: int
     session: str
     incoming: str
+    journal: str
     phone: str = ""
     check_after: float = 0.0
     check_patience: float = 15.0
@@ -102,11 +104,18 @@ class LogOut(msgspec.Struct, frozen=True, tag="log_out"):
     device: int
 
 
+class Stored(msgspec.Struct, frozen=True, tag="stored"):
+    """Received messages, named by (chat, id at WhatsApp), are in the database: they need not be told again."""
+
+    device: int
+    messages: list[tuple[str, str]]
+
+
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
     """Is the host's command loop alive?"""
 
 
-Command = Open | Close | Send | LookUp | ListContacts | ListGroups | LogOut | Ping
+Command = Open | Close | Send | LookUp | ListContacts | ListGroups | LogOut | Stored | Ping
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from kurir.channels.linked_device.engine import (
     Open,
     Ping,
     Reply,
+    Stored,
     body_length,
     decode_request,
     frame,
@@ -61,13 +62,13 @@ class Host:
             if body is None:
                 return
             request = decode_request(body)
-            if isinstance(request.command, Ping):
+            if isinstance(request.command, (Ping, Stored)):
                 self._answer(engine, request.call, request.command)
             else:
                 self._pool(request.command).submit(self._answer, engine, request.call, request.command)
 
-    def _pool(self, command: Open | Close | Command) -> ThreadPoolExecutor:
-        if isinstance(command, (Open, Close, Ping)):
+    def _pool(self, command: Command) -> ThreadPoolExecutor:
+        if isinstance(command, (Open, Close, Stored, Ping)):
             return self._openings
         if command.device not in self._workers:
             self._workers[command.device] = ThreadPoolExecutor(_WORKERS_PER_DEVICE, f"calls-{command.device}")

@@ -110,6 +110,11 @@ class HostProcess:
         finally:
             self._waiting.pop(number, None)
 
+    def tell(self, command: Command) -> None:
+        """Has the host carry out a command whose answer does not matter."""
+        if not self._over.is_set():
+            self._writer.write(frame(Request(next(self._calls), command)))
+
     async def quiet(self, patience: float) -> None:
         """Waits until the calls under way have been answered, at most `patience` seconds."""
         if self._waiting:

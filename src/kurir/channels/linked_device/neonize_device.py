@@ -1,15 +1,14 @@
 """One linked device on neonize (whatsmeow): its connection, what it tells, and the calls it answers.
 
 Runs only inside a host process. A thread of its own blocks in the engine's `connect`; the engine calls back on its
-own threads, one event at a time per device; calls come from the host's workers. Messages are read on a third thread,
-because their media have to be downloaded; when that falls behind, the engine waits, and so does WhatsApp's server.
+own threads, one event at a time per device; calls come from the host's workers. Received messages go their own way
+(see `intake`).
 """
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pylibmagic  # noqa: F401  (brings libmagic where the system has none; must come before neonize)
@@ -33,7 +32,8 @@ from kurir.channels.linked_device.engine import (
     Tell,
     Trouble,
 )
-from kurir.channels.linked_device.letters import LIDS, PEOPLE, read_letter, unix
+from kurir.channels.linked_device.intake import Intake
+from kurir.channels.linked_device.letters import LIDS, PEOPLE, unix
 from kurir.channels.linked_device.map_gate import MapGate
 from kurir.channels.linked_device.pulse import Pulse
 from kurir.messages.lifecycle import ReceiptStatus
@@ -43,9 +43,6 @@ from kurir.numbers import NumberState
 T = TypeVar("T")
 
 _PROPS = DeviceProps(os="Kurir", platformType=DeviceProps.CHROME)
-_BACKLOG = 8
-"""Messages that may wait until they are read and their media are there. Few: the engine has acknowledged them, so
-they are lost when the host dies; those behind them wait in the engine (100 at most), then at WhatsApp, safely."""
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
 _PRESENCE_EVERY = 2.0
 _STATUS: dict[int, ReceiptStatus] = {
@@ -77,7 +74,7 @@ class NeonizeDevice:
         self.client = NewClient(order.session, uuid=str(order.device), props=_PROPS)
         self._gate = gate
         self._tell = tell
-        self._media_limit = media_limit
+        self._intake = Intake(order, self, tell, media_limit)
         self._lock = threading.Lock()
         self._state: NumberState = "connecting"
         self._reason = "connecting to WhatsApp"
@@ -86,11 +83,9 @@ class NeonizeDevice:
         self._code_asked = False
         self._presence_due = False
         self._registered: Callable[[], None] = lambda: None
-        self._messages: queue.Queue[ev.MessageEv | None] = queue.Queue(_BACKLOG)
         self.groups_changed = threading.Event()
         self.groups_changed.set()
         self._runner = threading.Thread(target=self._run, name=f"device-{order.device}", daemon=True)
-        self._reader = threading.Thread(target=self._read, name=f"inbox-{order.device}", daemon=True)
         self._pulse = Pulse(
             after=order.check_after,
             patience=order.check_patience,
@@ -109,7 +104,7 @@ class NeonizeDevice:
 
     def start(self) -> None:
         """Begins to connect; what comes of it is told."""
-        self._reader.start()
+        self._intake.start()
         self._runner.start()
         if self.order.check_after:
             threading.Thread(
@@ -119,6 +114,7 @@ class NeonizeDevice:
     def stop(self) -> None:
         """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
         self._closing.set()
+        self._intake.closing()
         self._forbid()
         # on a dead line this takes as long as the other side may take to say good-bye: not while other devices' calls
         # are kept waiting, and not while the engine's map of clients changes
@@ -131,7 +127,11 @@ class NeonizeDevice:
             self.client._stop_finalizer.detach()
         finally:
             change.end()
-        self._messages.put(None)
+        self._intake.close()
+
+    def stored(self, messages: Sequence[tuple[str, str]]) -> None:
+        """These received messages, named by (chat, id at WhatsApp), are in the gateway's database."""
+        self._intake.stored(messages)
 
     def call(self, ask: Callable[[], T]) -> T:
         """Asks the engine; may take as long as the server. Raises NeonizeError."""
@@ -199,6 +199,7 @@ class NeonizeDevice:
             if self._closing.is_set() or (state, reason) == (self._state, self._reason):
                 return
             self._state, self._reason = state, reason
+            self._intake.online(connected=state == "connected")
         self._tell(DeviceState(self.order.device, state, reason, **more))
 
     def _forbid(self) -> None:
@@ -219,7 +220,7 @@ class NeonizeDevice:
             ev.ClientOutdatedEv: lambda _: self._become("outdated", "WhatsApp refuses this version of the engine"),
             ev.KeepAliveTimeoutEv: lambda _: self._become("degraded", "WhatsApp does not answer keep-alives"),
             ev.KeepAliveRestoredEv: lambda _: self._become("connected", "connected"),
-            ev.MessageEv: self._messages.put,
+            ev.MessageEv: self._intake.take,
             ev.ReceiptEv: self._on_receipt,
             ev.GroupInfoEv: lambda _: self.groups_changed.set(),
             ev.JoinedGroupEv: lambda _: self.groups_changed.set(),
@@ -268,7 +269,9 @@ class NeonizeDevice:
 
     def _on_connected(self, _event: ev.ConnectedEv) -> None:
         me = self.look(self.client.get_me)
-        self._presence_due = True
+        if not self._presence_due:
+            self._presence_due = True
+            threading.Thread(target=self._be_available, name=f"presence-{self.order.device}", daemon=True).start()
         self.groups_changed.set()
         self._become("connected", "connected", phone=me.JID.User, jid=Jid2String(me.JID))
 
@@ -305,35 +308,18 @@ class NeonizeDevice:
                 )
             )
 
-    # -- received messages -----------------------------------------------------------------------------------------
-
-    def _read(self) -> None:
-        while True:
-            try:
-                event = self._messages.get(timeout=_PRESENCE_EVERY if self._presence_due else None)
-            except queue.Empty:
-                self._be_available()
-                continue
-            if event is None:
-                return
-            try:
-                received = read_letter(event, self.order, self, self._media_limit)
-            except Exception as error:
-                self.complain(f"Message: {type(error).__name__}: {error}")
-                continue
-            if received is not None:
-                self._tell(received)
-
     def _be_available(self) -> None:
         """Says "online". WhatsApp sends receipts as active only then; it needs the phone's push name, which is synced
         some time after the pairing, so it may take several tries."""
-        if self.state[0] != "connected":
+        while not self._closing.wait(_PRESENCE_EVERY):
+            if self.state[0] != "connected":
+                continue
+            try:
+                self.call(lambda: self.client.send_presence(Presence.AVAILABLE))
+            except NeonizeError:
+                continue
+            self._presence_due = False
             return
-        try:
-            self.call(lambda: self.client.send_presence(Presence.AVAILABLE))
-        except NeonizeError:
-            return
-        self._presence_due = False
 
 
 def _seconds(duration: int) -> float:

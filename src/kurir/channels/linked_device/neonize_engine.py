@@ -7,6 +7,7 @@ threads at once.
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLate
 
 _GROUPS_FRESH = 5.0
 """Seconds for which "not in the list of groups" is believed without asking again."""
+_DISK_RETRY = 30.0
 _NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")
 _NOT_ENCRYPTED = ("failed to prefetch sessions", "failed to save cached sessions", "failed to encrypt group message")
 """How errors of steps before the network write begin (read in whatsmeow's send)."""
@@ -62,16 +64,13 @@ class NeonizeEngine:
                 return InDoubt(f"the engine failed: {_plain(error)}")
             return say.Failed(f"the engine failed: {_plain(error)}")
 
-    def _perform(self, command: say.Command) -> say.Answer:  # noqa: PLR0911  (one return per command)
+    def _perform(self, command: say.Command) -> say.Answer:  # noqa: PLR0911, PLR0912  (one per command)
         match command:
             case say.Ping():
                 return say.Done()
             case say.Open(device=number):
                 if number not in self._devices:
-                    device = NeonizeDevice(command, self._gate, self._tell, self._media_limit)
-                    self._devices[number] = device
-                    self._books[number] = _Book(device)
-                    device.start()
+                    return self._open(command)
                 return say.Done()
             case say.Close(device=number):
                 device = self._devices.pop(number, None)
@@ -81,6 +80,11 @@ class NeonizeEngine:
                 return say.Done()
             case say.Send(device=number):
                 return self._send(number, command)
+            case say.Stored(device=number, messages=messages):
+                device = self._devices.get(number)
+                if device is not None:
+                    device.stored(messages)
+                return say.Done()
             case say.LookUp(device=number, phones=phones):
                 return say.OnWhatsApp(self._connected(number).on_whatsapp(phones))
             case say.ListContacts(device=number):
@@ -93,6 +97,18 @@ class NeonizeEngine:
                 return say.Done()
             case _:
                 assert_never(command)
+
+    def _open(self, order: say.Open) -> say.Answer:
+        try:
+            device = NeonizeDevice(order, self._gate, self._tell, self._media_limit)
+        except sqlite3.Error as error:
+            reason = f"the journal of received messages cannot be opened: {error}"
+            self._tell(say.DeviceState(order.device, "disconnected", reason, retry_after=_DISK_RETRY))
+            return say.Failed(reason)
+        self._devices[order.device] = device
+        self._books[order.device] = _Book(device)
+        device.start()
+        return say.Done()
 
     def _store_failed(self) -> None:
         for number in list(self._devices):  # the log does not say which
