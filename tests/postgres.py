@@ -104,6 +104,10 @@ class Postgres:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(sql)  # type: ignore[arg-type]
 
+    def tool(self, name: str, *arguments: str) -> None:
+        """Runs one of PostgreSQL's own programs, such as pg_dump, of the same version."""
+        subprocess.run([self._program(name), *arguments], check=True, timeout=120)
+
     def _run(self, command: list[str]) -> None:
         command = [self._program(command[0]), *command[1:]]
         subprocess.run(command, check=True, capture_output=True, cwd=self._folder, **self._account)

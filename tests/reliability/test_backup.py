@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
+import shutil
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import pytest
+import sqlalchemy as sa
+from tests.postgres import Postgres
 from tests.reliability.accountant import arrivals, balance, quiet, serial_of
 from tests.reliability.load import Callers
 from tests.reliability.site import Site, move_in, open_site
@@ -38,27 +41,93 @@ def kurir(site: Site, *arguments: str) -> str:
     return done.stdout
 
 
-def waiting_in(backup: Path) -> set[str]:
-    """The serials that were queued or in flight when the backup was taken."""
-    with closing(sqlite3.connect(backup / "kurir.db")) as copy:
-        rows = copy.execute("SELECT content FROM messages WHERE state IN ('queued', 'sending')")
+class Copied(Protocol):
+    """A way to back up and to put back; `address` is where the copy can be asked, as SQLAlchemy takes it."""
+
+    def take(self, site: Site, folder: Path) -> str:
+        """Copies the gateway's data while it serves; returns the copy's address."""
+        ...
+
+    def put_back(self, site: Site, folder: Path) -> str:
+        """Makes the copy the site's data, in a new data folder; returns what `kurir restore` says."""
+        ...
+
+
+class ByKurir:
+    """`kurir backup` and `kurir restore <folder>`, as SQLite is backed up."""
+
+    def take(self, site: Site, folder: Path) -> str:
+        said = kurir(site, "backup", str(folder))
+        assert str(folder) in said.replace("\n", "")
+        return f"sqlite:///{folder / 'kurir.db'}"
+
+    def put_back(self, site: Site, folder: Path) -> str:
+        return kurir(site, "restore", str(folder))
+
+
+class ByDump:
+    """`pg_dump`, a copy of the master key, `pg_restore`, and `kurir restore` without a folder (docs/operating.md)."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._restored = ""
+
+    def take(self, site: Site, folder: Path) -> str:
+        folder.mkdir()
+        self._postgres.tool(
+            "pg_dump",
+            "--format=custom",
+            "--exclude-schema=device_*",
+            f"--file={folder / 'dump'}",
+            f"--dbname={site.settings.database_url}",
+        )
+        shutil.copy(site.settings.data_dir / "master.key", folder)
+        self._restored = self._postgres.new_database()
+        self._postgres.tool("pg_restore", "--exit-on-error", f"--dbname={self._restored}", str(folder / "dump"))
+        return self._restored.replace("postgresql:", "postgresql+psycopg:")
+
+    def put_back(self, site: Site, folder: Path) -> str:
+        site.settings = msgspec.structs.replace(site.settings, database_url=self._restored)
+        site.environment["KURIR_DATABASE_URL"] = self._restored
+        site.settings.data_dir.mkdir(mode=0o700)
+        shutil.copy(folder / "master.key", site.settings.data_dir)
+        return kurir(site, "restore")
+
+
+def waiting_in(address: str) -> set[str]:
+    """The serials that were queued or in flight when the copy was taken."""
+    engine = sa.create_engine(address, poolclass=sa.NullPool)
+    with engine.connect() as copy:
+        rows = copy.execute(sa.text("SELECT content FROM messages WHERE state IN ('queued', 'sending')"))
         return {serial_of(msgspec.json.decode(content)["body"]) for (content,) in rows}
 
 
-async def test_what_was_sent_after_the_backup_is_not_sent_again(tmp_path: Path, receiver: Receiver):
-    backup = tmp_path / "backup"
-    async with open_site(tmp_path, people=8, receiver=receiver.url("/")) as site:
+@pytest.fixture(params=["sqlite", "postgres"])
+def home(request: pytest.FixtureRequest) -> Iterator[tuple[Copied, str]]:
+    """How a gateway's data are backed up, and the database's address in its settings."""
+    if request.param == "sqlite":
+        yield ByKurir(), ""
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    url = server.new_database("kurir")
+    yield ByDump(server), url
+    server.drop(url)
+
+
+async def test_what_was_sent_after_the_backup_is_not_sent_again(
+    tmp_path: Path, receiver: Receiver, home: tuple[Copied, str]
+):
+    backup, (copied, url) = tmp_path / "backup", home
+    async with open_site(tmp_path, people=8, receiver=receiver.url("/"), database_url=url) as site:
         assert await asyncio.to_thread(site.stop) == 0
         await asyncio.to_thread(site.start, **SLOW)
         before = Callers(site, "before")
         calling = asyncio.create_task(before.go(MESSAGES))
         async with asyncio.timeout(60):
-            while site.rows(DEVICE_QUEUE)[0][0] < QUEUED:
+            while (await asyncio.to_thread(site.rows, DEVICE_QUEUE))[0][0] < QUEUED:
                 await asyncio.sleep(0.05)
         answered = [call.serial for call in before.log if call.code == "200"]
-        said = await asyncio.to_thread(kurir, site, "backup", str(backup))
-        assert str(backup) in said.replace("\n", "")
-        waiting = waiting_in(backup)
+        waiting = waiting_in(await asyncio.to_thread(copied.take, site, backup))
         assert len(waiting) > SENT_SINCE
         async with asyncio.timeout(120):
             while len({serial_of(entry["text"]) for entry in await arrivals(site)} & waiting) < SENT_SINCE:
@@ -69,7 +138,7 @@ async def test_what_was_sent_after_the_backup_is_not_sent_again(tmp_path: Path, 
 
         site.settings = msgspec.structs.replace(site.settings, data_dir=tmp_path / "restored")
         site.environment["KURIR_DATA_DIR"] = str(site.settings.data_dir)
-        said = await asyncio.to_thread(kurir, site, "restore", str(backup))
+        said = await asyncio.to_thread(copied.put_back, site, backup)
         assert f"{len(waiting)} messages" in said.replace("\n", " ")
         await asyncio.to_thread(site.start)
         await move_in(site)

@@ -11,6 +11,7 @@ from kurir.foundation import backups
 from kurir.foundation.data_folder import check_key, database_of, renew_schema, sole_gateway
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing, load_master_key
+from kurir.leases.statements import leave_all
 from kurir.otp import check as otp
 from kurir.outbox import restored
 from kurir.settings import Settings
@@ -77,6 +78,7 @@ def _put_right(settings: Settings, resume_queue: bool) -> int:
         with database.transaction() as connection:
             if connection.exec_driver_sql(_OTHERS).scalar():
                 raise CommandError(f"a gateway serves the {database.name}: stop it first")
+            leave_all(connection)
     return _deal_with_queue(database, resume_queue)
 
 

@@ -12,6 +12,7 @@ _NOW = "extract(epoch FROM clock_timestamp())"
 _REGISTER = sa.text(f"INSERT INTO gateways (key, url, expires_at) VALUES (:me, :url, {_NOW} + :lease)")  # noqa: S608
 _RENEW = sa.text(f"UPDATE gateways SET expires_at = {_NOW} + :lease WHERE key = :me AND expires_at > {_NOW}")  # noqa: S608
 _LEAVE = sa.text("DELETE FROM gateways WHERE key = :key")
+_LEAVE_ALL = sa.text("DELETE FROM gateways")
 _STRIKE_OFF = sa.text(f"DELETE FROM gateways WHERE expires_at <= {_NOW}")  # noqa: S608 - our own words
 _COUNTS = sa.text(f"""
 SELECT (SELECT count(*) FROM numbers WHERE removed_at IS NULL), (SELECT count(*) FROM gateways),
@@ -74,6 +75,11 @@ def renew(connection: Connection, me: str, lease: float) -> bool:
 def leave(connection: Connection, me: str) -> None:
     """Strikes a gateway off, by its own wish: everything that it carried is free."""
     connection.execute(_LEAVE, {"key": me})
+
+
+def leave_all(connection: Connection) -> None:
+    """Strikes every gateway off: those of a copied database are gone, however alive they were when it was copied."""
+    connection.execute(_LEAVE_ALL)
 
 
 def count(connection: Connection, me: str, held: list[int]) -> Counts:
