@@ -35,6 +35,7 @@ from kurir.webhooks import endpoints
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 RESTARTS = int(os.environ.get("KURIR_STORM_RESTARTS", "3"))
+_POOL = 5
 _CALLERS = 4
 SECONDS = float(os.environ.get("KURIR_STORM_SECONDS", "2"))
 
@@ -93,7 +94,10 @@ async def test_a_bad_road_to_the_server(tmp_path: Path, server: Postgres, receiv
                 await _hangs(site, callers, wire)
                 await _slow(site, callers, wire)
                 await _locked(site, callers, direct)
-            assert wire.open() <= before + 4, "no connection is left behind"
+            # each trouble met hundreds of queries; a pool may have grown to its size, and what it opened beyond goes
+            async with asyncio.timeout(30):
+                while wire.open() > before + _POOL:
+                    await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
