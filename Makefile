@@ -20,16 +20,16 @@ run: $(VENV)/.run ## Install what is needed and start the gateway with its sandb
 
 test: $(VENV)/.dev ## Install what the tests need and pass every test
 	@$(MAKE) --no-print-directory check
-	$(PYTEST) -n auto --dist loadfile tests --ignore=tests/unit
+	$(PYTEST) -n auto --dist loadfile -m "not quick" tests
 
-check: $(VENV)/.dev ## Lint, types, import rules and unit tests, in under a minute
+check: $(VENV)/.dev ## Lint, types, import rules and unit tests without a server
 	$(BIN)/ruff format --check --quiet src tests
 	$(BIN)/ruff check --quiet src tests
 	$(BIN)/lint-imports --no-cache | tail -n 3
 	$(BIN)/basedpyright --level error
-	$(PYTEST) -n auto tests/unit
+	$(PYTEST) -n auto -m quick tests/unit
 
-unit: $(VENV)/.dev ## Only the unit tests
+unit: $(VENV)/.dev ## Only the unit tests, on PostgreSQL too
 	$(PYTEST) -n auto tests/unit
 
 storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after each (an hour or more)

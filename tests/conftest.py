@@ -25,6 +25,19 @@ settings.register_profile("explore", deadline=None, suppress_health_check=[Healt
 settings.load_profile(os.environ.get("KURIR_PROPERTIES", "steady"))
 
 
+_UNIT = Path(__file__).parent / "unit"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what `make check` runs: unit tests that need no server."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        parameters = getattr(item, "callspec", None)
+        served = "postgres" in names or (parameters is not None and "postgres" in parameters.params.values())
+        if item.path.is_relative_to(_UNIT) and not served:
+            item.add_marker("quick")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server, started when the first test asks for it; `kurir` is a database with the newest schema."""
