@@ -45,6 +45,8 @@ storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after eac
 	  tests/reliability/test_device_faults.py tests/reliability/test_liveness.py
 	KURIR_STORM_FAULT_CALLS=$${KURIR_STORM_FAULT_CALLS:-500} $(MEASURED) \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_graph_faults.py
+	KURIR_STORM_RECEIVER_CALLS=$${KURIR_STORM_RECEIVER_CALLS:-500} $(MEASURED) \
+	  $(BIN)/python -m pytest -q -s tests/reliability/test_receivers.py
 
 soak: $(VENV)/.dev ## Hours of steady load with a kill an hour: does anything grow? (KURIR_SOAK_SECONDS, 8 hours)
 	KURIR_SOAK_SECONDS=$${KURIR_SOAK_SECONDS:-28800} KURIR_SOAK_KILL_EVERY=$${KURIR_SOAK_KILL_EVERY:-3600} $(MEASURED) \

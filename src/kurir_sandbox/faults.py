@@ -54,6 +54,7 @@ class Effect:
 EFFECTS: dict[str, Effect] = {
     # an HTTP request, before anything is done with it
     "reset": Effect("the connection is reset before the body is read", _BOTH, _HTTP, to_phone=False),
+    "reset_after_body": Effect("the connection is reset once the whole body was read; nothing is done", _BOTH, _HTTP),
     "delay": Effect("the request is handled `seconds` later", _BOTH, _HTTP, ("seconds",)),
     "hang": Effect("no answer for `seconds`, then the connection is reset", _BOTH, _HTTP, ("seconds",)),
     "http": Effect("a bare `status` with an HTML body", _BOTH, _HTTP, ("status",), ("retry_after",)),

@@ -13,7 +13,7 @@ from kurir_sandbox.faults import Fault, Faults, Occasion
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_TROUBLE = ("hang", "http", "error")
+_TROUBLE = ("reset_after_body", "hang", "http", "error")
 _BROKEN = ("drop_answer", "truncate_answer")
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _PAGE = "<html><head><title>{status} {reason}</title></head><body><h1>{status} {reason}</h1></body></html>\n"
@@ -48,6 +48,9 @@ async def answer(
         return error(trouble)
     if trouble.effect == "http":
         return _bare(trouble)
+    if trouble.effect == "reset_after_body":
+        async for _ in request.content.iter_any():
+            pass
     await asyncio.sleep(trouble.seconds or 0)
     return reset(request)
 

@@ -129,6 +129,49 @@ async def test_a_reset_comes_before_the_body_is_read(caller: Caller) -> None:
     assert (await caller.post("sesudah putus"))[0] == 200
 
 
+async def test_a_reset_comes_once_the_whole_body_was_read(caller: Caller) -> None:
+    fault = await caller.fault("reset_after_body", kind="send", phone=SITI, count=1)
+    host = caller.program.facts["url"].removeprefix("http://")
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    words = "dibaca lalu putus"
+    content = {"messaging_product": "whatsapp", "to": SITI, "type": "text", "text": {"body": words}}
+    body = json.dumps(content).encode()
+    token = caller.program.business["access_token"]
+    head = f"POST /graph/v25.0/{caller.number}/messages HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n"
+    writer.write(f"{head}Authorization: Bearer {token}\r\nContent-Type: application/json\r\n\r\n".encode() + body[:-1])
+    end = asyncio.create_task(reader.read(1))
+    for _ in range(20):
+        assert await caller.hits(fault) == 0
+    assert not end.done()
+    writer.write(body[-1:])
+    with pytest.raises(ConnectionResetError):
+        assert await end == b"x", "the connection was closed, not reset"
+    writer.close()
+    assert await caller.hits(fault) == 1
+    assert (await caller.post("sesudah dibaca"))[0] == 200
+    await caller.reached("sesudah dibaca")
+    assert await caller.on_phone(words) == []
+
+
+async def test_an_upload_is_reset_once_it_was_read(caller: Caller) -> None:
+    fault = await caller.fault("reset_after_body", kind="upload", number=caller.number, count=1)
+    handed = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal handed
+        for _ in range(30):  # more than all buffers on the way hold
+            yield bytes(1_000_000)
+            handed += 1
+
+    with pytest.raises((aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)):
+        await caller.graph("POST", f"{caller.number}/media", data=body())
+    assert handed == 30
+    assert await caller.hits(fault) == 1
+    form = aiohttp.FormData({"messaging_product": "whatsapp", "type": "text/plain"})
+    form.add_field("file", b"halo", filename="a.txt", content_type="text/plain")
+    assert (await caller.graph("POST", f"{caller.number}/media", data=form))[0] == 200
+
+
 async def test_a_hanging_request_gets_no_answer(caller: Caller) -> None:
     fault = await caller.fault("hang", seconds=0.3, kind="send", phone=SITI)
     started = time.monotonic()

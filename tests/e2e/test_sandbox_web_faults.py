@@ -176,6 +176,11 @@ async def test_media_and_connections_fail(sandbox: Sandbox) -> None:
     plan(sandbox, "http", kind="upload", number=OWNER, status=500)
     with pytest.raises(EngineError, match="500"):
         await engine.call("send", to=ALICE, **paper)
+    read = plan(sandbox, "reset_after_body", kind="upload", number=OWNER, count=None)
+    with pytest.raises(EngineError):
+        await engine.call("send", to=ALICE, **paper)
+    assert read.hits >= 1
+    assert sandbox.web.faults.end(read.id)
     slow = plan(sandbox, "delay", kind="upload", seconds=0.5)
     await engine.call("send", to=ALICE, **paper)
     assert slow.hits == 1

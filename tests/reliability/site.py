@@ -132,8 +132,8 @@ class Site:
         database.engine.dispose()
         return found
 
-    def watch_devices(self, shop: Shop, url: str) -> str:
-        """Tells `url` of the shop's device states too; returns the secret. The gateway must be stopped."""
+    def watch(self, shop: Shop, url: str, *events: str) -> str:
+        """Tells `url` of the shop's events too; returns the secret."""
         database, sealing = open_data_folder(self.settings)
         with database.transaction() as connection:
             _, secret = endpoints.add(
@@ -143,7 +143,7 @@ class Site:
                 url,
                 allowed=Allowed.parse(["127.0.0.0/8"]),
                 now=time.time(),
-                events=["device_status"],
+                events=events,
             )
         database.engine.dispose()
         return secret

@@ -56,7 +56,7 @@ async def ward(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ward]:
     folder = tmp_path_factory.mktemp("faults")
     async with receiving() as receiver, open_site(folder, people=12, shops=DEVICES) as site:
         assert await asyncio.to_thread(site.stop) == 0
-        secret = await asyncio.to_thread(site.watch_devices, site.shops[0], receiver.url("/devices"))
+        secret = await asyncio.to_thread(site.watch, site.shops[0], receiver.url("/devices"), "device_status")
         site.environment |= {"KURIR_ENGINE_TIMEOUT": str(ANSWER_LIMIT), "KURIR_DEVICES_PER_HOST": str(DEVICES)}
         await asyncio.to_thread(site.start)
         async with operating(site) as operator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
@@ -247,15 +248,17 @@ async def test_an_address_that_was_allowed_once_is_judged_again_at_each_try(
     assert receiver.letters == []
 
 
+@pytest.mark.parametrize("restarted", [False, True])
 async def test_a_receiver_that_was_down_gets_everything_in_order_when_it_is_back(
-    webhook_desk: WebhookDesk, receiver: Receiver
+    webhook_desk: WebhookDesk, receiver: Receiver, *, restarted: bool
 ) -> None:
     desk, clock = webhook_desk, Hands()
     desk.time.now = clock()
     await desk.endpoint(receiver.url())
     port = await receiver.stop()
     texts = [f"{n}" for n in range(20)]
-    async with delivering(desk.database, clock, desk.metrics) as deliverer:
+    async with contextlib.AsyncExitStack() as lives:
+        deliverer = await lives.enter_async_context(delivering(desk.database, clock, desk.metrics))
         for text in texts:
             await desk.comes_in("628111", text)
             await desk.comes_in("628222", text)
@@ -267,6 +270,9 @@ async def test_a_receiver_that_was_down_gets_everything_in_order_when_it_is_back
             clock.ahead += delay * 1.2
             deliverer.wake()
         await eventually(lambda: attempts_of(desk), 10)
+        if restarted:
+            await deliverer.stop()
+            deliverer = await lives.enter_async_context(delivering(desk.database, clock, desk.metrics))
         # next try in hours; the receiver is back, and any event that gets through brings the rest along
         await receiver.start(port)
         await desk.comes_in("628333", "hello?")

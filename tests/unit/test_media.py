@@ -21,13 +21,14 @@ import sqlalchemy as sa
 from PIL import Image as Pillow
 from tests.sqlite import new_database
 
+from kurir import numbers
 from kurir.accounts import accounts
 from kurir.channels import media_inspection
 from kurir.channels.media import MediaStore
 from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
 from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import Fetched, SafeFetch
-from kurir.foundation.tables import media
+from kurir.foundation.tables import media, messages
 from kurir.foundation.url_rules import UrlRefused
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
@@ -198,6 +199,23 @@ async def test_old_media_go_and_shared_files_stay(desk: Desk) -> None:
     assert files(desk.folder) == [Path(second.path)]
     assert await desk.store.forget(before=2e9) == 1
     assert files(desk.folder) == []
+
+
+@pytest.mark.parametrize("state", ["queued", "sending", "sent", "unconfirmed"])
+async def test_the_file_of_a_message_on_its_way_stays_whatever_its_age(desk: Desk, state: str) -> None:
+    number = await desk.database.write(lambda c: numbers.add_linked_device(c, desk.account_id))
+    row = {"id": 1, "account_id": desk.account_id, "number_id": number.id, "recipient": "628111", "state": state}
+    row |= {"kind": "document", "content": "{}", "due_at": 0.0, "expires_at": 0.0, "created_at": 0.0}
+    await desk.database.write(lambda c: c.execute(sa.insert(messages).values(row)) and None)
+    assert not await desk.store.is_known(desk.account_id, 1)
+    found = await desk.document("/a.pdf", PDF)
+    assert await desk.store.is_known(desk.account_id, 1)
+    assert not await desk.store.is_known(desk.account_id + 1, 1)
+    on_its_way = state in {"queued", "sending"}
+    assert await desk.store.forget(before=2e9) == (0 if on_its_way else 1)
+    assert await desk.store.is_known(desk.account_id, 1) == on_its_way
+    assert isinstance(found, MediaFile)
+    assert (files(desk.folder) == [Path(found.path)]) == on_its_way
 
 
 async def test_old_files_go_also_when_another_gateway_has_removed_their_rows(desk: Desk) -> None:

@@ -23,7 +23,7 @@ from kurir.channels.media_inspection import NotUsable, inspect_document, inspect
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
 from kurir.foundation.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
-from kurir.foundation.tables import media
+from kurir.foundation.tables import media, messages
 from kurir.foundation.url_rules import UrlRefused
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
@@ -72,11 +72,24 @@ class MediaStore:
             why = f"the file could not be stored ({type(error).__name__})"
             return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)
 
+    async def is_known(self, account_id: int, message_id: int) -> bool:
+        """Whether the message's file was ever fetched: before that, the message cannot have left.
+
+        Raises DatabaseUnavailable.
+        """
+        return await self._database.read(lambda c: _row(c, account_id, message_id)) is not None
+
     async def forget(self, before: float) -> int:
-        """Removes the media of messages stored before that unix time and returns how many; shared files stay."""
+        """Removes the media of messages stored before that unix time and returns how many; shared files stay.
+
+        What belongs to a message on its way stays too, whatever its age: a later try sends it, and it is evidence.
+        """
+        on_its_way = sa.exists().where(messages.c.id == media.c.message_id, messages.c.state.in_(["queued", "sending"]))
 
         def work(connection: Connection) -> int:
-            old = connection.execute(sa.delete(media).where(media.c.created_at < before).returning(media.c.path))
+            old = connection.execute(
+                sa.delete(media).where(media.c.created_at < before, ~on_its_way).returning(media.c.path)
+            )
             paths = [path for (path,) in old]
             for path in set(paths):
                 if not connection.execute(sa.select(sa.exists().where(media.c.path == path))).scalar():

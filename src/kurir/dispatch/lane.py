@@ -233,10 +233,15 @@ class Lane:
         await self._record(message, outcome)
 
     async def _looked_into(self, message: Claimed, doubt: InDoubt) -> Outcome:
-        """The outcome of a try that ended in doubt, after the channel was asked for evidence, however long it takes."""
+        """The outcome of a try that ended in doubt, after evidence was asked for, however long it takes.
+
+        A message whose file has not come yet cannot have left; of others the channel may know.
+        """
         outgoing = Outgoing(message.id, message.recipient, message.content, message.typing, None, message.attempt)
         while True:
             try:
+                if await self._lacks_file(message):
+                    return explained(doubt, NeverLeft())
                 evidence = await self._channel.evidence(self.number, outgoing)
             except DatabaseUnavailable as error:
                 log.warning("evidence_waits_for_database", message_id=message.id, reason=str(error))
@@ -246,6 +251,11 @@ class Lane:
                 log.exception("evidence_broke", message_id=message.id)
                 evidence = Unknown()
             return explained(doubt, evidence)
+
+    async def _lacks_file(self, message: Claimed) -> bool:
+        if not isinstance(message.content, Image | Document):
+            return False
+        return not await self._media.is_known(message.account_id, message.id)
 
     async def _record(
         self, message: Claimed, outcome: Outcome, guard: Callable[[Connection], bool] | None = None

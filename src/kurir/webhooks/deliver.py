@@ -26,7 +26,7 @@ from kurir.foundation.telemetry import Metrics
 from kurir.foundation.url_rules import UrlRefused
 from kurir.webhooks import deliveries, history
 from kurir.webhooks.deliveries import Parcel
-from kurir.webhooks.schedule import Answer, Answered, Delivered, Unanswered, judge
+from kurir.webhooks.schedule import FAILING, Answer, Answered, Delivered, Unanswered, judge
 from kurir.webhooks.signing import headers
 
 PATIENCE = 15.0
@@ -38,8 +38,6 @@ CONNECTIONS = 256
 FAILING_CONNECTIONS = 32
 """… and to those that keep failing."""
 _PER_ENDPOINT = 4
-_FAILING = 3
-"""Failures in a row from which an endpoint counts as failing."""
 _POLL = 5.0
 _MEND = 15.0
 _BREATH = 0.02
@@ -154,7 +152,7 @@ class Deliverer:
         return 1 if self._is_failing(endpoint_id) else _PER_ENDPOINT
 
     def _is_failing(self, endpoint_id: int) -> bool:
-        return self._failures[endpoint_id] >= _FAILING
+        return self._failures[endpoint_id] >= FAILING
 
     async def _carry(self, endpoint_id: int) -> None:
         try:
@@ -187,10 +185,8 @@ class Deliverer:
         now = self._clock()
         verdict = judge(answer, parcel.attempt, now, random.random())  # noqa: S311 - jitter, not a secret
         if isinstance(verdict, Delivered):
-            back = self._is_failing(parcel.endpoint_id)
             del self._failures[parcel.endpoint_id]
         else:
-            back = False
             self._failures[parcel.endpoint_id] += 1
             log.info(
                 "webhook_failed",
@@ -203,10 +199,7 @@ class Deliverer:
             )
 
         def work(connection: Connection) -> str:
-            disabled = deliveries.record(connection, parcel, answer, verdict, seconds=seconds, now=now)
-            if back:
-                deliveries.hasten(connection, parcel.endpoint_id, now)
-            return disabled
+            return deliveries.record(connection, parcel, answer, verdict, seconds=seconds, now=now)
 
         disabled = await self._written(work, began + deliveries.LEASE)
         self._metrics.told(type(verdict).__name__.lower(), seconds)

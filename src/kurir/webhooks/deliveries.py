@@ -74,6 +74,18 @@ _CLAIMED = (
     .where(webhook_events.c.account_id == sa.bindparam("account"), webhook_events.c.id == sa.bindparam("event"))
 )
 _ATTEMPT = webhook_attempts.insert()
+_a = webhook_attempts.c
+_SUCCEEDED_AT = (
+    sa.select(sa.func.coalesce(sa.func.max(_a.at), 0.0))
+    .where(_a.endpoint_id == sa.bindparam("endpoint"), _a.succeeded == 1)
+    .scalar_subquery()
+)
+_DOWN = (
+    sa.select(_a.id)
+    .where(_a.endpoint_id == sa.bindparam("endpoint"), _a.succeeded == 0, _a.at > _SUCCEEDED_AT)
+    .offset(schedule.FAILING - 1)
+    .limit(1)
+)
 _IN_HAND = (
     _live.id == sa.bindparam("delivery"),
     _live.state == "sending",
@@ -219,8 +231,11 @@ def record(
 ) -> str:
     """Writes what came of a try; returns why the endpoint was disabled, "" when it was not.
 
-    The result counts only for the try that is in flight (its number is the fence); the attempt is kept in any case.
+    The result counts only for the try that is in flight (its number is the fence); the attempt is kept in any case. A
+    success after nothing but failures brings along what waits: the receiver is back, whoever saw it go.
     """
+    if isinstance(verdict, Delivered) and connection.execute(_DOWN, {"endpoint": parcel.endpoint_id}).first():
+        _hasten(connection, parcel.endpoint_id, now)
     connection.execute(
         _ATTEMPT,
         {
@@ -260,6 +275,20 @@ def _promote(connection: Connection, endpoint_id: int, number_id: int, chat: str
     connection.execute(_PROMOTE, {"endpoint": endpoint_id, "number": number_id, "chat_": chat, "now": now})
 
 
+def _hasten(connection: Connection, endpoint_id: int, now: float) -> None:
+    """What is in order and waits for its next try is due at once."""
+    connection.execute(
+        webhook_deliveries.update()
+        .where(
+            webhook_deliveries.c.endpoint_id == endpoint_id,
+            webhook_deliveries.c.state == "pending",
+            webhook_deliveries.c.in_order == 1,
+            webhook_deliveries.c.due_at > now,
+        )
+        .values(due_at=now)
+    )
+
+
 def _others_got_through(connection: Connection, parcel: Parcel) -> bool:
     a = webhook_attempts.c
     since = sa.select(a.id).where(a.endpoint_id == parcel.endpoint_id, a.succeeded == 1, a.at >= parcel.created_at)
@@ -295,20 +324,6 @@ def release_all(connection: Connection, now: float) -> None:
         webhook_deliveries.update()
         .where(sa.text("webhook_deliveries.state IN ('pending', 'sending')"), _live.state == "sending")
         .values(state="pending", due_at=now)
-    )
-
-
-def hasten(connection: Connection, endpoint_id: int, now: float) -> None:
-    """A receiver is back: what is in order and waits for its next try is due at once."""
-    connection.execute(
-        webhook_deliveries.update()
-        .where(
-            webhook_deliveries.c.endpoint_id == endpoint_id,
-            webhook_deliveries.c.state == "pending",
-            webhook_deliveries.c.in_order == 1,
-            webhook_deliveries.c.due_at > now,
-        )
-        .values(due_at=now)
     )
 
 

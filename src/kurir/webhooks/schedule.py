@@ -19,6 +19,8 @@ LONGEST_WISH = 86_400.0
 """Seconds of a Retry-After that are honoured."""
 GIVES_WAY = 3
 """Failed tries after which an event lets the later ones of its chat pass, if others got through meanwhile."""
+FAILING = 3
+"""Failures in a row from which an endpoint counts as failing: fewer tries at once, and all anew when one succeeds."""
 DEAD_AFTER = 5 * 86_400.0
 """Seconds of nothing but failures after which an endpoint is disabled."""
 

@@ -16,7 +16,7 @@ from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, St
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliveries import LEASE, Parcel
 from kurir.webhooks.endpoints import EndpointError
-from kurir.webhooks.schedule import DEAD_AFTER, DELAYS, MOST_ATTEMPTS, Answered, Unanswered
+from kurir.webhooks.schedule import DEAD_AFTER, DELAYS, FAILING, MOST_ATTEMPTS, Answered, Unanswered
 
 DAY = 86_400.0
 
@@ -250,15 +250,28 @@ async def test_an_event_that_a_receiver_chokes_on_gives_way(desk: WebhookDesk) -
 
 async def test_when_a_receiver_is_back_what_waits_in_order_is_due(desk: WebhookDesk) -> None:
     endpoint, _ = await desk.endpoint()
-    await desk.comes_in(text="waits")
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    await desk.record(parcel, Answered(503, "3600"))
+    elsewhere, _ = await desk.endpoint()
+    for n in range(FAILING + 1):
+        await desk.comes_in(f"62811{n}", f"waits {n}")
+    parcels = await desk.claim_all(endpoint)
+    [also, *_] = await desk.claim_all(elsewhere)
+    await desk.record(also, Answered(500))
+    desk.time.now += 1
+    for parcel in parcels[:-1]:
+        await desk.record(parcel, Answered(503, "3600"))
     assert await desk.claim(endpoint) is None
-    await desk.database.write(lambda c: deliveries.hasten(c, endpoint.id, desk.time()))
-    assert text(await desk.claim(endpoint)) == "waits"
-    # what is in flight stays in flight
-    await desk.database.write(lambda c: deliveries.hasten(c, endpoint.id, desk.time()))
+    await desk.comes_in("628222", "another chat")
+    [flying] = await desk.claim_all(endpoint)
+    desk.time.now += 1
+    await desk.record(parcels[-1])  # a success after failures only
+    due = await desk.claim_all(endpoint)
+    # what is in flight stays in flight, and no other receiver's events are due by that
+    assert sorted(text(p) for p in due) == [f"waits {n}" for n in range(FAILING)]
+    assert [text(p) for p in await desk.claim_all(elsewhere)] == ["another chat"]
+    # it is not back once more: nothing failed since
+    await desk.record(due[0], Answered(503, "3600"))
+    desk.time.now += 1
+    await desk.record(flying)
     assert await desk.claim(endpoint) is None
 
 
@@ -476,12 +489,13 @@ async def test_only_known_events(desk: WebhookDesk, events: list[str]) -> None:
 
 async def test_hot_questions_use_their_indexes(desk: WebhookDesk) -> None:
     plans: list[str] = []
+    tables = ("webhook_deliveries", "webhook_attempts")
     await desk.endpoint()
     endpoint, _ = await desk.endpoint()
 
     @sa.event.listens_for(desk.database.engine, "before_cursor_execute")
     def explain(connection, cursor, statement, parameters, context, executemany):
-        if "webhook_deliveries" not in statement or statement.startswith(("EXPLAIN", "INSERT")):
+        if not any(table in statement for table in tables) or statement.startswith(("EXPLAIN", "INSERT")):
             return
         if connection.dialect.name == "postgresql":
             cursor.execute("SET LOCAL enable_seqscan = off")  # the table is tiny
@@ -495,8 +509,9 @@ async def test_hot_questions_use_their_indexes(desk: WebhookDesk) -> None:
     parcel = await desk.claim(endpoint)
     assert parcel is not None
     await desk.record(parcel)
-    scans = [plan for plan in plans if plan.startswith("SCAN") or "Seq Scan on webhook_deliveries" in plan]
+    scans = [p for p in plans if p.startswith("SCAN") or any(f"Seq Scan on {table}" in p for table in tables)]
     scans = [plan for plan in scans if "webhook_endpoints" not in plan]
     assert scans == []
     assert any("ix_webhook_deliveries_due" in plan for plan in plans)
     assert any("ix_webhook_deliveries_order" in plan for plan in plans)
+    assert sum("ix_webhook_attempts_health" in plan for plan in plans) == 2
