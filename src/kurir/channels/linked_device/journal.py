@@ -7,6 +7,7 @@ What is found in the file when a device is opened was left by a process that die
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterable
@@ -58,7 +59,8 @@ class Journal:
         """Lets go of messages that have been stored."""
         with self._changed:
             if self._open:
-                self._file.executemany("DELETE FROM received WHERE id = ?", [(id_,) for id_ in entry_ids])
+                ids = json.dumps(list(entry_ids))
+                self._file.execute("DELETE FROM received WHERE id IN (SELECT value FROM json_each(?))", (ids,))
 
     def close(self) -> None:
         """Ends all waiting. Whatever has not been forgotten stays in the file."""
