@@ -153,6 +153,7 @@ class Lane:
         rest = self._rests_until - time.monotonic()
         if rest > 0:
             return rest
+        now = self._clock()
         try:
             claimed = await self._outbox.claim(account_id, number_id, free, self._may_claim)
         except DatabaseUnavailable:
@@ -162,7 +163,7 @@ class Lane:
             task = asyncio.create_task(self._carry(message), name=f"send-{message.id}")
             self._flying[message.id] = task
             task.add_done_callback(functools.partial(self._landed, message.id))
-        return 0.0 if claimed else await self._until_due()
+        return 0.0 if claimed else await self._until_due(now)
 
     def _free(self) -> int:
         """How many more messages may be in flight. A number with a gap sends one at a time and rests after each."""
@@ -173,12 +174,13 @@ class Lane:
         current = numbers.by_id(connection, self.number.account_id, self.number.id)
         return current is not None and current.state != "paused" and self._hold.guard(connection)
 
-    async def _until_due(self) -> float | None:
-        due_at = await self._outbox.next_due(self.number.account_id, self.number.id)
+    async def _until_due(self, now: float) -> float | None:
+        """How long until something is due that was not yet at `now`, before a claim that found nothing."""
+        due_at = await self._outbox.next_due(self.number.account_id, self.number.id, now)
         if due_at is None:
             return None
-        # what is due but was not claimed waits behind a message in flight, whose landing wakes this lane
-        return max(0.01, due_at - self._clock()) if due_at > self._clock() else _RECHECK
+        # what was due but not claimed waits behind a message in flight, whose landing wakes this lane
+        return max(0.01, due_at - self._clock()) if due_at > now else _RECHECK
 
     async def _recover(self, *, ready: bool) -> bool:
         """Settles what an earlier lane of this number, in a process that is gone, left in flight; False: too early.

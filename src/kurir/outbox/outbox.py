@@ -195,9 +195,8 @@ class Outbox:
                 taken.append(self._claimed(row))
         return taken
 
-    async def next_due(self, account_id: int, number_id: int) -> float | None:
-        """When the number's next message becomes due, or None when nothing waits; see `claim.next_due`."""
-        now = self._clock()
+    async def next_due(self, account_id: int, number_id: int, now: float) -> float | None:
+        """When after `now` the number's next message is due, or None when nothing waits; see `claim.next_due`."""
         return await self._database.read(lambda c: claim.next_due(c, account_id, number_id, now))
 
     async def waiting_numbers(self) -> list[tuple[int, int]]:

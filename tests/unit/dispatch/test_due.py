@@ -1,0 +1,53 @@
+"""What becomes due while the lane is looking is sent then, not at the lane's next look by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.gateway_fixture import PHONE, Front, open_front
+
+from kurir.messages.content import Outgoing, Text
+from kurir.messages.reports import Outcome, Sent, TryLater
+from kurir.outbox.outbox import Draft
+
+LATER = 1.0
+
+
+@pytest.mark.parametrize("slow", ["the question", "the answer"])
+async def test_a_slow_look_at_the_queue_misses_nothing_that_becomes_due(tmp_path: Path, slow: str):
+    def outcome(outgoing: Outgoing) -> Outcome:
+        return TryLater("busy", "later", after=LATER) if outgoing.attempt == 1 else Sent("second")
+
+    async with open_front(tmp_path) as front:
+        outbox, number = front.gateway.outbox, front.ours.device
+        ask, looking = outbox.next_due, asyncio.Event()
+
+        async def next_due(*question) -> float | None:
+            if slow == "the question" and looking.is_set():
+                await asyncio.sleep(2 * LATER)
+            due_at = await ask(*question)
+            if slow == "the answer" and looking.is_set():
+                await asyncio.sleep(2 * LATER)
+            return due_at
+
+        outbox.next_due = next_due  # type: ignore[method-assign]
+        front.devices.outcome = outcome
+        draft = Draft(account_id=number.account_id, number_id=number.id, recipient=PHONE, content=Text("halo"))
+        message_id = (await outbox.accept([draft])).ids[0]
+        await until(front, message_id, "queued", "later")
+        await asyncio.sleep(LATER / 4)  # nothing wakes the lane any more but this
+        looking.set()
+        front.gateway.dispatcher.wake(number.account_id, number.id)
+        await until(front, message_id, "sent")
+
+
+async def until(front: Front, message_id: int, state: str, reason: str = "") -> None:
+    async with asyncio.timeout(10):
+        while True:
+            found = await front.gateway.outbox.snapshot(front.ours.account.id, message_id)
+            assert found is not None
+            if found.state == state and found.error_reason == reason:
+                return
+            await asyncio.sleep(0.02)
