@@ -125,9 +125,10 @@ class Site:
         return self.process.wait(40)
 
     def rows(self, statement: str, **values: Any) -> list[Any]:
-        """What is in the gateway's database; `:name` in the statement stands for a value."""
+        """What a SELECT finds in the gateway's database; `:name` in the statement stands for a value."""
         database = database_of(self.settings)
-        with database.transaction() as connection:
+        # not in a transaction of ours: that would wait for the write lock, which a busy gateway seldom lets go of
+        with database.engine.connect() as connection:
             found = list(connection.execute(sa.text(statement), values))
         database.engine.dispose()
         return found
