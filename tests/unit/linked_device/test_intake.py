@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pytest
 from google.protobuf.message import Message as Protobuf
 
-from kurir.channels.linked_device.engine import News, Open
+from kurir.channels.linked_device.engine import DeviceState, Failed, News, Open
 from kurir.channels.linked_device.journal import Journal
 from kurir.messages.reports import Received
 
@@ -23,6 +23,7 @@ from kurir.messages.reports import Received
 with patch("os.popen", lambda _command: io.StringIO("Linux")):
     from kurir.channels.linked_device import protobufs  # noqa: F401  (readies libmagic, which the engine needs)
     from kurir.channels.linked_device.intake import Intake
+    from kurir.channels.linked_device.neonize_engine import NeonizeEngine
 
 # isort: split
 from neonize.exc import NeonizeError
@@ -142,14 +143,11 @@ def test_what_is_no_message_leaves_no_trace(desk: Desk):
 
 
 def test_media_that_a_cut_kept_away_come_when_the_device_is_back(desk: Desk):
-    picture = Message()
-    picture.imageMessage.mimetype = "image/png"
-    picture.imageMessage.fileLength = 4
     desk.intake.online(connected=True)
     desk.intake.take(text("first"))
     assert desk.next().remote_id == "first"
     desk.intake.online(connected=False)
-    desk.intake.take(event("picture", picture))
+    desk.intake.take(picture("picture"))
     assert desk.device.asked.wait(PATIENCE)
     assert desk.told.empty()
     desk.device.media = b"\x89PNG"
@@ -160,14 +158,11 @@ def test_media_that_a_cut_kept_away_come_when_the_device_is_back(desk: Desk):
 
 
 def test_a_device_that_closes_while_media_are_awaited_tells_the_message_next_time(desk: Desk):
-    picture = Message()
-    picture.imageMessage.mimetype = "image/png"
-    picture.imageMessage.fileLength = 4
     desk.intake.online(connected=True)
     desk.intake.take(text("first"))
     desk.intake.stored([(SITI, desk.next().remote_id)])
     desk.intake.online(connected=False)
-    desk.intake.take(event("picture", picture))
+    desk.intake.take(picture("picture"))
     assert desk.device.asked.wait(PATIENCE)
     desk.reopen()
     desk.device.media = b"\x89PNG"
@@ -178,8 +173,16 @@ def test_a_device_that_closes_while_media_are_awaited_tells_the_message_next_tim
 
 def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
     (tmp_path / "7.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(sqlite3.DatabaseError):
-        Journal(tmp_path / "7.db")
+    told: list[News] = []
+    engine = NeonizeEngine(told.append, 1_000_000)
+    answer = engine.perform(Open(7, 1, str(tmp_path / "session"), str(tmp_path / "incoming"), str(tmp_path / "7.db")))
+    assert isinstance(answer, Failed)
+    (state,) = told
+    assert isinstance(state, DeviceState)
+    assert (state.device, state.state, state.retry_after) == (7, "disconnected", 30.0)
+    assert state.reason.endswith(
+        "/7.db cannot be opened (file is not a database): make room on the disk, or move a damaged file away"
+    )
 
 
 def test_a_closed_journal_wakes_its_reader(tmp_path: Path):
@@ -188,6 +191,13 @@ def test_a_closed_journal_wakes_its_reader(tmp_path: Path):
     threading.Thread(target=lambda: found.put(journal.after(0)), daemon=True).start()
     journal.close()
     assert found.get(timeout=PATIENCE) is None
+
+
+def picture(remote_id: str) -> MessageEvent:
+    message = Message()
+    message.imageMessage.mimetype = "image/png"
+    message.imageMessage.fileLength = 4
+    return event(remote_id, message)
 
 
 def text(remote_id: str) -> MessageEvent:

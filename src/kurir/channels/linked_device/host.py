@@ -68,7 +68,7 @@ class Host:
                 self._pool(request.command).submit(self._answer, engine, request.call, request.command)
 
     def _pool(self, command: Command) -> ThreadPoolExecutor:
-        if isinstance(command, (Open, Close, Stored, Ping)):
+        if isinstance(command, (Open, Close, Ping)):
             return self._openings
         if command.device not in self._workers:
             self._workers[command.device] = ThreadPoolExecutor(_WORKERS_PER_DEVICE, f"calls-{command.device}")

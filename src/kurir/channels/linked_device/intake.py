@@ -25,7 +25,10 @@ _DISK_PAUSE = 1.0
 
 
 class Intake:
-    """A device's received messages from `Open` to `Close`. Raises sqlite3.Error when its journal cannot be opened."""
+    """A device's received messages from `Open` to `Close`.
+
+    Raises sqlite3.Error and OSError when its journal cannot be opened.
+    """
 
     def __init__(self, order: Open, postman: Postman, tell: Tell, media_limit: int) -> None:
         self._order = order

@@ -31,7 +31,8 @@ class Entry(NamedTuple):
 
 
 class Journal:
-    """The journal of one device. Its methods may be called from several threads; sqlite3.Error when the disk fails."""
+    """The journal of one device. Its methods may be called from several threads; sqlite3.Error when the disk fails, and
+    OSError when its folder cannot be made."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -67,14 +67,14 @@ class GoneError(NeonizeError):
 
 
 class NeonizeDevice:
-    """A device from `Open` to `Close`."""
+    """A device from `Open` to `Close`. Raises sqlite3.Error and OSError when its journal cannot be opened."""
 
     def __init__(self, order: Open, gate: MapGate, tell: Tell, media_limit: int) -> None:
         self.order = order
+        self._intake = Intake(order, self, tell, media_limit)  # first: it may fail, and a client must be stopped
         self.client = NewClient(order.session, uuid=str(order.device), props=_PROPS)
         self._gate = gate
         self._tell = tell
-        self._intake = Intake(order, self, tell, media_limit)
         self._lock = threading.Lock()
         self._state: NumberState = "connecting"
         self._reason = "connecting to WhatsApp"

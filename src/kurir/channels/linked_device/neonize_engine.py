@@ -33,6 +33,7 @@ from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLate
 _GROUPS_FRESH = 5.0
 """Seconds for which "not in the list of groups" is believed without asking again."""
 _DISK_RETRY = 30.0
+"""Seconds until a device whose journal could not be opened is tried again."""
 _NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")
 _NOT_ENCRYPTED = ("failed to prefetch sessions", "failed to save cached sessions", "failed to encrypt group message")
 """How errors of steps before the network write begin (read in whatsmeow's send)."""
@@ -101,8 +102,9 @@ class NeonizeEngine:
     def _open(self, order: say.Open) -> say.Answer:
         try:
             device = NeonizeDevice(order, self._gate, self._tell, self._media_limit)
-        except sqlite3.Error as error:
-            reason = f"the journal of received messages cannot be opened: {error}"
+        except (sqlite3.Error, OSError) as error:
+            file = "/".join(Path(order.journal).parts[-2:])
+            reason = f"{file} cannot be opened ({error}): make room on the disk, or move a damaged file away"
             self._tell(say.DeviceState(order.device, "disconnected", reason, retry_after=_DISK_RETRY))
             return say.Failed(reason)
         self._devices[order.device] = device
