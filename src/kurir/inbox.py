@@ -17,14 +17,14 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from kurir import number_status, numbers
+from kurir import number_status, numbers, quarantine
 from kurir.channels.channel import Channel
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
 from kurir.leases import Alone, Ownership
-from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged, TemplateReviewed
+from kurir.messages.reports import ConnectionChanged, Event, Received, SetAside, StatusChanged, TemplateReviewed
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Snapshot
 from kurir.webhooks.deliveries import publish
@@ -167,6 +167,8 @@ class Inbox:
                 ).first()
                 if reviewed is not None:
                     _tell_of_template(connection, reviewed, event, now)
+            case SetAside():
+                quarantine.set_aside(connection, event, now)
             case _:
                 assert_never(event)
         return None

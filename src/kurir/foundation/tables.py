@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(
@@ -457,6 +457,23 @@ webhook_attempts = sa.Table(
     _text("reason"),
     _text("answer"),
     sa.Index("ix_webhook_attempts_health", "endpoint_id", "succeeded", "at"),
+)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    _id(),
+    # no references: what is set aside may name an account or a number that does not exist; 0 when none is known
+    sa.Column("account_id", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("number_id", sa.BigInteger, nullable=False, server_default="0"),
+    _text("queue"),
+    _text("reference"),
+    _text("reason"),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    _time("stored_at", nullable=False),
+    sa.Index("ix_quarantine_account_id", "account_id", "id"),
+    sa.Index("ix_quarantine_stored_at", "stored_at"),
+    sa.Index("uq_quarantine_queue_reference", "queue", "number_id", "reference", unique=True),
 )
 
 gateways = sa.Table(

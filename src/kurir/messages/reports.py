@@ -152,7 +152,22 @@ class TemplateReviewed(msgspec.Struct, frozen=True, tag="template_reviewed"):
     reason: str = ""
 
 
-Event = Received | StatusChanged | ConnectionChanged | TemplateReviewed
+class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
+    """Something of a number that could not be processed, after some tries: kept whole in the quarantine.
+
+    `queue` names where it waited (see `kurir.quarantine.QUEUES`), `reference` is its id there, `payload` what is needed
+    to try it again, `reason` why it failed.
+    """
+
+    account_id: int
+    number_id: int
+    queue: str
+    reference: str
+    reason: str
+    payload: bytes
+
+
+Event = Received | StatusChanged | ConnectionChanged | TemplateReviewed | SetAside
 
 __all__ = [
     "ConnectionChanged",
@@ -168,6 +183,7 @@ __all__ = [
     "Received",
     "Refused",
     "Sent",
+    "SetAside",
     "StatusChanged",
     "TemplateReviewed",
     "TryLater",

@@ -1,0 +1,172 @@
+"""Long-lived and short-lived tasks with an owner: nothing that runs in the background ends unseen.
+
+Each part of the gateway starts its tasks in a `Tasks` of its own. A task that is *kept* is started again with growing
+pauses whenever it fails; while it is down, and until it has run for a while again, it is a complaint of `TaskHealth`,
+which `/readyz` shows and `/metrics` counts. A vital one that cannot be helped ends the process, so that a supervisor
+starts it anew. A task that is *spawned* runs once; what it raises is logged and counted.
+
+This is the only module that may create a task (a lint checks it).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+T = TypeVar("T")
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+BACK_OFF_FIRST, BACK_OFF_MOST = 0.5, 30.0
+"""Seconds before a failed task is started again: doubled with each failure in a row."""
+STEADY = 60.0
+"""Seconds that a task must have run for its failures to count as over; at most, see `_steady_after`."""
+HOPELESS = 300.0
+"""Seconds after which a vital task that keeps failing ends the process."""
+
+log = structlog.get_logger(__name__)
+
+
+class TaskHealth:
+    """How the process's tasks and threads are doing. One per process; parts report to it, health checks read it.
+
+    `count_failure` is called with a task's name at each failure. Times are of the event loop's clock.
+    """
+
+    def __init__(self, count_failure: Callable[[str], None] = lambda _: None) -> None:
+        self._count_failure = count_failure
+        self._failing: dict[str, str] = {}
+        self._hopeless: str | None = None
+        self._ended = asyncio.Event()
+
+    def failed(self, name: str, key: str, error: BaseException | str) -> None:
+        """A task or thread failed and is down."""
+        self._count_failure(name)
+        reason = error if isinstance(error, str) else f"{type(error).__name__}"
+        self._failing[_label(name, key)] = reason
+
+    def recovered(self, name: str, key: str = "") -> None:
+        """It runs again, or nobody needs it any more."""
+        self._failing.pop(_label(name, key), None)
+
+    def complaints(self) -> list[str]:
+        """A sentence for each task that is down or keeps failing; empty when all is well. No text from outside."""
+        return [f"the task {task} keeps failing ({reason})" for task, reason in sorted(self._failing.items())]
+
+    def failing(self) -> int:
+        """How many tasks are down or keep failing."""
+        return len(self._failing)
+
+    def give_up(self, name: str, key: str = "") -> None:
+        """A vital task cannot be helped: the process has to end."""
+        if self._hopeless is None:
+            self._hopeless = _label(name, key)
+            log.critical("process_gives_up", task=self._hopeless)
+        self._ended.set()
+
+    async def hopeless(self) -> str:
+        """Waits until a vital task cannot be helped; returns its name."""
+        await self._ended.wait()
+        assert self._hopeless is not None
+        return self._hopeless
+
+
+class Tasks:
+    """The tasks of one part, from their start to `close`."""
+
+    def __init__(self, health: TaskHealth | None = None) -> None:
+        self._health = health or TaskHealth()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def keep(
+        self,
+        name: str,
+        work: Work,
+        *,
+        key: str = "",
+        vital: bool = False,
+        back_off: tuple[float, float] = (BACK_OFF_FIRST, BACK_OFF_MOST),
+        hopeless: float = HOPELESS,
+    ) -> asyncio.Task[None]:
+        """Runs `work()` until it returns, and again with growing pauses whenever it raises.
+
+        `name` is the task's fixed name, for metrics and the log; `key` tells several of one name apart. `vital`:
+        without it the gateway is no gateway, so that the process ends when it has kept failing for `hopeless` seconds.
+        """
+        kept = self._kept(name, work, key=key, vital=vital, back_off=back_off, hopeless=hopeless)
+        return self._start(kept, name, key)
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, T], *, key: str = "") -> asyncio.Task[T]:
+        """Runs `work` once. What it raises is logged and counted, also when nobody awaits the task."""
+        task = self._start(work, name, key)
+        task.add_done_callback(lambda done: self._judge(done, name, key))
+        return task
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - how long it may take, not a deadline
+        """Cancels what runs and waits for its end; with `timeout` it first has that many seconds to end by itself."""
+        if timeout is not None and self._running:
+            await asyncio.wait(set(self._running), timeout=timeout)
+        while running := [task for task in self._running if task is not asyncio.current_task()]:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[Any, Any, T], name: str, key: str) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work, name=_label(name, key))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def _judge(self, task: asyncio.Task[Any], name: str, key: str) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._health._count_failure(name)
+            log.error("task_failed", task=name, key=key or None, exc_info=error)
+
+    async def _kept(
+        self, name: str, work: Work, *, key: str, vital: bool, back_off: tuple[float, float], hopeless: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        pause, failing_since = back_off[0], None
+        try:
+            while True:
+                began = loop.time()
+                steady = None
+                if failing_since is not None:
+                    steady = loop.call_later(min(STEADY, pause), self._health.recovered, name, key)
+                try:
+                    await work()
+                    return
+                except Exception as error:
+                    if loop.time() - began > STEADY:
+                        pause, failing_since = back_off[0], None
+                    failing_since = failing_since or loop.time()
+                    self._health.failed(name, key, error)
+                    log.exception("task_failed", task=name, key=key or None, again_in=pause)
+                finally:
+                    if steady is not None:
+                        steady.cancel()
+                if vital and loop.time() - failing_since > hopeless:
+                    self._health.give_up(name, key)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, back_off[1])
+        finally:
+            self._health.recovered(name, key)
+
+
+async def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancels a task and waits for its end; what it raised was reported where it was started."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
+
+
+def _label(name: str, key: str) -> str:
+    return f"{name} {key}".rstrip()

@@ -1,0 +1,75 @@
+"""What strangers chose, made safe to carry: text that is valid and of limited length, ids, times, and digits. Pure.
+
+Applied at the edge that sees a value first (engine host, callback reader, import, own API), so that nothing behind it
+has to expect bytes that are no UTF-8, a NUL (which PostgreSQL's texts cannot hold), half a surrogate pair (which JSON
+and UTF-8 cannot carry), a name of a megabyte, or an id that does not fit into an index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+
+TEXT = 65_536
+"""Characters of a message's text or caption: what a WhatsApp phone accepts; longer ones are cut."""
+NAME = 512
+"""Characters of a name: push name, contact, group subject, place, poll option, template."""
+FILE_NAME = 255
+"""Characters of a file's name, as most file systems have it."""
+REASON = 2_000
+"""Characters of an explanation that came from elsewhere: an error of Meta's, of the engine, of a customer's server."""
+MIME = 127
+"""Characters of a media type (RFC 6838: 127 for each half; what is longer is none)."""
+ID = 255
+"""Characters of an id at WhatsApp: message ids have 20 to 32, `wamid.…` up to about 130."""
+
+_LATEST = 4_102_444_800.0
+"""1 January 2100, unix seconds: no message is from later."""
+_INVALID = re.compile("[\0\ud800-\udfff]")
+_PLAIN_ID = re.compile(r"[\x21-\x7e]+")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+
+
+def text(value: str | bytes | bytearray, limit: int = TEXT) -> str:
+    """`value` as valid text of at most `limit` characters.
+
+    Whatever is no UTF-8, no character, or NUL is U+FFFD afterwards. Python's protobuf hands out `bytes` for a string
+    field that is no UTF-8.
+    """
+    if not isinstance(value, str):
+        # four bytes at most make one character
+        value = bytes(value[: limit * 4]).decode("utf-8", "replace")
+    return _INVALID.sub("\ufffd", value[:limit])
+
+
+def identifier(value: str | bytes | bytearray, limit: int = ID) -> str:
+    """An id that another side chose, fit for an index: unchanged when it is printable ASCII of at most `limit`
+    characters, else `sha256:` and its hash, so that different ids stay different and the same id stays the same."""
+    raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else bytes(value)
+    if not raw:
+        return ""
+    if len(raw) <= limit:
+        plain = raw.decode("latin-1")
+        if _PLAIN_ID.fullmatch(plain):
+            return plain
+    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+def moment(seconds: float, now: float) -> float:
+    """A time that another side named (unix seconds); `now` when it cannot be a time of a message."""
+    return float(seconds) if math.isfinite(seconds) and 0 < seconds <= _LATEST else now
+
+
+def number(value: object) -> int | None:
+    """A whole number that was written as digits or sent as one, up to 18 digits; None for anything else.
+
+    `int()` alone raises ValueError from 4,300 digits on.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value if 0 <= value < 10**18 else None
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    return None

@@ -1,0 +1,93 @@
+"""The quarantine: what could not be processed after some tries, set aside whole, so that everything else goes on.
+
+Every durable queue follows one rule: what cannot be processed is tried a few times, then it is stored here with the
+reason and leaves its queue. `kurir quarantine` lists entries, and replays or discards them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.foundation.inserts import insert_into
+from kurir.foundation.tables import quarantine
+from kurir.messages import bounds
+from kurir.messages.reports import SetAside
+
+Queue = Literal["journal", "inbox", "callback", "outbox", "webhook", "template"]
+"""journal: received by a linked device, not readable or ended its reader · inbox: an event that could not be stored ·
+callback: a change in a signed callback of Meta · outbox: a message that could not be decoded or tried · webhook: a
+delivery that could not be built or recorded · template: a template of Meta's that could not be taken over."""
+QUEUES: tuple[Queue, ...] = get_args(Queue)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One thing in the quarantine; `account_id` and `number_id` are 0 when they are not known."""
+
+    id: int
+    account_id: int
+    number_id: int
+    queue: str
+    reference: str
+    reason: str
+    payload: bytes
+    stored_at: float
+
+
+_COLUMNS = [quarantine.c[name] for name in Entry.__struct_fields__]
+
+
+def set_aside(connection: Connection, what: SetAside, now: float) -> None:
+    """Stores an entry; one that is there already (same queue, number and reference) gets the newer reason."""
+    row = insert_into(connection, quarantine).values(
+        account_id=what.account_id,
+        number_id=what.number_id,
+        queue=what.queue,
+        reference=bounds.identifier(what.reference),
+        reason=bounds.text(what.reason, bounds.REASON),
+        payload=what.payload,
+        stored_at=now,
+    )
+    connection.execute(
+        row.on_conflict_do_update(
+            index_elements=[quarantine.c.queue, quarantine.c.number_id, quarantine.c.reference],
+            set_={"reason": row.excluded.reason, "payload": row.excluded.payload, "stored_at": row.excluded.stored_at},
+        )
+    )
+
+
+def entries(connection: Connection, account_id: int | None = None, *, before: int = 0, limit: int = 100) -> list[Entry]:
+    """Entries, newest first, of one account or of all; `before` is the id of the last one of the page before."""
+    query = sa.select(*_COLUMNS).order_by(quarantine.c.id.desc()).limit(limit)
+    if account_id is not None:
+        query = query.where(quarantine.c.account_id == account_id)
+    if before:
+        query = query.where(quarantine.c.id < before)
+    return [Entry(*row) for row in connection.execute(query)]
+
+
+def by_id(connection: Connection, entry_id: int) -> Entry | None:
+    """One entry, or None."""
+    row = connection.execute(sa.select(*_COLUMNS).where(quarantine.c.id == entry_id)).first()
+    return Entry(*row) if row else None
+
+
+def remove(connection: Connection, entry_id: int) -> bool:
+    """Removes an entry that was replayed or discarded; False when it was not there."""
+    return connection.execute(quarantine.delete().where(quarantine.c.id == entry_id)).rowcount > 0
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """How many entries each queue has; every queue is named."""
+    rows = connection.execute(sa.select(quarantine.c.queue, sa.func.count()).group_by(quarantine.c.queue))
+    found: dict[str, int] = {row[0]: row[1] for row in rows}
+    return {queue: found.get(queue, 0) for queue in QUEUES}
+
+
+def forget(connection: Connection, before: float, limit: int = 1_000) -> int:
+    """Removes up to `limit` entries stored before that unix time; returns how many."""
+    old = sa.select(quarantine.c.id).where(quarantine.c.stored_at < before).limit(limit)
+    return connection.execute(quarantine.delete().where(quarantine.c.id.in_(old))).rowcount
