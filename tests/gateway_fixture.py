@@ -30,6 +30,7 @@ from kurir.foundation.clock import SteadyClock
 from kurir.foundation.data_folder import open_data_folder
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.tables import metadata
+from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.telemetry import Metrics
 from kurir.inbox import Inbox
 from kurir.messages.content import Outgoing
@@ -250,6 +251,7 @@ async def open_front(
                 dispatcher.wake(account_id, number_id)
 
         metrics = Metrics()
+        health = TaskHealth(metrics.task_failed)
         outbox = Outbox(
             database,
             sealing,
@@ -274,6 +276,7 @@ async def open_front(
             metrics=metrics,
             clock=clock,
             device_gap=settings.device_gap,
+            health=health,
         )
         dispatchers.append(dispatcher)
         await dispatcher.start()
@@ -291,6 +294,7 @@ async def open_front(
             linked_devices=cast(Any, devices),
             cloud_api=cast(Any, cloud),
             pairing=cast(Any, None),
+            health=health,
         )
         ours = await database.write(lambda c: _tenant(c, sealing, "ours@example.com"))
         theirs = await database.write(lambda c: _tenant(c, sealing, "theirs@example.com"))

@@ -29,6 +29,7 @@ from kurir.foundation.clock import SteadyClock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
 from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import SafeFetch
+from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.foundation.telemetry import Metrics
 from kurir.housekeeping import keep_house
 from kurir.inbox import Inbox
@@ -51,7 +52,9 @@ log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
+async def running(  # noqa: PLR0915 - one line per part, in the order of their start
+    settings: Settings, url: str = ""
+) -> AsyncIterator[Gateway]:
     """A gateway whose parts run: everything but the doors, which will be at `url`.
 
     Raises AlreadyRunning, SealError, SchemaError, BackupError and DatabaseUnavailable.
@@ -62,13 +65,15 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
         database, sealing = await asyncio.to_thread(
             open_data_folder, settings, serving=True, said=lambda line: log.info("schema_renewed", step=line)
         )
-        await database.start()
+        metrics = Metrics()
+        health = TaskHealth(metrics.task_failed)
+        metrics.watch_tasks(health.failing)
+        await database.start(health)
         stack.push_async_callback(database.close)
 
         clock = SteadyClock()
-        metrics = Metrics()
-        leases = Leases(database, settings.data_dir / "lease", url) if database.shared else None
-        wakes = Wakes(database, leases)
+        leases = Leases(database, settings.data_dir / "lease", url, health=health) if database.shared else None
+        wakes = Wakes(database, leases, health)
         wakes.start()
         stack.push_async_callback(wakes.close)
 
@@ -76,7 +81,7 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
         poster = SafeFetch(settings, connections=0, per_host=0, name_threads=48)
         await poster.start()
         stack.push_async_callback(poster.close)
-        deliverer = Deliverer(database, sealing, poster, metrics, clock)
+        deliverer = Deliverer(database, sealing, poster, metrics, clock, health=health)
 
         outbox = Outbox(
             database,
@@ -112,14 +117,15 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
             lambda: database.read(devices),
             clock,
             errands=Errands(leases.carrier, sealing.derive("errands").hex()) if leases is not None else None,
+            health=health,
         )
         metrics.watch_devices(linked_devices.survey)
         cloud_api = CloudApi(settings, database, sealing, clock)
-        inbox = Inbox(database, outbox, clock, woken=wakes.woken, told=wakes.told, ownership=leases)
+        inbox = Inbox(database, outbox, clock, woken=wakes.woken, told=wakes.told, ownership=leases, metrics=metrics)
         if leases is not None:
             stack.push_async_callback(leases.close)  # when nothing is carried any more
         for channel in (linked_devices, cloud_api):
-            await _start(channel, inbox, stack)
+            await _start(channel, inbox, stack, health)
 
         dispatcher = Dispatcher(
             {"linked_device": linked_devices, "cloud_api": cloud_api},
@@ -130,6 +136,7 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
             clock=clock,
             device_gap=settings.device_gap,
             ownership=leases,
+            health=health,
         )
         wakes.dispatcher = dispatcher
         await dispatcher.start()
@@ -141,17 +148,22 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
 
         templates = Templates(database, cloud_api, media, clock)
         if dispatching:
-            keeping = keep_house(
-                media,
-                inbox,
-                outbox,
-                templates,
-                clock,
-                deliverer=deliverer,
-                media_days=settings.media_days,
-                webhook_days=settings.webhook_days,
+            maintenance = Tasks(health)
+            maintenance.keep(
+                "maintenance",
+                lambda: keep_house(
+                    media,
+                    inbox,
+                    outbox,
+                    templates,
+                    clock,
+                    deliverer=deliverer,
+                    media_days=settings.media_days,
+                    webhook_days=settings.webhook_days,
+                ),
+                endless=True,
             )
-            stack.push_async_callback(_ended, asyncio.create_task(keeping, name="house"))
+            stack.push_async_callback(maintenance.close)
 
         yield Gateway(
             settings=settings,
@@ -166,14 +178,16 @@ async def running(settings: Settings, url: str = "") -> AsyncIterator[Gateway]:
             linked_devices=linked_devices,
             cloud_api=cloud_api,
             pairing=Pairing(linked_devices, clock),
+            health=health,
             leases=leases,
         )
 
 
-async def _start(channel: Channel, inbox: Inbox, stack: contextlib.AsyncExitStack) -> None:
+async def _start(channel: Channel, inbox: Inbox, stack: contextlib.AsyncExitStack, health: TaskHealth) -> None:
     # unwound the other way round: a closed channel ends its events, and the last of them are still stored
-    follower = asyncio.create_task(inbox.follow(channel), name=f"follow-{type(channel).__name__}")
-    stack.push_async_callback(_finished, follower)
+    receiving = Tasks(health)
+    receiving.keep("inbox", lambda: inbox.follow(channel), key=type(channel).__name__, vital=True)
+    stack.push_async_callback(receiving.close, _LAST_EVENTS)
     stack.push_async_callback(channel.close)
     await channel.start()
 
@@ -195,15 +209,3 @@ def _duties(database: Database, devices: LinkedDevices, dispatcher: Dispatcher, 
         return not devices.is_pairing(number_id)
 
     return Duties(begin, end, may_go, freed)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-async def _finished(task: asyncio.Task[None]) -> None:
-    """Lets a task come to its end; what takes longer is cancelled."""
-    await asyncio.wait({task}, timeout=_LAST_EVENTS)
-    await _ended(task)

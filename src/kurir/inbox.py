@@ -9,7 +9,6 @@ only move a message up.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
@@ -23,10 +22,13 @@ from kurir.foundation.clock import Clock
 from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
+from kurir.foundation.tasks import Tasks
+from kurir.foundation.telemetry import Metrics
 from kurir.leases import Alone, Ownership
 from kurir.messages.reports import ConnectionChanged, Event, Received, SetAside, StatusChanged, TemplateReviewed
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Snapshot
+from kurir.quarantine import Queue
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import TemplateStatus, received
 
@@ -36,7 +38,37 @@ WINDOW = 24 * 3600.0
 _GROUP = 500
 _WAITING = 2_000
 
+_TRIES = 3
+"""How often one event is tried before it is set aside."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Event).decode
+
 log = structlog.get_logger(__name__)
+
+
+class _Stream:
+    """A channel's events on their way into the database; outlives a failure of whoever stores them."""
+
+    def __init__(self) -> None:
+        self.group: list[Event | None] = []
+        self.gatherer: asyncio.Task[None] | None = None
+        self._waiting: asyncio.Queue[Event | None] = asyncio.Queue(_WAITING)
+
+    async def gather(self, channel: Channel) -> None:
+        """Takes the channel's events until it is closed; None stands for the end."""
+        try:
+            async for event in channel.events():
+                await self._waiting.put(event)
+        finally:
+            await self._waiting.put(None)
+
+    async def next_group(self) -> list[Event | None]:
+        """What waits, at least one."""
+        group = [await self._waiting.get()]
+        while len(group) < _GROUP and not self._waiting.empty():
+            group.append(self._waiting.get_nowait())
+        return group
 
 
 class Inbox:
@@ -55,7 +87,11 @@ class Inbox:
         woken: Callable[[int, int], None],
         told: Callable[[], None] = lambda: None,
         ownership: Ownership | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
+        self._tasks = Tasks()
+        self._streams: dict[Channel, _Stream] = {}
         self._ownership = ownership or Alone()
         self._database = database
         self._outbox = outbox
@@ -92,33 +128,44 @@ class Inbox:
                 self._woken(event.account_id, event.number_id)
         return new
 
-    async def follow(self, channel: Channel) -> None:
-        """Stores a channel's events as they come, in groups, until the channel is closed. Nothing is dropped."""
-        waiting: asyncio.Queue[Event | None] = asyncio.Queue(_WAITING)
+    async def take_each(self, events: Sequence[tuple[Event, str]], body: bytes = b"", queue: Queue = "inbox") -> int:
+        """As `take`; an event that cannot be stored, tried by itself a few times, goes to the quarantine instead.
 
-        async def gather() -> None:
-            try:
-                async for event in channel.events():
-                    await waiting.put(event)
-            except Exception:
-                log.exception("channel_events_broke", channel=type(channel).__name__)
-            await waiting.put(None)
-
-        gatherer = asyncio.create_task(gather(), name="inbox-gather")
+        `queue` is where the events waited, for the quarantine. Raises DatabaseUnavailable; whoever calls again with the
+        same events changes nothing.
+        """
         try:
-            more = True
-            while more:
-                group = [await waiting.get()]
-                while len(group) < _GROUP and not waiting.empty():
-                    group.append(waiting.get_nowait())
-                more = group[-1] is not None
-                events = [event for event in group if event is not None]
+            return await self.take(events, body)
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.exception("events_not_stored", events=len(events))
+        return sum([await self._take_or_set_aside(event, fingerprint, body, queue) for event, fingerprint in events])
+
+    async def follow(self, channel: Channel) -> None:
+        """Stores a channel's events as they come, in groups, until the channel is closed.
+
+        Nothing is dropped: what could not be stored when this ended by an exception is stored first by the next call.
+        """
+        stream = self._streams.setdefault(channel, _Stream())
+        if stream.gatherer is None:
+            stream.gatherer = self._tasks.spawn("inbox-events", stream.gather(channel))
+        try:
+            while True:
+                if not stream.group:
+                    stream.group = await stream.next_group()
+                events = [event for event in stream.group if event is not None]
                 await self._store(events)
+                last = stream.group[-1] is None
+                stream.group = []
                 channel.stored(events)
-        finally:
-            gatherer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await gatherer
+                if last:
+                    break
+        except asyncio.CancelledError:
+            await self._tasks.close()
+            raise
+        gatherer, stream.gatherer = stream.gatherer, None
+        await gatherer  # what ended the events: the channel's close, or its failure
 
     async def forget(self, before: float) -> int:
         """Removes raw callbacks stored before that unix time; Meta repeats one for at most 7 days."""
@@ -128,12 +175,41 @@ class Inbox:
     async def _store(self, group: list[Event]) -> None:
         while True:
             try:
-                await self.take([(event, "") for event in group])
+                await self.take_each([(event, "") for event in group])
             except DatabaseUnavailable as error:
                 log.warning("inbox_waits_for_database", events=len(group), reason=str(error))
                 await asyncio.sleep(1.0)
             else:
                 return
+
+    async def _take_or_set_aside(self, event: Event, fingerprint: str, body: bytes, queue: Queue) -> int:
+        failure: Exception | None = None
+        for _ in range(_TRIES):
+            try:
+                return await self.take([(event, fingerprint)], body)
+            except DatabaseUnavailable:
+                raise
+            except Exception as error:
+                failure = error
+        assert failure is not None
+        entry = SetAside(
+            account_id=event.account_id,
+            number_id=event.number_id,
+            queue=queue,
+            reference=_reference(event),
+            reason=f"{type(failure).__name__}: {failure}",
+            payload=_payload(event),
+        )
+        log.error("event_set_aside", kind=type(event).__name__, number_id=event.number_id, exc_info=failure)
+        self._metrics.set_aside(queue)
+        now = self._clock()
+        try:
+            await self._database.write(lambda c: quarantine.set_aside(c, entry, now))
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.critical("event_lost", kind=type(event).__name__, number_id=event.number_id, exc_info=True)
+        return 0
 
     def _apply(self, connection: Connection, event: Event, now: float) -> Snapshot | None:
         match event:
@@ -176,6 +252,36 @@ class Inbox:
     def _carried(self, connection: Connection, number_id: int) -> bool:
         hold = self._ownership.hold(number_id)
         return hold is not None and hold.guard(connection)
+
+
+def _reference(event: Event) -> str:
+    """What names an event among those of its number: the same for the same event when it comes again."""
+    match event:
+        case Received():
+            return f"{event.chat}/{event.remote_id}"
+        case StatusChanged():
+            return f"{event.remote_id}/{event.status}/{event.person}"
+        case ConnectionChanged():
+            return f"{event.state}/{event.at}"
+        case TemplateReviewed():
+            return f"{event.meta_id}/{event.status}"
+        case SetAside():
+            return event.reference
+        case _:
+            assert_never(event)
+
+
+def _payload(event: Event) -> bytes:
+    """The event as `event_of` reads it; one that cannot be written so is kept as people read it."""
+    try:
+        return _encode(event)
+    except (UnicodeEncodeError, OverflowError, msgspec.MsgspecError):
+        return repr(event).encode("utf-8", "backslashreplace")
+
+
+def event_of(payload: bytes) -> Event:
+    """The event in the payload of a quarantine entry of the queue `inbox` or `callback`. Raises MsgspecError."""
+    return _decode(payload)
 
 
 def window_open_until(connection: Connection, account_id: int, number_id: int, person: str) -> float | None:

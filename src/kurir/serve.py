@@ -17,6 +17,7 @@ import uvicorn
 
 from kurir.app import running
 from kurir.foundation.data_folder import READY_FILE, ReadyFile, write_ready_file
+from kurir.foundation.tasks import GaveUpError, TaskHealth, Tasks
 from kurir.settings import Settings
 from kurir.web.server import build
 
@@ -37,9 +38,13 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings) -> None:
-    """Runs the gateway until it is told to stop. Raises what `running` raises, and OSError for a port in use."""
+    """Runs the gateway until it is told to stop.
+
+    Raises what `running` raises, OSError for a port in use, and GaveUpError when a vital task could not be helped.
+    """
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
+    hopeless = ""
     url = f"http://{_host_in_url(settings.host)}:{port}"
     async with running(settings, settings.gateway_url or url) as gateway:
         server = _Server(
@@ -61,7 +66,8 @@ async def serve(settings: Settings) -> None:
         told_to_stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-        work = asyncio.create_task(server.serve(sockets=[listener]))
+        tasks = Tasks(gateway.health)
+        work = tasks.spawn("http-server", server.serve(sockets=[listener]))
         while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
             await asyncio.sleep(0.01)
         if server.started:
@@ -69,8 +75,8 @@ async def serve(settings: Settings) -> None:
             log.info("serving", url=url, data_dir=str(settings.data_dir))
             if settings.sandbox:
                 log.warning("SANDBOX IS ON: linked devices talk to a simulated WhatsApp, not to the real one")
-            await _until_told(told_to_stop, work)
-            log.info("stopping")
+            hopeless = await _until_told(told_to_stop, work, gateway.health)
+            log.info("stopping", reason=hopeless or None)
             server.should_exit = True  # no new connections; requests under way go on
             if gateway.leases is not None:
                 gateway.leases.stop_taking()
@@ -78,14 +84,21 @@ async def serve(settings: Settings) -> None:
             gateway.outbox.dismiss()
             log.info("sends_finished", cut_off=cut)
         await work
+        await tasks.close()
         (settings.data_dir / READY_FILE).unlink(missing_ok=True)
+    if hopeless:
+        raise GaveUpError(f"{hopeless} keeps failing (see the log); a supervisor such as systemd should start it again")
 
 
-async def _until_told(told_to_stop: asyncio.Event, work: asyncio.Task[None]) -> None:
-    """Waits for a signal, or for a server that ends of itself."""
-    waiting = asyncio.create_task(told_to_stop.wait())
-    await asyncio.wait({waiting, work}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
+async def _until_told(told_to_stop: asyncio.Event, work: asyncio.Task[None], health: TaskHealth) -> str:
+    """Waits for a signal, for a server that ends of itself, or for a vital task that cannot be helped: its name."""
+    tasks = Tasks()
+    signal_came = tasks.spawn("signal", told_to_stop.wait())
+    hopeless = tasks.spawn("hopeless", health.hopeless())
+    await asyncio.wait({signal_came, hopeless, work}, return_when=asyncio.FIRST_COMPLETED)
+    gave_up = hopeless.result() if hopeless.done() else ""
+    await tasks.close()
+    return gave_up
 
 
 def _listen(host: str, port: int) -> socket.socket:

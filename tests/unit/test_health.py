@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from tests.sqlite import new_database
 
 from kurir.foundation.database import Database
+from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.telemetry import Metrics
 from kurir.settings import Settings
 from kurir.web import health
@@ -25,7 +26,9 @@ from kurir.web.gateway import Gateway
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     database = Database(new_database(tmp_path / "kurir.db"))
     await database.start()
-    parts = SimpleNamespace(settings=Settings(data_dir=tmp_path), database=database, metrics=Metrics())
+    parts = SimpleNamespace(
+        settings=Settings(data_dir=tmp_path), database=database, metrics=Metrics(), health=TaskHealth()
+    )
     yield cast("Gateway", parts)
     await database.close()
 

@@ -145,4 +145,17 @@ def test_metrics_render_and_keep_cardinality_low() -> None:
 def test_metrics_carry_no_personal_labels() -> None:
     families = [value for value in vars(Metrics()).values() if hasattr(value, "_labelnames")]
     labels = {label for family in families for label in family._labelnames}
-    assert labels == {"kind", "origin", "reason", "channel", "outcome", "state", "result", "method", "path", "code"}
+    assert labels == {
+        "kind",
+        "origin",
+        "reason",
+        "channel",
+        "outcome",
+        "state",
+        "result",
+        "method",
+        "path",
+        "code",
+        "task",
+        "queue",
+    }

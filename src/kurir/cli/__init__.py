@@ -22,6 +22,7 @@ from kurir.foundation.data_folder import AlreadyRunning, SchemaError, open_data_
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.sealing import SealError
 from kurir.foundation.tables import SCHEMA_VERSION
+from kurir.foundation.tasks import GaveUpError
 from kurir.settings import Settings, SettingsError
 
 app = App(
@@ -103,5 +104,8 @@ def main() -> None:
     ) as error:
         complain(str(error))
         sys.exit(1)
+    except GaveUpError as error:
+        complain(str(error))
+        sys.exit(os.EX_SOFTWARE)
     except KeyboardInterrupt:
         sys.exit(130)

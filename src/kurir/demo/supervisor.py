@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kurir.foundation.tasks import Tasks
+
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 1.5
 _STEADY = 10.0
@@ -40,28 +42,26 @@ class Supervised:
         self._started = started
         self._died = died
         self._process: asyncio.subprocess.Process | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._stopping = False
 
     async def start(self) -> None:
         """Starts it and, from now on, starts it again whenever it ends."""
         await self._spawn()
-        self._keeper = asyncio.create_task(self._keep(), name=f"keep-{self.name}")
+        self._tasks.keep("supervisor", self._keep, key=self.name)
 
     async def stop(self, patience: float) -> None:
         """SIGTERM, then SIGKILL after `patience` seconds."""
         self._stopping = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+        await self._tasks.close()
         process = self._process
         if process is None or process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), patience)
+            async with asyncio.timeout(patience):
+                await process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()

@@ -13,6 +13,7 @@ from kurir.channels.media import MediaStore
 from kurir.dispatch.lane import Lane
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.foundation.telemetry import Metrics
 from kurir.leases import Alone, Hold, Ownership
 from kurir.numbers import ChannelKind
@@ -37,7 +38,10 @@ class Dispatcher:
         clock: Clock,
         device_gap: float,
         ownership: Ownership | None = None,
+        health: TaskHealth | None = None,
     ) -> None:
+        self._health = health or TaskHealth()
+        self._tasks = Tasks(self._health)
         self._ownership = ownership or Alone()
         self._leaving: set[int] = set()
         self._channels = channels
@@ -48,23 +52,23 @@ class Dispatcher:
         self._clock = clock
         self._gaps: Mapping[ChannelKind, float] = {"linked_device": device_gap, "cloud_api": 0.0}
         self._lanes: dict[int, Lane] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._opening: set[int] = set()
+        self._kept: set[int] = set()
+        """The numbers whose lane has a task: it runs, is about to, or waits to be started again after a failure."""
         self._stopping = False
 
     async def start(self) -> None:
         """Wakes every number with something to send or to settle and begins to sweep out expired ones."""
         await self._wake_all()
-        self._spawn(self._sweep(), "sweep")
+        self._tasks.keep("sweep", self._sweep, vital=True, endless=True)
 
     def wake(self, account_id: int, number_id: int) -> None:
         """The number may have something to send, or may have become ready."""
         lane = self._lanes.get(number_id)
         if lane is not None and not lane.closed:
             lane.wake()
-        elif not self._stopping and number_id not in self._opening and self._hold(number_id) is not None:
-            self._opening.add(number_id)
-            self._spawn(self._run(account_id, number_id), f"lane-{number_id}")
+        elif not self._stopping and number_id not in self._kept and self._hold(number_id) is not None:
+            self._kept.add(number_id)
+            self._tasks.keep("lane", lambda: self._run(account_id, number_id), key=str(number_id))
 
     def begin(self, account_id: int, number_id: int) -> None:
         """The number is this gateway's from now on."""
@@ -84,9 +88,7 @@ class Dispatcher:
         self._stopping = True
         lanes = [lane for lane in self._lanes.values() if not lane.closed]
         cut = sum(await asyncio.gather(*(lane.stop(patience) for lane in lanes)))
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         return cut
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -98,53 +100,54 @@ class Dispatcher:
         for account_id, number_id in await self._outbox.waiting_numbers():
             self.wake(account_id, number_id)
 
-    def _spawn(self, work: object, name: str) -> None:
-        task = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _run(self, account_id: int, number_id: int) -> None:
-        lane = None
-        try:
-            while lane is None:
-                try:
-                    number = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id))
-                except DatabaseUnavailable:
-                    await asyncio.sleep(1.0)
-                    continue
-                hold = self._hold(number_id)
-                if number is None or self._stopping or hold is None:
-                    return
-                lane = self._lanes[number_id] = Lane(
-                    number,
-                    self._channels[number.channel],
-                    database=self._database,
-                    outbox=self._outbox,
-                    media=self._media,
-                    metrics=self._metrics,
-                    clock=self._clock,
-                    gap=self._gaps[number.channel],
-                    hold=hold,
-                )
-        finally:
-            self._opening.discard(number_id)
-        try:
-            await lane.run()
-        except Exception:
-            log.exception("lane_broke", number=lane.number.key)
-            # the next lane takes what is in flight for left behind: it must not begin before that has landed
-            await lane.landed()
-            lane.closed = True
-        if self._lanes.get(number_id) is lane:
-            del self._lanes[number_id]
+        lane = await self._opened(account_id, number_id)
+        if lane is not None:
+            try:
+                await lane.run()
+            except Exception:
+                # the next lane takes what is in flight for left behind: it must not begin before that has landed
+                await lane.landed()
+                lane.closed = True
+                raise
+            finally:
+                if self._lanes.get(number_id) is lane:
+                    del self._lanes[number_id]
+        # in the same moment in which the lane has closed: a wake that comes now begins the next one
+        self._kept.discard(number_id)
+
+    async def _opened(self, account_id: int, number_id: int) -> Lane | None:
+        """The number's lane; None when this gateway has nothing to send for it any more."""
+        while True:
+            try:
+                number = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id))
+                break
+            except DatabaseUnavailable:
+                await asyncio.sleep(1.0)
+        hold = self._hold(number_id)
+        if number is None or self._stopping or hold is None:
+            return None
+        lane = self._lanes[number_id] = Lane(
+            number,
+            self._channels[number.channel],
+            database=self._database,
+            outbox=self._outbox,
+            media=self._media,
+            metrics=self._metrics,
+            clock=self._clock,
+            gap=self._gaps[number.channel],
+            hold=hold,
+            health=self._health,
+        )
+        return lane
 
     async def _sweep(self) -> None:
         while True:
             try:
                 await self._outbox.expire()
-                if self._database.shared:  # other gateways accept and send too, and a ring may get lost
+                if self._database.shared:  # other gateways accept and send too
                     await self._outbox.count_waiting()
-                    await self._wake_all()
+                await self._wake_all()  # a notification may get lost
                 self._metrics.waiting(self._outbox.waiting())
             except DatabaseUnavailable as error:
                 log.warning("sweep_waits_for_database", reason=str(error))

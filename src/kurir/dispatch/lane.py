@@ -22,6 +22,7 @@ from kurir.channels.media import MediaStore
 from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.foundation.telemetry import Metrics
 from kurir.leases import Hold
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
@@ -54,6 +55,7 @@ class Lane:
         clock: Clock,
         gap: float,
         hold: Hold,
+        health: TaskHealth | None = None,
     ) -> None:
         self.number = number
         self._hold = hold
@@ -65,6 +67,7 @@ class Lane:
         self._metrics = metrics
         self._clock = clock
         self._gap = gap
+        self._tasks = Tasks(health)
         self._woken = asyncio.Event()
         self._stopping = False
         self._ended = asyncio.Event()
@@ -160,7 +163,7 @@ class Lane:
             self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
             raise
         for message in claimed:
-            task = asyncio.create_task(self._carry(message), name=f"send-{message.id}")
+            task = self._tasks.spawn("send", self._carry(message), key=str(message.id))
             self._flying[message.id] = task
             task.add_done_callback(functools.partial(self._landed, message.id))
         return 0.0 if claimed else await self._until_due(now)
@@ -213,12 +216,10 @@ class Lane:
                 patience=self._channel.capabilities.patience,
             )
 
-    def _landed(self, message_id: int, task: asyncio.Task[None]) -> None:
+    def _landed(self, message_id: int, _task: asyncio.Task[None]) -> None:
         del self._flying[message_id]
         self._landing.discard(message_id)
         self._rests_until = time.monotonic() + self._gap
-        if not task.cancelled() and task.exception() is not None:
-            log.error("send_task_broke", number=self.number.key, exc_info=task.exception())
         self._woken.set()
 
     async def _carry(self, message: Claimed) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -10,8 +9,12 @@ import structlog
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.foundation.bell import Bell, Ring
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.leases import Leases
 from kurir.outbox.outbox import Outbox
+
+_LAST_LOOKS = 3.0
+"""Seconds that look-ups under way may take at the stop."""
 
 log = structlog.get_logger(__name__)
 
@@ -23,13 +26,13 @@ class Wakes:
     commits: what those would have woken looks by itself when it begins.
     """
 
-    def __init__(self, database: Database, leases: Leases | None) -> None:
+    def __init__(self, database: Database, leases: Leases | None, health: TaskHealth | None = None) -> None:
         self.dispatcher: Dispatcher | None = None
         self.outbox: Outbox | None = None
         self.deliverer: Callable[[], None] | None = None
         self._leases = leases
-        self._bell = Bell(database, self._heard) if leases is not None else None
-        self._looking: set[asyncio.Task[None]] = set()
+        self._bell = Bell(database, self._heard, health) if leases is not None else None
+        self._tasks = Tasks(health)
 
     def start(self) -> None:
         """Begins to listen to other gateways, where there may be any."""
@@ -40,7 +43,7 @@ class Wakes:
         """Tells what is still to be told, then listens no more."""
         if self._bell is not None:
             await self._bell.close()
-        await asyncio.gather(*self._looking, return_exceptions=True)
+        await self._tasks.close(_LAST_LOOKS)
 
     def woken(self, account_id: int, number_id: int) -> None:
         """The number may have something to send, or may have become ready."""
@@ -77,9 +80,7 @@ class Wakes:
                     self.dispatcher.wake(ring.account_id, ring.id)
             case "settled":
                 if self.outbox is not None and self.outbox.awaits(ring.id):
-                    task = asyncio.create_task(self._look_at(self.outbox, ring), name=f"look-at-{ring.id}")
-                    self._looking.add(task)
-                    task.add_done_callback(self._looking.discard)
+                    self._tasks.spawn("verdict", self._look_at(self.outbox, ring), key=str(ring.id))
             case "webhooks":
                 if self.deliverer is not None:
                     self.deliverer()

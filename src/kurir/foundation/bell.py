@@ -17,6 +17,7 @@ import structlog
 
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.postgres import listening_address
+from kurir.foundation.tasks import TaskHealth, Tasks
 
 _CHANNEL = "kurir"
 _GATHERED = 0.02
@@ -24,6 +25,8 @@ _GATHERED = 0.02
 _AT_ONCE = 200
 """Rings in one notification, which may have 8,000 bytes."""
 _AGAIN = 2.0
+_LAST_RINGS = 3.0
+"""Seconds that the last notifications may take at the stop: nothing depends on them."""
 _NOTIFY = sa.text("SELECT pg_notify(:channel, :rings)")
 
 log = structlog.get_logger(__name__)
@@ -41,30 +44,28 @@ class Ring(msgspec.Struct, frozen=True, array_like=True):
 class Bell:
     """Rings at all gateways on the database, this one included; `heard` is called for each ring."""
 
-    def __init__(self, database: Database, heard: Callable[[Ring], None]) -> None:
+    def __init__(self, database: Database, heard: Callable[[Ring], None], health: TaskHealth | None = None) -> None:
         self._database = database
         self._heard = heard
         self._waiting: set[Ring] = set()
         self._ringing: asyncio.Task[None] | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._tasks = Tasks(health)
 
     def start(self) -> None:
         """Begins to listen, and again whenever the connection is lost."""
-        self._listening = asyncio.create_task(self._listen(), name="bell")
+        self._tasks.keep("listen", self._listen, endless=True)
 
     def ring(self, ring: Ring) -> None:
         """Tells all gateways, soon."""
         self._waiting.add(ring)
         if self._ringing is None or self._ringing.done():
-            self._ringing = asyncio.create_task(self._ring(), name="bell-ring")
+            self._ringing = self._tasks.spawn("notify", self._ring())
 
     async def close(self) -> None:
         """Rings what waits and stops listening."""
         if self._ringing is not None:
-            await self._ringing
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+            await asyncio.wait({self._ringing}, timeout=_LAST_RINGS)
+        await self._tasks.close()
 
     async def _ring(self) -> None:
         await asyncio.sleep(_GATHERED)

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, exc
 from kurir.foundation.inserts import Batch
 from kurir.foundation.postgres import Postgres
 from kurir.foundation.sqlite import Sqlite
+from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.writer import CommitUnknown, DatabaseUnavailable, Item, Server, Work, Writer
 
 T = TypeVar("T")
@@ -117,11 +118,14 @@ class Database:
         self._closing = False
         self._reading: dict[object, float] = {}
 
-    async def start(self) -> None:
-        """Starts the writer and the readers. Raises DatabaseUnavailable when the database cannot be reached."""
+    async def start(self, health: TaskHealth | None = None) -> None:
+        """Starts the writer and the readers; failures of the writer's thread are reported to `health`.
+
+        Raises DatabaseUnavailable when the database cannot be reached.
+        """
         self._loop = asyncio.get_running_loop()
         self._closing = False
-        writer = Writer(self._server, self._loop)
+        writer = Writer(self._server, self._loop, health or TaskHealth())
         await asyncio.to_thread(writer.start)
         self._writer = writer
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")

@@ -30,6 +30,14 @@ HOPELESS = 300.0
 log = structlog.get_logger(__name__)
 
 
+class EndedError(Exception):
+    """An endless task returned."""
+
+
+class GaveUpError(Exception):
+    """A task without which the gateway is none could not be helped; the process has stopped in order."""
+
+
 class TaskHealth:
     """How the process's tasks and threads are doing. One per process; parts report to it, health checks read it.
 
@@ -88,15 +96,17 @@ class Tasks:
         *,
         key: str = "",
         vital: bool = False,
+        endless: bool = False,
         back_off: tuple[float, float] = (BACK_OFF_FIRST, BACK_OFF_MOST),
         hopeless: float = HOPELESS,
     ) -> asyncio.Task[None]:
-        """Runs `work()` until it returns, and again with growing pauses whenever it raises.
+        """Runs `work()` until it returns, and again with growing pauses whenever it raises. An `endless` one must not
+        return either.
 
         `name` is the task's fixed name, for metrics and the log; `key` tells several of one name apart. `vital`:
         without it the gateway is no gateway, so that the process ends when it has kept failing for `hopeless` seconds.
         """
-        kept = self._kept(name, work, key=key, vital=vital, back_off=back_off, hopeless=hopeless)
+        kept = self._kept(name, work, key=key, vital=vital, endless=endless, back_off=back_off, hopeless=hopeless)
         return self._start(kept, name, key)
 
     def spawn(self, name: str, work: Coroutine[Any, Any, T], *, key: str = "") -> asyncio.Task[T]:
@@ -131,7 +141,15 @@ class Tasks:
             log.error("task_failed", task=name, key=key or None, exc_info=error)
 
     async def _kept(
-        self, name: str, work: Work, *, key: str, vital: bool, back_off: tuple[float, float], hopeless: float
+        self,
+        name: str,
+        work: Work,
+        *,
+        key: str,
+        vital: bool,
+        endless: bool,
+        back_off: tuple[float, float],
+        hopeless: float,
     ) -> None:
         loop = asyncio.get_running_loop()
         pause, failing_since = back_off[0], None
@@ -143,7 +161,9 @@ class Tasks:
                     steady = loop.call_later(min(STEADY, pause), self._health.recovered, name, key)
                 try:
                     await work()
-                    return
+                    if not endless:
+                        return
+                    raise EndedError(f"{name} returned")  # noqa: TRY301 - handled like every other failure
                 except Exception as error:
                     if loop.time() - began > STEADY:
                         pause, failing_since = back_off[0], None

@@ -165,6 +165,15 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20),
             registry=registry,
         )
+        self._set_aside = Counter(
+            "kurir_quarantined", "Items that could not be processed and were set aside", ["queue"], registry=registry
+        )
+        self._task_failures = Counter(
+            "kurir_task_failures", "Failures of background tasks and threads", ["task"], registry=registry
+        )
+        self._failing_tasks = Gauge(
+            "kurir_tasks_failing", "Background tasks that are down or keep failing", registry=registry
+        )
         self._hosts = Gauge("kurir_engine_hosts", "Running engine processes", registry=registry)
         self._devices = Gauge("kurir_linked_devices", "Linked devices by their state", ["state"], registry=registry)
         self._silence = Gauge(
@@ -220,6 +229,18 @@ class Metrics:
         """A customer's server was posted to; `result` is delivered, again, exhausted or gone."""
         self._deliveries.labels(result).inc()
         self._delivery_seconds.observe(seconds)
+
+    def set_aside(self, queue: str) -> None:
+        """Something could not be processed; `queue` is one of `kurir.quarantine.QUEUES`."""
+        self._set_aside.labels(queue).inc()
+
+    def task_failed(self, name: str) -> None:
+        """A background task or thread failed; `name` is its fixed name."""
+        self._task_failures.labels(name).inc()
+
+    def watch_tasks(self, failing: Callable[[], int]) -> None:
+        """From now on a look at the metrics shows how many tasks `failing` counts then."""
+        self._failing_tasks.set_function(failing)
 
     def watch_devices(self, survey: Callable[[], Survey]) -> None:
         """From now on a look at the metrics shows what `survey` says then."""

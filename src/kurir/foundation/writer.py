@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy import Connection, Engine, exc
 
 from kurir.foundation.inserts import Batch
+from kurir.foundation.tasks import TaskHealth
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -99,7 +100,9 @@ class Writer:
     `busy_since`: when the group under way began (monotonic seconds), None between groups.
     """
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, health: TaskHealth) -> None:
+        self._health = health
+        self._failing = False
         self._server = server
         self._loop = loop
         self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
@@ -153,14 +156,35 @@ class Writer:
                     break
                 group.append(item)
             self.busy_since = time.monotonic()
-            try:
-                self._commit(group)
-            except DatabaseUnavailable as error:
-                for item in group:
-                    item.error = error
+            self._store(group)
             self.busy_since = None
             self._loop.call_soon_threadsafe(_resolve, group)
         self._disconnect()
+
+    def _store(self, group: list[Item]) -> None:
+        """Commits a group. Whatever goes wrong is each item's error: the thread goes on."""
+        try:
+            self._commit(group)
+        except DatabaseUnavailable as error:
+            for item in group:
+                item.error = error
+        except BaseException as error:
+            # unforeseen: the transaction's state is not known, so the connection goes and nothing was stored by it
+            log.exception("task_failed", task="database-writer", items=len(group))
+            self._disconnect()
+            for item in group:
+                item.error = CommitUnknown("the database writer failed") if item.sealed else error
+            self._report(error)
+        else:
+            self._report(None)
+
+    def _report(self, error: BaseException | None) -> None:
+        """The writer's health, from its thread to the event loop's; only when it changes."""
+        if error is not None:
+            self._loop.call_soon_threadsafe(self._health.failed, "database-writer", "", error)
+        elif self._failing:
+            self._loop.call_soon_threadsafe(self._health.recovered, "database-writer")
+        self._failing = error is not None
 
     def _commit(self, group: list[Item]) -> None:
         """Runs and commits what of a group is not withdrawn. Raises DatabaseUnavailable when none could be stored."""

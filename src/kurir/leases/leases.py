@@ -7,15 +7,15 @@ import contextlib
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.leases import statements
 from kurir.leases.ownership import Hold
 from kurir.leases.statements import Taken
@@ -53,7 +53,14 @@ class Leases:
     """
 
     def __init__(
-        self, database: Database, memory: Path, url: str = "", *, lease: float = LEASE, heartbeat: float = HEARTBEAT
+        self,
+        database: Database,
+        memory: Path,
+        url: str = "",
+        *,
+        lease: float = LEASE,
+        heartbeat: float = HEARTBEAT,
+        health: TaskHealth | None = None,
     ) -> None:
         """`memory` is a file in this gateway's own data folder, whose lock says that whoever wrote it last is dead;
         `url` is where other gateways reach this one."""
@@ -69,7 +76,7 @@ class Leases:
         self._leaving: set[int] = set()
         self._taking = False
         self._beating = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(health)
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._look = asyncio.Event()
 
@@ -100,8 +107,8 @@ class Leases:
         with contextlib.suppress(FileNotFoundError):
             self._before = self._memory.read_text(encoding="ascii")
         await self._beat()
-        self._spawn(self._go_on(), "heartbeat")
-        self._spawn(self._watch(), "heartbeat-watch")
+        self._tasks.keep("heartbeat", self._go_on, vital=True, endless=True)
+        self._tasks.keep("heartbeat-watch", self._watch, vital=True, endless=True)
 
     async def take(self, number_id: int) -> bool:
         """Takes one number now if nobody carries it; whether this gateway carries it. Raises DatabaseUnavailable."""
@@ -123,10 +130,7 @@ class Leases:
     async def close(self) -> None:
         """Gives up everything at once; call it when nothing is carried any more."""
         self._taking = False
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.close()
         self._held.clear()
         if self._me:
             with contextlib.suppress(DatabaseUnavailable):  # then the lease runs out
@@ -145,8 +149,6 @@ class Leases:
                 await self._beat()
             except DatabaseUnavailable as error:
                 log.warning("heartbeat_missed", reason=str(error))
-            except Exception:
-                log.exception("heartbeat_broke")
 
     async def _watch(self) -> None:
         """Stops carrying in time when heartbeats fail, also while one is waiting for the database."""
@@ -186,7 +188,7 @@ class Leases:
         free_to_go = (n for n in reversed(self.held()) if n not in self._leaving and self._duties.may_go(n))
         for number_id, _ in zip(free_to_go, range(too_many), strict=False):
             self._leaving.add(number_id)
-            self._spawn(self._give_up(number_id), f"give-up-{number_id}")
+            self._tasks.keep("number-hand-over", lambda n=number_id: self._give_up(n), key=str(number_id))
 
     # -- numbers come and go ---------------------------------------------------------------------------------------
 
@@ -198,10 +200,7 @@ class Leases:
         for one in taken:
             self._held[one.number_id] = _Lease(self, me, one)
             log.info("number_taken", number_id=one.number_id, change_of_hands=one.token)
-        return [
-            self._spawn(self._begin(one.account_id, one.number_id, self._held[one.number_id]), f"begin-{one.number_id}")
-            for one in taken
-        ]
+        return [self._begin_later(one.account_id, one.number_id, self._held[one.number_id]) for one in taken]
 
     def _lose(self, reason: str) -> None:
         """Everything is lost: nothing may go out any more from this moment on, and never again under this name."""
@@ -210,10 +209,12 @@ class Leases:
         self._leaving.clear()
         log.error("leases_lost", numbers=len(lost), reason=reason)
         for number_id in lost:
-            self._spawn(self._end(number_id, orderly=False), f"end-{number_id}")
+            self._tasks.keep("number-end", lambda n=number_id: self._end(n, orderly=False), key=str(number_id))
 
     async def _give_up(self, number_id: int) -> None:
-        lease = self._held[number_id]
+        lease = self._held.get(number_id)
+        if lease is None:
+            return  # lost meanwhile
         await self._end(number_id, orderly=True)
         if self._held.get(number_id) is not lease:
             return
@@ -224,6 +225,9 @@ class Leases:
         log.info("number_given_up", number_id=number_id)
         self._duties.freed()
 
+    def _begin_later(self, account_id: int, number_id: int, lease: _Lease) -> asyncio.Task[None]:
+        return self._tasks.keep("number-begin", lambda: self._begin(account_id, number_id, lease), key=str(number_id))
+
     async def _begin(self, account_id: int, number_id: int, lease: _Lease) -> None:
         async with self._turns[number_id]:
             while self._held.get(number_id) is lease:
@@ -232,24 +236,11 @@ class Leases:
                     break
                 except DatabaseUnavailable as error:
                     log.warning("number_begins_later", number_id=number_id, reason=str(error))
-                except Exception:
-                    log.exception("number_does_not_begin", number_id=number_id)
                 await asyncio.sleep(_AGAIN)
 
     async def _end(self, number_id: int, *, orderly: bool) -> None:
         async with self._turns[number_id]:
             await self._duties.end(number_id, orderly)
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("lease_task_broke", task=task.get_name(), exc_info=task.exception())
 
 
 class _Lease:

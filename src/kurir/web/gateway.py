@@ -11,6 +11,7 @@ from kurir.dispatch.dispatcher import Dispatcher
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing
+from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.telemetry import Metrics
 from kurir.inbox import Inbox
 from kurir.leases import Leases
@@ -35,5 +36,6 @@ class Gateway:
     linked_devices: LinkedDevices
     cloud_api: CloudApi
     pairing: Pairing
+    health: TaskHealth
     leases: Leases | None = None
     """Which numbers this gateway carries, where several share a database."""

@@ -58,7 +58,7 @@ async def not_ready(gateway: Gateway) -> list[str]:
         _complaint(database.write(lambda c: None), "does not answer writes"),
         _disk(gateway),
     )
-    return [answer for answer in answers if answer]
+    return [answer for answer in answers if answer] + gateway.health.complaints()
 
 
 async def _complaint(work: Awaitable[object], what: str) -> str:

@@ -22,6 +22,7 @@ from kurir.foundation.clock import Clock, system_clock
 from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.foundation.safe_fetch import FetchFailed, SafeFetch
 from kurir.foundation.sealing import Sealing
+from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.foundation.telemetry import Metrics
 from kurir.foundation.url_rules import UrlRefused
 from kurir.webhooks import deliveries, history
@@ -49,8 +50,16 @@ class Deliverer:
     """Delivers all accounts' webhooks until it is stopped."""
 
     def __init__(
-        self, database: Database, sealing: Sealing, safe_fetch: SafeFetch, metrics: Metrics, clock: Clock
+        self,
+        database: Database,
+        sealing: Sealing,
+        safe_fetch: SafeFetch,
+        metrics: Metrics,
+        clock: Clock,
+        *,
+        health: TaskHealth | None = None,
     ) -> None:
+        self._tasks = Tasks(health)
         self._database = database
         self._sealing = sealing
         self._safe_fetch = safe_fetch
@@ -64,14 +73,13 @@ class Deliverer:
         self._failing_slots = asyncio.Semaphore(FAILING_CONNECTIONS)
         self._mended = 0.0
         self._stopping = False
-        self._rounds: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begins with whatever an earlier process left. Raises DatabaseUnavailable."""
         if not self._database.shared:  # nobody else can have anything in hand
             now = self._clock()
             await self._database.write(lambda c: deliveries.release_all(c, now), patience=LONG_WORK)
-        self._rounds = asyncio.create_task(self._go_round(), name="webhook-rounds")
+        self._tasks.keep("webhook-rounds", self._go_round, vital=True)
 
     def wake(self) -> None:
         """Something new may have been committed."""
@@ -81,14 +89,7 @@ class Deliverer:
         """Claims nothing more and waits for what is in flight; what takes longer is left to the next process."""
         self._stopping = True
         self._bell.set()
-        if self._rounds is not None:
-            await self._rounds
-        carriers = [task for tasks in self._carriers.values() for task in tasks]
-        if carriers:
-            await asyncio.wait(carriers, timeout=patience)
-        for task in carriers:
-            task.cancel()
-        await asyncio.gather(*carriers, return_exceptions=True)
+        await self._tasks.close(patience)
         left, now = list(self._in_flight.values()), self._clock()
         if left:
             with contextlib.suppress(DatabaseUnavailable):  # then their leases run out
@@ -118,8 +119,6 @@ class Deliverer:
             except DatabaseUnavailable as error:
                 log.warning("webhooks_wait_for_database", reason=str(error))
                 await asyncio.sleep(1.0)
-            except Exception:
-                log.exception("webhook_round_broke")
             await asyncio.sleep(_BREATH)  # what comes meanwhile is one round, not one each
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -137,7 +136,7 @@ class Deliverer:
         carriers = self._carriers.setdefault(endpoint_id, set())
         if self._stopping or len(carriers) >= self._most(endpoint_id):
             return
-        task = asyncio.create_task(self._carry(endpoint_id), name=f"webhook-{endpoint_id}")
+        task = self._tasks.spawn("webhook", self._carry(endpoint_id), key=str(endpoint_id))
         carriers.add(task)
 
         def gone(done: asyncio.Task[None]) -> None:

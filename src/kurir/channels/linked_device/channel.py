@@ -23,6 +23,7 @@ from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.channels.linked_device.typing_time import typing_seconds
 from kurir.foundation.clock import Clock
+from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.telemetry import Survey
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import (
@@ -74,6 +75,7 @@ class LinkedDevices:
         argv: Sequence[str] = ARGV,
         *,
         errands: Errands | None = None,
+        health: TaskHealth | None = None,
     ) -> None:
         self._errands = errands
         self.capabilities = Capabilities(
@@ -91,7 +93,7 @@ class LinkedDevices:
             ServerSessions(settings.database_url) if settings.database_url else FileSessions(settings.data_dir)
         )
         self._events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS)
-        self._connections = Connections(settings, self._sessions, self._events, clock, argv)
+        self._connections = Connections(settings, self._sessions, self._events, clock, argv, health=health)
         self._shared = bool(settings.database_url)
         self._carried: set[int] = set()
         self._closed = False

@@ -19,6 +19,7 @@ from kurir.channels.linked_device.pairing_progress import PairingProgress
 from kurir.channels.linked_device.sessions import Sessions
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import DatabaseUnavailable
+from kurir.foundation.tasks import TaskHealth, Tasks, Work
 from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged
 from kurir.numbers import Number, NumberState
 from kurir.settings import Settings
@@ -65,8 +66,10 @@ class Connections:
         events: asyncio.Queue[Event | None],
         clock: Clock,
         argv: Sequence[str],
+        *,
+        health: TaskHealth | None = None,
     ) -> None:
-        self.hosts = Hosts(settings, self._on_news, self._on_lost, argv)
+        self.hosts = Hosts(settings, self._on_news, self._on_lost, argv, health)
         self._settings = settings
         self._sessions = sessions
         self._incoming: Path = settings.data_dir.absolute() / "incoming"
@@ -74,7 +77,7 @@ class Connections:
         self._events = events
         self._clock = clock
         self._connections: dict[int, Connection] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(health)
 
     def of(self, number: Number) -> Connection:
         """The number's connection; a number seen for the first time is not connected."""
@@ -122,7 +125,7 @@ class Connections:
         await self._become(connection, "pairing", "waiting for the phone")
         await self.hosts.close(connection.number.id)
         await self._open(connection)
-        self._spawn(self._expire(connection, pairing))
+        self._keep("pairing-expiry", connection, lambda: self._expire(connection, pairing))
         return pairing
 
     async def cancel_pairing(self, connection: Connection, reason: str) -> None:
@@ -148,9 +151,7 @@ class Connections:
         for connection in self._connections.values():
             if connection.reopening is not None:
                 connection.reopening.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         await self.hosts.stop()
 
     # -- news ------------------------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ class Connections:
         pairing = connection.running_pairing
         if pairing is not None:
             pairing.fail(reason)
-            self._spawn(self._give_up(connection, pairing))
+            self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
         else:
             await self._become(connection, "connecting", f"{reason}; starting another")
 
@@ -188,18 +189,18 @@ class Connections:
                 self.hosts.settled(connection.number.id)
                 if pairing is not None:
                     pairing.succeed()
-                    self._spawn(self._move_in(connection))
+                    self._keep("device-move", connection, lambda: self._move_in(connection))
                 await self._become(connection, "connecting", "paired; connecting to WhatsApp", phone=phone, jid=jid)
             case say.PairingFailed(reason=reason):
                 if pairing is not None:
                     pairing.fail(reason)
-                    self._spawn(self._give_up(connection, pairing))
+                    self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
             case say.DeviceState():
                 await self._on_state(connection, news)
             case say.StoreFailed():
                 if not connection.failing:
                     connection.failing = True
-                    self._spawn(self._mend(connection))
+                    self._keep("session-repair", connection, lambda: self._mend(connection))
             case say.Beat(round_trip=round_trip):
                 self._heard(news.device)
                 connection.round_trip = round_trip
@@ -215,7 +216,7 @@ class Connections:
             return
         # a number that counted as paired has lost what its session held
         await self._become(connection, "logged_out", "the session is no longer valid; pair the number again")
-        self._spawn(self._discard(connection))
+        self._keep("session-removal", connection, lambda: self._discard(connection))
 
     async def _on_state(self, connection: Connection, news: say.DeviceState) -> None:
         pairing = connection.running_pairing
@@ -228,27 +229,30 @@ class Connections:
             return  # both the engine and our check found out; one restart is enough
         if pairing is not None:
             pairing.succeed()  # there was a valid session after all
-            self._spawn(self._move_in(connection))
+            self._keep("device-move", connection, lambda: self._move_in(connection))
         await self._become(connection, news.state, news.reason, phone=news.phone, jid=news.jid)
         if news.state == "logged_out" and not connection.leaving:
-            self._spawn(self._discard(connection))
+            self._keep("session-removal", connection, lambda: self._discard(connection))
         elif news.retry_after is not None:
-            self._spawn(self._reopen_later(connection, max(news.retry_after, _SHORTEST_BAN)))
+            after = max(news.retry_after, _SHORTEST_BAN)
+            self._keep("device-reopening", connection, lambda: self._reopen_later(connection, after))
         elif news.state in ("replaced", "outdated"):
-            self._spawn(self.hosts.close(connection.number.id))
+            self._keep("device-close", connection, lambda: self.hosts.close(connection.number.id))
         elif news.state == "degraded":
-            self._spawn(self._restart(connection))
+            self._keep("device-restart", connection, lambda: self._restart(connection))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _open(self, connection: Connection) -> None:
         number, pairing = connection.number, connection.running_pairing
+        # first what may fail: whoever tries again goes by the state
+        session = await asyncio.to_thread(self._sessions.place, number)
         if pairing is None:
             await self._become(connection, "connecting", "connecting to WhatsApp")
         order = say.Open(
             device=number.id,
             account_id=number.account_id,
-            session=await asyncio.to_thread(self._sessions.place, number),
+            session=session,
             incoming=str(self._incoming / str(number.id)),
             journal=str(self._journals / f"{number.id}.db"),
             phone=pairing.phone if pairing is not None else "",
@@ -326,7 +330,9 @@ class Connections:
     async def _reopen_later(self, connection: Connection, seconds: float) -> None:
         await self.hosts.close(connection.number.id)
         loop = asyncio.get_running_loop()
-        connection.reopening = loop.call_later(seconds, lambda: self._spawn(self._reopen(connection)))
+        connection.reopening = loop.call_later(
+            seconds, self._keep, "device-reopening", connection, lambda: self._reopen(connection)
+        )
 
     async def _reopen(self, connection: Connection) -> None:
         if connection.state in ("banned", "disconnected") and await asyncio.to_thread(
@@ -346,7 +352,6 @@ class Connections:
             await asyncio.to_thread(self._sessions.forget, connection.number)
         await self._become(connection, "disconnected", pairing.error)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _keep(self, name: str, connection: Connection, work: Work) -> None:
+        """Runs `work` in the background until it has succeeded: a device must not stay half closed or half opened."""
+        self._tasks.keep(name, work, key=str(connection.number.id))

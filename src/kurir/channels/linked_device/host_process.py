@@ -29,6 +29,7 @@ from kurir.channels.linked_device.engine import (
     decode_upward,
     frame,
 )
+from kurir.foundation.tasks import TaskHealth, Tasks
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +53,7 @@ class HostProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         on_news: Callable[[News], Awaitable[None]],
+        health: TaskHealth | None = None,
     ) -> None:
         self.pid = process.pid
         self.why_lost = "the engine host ended"
@@ -63,11 +65,19 @@ class HostProcess:
         self._calls = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._over = asyncio.Event()
-        self._tasks = [asyncio.create_task(work) for work in (self._listen(), self._drain(), self._watch())]
+        self._tasks = Tasks(health)
+        key = str(process.pid)
+        self._listening = self._tasks.spawn("host-frames", self._listen(), key=key)
+        self._draining = self._tasks.spawn("host-output", self._drain(), key=key)
+        self._watching = self._tasks.spawn("host-check", self._watch(), key=key)
 
     @classmethod
     async def launch(
-        cls, argv: Sequence[str], environment: Mapping[str, str], on_news: Callable[[News], Awaitable[None]]
+        cls,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        on_news: Callable[[News], Awaitable[None]],
+        health: TaskHealth | None = None,
     ) -> HostProcess:
         """Starts `argv` with the socket's file descriptor as its last argument. Raises OSError."""
         ours, theirs = socket.socketpair()
@@ -87,7 +97,7 @@ class HostProcess:
                 ours.close()
                 raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
-        return cls(process, reader, writer, on_news)
+        return cls(process, reader, writer, on_news, health)
 
     async def call(self, command: Command, patience: float) -> Answer:
         """The host's answer. A host that gives none within `patience` seconds is killed. Raises HostLostError."""
@@ -154,7 +164,7 @@ class HostProcess:
         self.kill()
         status = await self._process.wait()
         # what it said last, and the end of its output, so that nothing of the pipe is left open
-        await asyncio.wait(self._tasks[1:2], timeout=_LAST_WORDS)
+        await asyncio.wait({self._draining}, timeout=_LAST_WORDS)
         self._writer.close()
         os.close(self._pidfd)
         self._over.set()
@@ -162,8 +172,8 @@ class HostProcess:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(HostLostError(self.why_lost))
-        for task in self._tasks[1:]:
-            task.cancel()
+        self._draining.cancel()
+        self._watching.cancel()
 
     async def _drain(self) -> None:
         assert self._process.stdout is not None

@@ -17,6 +17,7 @@ import structlog
 
 from kurir.channels.linked_device.engine import Answer, Close, Command, News, Open, Ping
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
+from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -61,7 +62,9 @@ class Hosts:
         on_news: Callable[[News], Awaitable[None]],
         on_lost: Callable[[int, str], Awaitable[None]],
         argv: Sequence[str] = ARGV,
+        health: TaskHealth | None = None,
     ) -> None:
+        self._health = health or TaskHealth()
         self._settings = settings
         self._on_news = on_news
         self._on_lost = on_lost
@@ -127,7 +130,7 @@ class Hosts:
         return next((slot for slot in self._slots if device in slot.orders), None)
 
     async def _launch(self) -> HostProcess:
-        return await HostProcess.launch(self._argv, environment(self._settings), self._on_news)
+        return await HostProcess.launch(self._argv, environment(self._settings), self._on_news, self._health)
 
     async def _lost(self, device: int, reason: str) -> None:
         if not self._closing:
@@ -146,15 +149,15 @@ class _Slot:
         self.orders: dict[int, Open] = {}
         self.process: HostProcess | None = None
         self._hosts = hosts
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks(hosts._health)
 
     def has_room(self, most: int) -> bool:
         return not self.alone and 0 < len(self.orders) < most
 
     async def add(self, order: Open) -> None:
         self.orders[order.device] = order
-        if self._task is None:
-            self._task = asyncio.create_task(self._keep())
+        if not self._tasks:
+            self._tasks.keep("engine-host", self._keep, key=str(order.device))
         elif self.process is not None:
             await self._open(self.process, order)
 
@@ -169,9 +172,7 @@ class _Slot:
     async def end(self) -> None:
         self.orders.clear()
         self._hosts._drop(self)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.close()
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()

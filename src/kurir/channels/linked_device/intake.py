@@ -14,6 +14,7 @@ from pathlib import Path
 
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
 
+from kurir.channels.linked_device import threads
 from kurir.channels.linked_device.engine import Open, Tell
 from kurir.channels.linked_device.journal import Entry, Journal
 from kurir.channels.linked_device.letters import Postman, read_letter
@@ -40,11 +41,10 @@ class Intake:
         self._told: dict[tuple[str, str], list[int]] = {}
         self._online = threading.Event()
         self._closing = threading.Event()
-        self._reader = threading.Thread(target=self._read, name=f"intake-{order.device}", daemon=True)
 
     def start(self) -> None:
         """Begins to read: first what an earlier process left behind."""
-        self._reader.start()
+        threads.keep(f"intake-{self._order.device}", self._read, self._closing, self._postman.complain)
 
     def take(self, event: MessageEvent) -> None:
         """Writes a message down. While the disk takes nothing this blocks, and the engine with it."""

@@ -21,6 +21,7 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 from neonize.utils.enum import Presence
 from neonize.utils.jid import Jid2String, JIDToNonAD
 
+from kurir.channels.linked_device import threads
 from kurir.channels.linked_device.engine import (
     Beat,
     CodeShown,
@@ -85,7 +86,7 @@ class NeonizeDevice:
         self._registered: Callable[[], None] = lambda: None
         self.groups_changed = threading.Event()
         self.groups_changed.set()
-        self._runner = threading.Thread(target=self._run, name=f"device-{order.device}", daemon=True)
+        self._runner: threading.Thread | None = None
         self._pulse = Pulse(
             after=order.check_after,
             patience=order.check_patience,
@@ -105,11 +106,10 @@ class NeonizeDevice:
     def start(self) -> None:
         """Begins to connect; what comes of it is told."""
         self._intake.start()
-        self._runner.start()
+        number = self.order.device
+        self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.complain)
         if self.order.check_after:
-            threading.Thread(
-                target=self._pulse.run, args=(self._closing,), name=f"pulse-{self.order.device}", daemon=True
-            ).start()
+            threads.keep(f"pulse-{number}", lambda: self._pulse.run(self._closing), self._closing, self.complain)
 
     def stop(self) -> None:
         """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
@@ -122,7 +122,8 @@ class NeonizeDevice:
         change = self._gate.change()
         try:
             self.client.stop()
-            self._runner.join(2.0)
+            if self._runner is not None:
+                self._runner.join(2.0)
             # otherwise the engine would be asked to stop it a second time, whenever Python frees the client
             self.client._stop_finalizer.detach()
         finally:
@@ -251,7 +252,7 @@ class NeonizeDevice:
             self._tell(QrShown(self.order.device, qr.decode()))
         elif not self._code_asked:
             self._code_asked = True
-            threading.Thread(target=self._ask_code, daemon=True).start()
+            threads.spawn(f"code-{self.order.device}", self._ask_code, self.complain)
 
     def _ask_code(self) -> None:
         try:
@@ -271,7 +272,7 @@ class NeonizeDevice:
         me = self.look(self.client.get_me)
         if not self._presence_due:
             self._presence_due = True
-            threading.Thread(target=self._be_available, name=f"presence-{self.order.device}", daemon=True).start()
+            threads.keep(f"presence-{self.order.device}", self._be_available, self._closing, self.complain)
         self.groups_changed.set()
         self._become("connected", "connected", phone=me.JID.User, jid=Jid2String(me.JID))
 

@@ -27,7 +27,9 @@ async def asked(gateway: Gateway, number: Number, question: Awaitable[T]) -> T:
     """The device's answer to `question`, within `settings.sync_timeout`. Raises WireError 408 with the reason."""
     patience = gateway.settings.sync_timeout
     try:
-        return await asyncio.wait_for(question, patience)
+        # not wait_for: on Python 3.11 it swallows a cancellation that meets the answer
+        async with asyncio.timeout(patience):
+            return await question
     except DeviceUnavailable as error:
         raise WireError("408", "timeout", DEVICE_UNAVAILABLE, number=number.key, reason=error) from error
     except TimeoutError as error:
