@@ -37,6 +37,7 @@ from kurir.messages.content import Outgoing
 from kurir.messages.reports import Event, Evidence, Outcome, Received, Sent, Unknown
 from kurir.numbers import Number
 from kurir.outbox.outbox import Outbox
+from kurir.replay import Replays
 from kurir.settings import Settings
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
@@ -281,6 +282,7 @@ async def open_front(
         dispatchers.append(dispatcher)
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
+        inbox = Inbox(database, outbox, clock, woken=woken, metrics=metrics)
         gateway = Gateway(
             settings=settings,
             clock=clock,
@@ -289,12 +291,13 @@ async def open_front(
             metrics=metrics,
             outbox=outbox,
             dispatcher=dispatcher,
-            inbox=Inbox(database, outbox, clock, woken=woken),
+            inbox=inbox,
             media=media,
             linked_devices=cast(Any, devices),
             cloud_api=cast(Any, cloud),
             pairing=cast(Any, None),
             health=health,
+            replays=Replays(database, inbox, outbox, clock),
         )
         ours = await database.write(lambda c: _tenant(c, sealing, "ours@example.com"))
         theirs = await database.write(lambda c: _tenant(c, sealing, "theirs@example.com"))

@@ -36,6 +36,7 @@ from kurir.inbox import Inbox
 from kurir.leases import Duties, Leases
 from kurir.outbox.outbox import Outbox
 from kurir.pairing import Pairing
+from kurir.replay import Replays
 from kurir.settings import Settings
 from kurir.templates import Templates
 from kurir.web.gateway import Gateway
@@ -179,6 +180,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             cloud_api=cloud_api,
             pairing=Pairing(linked_devices, clock),
             health=health,
+            replays=Replays(database, inbox, outbox, clock),
             leases=leases,
         )
 

@@ -11,7 +11,7 @@ from cyclopts import App
 
 from kurir import __version__
 from kurir.accounts.accounts import AccountError
-from kurir.cli import account, contacts, message, number, webhook
+from kurir.cli import account, contacts, message, number, quarantine, webhook
 from kurir.cli.backups import backup, restore
 from kurir.cli.doctor import doctor
 from kurir.cli.terminal import CommandError, complain, out
@@ -35,6 +35,7 @@ app.command(number.app)
 app.command(contacts.app)
 app.command(message.app)
 app.command(webhook.app)
+app.command(quarantine.app)
 app.command(doctor)
 app.command(backup)
 app.command(restore)

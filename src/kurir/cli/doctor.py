@@ -12,6 +12,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir import quarantine
 from kurir.cli.terminal import out
 from kurir.foundation.data_folder import database_of, read_ready_file
 from kurir.foundation.database import DatabaseUnavailable
@@ -93,11 +94,14 @@ def _look_into(connection: Connection) -> Iterator[Finding]:
         yield Finding("database", True, f"PostgreSQL {version}")
         advice = "" if flushes == "on" else ": an accepted message can be lost in a power failure; set fsync = on"
         yield Finding("PostgreSQL flushes commits (fsync)", flushes == "on", flushes + advice)
-    if not sa.inspect(connection).has_table("messages"):
+    if not sa.inspect(connection).has_table("quarantine"):
         yield Finding("schema", True, "none yet; the first start makes it")
         return
     doubtful = connection.exec_driver_sql("SELECT count(*) FROM messages WHERE state = 'unconfirmed'").scalar()
     yield Finding("messages in doubt", True, f"{doubtful}")
+    waiting = {queue: count for queue, count in quarantine.counts(connection).items() if count}
+    seen = ", ".join(f"{count} from {queue}" for queue, count in waiting.items())
+    yield Finding("quarantine", True, f"{seen}: see `kurir quarantine list`" if seen else "empty")
 
 
 def _gateway(settings: Settings) -> Iterator[Finding]:

@@ -34,6 +34,8 @@ from kurir.outbox.rows import Claimed
 
 _RECHECK = 30.0
 _PAUSE_AFTER_TROUBLE = 1.0
+_RECORD_TRIES = 3
+"""How often an outcome that cannot be recorded is tried before the message is set aside."""
 _LAST_BREATH = 60.0
 """Seconds after which a connection of the gateway that had the number before can have sent all that it was going to."""
 
@@ -265,6 +267,7 @@ class Lane:
     ) -> None:
         """Writes the outcome down, whatever it takes; with `guard` only while that says yes."""
         patience = self._channel.capabilities.patience
+        failures = 0
         while True:
             try:
                 after = await self._outbox.record(message, outcome, patience, guard)
@@ -273,6 +276,14 @@ class Lane:
                 log.warning("outcome_waits_for_database", message_id=message.id, reason=str(error))
                 await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
                 continue
+            except Exception as error:
+                failures += 1
+                log.exception("outcome_not_recorded", message_id=message.id, failures=failures)
+                if failures < _RECORD_TRIES:
+                    await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                    continue
+                await self._set_aside(message, outcome, error)
+                return
             log.info(
                 "message_tried",
                 message_id=message.id,
@@ -286,6 +297,15 @@ class Lane:
             if after.state == "unconfirmed":
                 self._next_doubt = 0.0
             return
+
+    async def _set_aside(self, message: Claimed, outcome: Outcome, error: Exception) -> None:
+        reason = f"its outcome could not be recorded ({type(error).__name__})"
+        while True:
+            try:
+                await self._outbox.set_aside(message, outcome, reason)
+                return
+            except DatabaseUnavailable:
+                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
 
     async def _send(self, message: Claimed) -> Outcome | None:
         media: MediaFile | None = None

@@ -173,7 +173,8 @@ class Writer:
             log.exception("task_failed", task="database-writer", items=len(group))
             self._disconnect()
             for item in group:
-                item.error = CommitUnknown("the database writer failed") if item.sealed else error
+                unknown = CommitUnknown if item.sealed else DatabaseUnavailable
+                item.error = unknown("the database writer failed")
             self._report(error)
         else:
             self._report(None)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import structlog
 from sqlalchemy import Connection
 
 from kurir import number_status
@@ -25,13 +26,16 @@ from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
-from kurir.messages.lifecycle import SETTLED
+from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.messages.reports import Halted, Outcome, StatusChanged
-from kurir.outbox import accept, by_hand, claim, doubt, idempotency, record, recovery
+from kurir.outbox import accept, by_hand, claim, doubt, idempotency, record, recovery, set_aside
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
+from kurir.outbox.set_aside import Tried
 from kurir.outbox.verdicts import Verdicts
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 _EARLY_RECEIPTS = 10_000
@@ -192,7 +196,8 @@ class Outbox:
                 await self._ended(row.account_id, row.id)
             else:
                 crash_points.reach("claim.committed")
-                taken.append(self._claimed(row))
+                # it was taken a moment ago and nothing was tried: it surely has not left
+                taken += await self._readable(row, "failed")
         return taken
 
     async def next_due(self, account_id: int, number_id: int, now: float) -> float | None:
@@ -266,6 +271,12 @@ class Outbox:
             self._tell(after)
         return after
 
+    async def set_aside(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
+        """Ends a message whose outcome cannot be recorded, whatever is tried. Raises DatabaseUnavailable."""
+        tried = Tried(claimed.id, claimed.account_id, claimed.number_id, claimed.attempt)
+        remote_id = getattr(outcome, "remote_id", None)
+        await self._set_aside(tried, set_aside.state_after(outcome), reason, remote_id)
+
     def receipt(self, connection: Connection, event: StatusChanged) -> Snapshot | None:
         """Applies a receipt within the caller's transaction; returns the message when it moved.
 
@@ -305,7 +316,8 @@ class Outbox:
     async def left_in_flight(self, account_id: int, number_id: int) -> list[Claimed]:
         """What a carrier that is gone left in flight; record an outcome for each. Ask only for a number of your own."""
         rows = await self._database.read(lambda c: recovery.left_in_flight(c, account_id, number_id))
-        return [self._claimed(row) for row in rows]
+        # of what cannot be read nobody can tell whether it left
+        return [claimed for row in rows for claimed in await self._readable(row, "unconfirmed")]
 
     async def settle_doubts(self, account_id: int, number_id: int, *, since: float, patience: float) -> float | None:
         """Queues again, or holds, the number's unconfirmed messages whose patience is over.
@@ -402,6 +414,27 @@ class Outbox:
             row.created_at,
             row.expires_at,
         )
+
+    async def _readable(self, row: Any, otherwise: MessageState) -> list[Claimed]:
+        """The row as a message; none when it cannot be decoded: then it ends in the state `otherwise`."""
+        try:
+            return [self._claimed(row)]
+        except Exception as error:
+            log.exception("message_set_aside", message_id=row.id)
+            tried = Tried(row.id, row.account_id, row.number_id, row.attempts)
+            await self._set_aside(tried, otherwise, f"its content cannot be read ({type(error).__name__})")
+            return []
+
+    async def _set_aside(self, tried: Tried, state: MessageState, reason: str, remote_id: str | None = None) -> None:
+        now = self._clock()
+        after = await self._database.write(
+            lambda c: set_aside.end(c, tried, state, reason, now=now, remote_id=remote_id), patience=LONG_WORK
+        )
+        if after is not None:
+            self._metrics.set_aside("outbox")
+            self._metrics.reached(after.state)
+            self._waiting[tried.account_id] -= 1
+            self._tell(after)
 
     async def _ended(self, account_id: int, message_id: int) -> None:
         self._webhooks_told()

@@ -17,6 +17,7 @@ from kurir.inbox import Inbox
 from kurir.leases import Leases
 from kurir.outbox.outbox import Outbox
 from kurir.pairing import Pairing
+from kurir.replay import Replays
 from kurir.settings import Settings
 
 
@@ -37,5 +38,6 @@ class Gateway:
     cloud_api: CloudApi
     pairing: Pairing
     health: TaskHealth
+    replays: Replays
     leases: Leases | None = None
     """Which numbers this gateway carries, where several share a database."""

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kurir.accounts.limits import FailedKeys, RequestLimit
 from kurir.foundation.database import DatabaseUnavailable, in_all
 from kurir.web import errands, health, meta_callbacks, reference
-from kurir.web.api import contacts, messages, numbers
+from kurir.web.api import contacts, messages, numbers, quarantine
 from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity
 from kurir.web.public_v1.chapters import ENDPOINTS
@@ -60,6 +60,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
             *numbers.routes(gateway),
             *contacts.routes(gateway),
             *messages.routes(gateway),
+            *quarantine.routes(gateway),
             *meta_callbacks.routes(gateway),
             *reference.routes(gateway, endpoints, base_url.rstrip("/"), failed_sign_ins),
         ]

@@ -42,6 +42,8 @@ _PER_ENDPOINT = 4
 _POLL = 5.0
 _MEND = 15.0
 _BREATH = 0.02
+_MOST_BREAKAGES = 3
+"""Unforeseen failures of one delivery after which it is set aside."""
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +71,8 @@ class Deliverer:
         self._carriers: dict[int, set[asyncio.Task[None]]] = {}
         self._failures: Counter[int] = Counter()
         self._in_flight: dict[int, Parcel] = {}
+        self._breakages: Counter[tuple[int, int]] = Counter()
+        """Unforeseen failures by endpoint and delivery (0: the one that was about to be claimed)."""
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._failing_slots = asyncio.Semaphore(FAILING_CONNECTIONS)
         self._mended = 0.0
@@ -154,6 +158,7 @@ class Deliverer:
         return self._failures[endpoint_id] >= FAILING
 
     async def _carry(self, endpoint_id: int) -> None:
+        parcel: Parcel | None = None
         try:
             while not self._stopping and len(self._carriers[endpoint_id]) <= self._most(endpoint_id):
                 async with self._failing_slots if self._is_failing(endpoint_id) else self._slots:
@@ -162,17 +167,38 @@ class Deliverer:
                         lambda c, now=now: deliveries.claim(c, self._sealing, endpoint_id, now)
                     )
                     if parcel is None:
+                        self._breakages.pop((endpoint_id, 0), None)
                         return
                     self._in_flight[parcel.id] = parcel
                     self._call(endpoint_id)  # there may be more
-                    await self._deliver(parcel)
-                    del self._in_flight[parcel.id]
+                    try:
+                        await self._deliver(parcel)
+                    finally:
+                        del self._in_flight[parcel.id]
+                    self._breakages.pop((endpoint_id, 0), None)
+                    self._breakages.pop((endpoint_id, parcel.id), None)
+                    parcel = None
         except DatabaseUnavailable as error:
             log.warning("webhooks_wait_for_database", reason=str(error))
             await asyncio.sleep(1.0)
-        except Exception:
-            log.exception("webhook_carrier_broke", endpoint=endpoint_id)
+        except Exception as error:
+            log.exception("webhook_delivery_broke", endpoint=endpoint_id)
+            await self._broke(endpoint_id, parcel, error)
             await asyncio.sleep(1.0)
+
+    async def _broke(self, endpoint_id: int, parcel: Parcel | None, error: Exception) -> None:
+        """After some unforeseen failures the delivery is set aside: the others of its endpoint go on."""
+        which = (endpoint_id, parcel.id if parcel is not None else 0)
+        self._breakages[which] += 1
+        now = self._clock()
+        with contextlib.suppress(DatabaseUnavailable):  # then it breaks once more
+            if self._breakages[which] >= _MOST_BREAKAGES:
+                reason = f"it could not be processed ({type(error).__name__})"
+                await self._database.write(lambda c: deliveries.set_aside(c, endpoint_id, which[1], reason, now))
+                self._metrics.set_aside("webhook")
+                del self._breakages[which]
+            elif parcel is not None:
+                await self._database.write(lambda c: deliveries.release(c, parcel, now))
 
     async def _deliver(self, parcel: Parcel) -> None:
         began = time.monotonic()

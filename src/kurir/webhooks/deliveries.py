@@ -19,8 +19,12 @@ from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
+from kurir import quarantine
+from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.ids import opaque_id
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import (
@@ -30,6 +34,7 @@ from kurir.foundation.tables import (
     webhook_endpoints,
     webhook_events,
 )
+from kurir.messages.reports import SetAside
 from kurir.webhooks import endpoints, schedule
 from kurir.webhooks.events import Body, EventType, encode
 from kurir.webhooks.schedule import Again, Answer, Answered, Delivered, Exhausted, Gone, Verdict
@@ -37,6 +42,8 @@ from kurir.webhooks.schedule import Again, Answer, Answered, Delivered, Exhauste
 LEASE = 30.0
 """Seconds after which a try whose end was never recorded counts as lost; longer than any try may take."""
 _EXCERPT = 1_000
+
+log = structlog.get_logger(__name__)
 
 _d = webhook_deliveries.alias("d")
 _live = webhook_deliveries.c
@@ -148,6 +155,17 @@ def publish(
     takers = endpoints.wanting(connection, account_id, number_id, event)
     if not takers:
         return 0
+    try:
+        text = encode(body()).decode()
+    except (SQLAlchemyError, DatabaseUnavailable):
+        raise
+    except Exception as error:
+        # what happened counts, also when nobody can be notified of it
+        log.exception("event_set_aside", type=event, number_id=number_id)
+        reason = f"the event could not be written ({type(error).__name__})"
+        reference = f"{event}/{chat}/{now}"
+        quarantine.set_aside(connection, SetAside(account_id, number_id, "webhook", reference, reason, b""), now)
+        return 0
     added = connection.execute(
         _EVENT,
         {
@@ -155,7 +173,7 @@ def publish(
             "number_id": number_id,
             "key": "evt_" + opaque_id(24),
             "type": event,
-            "body": encode(body()).decode(),
+            "body": text,
             "created_at": now,
         },
     )
@@ -224,6 +242,25 @@ def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float
         event_type=event.type,
         body=event.body,
     )
+
+
+def set_aside(connection: Connection, endpoint_id: int, delivery_id: int, reason: str, now: float) -> bool:
+    """Ends a delivery that cannot be processed, and lets the next one of its chat go; it is in the quarantine then.
+
+    `delivery_id` 0: the next one of the endpoint that is due. False when there is none.
+    """
+    which = [_d.c.endpoint_id == endpoint_id, _HEAD]
+    which += [_d.c.id == delivery_id] if delivery_id else [_d.c.due_at <= now]
+    row = connection.execute(sa.select(_d).where(*which).order_by(_d.c.due_at, _d.c.id).limit(1)).first()
+    if row is None:
+        return False
+    ended = webhook_deliveries.update().where(_live.id == row.id).values(state="failed", ended_at=now)
+    connection.execute(ended)
+    entry = SetAside(row.account_id, row.number_id, "webhook", f"delivery:{row.id}", reason, b"")
+    quarantine.set_aside(connection, entry, now)
+    if row.in_order:
+        _promote(connection, endpoint_id, row.number_id, row.chat, now)
+    return True
 
 
 def record(

@@ -43,6 +43,11 @@ def replay_failed(connection: Connection, account_id: int, since: float, now: fl
     return _replay(connection, account_id, [_d.c.state == "failed", _d.c.ended_at >= since], now)
 
 
+def replay_delivery(connection: Connection, account_id: int, delivery_id: int, now: float) -> int:
+    """Delivers one delivery again; returns how many (0: it or its active endpoint is gone)."""
+    return _replay(connection, account_id, [_d.c.id == delivery_id], now)
+
+
 def _replay(connection: Connection, account_id: int, which: list[sa.ColumnElement[bool]], now: float) -> int:
     chosen = (
         sa.select(_d.c.id)
