@@ -141,7 +141,7 @@ class Identity:
             return remembered
         found = None
         if key.startswith(KEY_PREFIX[_CHANNELS[field]]):
-            found = await self._database.read(lambda c: numbers.by_key(c, account.id, key))
+            found = await self._database.read(lambda c: numbers.by_key(c, account.id, key), of=account.id)
         if found is None:
             raise WireError("404", "invalid_number_id", INVALID_NUMBER, field=field, expected=NUMBER_EXPECTED[field])
         self._numbers.put((account.id, key), found)

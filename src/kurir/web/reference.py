@@ -60,12 +60,12 @@ def routes(
     async def start(request: Request) -> Response:
         shown: list[tuple[Account, list[Number]]]
         if gateway.settings.status_page == "open":
-            shown = await gateway.database.read(_everyone)
+            shown = await gateway.database.read(_everyone, pool="lists")
         else:
             account_id = await _signed_in(gateway, request, failed_sign_ins)
             if account_id is None:
                 return _page("sign_in.html", 401, {"WWW-Authenticate": 'Basic realm="Kurir", charset="UTF-8"'})
-            shown = await gateway.database.read(lambda c: _one(c, account_id))
+            shown = await gateway.database.read(lambda c: _one(c, account_id), of=account_id)
         rows = [_row(account, number) for account, owned in shown for number in owned]
         return _page("start.html", 200, {"Cache-Control": "no-store"}, rows=rows, **reference)
 

@@ -158,7 +158,9 @@ async def get_template_list(gateway: Gateway, call: Call) -> Answer:
             descending=descending,
             start=start,
             length=length,
-        )
+        ),
+        of=call.account.id,
+        pool="lists",
     )
     return Answer(
         {
