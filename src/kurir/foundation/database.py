@@ -31,7 +31,17 @@ from kurir.foundation.postgres import Postgres
 from kurir.foundation.sqlite import Sqlite
 from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.turns import STANDSTILL, Full, Turns
-from kurir.foundation.writer import CommitUnknown, DatabaseUnavailable, Item, Server, Work, Writer
+from kurir.foundation.writer import (
+    UNFIT,
+    BadValue,
+    CommitUnknown,
+    DatabaseUnavailable,
+    Item,
+    Server,
+    Work,
+    Writer,
+    bad_value,
+)
 
 T = TypeVar("T")
 _READ_TRIES = 2
@@ -158,7 +168,8 @@ class Database:
     async def write(self, work: Work[T], *, patience: float = PATIENCE, in_haste: bool = False) -> T:
         """Runs `work` in the next durable transaction and returns its result after the commit.
 
-        An exception of `work` undoes only its own changes and is raised here. Raises DatabaseUnavailable, also when it
+        An exception of `work` undoes only its own changes and is raised here. Raises BadValue for what the database
+        cannot hold; DatabaseUnavailable, also when it
         could not be done within `patience` seconds because the database stands still. A commit that is under way by
         then is waited for, unless the caller is `in_haste`: CommitUnknown is raised.
         """
@@ -175,8 +186,10 @@ class Database:
         """Runs `work` on a snapshot, off the event loop.
 
         of: the account for which is read (None: the gateway itself; in the pool `strangers` where the request came
-        from): all who wait in a pool have turns. Raises DatabaseUnavailable, also when the database stands still
-        for what is read here for `patience` seconds. What its caller no longer waits for is not begun.
+        from): all who wait in a pool have turns. What its caller no longer waits for is not begun.
+
+        Raises DatabaseUnavailable, also when the database stands still for what is read here for `patience` seconds;
+        BadValue for what it cannot compare with.
         """
         if not self._readers or self._closing or self._loop is None:
             raise DatabaseUnavailable("the database is closed")
@@ -285,8 +298,12 @@ class Database:
                 trouble = self._server.trouble(error)
                 if trouble is None:
                     raise
+                if trouble == "value":
+                    raise BadValue(bad_value(error)) from error
                 if trouble != "again" or not tries_left:
                     raise DatabaseUnavailable(str(error.orig)) from error
+            except UNFIT as error:
+                raise BadValue(bad_value(error)) from error
             except exc.TimeoutError as error:
                 raise DatabaseUnavailable("every connection to the database is in use") from error
         raise AssertionError("the last try returns or raises")
@@ -305,7 +322,7 @@ class Database:
         try:
             yield
         except exc.DBAPIError as error:
-            if self._server.trouble(error) is None:
+            if self._server.trouble(error) in (None, "value"):
                 raise
             raise DatabaseUnavailable(f"{self.name}: {error.orig}") from error
 
@@ -318,6 +335,7 @@ def _too_late(item: Item, why: str) -> None:
 __all__ = [
     "LONG_WORK",
     "PATIENCE",
+    "BadValue",
     "Batch",
     "CommitUnknown",
     "Database",

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kurir.accounts.limits import FailedKeys, RequestLimit
-from kurir.foundation.database import DatabaseUnavailable, in_all
+from kurir.foundation.database import BadValue, DatabaseUnavailable, in_all
 from kurir.web import errands, health, meta_callbacks, reference
 from kurir.web.api import contacts, messages, numbers
 from kurir.web.gateway import Gateway
@@ -26,6 +26,7 @@ from kurir.web.public_v1.chapters import ENDPOINTS
 from kurir.web.public_v1.endpoint import Endpoint
 from kurir.web.public_v1.front_door import PREFIX, FrontDoor
 from kurir.web.replies import wants_json
+from kurir.web.sign_in import SignIn
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +38,17 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     compatible API. Raises SettingsError when a limit in the settings cannot be read.
     """
     failed_keys = FailedKeys(gateway.settings.failed_key_limit)
-    failed_sign_ins = FailedKeys(gateway.settings.failed_key_limit)
+    sign_in = SignIn(gateway.database, gateway.clock, gateway.settings.failed_key_limit)
     identity = Identity(gateway.database, gateway.sealing, gateway.clock, failed_keys)
     front_door = FrontDoor(gateway, endpoints, identity, RequestLimit(gateway.settings.rate_limit))
 
     async def database_unavailable(request: Request, error: Exception) -> Response:
         log.warning("database_unavailable", path=request.url.path, reason=str(error))
         return _error(503, "unavailable", "the gateway cannot store anything now: try again", {"Retry-After": "2"})
+
+    async def bad_value(request: Request, error: Exception) -> Response:
+        log.warning("value_refused", path=request.url.path, reason=str(error))
+        return _error(400, "invalid_request", "a value is too long or too large; nothing was stored", {})
 
     async def unexpected(request: Request, error: Exception) -> Response:
         error_id = secrets.token_hex(6)
@@ -61,7 +66,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
             *contacts.routes(gateway),
             *messages.routes(gateway),
             *meta_callbacks.routes(gateway),
-            *reference.routes(gateway, endpoints, base_url.rstrip("/"), failed_sign_ins),
+            *reference.routes(gateway, endpoints, base_url.rstrip("/"), sign_in),
         ]
 
     rest = Starlette(
@@ -69,6 +74,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
         exception_handlers={
             HTTPException: _refused,
             DatabaseUnavailable: database_unavailable,
+            BadValue: bad_value,
             Exception: unexpected,
         },
     )
