@@ -19,13 +19,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kurir.accounts.limits import FailedKeys, RequestLimit
 from kurir.foundation.database import BadValue, DatabaseUnavailable, in_all
 from kurir.web import errands, health, meta_callbacks, reference
+from kurir.web.allowed_hosts import host_check
 from kurir.web.api import contacts, messages, numbers
 from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity
 from kurir.web.public_v1.chapters import ENDPOINTS
 from kurir.web.public_v1.endpoint import Endpoint
 from kurir.web.public_v1.front_door import PREFIX, FrontDoor
-from kurir.web.replies import wants_json
+from kurir.web.replies import header, json_reply, send_reply, wants_json
 from kurir.web.sign_in import SignIn
 
 log = structlog.get_logger(__name__)
@@ -79,7 +80,12 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
         },
     )
 
+    may_ask = host_check(gateway.settings, base_url)
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not may_ask(header(scope, b"host").encode("latin-1")):
+            await send_reply(scope, send, json_reply(_foreign_host(), status=421))
+            return
         with in_all():
             await answer(scope, receive, send)
 
@@ -96,6 +102,11 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
                 log.debug("answered_unexpected_error", error=type(error).__name__)
 
     return app
+
+
+def _foreign_host() -> dict[str, str]:
+    message = "while KURIR_STATUS_PAGE is open this gateway answers to its own address and to KURIR_PUBLIC_URL only"
+    return {"code": "421", "message": message, "type": "invalid_request"}
 
 
 async def _refused(request: Request, error: Exception) -> Response:
