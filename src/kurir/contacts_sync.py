@@ -105,7 +105,8 @@ async def check_numbers(
         people = await database.read(
             lambda c, after=last: contacts.audience_after(
                 c, account.id, contact_id, after_id=after, limit=LOOKUP, status="not_checked"
-            )
+            ),
+            of=account.id,
         )
         if not people:
             return CheckReport(tally["valid"], tally["invalid"], asked - sum(tally.values()))

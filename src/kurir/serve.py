@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -19,18 +21,36 @@ from kurir.app import running
 from kurir.foundation.data_folder import READY_FILE, ReadyFile, write_ready_file
 from kurir.foundation.tasks import GaveUpError, TaskHealth, Tasks
 from kurir.settings import Settings
+from kurir.web.http_front import HttpFront, Limits
 from kurir.web.server import build
 
 _GRACE = 25.0
 """Seconds that sends in flight may take to finish after SIGTERM; what takes longer is settled by evidence next time."""
 _LAST_ANSWERS = 3
 """Seconds more for the callers who waited for them."""
+_TICKS_A_SECOND = 10
+"""How often uvicorn calls `on_tick`."""
+_MANY_FILES = 1_000_000
+_OTHER_FILES = 512
+"""Open files that everything but callers' connections may need: database, engine hosts, fetches, webhooks …"""
 
 log = structlog.get_logger(__name__)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn without its signal handling: it would kill the process before our parts have stopped in order."""
+
+    def __init__(self, front: HttpFront, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._front = front
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_A_SECOND == 0:
+            try:
+                self._front.sweep(asyncio.get_running_loop().time())
+            except Exception:  # uvicorn's loop must go on
+                log.exception("connections_not_looked_at")
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -47,11 +67,14 @@ async def serve(settings: Settings) -> None:
     hopeless = ""
     url = f"http://{_host_in_url(settings.host)}:{port}"
     async with running(settings, settings.gateway_url or url) as gateway:
-        server = _Server(
+        front = HttpFront(_front_limits(settings))
+        server = Server(
+            front,
             uvicorn.Config(
                 build(gateway, settings.public_url or url),
                 loop="none",
-                http="httptools",
+                http=front.protocol(),
+                timeout_keep_alive=math.ceil(settings.keep_alive_timeout),
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -61,7 +84,7 @@ async def serve(settings: Settings) -> None:
                 date_header=True,
                 timeout_graceful_shutdown=int(_GRACE) + _LAST_ANSWERS,
                 backlog=2048,
-            )
+            ),
         )
         told_to_stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -99,6 +122,33 @@ async def _until_told(told_to_stop: asyncio.Event, work: asyncio.Task[None], hea
     gave_up = hopeless.result() if hopeless.done() else ""
     await tasks.close()
     return gave_up
+
+
+def _front_limits(settings: Settings) -> Limits:
+    """The limits of the HTTP front, as far as open files allow; both are said in the log."""
+    files = _raise_file_limit()
+    connections = max(64, min(settings.max_connections, files - _OTHER_FILES))
+    log.info(
+        "connection_limits", open_files=files, connections=connections, per_address=settings.max_connections_per_address
+    )
+    return Limits(
+        head_bytes=settings.max_head_bytes,
+        head_seconds=settings.head_timeout,
+        idle_seconds=settings.keep_alive_timeout,
+        connections=connections,
+        per_address=settings.max_connections_per_address,
+        trusted=settings.trusted_proxies,
+    )
+
+
+def _raise_file_limit() -> int:
+    """Raises how many files the process may open to the most that it may ask for; returns what holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return soft if soft != resource.RLIM_INFINITY else _MANY_FILES
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -17,6 +17,9 @@ ROLES = ("api", "dispatch", "webhooks")
 """What a gateway does; see the setting `roles`."""
 
 
+_FRONT = ("max_connections", "max_connections_per_address", "head_timeout", "keep_alive_timeout")
+
+
 class SettingsError(ValueError):
     """A setting has a value that cannot be used; the message names it and says what was expected."""
 
@@ -44,6 +47,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The address under which Meta reaches this gateway (callbacks); empty means http://host:port."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.1", "::1")
     """Reverse proxies whose X-Forwarded-For is believed (addresses or networks): limits count client addresses."""
+    max_connections: int = 4_096
+    """Open HTTP connections; further ones are answered with 503. Less where the system allows fewer open files: the
+    gateway raises its own limit to the hard one at the start and says in its log what is left for connections."""
+    max_connections_per_address: int = 512
+    """Of those, from one client address (IPv6: from one /64). Trusted proxies are exempt: they come for many."""
+    max_head_bytes: int = 65_536
+    """Largest request line and header fields together; longer ones are answered with 431."""
+    head_timeout: float = 10.0
+    """Seconds for the head of a request to arrive, also for the first byte of a new connection."""
+    keep_alive_timeout: float = 75.0
+    """Seconds that a connection may rest between two requests; more than the 60 s after which nginx closes its side, so
+    that no request meets a connection that is just being closed."""
     log_level: str = "info"
     """debug, info, warning or error."""
     log_format: str = "auto"
@@ -211,9 +226,11 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"KURIR_{name.upper()}: expected a number that is not negative")
     if not 4 <= settings.otp_digits <= 10:
         raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
-    for name in ("max_attempts", "device_window", "cloud_window", "devices_per_host", "max_body_bytes"):
+    for name in ("max_attempts", "device_window", "cloud_window", "devices_per_host", "max_body_bytes", *_FRONT):
         if getattr(settings, name) < 1:
             raise SettingsError(f"KURIR_{name.upper()}: expected at least 1")
+    if settings.max_head_bytes < 4_096:
+        raise SettingsError("KURIR_MAX_HEAD_BYTES: expected at least 4096")
     if settings.crash_at and not settings.sandbox:
         raise SettingsError("KURIR_CRASH_AT ends the gateway on purpose: it is allowed only with KURIR_SANDBOX=on")
     if settings.sandbox and not (settings.sandbox_proxy and settings.sandbox_ca and settings.sandbox_noise_root):

@@ -93,7 +93,7 @@ class Templates:
         if errors:
             return Faulty(errors)
         existing = await self._database.read(
-            lambda c: by_name(c, number.account_id, number.id, form.name, form.language)
+            lambda c: by_name(c, number.account_id, number.id, form.name, form.language), of=number.account_id
         )
         if existing is not None and not (existing.status == DELETED or (submit and existing.status == DRAFT)):
             return Faulty({"name": [NAME_TAKEN]})
@@ -136,10 +136,10 @@ class Templates:
                 return by_meta_id(connection, number.account_id, number.id, meta_id)
             return by_name(connection, number.account_id, number.id, name, language)
 
-        found = await self._database.read(stored)
+        found = await self._database.read(stored, of=number.account_id)
         if found is None or found.status != APPROVED:
             await self.refresh(number, every=2.0)
-            found = await self._database.read(stored)
+            found = await self._database.read(stored, of=number.account_id)
         return found
 
     async def _submit(self, number: Number, form: TemplateForm) -> Created | Faulty | GraphRefusal | Unreachable:

@@ -1,12 +1,17 @@
-"""How much callers may ask: requests per account, and wrong keys per client address.
+"""How much callers may ask: requests per account, and wrong tries per client address.
 
 The counting is the `limits` package's sliding window; its store is this process's memory, so a restart forgets.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import ipaddress
 import math
 import time
+from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from limits import RateLimitItem, parse_many
@@ -14,6 +19,9 @@ from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from kurir.settings import SettingsError
+
+_LONGEST_WAIT = 2.5
+"""Seconds that a try waits for those of its source that are under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +73,111 @@ class RequestLimit:
         return Allowance(allowed, item.amount, remaining if allowed else 0, wait)
 
 
+class Blocked(Exception):  # noqa: N818 - a refusal
+    """There were too many wrong tries; `seconds` until one more is looked at."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"too many wrong tries: {seconds} s")
+        self.seconds = seconds
+
+
+class Attempt:
+    """A try under way. It counts as wrong unless one of these is said before it ends."""
+
+    def __init__(self) -> None:
+        self.wrong = True
+
+    def right(self) -> None:
+        """What was tried is right: the try is given back."""
+        self.wrong = False
+
+    def not_looked_at(self) -> None:
+        """Nothing was learnt from it (the database was away): the try is given back."""
+        self.wrong = False
+
+
 class FailedKeys:
-    """Wrong credentials per client address. Fails closed: past the limit an address is refused without a look."""
+    """Wrong tries of keys, passwords or signatures per source. Fails closed: past the limit nothing is looked at.
 
-    def __init__(self, notation: str) -> None:
-        """`notation` as in `30/minute`. Raises SettingsError."""
-        self._items = _parsed("failed_key_limit", notation)
+    A try is taken before it is looked at, so that a hundred at once are no more than a hundred in a row: a source has
+    never more under way than wrong ones are left to it. The others wait for their turn: those under way may be right.
+    """
+
+    def __init__(self, notation: str, setting: str = "failed_key_limit") -> None:
+        """`notation` as in `30/minute`. Raises SettingsError naming `setting`."""
+        self._items = _parsed(setting, notation)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._under_way: dict[str, int] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    def blocked_for(self, address: str) -> int:
-        """Seconds for which the address is refused; 0 when it may try."""
+    @contextlib.asynccontextmanager
+    async def attempt(self, source: str) -> AsyncIterator[Attempt]:
+        """A try of `source` (see `source_of`), once it may have one. Raises Blocked."""
+        await self._admitted(source)
+        found = Attempt()
+        try:
+            yield found
+        finally:
+            self._under_way[source] -= 1
+            if not self._under_way[source]:
+                del self._under_way[source]
+            if found.wrong:
+                for item in self._items:
+                    self._limiter.hit(item, source)
+            self._next(source)
+
+    def blocked_for(self, source: str) -> int:
+        """Seconds for which the source is refused; 0 when it may try."""
         waits = [
-            math.ceil(self._limiter.get_window_stats(item, address).reset_time - time.time())
+            math.ceil(self._limiter.get_window_stats(item, source).reset_time - time.time())
             for item in self._items
-            if not self._limiter.test(item, address)
+            if not self._limiter.test(item, source)
         ]
         return max([1, *waits]) if waits else 0
 
-    def note(self, address: str) -> None:
-        """Counts one wrong credential of the address."""
-        for item in self._items:
-            self._limiter.hit(item, address)
+    async def _admitted(self, source: str) -> None:
+        while True:
+            if seconds := self.blocked_for(source):
+                self._next(source)  # those behind are to hear it as well
+                raise Blocked(seconds)
+            under_way = self._under_way.get(source, 0)
+            if all(self._limiter.test(item, source, cost=under_way + 1) for item in self._items):
+                self._under_way[source] = under_way + 1
+                return
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            queue = self._waiting.setdefault(source, deque())
+            queue.append(turn)
+            try:
+                async with asyncio.timeout(_LONGEST_WAIT):
+                    await turn
+            except TimeoutError:
+                raise Blocked(1) from None
+            finally:
+                if not turn.done():
+                    turn.cancel()
+
+    def _next(self, source: str) -> None:
+        queue = self._waiting.get(source)
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                break
+        if queue is not None and not queue:
+            del self._waiting[source]
+
+
+def source_of(address: str) -> str:
+    """Whom a client address stands for in limits: itself, or for IPv6 its /64, which one customer has to himself."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address[:64]
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(found) >> 64 << 64, 64)))
 
 
 def _parsed(setting: str, notation: str) -> list[RateLimitItem]:

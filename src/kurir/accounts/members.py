@@ -41,18 +41,26 @@ def create(connection: Connection, account_id: int, email: str, password: str, r
     return Member(result.inserted_primary_key[0], account_id, email, role)
 
 
-def sign_in(connection: Connection, email: str, password: str) -> Member | None:
-    """The member with this address and password, or None; it takes as long for an unknown address."""
+def by_email(connection: Connection, email: str) -> tuple[Member, str] | None:
+    """The member with this address and the hash of the password, or None."""
     row = connection.execute(
         sa.select(members.c.id, members.c.account_id, members.c.email, members.c.role, members.c.password_hash).where(
             members.c.email == email.strip().lower()
         )
     ).first()
+    return (Member(*row[:4]), row[4]) if row else None
+
+
+def fits(password_hash: str | None, password: str) -> bool:
+    """Whether the password has this hash; without one False, after as long a time.
+
+    It takes some 0.1 s of two processors and 64 MiB: never on the event loop, never with a connection in hand.
+    """
     try:
-        _hasher.verify(row[4] if row else _nobody(), password)
+        _hasher.verify(password_hash or _nobody(), password)
     except Argon2Error:
-        return None
-    return Member(*row[:4]) if row else None
+        return False
+    return password_hash is not None
 
 
 @functools.cache

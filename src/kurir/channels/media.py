@@ -59,7 +59,7 @@ class MediaStore:
         Refused: the address, the answer or the file cannot be used. TryLater: the server or our disk may recover.
         """
         try:
-            known = await self._database.read(lambda c: _row(c, account_id, message_id))
+            known = await self._database.read(lambda c: _row(c, account_id, message_id), of=account_id)
             if known is not None and await asyncio.to_thread(_is_whole, known):
                 return known
             file = await self._fetch(content)
@@ -77,7 +77,7 @@ class MediaStore:
 
         Raises DatabaseUnavailable.
         """
-        return await self._database.read(lambda c: _row(c, account_id, message_id)) is not None
+        return await self._database.read(lambda c: _row(c, account_id, message_id), of=account_id) is not None
 
     async def forget(self, before: float) -> int:
         """Removes the media of messages stored before that unix time and returns how many; shared files stay.
@@ -109,7 +109,7 @@ class MediaStore:
                 p for p in old if not connection.execute(sa.select(sa.exists().where(media.c.path == str(p)))).scalar()
             ]
 
-        for path in await self._database.read(unknown) if old else ():
+        for path in await self._database.read(unknown, pool="lists") if old else ():
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def _fetch(self, content: Image | Document) -> MediaFile:

@@ -5,6 +5,10 @@ that waits, under a savepoint of its own, and its result comes back only after t
 same for the hottest inserts: all rows of one `Batch` in a group go down as a single statement. Nobody waits long: what
 is not done in time is taken back, so that it surely was not stored.
 
+Reads run in pools of threads (`Pool`): what is read for callers and for the gateway itself, long lists, what strangers
+set off, and health probes do not wait for each other; within a pool everybody has turns (`turns`). So a flood of one
+account's reads delays that account.
+
 Two databases behind one face: SQLite in a file (`sqlite`), or a PostgreSQL server (`postgres`). Store functions are
 plain functions of a connection and speak the SQL that both understand; where the two differ, `inserts` knows.
 """
@@ -14,12 +18,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, exc
 
@@ -27,17 +30,37 @@ from kurir.foundation.inserts import Batch
 from kurir.foundation.postgres import Postgres
 from kurir.foundation.sqlite import Sqlite
 from kurir.foundation.tasks import TaskHealth
-from kurir.foundation.writer import CommitUnknown, DatabaseUnavailable, Item, Server, Work, Writer
+from kurir.foundation.turns import STANDSTILL, Full, Turns
+from kurir.foundation.writer import (
+    UNFIT,
+    BadValue,
+    CommitUnknown,
+    DatabaseUnavailable,
+    Item,
+    Server,
+    Work,
+    Writer,
+    bad_value,
+)
 
 T = TypeVar("T")
-_READERS = 4
 _READ_TRIES = 2
+
+Pool = Literal["work", "lists", "strangers", "probe"]
+"""work: reads of a few rows, for a caller or for the gateway itself · lists: pages, searches and counts, which may look
+at very many rows · strangers: what somebody sets off who has not shown yet who he is · probe: health checks."""
+_POOLS: dict[Pool, tuple[int, int, int]] = {
+    "work": (4, 2, 10_000),
+    "lists": (2, 1, 1_000),
+    "strangers": (1, 1, 500),
+    "probe": (1, 1, 100),
+}
+"""Each pool's threads, how many of them one account may occupy, and how many reads may wait."""
+_CONNECTIONS = 1 + sum(threads for threads, _, _ in _POOLS.values())
 
 PATIENCE = 2.5
 """Seconds within which a read or a write has its answer, or is given up if the database has come to a standstill; who
 calls the gateway gives up after 5. A long queue that moves is waited for."""
-_STANDSTILL = 0.75
-"""Seconds that a healthy database does not take for a transaction."""
 _LOOK = 0.1
 LONG_WORK = 60.0
 """Seconds for work of which nobody waits for the answer."""
@@ -93,7 +116,7 @@ class _Watch:
 
 
 class Overloaded(DatabaseUnavailable):
-    """More writes wait than the bounded queue may hold. Nothing was stored."""
+    """More waits than the bounded queue may hold. Nothing was stored."""
 
 
 class Database:
@@ -105,18 +128,17 @@ class Database:
 
     def __init__(self, where: Path | str, pending_limit: int = 20_000) -> None:
         """Raises ValueError for a URL that is none of PostgreSQL."""
-        pool = _READERS + 1
-        self._server: Server = Sqlite(where, pool) if isinstance(where, Path) else Postgres(where, pool)
+        of_kind = Sqlite(where, _CONNECTIONS) if isinstance(where, Path) else Postgres(where, _CONNECTIONS)
+        self._server: Server = of_kind
         self.where = where
         self.name = self._server.name
         self.shared = self._server.shared
         self.engine = self._server.engine
         self._pending_limit = pending_limit
-        self._readers: ThreadPoolExecutor | None = None
+        self._readers: dict[Pool, Turns] = {}
         self._writer: Writer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
-        self._reading: dict[object, float] = {}
 
     async def start(self, health: TaskHealth | None = None) -> None:
         """Starts the writer and the readers; failures of the writer's thread are reported to `health`.
@@ -128,21 +150,26 @@ class Database:
         writer = Writer(self._server, self._loop, health or TaskHealth())
         await asyncio.to_thread(writer.start)
         self._writer = writer
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="db-read")
+        self._readers = {
+            name: Turns(f"db-read-{name}", threads, share=share, room=room)
+            for name, (threads, share, room) in _POOLS.items()
+        }
 
     async def close(self) -> None:
         """Commits what was handed in, then closes. Idempotent."""
-        if self._closing or self._writer is None or self._readers is None:
+        if self._closing or self._writer is None:
             return
         self._closing = True
         await asyncio.to_thread(self._writer.finish)
-        self._readers.shutdown(wait=True)
+        for readers in self._readers.values():
+            await asyncio.to_thread(readers.close)
         self.engine.dispose()
 
     async def write(self, work: Work[T], *, patience: float = PATIENCE, in_haste: bool = False) -> T:
         """Runs `work` in the next durable transaction and returns its result after the commit.
 
-        An exception of `work` undoes only its own changes and is raised here. Raises DatabaseUnavailable, also when it
+        An exception of `work` undoes only its own changes and is raised here. Raises BadValue for what the database
+        cannot hold; DatabaseUnavailable, also when it
         could not be done within `patience` seconds because the database stands still. A commit that is under way by
         then is waited for, unless the caller is `in_haste`: CommitUnknown is raised.
         """
@@ -155,22 +182,35 @@ class Database:
         """
         await self._submit(Item(self._future(), batch=batch, rows=rows), PATIENCE, True)
 
-    async def read(self, work: Work[T], *, patience: float = PATIENCE) -> T:
-        """Runs `work` on a snapshot, off the event loop. Raises DatabaseUnavailable, after `patience` seconds too."""
-        if self._readers is None or self._closing or self._loop is None:
+    async def read(self, work: Work[T], *, of: Hashable = None, pool: Pool = "work", patience: float = PATIENCE) -> T:
+        """Runs `work` on a snapshot, off the event loop.
+
+        of: the account for which is read (None: the gateway itself; in the pool `strangers` where the request came
+        from): all who wait in a pool have turns. What its caller no longer waits for is not begun.
+
+        Raises DatabaseUnavailable, also when the database stands still for what is read here for `patience` seconds;
+        BadValue for what it cannot compare with.
+        """
+        if not self._readers or self._closing or self._loop is None:
             raise DatabaseUnavailable("the database is closed")
+        readers, loop = self._readers[pool], self._loop
         with self._counted(patience) as seconds:
-            limit, loop = asyncio.timeout(None), self._loop
-            watch = _Watch(loop, seconds, self._reads_stand, lambda: limit.reschedule(loop.time()))
             try:
-                async with limit:
-                    return await loop.run_in_executor(self._readers, self._read, work)
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                raise DatabaseUnavailable(f"{self.name} did not answer in time") from None
+                job = readers.put(lambda: self._read(work), of)
+            except Full as error:
+                raise Overloaded(str(error)) from error
+
+            def give_up() -> None:
+                if not job.future.done():
+                    job.future.set_exception(DatabaseUnavailable(f"{self.name} did not answer in time"))
+
+            watch = _Watch(loop, seconds, lambda: readers.stands(job), give_up)
+            try:
+                return await job.future
             finally:
                 watch.end()
+                if job.began is None:
+                    readers.take_back(job)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -238,10 +278,7 @@ class Database:
 
     def _writes_stand(self) -> bool:
         began = self._writer.busy_since if self._writer is not None else None
-        return began is not None and time.monotonic() - began > _STANDSTILL
-
-    def _reads_stand(self) -> bool:
-        return any(time.monotonic() - began > _STANDSTILL for began in list(self._reading.values()))
+        return began is not None and time.monotonic() - began > STANDSTILL
 
     def _give_up(self, item: Item, in_haste: bool) -> None:
         assert self._writer is not None
@@ -254,14 +291,6 @@ class Database:
             self._loop.call_later(_LAST_MOMENT, _too_late, item, f"{self.name} did not answer a commit in time")
 
     def _read(self, work: Work[T]) -> T:
-        key = object()
-        self._reading[key] = time.monotonic()
-        try:
-            return self._read_in_tries(work)
-        finally:
-            del self._reading[key]
-
-    def _read_in_tries(self, work: Work[T]) -> T:
         for tries_left in reversed(range(_READ_TRIES)):
             try:
                 return self._read_once(work)
@@ -269,8 +298,12 @@ class Database:
                 trouble = self._server.trouble(error)
                 if trouble is None:
                     raise
+                if trouble == "value":
+                    raise BadValue(bad_value(error)) from error
                 if trouble != "again" or not tries_left:
                     raise DatabaseUnavailable(str(error.orig)) from error
+            except UNFIT as error:
+                raise BadValue(bad_value(error)) from error
             except exc.TimeoutError as error:
                 raise DatabaseUnavailable("every connection to the database is in use") from error
         raise AssertionError("the last try returns or raises")
@@ -289,7 +322,7 @@ class Database:
         try:
             yield
         except exc.DBAPIError as error:
-            if self._server.trouble(error) is None:
+            if self._server.trouble(error) in (None, "value"):
                 raise
             raise DatabaseUnavailable(f"{self.name}: {error.orig}") from error
 
@@ -299,4 +332,15 @@ def _too_late(item: Item, why: str) -> None:
         item.future.set_exception(CommitUnknown(why))
 
 
-__all__ = ["LONG_WORK", "PATIENCE", "Batch", "CommitUnknown", "Database", "DatabaseUnavailable", "Overloaded", "Work"]
+__all__ = [
+    "LONG_WORK",
+    "PATIENCE",
+    "BadValue",
+    "Batch",
+    "CommitUnknown",
+    "Database",
+    "DatabaseUnavailable",
+    "Overloaded",
+    "Pool",
+    "Work",
+]

@@ -44,6 +44,9 @@ _AGAIN = ("40",)
 _BUSY = ("25006", "53", "55", "57", "58", "XX")
 """What a statement meets when the database cannot do it now: read-only standby, no resources (disk full, too many
 connections), lock not available, cancelled by a timeout, system and internal errors."""
+_VALUE = ("22", "54")
+"""What a statement meets that was given too much: data exception (out of range, no valid text), program limit exceeded
+(an index row, a pattern, too many arguments)."""
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -81,7 +84,9 @@ class Postgres:
             return "down" if isinstance(error, exc.OperationalError | exc.InterfaceError) else None
         if state.startswith(_AGAIN):
             return "again"
-        return "busy" if state.startswith(_BUSY) else None
+        if state.startswith(_BUSY):
+            return "busy"
+        return "value" if state.startswith(_VALUE) else None
 
     def ticket(self, connection: Connection) -> str | None:
         """The name of the transaction under way, None when it has changed nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from sqlalchemy import Connection, event, exc
 
 from kurir.foundation.writer import Trouble
 
+_VALUE = ("LIKE or GLOB pattern too complex", "integer overflow", "malformed JSON", "too many SQL variables")
+"""How the messages begin that speak of a value rather than of the statement or the file."""
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
 
 
@@ -36,8 +39,19 @@ class Sqlite:
         event.listen(self.engine, "connect", _configure)
 
     def trouble(self, error: exc.DBAPIError) -> Trouble | None:
-        """Any operational error (disk full, locked, gone) may have rolled back the whole transaction."""
-        return "down" if isinstance(error, exc.OperationalError) else None
+        """What an error says about the database, by its result code (SQLite manual, "Result Codes").
+
+        Disk full, locked, gone and the like may have rolled back the whole transaction. SQLITE_ERROR and SQLITE_TOOBIG
+        speak of the statement and its values; only some words tell those apart.
+        """
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_TOOBIG:
+            return "value"
+        if not isinstance(error, exc.OperationalError):
+            return None
+        if code is not None and code & 0xFF != sqlite3.SQLITE_ERROR:
+            return "down"
+        return "value" if str(error.orig).startswith(_VALUE) else None
 
     def ticket(self, connection: Connection) -> str | None:
         """None: a commit that failed here has stored nothing, there is nothing to look up later."""

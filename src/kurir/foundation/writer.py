@@ -24,10 +24,13 @@ from kurir.foundation.tasks import TaskHealth
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
-Trouble = Literal["again", "down", "busy"]
-"""What an error says about the database. again: the same transaction may succeed if it is run once more, on a new
-connection if this one is lost · down: nothing can be stored now · busy: only this statement could not be done now."""
+Trouble = Literal["again", "down", "busy", "value"]
+"""What an error says. again: the same transaction may succeed if it is run once more, on a new connection if this one
+is lost · down: nothing can be stored now · busy: only this statement could not be done now · value: the database is
+well, it was given something that it cannot hold or work with (too large, too long, no text)."""
 
+UNFIT = (OverflowError, UnicodeEncodeError)
+"""What drivers raise before the database sees a value: an integer of more than 64 bits, half a surrogate pair."""
 _GROUP = 512
 _TRIES = 3
 _PAUSE_FIRST, _PAUSE_MOST = 0.1, 2.0
@@ -39,6 +42,10 @@ log = structlog.get_logger(__name__)
 class DatabaseUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The database cannot take or give data now (disk full, locked, gone, too slow, stopping). Nothing was stored,
     unless it is a CommitUnknown."""
+
+
+class BadValue(ValueError):  # noqa: N818 - of the caller, who is to be told so
+    """A value that the database cannot hold or work with, although nothing is wrong with it. Nothing was stored."""
 
 
 class CommitUnknown(DatabaseUnavailable):
@@ -308,8 +315,19 @@ class Writer:
                     raise
                 if trouble == "busy":
                     item.error = DatabaseUnavailable(str(error.orig))
+                elif trouble == "value":
+                    item.error = BadValue(bad_value(error))
+            elif isinstance(error, UNFIT):
+                item.error = BadValue(bad_value(error))
             connection.exec_driver_sql("ROLLBACK TO work")
             connection.exec_driver_sql("RELEASE work")
+
+
+def bad_value(error: BaseException) -> str:
+    """What a driver said about a value, without the value."""
+    if isinstance(error, exc.DBAPIError):
+        return f"{type(error.orig).__name__}: {str(error.orig).splitlines()[0][:200]}"
+    return type(error).__name__
 
 
 def _by_batch(group: list[Item]) -> list[tuple[Batch, list[Item]]]:

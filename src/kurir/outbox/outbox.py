@@ -162,7 +162,8 @@ class Outbox:
         """The request that was accepted before under the same key, or None."""
         since = self._clock() - once.seconds
         return await self._database.read(
-            lambda c: idempotency.find(c, self._sealing, once.account_id, once.key_hash, since)
+            lambda c: idempotency.find(c, self._sealing, once.account_id, once.key_hash, since),
+            of=once.account_id,
         )
 
     async def keep_answer(self, once: Once, answer: KeptAnswer) -> None:
@@ -368,7 +369,7 @@ class Outbox:
 
     async def snapshot(self, account_id: int, message_id: int) -> Snapshot | None:
         """Where the account's message stands, or None."""
-        return await self._database.read(lambda c: record.by_id(c, account_id, message_id))
+        return await self._database.read(lambda c: record.by_id(c, account_id, message_id), of=account_id)
 
     async def verdict(self, account_id: int, message_id: int, timeout: float) -> Snapshot:  # noqa: ASYNC109
         """Waits until the message is settled, `timeout` seconds at most; returns where it stands then.

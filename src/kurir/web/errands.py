@@ -47,7 +47,9 @@ def errands_token(gateway: Gateway) -> str:
 
 
 async def _run(gateway: Gateway, order: Order) -> Result:
-    number = await gateway.database.read(lambda c: numbers.by_id(c, order.account_id, order.number_id))
+    number = await gateway.database.read(
+        lambda c: numbers.by_id(c, order.account_id, order.number_id), of=order.account_id
+    )
     if number is None or not gateway.linked_devices.carries(order.number_id):
         return say.Failed("the device is just moving from one gateway to another: try again in a moment")
     try:

@@ -54,7 +54,9 @@ async def not_ready(gateway: Gateway) -> list[str]:
     """Why the gateway cannot take messages now, as sentences; empty when it can."""
     database = gateway.database
     answers = await asyncio.gather(
-        _complaint(database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar()), "does not answer reads"),
+        _complaint(
+            database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"), "does not answer reads"
+        ),
         _complaint(database.write(lambda c: None), "does not answer writes"),
         _disk(gateway),
     )

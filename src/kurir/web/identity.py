@@ -6,6 +6,7 @@ is never remembered. A revoked key therefore works for `MEMORY_SECONDS` longer a
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
@@ -14,9 +15,9 @@ from sqlalchemy import Connection
 from kurir import numbers
 from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
-from kurir.accounts.limits import FailedKeys
+from kurir.accounts.limits import Blocked, FailedKeys, source_of
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database
+from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.sealing import Sealing
 from kurir.numbers import KEY_PREFIX, ChannelKind, Number
 from kurir.web.envelopes import REQUIRED, Phrase, WireError
@@ -96,6 +97,7 @@ class Identity:
         self._sealing = sealing
         self._clock = clock
         self._failed_keys = failed_keys
+        self._asking: dict[str, asyncio.Event] = {}
         self._accounts: Memory[str, Account] = Memory(clock)
         self._numbers: Memory[tuple[int, str], Number] = Memory(clock)
 
@@ -141,23 +143,55 @@ class Identity:
             return remembered
         found = None
         if key.startswith(KEY_PREFIX[_CHANNELS[field]]):
-            found = await self._database.read(lambda c: numbers.by_key(c, account.id, key))
+            found = await self._database.read(lambda c: numbers.by_key(c, account.id, key), of=account.id)
         if found is None:
             raise WireError("404", "invalid_number_id", INVALID_NUMBER, field=field, expected=NUMBER_EXPECTED[field])
         self._numbers.put((account.id, key), found)
         return found
 
     async def _looked_up(self, key_hash: str, credential: str, address: str) -> Account:
-        if key_hash not in self._accounts and (seconds := self._failed_keys.blocked_for(address)):
-            headers = {"Retry-After": str(seconds)}
-            raise WireError("400", "rate_limited", TOO_MANY_WRONG_KEYS, headers=headers, seconds=seconds)
-        account = await self._database.read(lambda c: _account_of(c, key_hash))
+        """Asks the database, once for all who come with the same key at the same time."""
+        while (asking := self._asking.get(key_hash)) is not None:
+            await asking.wait()
+            if (account := self._accounts.get(key_hash)) is not None:
+                return account
+        self._asking[key_hash] = asked = asyncio.Event()
+        try:
+            account = await self._asked(key_hash, source_of(address))
+        except Blocked as blocked:
+            headers = {"Retry-After": str(blocked.seconds)}
+            raise WireError(
+                "400", "rate_limited", TOO_MANY_WRONG_KEYS, headers=headers, seconds=blocked.seconds
+            ) from blocked
+        finally:
+            del self._asking[key_hash]
+            asked.set()
+        if account is None:
+            raise WireError("403", "invalid_api_key", INVALID_KEY, field=credential)
+        return account
+
+    async def _asked(self, key_hash: str, source: str) -> Account | None:
+        """The account of a key: of one that was right before beside the limits, of others within them."""
+        if key_hash in self._accounts:
+            account = await self._database.read(lambda c: _account_of(c, key_hash), of=key_hash)
+            self._remember(key_hash, account)
+            return account
+        async with self._failed_keys.attempt(source) as attempt:
+            try:
+                account = await self._database.read(lambda c: _account_of(c, key_hash), of=source, pool="strangers")
+            except DatabaseUnavailable:
+                attempt.not_looked_at()
+                raise
+            if account is not None:
+                attempt.right()
+            self._remember(key_hash, account)
+            return account
+
+    def _remember(self, key_hash: str, account: Account | None) -> None:
         if account is None:
             self._accounts.forget(key_hash)
-            self._failed_keys.note(address)
-            raise WireError("403", "invalid_api_key", INVALID_KEY, field=credential)
-        self._accounts.put(key_hash, account)
-        return account
+        else:
+            self._accounts.put(key_hash, account)
 
 
 def _account_of(connection: Connection, key_hash: str) -> Account | None:

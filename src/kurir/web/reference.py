@@ -5,8 +5,6 @@ Rendered here from the endpoint table, with our own style sheet and script; no o
 
 from __future__ import annotations
 
-import base64
-import binascii
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -20,13 +18,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kurir import __version__, numbers
-from kurir.accounts import accounts, members
+from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
-from kurir.accounts.limits import FailedKeys
+from kurir.accounts.limits import Blocked
 from kurir.numbers import Number
 from kurir.web import openapi
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Endpoint
+from kurir.web.sign_in import Busy, SignIn
 
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -46,9 +45,7 @@ _pages = jinja2.Environment(
 _pages.globals.update(version=__version__)
 
 
-def routes(
-    gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str, failed_sign_ins: FailedKeys
-) -> list[BaseRoute]:
+def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str, sign_in: SignIn) -> list[BaseRoute]:
     """The start page `/`, `/reference`, `/openapi.json`, and what they need under `/static`."""
 
     chapters = itertools.groupby(endpoints, key=lambda endpoint: endpoint.chapter)
@@ -60,12 +57,19 @@ def routes(
     async def start(request: Request) -> Response:
         shown: list[tuple[Account, list[Number]]]
         if gateway.settings.status_page == "open":
-            shown = await gateway.database.read(_everyone)
+            shown = await gateway.database.read(_everyone, pool="lists")
         else:
-            account_id = await _signed_in(gateway, request, failed_sign_ins)
-            if account_id is None:
+            address = request.client.host if request.client else "unknown"
+            try:
+                member = await sign_in.member(request.headers.get("authorization", ""), address)
+            except Blocked as blocked:
+                return _page("sign_in.html", 429, {"Retry-After": str(blocked.seconds)})
+            except Busy:
+                return _page("sign_in.html", 503, {"Retry-After": "5"})
+            if member is None:
                 return _page("sign_in.html", 401, {"WWW-Authenticate": 'Basic realm="Kurir", charset="UTF-8"'})
-            shown = await gateway.database.read(lambda c: _one(c, account_id))
+            account_id = member.account_id
+            shown = await gateway.database.read(lambda c: _one(c, account_id), of=account_id)
         rows = [_row(account, number) for account, owned in shown for number in owned]
         return _page("start.html", 200, {"Cache-Control": "no-store"}, rows=rows, **reference)
 
@@ -90,23 +94,6 @@ def not_found_page() -> Response:
 
 def _page(name: str, status: int, headers: dict[str, str] | None = None, **values: Any) -> Response:
     return HTMLResponse(_pages.get_template(name).render(**values), status, _SECURITY | (headers or {}))
-
-
-async def _signed_in(gateway: Gateway, request: Request, failed: FailedKeys) -> int | None:
-    """The account of the member whose e-mail and password came by HTTP Basic, or None."""
-    scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
-    address = request.client.host if request.client else "unknown"
-    if scheme.lower() != "basic" or failed.blocked_for(address):
-        return None
-    try:
-        email, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    member = await gateway.database.read(lambda c: members.sign_in(c, email, password)) if colon else None
-    if member is None:
-        failed.note(address)
-        return None
-    return member.account_id
 
 
 def _everyone(connection: Connection) -> list[tuple[Account, list[Number]]]:

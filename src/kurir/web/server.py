@@ -17,15 +17,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kurir.accounts.limits import FailedKeys, RequestLimit
-from kurir.foundation.database import DatabaseUnavailable, in_all
+from kurir.foundation.database import BadValue, DatabaseUnavailable, in_all
 from kurir.web import errands, health, meta_callbacks, reference
+from kurir.web.allowed_hosts import host_check
 from kurir.web.api import contacts, messages, numbers, quarantine
 from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity
 from kurir.web.public_v1.chapters import ENDPOINTS
 from kurir.web.public_v1.endpoint import Endpoint
 from kurir.web.public_v1.front_door import PREFIX, FrontDoor
-from kurir.web.replies import wants_json
+from kurir.web.replies import header, json_reply, send_reply, wants_json
+from kurir.web.sign_in import SignIn
 
 log = structlog.get_logger(__name__)
 
@@ -37,13 +39,17 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     compatible API. Raises SettingsError when a limit in the settings cannot be read.
     """
     failed_keys = FailedKeys(gateway.settings.failed_key_limit)
-    failed_sign_ins = FailedKeys(gateway.settings.failed_key_limit)
+    sign_in = SignIn(gateway.database, gateway.clock, gateway.settings.failed_key_limit)
     identity = Identity(gateway.database, gateway.sealing, gateway.clock, failed_keys)
     front_door = FrontDoor(gateway, endpoints, identity, RequestLimit(gateway.settings.rate_limit))
 
     async def database_unavailable(request: Request, error: Exception) -> Response:
         log.warning("database_unavailable", path=request.url.path, reason=str(error))
         return _error(503, "unavailable", "the gateway cannot store anything now: try again", {"Retry-After": "2"})
+
+    async def bad_value(request: Request, error: Exception) -> Response:
+        log.warning("value_refused", path=request.url.path, reason=str(error))
+        return _error(400, "invalid_request", "a value is too long or too large; nothing was stored", {})
 
     async def unexpected(request: Request, error: Exception) -> Response:
         error_id = secrets.token_hex(6)
@@ -62,7 +68,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
             *messages.routes(gateway),
             *quarantine.routes(gateway),
             *meta_callbacks.routes(gateway),
-            *reference.routes(gateway, endpoints, base_url.rstrip("/"), failed_sign_ins),
+            *reference.routes(gateway, endpoints, base_url.rstrip("/"), sign_in),
         ]
 
     rest = Starlette(
@@ -70,11 +76,17 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
         exception_handlers={
             HTTPException: _refused,
             DatabaseUnavailable: database_unavailable,
+            BadValue: bad_value,
             Exception: unexpected,
         },
     )
 
+    may_ask = host_check(gateway.settings, base_url)
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if not may_ask(header(scope, b"host").encode("latin-1")):
+            await send_reply(scope, send, json_reply(_foreign_host(), status=421))
+            return
         with in_all():
             await answer(scope, receive, send)
 
@@ -91,6 +103,11 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
                 log.debug("answered_unexpected_error", error=type(error).__name__)
 
     return app
+
+
+def _foreign_host() -> dict[str, str]:
+    message = "while KURIR_STATUS_PAGE is open this gateway answers to its own address and to KURIR_PUBLIC_URL only"
+    return {"code": "421", "message": message, "type": "invalid_request"}
 
 
 async def _refused(request: Request, error: Exception) -> Response:

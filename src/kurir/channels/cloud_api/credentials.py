@@ -26,7 +26,9 @@ class Credentials:
         if kept is not None:
             return kept
         try:
-            opened = await self._database.read(lambda c: credentials(c, self._sealing, number.account_id, number.id))
+            opened = await self._database.read(
+                lambda c: credentials(c, self._sealing, number.account_id, number.id), of=number.account_id
+            )
         except (KeyError, SealError):
             return None
         if not opened.access_token:

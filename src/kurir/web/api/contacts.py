@@ -62,7 +62,9 @@ class _Contacts:
         """Asks WhatsApp about everybody in a list who was not checked yet."""
         number, account = await self._parties(request)
         wanted = await struct_of(request, self._gateway.settings.max_body_bytes, CheckRequest, '{"contact_id": "…"}')
-        contact = await self._gateway.database.read(lambda c: contacts.by_key(c, account.id, wanted.contact_id))
+        contact = await self._gateway.database.read(
+            lambda c: contacts.by_key(c, account.id, wanted.contact_id), of=account.id
+        )
         if contact is None:
             raise ApiError(404, "not_found", "the number's account has no such contact list", "contact_id")
         return reply(
@@ -73,6 +75,8 @@ class _Contacts:
 
     async def _parties(self, request: Request) -> tuple[Number, Account]:
         number = await device_of(self._gateway, request)
-        account = await self._gateway.database.read(lambda c: accounts.by_id(c, number.account_id))
+        account = await self._gateway.database.read(
+            lambda c: accounts.by_id(c, number.account_id), of=number.account_id
+        )
         assert account is not None, "a number always has an account"
         return number, account

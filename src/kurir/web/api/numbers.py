@@ -74,7 +74,7 @@ class _Numbers:
                 *numbers.all_of_channel(connection, "cloud_api"),
             ]
 
-        found = await self._gateway.database.read(work)
+        found = await self._gateway.database.read(work, pool="lists")
         return reply({"numbers": [self._view(number) for number in found]})
 
     async def pairing(self, request: Request) -> Response:

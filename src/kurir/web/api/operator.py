@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from kurir import numbers
 from kurir.channels.linked_device.channel import DeviceUnavailable
-from kurir.foundation.database import DatabaseUnavailable
+from kurir.foundation.database import BadValue, DatabaseUnavailable
 from kurir.numbers import Number
 from kurir.web.gateway import Gateway
 
@@ -60,7 +60,7 @@ def reply(body: Any, status: int = 200) -> Response:
 
 
 def guarded(token: str, handler: Handler) -> Handler:
-    """`handler` behind the token; its ApiError, DeviceUnavailable and DatabaseUnavailable become answers."""
+    """`handler` behind the token; its ApiError, DeviceUnavailable, BadValue and DatabaseUnavailable become answers."""
 
     @functools.wraps(handler)
     async def guard(request: Request) -> Response:
@@ -74,6 +74,9 @@ def guarded(token: str, handler: Handler) -> Handler:
             return _refusal(error.status, error.code, str(error), error.field)
         except DeviceUnavailable as error:
             return _refusal(409, "device_unavailable", str(error))
+        except BadValue as error:
+            log.warning("value_refused", path=request.url.path, reason=str(error))
+            return _refusal(400, "invalid", "a value in the request is too long or too large; nothing was stored")
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", path=request.url.path, reason=str(error))
             refusal = _refusal(503, "unavailable", "the gateway cannot read or store anything now: try again")

@@ -57,7 +57,9 @@ ORDER_EXPECTED = Phrase(
 async def list_contacts(gateway: Gateway, call: Call) -> Answer:
     """A page of the account's lists, the newest first unless asked otherwise."""
     query = _query(call.body, _LIST_COLUMNS, (("created_at", True),))
-    page = await gateway.database.read(lambda c: contacts.lists(c, call.account.id, query))
+    page = await gateway.database.read(
+        lambda c: contacts.lists(c, call.account.id, query), of=call.account.id, pool="lists"
+    )
     return _answer(call.body, page, [_contact(call.account, row) for row in page.rows])
 
 
@@ -65,10 +67,12 @@ async def list_audiences(gateway: Gateway, call: Call) -> Answer:
     """A page of the people in one list. 405 for a list that the account does not have."""
     key = call.body.text("contact_id", "contacts_id", required=True, expected=CONTACT_EXPECTED).strip()
     query = _query(call.body, _AUDIENCE_COLUMNS, ())
-    contact = await gateway.database.read(lambda c: contacts.by_key(c, call.account.id, key))
+    contact = await gateway.database.read(lambda c: contacts.by_key(c, call.account.id, key), of=call.account.id)
     if contact is None:
         raise wrong("contact_id", CONTACT_EXPECTED)
-    page = await gateway.database.read(lambda c: contacts.audience_page(c, call.account.id, contact.id, query))
+    page = await gateway.database.read(
+        lambda c: contacts.audience_page(c, call.account.id, contact.id, query), of=call.account.id, pool="lists"
+    )
     return _answer(call.body, page, [_audience(call.account, row) for row in page.rows])
 
 

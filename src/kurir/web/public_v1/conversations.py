@@ -97,7 +97,9 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
 async def _paused(gateway: Gateway, call: Call) -> str:
     """Why the number is paused, as a sentence; "" when it is not, or when that cannot be seen now."""
     try:
-        number = await gateway.database.read(lambda c: numbers.by_id(c, call.account.id, call.number.id))
+        number = await gateway.database.read(
+            lambda c: numbers.by_id(c, call.account.id, call.number.id), of=call.account.id
+        )
     except DatabaseUnavailable:
         return ""  # the message is stored, which is what counts
     if number is None or number.state != "paused":
@@ -106,7 +108,9 @@ async def _paused(gateway: Gateway, call: Call) -> str:
 
 
 async def _window_open(gateway: Gateway, call: Call, person: str) -> bool:
-    until = await gateway.database.read(lambda c: window_open_until(c, call.account.id, call.number.id, person))
+    until = await gateway.database.read(
+        lambda c: window_open_until(c, call.account.id, call.number.id, person), of=call.account.id
+    )
     return until is not None and call.now < until
 
 

@@ -1,6 +1,6 @@
 """The hot path of the compatible API: one request from its bytes to its answer, over the table of endpoints.
 
-The order of checks is fixed: body → credentials → package → rate limit → number → key → fields. A refusal anywhere is a
+The order of checks is fixed: body → credentials → rate limit → package → number → key → fields. A refusal anywhere is a
 `WireError`; a database that cannot store is a 503 with `Retry-After`. Anything else is a mistake of ours: it is
 logged with an id, counted, and answered as 503 with that id, so that a retry is right and nothing is leaked.
 """
@@ -16,8 +16,9 @@ from dataclasses import replace
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from kurir.accounts.accounts import Account
 from kurir.accounts.limits import RequestLimit
-from kurir.foundation.database import CommitUnknown, DatabaseUnavailable
+from kurir.foundation.database import BadValue, CommitUnknown, DatabaseUnavailable
 from kurir.outbox.outbox import QueueFull
 from kurir.web.envelopes import Phrase, WireError
 from kurir.web.gateway import Gateway
@@ -49,6 +50,10 @@ RATE_LIMITED = Phrase(
 )
 QUEUE_FULL = Phrase(
     id="Antrean pesan akun ini penuh: coba lagi nanti.", en="This account's message queue is full: try again later."
+)
+BAD_VALUE = Phrase(
+    id="Ada nilai yang terlalu panjang atau terlalu besar; tidak ada yang tersimpan.",
+    en="A value in the request is too long or too large; nothing was stored.",
 )
 UNAVAILABLE = Phrase(
     id="Layanan sedang tidak dapat menyimpan data; tidak ada yang tersimpan. Coba lagi.",
@@ -129,11 +134,8 @@ class FrontDoor:
             body = Body(decode(raw, content_type, encoding, endpoint.credential))
             account = await self._identity.account(body, endpoint.credential, _address(scope))
             language = account.language
-            self._identity.require_package(account)
-            allowance = self._request_limit.take(account.id)
-            headers = allowance.headers()
-            if not allowance.allowed:
-                return json_reply(_rate_limited(language, allowance.reset), headers)
+            headers = self._counted(account)
+            self._identity.require_package(account)  # after the limit: who may not send must not ask without end either
             number = None
             if endpoint.number_field is not None:
                 number = await self._identity.number(account, body, endpoint.number_field)
@@ -146,6 +148,9 @@ class FrontDoor:
             return json_reply(error.body(language), headers | error.headers)
         except QueueFull:
             return json_reply(error_body("400", "rate_limited", QUEUE_FULL, language), headers | _QUEUE_RETRY_AFTER)
+        except BadValue as error:
+            log.warning("value_refused", endpoint=endpoint.path, reason=str(error))
+            return json_reply(error_body("400", "invalid_request", BAD_VALUE, language), headers)
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", endpoint=endpoint.path, reason=str(error))
             return json_reply(_unavailable(error, language), headers | _RETRY_AFTER)
@@ -158,15 +163,19 @@ class FrontDoor:
             body = error_body("503", "unavailable", UNEXPECTED, language, id=error_id)
             return json_reply(body, headers | _RETRY_AFTER)
 
+    def _counted(self, account: Account) -> dict[str, str]:
+        """Counts the request against the account's limit; the headers that say what is left. Raises WireError."""
+        allowance = self._request_limit.take(account.id)
+        headers = allowance.headers()
+        if not allowance.allowed:
+            raise WireError("400", "rate_limited", RATE_LIMITED, headers=headers, seconds=allowance.reset)
+        return headers
+
 
 def _unavailable(error: DatabaseUnavailable, language: str) -> dict[str, str]:
     if isinstance(error, CommitUnknown):
         return error_body("503", "unknown", UNKNOWN, language)
     return error_body("503", "unavailable", UNAVAILABLE, language)
-
-
-def _rate_limited(language: str, seconds: int) -> dict[str, str]:
-    return error_body("400", "rate_limited", RATE_LIMITED, language, seconds=seconds)
 
 
 async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:

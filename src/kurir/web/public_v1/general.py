@@ -23,7 +23,7 @@ NOT_KNOWN = Phrase(
 async def info(gateway: Gateway, call: Call) -> Answer:
     """The account's package, owner, time zone and linked devices."""
     account = call.account
-    owned = await gateway.database.read(lambda c: numbers.of_account(c, account.id))
+    owned = await gateway.database.read(lambda c: numbers.of_account(c, account.id), of=account.id)
     return Answer(
         {
             "code": "200",

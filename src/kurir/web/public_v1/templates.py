@@ -33,6 +33,8 @@ from kurir.web.public_v1.template_sending import CHAPTER, templates_of
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "Mei", "Jun", "Jul", "Agu", "Sep", "Okt", "Nov", "Des")
 _GRAPH_ERROR_KEYS = ("message", "error_user_title", "error_user_msg", "code", "error_subcode")
 _LONGEST_PAGE = 500
+_SEARCH_LIMIT = 100
+"""Characters that are looked for."""
 
 BUTTON_EXPECTED = Phrase(id="objek {{type, data}}", en="an object {{type, data}}")
 VARIABLE_EXPECTED = Phrase(id="objek {{placeholder, label, example}}", en="an object {{placeholder, label, example}}")
@@ -158,7 +160,9 @@ async def get_template_list(gateway: Gateway, call: Call) -> Answer:
             descending=descending,
             start=start,
             length=length,
-        )
+        ),
+        of=call.account.id,
+        pool="lists",
     )
     return Answer(
         {
@@ -174,7 +178,8 @@ async def get_template_list(gateway: Gateway, call: Call) -> Answer:
 def _search(body: Body) -> str:
     """A string, or DataTables' `{"value": ""}`."""
     found = body.value("search")
-    return Body(found).text("value") if isinstance(found, dict) else body.text("search")
+    text = Body({"search": found.get("value")}) if isinstance(found, dict) else body
+    return text.text("search", limit=_SEARCH_LIMIT)
 
 
 def _row(account: Account, number: Number, template: Template) -> dict[str, Any]:

@@ -1,0 +1,170 @@
+"""Threads that are shared fairly: work is handed in for somebody, and everybody who waits gets a thread in turn.
+
+Used for reads of the database and for password checks. Each `Turns` is a pool of its own, so that whoever fills one
+delays nobody in another. Within a pool nobody occupies more than a share of the threads, however much they hand in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+STANDSTILL = 0.75
+"""Seconds that a healthy piece of work does not take."""
+
+
+class Full(Exception):  # noqa: N818 - a state, not a mistake
+    """So much waits already that more is not taken."""
+
+
+class Job:
+    """A piece of work, for whom it is, and its answer. `began`: monotonic seconds, None while it waits for a thread."""
+
+    __slots__ = ("began", "future", "of", "work")
+
+    def __init__(self, work: Callable[[], Any], of: Hashable, future: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.of = of
+        self.future = future
+        self.began: float | None = None
+
+
+class Turns:
+    """A pool of `threads`, started when there is work for them. Hand in and take back from one event loop.
+
+    share: how many of the threads one `of` may occupy; the gateway's own work (None) all but one. room: how many jobs
+    may wait.
+    prepared: called once in each new thread.
+    """
+
+    def __init__(
+        self, name: str, threads: int, *, share: int, room: int, prepared: Callable[[], None] = lambda: None
+    ) -> None:
+        self._name = name
+        self._threads = threads
+        self._share = share
+        self._own_share = max(share, threads - 1)
+        self._room = room
+        self._prepared = prepared
+        self._changed = threading.Condition(threading.Lock())
+        self._waiting: OrderedDict[Hashable, deque[Job]] = OrderedDict()
+        self._count = 0
+        self._running: set[Job] = set()
+        self._started: list[threading.Thread] = []
+        self._idle = 0
+        self._closing = False
+
+    def put(self, work: Callable[[], Any], of: Hashable) -> Job:
+        """Hands in work; its result or exception comes to the job's future. Raises Full."""
+        loop = asyncio.get_running_loop()
+        job = Job(work, of, loop.create_future())
+        with self._changed:
+            if self._count >= self._room or self._closing:
+                raise Full(f"more than {self._room} wait for {self._name}")
+            self._waiting.setdefault(of, deque()).append(job)
+            self._count += 1
+            if self._idle:
+                self._idle -= 1
+                self._changed.notify()
+            elif len(self._started) < self._threads:
+                thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
+                self._started.append(thread)
+                thread.start()
+        return job
+
+    def take_back(self, job: Job) -> None:
+        """Nobody waits for the job any more: it is not begun, unless it has been."""
+        with self._changed:
+            queue = self._waiting.get(job.of)
+            if job.began is not None or queue is None:
+                return
+            try:
+                queue.remove(job)
+            except ValueError:
+                return
+            self._count -= 1
+            if not queue:
+                del self._waiting[job.of]
+
+    def stands(self, job: Job) -> bool:
+        """Whether waiting for this job is in vain for now: it takes longer than healthy work does, or every thread that
+        it might get is held up by work that does. A long queue that moves does not stand."""
+        late = time.monotonic() - STANDSTILL
+        with self._changed:
+            if job.began is not None:
+                return job.began < late
+            stuck = [other.of for other in self._running if other.began is not None and other.began < late]
+        return len(stuck) >= self._threads or stuck.count(job.of) >= self._share_of(job.of)
+
+    def waiting(self) -> int:
+        """How many jobs wait for a thread."""
+        return self._count
+
+    def close(self) -> None:
+        """Finishes what was handed in, then ends the threads; blocks until then. Idempotent."""
+        with self._changed:
+            self._closing = True
+            self._idle = 0
+            self._changed.notify_all()
+        for thread in self._started:
+            thread.join()
+
+    # -- the threads -----------------------------------------------------------------------------------------------
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._prepared()
+        while (job := self._next()) is not None:
+            result, error = None, None
+            try:
+                result = job.work()
+            except BaseException as raised:
+                error = raised
+            with self._changed:
+                self._running.discard(job)
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
+                loop.call_soon_threadsafe(_resolve, job, result, error)
+            del job, result, error  # an idle thread must hold nothing
+
+    def _next(self) -> Job | None:
+        """Waits for a job whose turn it is; None when there is nothing more to come."""
+        with self._changed:
+            while True:
+                if (job := self._chosen()) is not None:
+                    return job
+                if self._closing and not self._waiting:
+                    self._changed.notify_all()
+                    return None
+                self._idle += 1  # whoever notifies takes it off
+                self._changed.wait()
+
+    def _share_of(self, of: Hashable) -> int:
+        return self._own_share if of is None else self._share
+
+    def _chosen(self) -> Job | None:
+        for of, queue in self._waiting.items():
+            if sum(other.of == of for other in self._running) >= self._share_of(of):
+                continue
+            job = queue.popleft()
+            if queue:
+                self._waiting.move_to_end(of)
+            else:
+                del self._waiting[of]
+            self._count -= 1
+            job.began = time.monotonic()
+            self._running.add(job)
+            return job
+        return None
+
+
+def _resolve(job: Job, result: Any, error: BaseException | None) -> None:
+    if job.future.done():
+        return  # its caller has gone
+    if error is not None:
+        job.future.set_exception(error)
+    else:
+        job.future.set_result(result)

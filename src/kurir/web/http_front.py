@@ -1,0 +1,283 @@
+"""What every HTTP connection is held to before a request reaches the doors: size and time of heads, numbers of
+connections, one Host. uvicorn has none of these limits; this is a thin layer over its httptools protocol.
+
+Written for uvicorn 0.54 (pinned by the lock file): the methods of `HttpToolsProtocol` that are overridden here are
+called by httptools and by uvicorn's request cycle. What is refused is answered, and the connection is read on for a
+moment before it is closed: closing it with unread bytes would make the kernel reset it, and the answer would be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import httptools
+import msgspec
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from kurir.accounts.limits import source_of
+
+_HEAD, _WORK, _IDLE, _CLOSING = range(4)
+"""Phases of a connection: a head is awaited or comes in · the request is worked on · between requests · refused."""
+_LINGER = 1.5
+"""Seconds in which a refused client can read the answer."""
+_LINGERING = 256
+"""Refused connections that may linger at a time; further ones are closed at once."""
+_FIELDS = 256
+"""Header fields of one request."""
+_PIPELINED = 32
+"""Requests that a client may send ahead of their answers."""
+_CROWDED = 0.75
+"""Share of the connections from which on idle ones are closed after `_CROWDED_IDLE` seconds."""
+_CROWDED_IDLE = 5.0
+_SAY_EVERY = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What connections are held to; the settings of these names say why. `trusted`: proxies, exempt from
+    `per_address`."""
+
+    head_bytes: int
+    head_seconds: float
+    idle_seconds: float
+    connections: int
+    per_address: int
+    trusted: Sequence[str] = ()
+
+
+class HttpFront:
+    """All connections of one server. Call `sweep` about once a second."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self._by_source: Counter[str] = Counter()
+        self._lingering = 0
+        self._refusals: Counter[str] = Counter()
+        self._say_at = 0.0
+        self._everybody = "*" in limits.trusted
+        self._trusted = [network for text in limits.trusted if (network := _network(text)) is not None]
+
+    def protocol(self) -> type[Connection]:
+        """The protocol class for uvicorn's `http` option."""
+        return type("Connection", (Connection,), {"front": self})
+
+    def entered(self, connection: Connection) -> str:
+        """Counts a connection in; why it has to be refused, "" when it may stay."""
+        self.connections.add(connection)
+        self._by_source[connection.source] += 1
+        if len(self.connections) - self._lingering > self.limits.connections:
+            return "too many connections are open"
+        if self._by_source[connection.source] > self.limits.per_address and not self.trusts(connection.source):
+            return "too many connections are open from this address"
+        return ""
+
+    def left(self, connection: Connection) -> None:
+        """Counts it out."""
+        self.connections.discard(connection)
+        self._by_source[connection.source] -= 1
+        if not self._by_source[connection.source]:
+            del self._by_source[connection.source]
+        if connection.lingers:
+            self._lingering -= 1
+
+    def may_linger(self) -> bool:
+        """Whether one more refused connection may stay for a moment; it is counted then."""
+        if self._lingering >= _LINGERING:
+            return False
+        self._lingering += 1
+        return True
+
+    def refused(self, why: str) -> None:
+        """Notes a refusal for the log."""
+        self._refusals[why] += 1
+
+    def sweep(self, now: float) -> None:
+        """Ends what takes too long, and says once a minute what was refused. `now`: the event loop's time."""
+        crowded = len(self.connections) > self.limits.connections * _CROWDED
+        idle = min(_CROWDED_IDLE, self.limits.idle_seconds) if crowded else self.limits.idle_seconds
+        for connection in list(self.connections):
+            connection.look(now, idle)
+        if self._refusals and now >= self._say_at:
+            log.warning("http_refusals", connections=len(self.connections), reasons=dict(self._refusals))
+            self._refusals.clear()
+            self._say_at = now + _SAY_EVERY
+
+    def trusts(self, address: str) -> bool:
+        """Whether a proxy at this address is believed."""
+        if self._everybody:
+            return True
+        try:
+            found = ipaddress.ip_address(address.partition("/")[0])
+        except ValueError:
+            return False
+        return any(found in network for network in self._trusted)
+
+
+class _RefusedError(Exception):
+    """Ends the parsing of a head; `Connection` knows the answer."""
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. `source` is whom its address stands for, `lingers` whether it is refused but still open."""
+
+    front: HttpFront
+    source = ""
+    lingers = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        address = self.client[0] if self.client else ""
+        self.source = address if self.front.trusts(address) else source_of(address)
+        self._phase = _HEAD
+        self._since = self.loop.time()
+        self._unread = self._chunk = 0
+        self._complete = True
+        self._answer: tuple[int, str] = (400, "the request is no valid HTTP")
+        if why := self.front.entered(self):
+            self._refuse(503, why)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.front.left(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is _CLOSING:
+            return  # what still comes is thrown away
+        assert self.parser is not None
+        self._unset_keepalive_if_required()
+        self._chunk = len(data)
+        self._unread += self._chunk
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # there is nothing to upgrade to: answered like any request
+        except httptools.HttpParserError:
+            self._refuse(*self._answer)
+            return
+        if self._complete and self._phase is not _HEAD:
+            self._unread = 0
+        elif self._unread > self.front.limits.head_bytes:
+            # also a chunk's extension or the fields after a body: whatever is neither body nor the end of a request
+            self._refuse(431, self._too_large())
+
+    def on_message_begin(self) -> None:
+        self._phase = _HEAD
+        self._since = self.loop.time()
+        self._complete = False
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if fault := self._fault():
+            self._answer = fault
+            raise _RefusedError
+        self._phase = _WORK
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+        self._unread = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._since = self.loop.time()
+        if self._phase is _WORK and not self.pipeline:
+            self._phase = _IDLE
+
+    def look(self, now: float, idle_seconds: float) -> None:
+        """Ends the connection if it has been too long in its phase."""
+        waited = now - self._since
+        limits = self.front.limits
+        if self._phase is _CLOSING:
+            if waited > _LINGER:
+                self.transport.abort()
+        elif self._phase is _HEAD:
+            if waited > limits.head_seconds and (self.cycle is None or self.cycle.response_complete):
+                if self._unread:
+                    self._refuse(408, f"the head of the request did not arrive within {limits.head_seconds:g} seconds")
+                else:
+                    self.front.refused("a connection without a request")
+                    self.transport.close()
+        elif self._phase is _IDLE and waited > (idle_seconds if self._complete else limits.head_seconds):
+            self.transport.close()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _fault(self) -> tuple[int, str] | None:
+        """What is wrong with the head that has just come in."""
+        limit = self.front.limits.head_bytes
+        if max(self._unread, self._chunk) > limit:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if size > limit:
+                return 431, self._too_large()
+        if len(self.headers) > _FIELDS:
+            return 431, f"the request has more than {_FIELDS} header fields"
+        if len(self.pipeline) >= _PIPELINED:
+            return 400, f"more than {_PIPELINED} requests were sent ahead"
+        hosts = 0
+        for name, _ in self.headers:
+            if name == b"host":
+                hosts += 1
+        if hosts > 1 or (not hosts and _version(self.parser) != "1.0"):
+            return 400, "the request must have one Host header field"
+        return None
+
+    def _too_large(self) -> str:
+        return f"the head of the request is larger than {self.front.limits.head_bytes} bytes"
+
+    def _refuse(self, status: int, why: str) -> None:
+        """Answers and closes, with time for the client to read the answer."""
+        self.front.refused(why)
+        self._phase = _CLOSING
+        self._since = self.loop.time()
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        if under_way:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not (under_way and self.cycle.response_started):
+            self.transport.write(_refusal(status, why, self.server_state.default_headers))
+        self.lingers = self.front.may_linger()
+        if self.lingers and self.transport.can_write_eof():
+            self.flow.resume_reading()
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+
+def _refusal(status: int, why: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    kind = {408: "timeout", 503: "unavailable"}.get(status, "invalid_request")
+    body = json.dumps({"code": str(status), "message": why, "type": kind}).encode()
+    fields: list[tuple[bytes, Any]] = [
+        *headers,
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+        (b"connection", b"close"),
+    ]
+    if status == 503:
+        fields.append((b"retry-after", b"2"))
+    return STATUS_LINE[status] + b"".join(name + b": " + value + b"\r\n" for name, value in fields) + b"\r\n" + body
+
+
+def _version(parser: httptools.HttpRequestParser | None) -> str:
+    assert parser is not None
+    return parser.get_http_version()
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
