@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from kurir_sandbox import http_faults
 from kurir_sandbox.faults import Fault, Faults, Occasion
+from kurir_sandbox.sent_messages import SentMessage
 from kurir_sandbox.traffic import Carrier, Content, Entry, ReceiptKind
 
 from . import chat_signals, downlink, group_news, login
@@ -22,6 +23,7 @@ from .codec import CodecError
 from .connection import Connection
 from .conversation import converse
 from .delays import Delays
+from .drafts import Draft
 from .exchange import Exchange
 from .handsets import Handsets
 from .linked_devices import Device, LinkedDevice, LinkedDevices
@@ -157,7 +159,14 @@ class WebNetwork(Carrier):
 
         Raises WriteError or UnsupportedContentError (both ValueError).
         """
-        return await downlink.write(self._exchange, sender, to, content)
+        return await self.send(sender, to, Draft(content))
+
+    async def send(self, sender: str, to: str, draft: Draft) -> str:
+        """Like `write`, for any plaintext in any stanza."""
+        sent = await downlink.write(self._exchange, sender, to, draft)
+        kind = draft.content.kind if draft.content else "raw"
+        await self._phones.ledger.sent.add(SentMessage(sender, to, sent.wire_id, kind, sent.plaintext, sent.form))
+        return sent.wire_id
 
     async def receipt(self, entry: Entry, kind: ReceiptKind) -> None:
         """The phone that holds `entry` sends its receipt to the sender's linked devices."""

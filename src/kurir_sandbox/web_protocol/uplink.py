@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from kurir_sandbox.faults import Occasion
 from kurir_sandbox.traffic import Arrival
@@ -22,7 +21,6 @@ from .exchange import Exchange, lid_of
 from .handsets import Handset
 from .linked_devices import Device, now
 from .media import MediaError
-from .protobufs import e2e
 from .signal_messages import SignalError
 from .signal_sessions import Bundle, DuplicateMessageError
 from .stanza import GROUP_SERVER, JID, Attribute, Node
@@ -103,40 +101,41 @@ async def _read_on_phone(exchange: Exchange, letter: _Letter, person: Person, pa
     """The phone decrypts its parts and shows what they hold; for one that it cannot read it asks again."""
     for enc in parts:
         try:
-            message = _decrypt(exchange.handsets.of(person.phone), letter, enc)
+            plaintext = _decrypt(exchange.handsets.of(person.phone), letter, enc)
         except DuplicateMessageError as error:
             log.info("message_is_known", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
-        except (SignalError, DecodeError) as error:
+        except SignalError as error:
             log.warning("message_unreadable", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
             await _ask_again(exchange, letter, person, enc)
             return
         else:
-            await _show(exchange, letter, person, message)
+            await _show(exchange, letter, person, plaintext)
 
 
-def _decrypt(handset: Handset, letter: _Letter, enc: Node) -> e2e.Message:
+def _decrypt(handset: Handset, letter: _Letter, enc: Node) -> bytes:
     sender, kind, data = letter.device.lid, enc.need_text("type"), enc.need_data()
     if kind == "skmsg":
-        return e2e.Message.FromString(handset.decrypt_group(str(letter.to), sender, data))
-    message = e2e.Message.FromString(handset.decrypt(sender, kind, data))
-    if message.HasField("senderKeyDistributionMessage"):
-        handing = message.senderKeyDistributionMessage
-        handset.learn_sender_key(handing.groupID, sender, handing.axolotlSenderKeyDistributionMessage)
-    return message
+        return handset.decrypt_group(str(letter.to), sender, data)
+    plaintext = handset.decrypt(sender, kind, data)
+    handing = contents.handed_key(plaintext)
+    if handing is not None:
+        handset.learn_sender_key(handing[0], sender, handing[1])
+    return plaintext
 
 
-async def _show(exchange: Exchange, letter: _Letter, person: Person, message: e2e.Message) -> None:
+async def _show(exchange: Exchange, letter: _Letter, person: Person, plaintext: bytes) -> None:
     """Writes what the phone shows into the ledger."""
     sender = letter.device.phone
-    if message.HasField("deviceSentMessage"):
+    mirrored = contents.device_sent(plaintext)
+    if mirrored is not None:
         # the sender's own phone only mirrors the chat; in the chat with oneself the mirror is the message
         if person.phone != sender or exchange.person_at(letter.to) != person:
             return
-        message = message.deviceSentMessage.message
+        plaintext = mirrored
     elif person.phone == sender:
         return
     try:
-        content = contents.read(message, exchange.media)
+        content = contents.read(plaintext, exchange.media)
     except MediaError as error:
         log.warning("media_unreadable", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
         return
@@ -164,9 +163,9 @@ async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: lis
         "addressing_mode": "lid",
     }
     if to.server == GROUP_SERVER:
-        attrs |= {"from": to, "participant": device.lid, "participant_pn": device.jid}
+        attrs |= {"from": to, "participant": device.lid, "participant_pn": device.jid.account}
     else:
-        attrs |= {"from": device.lid, "sender_pn": device.jid}
+        attrs |= {"from": device.lid, "sender_pn": device.jid.account}
         recipient = exchange.person_at(to)
         if target.phone == device.phone and recipient:
             attrs |= {"recipient": lid_of(recipient), "peer_recipient_pn": JID(recipient.phone)}
