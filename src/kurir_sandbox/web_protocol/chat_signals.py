@@ -9,12 +9,12 @@ import structlog
 
 from kurir_sandbox.traffic import Entry, ReceiptKind
 
-from . import downlink
+from . import downlink, receipts_of_phones
 from .exchange import Exchange, lid_of
+from .key_bundles import bundle_of
 from .linked_devices import Device, now
 from .recent_messages import Remembered
 from .signal_messages import SignalError
-from .signal_sessions import Bundle
 from .stanza import GROUP_SERVER, JID, Attribute, Node, StanzaError
 
 if TYPE_CHECKING:
@@ -29,21 +29,10 @@ async def send_receipt(exchange: Exchange, entry: Entry, kind: ReceiptKind) -> N
     person = exchange.world.person(arrival.phone)
     if person is None:
         return
-    attrs: dict[str, Attribute | None] = {
-        "id": arrival.wire_id,
-        "t": now(),
-        "type": "read" if kind == "read" else None,
-    }
-    if exchange.world.group(arrival.chat):
-        attrs |= {
-            "from": JID(arrival.chat, GROUP_SERVER),
-            "participant": lid_of(person),
-            "participant_pn": JID(person.phone),
-        }
-    else:
-        attrs |= {"from": lid_of(person), "sender_pn": JID(person.phone)}
+    group = arrival.chat if exchange.world.group(arrival.chat) else ""
+    receipt = receipts_of_phones.Receipt(kind, [arrival.wire_id], group)
     for device in exchange.devices.of(arrival.sender):
-        await exchange.devices.post(device, Node("receipt", attrs))
+        await receipts_of_phones.send(exchange, person, device, receipt)
 
 
 async def send_typing(exchange: Exchange, sender: str, to: str, on: bool) -> None:
@@ -148,7 +137,7 @@ async def _retry(exchange: Exchange, device: Device, node: Node, author: JID) ->
     keys = node.child("keys")
     if keys:
         try:
-            handset.greet(device.lid, _bundle(node, keys))
+            handset.greet(device.lid, bundle_of(node, keys))
         except SignalError as error:
             raise StanzaError(f"receipt/keys: {error}") from error
     sent = _asked_for(exchange, device, node, person, wire_id)
@@ -180,17 +169,3 @@ async def _pass_on(exchange: Exchange, device: Device, author: JID, node: Node, 
     else:
         attrs |= {"from": device.lid, "sender_pn": device.jid.account}
     await exchange.devices.post(target, Node("receipt", attrs, node.children or None))
-
-
-def _bundle(receipt: Node, keys: Node) -> Bundle:
-    """The key bundle inside a retry receipt."""
-    one_time = keys.child("key")
-    return Bundle(
-        registration=int.from_bytes(receipt.need_data("registration", size=4), "big"),
-        identity=keys.need_data("identity", size=32),
-        signed_key_id=int.from_bytes(keys.need_data("skey", "id", size=3), "big"),
-        signed_key=keys.need_data("skey", "value", size=32),
-        signature=keys.need_data("skey", "signature", size=64),
-        one_time_id=int.from_bytes(one_time.need_data("id", size=3), "big") if one_time else None,
-        one_time_key=one_time.need_data("value", size=32) if one_time else None,
-    )

@@ -16,13 +16,14 @@ import structlog
 from kurir_sandbox.faults import Occasion
 from kurir_sandbox.traffic import Arrival
 
-from . import contents
+from . import contents, receipts_of_phones
 from .exchange import Exchange, lid_of
 from .handsets import Handset
 from .linked_devices import Device, now
 from .media import MediaError
+from .receipts_of_phones import Receipt
 from .signal_messages import SignalError
-from .signal_sessions import Bundle, DuplicateMessageError
+from .signal_sessions import DuplicateMessageError
 from .stanza import GROUP_SERVER, JID, Attribute, Node
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ def _parcels(exchange: Exchange, letter: _Letter, group: Group | None) -> dict[J
 
 async def _read_on_phone(exchange: Exchange, letter: _Letter, person: Person, parts: list[Node]) -> None:
     """The phone decrypts its parts and shows what they hold; for one that it cannot read it asks again."""
+    if unread := exchange.faults.strike(Occasion("linked_device", letter.device.phone, person.phone), "ask_again"):
+        await _ask_again(exchange, letter, person, parts[0], unread.seconds or 0)
+        return
     for enc in parts:
         try:
             plaintext = _decrypt(exchange.handsets.of(person.phone), letter, enc)
@@ -173,44 +177,22 @@ async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: lis
     await exchange.devices.post(target, Node("message", attrs, [*parts, *([identity] if identity else [])]))
 
 
-async def _ask_again(exchange: Exchange, letter: _Letter, person: Person, enc: Node) -> None:
-    """The phone's retry receipt: it forgets the session and sends keys for a new one."""
+async def _ask_again(exchange: Exchange, letter: _Letter, person: Person, enc: Node, seconds: float = 0) -> None:
+    """The phone's retry receipt, `seconds` from now: it forgets the session and sends keys for a new one."""
     tries = enc.text("count", "0")
     count = int(tries) + 1 if tries.isdecimal() else 1
     if count > _MAX_RETRIES or person.phone == letter.device.phone:
         return
-    handset = exchange.handsets.of(person.phone)
-    handset.forget(letter.device.lid)
-    registration, *keys = bundle_nodes(handset.bundle())
-    attrs: dict[str, Attribute | None] = {"id": letter.wire_id, "t": now(), "type": "retry"}
-    if letter.to.server == GROUP_SERVER:
-        attrs |= {"from": letter.to, "participant": lid_of(person), "participant_pn": JID(person.phone)}
+    group = letter.to.user if letter.to.server == GROUP_SERVER else ""
+    receipt = Receipt("retry", [letter.wire_id], group, count=count)
+
+    async def ask() -> None:
+        await receipts_of_phones.send(exchange, person, letter.device, receipt)
+
+    if seconds:
+        exchange.delays.after(seconds, ask)
     else:
-        attrs |= {"from": lid_of(person), "sender_pn": JID(person.phone)}
-    retry = Node("retry", {"v": "1", "count": str(count), "id": letter.wire_id, "t": now()})
-    await exchange.devices.post(letter.device, Node("receipt", attrs, [retry, registration, Node("keys", {}, keys)]))
-
-
-def bundle_nodes(bundle: Bundle) -> list[Node]:
-    """A key bundle as stanza parts; the registration id is the first."""
-    nodes = [
-        Node("registration", {}, bundle.registration.to_bytes(4, "big")),
-        Node("type", {}, b"\x05"),
-        Node("identity", {}, bundle.identity),
-        Node(
-            "skey",
-            {},
-            [
-                Node("id", {}, bundle.signed_key_id.to_bytes(3, "big")),
-                Node("value", {}, bundle.signed_key),
-                Node("signature", {}, bundle.signature),
-            ],
-        ),
-    ]
-    if bundle.one_time_id is not None and bundle.one_time_key is not None:
-        number = Node("id", {}, bundle.one_time_id.to_bytes(3, "big"))
-        nodes.append(Node("key", {}, [number, Node("value", {}, bundle.one_time_key)]))
-    return nodes
+        await ask()
 
 
 def _lid_form(exchange: Exchange, address: JID) -> JID | None:
