@@ -20,10 +20,10 @@ from kurir.messages.content import Document, Image, Location, Outgoing, Template
 from kurir.messages.reports import (
     ConnectionChanged,
     InDoubt,
+    MediaFetched,
     NeverLeft,
     NotConnected,
     Outcome,
-    MediaFetched,
     Received,
     Refused,
     Sent,
