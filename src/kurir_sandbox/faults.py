@@ -95,6 +95,9 @@ EFFECTS: dict[str, Effect] = {
     "withhold_ack": Effect("the message reaches the phone, but no ack comes", _WEB),
     "cut_before_ack": Effect("the message reaches the phone, then the connection breaks off before the ack", _WEB),
     "slow_ack": Effect("the message reaches the phone, and the ack comes `seconds` later", _WEB, needs=("seconds",)),
+    "ask_again": Effect(
+        "the phone cannot read the message and asks for it again `seconds` later", _WEB, takes=("seconds",)
+    ),
     "withhold_receipt": Effect("the phone's receipt is never sent", _WEB, RECEIPTS),
     "late_receipt": Effect("the phone's receipt is sent `seconds` later", _WEB, RECEIPTS, ("seconds",)),
     "duplicate_receipt": Effect("the phone's receipt is sent twice", _WEB, RECEIPTS),
@@ -112,6 +115,7 @@ class Occasion:
     number: str = ""
     phone: str = ""
     kind: str = ""
+    path: str = ""
 
 
 @dataclass(slots=True)
@@ -135,7 +139,7 @@ class Fault:
     seconds: float | None = None
     status: int | None = None
     code: int | None = None
-    reason: int | None = None
+    reason: int | str | None = None
     retry_after: int | None = None
     attributes: dict[str, str] = field(default_factory=dict[str, str])
     id: int = 0

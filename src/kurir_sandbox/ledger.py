@@ -2,7 +2,8 @@
 
 It is the judge of every reliability claim about a gateway, so a row is flushed to disk before anybody is told
 about it, and rows are only added; a receipt the phone sent is noted beside its row. A phone shows a message once: what
-comes again under the same wire id from the same sender is counted as a duplicate, not added.
+comes again under the same wire id from the same sender is counted as a duplicate, not added. Beside it: what people
+sent to linked devices (`sent_messages.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from kurir_sandbox.content_fields import content_hash, describe, rebuild
 from kurir_sandbox.group_commit import GroupCommit
 from kurir_sandbox.media_files import MediaFiles
+from kurir_sandbox.sent_messages import SCHEMA, SentMessages
 from kurir_sandbox.traffic import Arrival, Content, Entry, Media, ReceiptKind
 
 _SCHEMA = """
@@ -76,7 +78,8 @@ class Ledger:
         self._files = files
         self._writer = GroupCommit(data / "ledger.db")
         self._db = sqlite3.connect(data / "ledger.db", isolation_level=None)
-        self._db.executescript(_SCHEMA)
+        self._db.executescript(_SCHEMA + SCHEMA)
+        self.sent = SentMessages(self._writer, self._db)
 
     async def close(self) -> None:
         """Close the database after what is being written."""
@@ -196,6 +199,7 @@ class Ledger:
 def _clear(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM arrivals")
     db.execute("DELETE FROM duplicates")
+    db.execute("DELETE FROM sent")
 
 
 def _conditions(search: Search) -> tuple[str, list[Any]]:

@@ -17,6 +17,7 @@ from aiohttp import web
 from kurir_sandbox.samples import sample
 from kurir_sandbox.sandbox import Sandbox
 from kurir_sandbox.traffic import Media
+from kurir_sandbox.web_protocol.stanza_json import FormError
 
 SANDBOX: web.AppKey[Sandbox] = web.AppKey("sandbox", Sandbox)
 
@@ -43,6 +44,8 @@ async def control_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return await handler(request)
     except RefusalError as refusal:
         return _error(refusal.field, f"{refusal.field} {refusal.reason}".strip(), refusal.status)
+    except FormError as problem:
+        return _error(problem.field, str(problem), 400)
     except web.HTTPException as problem:
         if problem.status < 400 or request.path.startswith("/graph"):
             raise

@@ -20,9 +20,9 @@ from kurir_sandbox.control.bodies import (
 from kurir_sandbox.faults import EFFECTS, Effect, Fault
 from kurir_sandbox.traffic import ChannelName
 
-LOGIN_FAILURES = (401, 402, 403, 405, 503)
 _EVERY = ("effect", "channel", "number", "phone", "kind", "skip", "count", "probability", "seed")
 _LONGEST = 3600.0
+_LONGEST_REASON = 200
 
 
 async def list_faults(request: web.Request) -> web.Response:
@@ -71,7 +71,7 @@ async def add_fault(request: web.Request) -> web.Response:
         seconds=number(body, "seconds", 0, _LONGEST) if "seconds" in given else None,
         status=integer(body, "status", 400, 599) if "status" in given else None,
         code=integer(body, "code", 0, 10**9) if "code" in given else None,
-        reason=_reason(body) if "reason" in given else None,
+        reason=failure_reason(body["reason"]) if "reason" in given else None,
         retry_after=integer(body, "retry_after", 0, 10**6) if "retry_after" in given else None,
         attributes=failure_attributes(body.get("attributes") or {}),
     )
@@ -113,11 +113,11 @@ def failure_attributes(given: object) -> dict[str, str]:
     return given
 
 
-def _reason(body: Json) -> int:
-    reason = body["reason"]
-    if isinstance(reason, bool) or reason not in LOGIN_FAILURES:
-        raise RefusalError("reason", f"must be one of {', '.join(map(str, LOGIN_FAILURES))}")
-    return reason
+def failure_reason(given: object) -> int | str:
+    """The reason of a refused login: those that exist, those that do not, and what is no number."""
+    if isinstance(given, int | str) and not isinstance(given, bool) and 0 < len(str(given)) <= _LONGEST_REASON:
+        return given
+    raise RefusalError("reason", f"must be an integer or a string of at most {_LONGEST_REASON} characters")
 
 
 def _channel(body: Json, effect: Effect) -> ChannelName | None:

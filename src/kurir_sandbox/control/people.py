@@ -1,4 +1,4 @@
-"""Control API about people: who there is, what reached their phones, and what they write."""
+"""Control API about people: who there is, what reached their phones, and what they do on them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,19 @@ from typing import Any
 from aiohttp import web
 
 from kurir_sandbox.control.bodies import (
-    Json,
     RefusalError,
     digits,
-    file,
     flag,
     json_object,
-    number,
     query_integer,
     query_seconds,
     sandbox,
-    table,
     text,
 )
 from kurir_sandbox.ledger import Record
-from kurir_sandbox.traffic import Carrier, Content, Place
 from kurir_sandbox.world import Person
 
 _LONGEST_WAIT = 60.0
-_CONTENT_KEYS = ("text", "image", "document", "location")
 
 
 async def list_people(request: web.Request) -> web.Response:
@@ -51,7 +45,7 @@ async def add_person(request: web.Request) -> web.Response:
 
 async def read_inbox(request: web.Request) -> web.Response:
     """Messages on a phone after an id; `wait` seconds for news when there are none."""
-    person = _person(request)
+    person = person_of(request)
     after = query_integer(request, "after", 0)
     wait = query_seconds(request, "wait", _LONGEST_WAIT) or 0.0
     records = await sandbox(request).phones.inbox(person.phone, after, wait)
@@ -74,47 +68,9 @@ def shown(record: Record) -> dict[str, Any]:
     }
 
 
-async def write_message(request: web.Request) -> web.Response:
-    """A person writes: {to or group, text | image | document | location, caption, reply_to}."""
-    person, parts = _person(request), sandbox(request)
-    body = await json_object(request)
-    content = _content(body)
-    if not person.on_whatsapp:
-        raise RefusalError("phone", "is not on WhatsApp")
-    if body.get("group") is not None:
-        group = parts.world.group(text(body, "group").removesuffix("@g.us"))
-        if group is None:
-            raise RefusalError("group", "is not known", 404)
-        if group.role_of(person.phone) is None:
-            raise RefusalError("group", f"does not have {person.phone} as a member")
-        if parts.web is None:
-            raise RefusalError("group", "needs the linked-device wire, which is off")
-        wire_id = await _write(parts.web, person.phone, group.id, content)
-        return web.json_response({"wire_id": wire_id}, status=201)
-    to = digits(body, "to")
-    reply_to = text(body, "reply_to", "")
-    if parts.graph.owns(to):
-        wire_id = await parts.graph.write(person.phone, to, content, reply_to or None)
-    elif parts.web is not None and parts.web.owns(to):
-        if reply_to:
-            raise RefusalError("reply_to", "is for official numbers only")
-        wire_id = await _write(parts.web, person.phone, to, content)
-    else:
-        raise RefusalError("to", "is neither an official number nor a number with linked devices", 404)
-    return web.json_response({"wire_id": wire_id}, status=201)
-
-
-async def _write(carrier: Carrier, sender: str, to: str, content: Content) -> str:
-    try:
-        return await carrier.write(sender, to, content)
-    except ValueError as problem:
-        field, _, reason = str(problem).partition(": ")
-        raise RefusalError(field, reason) from None
-
-
 async def read_chats(request: web.Request) -> web.Response:
     """The person opens the chats: read receipts for everything, or up to an id: {upto}."""
-    person, body = _person(request), await json_object(request)
+    person, body = person_of(request), await json_object(request)
     upto = body.get("upto")
     if upto is not None and (isinstance(upto, bool) or not isinstance(upto, int) or not 0 <= upto < 2**62):
         raise RefusalError("upto", "must be a message id")
@@ -123,7 +79,7 @@ async def read_chats(request: web.Request) -> web.Response:
 
 async def type_message(request: web.Request) -> web.Response:
     """The person starts or stops typing to a number: {to, on}."""
-    person, body, network = _person(request), await json_object(request), sandbox(request).web
+    person, body, network = person_of(request), await json_object(request), sandbox(request).web
     to, on = digits(body, "to"), flag(body, "on", True)
     if network is None or not network.owns(to):
         raise RefusalError("to", "is no number with linked devices", 404)
@@ -133,47 +89,29 @@ async def type_message(request: web.Request) -> web.Response:
 
 async def list_activity(request: web.Request) -> web.Response:
     """What the phone saw besides messages (typing, presence, read), after an id."""
-    person = _person(request)
+    person = person_of(request)
     seen = sandbox(request).phones.activities(person.phone, query_integer(request, "after", 0))
     return web.json_response([asdict(activity) for activity in seen])
 
 
 async def list_contacts(request: web.Request) -> web.Response:
     """The person's address book: phone number → name."""
-    return web.json_response(sandbox(request).world.contacts_of(_person(request).phone))
+    return web.json_response(sandbox(request).world.contacts_of(person_of(request).phone))
 
 
 async def set_contact(request: web.Request) -> web.Response:
     """Write a number down in the person's address book: {phone, name}; an empty name removes it."""
-    person, body, parts = _person(request), await json_object(request), sandbox(request)
+    person, body, parts = person_of(request), await json_object(request), sandbox(request)
     parts.world.set_contact(person.phone, digits(body, "phone"), text(body, "name", ""))
     if parts.web is not None:
         await parts.web.contacts_changed(person.phone)
     return web.json_response(parts.world.contacts_of(person.phone))
 
 
-def _person(request: web.Request) -> Person:
+def person_of(request: web.Request) -> Person:
+    """The person that the path names."""
     phone = request.match_info["phone"]
     person = sandbox(request).world.person(phone)
     if person is None:
         raise RefusalError("phone", "is nobody's", 404)
     return person
-
-
-def _content(body: Json) -> Content:
-    given = [key for key in _CONTENT_KEYS if body.get(key) is not None]
-    if len(given) != 1:
-        raise RefusalError("body", f"must have exactly one of {', '.join(_CONTENT_KEYS)}")
-    kind, caption = given[0], text(body, "caption", "")
-    if kind == "text":
-        words = text(body, "text")
-        return Content("text", text=words, bubble=words)
-    if kind == "location":
-        pin = table(body, "location")
-        latitude, longitude = number(pin, "latitude", -90, 90), number(pin, "longitude", -180, 180)
-        return Content("location", place=Place(latitude, longitude, text(pin, "name", ""), text(pin, "address", "")))
-    if kind == "image":
-        return Content("image", caption=caption, media=file(body, "image", "image/png"), bubble=caption)
-    return Content(
-        "document", caption=caption, media=file(body, "document", "application/octet-stream"), bubble=caption
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from kurir_sandbox.control import devices, faults, files, people, records
+from kurir_sandbox.control import devices, faults, files, messages, people, records, stanzas
 from kurir_sandbox.control.bodies import SANDBOX, Handler, control_errors
 from kurir_sandbox.sandbox import Sandbox
 
@@ -15,7 +15,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/people", people.list_people),
     ("POST", "/people", people.add_person),
     ("GET", "/people/{phone}/inbox", people.read_inbox),
-    ("POST", "/people/{phone}/messages", people.write_message),
+    ("POST", "/people/{phone}/messages", messages.write_message),
+    ("POST", "/people/{phone}/receipts", stanzas.send_receipt),
+    ("POST", "/people/{phone}/calls", stanzas.call),
     ("POST", "/people/{phone}/read", people.read_chats),
     ("POST", "/people/{phone}/typing", people.type_message),
     ("GET", "/people/{phone}/activity", people.list_activity),
@@ -23,6 +25,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/people/{phone}/contacts", people.set_contact),
     ("POST", "/scan", devices.scan),
     ("GET", "/devices", devices.list_devices),
+    ("GET", "/devices/{jid}/stanzas", stanzas.list_stanzas),
+    ("POST", "/devices/{jid}/stanzas", stanzas.play_stanza),
+    ("POST", "/devices/{jid}/notifications", stanzas.play_notification),
+    ("POST", "/devices/{jid}/failure", stanzas.play_failure),
+    ("POST", "/devices/{jid}/stream_error", stanzas.play_stream_error),
     ("POST", "/devices/{jid}/{act:unlink|drop|replace}", devices.change_device),
     ("POST", "/logins", devices.fail_logins),
     ("GET", "/groups", devices.list_groups),
@@ -38,6 +45,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("DELETE", "/faults", faults.end_faults),
     ("DELETE", "/faults/{id:[0-9]{1,18}}", faults.end_fault),
     ("GET", "/ledger", records.read_ledger),
+    ("GET", "/sent", messages.read_sent),
     ("GET", "/media/{sha256}", records.read_media),
     ("POST", "/reset", records.reset),
     ("GET", "/files/{name}", files.read_file),

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import structlog
 
 from kurir_sandbox.traffic import Entry, ReceiptKind
 
-from . import downlink
+from . import downlink, receipts_of_phones
 from .exchange import Exchange, lid_of
+from .key_bundles import bundle_of
 from .linked_devices import Device, now
+from .recent_messages import Remembered
 from .signal_messages import SignalError
-from .signal_sessions import Bundle
 from .stanza import GROUP_SERVER, JID, Attribute, Node, StanzaError
+
+if TYPE_CHECKING:
+    from kurir_sandbox.world import Person
 
 log = structlog.get_logger(__name__)
 
@@ -24,21 +29,10 @@ async def send_receipt(exchange: Exchange, entry: Entry, kind: ReceiptKind) -> N
     person = exchange.world.person(arrival.phone)
     if person is None:
         return
-    attrs: dict[str, Attribute | None] = {
-        "id": arrival.wire_id,
-        "t": now(),
-        "type": "read" if kind == "read" else None,
-    }
-    if exchange.world.group(arrival.chat):
-        attrs |= {
-            "from": JID(arrival.chat, GROUP_SERVER),
-            "participant": lid_of(person),
-            "participant_pn": JID(person.phone),
-        }
-    else:
-        attrs |= {"from": lid_of(person), "sender_pn": JID(person.phone)}
+    group = arrival.chat if exchange.world.group(arrival.chat) else ""
+    receipt = receipts_of_phones.Receipt(kind, [arrival.wire_id], group)
     for device in exchange.devices.of(arrival.sender):
-        await exchange.devices.post(device, Node("receipt", attrs))
+        await receipts_of_phones.send(exchange, person, device, receipt)
 
 
 async def send_typing(exchange: Exchange, sender: str, to: str, on: bool) -> None:
@@ -62,9 +56,9 @@ async def receive_receipt(exchange: Exchange, device: Device, node: Node) -> Nod
     """A receipt of `device` for a message it got; returns the `<ack>`. Raises StanzaError."""
     to, wire_id, kind = node.need_jid("to"), node.need_text("id"), node.text("type")
     ids = [wire_id, *(item.need_text("id") for part in node.children for item in part.all("item"))]
-    for each in ids:
-        exchange.devices.settle_message(device, each)
     author = node.jid("participant") if to.server == GROUP_SERVER else to
+    for each in ids:
+        exchange.devices.settle_message(device, each, to, node.jid("participant"))
     if kind == "retry":
         await _retry(exchange, device, node, author or to)
     elif kind in ("", "inactive", "read", "played"):
@@ -143,10 +137,25 @@ async def _retry(exchange: Exchange, device: Device, node: Node, author: JID) ->
     keys = node.child("keys")
     if keys:
         try:
-            handset.greet(device.lid, _bundle(node, keys))
+            handset.greet(device.lid, bundle_of(node, keys))
         except SignalError as error:
             raise StanzaError(f"receipt/keys: {error}") from error
-    await downlink.write_again(exchange, device, wire_id, int(count))
+    sent = _asked_for(exchange, device, node, person, wire_id)
+    if sent is None:
+        log.warning("message_not_remembered", device=str(device.lid), wire_id=wire_id)
+        return
+    await downlink.write_again(exchange, device, sent, int(count))
+
+
+def _asked_for(exchange: Exchange, device: Device, node: Node, author: Person, wire_id: str) -> Remembered | None:
+    """The message that a retry receipt is about: in a group, to the device's account, or a copy of an own one."""
+    to = node.need_jid("to")
+    if to.server == GROUP_SERVER:
+        return exchange.recent.get(author.phone, to.user, wire_id)
+    if author.phone != device.phone:
+        return exchange.recent.get(author.phone, device.phone, wire_id)
+    chat = exchange.person_at(node.jid("recipient") or to)
+    return exchange.recent.get(author.phone, chat.phone if chat else device.phone, wire_id)
 
 
 async def _pass_on(exchange: Exchange, device: Device, author: JID, node: Node, to: JID) -> None:
@@ -156,21 +165,7 @@ async def _pass_on(exchange: Exchange, device: Device, author: JID, node: Node, 
         return
     attrs: dict[str, Attribute | None] = {"id": node.need_text("id"), "t": now(), "type": node.text("type") or None}
     if to.server == GROUP_SERVER:
-        attrs |= {"from": to, "participant": device.lid, "participant_pn": device.jid}
+        attrs |= {"from": to, "participant": device.lid, "participant_pn": device.jid.account}
     else:
-        attrs |= {"from": device.lid, "sender_pn": device.jid}
+        attrs |= {"from": device.lid, "sender_pn": device.jid.account}
     await exchange.devices.post(target, Node("receipt", attrs, node.children or None))
-
-
-def _bundle(receipt: Node, keys: Node) -> Bundle:
-    """The key bundle inside a retry receipt."""
-    one_time = keys.child("key")
-    return Bundle(
-        registration=int.from_bytes(receipt.need_data("registration", size=4), "big"),
-        identity=keys.need_data("identity", size=32),
-        signed_key_id=int.from_bytes(keys.need_data("skey", "id", size=3), "big"),
-        signed_key=keys.need_data("skey", "value", size=32),
-        signature=keys.need_data("skey", "signature", size=64),
-        one_time_id=int.from_bytes(one_time.need_data("id", size=3), "big") if one_time else None,
-        one_time_key=one_time.need_data("value", size=32) if one_time else None,
-    )

@@ -34,14 +34,17 @@ class CodecError(ValueError):
     """Bytes that are no stanza."""
 
 
-def decode(frame: bytes) -> Node:
-    """The stanza in one decrypted frame. Raises CodecError for anything malformed, truncated or too large."""
+def decode(frame: bytes, *, own: bool = False) -> Node:
+    """The stanza in one decrypted frame. Raises CodecError for anything malformed, truncated or too large.
+
+    own: the frame was made by `encode`, so text that is not UTF-8 was put there on purpose and is given as bytes.
+    """
     if not frame:
         raise CodecError("empty frame")
     data = frame[1:]
     if frame[0] & 2:
         data = _inflate(data)
-    reader = _Reader(data)
+    reader = _Reader(data, own)
     try:
         node = reader.node(0)
     except (IndexError, UnicodeDecodeError, StanzaError) as error:
@@ -68,8 +71,9 @@ def _inflate(data: bytes) -> bytes:
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, own: bool) -> None:
         self.data = data
+        self.own = own
         self.at = 0
 
     def byte(self) -> int:
@@ -117,7 +121,7 @@ class _Reader:
         if tag in (_BYTES_8, _BYTES_20, _BYTES_32):
             return self.bytes(tag)
         value = self.value(tag)
-        return None if value is None else str(value).encode()
+        return value if value is None or isinstance(value, bytes) else str(value).encode()
 
     def string(self, what: str) -> str:
         value = self.value(self.byte())
@@ -130,12 +134,20 @@ class _Reader:
             return self.raw(self.byte())
         return self.raw(self.number(3) & 0xFFFFF if tag == _BYTES_20 else self.number(4))
 
+    def text(self, raw: bytes) -> str | bytes:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            if self.own:
+                return raw
+            raise
+
     def value(self, tag: int) -> Attribute | None:
         """A string, a JID or nothing; `tag` is the byte just read."""
         if tag == _LIST_EMPTY:
             return None
         if tag in (_BYTES_8, _BYTES_20, _BYTES_32):
-            return self.bytes(tag).decode("utf-8")
+            return self.text(self.bytes(tag))
         if tag in (_HEX, _NIBBLE):
             return self.packed(_HEX_DIGITS if tag == _HEX else _NIBBLES)
         if tag in (_JID_PAIR, _AD_JID, _FACEBOOK, _INTEROP):
@@ -183,8 +195,8 @@ def _bytes(data: bytes) -> bytes:
 
 
 def _value(value: Attribute) -> bytes:
-    if isinstance(value, str):
-        return _bytes(value.encode())
+    if isinstance(value, str | bytes):
+        return _bytes(value if isinstance(value, bytes) else value.encode())
     if value.device:
         if value.server not in _DOMAIN_BYTES:
             raise CodecError(f"a JID at {value.server} has no devices")

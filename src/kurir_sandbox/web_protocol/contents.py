@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import replace
+from typing import TypeAlias
+
+from google.protobuf.message import DecodeError
 
 from kurir_sandbox.traffic import Content, Media, Place
 
+from .drafts import Draft, Outgoing
 from .media import MediaStore, Reference
 from .protobufs import e2e
 from .stanza import JID
@@ -26,13 +31,8 @@ class UnsupportedContentError(ValueError):
     """A kind of content that a phone cannot write on this wire."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A protobuf message with what the stanza around it says about it."""
-
-    message: e2e.Message
-    type: str
-    media_type: str | None = None
+_Text: TypeAlias = str | bytes
+"""A string field of a received protobuf: bytes when the sender filled it with something that is not UTF-8."""
 
 
 def unwrap(message: e2e.Message) -> e2e.Message:
@@ -46,85 +46,148 @@ def unwrap(message: e2e.Message) -> e2e.Message:
     return message
 
 
-def read(message: e2e.Message, media: MediaStore) -> Content | None:
-    """What a phone shows for `message`; None when there is nothing to show (keys only). Raises MediaError."""
-    message = unwrap(message)
+def read(plaintext: bytes, media: MediaStore) -> Content | None:
+    """What a phone shows for `plaintext`; None when there is nothing to show (keys only). Raises MediaError.
+
+    A phone can open what it cannot understand: bytes that are no `Message` are shown as unsupported.
+    """
+    try:
+        message = unwrap(e2e.Message.FromString(plaintext))
+    except DecodeError:
+        return Content("unsupported", bubble="no protobuf")
+    return _read(message, media)
+
+
+def _read(message: e2e.Message, media: MediaStore) -> Content | None:
     if message.HasField("conversation"):
         return _text(message.conversation)
     if message.HasField("extendedTextMessage"):
         return _text(message.extendedTextMessage.text)
     if message.HasField("imageMessage"):
         image = message.imageMessage
-        data = media.open("image", _reference(image))
-        bubble = image.caption or "🖼"
-        return Content("image", caption=image.caption, media=Media(image.mimetype, "", data), bubble=bubble)
+        data, caption = media.open("image", _reference(image)), _words(image.caption)
+        return Content("image", caption=caption, media=Media(_words(image.mimetype), "", data), bubble=caption or "🖼")
     if message.HasField("documentMessage"):
         document = message.documentMessage
-        data = media.open("document", _reference(document))
-        name = document.fileName or document.title
-        bubble = f"📄 {name}" + (f"\n{document.caption}" if document.caption else "")
-        return Content("document", caption=document.caption, media=Media(document.mimetype, name, data), bubble=bubble)
+        data, caption = media.open("document", _reference(document)), _words(document.caption)
+        name = _words(document.fileName or document.title)
+        bubble = f"📄 {name}" + (f"\n{caption}" if caption else "")
+        return Content("document", caption=caption, media=Media(_words(document.mimetype), name, data), bubble=bubble)
     if message.HasField("locationMessage"):
         pin = message.locationMessage
-        place = Place(pin.degreesLatitude, pin.degreesLongitude, pin.name, pin.address)
-        return Content("location", place=place, bubble=f"📍 {pin.name or f'{place.latitude}, {place.longitude}'}")
+        place = Place(
+            _finite(pin.degreesLatitude), _finite(pin.degreesLongitude), _words(pin.name), _words(pin.address)
+        )
+        return Content("location", place=place, bubble=f"📍 {place.name or f'{place.latitude}, {place.longitude}'}")
     return _read_rarer(message)
 
 
 def _read_rarer(message: e2e.Message) -> Content | None:
     if message.HasField("contactMessage"):
         contact = message.contactMessage
-        return Content("contact", text=contact.vcard, bubble=f"👤 {contact.displayName}")
+        return Content("contact", text=_words(contact.vcard), bubble=f"👤 {_words(contact.displayName)}")
     fields = [field.name for field, _ in message.ListFields() if field.name not in _NOT_CONTENT]
     if fields and fields[0] in _POLLS:
         poll = getattr(message, fields[0])
-        lines = [poll.name, *(f"○ {option.optionName}" for option in poll.options)]
-        return Content("poll", text=poll.name, bubble="\n".join(lines))
+        lines = [_words(poll.name), *(f"○ {_words(option.optionName)}" for option in poll.options)]
+        return Content("poll", text=lines[0], bubble="\n".join(lines))
     if message.HasField("reactionMessage"):
         reaction = message.reactionMessage
-        return Content("reaction", text=reaction.text, bubble=f"{reaction.text} → {reaction.key.ID}")
+        emoji = _words(reaction.text)
+        return Content("reaction", text=emoji, bubble=f"{emoji} → {_words(reaction.key.ID)}")
     return Content("unsupported", bubble=fields[0]) if fields else None
+
+
+def outgoing(draft: Draft, media: MediaStore) -> Outgoing:
+    """The message for `draft`, as a phone sends it. Raises UnsupportedContentError or MediaError."""
+    if draft.content is None:
+        return Outgoing(draft.plaintext, form=draft.form)
+    return replace(write(draft.content, media), form=draft.form)
 
 
 def write(content: Content, media: MediaStore) -> Outgoing:
     """The message a phone sends for `content`. Raises UnsupportedContentError or MediaError."""
-    message = e2e.Message()
+    message, media_type = e2e.Message(), None
     if content.kind == "text":
         message.conversation = content.text
-        return Outgoing(message, "text")
-    if content.kind == "image" and content.media:
+    elif content.kind == "image" and content.media:
         _fill(message.imageMessage, media.seal("image", content.media.data))
         message.imageMessage.mimetype = content.media.mime
         message.imageMessage.caption = content.caption
-        return Outgoing(message, "media", "image")
-    if content.kind == "document" and content.media:
-        document = message.documentMessage
+        media_type = "image"
+    elif content.kind == "document" and content.media:
+        document, media_type = message.documentMessage, "document"
         _fill(document, media.seal("document", content.media.data))
         document.mimetype, document.fileName = content.media.mime, content.media.name
         document.title, document.caption = content.media.name, content.caption
-        return Outgoing(message, "media", "document")
-    if content.kind == "location" and content.place:
-        pin, place = message.locationMessage, content.place
+    elif content.kind == "location" and content.place:
+        pin, place, media_type = message.locationMessage, content.place, "location"
         pin.degreesLatitude, pin.degreesLongitude = place.latitude, place.longitude
         pin.name, pin.address = place.name, place.address
-        return Outgoing(message, "media", "location")
-    raise UnsupportedContentError(f"kind: a phone cannot write {content.kind!r} here")
+    else:
+        raise UnsupportedContentError(f"kind: a phone cannot write {content.kind!r} here")
+    return Outgoing(message.SerializeToString(), "media" if media_type else "text", media_type)
 
 
 def own_copy(outgoing: Outgoing, chat: JID) -> Outgoing:
-    """The same message as the sender's other devices get it."""
-    copy = e2e.Message()
-    copy.deviceSentMessage.destinationJID = str(chat)
-    copy.deviceSentMessage.message.CopyFrom(outgoing.message)
-    return Outgoing(copy, outgoing.type, outgoing.media_type)
+    """The same message as the sender's other devices get it, whatever its plaintext is."""
+    fields = e2e.DeviceSentMessage.DESCRIPTOR.fields_by_name
+    sent = e2e.DeviceSentMessage(destinationJID=str(chat)).SerializeToString()
+    sent += _embedded(fields["message"].number, outgoing.plaintext)
+    number = e2e.Message.DESCRIPTOR.fields_by_name["deviceSentMessage"].number
+    return replace(outgoing, plaintext=_embedded(number, sent))
 
 
-def _text(text: str) -> Content:
-    return Content("text", text=text, bubble=text)
+def device_sent(plaintext: bytes) -> bytes | None:
+    """The plaintext that a sender's other device mirrors (see `own_copy`); None when it is no such copy."""
+    try:
+        message = e2e.Message.FromString(plaintext)
+    except DecodeError:
+        return None
+    return message.deviceSentMessage.message.SerializeToString() if message.HasField("deviceSentMessage") else None
+
+
+def handed_key(plaintext: bytes) -> tuple[str, bytes] | None:
+    """The group and the sender key distribution that `plaintext` hands over, if it does."""
+    try:
+        message = e2e.Message.FromString(plaintext)
+    except DecodeError:
+        return None
+    if not message.HasField("senderKeyDistributionMessage"):
+        return None
+    handing = message.senderKeyDistributionMessage
+    return _words(handing.groupID), handing.axolotlSenderKeyDistributionMessage
+
+
+def _embedded(number: int, data: bytes) -> bytes:
+    """Field `number` of a protobuf with `data` in it, length-delimited."""
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _words(text: _Text) -> str:
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+
+
+def _finite(degrees: float) -> float:
+    """Degrees that JSON can carry; 0 for what is no number."""
+    return degrees if math.isfinite(degrees) else 0.0
+
+
+def _text(text: _Text) -> Content:
+    words = _words(text)
+    return Content("text", text=words, bubble=words)
 
 
 def _reference(part: e2e.ImageMessage | e2e.DocumentMessage) -> Reference:
-    return Reference(part.directPath, part.mediaKey, part.fileSHA256, part.fileEncSHA256, part.fileLength)
+    return Reference(_words(part.directPath), part.mediaKey, part.fileSHA256, part.fileEncSHA256, part.fileLength)
 
 
 def _fill(part: e2e.ImageMessage | e2e.DocumentMessage, reference: Reference) -> None:

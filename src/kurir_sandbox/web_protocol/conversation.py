@@ -38,6 +38,7 @@ async def converse(exchange: Exchange, pairings: Pairings, connection: Connectio
         device = connection.device
         if device is None:
             continue
+        exchange.log.add(device, node)
         try:
             if not await _broken_off(exchange, connection, device, node):
                 await _handle(exchange, connection, device, node)

@@ -16,7 +16,7 @@ class Delays:
     def __init__(self) -> None:
         self._waiting: set[asyncio.Task[None]] = set()
 
-    def after(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+    def after(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
         """Does `act` in `seconds`."""
         task = asyncio.get_running_loop().create_task(self._later(seconds, act))
         self._waiting.add(task)
@@ -29,7 +29,7 @@ class Delays:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
 
-    async def _later(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+    async def _later(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
         await asyncio.sleep(seconds)
         try:
             await act()

@@ -8,13 +8,13 @@ members, encrypted once with the sender key. Offline devices find them in their 
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
-from kurir_sandbox.traffic import Content
-
 from . import contents
+from .drafts import Attributes, Draft, Outgoing
 from .exchange import Exchange, lid_of
 from .linked_devices import Device, now
 from .protobufs import e2e
@@ -28,17 +28,20 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOW_ON_KEYS = 4
+# Of the attributes a sender chose, those that hold on the copies for the sender's own devices too: the others are about
+# the recipient's view of the chat.
+_MIRRORED = ("id", "t", "type", "edit")
 
 
 class WriteError(ValueError):
     """Why a person cannot write this: no such person or chat, not a member, or nobody has a linked device there."""
 
 
-async def write(exchange: Exchange, sender: str, to: str, content: Content) -> str:
-    """The person `sender` writes to the number `to` or in the group `to`; returns the message id. Raises WriteError."""
+async def write(exchange: Exchange, sender: str, to: str, draft: Draft) -> Remembered:
+    """The person `sender` sends `draft` to the number `to` or in the group `to`. Raises WriteError."""
     person = _person(exchange, sender, "sender")
-    outgoing = contents.write(content, exchange.media)
-    wire_id = secrets.token_hex(16).upper()
+    outgoing = contents.outgoing(draft, exchange.media)
+    wire_id = Node("message", {"id": secrets.token_hex(16).upper(), **draft.form.attributes}).text("id")
     group = exchange.world.group(to)
     if group is None:
         await _write_personal(exchange, person, _person(exchange, to, "to"), outgoing, wire_id)
@@ -46,43 +49,46 @@ async def write(exchange: Exchange, sender: str, to: str, content: Content) -> s
         raise WriteError(f"sender: {sender} is not a member of group {to}")
     else:
         await _write_group(exchange, person, group, outgoing, wire_id)
-    message = outgoing.message.SerializeToString()
-    exchange.recent.put(wire_id, Remembered(sender, to, outgoing.type, outgoing.media_type, message, now()))
-    return wire_id
+    sent = Remembered.of(sender, to, wire_id, outgoing, now())
+    exchange.recent.put(sent)
+    return sent
 
 
-async def write_again(exchange: Exchange, device: Device, wire_id: str, count: int) -> None:
-    """A device could not read the message `wire_id`: sends it again in a fresh session."""
-    sent = exchange.recent.get(wire_id)
-    if sent is None:
-        log.warning("message_not_remembered", device=str(device.lid), wire_id=wire_id)
-        return
-    person = _person(exchange, sent.sender, "sender")
-    outgoing = contents.Outgoing(e2e.Message.FromString(sent.message), sent.type, sent.media_type)
+async def write_again(exchange: Exchange, device: Device, sent: Remembered, count: int) -> None:
+    """A device could not read a message, for the `count`th time: sends it again in a fresh session."""
+    person, outgoing = _person(exchange, sent.sender, "sender"), sent.outgoing
     group = exchange.world.group(sent.to)
     if group is None:
         recipient = _person(exchange, sent.to, "to")
         if device.phone == person.phone and recipient.phone != person.phone:
             outgoing = contents.own_copy(outgoing, lid_of(recipient))
-        attrs = _personal_attrs(person, recipient, device, outgoing, wire_id)
+        attrs = _personal_attrs(person, recipient, device, outgoing, sent.wire_id)
     else:
-        attrs = _group_attrs(person, group, outgoing, wire_id)
-        exchange.handsets.of(person.phone).hand_again(str(attrs["from"]), device.lid)
-    enc = await encrypt(exchange, person, device, outgoing.message, outgoing.media_type)
-    again = Node("enc", {**enc.attrs, "count": str(count)}, enc.content)
-    await exchange.devices.post(device, Node("message", {**attrs, "t": sent.sent_at}, [again]))
+        attrs = _group_attrs(person, group, outgoing, sent.wire_id)
+        exchange.handsets.of(person.phone).hand_again(str(JID(group.id, GROUP_SERVER)), device.lid)
+    enc = await encrypt(exchange, person, device, outgoing, times=count)
+    again = replace(enc, attrs={**enc.attrs, "count": str(count)})
+    if "t" not in outgoing.form.attributes:
+        attrs["t"] = sent.sent_at
+    await exchange.devices.post(device, Node("message", attrs, [again, *outgoing.form.children]))
 
 
-async def encrypt(
-    exchange: Exchange, person: Person, device: Device, message: e2e.Message, media_type: str | None = None
-) -> Node:
-    """The `<enc>` of a message from the person's phone for one linked device."""
+async def encrypt(exchange: Exchange, person: Person, device: Device, outgoing: Outgoing, times: int = 0) -> Node:
+    """The `<enc>` of a message from the person's phone for one linked device; `times`: how often it was sent before."""
+    form = outgoing.form
     kind, sealed = exchange.handsets.of(person.phone).encrypt(
-        device.lid, message.SerializeToString(), lambda: exchange.devices.bundle(device)
+        device.lid, outgoing.plaintext, lambda: exchange.devices.bundle(device), form.padding
     )
     if kind == "pkmsg":
         await warn_if_low_on_keys(exchange, device)
-    return Node("enc", {"v": "2", "type": kind, "mediatype": media_type}, sealed)
+    return _enc(kind, sealed, outgoing, times)
+
+
+def _enc(kind: str, sealed: bytes, outgoing: Outgoing, times: int = 0) -> Node:
+    form = outgoing.form
+    if times < form.unreadable:
+        sealed = sealed[:-8] + bytes(byte ^ 0x55 for byte in sealed[-8:])  # the MAC, or the end of the signature
+    return Node("enc", {"v": "2", "type": kind, "mediatype": outgoing.media_type, **form.enc}, sealed)
 
 
 async def use_bundle(exchange: Exchange, device: Device) -> Bundle:
@@ -101,7 +107,7 @@ async def warn_if_low_on_keys(exchange: Exchange, device: Device) -> None:
 
 
 async def _write_personal(
-    exchange: Exchange, person: Person, recipient: Person, outgoing: contents.Outgoing, wire_id: str
+    exchange: Exchange, person: Person, recipient: Person, outgoing: Outgoing, wire_id: str
 ) -> None:
     copy = contents.own_copy(outgoing, lid_of(recipient))
     devices = [(d, outgoing) for d in exchange.devices.of(recipient.phone)]
@@ -110,37 +116,35 @@ async def _write_personal(
     if not devices:
         raise WriteError(f"to: {recipient.phone} has no linked device")
     for device, said in devices:
-        enc = await encrypt(exchange, person, device, said.message, said.media_type)
+        parts = [await encrypt(exchange, person, device, said)] if said.form.sealed else []
         attrs = _personal_attrs(person, recipient, device, said, wire_id)
-        await exchange.devices.post(device, Node("message", attrs, [enc]))
+        await exchange.devices.post(device, Node("message", attrs, [*parts, *said.form.children]))
 
 
-async def _write_group(
-    exchange: Exchange, person: Person, group: Group, outgoing: contents.Outgoing, wire_id: str
-) -> None:
+async def _write_group(exchange: Exchange, person: Person, group: Group, outgoing: Outgoing, wire_id: str) -> None:
     devices = {d.lid: d for m in group.members for d in exchange.devices.of(m.phone)}
     if not devices:
         raise WriteError(f"to: nobody in group {group.id} has a linked device")
-    jid = JID(group.id, GROUP_SERVER)
-    sealed, missing = exchange.handsets.of(person.phone).encrypt_group(
-        str(jid), outgoing.message.SerializeToString(), list(devices)
-    )
+    jid, form, parts = JID(group.id, GROUP_SERVER), outgoing.form, {lid: list[Node]() for lid in devices}
     attrs = _group_attrs(person, group, outgoing, wire_id)
-    shared = Node("enc", {"v": "2", "type": "skmsg", "mediatype": outgoing.media_type}, sealed)
-    for lid, device in devices.items():
-        parts = [shared]
-        if lid in missing:
+    if form.sealed:
+        sealed, missing = exchange.handsets.of(person.phone).encrypt_group(
+            str(jid), outgoing.plaintext, list(devices), form.padding
+        )
+        shared = _enc("skmsg", sealed, outgoing)
+        for lid, device in devices.items():
             handing = e2e.Message()
             handing.senderKeyDistributionMessage.groupID = str(jid)
-            handing.senderKeyDistributionMessage.axolotlSenderKeyDistributionMessage = missing[lid]
-            parts = [await encrypt(exchange, person, device, handing), shared]
-        await exchange.devices.post(device, Node("message", attrs, parts))
+            handing.senderKeyDistributionMessage.axolotlSenderKeyDistributionMessage = missing.get(lid, b"")
+            keys = Outgoing(handing.SerializeToString())
+            parts[lid] = [await encrypt(exchange, person, device, keys), shared] if lid in missing else [shared]
+    for lid, device in devices.items():
+        await exchange.devices.post(device, Node("message", attrs, [*parts[lid], *form.children]))
 
 
-def _personal_attrs(
-    person: Person, recipient: Person, device: Device, outgoing: contents.Outgoing, wire_id: str
-) -> dict[str, Attribute | None]:
+def _personal_attrs(person: Person, recipient: Person, device: Device, outgoing: Outgoing, wire_id: str) -> Attributes:
     own = device.phone == person.phone
+    chosen = outgoing.form.attributes
     return {
         "from": lid_of(person),
         "sender_pn": JID(person.phone),
@@ -151,12 +155,11 @@ def _personal_attrs(
         "type": outgoing.type,
         "notify": person.name,
         "addressing_mode": "lid",
+        **({key: chosen[key] for key in _MIRRORED if key in chosen} if own else chosen),
     }
 
 
-def _group_attrs(
-    person: Person, group: Group, outgoing: contents.Outgoing, wire_id: str
-) -> dict[str, Attribute | None]:
+def _group_attrs(person: Person, group: Group, outgoing: Outgoing, wire_id: str) -> Attributes:
     return {
         "from": JID(group.id, GROUP_SERVER),
         "participant": lid_of(person),
@@ -166,6 +169,7 @@ def _group_attrs(
         "type": outgoing.type,
         "notify": person.name,
         "addressing_mode": "lid",
+        **outgoing.form.attributes,
     }
 
 

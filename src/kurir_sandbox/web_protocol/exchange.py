@@ -12,6 +12,7 @@ from .linked_devices import LinkedDevices
 from .media import MediaStore
 from .recent_messages import RecentMessages
 from .stanza import JID, LID_SERVER
+from .stanza_log import StanzaLog
 
 if TYPE_CHECKING:
     from kurir_sandbox.faults import Faults
@@ -32,6 +33,7 @@ class Exchange:
     recent: RecentMessages
     faults: Faults
     delays: Delays
+    log: StanzaLog
 
     def person_at(self, jid: JID) -> Person | None:
         """The person with this address (by LID or by number, any device) who is on WhatsApp."""

@@ -98,12 +98,17 @@ class Handset:
         self._save("sessions", str(sender), record)
         return _unpad(plain)
 
-    def encrypt(self, recipient: JID, plain: bytes, bundle: Callable[[], Bundle]) -> tuple[EncryptionType, bytes]:
-        """A message for a linked device; `bundle` is asked for its keys when there is no session yet."""
+    def encrypt(
+        self, recipient: JID, plain: bytes, bundle: Callable[[], Bundle], padding: bytes | None = None
+    ) -> tuple[EncryptionType, bytes]:
+        """A message for a linked device; `bundle` is asked for its keys when there is no session yet.
+
+        padding: appended in the place of WhatsApp's padding.
+        """
         record = self._record(recipient)
         if not record.sessions:
             record.sessions = [signal_sessions.start(self.keys.identity, self.keys.registration, bundle())]
-        sealed = record.sessions[0].encrypt(_pad(plain))
+        sealed = record.sessions[0].encrypt(_pad(plain, padding))
         self._save("sessions", str(recipient), record)
         return sealed
 
@@ -147,7 +152,9 @@ class Handset:
         self._save("sender_keys", f"{group}/{sender}", received)
         return _unpad(plain)
 
-    def encrypt_group(self, group: str, plain: bytes, devices: list[JID]) -> tuple[bytes, dict[JID, bytes]]:
+    def encrypt_group(
+        self, group: str, plain: bytes, devices: list[JID], padding: bytes | None = None
+    ) -> tuple[bytes, dict[JID, bytes]]:
         """A "skmsg" for `group`, and the sender key distribution for each of `devices` that doesn't have the key yet.
 
         A key that is known to a device outside `devices` (someone left) is replaced first.
@@ -159,7 +166,7 @@ class Handset:
         distribution = key.distribution()
         missing = {d: distribution for d in devices if str(d) not in key.handed_to}
         key.handed_to = wanted
-        sealed = key.encrypt(_pad(plain))
+        sealed = key.encrypt(_pad(plain, padding))
         self._save("own_sender_keys", group, key)
         return sealed, missing
 
@@ -241,8 +248,10 @@ def _open(record: SessionRecord, data: bytes) -> tuple[Session, bytes]:
     raise failure or SignalError("no session with this device")
 
 
-def _pad(plain: bytes) -> bytes:
+def _pad(plain: bytes, padding: bytes | None) -> bytes:
     """WhatsApp hides the length of a message behind 1 to 15 bytes that all say how many they are."""
+    if padding is not None:
+        return plain + padding
     size = secrets.randbelow(_MAX_PADDING) + 1
     return plain + bytes([size]) * size
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from . import codec
+from .device_queue import Queue, Waiting
 from .signal_sessions import Bundle
 from .stanza import JID, LID_SERVER, SERVER, Node
 
@@ -70,12 +71,6 @@ class Line(Protocol):
         ...
 
 
-class _Waiting(msgspec.Struct):
-    number: int
-    node: Node
-    stored: bool
-
-
 @dataclass(slots=True)
 class _Presence:
     line: Line
@@ -91,7 +86,7 @@ class LinkedDevices:
         self._store = store
         self._devices: dict[JID, Device] = {}
         self._one_time_keys: dict[JID, dict[int, bytes]] = {}
-        self._queues: dict[JID, dict[tuple[str, ...], _Waiting]] = {}
+        self._queues: dict[JID, Queue] = {}
         self._lines: dict[JID, _Presence] = {}
         self._number = 0
         for _, raw in store.items("linked_devices"):
@@ -102,10 +97,9 @@ class LinkedDevices:
     def _load(self, device: Device) -> None:
         keys = self._store.get("one_time_keys", str(device.jid))
         self._one_time_keys[device.jid] = msgspec.msgpack.decode(keys, type=dict[int, bytes]) if keys else {}
-        queue = self._queues.setdefault(device.jid, {})
+        queue = self._queues.setdefault(device.jid, Queue())
         for number, raw in sorted(self._store.items(_queue_space(device))):
-            node = codec.decode(raw)
-            queue[_ticket(node)] = _Waiting(int(number), node, stored=True)
+            queue.add(Waiting(int(number), codec.decode(raw, own=True), stored=True))
             self._number = max(self._number, int(number))
 
     # who there is
@@ -147,7 +141,7 @@ class LinkedDevices:
         """Links `device`."""
         self._devices[device.jid] = device
         self._one_time_keys[device.jid] = {}
-        self._queues[device.jid] = {}
+        self._queues[device.jid] = Queue()
         self.save(device)
 
     def save(self, device: Device) -> None:
@@ -159,7 +153,7 @@ class LinkedDevices:
         self._devices.pop(device.jid, None)
         self._one_time_keys.pop(device.jid, None)
         self._lines.pop(device.jid, None)
-        for waiting in self._queues.pop(device.jid, {}).values():
+        for waiting in self._queues.pop(device.jid, Queue()).all():
             self._drop(device, waiting)
         self._store.delete("linked_devices", str(device.jid))
         self._store.delete("one_time_keys", str(device.jid))
@@ -221,7 +215,7 @@ class LinkedDevices:
             return
         async with presence.order:
             presence.active = True
-            waiting = [w.node for w in self._queues[device.jid].values()]
+            waiting = [w.node for w in self._queues[device.jid].all()]
             counts = {tag: str(sum(n.tag == tag for n in waiting)) for tag in ("message", "receipt", "notification")}
             preview = Node("offline_preview", {"count": str(len(waiting)), **counts, "appdata": "0"})
             await presence.line.send(Node("ib", {"from": SERVER}, [preview]))
@@ -238,9 +232,8 @@ class LinkedDevices:
             return
         self._number += 1
         presence = self._lines.get(device.jid)
-        self._settle(device, _ticket(node))  # a message that is sent again takes the place of its first try
-        waiting = _Waiting(self._number, node, stored=False)
-        self._queues[device.jid][_ticket(node)] = waiting
+        waiting = Waiting(self._number, node, stored=False)
+        self._drop(device, self._queues[device.jid].add(waiting))
         if node.tag == "message" or presence is None:
             self._keep(device, [waiting])
         if presence and presence.active:
@@ -255,29 +248,22 @@ class LinkedDevices:
 
     def settle(self, device: Device, ack: Node) -> None:
         """The device acknowledged a receipt or notification (`<ack>`): it leaves the queue."""
-        self._settle(
-            device,
-            (ack.text("class"), ack.text("id"), ack.text("to"), ack.text("participant"), ack.text("type")),
-        )
+        ticket = (ack.text("class"), *(ack.text(name) for name in ("id", "to", "participant", "type")))
+        self._drop(device, self._queue(device).take(ticket))
 
-    def settle_message(self, device: Device, wire_id: str) -> None:
+    def settle_message(self, device: Device, wire_id: str, to: JID, participant: JID | None = None) -> None:
         """The device sent a receipt for a message, which is how it acknowledges one: it leaves the queue."""
-        self._settle(device, ("message", wire_id))
-
-    def _settle(self, device: Device, ticket: tuple[str, ...]) -> None:
-        waiting = self._queues.get(device.jid, {}).pop(ticket, None)
-        if waiting:
-            self._drop(device, waiting)
+        self._drop(device, self._queue(device).take_message(wire_id, str(to), str(participant or "")))
 
     def queued(self, device: Device) -> int:
         """How many stanzas the device hasn't acknowledged yet."""
-        return len(self._queues.get(device.jid, {}))
+        return len(self._queue(device).all())
 
     def keep_unacknowledged(self, device: Device) -> None:
         """Writes down what so far waits only in memory."""
-        self._keep(device, [w for w in self._queues.get(device.jid, {}).values() if not w.stored])
+        self._keep(device, [w for w in self._queue(device).all() if not w.stored])
 
-    def _keep(self, device: Device, waiting: list[_Waiting]) -> None:
+    def _keep(self, device: Device, waiting: list[Waiting]) -> None:
         if not waiting:
             return
         space = _queue_space(device)
@@ -285,20 +271,16 @@ class LinkedDevices:
         for entry in waiting:
             entry.stored = True
 
-    def _drop(self, device: Device, waiting: _Waiting) -> None:
-        if waiting.stored:
+    def _drop(self, device: Device, waiting: Waiting | None) -> None:
+        if waiting is not None and waiting.stored:
             self._store.delete(_queue_space(device), f"{waiting.number:012d}")
+
+    def _queue(self, device: Device) -> Queue:
+        return self._queues.get(device.jid) or Queue()
 
 
 def _queue_space(device: Device) -> str:
     return f"queue/{device.jid}"
-
-
-def _ticket(node: Node) -> tuple[str, ...]:
-    """What the device repeats when it acknowledges `node`."""
-    if node.tag == "message":
-        return ("message", node.text("id"))
-    return (node.tag, node.text("id"), node.text("from"), node.text("participant"), node.text("type"))
 
 
 def now() -> str:

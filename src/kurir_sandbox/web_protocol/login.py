@@ -11,6 +11,7 @@ from kurir_sandbox.faults import Occasion
 
 from . import device_news, downlink
 from .connection import Connection
+from .drafts import Outgoing
 from .exchange import Exchange, lid_of
 from .linked_devices import Device, now
 from .protobufs import e2e, wa6
@@ -87,7 +88,7 @@ async def _share_app_state_key(exchange: Exchange, device: Device) -> None:
     key.keyData.fingerprint.rawID = 1
     key.keyData.fingerprint.currentIndex = 0
     key.keyData.fingerprint.deviceIndexes.extend([0, device.device_id])
-    enc = await downlink.encrypt(exchange, person, device, message)
+    enc = await downlink.encrypt(exchange, person, device, Outgoing(message.SerializeToString()))
     attrs: dict[str, Attribute | None] = {
         "from": lid_of(person),
         "id": secrets.token_hex(16).upper(),

@@ -4,47 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import structlog
 from aiohttp import web
 from google.protobuf.message import DecodeError
 
-from kurir_sandbox import http_faults
 from kurir_sandbox.faults import Fault, Faults, Occasion
+from kurir_sandbox.sent_messages import SentMessage
 from kurir_sandbox.traffic import Carrier, Content, Entry, ReceiptKind
 
-from . import chat_signals, downlink, group_news, login
+from . import chat_signals, downlink, group_news, login, receipts_of_phones
 from .app_state import AppStates
-from .certificates import NoiseIdentity, make_noise_identity, tls_context
+from .certificates import tls_context
 from .codec import CodecError
 from .connection import Connection
 from .conversation import converse
 from .delays import Delays
+from .drafts import Draft
 from .exchange import Exchange
 from .handsets import Handsets
+from .lasting import noise_identity, on_port
 from .linked_devices import Device, LinkedDevice, LinkedDevices
-from .media import MAX_BLOB, MediaError, MediaStore
+from .media import MediaStore
+from .media_server import MediaServer
 from .noise import NoiseError
 from .pairing import Pairings, ScanError
 from .proxy import ConnectProxy
 from .queries.app_state_sync import announce
-from .queries.media_connection import account_of
+from .receipts_of_phones import Receipt
 from .recent_messages import RecentMessages
-from .stanza import JID, StanzaError
+from .stanza import JID, Node, StanzaError
+from .stanza_log import StanzaLog
 
 if TYPE_CHECKING:
     from kurir_sandbox.phones import Phones
-    from kurir_sandbox.world import Person, StateStore, World
+    from kurir_sandbox.world import Person, World
 
 log = structlog.get_logger(__name__)
 
-SPACE = "web_wire"
-"""The state space that a reset of the world must keep: ports and the Noise identity."""
-
 _MAX_MESSAGE = 1 << 25
-_Listen = Callable[[int], Awaitable[int]]
 
 
 class WebNetwork(Carrier):
@@ -88,20 +87,18 @@ class WebNetwork(Carrier):
             RecentMessages(state),
             self.faults,
             Delays(),
+            StanzaLog(),
         )
         self._pairings = Pairings(self._exchange)
 
     async def start(self) -> None:
         """Listens, on the ports of an earlier run if they are free. Raises OSError for a taken explicit port."""
         state = self._world.state
-        self._identity = _noise_identity(state)
+        self._identity = noise_identity(state)
         self.noise_root = self._identity.root
         context, self.ca_file = tls_context(self._folder / "certificates")
-        app = web.Application(client_max_size=MAX_BLOB, middlewares=[self._faulty])
+        app = MediaServer(lambda: self._exchange.media, self.faults).application()
         app.router.add_get("/ws/chat", self._websocket)
-        app.router.add_post("/mms/{kind}/{token}", self._upload)
-        app.router.add_get("/v/{path:.*}", self._download)
-        app.router.add_delete("/mms/{path:.*}", self._forget)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
 
@@ -111,8 +108,8 @@ class WebNetwork(Carrier):
             await site.start()
             return self._runner.addresses[-1][1]
 
-        tls = await self._on_port("tls", listen)
-        proxy = await self._on_port("proxy", lambda port: self._proxy.start(port, tls))
+        tls = await on_port(state, "tls", self._ports["tls"], listen)
+        proxy = await on_port(state, "proxy", self._ports["proxy"], lambda port: self._proxy.start(port, tls))
         self.proxy_url = f"http://{self._host}:{proxy}"
         log.info("web_wire_listening", host=self._host, tls_port=tls, proxy_url=self.proxy_url)
 
@@ -157,7 +154,14 @@ class WebNetwork(Carrier):
 
         Raises WriteError or UnsupportedContentError (both ValueError).
         """
-        return await downlink.write(self._exchange, sender, to, content)
+        return await self.send(sender, to, Draft(content))
+
+    async def send(self, sender: str, to: str, draft: Draft) -> str:
+        """Like `write`, for any plaintext in any stanza."""
+        sent = await downlink.write(self._exchange, sender, to, draft)
+        kind = draft.content.kind if draft.content else "raw"
+        await self._phones.ledger.sent.add(SentMessage(sender, to, sent.wire_id, kind, sent.plaintext, sent.form))
+        return sent.wire_id
 
     async def receipt(self, entry: Entry, kind: ReceiptKind) -> None:
         """The phone that holds `entry` sends its receipt to the sender's linked devices."""
@@ -171,6 +175,11 @@ class WebNetwork(Carrier):
         await chat_signals.send_receipt(exchange, entry, kind)
         if self.faults.strike(occasion, "duplicate_receipt"):
             await chat_signals.send_receipt(exchange, entry, kind)
+
+    async def send_receipt(self, sender: str, jid: str, receipt: Receipt) -> None:
+        """The phone of the person `sender` sends any receipt to a linked device. Raises LookupError or ScanError."""
+        person, device = self._person(sender), self._device(jid)
+        await receipts_of_phones.send(self._exchange, person, device, receipt)
 
     async def typing(self, sender: str, to: str, on: bool) -> None:
         """A person starts or stops typing to a number or in a group."""
@@ -193,7 +202,31 @@ class WebNetwork(Carrier):
         if isinstance(line, Connection):
             await line.finish(login.REPLACED)
 
-    def fail_logins(self, reason: int | None, attributes: dict[str, str] | None = None) -> None:
+    async def play(self, jid: str, node: Node, *, keep: bool = False, close: bool = False) -> bool:
+        """Sends `node` to a linked device as it is, and says whether that could be done.
+
+        keep: a device that is away gets it when it comes back, and until it acknowledged it. close: the connection
+        ends a little after. Raises LookupError.
+        """
+        device = self._device(jid)
+        line = self._exchange.devices.line(device)
+        if keep:
+            await self._exchange.devices.post(device, node)
+            return True
+        if not isinstance(line, Connection):
+            return False
+        await (line.finish(node) if close else line.send(node))
+        return True
+
+    def later(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
+        """Does `act` in `seconds`; a stopped wire forgets it."""
+        self._exchange.delays.after(seconds, act)
+
+    def stanzas(self, jid: str, after: int = 0, tag: str = "") -> list[dict[str, Any]]:
+        """What a linked device sent lately, see `StanzaLog.of`."""
+        return self._exchange.log.of(jid, after, tag)
+
+    def fail_logins(self, reason: int | str | None, attributes: dict[str, str] | None = None) -> None:
         """From now on all logins get `<failure reason=…>` with `attributes`; None lets them in again."""
         self.faults.clear("refuse_login")
         if reason is not None:
@@ -230,7 +263,7 @@ class WebNetwork(Carrier):
         for name, version in self._exchange.app_states.refresh(phone):
             await announce(self._exchange, phone, name, version)
 
-    # clients and their media
+    # clients
 
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=_MAX_MESSAGE, compress=False, timeout=2.0)
@@ -250,33 +283,6 @@ class WebNetwork(Carrier):
             await connection.hang_up()
         return socket
 
-    @web.middleware
-    async def _faulty(self, request: web.Request, handler: http_faults.Handler) -> web.StreamResponse:
-        kind = "connect" if request.path == "/ws/chat" else "upload" if request.method == "POST" else "download"
-        number = account_of(request.query.get("auth", ""))
-        occasion = Occasion("linked_device", number, "", kind)
-
-        async def look() -> Occasion:
-            return occasion
-
-        return await http_faults.answer(request, handler, self.faults, glimpse=occasion, look=look)
-
-    async def _upload(self, request: web.Request) -> web.Response:
-        try:
-            path = self._exchange.media.keep_upload(request.match_info["token"], await request.read())
-        except MediaError as error:
-            return web.json_response({"error": str(error)}, status=400)
-        return web.json_response({"url": f"https://{request.host}{path}", "direct_path": path})
-
-    async def _download(self, request: web.Request) -> web.Response:
-        try:
-            return web.Response(body=self._exchange.media.read(request.path))
-        except MediaError as error:
-            return web.json_response({"error": str(error)}, status=404)
-
-    async def _forget(self, request: web.Request) -> web.Response:
-        return web.Response(status=200)  # engines delete history blobs; nothing is kept under that name here
-
     # helpers
 
     def _person(self, phone: str) -> Person:
@@ -290,28 +296,3 @@ class WebNetwork(Carrier):
         if device is None:
             raise LookupError(f"jid: {jid} is not linked")
         return device
-
-    async def _on_port(self, name: str, listen: _Listen) -> int:
-        state, wanted = self._world.state, self._ports[name]
-        remembered = int(state.get(SPACE, f"{name}_port") or b"0")
-        port = await _first_free([wanted] if wanted else [remembered, 0] if remembered else [0], listen)
-        state.put(SPACE, f"{name}_port", str(port).encode())
-        return port
-
-
-async def _first_free(ports: list[int], listen: _Listen) -> int:
-    for port in ports[:-1]:
-        try:
-            return await listen(port)
-        except OSError:
-            log.info("port_is_taken", port=port)
-    return await listen(ports[-1])
-
-
-def _noise_identity(state: StateStore) -> NoiseIdentity:
-    raw = state.get(SPACE, "noise_identity")
-    if raw:
-        return msgspec.msgpack.decode(raw, type=NoiseIdentity)
-    identity = make_noise_identity()
-    state.put(SPACE, "noise_identity", msgspec.msgpack.encode(identity))
-    return identity

@@ -52,7 +52,8 @@ class JID:
 SERVER = JID("", USER_SERVER)
 GROUPS = JID("", GROUP_SERVER)
 
-Attribute: TypeAlias = str | JID
+Attribute: TypeAlias = str | JID | bytes
+"""Text, an address, or (on purpose only) bytes that are not UTF-8 in the place of text."""
 NodeContent: TypeAlias = "list[Node] | bytes | None"
 
 
@@ -97,12 +98,14 @@ class Node:
     def text(self, name: str, default: str = "") -> str:
         """Attribute `name` as text, `default` when it isn't there."""
         value = self.attrs.get(name)
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
         return default if value is None else str(value)
 
     def jid(self, name: str) -> JID | None:
         """Attribute `name` as a JID, None when it isn't there. Raises StanzaError for a malformed one."""
         value = self.attrs.get(name)
-        return JID.parse(value) if isinstance(value, str) else value
+        return value if value is None or isinstance(value, JID) else JID.parse(self.text(name))
 
     def need_text(self, name: str) -> str:
         """Attribute `name` as text; raises StanzaError when it is absent or empty."""
@@ -128,7 +131,7 @@ class Node:
 
     def __str__(self) -> str:
         """A short XML-like rendering for logs; long byte contents are cut."""
-        attrs = "".join(f' {k}="{v}"' for k, v in self.attrs.items() if v is not None)
+        attrs = "".join(f' {k}="{self.text(k)}"' for k, v in self.attrs.items() if v is not None)
         if self.content is None:
             return f"<{self.tag}{attrs}/>"
         if isinstance(self.content, list):

@@ -12,19 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from kurir_sandbox.faults import Occasion
 from kurir_sandbox.traffic import Arrival
 
-from . import contents
+from . import contents, receipts_of_phones
 from .exchange import Exchange, lid_of
 from .handsets import Handset
 from .linked_devices import Device, now
 from .media import MediaError
-from .protobufs import e2e
+from .receipts_of_phones import Receipt
 from .signal_messages import SignalError
-from .signal_sessions import Bundle, DuplicateMessageError
+from .signal_sessions import DuplicateMessageError
 from .stanza import GROUP_SERVER, JID, Attribute, Node
 
 if TYPE_CHECKING:
@@ -101,42 +100,46 @@ def _parcels(exchange: Exchange, letter: _Letter, group: Group | None) -> dict[J
 
 async def _read_on_phone(exchange: Exchange, letter: _Letter, person: Person, parts: list[Node]) -> None:
     """The phone decrypts its parts and shows what they hold; for one that it cannot read it asks again."""
+    if unread := exchange.faults.strike(Occasion("linked_device", letter.device.phone, person.phone), "ask_again"):
+        await _ask_again(exchange, letter, person, parts[0], unread.seconds or 0)
+        return
     for enc in parts:
         try:
-            message = _decrypt(exchange.handsets.of(person.phone), letter, enc)
+            plaintext = _decrypt(exchange.handsets.of(person.phone), letter, enc)
         except DuplicateMessageError as error:
             log.info("message_is_known", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
-        except (SignalError, DecodeError) as error:
+        except SignalError as error:
             log.warning("message_unreadable", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
             await _ask_again(exchange, letter, person, enc)
             return
         else:
-            await _show(exchange, letter, person, message)
+            await _show(exchange, letter, person, plaintext)
 
 
-def _decrypt(handset: Handset, letter: _Letter, enc: Node) -> e2e.Message:
+def _decrypt(handset: Handset, letter: _Letter, enc: Node) -> bytes:
     sender, kind, data = letter.device.lid, enc.need_text("type"), enc.need_data()
     if kind == "skmsg":
-        return e2e.Message.FromString(handset.decrypt_group(str(letter.to), sender, data))
-    message = e2e.Message.FromString(handset.decrypt(sender, kind, data))
-    if message.HasField("senderKeyDistributionMessage"):
-        handing = message.senderKeyDistributionMessage
-        handset.learn_sender_key(handing.groupID, sender, handing.axolotlSenderKeyDistributionMessage)
-    return message
+        return handset.decrypt_group(str(letter.to), sender, data)
+    plaintext = handset.decrypt(sender, kind, data)
+    handing = contents.handed_key(plaintext)
+    if handing is not None:
+        handset.learn_sender_key(handing[0], sender, handing[1])
+    return plaintext
 
 
-async def _show(exchange: Exchange, letter: _Letter, person: Person, message: e2e.Message) -> None:
+async def _show(exchange: Exchange, letter: _Letter, person: Person, plaintext: bytes) -> None:
     """Writes what the phone shows into the ledger."""
     sender = letter.device.phone
-    if message.HasField("deviceSentMessage"):
+    mirrored = contents.device_sent(plaintext)
+    if mirrored is not None:
         # the sender's own phone only mirrors the chat; in the chat with oneself the mirror is the message
         if person.phone != sender or exchange.person_at(letter.to) != person:
             return
-        message = message.deviceSentMessage.message
+        plaintext = mirrored
     elif person.phone == sender:
         return
     try:
-        content = contents.read(message, exchange.media)
+        content = contents.read(plaintext, exchange.media)
     except MediaError as error:
         log.warning("media_unreadable", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
         return
@@ -164,9 +167,9 @@ async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: lis
         "addressing_mode": "lid",
     }
     if to.server == GROUP_SERVER:
-        attrs |= {"from": to, "participant": device.lid, "participant_pn": device.jid}
+        attrs |= {"from": to, "participant": device.lid, "participant_pn": device.jid.account}
     else:
-        attrs |= {"from": device.lid, "sender_pn": device.jid}
+        attrs |= {"from": device.lid, "sender_pn": device.jid.account}
         recipient = exchange.person_at(to)
         if target.phone == device.phone and recipient:
             attrs |= {"recipient": lid_of(recipient), "peer_recipient_pn": JID(recipient.phone)}
@@ -174,44 +177,22 @@ async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: lis
     await exchange.devices.post(target, Node("message", attrs, [*parts, *([identity] if identity else [])]))
 
 
-async def _ask_again(exchange: Exchange, letter: _Letter, person: Person, enc: Node) -> None:
-    """The phone's retry receipt: it forgets the session and sends keys for a new one."""
+async def _ask_again(exchange: Exchange, letter: _Letter, person: Person, enc: Node, seconds: float = 0) -> None:
+    """The phone's retry receipt, `seconds` from now: it forgets the session and sends keys for a new one."""
     tries = enc.text("count", "0")
     count = int(tries) + 1 if tries.isdecimal() else 1
     if count > _MAX_RETRIES or person.phone == letter.device.phone:
         return
-    handset = exchange.handsets.of(person.phone)
-    handset.forget(letter.device.lid)
-    registration, *keys = bundle_nodes(handset.bundle())
-    attrs: dict[str, Attribute | None] = {"id": letter.wire_id, "t": now(), "type": "retry"}
-    if letter.to.server == GROUP_SERVER:
-        attrs |= {"from": letter.to, "participant": lid_of(person), "participant_pn": JID(person.phone)}
+    group = letter.to.user if letter.to.server == GROUP_SERVER else ""
+    receipt = Receipt("retry", [letter.wire_id], group, count=count)
+
+    async def ask() -> None:
+        await receipts_of_phones.send(exchange, person, letter.device, receipt)
+
+    if seconds:
+        exchange.delays.after(seconds, ask)
     else:
-        attrs |= {"from": lid_of(person), "sender_pn": JID(person.phone)}
-    retry = Node("retry", {"v": "1", "count": str(count), "id": letter.wire_id, "t": now()})
-    await exchange.devices.post(letter.device, Node("receipt", attrs, [retry, registration, Node("keys", {}, keys)]))
-
-
-def bundle_nodes(bundle: Bundle) -> list[Node]:
-    """A key bundle as stanza parts; the registration id is the first."""
-    nodes = [
-        Node("registration", {}, bundle.registration.to_bytes(4, "big")),
-        Node("type", {}, b"\x05"),
-        Node("identity", {}, bundle.identity),
-        Node(
-            "skey",
-            {},
-            [
-                Node("id", {}, bundle.signed_key_id.to_bytes(3, "big")),
-                Node("value", {}, bundle.signed_key),
-                Node("signature", {}, bundle.signature),
-            ],
-        ),
-    ]
-    if bundle.one_time_id is not None and bundle.one_time_key is not None:
-        number = Node("id", {}, bundle.one_time_id.to_bytes(3, "big"))
-        nodes.append(Node("key", {}, [number, Node("value", {}, bundle.one_time_key)]))
-    return nodes
+        await ask()
 
 
 def _lid_form(exchange: Exchange, address: JID) -> JID | None:

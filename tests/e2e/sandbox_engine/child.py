@@ -72,7 +72,7 @@ class Engine:
         self.client.event.qr(lambda _, data: self.tell(event="qr", data=data.decode()))
         for name in EVENTS:
             self.client.event(getattr(events, name))(
-                lambda _, event, name=name: self.tell(event=name.removesuffix("Ev"), data=MessageToDict(event))
+                lambda _, event, name=name: self.tell(event=name.removesuffix("Ev"), data=fields(event))
             )
         self.received: dict[str, Message] = {}
         self.client.event(events.MessageEv)(self.message)
@@ -84,7 +84,7 @@ class Engine:
 
     def message(self, _, event) -> None:
         self.received[event.Info.ID] = event.Message
-        self.tell(event="Message", data=MessageToDict(event))
+        self.tell(event="Message", data=fields(event), raw=base64.b64encode(event.Message.SerializeToString()).decode())
 
     def serve(self) -> None:
         for line in self.channel:
@@ -108,6 +108,8 @@ class Engine:
         c, chat = self.client, jid(to)
         if kind == "text":
             sent = c.send_message(chat, Message(conversation=given["text"]))
+        elif kind == "raw":
+            sent = c.send_message(chat, Message.FromString(base64.b64decode(given["data"])))
         elif kind == "image":
             sent = c.send_image(chat, base64.b64decode(given["data"]), caption=given["caption"])
         elif kind == "document":
@@ -174,6 +176,15 @@ class Engine:
 
     def disconnect(self):
         self.client.disconnect()
+
+
+def fields(event) -> dict:
+    """The event as JSON values; what is no UTF-8 in it makes the conversion impossible, then only what can be told."""
+    try:
+        return MessageToDict(event)
+    except (ValueError, TypeError) as error:
+        info = {"ID": event.Info.ID} if event.HasField("Info") else {}
+        return {"Info": info, "Message": {}, "unprintable": str(error)}
 
 
 def jid(text: str):

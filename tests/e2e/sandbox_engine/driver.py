@@ -11,11 +11,17 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from kurir_sandbox.web_protocol.server import WebNetwork
+from typing import Any, Protocol
 
 CHILD = Path(__file__).with_name("child.py")
+
+
+class Network(Protocol):
+    """What an engine must know of the wire."""
+
+    ca_file: Path
+    proxy_url: str
+    noise_root: bytes
 
 
 class EngineError(Exception):
@@ -25,7 +31,7 @@ class EngineError(Exception):
 class Engine:
     """One real engine. `start`, then `call`s and `event`s; `kill` at the end."""
 
-    def __init__(self, network: WebNetwork, database: Path) -> None:
+    def __init__(self, network: Network, database: Path) -> None:
         self._network, self._database = network, database
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -98,7 +104,8 @@ class Engine:
             said = json.loads(line)
             if "event" in said:
                 async with self._news:
-                    self.events.append((said["event"], said["data"]))
+                    data = said["data"] | {"raw": said["raw"]} if "raw" in said else said["data"]
+                    self.events.append((said["event"], data))
                     self._news.notify_all()
                 continue
             answer = self._answers.pop(said["id"])

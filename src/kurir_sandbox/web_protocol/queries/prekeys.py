@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from .. import downlink
 from ..exchange import Exchange
+from ..key_bundles import bundle_nodes
 from ..linked_devices import Device
 from ..stanza import JID, Node, StanzaError, result
-from ..uplink import bundle_nodes
 
 _MAX_KEYS = 2000
 

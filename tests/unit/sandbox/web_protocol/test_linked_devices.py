@@ -78,7 +78,7 @@ async def test_only_what_was_acknowledged_leaves_the_queue(world: World) -> None
     await devices.activate(ours)
     for node in (message("1"), message("2"), receipt("1"), receipt("1", "read")):
         await devices.post(ours, node)
-    devices.settle_message(ours, "2")
+    devices.settle_message(ours, "2", JID("1", "lid"))
     devices.settle(ours, ack(receipt("1", "read")))
     devices.settle(ours, ack(receipt("unknown")))
     assert devices.queued(ours) == 2

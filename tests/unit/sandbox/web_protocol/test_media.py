@@ -12,8 +12,10 @@ import pytest
 from kurir_sandbox.traffic import Content, Media, Place
 from kurir_sandbox.web_protocol import contents
 from kurir_sandbox.web_protocol.contents import UnsupportedContentError
+from kurir_sandbox.web_protocol.drafts import Outgoing
 from kurir_sandbox.web_protocol.media import MediaError, MediaStore
 from kurir_sandbox.web_protocol.protobufs import e2e
+from kurir_sandbox.web_protocol.stanza import JID
 
 
 @pytest.fixture
@@ -68,19 +70,54 @@ def test_an_upload_must_have_the_hash_of_its_address(store: MediaStore) -> None:
     ids=lambda content: content.kind,
 )
 def test_what_is_written_is_read(store: MediaStore, content: Content) -> None:
-    assert contents.read(contents.write(content, store).message, store) == content
+    assert contents.read(contents.write(content, store).plaintext, store) == content
 
 
 def test_wrapped_and_unknown_messages(store: MediaStore) -> None:
     wrapped = e2e.Message()
     wrapped.ephemeralMessage.message.viewOnceMessage.message.conversation = "inside"
-    assert contents.read(wrapped, store) == Content("text", text="inside", bubble="inside")
+    assert contents.read(wrapped.SerializeToString(), store) == Content("text", text="inside", bubble="inside")
     unknown = e2e.Message()
     unknown.stickerMessage.mimetype = "image/webp"
     unknown.messageContextInfo.messageSecret = b"s"
-    assert contents.read(unknown, store) == Content("unsupported", bubble="stickerMessage")
+    assert contents.read(unknown.SerializeToString(), store) == Content("unsupported", bubble="stickerMessage")
     keys = e2e.Message()
     keys.senderKeyDistributionMessage.groupID = "g"
-    assert contents.read(keys, store) is None
+    assert contents.read(keys.SerializeToString(), store) is None
     with pytest.raises(UnsupportedContentError, match="poll"):
         contents.write(Content("poll", text="?"), store)
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "content"),
+    [
+        (b"\x0a\x04ab\xff\xfe", Content("text", text="ab\ufffd\ufffd", bubble="ab\ufffd\ufffd")),
+        (b"\x32\x03\x0a\x01\xff", Content("text", text="\ufffd", bubble="\ufffd")),
+        (b"\x22\x0a\x0a\x02n\xff\x82\x01\x03v\xffv", Content("contact", text="v\ufffdv", bubble="👤 n\ufffd")),
+        (b"\xff\xff\xff", Content("unsupported", bubble="no protobuf")),
+        (b"\x0a\x7fshort", Content("unsupported", bubble="no protobuf")),
+        (b"", None),
+    ],
+)
+def test_invalid_strings_and_no_protobuf_are_shown_all_the_same(
+    store: MediaStore, plaintext: bytes, content: Content | None
+) -> None:
+    assert contents.read(plaintext, store) == content
+
+
+def test_a_location_that_is_no_number_can_be_told_in_json(store: MediaStore) -> None:
+    pin = e2e.Message()
+    pin.locationMessage.degreesLatitude, pin.locationMessage.degreesLongitude = float("nan"), float("-inf")
+    found = contents.read(pin.SerializeToString(), store)
+    assert found is not None and found.place == Place(0.0, 0.0)
+
+
+@pytest.mark.parametrize("plaintext", [b"", b"\xff\xff", b"x" * 300, b"\x0a\x04ab\xff\xfe"])
+def test_an_own_copy_holds_any_plaintext(plaintext: bytes) -> None:
+    copy = contents.own_copy(Outgoing(plaintext, "text"), JID("1", "lid"))
+    fields = e2e.DeviceSentMessage.DESCRIPTOR.fields_by_name
+    start = copy.plaintext.index(b"1@lid") + len("1@lid")
+    assert copy.plaintext[start] == fields["message"].number << 3 | 2
+    assert copy.plaintext.endswith(plaintext)
+    sent = contents.device_sent(copy.plaintext)
+    assert sent == (None if plaintext == b"\xff\xff" else plaintext)

@@ -1,0 +1,94 @@
+"""Stanzas as JSON: both ways, and what is wrong names its field."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from kurir_sandbox.web_protocol import codec, stanza_json
+from kurir_sandbox.web_protocol.stanza import JID, Node
+
+
+def test_a_stanza_in_both_forms() -> None:
+    given = {
+        "tag": "notification",
+        "attributes": {
+            "from": "123-4@g.us",
+            "to": "62:3@lid",
+            "type": "w:gp2",
+            "gone": None,
+            "server": "s.whatsapp.net",
+            "notify": "me@lid",
+            "subject": {"jid": "1@lid"},
+            "mail": "me@example.com",
+            "words": "mail me @ 5",
+            "forced": {"text": "1@lid"},
+            "raw": {"base64": "//4="},
+        },
+        "children": [{"tag": "x", "content": "AAE="}, {"tag": "y", "text": "halo"}, {"tag": "z"}],
+    }
+    stanza = stanza_json.node(given, "stanza")
+    assert stanza == Node(
+        "notification",
+        {
+            "from": JID("123-4", "g.us"),
+            "to": JID("62", "lid", 3),
+            "type": "w:gp2",
+            "gone": None,
+            "server": JID("", "s.whatsapp.net"),
+            "notify": "me@lid",
+            "subject": JID("1", "lid"),
+            "mail": "me@example.com",
+            "words": "mail me @ 5",
+            "forced": "1@lid",
+            "raw": b"\xff\xfe",
+        },
+        [Node("x", {}, b"\0\1"), Node("y", {}, b"halo"), Node("z")],
+    )
+    assert stanza_json.node(stanza_json.shown(stanza), "again") == stanza
+    del stanza.attrs["gone"]  # pyright: ignore[reportIndexIssue]
+    assert codec.decode(codec.encode(stanza), own=True) == stanza
+    with pytest.raises(codec.CodecError):
+        codec.decode(codec.encode(stanza))
+
+
+DEEP: dict[str, Any] = {"tag": "x"}
+for _ in range(40):
+    DEEP = {"tag": "x", "children": [DEEP]}
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        (None, "s"),
+        ([], "s"),
+        ({}, "s.tag"),
+        ({"tag": ""}, "s.tag"),
+        ({"tag": 5}, "s.tag"),
+        ({"tag": "a", "attrs": {}}, "s.attrs"),
+        ({"tag": "a", "attributes": []}, "s.attributes"),
+        ({"tag": "a", "attributes": {"b": 5}}, "s.attributes.b"),
+        ({"tag": "a", "attributes": {"b": True}}, "s.attributes.b"),
+        ({"tag": "a", "attributes": {"b": "1:999@lid"}}, "s.attributes.b"),
+        ({"tag": "a", "attributes": {"b": {"jid": "1", "text": "1"}}}, "s.attributes.b"),
+        ({"tag": "a", "attributes": {"b": {"base64": "?"}}}, "s.attributes.b"),
+        ({"tag": "a", "children": {}}, "s.children"),
+        ({"tag": "a", "children": [{"tag": "b"}, {"tag": None}]}, "s.children.1.tag"),
+        ({"tag": "a", "content": "a"}, "s.content"),
+        ({"tag": "a", "content": 1}, "s.content"),
+        ({"tag": "a", "text": 1}, "s.text"),
+        ({"tag": "a", "text": "", "content": ""}, "s.text"),
+        (DEEP, ".children" * 21),
+    ],
+)
+def test_what_is_no_stanza_names_its_field(given: Any, field: str) -> None:
+    with pytest.raises(stanza_json.FormError) as refused:
+        stanza_json.node(given, "s")
+    assert refused.value.field.replace(".0", "").endswith(field)
+
+
+def test_bytes_may_be_empty() -> None:
+    assert stanza_json.octets("", "raw") == b""
+    assert stanza_json.octets(base64.b64encode(b"\xff\0").decode(), "raw") == b"\xff\0"
