@@ -119,6 +119,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             clock,
             errands=Errands(leases.carrier, sealing.derive("errands").hex()) if leases is not None else None,
             health=health,
+            unread=metrics.unread,
         )
         metrics.watch_devices(linked_devices.survey)
         cloud_api = CloudApi(settings, database, sealing, clock)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import msgspec
+import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
@@ -25,12 +26,21 @@ from kurir.foundation.tables import callbacks, incoming, templates, windows
 from kurir.foundation.tasks import Tasks
 from kurir.foundation.telemetry import Metrics
 from kurir.leases import Alone, Ownership
-from kurir.messages.reports import ConnectionChanged, Event, Received, SetAside, StatusChanged, TemplateReviewed
+from kurir.messages.reports import (
+    ConnectionChanged,
+    Event,
+    IncomingMedia,
+    MediaFetched,
+    Received,
+    SetAside,
+    StatusChanged,
+    TemplateReviewed,
+)
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Snapshot
 from kurir.quarantine import Queue
 from kurir.webhooks.deliveries import publish
-from kurir.webhooks.events import TemplateStatus, received
+from kurir.webhooks.events import MediaStatus, TemplateStatus, media_status, received
 
 WINDOW = 24 * 3600.0
 """Seconds of the customer service window after a person's last message (Cloud API)."""
@@ -126,6 +136,8 @@ class Inbox:
         for event, _ in events:
             if isinstance(event, ConnectionChanged):
                 self._woken(event.account_id, event.number_id)
+            elif isinstance(event, SetAside):
+                self._metrics.set_aside(event.queue)
         return new
 
     async def take_each(self, events: Sequence[tuple[Event, str]], body: bytes = b"", queue: Queue = "inbox") -> int:
@@ -224,6 +236,8 @@ class Inbox:
                         body=lambda: received(event),
                         now=now,
                     )
+            case MediaFetched():
+                _note_media(connection, event, now)
             case StatusChanged():
                 return self._outbox.receipt(connection, event)
             case ConnectionChanged() if event.state != "paused" and not self._carried(connection, event.number_id):
@@ -259,6 +273,8 @@ def _reference(event: Event) -> str:
     match event:
         case Received():
             return f"{event.chat}/{event.remote_id}"
+        case MediaFetched():
+            return f"{event.chat}/{event.remote_id}/media"
         case StatusChanged():
             return f"{event.remote_id}/{event.status}/{event.person}"
         case ConnectionChanged():
@@ -325,6 +341,38 @@ def _tell_of_template(connection: Connection, template: Any, event: TemplateRevi
         )
 
     publish(connection, event.account_id, event.number_id, "template_status", "", body=body, now=now)
+
+
+def _note_media(connection: Connection, event: MediaFetched, now: float) -> None:
+    """Writes down what became of a message's media, once; a message that was removed meanwhile has none."""
+    before = connection.execute(
+        sa.select(incoming.c.id, incoming.c.media).where(
+            incoming.c.number_id == event.number_id,
+            incoming.c.chat == event.chat,
+            incoming.c.remote_id == event.remote_id,
+            incoming.c.account_id == event.account_id,
+        )
+    ).first()
+    if before is None or not before.media:
+        return
+    if msgspec.json.decode(before.media, type=IncomingMedia).state != "pending":
+        return
+    media = msgspec.json.encode(event.media).decode()
+    connection.execute(incoming.update().where(incoming.c.id == before.id).values(media=media))
+
+    def body() -> MediaStatus:
+        number = numbers.by_id(connection, event.account_id, event.number_id)
+        return media_status(event, number.key if number else "", now)
+
+    publish(
+        connection,
+        event.account_id,
+        event.number_id,
+        "media_status",
+        event.chat,
+        body=body,
+        now=now,
+    )
 
 
 def _store_message(connection: Connection, event: Received, now: float) -> bool:

@@ -118,6 +118,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest file (the Cloud API's limit, kept for both channels)."""
     media_timeout: float = 30.0
     """Seconds to fetch one picture or file."""
+    incoming_media_timeout: float = 120.0
+    """Seconds for one try to fetch the file of a message that a linked device received. Messages do not wait for their
+    files; one that is not there in time is tried again, with pauses, for a day."""
     media_days: int = 30
     """Days that the pictures and files of messages are kept on disk."""
     allowed_networks: tuple[str, ...] = ()

@@ -73,6 +73,7 @@ class Rig:
     async def _follow(self) -> None:
         async for event in self.devices.events():
             self.events.append(event)
+            self.devices.stored([event])
 
     async def pair(self, phone: str, index: int = 0) -> Number:
         """Pairs a number with `phone` by QR and waits until it is connected; returns it as it is stored then."""

@@ -20,6 +20,7 @@ from kurir.messages.content import Document, Image, Location, Outgoing, Template
 from kurir.messages.reports import (
     ConnectionChanged,
     InDoubt,
+    MediaFetched,
     NeverLeft,
     NotConnected,
     Outcome,
@@ -251,9 +252,11 @@ async def test_receives_text_pictures_and_group_messages(sandbox: SandboxNetwork
         image = await rig.event(Received, lambda e: e.remote_id == wrote["wire_id"])
         assert (image.kind, image.text) == ("image", "Yang ini?")
         assert image.media is not None
-        assert _content(image.media.path) == picture
-        assert Path(image.media.path).is_relative_to(tmp_path / "incoming")
-        assert (image.media.mime, image.media.size) == ("image/png", len(picture))
+        assert image.media.state == "pending"
+        media = (await rig.event(MediaFetched, lambda e: e.remote_id == wrote["wire_id"])).media
+        assert _content(media.path) == picture
+        assert Path(media.path).is_relative_to(tmp_path / "incoming")
+        assert (media.mime, media.size, media.state) == ("image/png", len(picture), "stored")
 
         wrote = await sandbox.post(f"/people/{BUDI}/messages", {"group": group_id, "text": "Ada yang tahu?"})
         told = await rig.event(Received, lambda e: e.remote_id == wrote["wire_id"])

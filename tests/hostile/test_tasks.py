@@ -109,7 +109,7 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str) -> None:
 async def receive(place: Site) -> None:
     """A person writes; it must be in the database in the end."""
     number = place.number
-    place.gateway.linked_devices._events.put_nowait(
+    await place.gateway.linked_devices._events.put(
         Received(number.account_id, number.id, "A1", PHONE, PHONE, "Sari", 1.0, "text", "halo")
     )
 

@@ -37,7 +37,8 @@ def add(email: str, url: str, *, number: str = "", event: tuple[str, ...] = ()) 
         email: Address of the account.
         url: Where to POST to.
         number: Only events of this number_id or licenses_key.
-        event: What to send: incoming_chat (when left out), message_status, device_status, template_status.
+        event: What to send: incoming_chat (when left out), media_status, message_status, device_status,
+            template_status.
     """
     allowed = Allowed.parse(Settings.load().allowed_networks)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(
@@ -349,6 +349,17 @@ incoming = sa.Table(
     sa.Column("forwarded", sa.Integer, nullable=False, server_default="0"),
     sa.UniqueConstraint("number_id", "chat", "remote_id"),
     sa.Index("ix_incoming_account_id_id", "account_id", "id"),
+)
+
+early_receipts = sa.Table(
+    "early_receipts",
+    metadata,
+    sa.Column("account_id", sa.BigInteger, nullable=False),
+    sa.Column("number_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("remote_id", sa.Text, primary_key=True),
+    sa.Column("status", sa.Text, primary_key=True),
+    _time("at", nullable=False),
+    _time("stored_at", nullable=False),
 )
 
 windows = sa.Table(

@@ -122,12 +122,15 @@ def _masked(key: str, value: Any) -> Any:
 
 class Survey(msgspec.Struct, frozen=True):
     """All linked devices at a glance: how many are in each state (every state is there), and the worst figures among
-    the connected ones, in seconds; `hosts` engine processes run."""
+    the connected ones, in seconds; `hosts` engine processes run; `journal_entries` of received messages and receipts
+    wait to be stored, the oldest for `oldest_entry` seconds."""
 
     states: Mapping[str, int]
     longest_silence: float
     slowest_round_trip: float
     hosts: int
+    journal_entries: int = 0
+    oldest_entry: float = 0.0
 
 
 class Metrics:
@@ -186,6 +189,18 @@ class Metrics:
             "Slowest answer of WhatsApp to the last check of a connected device",
             registry=registry,
         )
+        self._journal_entries = Gauge(
+            "kurir_journal_entries", "Received messages and receipts that wait to be stored", registry=registry
+        )
+        self._journal_oldest = Gauge(
+            "kurir_journal_oldest_seconds",
+            "How long the oldest received message or receipt has waited to be stored, of the worst device",
+            registry=registry,
+        )
+        self._unread = Counter(
+            "kurir_incoming_unread", "What linked devices received and Kurir does not read", ["kind"], registry=registry
+        )
+        self._unread_kinds: set[str] = set()
         self._requests = Counter(
             "kurir_http_requests", "Requests answered", ["method", "path", "code"], registry=registry
         )
@@ -249,6 +264,18 @@ class Metrics:
         self._silence.set_function(lambda: survey().longest_silence)
         self._round_trip.set_function(lambda: survey().slowest_round_trip)
         self._hosts.set_function(lambda: survey().hosts)
+        self._journal_entries.set_function(lambda: survey().journal_entries)
+        self._journal_oldest.set_function(lambda: survey().oldest_entry)
+
+    def unread(self, kind: str) -> None:
+        """A linked device received something of a kind that is not read; `kind` of the engine's fixed list of names.
+
+        The first of each kind is logged.
+        """
+        if kind not in self._unread_kinds:
+            self._unread_kinds.add(kind)
+            structlog.get_logger(__name__).warning("incoming_kind_not_read", kind=kind)
+        self._unread.labels(kind).inc()
 
     def answered(self, method: str, path: str, code: int, seconds: float) -> None:
         """Counts one HTTP answer. `path` is the route's template, "other" when no route matched; never a raw path."""

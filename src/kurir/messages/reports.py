@@ -6,6 +6,8 @@ unchanged between the gateway and its engine hosts.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from kurir.messages.lifecycle import ReceiptStatus
@@ -78,21 +80,29 @@ class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
 Evidence = NeverLeft | Left | Unknown
 
 
+MediaState = Literal["pending", "stored", "gone"]
+"""pending: still to be fetched · stored: on disk · gone: could not be had, and is not tried any more."""
+
+
 class IncomingMedia(msgspec.Struct, frozen=True):
-    """Media of a received message; `path` is the stored file (absolute) or "" while it has not been fetched."""
+    """Media of a received message; `path` is the stored file (absolute), "" unless `state` is stored.
+
+    `state` is "" in rows of earlier releases: then `path` alone says whether there is a file.
+    """
 
     mime: str
     name: str = ""
     path: str = ""
     size: int = 0
     remote_id: str = ""
+    state: MediaState | Literal[""] = ""
 
 
 class Received(msgspec.Struct, frozen=True, tag="received"):
     """A message that came in, or that another device of the same number sent (`from_me`).
 
     `chat` is a phone number in digits or a group id with `@g.us`; `sender` the person's phone number; `at` unix
-    seconds.
+    seconds; `entry` the journal entry that lets go when this is stored (0: none).
     """
 
     account_id: int
@@ -108,12 +118,24 @@ class Received(msgspec.Struct, frozen=True, tag="received"):
     location: tuple[float, float] | None = None
     from_me: bool = False
     forwarded: bool = False
+    entry: int = 0
+
+
+class MediaFetched(msgspec.Struct, frozen=True, tag="media_fetched"):
+    """What became of the media of a message that was stored before them; `entry` as in `Received`."""
+
+    account_id: int
+    number_id: int
+    chat: str
+    remote_id: str
+    media: IncomingMedia
+    entry: int = 0
 
 
 class StatusChanged(msgspec.Struct, frozen=True, tag="status_changed"):
     """A receipt: message `remote_id` of that number was sent, delivered, read, or failed at the other side.
 
-    `message_id` is ours where the channel carries it (Cloud API: `biz_opaque_callback_data`).
+    `message_id` is ours where the channel carries it (Cloud API: `biz_opaque_callback_data`); `entry` as in `Received`.
     """
 
     account_id: int
@@ -125,6 +147,7 @@ class StatusChanged(msgspec.Struct, frozen=True, tag="status_changed"):
     code: str = ""
     reason: str = ""
     person: str = ""
+    entry: int = 0
 
 
 class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection_changed"):
@@ -156,7 +179,7 @@ class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
     """Something of a number that could not be processed, after some tries: kept whole in the quarantine.
 
     `queue` names where it waited (see `kurir.quarantine.QUEUES`), `reference` is its id there, `payload` what is needed
-    to try it again, `reason` why it failed.
+    to try it again, `reason` why it failed; `entry` as in `Received`.
     """
 
     account_id: int
@@ -165,9 +188,10 @@ class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
     reference: str
     reason: str
     payload: bytes
+    entry: int = 0
 
 
-Event = Received | StatusChanged | ConnectionChanged | TemplateReviewed | SetAside
+Event = Received | MediaFetched | StatusChanged | ConnectionChanged | TemplateReviewed | SetAside
 
 __all__ = [
     "ConnectionChanged",
@@ -177,6 +201,8 @@ __all__ = [
     "InDoubt",
     "IncomingMedia",
     "Left",
+    "MediaFetched",
+    "MediaState",
     "NeverLeft",
     "NotConnected",
     "Outcome",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -28,7 +28,7 @@ from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.messages.reports import Halted, Outcome, StatusChanged
-from kurir.outbox import accept, by_hand, claim, doubt, idempotency, record, recovery, set_aside
+from kurir.outbox import accept, by_hand, claim, doubt, early, idempotency, record, recovery, set_aside
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
@@ -38,7 +38,6 @@ from kurir.outbox.verdicts import Verdicts
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-_EARLY_RECEIPTS = 10_000
 _LOOK_AGAIN = 10.0
 
 
@@ -93,7 +92,6 @@ class Outbox:
         self._ids = MessageIds()
         self._waiting: Counter[int] = Counter()
         self._verdicts = Verdicts(shared=database.shared)
-        self._early: OrderedDict[tuple[int, str], list[StatusChanged]] = OrderedDict()
         self._unqueued: set[int] = set()
         self._dismissed = False
 
@@ -258,12 +256,12 @@ class Outbox:
                 number_status.pause(connection, claimed.account_id, claimed.number_id, outcome.reason, now)
             after = record.record(connection, claimed, word, decision, now=now, doubt_until=doubt_until)
             assert after is not None
-            for event in self._early.get((claimed.number_id, remote_id or ""), ()):
-                after = _apply(connection, after, event, now)
+            if remote_id:
+                for event in early.take(connection, claimed.account_id, claimed.number_id, remote_id):
+                    after = _apply(connection, after, event, now)
             return after
 
         after = await self._database.write(work)
-        self._early.pop((claimed.number_id, remote_id or ""), None)
         self._webhooks_told()
         crash_points.reach("record.committed")
         self._metrics.reached(after.state)
@@ -281,8 +279,8 @@ class Outbox:
     def receipt(self, connection: Connection, event: StatusChanged) -> Snapshot | None:
         """Applies a receipt within the caller's transaction; returns the message when it moved.
 
-        Call `told` with it after the commit. A receipt whose message is not known yet is kept for the moment when
-        the send's answer is recorded.
+        Call `told` with it after the commit. A receipt whose message is not known yet is stored until the send's answer
+        is recorded.
         """
         message = None
         if event.message_id is not None:
@@ -292,9 +290,7 @@ class Outbox:
         if message is None:
             message = record.by_remote_id(connection, event.account_id, event.number_id, event.remote_id)
         if message is None:
-            self._early.setdefault((event.number_id, event.remote_id), []).append(event)
-            while len(self._early) > _EARLY_RECEIPTS:
-                self._early.popitem(last=False)
+            early.keep(connection, event, self._clock())
             return None
         after = _apply(connection, message, event, self._clock())
         if after.state == message.state:

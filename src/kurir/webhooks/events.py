@@ -12,9 +12,9 @@ import msgspec
 
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text
 from kurir.messages.lifecycle import MessageState
-from kurir.messages.reports import Received
+from kurir.messages.reports import MediaFetched, Received
 
-EventType = Literal["incoming_chat", "message_status", "device_status", "template_status"]
+EventType = Literal["incoming_chat", "media_status", "message_status", "device_status", "template_status"]
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
 DEFAULT_EVENTS: tuple[EventType, ...] = ("incoming_chat",)
 """What an endpoint gets unless it asks for more, so that old receivers see nothing new."""
@@ -50,6 +50,20 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True, tag="incoming_chat
     location_attached: Place | None
     is_forwading: bool
     is_from_me: bool
+
+
+class MediaStatus(msgspec.Struct, frozen=True, kw_only=True, tag="media_status"):
+    """The file of a message that came in was fetched (`stored`), or could not be had (`gone`); `message_id` as in
+    `incoming_chat`. `media_size` is in bytes."""
+
+    message_id: str
+    number_id: str
+    chat_id: str
+    status: Literal["stored", "gone"]
+    media_mime: str
+    media_name: str
+    media_size: int
+    timestamp: int
 
 
 class MessageStatus(msgspec.Struct, frozen=True, kw_only=True, tag="message_status"):
@@ -101,7 +115,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True, tag="test"):
     timestamp: int
 
 
-Body = IncomingChat | MessageStatus | DeviceStatus | TemplateStatus | Test
+Body = IncomingChat | MediaStatus | MessageStatus | DeviceStatus | TemplateStatus | Test
 
 
 def encode(body: Body) -> bytes:
@@ -133,6 +147,21 @@ def received(message: Received) -> IncomingChat:
         location_attached=Place(*message.location) if message.location else None,
         is_forwading=message.forwarded,
         is_from_me=message.from_me,
+    )
+
+
+def media_status(fetched: MediaFetched, number_key: str, now: float) -> MediaStatus:
+    """The body for what became of the file of a message that came in."""
+    media = fetched.media
+    return MediaStatus(
+        message_id=fetched.remote_id,
+        number_id=number_key,
+        chat_id=chat_id(fetched.chat),
+        status="stored" if media.state == "stored" else "gone",
+        media_mime=media.mime,
+        media_name=media.name,
+        media_size=media.size,
+        timestamp=int(now),
     )
 
 
@@ -181,12 +210,14 @@ __all__ = [
     "DeviceStatus",
     "EventType",
     "IncomingChat",
+    "MediaStatus",
     "MessageStatus",
     "Place",
     "TemplateStatus",
     "Test",
     "chat_id",
     "encode",
+    "media_status",
     "own",
     "received",
 ]

@@ -1,6 +1,6 @@
 """A host process whose engine is a script: what it does is said by the messages that it is given to send.
 
-Run as the real one is: `python scripted_host.py FD`.
+Run as the real one is: `python scripted_host.py CALLS NEWS`.
 """
 
 from __future__ import annotations
@@ -95,6 +95,6 @@ class ScriptedEngine:
 
 
 if __name__ == "__main__":
-    host = Host(socket.socket(fileno=int(sys.argv[1])))
+    host = Host(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))
     host.serve(ScriptedEngine(host))
     os._exit(0)

@@ -2,180 +2,312 @@
 
 from __future__ import annotations
 
-import io
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
-from google.protobuf.message import Message as Protobuf
+from tests.unit.linked_device.intake_rig import (
+    OURS,
+    PATIENCE,
+    SITI,
+    Device,
+    IntakeRig,
+    event,
+    picture,
+    receipt,
+    refused,
+    text,
+)
 
-from kurir.channels.linked_device.engine import DeviceState, Failed, News, Open
-from kurir.channels.linked_device.journal import Journal
+from kurir.channels.linked_device.engine import DeviceState, Failed, News, Unread
+from kurir.channels.linked_device.intake import Intake
+from kurir.channels.linked_device.journal import Backlog, Journal, read_backlog
+from kurir.channels.linked_device.neonize_engine import NeonizeEngine
 from kurir.messages.reports import Received
-
-# neonize runs `uname` through pipes that it does not close when it is imported
-with patch("os.popen", lambda _command: io.StringIO("Linux")):
-    from kurir.channels.linked_device import protobufs  # noqa: F401  (readies libmagic, which the engine needs)
-    from kurir.channels.linked_device.intake import Intake
-    from kurir.channels.linked_device.neonize_engine import NeonizeEngine
 
 # isort: split
 from neonize.exc import NeonizeError
-from neonize.proto.Neonize_pb2 import JID
-from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
-
-SITI = "6281234567801"
-PATIENCE = 10
-
-
-@dataclass
-class Device:
-    """The device behind an intake: it knows every phone, and has media while `media` is set."""
-
-    media: bytes = b""
-    complaints: list[str] = field(default_factory=list)
-    asked: threading.Event = field(default_factory=threading.Event)
-
-    def phone(self, *jids: JID) -> str:
-        return next(jid.User for jid in jids if jid.User)
-
-    def download(self, message: Message) -> bytes:
-        self.asked.set()
-        if not self.media:
-            raise NeonizeError("not connected")
-        return self.media
-
-    def complain(self, what: str) -> None:
-        self.complaints.append(what)
-
-
-class Desk:
-    """An intake, its device, and what it told; `reopen` is what a restarted host does."""
-
-    def __init__(self, folder: Path) -> None:
-        self.device = Device()
-        self.told: queue.Queue[News] = queue.Queue()
-        self.order = Open(7, 1, "", str(folder / "incoming"), str(folder / "journals" / "7.db"))
-        self.intake = self._open()
-
-    def _open(self) -> Intake:
-        intake = Intake(self.order, self.device, self.told.put, 1_000_000)
-        intake.start()
-        return intake
-
-    def reopen(self) -> None:
-        self.intake.close()
-        self.told = queue.Queue()
-        self.intake = self._open()
-
-    def next(self) -> Received:
-        told = self.told.get(timeout=PATIENCE)
-        assert isinstance(told, Received)
-        return told
-
-    def kept(self) -> int:
-        """How many messages are in the file, as another process sees it."""
-        with closing(sqlite3.connect(self.order.journal)) as file:
-            return file.execute("SELECT count(*) FROM received").fetchone()[0]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
-    yield desk
-    desk.intake.close()
+def rig(tmp_path: Path) -> Iterator[IntakeRig]:
+    rig = IntakeRig(tmp_path)
+    yield rig
+    rig.intake.close()
 
 
-def test_what_was_told_but_not_stored_is_told_again_by_the_next_host(desk: Desk):
-    desk.intake.online(connected=True)
+def test_what_was_told_but_not_stored_is_told_again_by_the_next_host(rig: IntakeRig):
+    rig.intake.online(connected=True)
     for n in range(3):
-        desk.intake.take(text(f"id{n}"))
-    told = [desk.next() for _ in range(3)]
+        rig.intake.take(text(f"id{n}"))
+    told = [rig.received() for _ in range(3)]
     assert [(one.remote_id, one.chat, one.text) for one in told] == [(f"id{n}", SITI, "halo") for n in range(3)]
-    desk.intake.stored([(SITI, "id1")])
-    desk.reopen()
-    desk.intake.online(connected=True)
-    assert [desk.next().remote_id for _ in range(2)] == ["id0", "id2"]
-    desk.intake.stored([(SITI, "id0"), (SITI, "id2")])
-    assert desk.kept() == 0
+    rig.store(told[1])
+    rig.reopen()
+    rig.intake.online(connected=True)
+    told = [rig.received() for _ in range(2)]
+    assert [one.remote_id for one in told] == ["id0", "id2"]
+    rig.store(*told)
+    assert rig.kept() == 0
 
 
-def test_nothing_is_read_before_the_device_is_connected_yet_all_is_written(desk: Desk):
+def test_nothing_is_read_before_the_device_is_connected_yet_all_is_written(rig: IntakeRig):
     for n in range(200):
-        desk.intake.take(text(f"id{n}"))
-    assert desk.kept() == 200
-    assert desk.told.empty()
-    desk.intake.online(connected=True)
-    assert [desk.next().remote_id for _ in range(200)] == [f"id{n}" for n in range(200)]
+        rig.intake.take(text(f"id{n}"))
+    assert rig.kept() == 200
+    assert rig.told.empty()
+    rig.intake.online(connected=True)
+    assert [rig.received().remote_id for _ in range(200)] == [f"id{n}" for n in range(200)]
 
 
-def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(tmp_path: Path):
-    order = Open(7, 1, "", str(tmp_path), str(tmp_path / "7.db"))
+def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: IntakeRig):
     behind, told = threading.Event(), queue.Queue()
 
-    def tell(news: News) -> None:
+    def tell(news: News) -> bool:
         assert behind.wait(PATIENCE)
         told.put(news)
+        return True
 
-    intake = Intake(order, Device(), tell, 1_000_000)
+    rig.intake.close()
+    intake = Intake(rig.order, Device(), tell, rig.limits)
     intake.start()
     intake.online(connected=True)
     for n in range(500):
         intake.take(text(f"id{n}"))
+    assert intake.backlog().entries == 500
     behind.set()
     assert [told.get(timeout=PATIENCE).remote_id for _ in range(500)] == [f"id{n}" for n in range(500)]
     intake.close()
 
 
-def test_what_is_no_message_leaves_no_trace(desk: Desk):
-    desk.intake.online(connected=True)
-    desk.intake.take(event("key", Message()))
-    desk.intake.take(text("id1"))
-    assert desk.next().remote_id == "id1"
-    assert desk.kept() == 1
+def test_a_gateway_killed_while_it_was_behind_sets_nothing_aside(tmp_path: Path):
+    rig = IntakeRig(tmp_path)
+    rig.intake.close()
+    reached = threading.Semaphore(0)
+    never = threading.Event()
+
+    def stuck(_news: News) -> bool:
+        reached.release()
+        never.wait()
+        return True
+
+    for _ in range(5):  # each life of the host ends while the gateway takes nothing
+        intake = Intake(rig.order, Device(), stuck, rig.limits)
+        intake.start()
+        if not rig.kept():
+            intake.take(text("id1"))
+        intake.online(connected=True)
+        assert reached.acquire(timeout=PATIENCE)
+        intake._journal.close()
+    rig.intake = rig.open()
+    rig.intake.online(connected=True)
+    assert rig.received().remote_id == "id1"
+    rig.intake.close()
 
 
-def test_media_that_a_cut_kept_away_come_when_the_device_is_back(desk: Desk):
-    desk.intake.online(connected=True)
-    desk.intake.take(text("first"))
-    assert desk.next().remote_id == "first"
-    desk.intake.online(connected=False)
-    desk.intake.take(picture("picture"))
-    assert desk.device.asked.wait(PATIENCE)
-    assert desk.told.empty()
-    desk.device.media = b"\x89PNG"
-    desk.intake.online(connected=True)
-    told = desk.next()
-    assert told.media is not None
-    assert Path(told.media.path).read_bytes() == b"\x89PNG"
+def test_what_is_no_message_is_named_and_leaves_no_entry(rig: IntakeRig):
+    rig.intake.online(connected=True)
+    rig.intake.take(event("key", Message()))
+    rig.intake.take(text("id1"))
+    assert rig.next() == Unread(7, "empty")
+    assert rig.received().remote_id == "id1"
+    assert rig.kept() == 1
 
 
-def test_a_device_that_closes_while_media_are_awaited_tells_the_message_next_time(desk: Desk):
-    desk.intake.online(connected=True)
-    desk.intake.take(text("first"))
-    desk.intake.stored([(SITI, desk.next().remote_id)])
-    desk.intake.online(connected=False)
-    desk.intake.take(picture("picture"))
-    assert desk.device.asked.wait(PATIENCE)
-    desk.reopen()
-    desk.device.media = b"\x89PNG"
-    desk.intake.online(connected=True)
-    told = desk.next()
-    assert (told.remote_id, told.media and told.media.size) == ("picture", 4)
+def test_a_receipt_survives_until_it_is_stored(rig: IntakeRig):
+    rig.intake.take_receipt(receipt("3EB0A", "3EB0B"))
+    rig.reopen()
+    rig.intake.online(connected=True)
+    told = [rig.receipt(), rig.receipt()]
+    assert [(one.remote_id, one.status, one.person) for one in told] == [
+        ("3EB0A", "delivered", SITI),
+        ("3EB0B", "delivered", SITI),
+    ]
+    rig.store(told[0])
+    assert rig.kept() == 1, "the other one is not stored yet"
+    rig.store(told[1])
+    assert rig.kept() == 0
+
+
+def test_media_come_after_their_message_is_stored(rig: IntakeRig):
+    rig.intake.online(connected=True)
+    rig.intake.take(picture("picture"))
+    message = rig.received()
+    assert message.media is not None
+    assert (message.media.state, message.media.path) == ("pending", "")
+    assert rig.device.downloads == 0
+    rig.store(message)
+    fetched = rig.fetched()
+    assert (fetched.chat, fetched.remote_id, fetched.media.state) == (SITI, "picture", "stored")
+    assert Path(fetched.media.path).read_bytes() == b"\x89PNG"
+    assert rig.kept("fetch") == 1, "what became of it is not stored yet"
+    rig.store(fetched)
+    assert rig.kept() == 0
+
+
+def test_media_that_fail_are_tried_again_also_by_the_next_host_and_given_up(rig: IntakeRig):
+    rig.device.fetch = refused
+    rig.intake.online(connected=True)
+    rig.intake.take(picture("picture"))
+    rig.store(rig.received())
+    _until(lambda: rig.device.downloads >= 2)
+    rig.reopen()
+    rig.intake.online(connected=True)
+    fetched = rig.fetched()
+    assert (fetched.media.state, fetched.media.path, fetched.media.mime) == ("gone", "", "image/png")
+    assert rig.device.downloads == len(rig.limits.pauses) + 1
+    rig.store(fetched)
+    assert rig.kept() == 0
+
+
+@pytest.mark.parametrize("words", ["no url present", "download failed with status code 404"])
+def test_media_that_nobody_has_are_given_up_at_once(rig: IntakeRig, words: str):
+    def gone(_message: Message) -> bytes:
+        raise NeonizeError(words)
+
+    rig.device.fetch = gone
+    rig.intake.online(connected=True)
+    rig.intake.take(picture("picture"))
+    rig.store(rig.received())
+    assert rig.fetched().media.state == "gone"
+    assert rig.device.downloads == 1
+
+
+def test_media_wait_for_the_connection(rig: IntakeRig):
+    rig.intake.online(connected=True)
+    rig.intake.take(picture("picture"))
+    message = rig.received()
+    rig.intake.online(connected=False)
+    rig.store(message)
+    _until(lambda: rig.kept("fetch") == 1)
+    assert rig.device.downloads == 0
+    rig.intake.online(connected=True)
+    assert rig.fetched().media.state == "stored"
+
+
+def test_what_an_earlier_pairing_with_another_phone_left_is_set_aside(rig: IntakeRig):
+    rig.intake.take(text("before"))
+    rig.order = IntakeRig.opening(Path(rig.order.incoming).parent, "6289900000009:3@s.whatsapp.net")
+    rig.reopen()
+    rig.intake.take(text("after"))
+    rig.intake.online(connected=True)
+    aside = rig.aside()
+    assert (aside.queue, aside.number_id) == ("journal", 7)
+    assert "another phone" in aside.reason
+    assert aside.payload == text("before").SerializeToString()
+    assert rig.received().remote_id == "after"
+    rig.store(aside)
+    assert rig.kept() == 1
+
+
+def test_the_same_phone_paired_anew_gets_what_was_left(rig: IntakeRig):
+    rig.intake.take(text("before"))
+    rig.order = IntakeRig.opening(Path(rig.order.incoming).parent, f"{OURS}:9@s.whatsapp.net")
+    rig.reopen()
+    rig.intake.online(connected=True)
+    assert rig.received().remote_id == "before"
+
+
+def test_what_came_before_the_pairing_said_its_phone_belongs_to_it(tmp_path: Path):
+    rig = IntakeRig(tmp_path)
+    rig.order = IntakeRig.opening(tmp_path, "")
+    rig.reopen()
+    rig.intake.take(text("first"))
+    rig.intake.paired(OURS)
+    rig.intake.online(connected=True)
+    assert rig.received().remote_id == "first"
+    rig.order = IntakeRig.opening(tmp_path, "6289900000009:3@s.whatsapp.net")
+    rig.reopen()
+    rig.intake.online(connected=True)
+    assert rig.aside().queue == "journal"
+    rig.intake.close()
+
+
+def test_a_closing_device_does_not_drop_what_the_disk_refuses(rig: IntakeRig, monkeypatch):
+    """The engine acknowledges what it could hand over: it may not go on before the connection is down."""
+    refusing = True
+    append = rig.intake._journal.append
+
+    def full(*arguments) -> None:
+        if refusing:
+            raise sqlite3.OperationalError("database or disk is full")
+        append(*arguments)
+
+    monkeypatch.setattr(rig.intake._journal, "append", full)
+    taken = threading.Event()
+
+    def take() -> None:
+        rig.intake.take(text("id1"))
+        taken.set()
+
+    threading.Thread(target=take, daemon=True).start()
+    _until(lambda: bool(rig.device.complaints))
+    rig.intake.closing()
+    assert not taken.wait(1.5)
+    refusing = False
+    assert taken.wait(PATIENCE)
+    assert rig.kept() == 1
+
+
+def test_a_closed_device_lets_the_engine_go(rig: IntakeRig, monkeypatch):
+    def full(*_arguments) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(rig.intake._journal, "append", full)
+    taken = threading.Thread(target=lambda: rig.intake.take(text("id1")), daemon=True)
+    taken.start()
+    _until(lambda: bool(rig.device.complaints))
+    rig.intake.close()
+    taken.join(PATIENCE)
+    assert not taken.is_alive()
+
+
+def test_the_backlog_is_told_with_its_age(rig: IntakeRig):
+    assert rig.intake.backlog() == Backlog(0, None)
+    rig.intake.take(text("id1"))
+    rig.intake.take_receipt(receipt("3EB0"))
+    backlog = rig.intake.backlog()
+    assert backlog.entries == 2
+    assert backlog.oldest_at is not None
+    assert abs(time.time() - backlog.oldest_at) < 60
+    assert read_backlog(Path(rig.order.journal)) == backlog
+
+
+def test_a_journal_of_an_earlier_release_is_read(tmp_path: Path):
+    rig = IntakeRig(tmp_path)
+    rig.intake.close()
+    Path(rig.order.journal).unlink()
+    with sqlite3.connect(rig.order.journal) as file:
+        file.execute("CREATE TABLE received (id INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL)")
+        file.execute("INSERT INTO received (event) VALUES (?)", (text("old").SerializeToString(),))
+    file.close()
+    assert read_backlog(Path(rig.order.journal)).entries == 1
+    rig.intake = rig.open()
+    rig.intake.online(connected=True)
+    old = rig.received()
+    assert isinstance(old, Received)
+    rig.store(old)
+    assert rig.kept() == 0
+    rig.intake.close()
 
 
 def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
     (tmp_path / "7.db").write_bytes(b"no database at all" * 100)
     told: list[News] = []
-    engine = NeonizeEngine(told.append, 1_000_000)
-    answer = engine.perform(Open(7, 1, str(tmp_path / "session"), str(tmp_path / "incoming"), str(tmp_path / "7.db")))
+
+    def tell(news: News) -> bool:
+        told.append(news)
+        return True
+
+    engine = NeonizeEngine(tell, 1_000_000)
+    order = IntakeRig.opening(tmp_path, "")
+    order = type(order)(7, 1, str(tmp_path / "session"), order.incoming, str(tmp_path / "7.db"))
+    answer = engine.perform(order)
     assert isinstance(answer, Failed)
     (state,) = told
     assert isinstance(state, DeviceState)
@@ -185,7 +317,7 @@ def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
     )
 
 
-def test_a_closed_journal_wakes_its_reader(tmp_path: Path):
+def test_a_closed_journal_ends_the_wait_of_its_reader(tmp_path: Path):
     journal = Journal(tmp_path / "7.db")
     found: queue.Queue[object] = queue.Queue()
     threading.Thread(target=lambda: found.put(journal.after(0)), daemon=True).start()
@@ -193,35 +325,8 @@ def test_a_closed_journal_wakes_its_reader(tmp_path: Path):
     assert found.get(timeout=PATIENCE) is None
 
 
-def picture(remote_id: str) -> MessageEvent:
-    message = Message()
-    message.imageMessage.mimetype = "image/png"
-    message.imageMessage.fileLength = 4
-    return event(remote_id, message)
-
-
-def text(remote_id: str) -> MessageEvent:
-    return event(remote_id, Message(conversation="halo"))
-
-
-def event(remote_id: str, message: Message) -> MessageEvent:
-    """What the engine tells of a message from Siti."""
-    told = MessageEvent()
-    complete(told)
-    told.Info.ID = remote_id
-    source = told.Info.MessageSource
-    for jid in (source.Chat, source.Sender):
-        jid.User, jid.Server, jid.IsEmpty = SITI, "s.whatsapp.net", False
-    told.Message.CopyFrom(message)
-    return told
-
-
-def complete(message: Protobuf) -> None:
-    """Gives every required field the value it has by default."""
-    for one in message.DESCRIPTOR.fields:
-        if one.is_required:
-            if one.message_type is not None:
-                getattr(message, one.name).SetInParent()
-                complete(getattr(message, one.name))
-            else:
-                setattr(message, one.name, one.default_value)
+def _until(condition) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple, get_args
@@ -16,6 +17,7 @@ from kurir.channels.channel import Capabilities
 from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device.connections import Connections
 from kurir.channels.linked_device.errands import DeviceUnavailable, Errand, Errands, Result
+from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.hosts import ARGV
 from kurir.channels.linked_device.pairing_progress import PairingProgress
@@ -32,7 +34,6 @@ from kurir.messages.reports import (
     InDoubt,
     NotConnected,
     Outcome,
-    Received,
     Refused,
     Sent,
     TryLater,
@@ -63,7 +64,7 @@ class LinkedDevices:
 
     `message_key` is this server's key from which each try's message secret is made, always the same for the same try of
     the same message, so that a send can be recognised after a crash. `list_numbers` gives the linked-device numbers of
-    every account.
+    every account. `unread` is called with the kind of whatever came in and is not read.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class LinkedDevices:
         *,
         errands: Errands | None = None,
         health: TaskHealth | None = None,
+        unread: Callable[[str], None] = lambda _kind: None,
     ) -> None:
         self._errands = errands
         self.capabilities = Capabilities(
@@ -92,8 +94,10 @@ class LinkedDevices:
         self._sessions: Sessions = (
             ServerSessions(settings.database_url) if settings.database_url else FileSessions(settings.data_dir)
         )
-        self._events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS)
-        self._connections = Connections(settings, self._sessions, self._events, clock, argv, health=health)
+        self._events = EventStream(_EVENTS)
+        self._connections = Connections(
+            settings, self._sessions, self._events, clock, argv, health=health, unread=unread
+        )
         self._shared = bool(settings.database_url)
         self._carried: set[int] = set()
         self._closed = False
@@ -156,12 +160,15 @@ class LinkedDevices:
         connections = self._connections.all()
         now = self._clock()
         connected = [connection for connection in connections if connection.state == "connected"]
+        journals = self._connections.hosts.journals()
         counts = Counter(connection.state for connection in connections)
         return Survey(
             states={state: counts[state] for state in get_args(NumberState)},
             longest_silence=max((now - one.heard_at for one in connected if one.heard_at is not None), default=0.0),
             slowest_round_trip=max((one.round_trip or 0.0 for one in connected), default=0.0),
             hosts=len(self._connections.hosts.pids()),
+            journal_entries=sum(journal.entries for journal in journals),
+            oldest_entry=max((time.time() - at for journal in journals if (at := journal.oldest_at)), default=0.0),
         )
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
@@ -196,17 +203,17 @@ class LinkedDevices:
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens on the devices, in order per number, until the channel is closed. One consumer."""
-        while (event := await self._events.get()) is not None:
+        async for event in self._events.events():
             yield event
 
     def stored(self, events: Sequence[Event]) -> None:
-        """Lets the devices' journals go of the messages among `events`, which are in the database now."""
-        by_device: dict[int, list[tuple[str, str]]] = {}
+        """Lets the devices' journals go of what `events` came from; they are in the database now."""
+        by_device: dict[int, list[int]] = {}
         for event in events:
-            if isinstance(event, Received):
-                by_device.setdefault(event.number_id, []).append((event.chat, event.remote_id))
-        for device, messages in by_device.items():
-            self._connections.hosts.tell(device, say.Stored(device, messages))
+            if isinstance(event, say.NumberEvent) and event.entry:
+                by_device.setdefault(event.number_id, []).append(event.entry)
+        for device, entries in by_device.items():
+            self._connections.hosts.tell(device, say.Stored(device, entries))
 
     async def close(self) -> None:
         """Ends the engine hosts. Idempotent."""
@@ -214,9 +221,7 @@ class LinkedDevices:
             return
         self._closed = True
         await self._connections.close()
-        if self._events.full():
-            self._events.get_nowait()  # a consumer that has stopped must not keep the end from being said
-        self._events.put_nowait(None)
+        await self._events.end()
 
     # -- what a device knows ---------------------------------------------------------------------------------------
 
@@ -241,6 +246,22 @@ class LinkedDevices:
             await self.at_its_carrier(number, say.LogOut(number.id), self._settings.engine_timeout + _ON_THE_WAY)
             return
         await self._connections.leave(self._connections.of(number), lambda: self._ask(number, say.LogOut(number.id)))
+
+    async def replay_received(self, number: Number, payload: bytes) -> None:
+        """Has what was set aside from the number's journal read again; `payload` as in `SetAside`.
+
+        Raises DeviceUnavailable, also when another gateway carries the number.
+        """
+        if not self.carries(number.id):
+            raise DeviceUnavailable("another gateway carries this device")
+        try:
+            answer = await self._connections.hosts.call(
+                number.id, say.Replay(number.id, payload), self._settings.engine_timeout
+            )
+        except HostLostError as error:
+            raise DeviceUnavailable(str(error)) from error
+        if isinstance(answer, say.Failed):
+            raise DeviceUnavailable(answer.reason)
 
     # -- pairing ---------------------------------------------------------------------------------------------------
 

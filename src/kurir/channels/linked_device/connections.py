@@ -14,13 +14,14 @@ from typing import Any, assert_never
 import structlog
 
 from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.pairing_progress import PairingProgress
 from kurir.channels.linked_device.sessions import Sessions
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.tasks import TaskHealth, Tasks, Work
-from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged
+from kurir.messages.reports import ConnectionChanged
 from kurir.numbers import Number, NumberState
 from kurir.settings import Settings
 
@@ -37,7 +38,7 @@ class Connection:
     """A number's connection as this process knows it. `leaving` while it is being logged out from here.
 
     `heard_at`: when something last came from WhatsApp (unix seconds); `round_trip`: seconds of the last check's answer;
-    `failing`: from when its session could not be used until it has been opened anew.
+    `failing`: from when its session could not be used until it has been opened anew; `jid`: of the latest pairing.
     """
 
     number: Number
@@ -47,6 +48,7 @@ class Connection:
     reopening: asyncio.TimerHandle | None = None
     leaving: bool = False
     failing: bool = False
+    jid: str = ""
     heard_at: float | None = None
     round_trip: float | None = None
 
@@ -57,17 +59,19 @@ class Connection:
 
 
 class Connections:
-    """All connections of this gateway; `events` takes what the numbers' owners should know."""
+    """All connections of this gateway; `events` takes what the numbers' owners should know, `unread` the kind of
+    whatever came in and is not read."""
 
     def __init__(
         self,
         settings: Settings,
         sessions: Sessions,
-        events: asyncio.Queue[Event | None],
+        events: EventStream,
         clock: Clock,
         argv: Sequence[str],
         *,
         health: TaskHealth | None = None,
+        unread: Callable[[str], None],
     ) -> None:
         self.hosts = Hosts(settings, self._on_news, self._on_lost, argv, health)
         self._settings = settings
@@ -75,6 +79,7 @@ class Connections:
         self._incoming: Path = settings.data_dir.absolute() / "incoming"
         self._journals: Path = settings.data_dir.absolute() / "journals"
         self._events = events
+        self._unread = unread
         self._clock = clock
         self._connections: dict[int, Connection] = {}
         self._tasks = Tasks(health)
@@ -84,7 +89,7 @@ class Connections:
         known = self._connections.get(number.id)
         if known is None:
             state: NumberState = number.state if number.state in ("logged_out", "banned") else "disconnected"
-            known = self._connections[number.id] = Connection(number, state, number.state_reason)
+            known = self._connections[number.id] = Connection(number, state, number.state_reason, jid=number.jid)
         return known
 
     def all(self) -> list[Connection]:
@@ -169,7 +174,7 @@ class Connections:
             await self._become(connection, "connecting", f"{reason}; starting another")
 
     async def _on_news(self, news: say.News) -> None:
-        if isinstance(news, (Received, StatusChanged)):
+        if isinstance(news, say.NumberEvent):
             self._heard(news.number_id)
             await self._events.put(news)
             return
@@ -206,6 +211,8 @@ class Connections:
                 connection.round_trip = round_trip
             case say.Trouble(what=what):
                 log.error("engine_trouble", number=news.device, what=what)
+            case say.Unread(kind=kind):
+                self._unread(kind)
             case _:
                 assert_never(news)
 
@@ -222,6 +229,8 @@ class Connections:
         pairing = connection.running_pairing
         if news.state == "pairing" or (pairing is not None and news.state != "connected"):
             return
+        if news.state == connection.state == "logged_out":
+            return  # news of a logout may come after the answer to it, when all has been done
         if news.state == "connected":
             self._heard(connection.number.id)
             self.hosts.settled(connection.number.id)
@@ -255,6 +264,7 @@ class Connections:
             session=session,
             incoming=str(self._incoming / str(number.id)),
             journal=str(self._journals / f"{number.id}.db"),
+            jid=connection.jid if pairing is None else "",
             phone=pairing.phone if pairing is not None else "",
             check_after=self._settings.device_check_after,
             check_patience=self._settings.device_check_patience,
@@ -270,8 +280,9 @@ class Connections:
         if known and not jid:
             return
         connection.state, connection.reason = state, reason
+        connection.jid = jid or connection.jid
         number = connection.number
-        await self._events.put(
+        await self._events.put_now(
             ConnectionChanged(number.account_id, number.id, state, reason, self._clock(), phone=phone, jid=jid)
         )
 

@@ -13,7 +13,17 @@ from typing import Protocol
 import msgspec
 
 from kurir.messages.content import Outgoing
-from kurir.messages.reports import InDoubt, NotConnected, Received, Refused, Sent, StatusChanged, TryLater
+from kurir.messages.reports import (
+    InDoubt,
+    MediaFetched,
+    NotConnected,
+    Received,
+    Refused,
+    Sent,
+    SetAside,
+    StatusChanged,
+    TryLater,
+)
 from kurir.numbers import NumberState
 
 FRAME_LIMIT = 64 * 1024 * 1024
@@ -49,15 +59,16 @@ class DeviceGroup(msgspec.Struct, frozen=True):
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
     """Connect a device and keep it connected. Without a session in `session` it shows QR codes, or, when `phone` is
-    given, one pairing code. `session`, `incoming` (folder for received media) and `journal` (file for received
-    messages that are not stored yet) are absolute paths. After `check_after` quiet seconds (0: never) the connection is
-    checked; an answer must come within `check_patience`."""
+    given, one pairing code. `session`, `incoming` (folder for received media) and `journal` (file for what was received
+    and is not stored yet) are absolute paths; `jid` is the device's own JID where it is known. After `check_after`
+    quiet seconds (0: never) the connection is checked; an answer must come within `check_patience`."""
 
     device: int
     account_id: int
     session: str
     incoming: str
     journal: str
+    jid: str = ""
     phone: str = ""
     check_after: float = 0.0
     check_patience: float = 15.0
@@ -105,17 +116,24 @@ class LogOut(msgspec.Struct, frozen=True, tag="log_out"):
 
 
 class Stored(msgspec.Struct, frozen=True, tag="stored"):
-    """Received messages, named by (chat, id at WhatsApp), are in the database: they need not be told again."""
+    """What these journal entries held is in the database: the journal need not keep them any longer."""
 
     device: int
-    messages: list[tuple[str, str]]
+    entries: list[int]
+
+
+class Replay(msgspec.Struct, frozen=True, tag="replay"):
+    """Puts what was set aside from a device's journal back into it; `payload` as in `SetAside`."""
+
+    device: int
+    payload: bytes
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
     """Is the host's command loop alive?"""
 
 
-Command = Open | Close | Send | LookUp | ListContacts | ListGroups | LogOut | Stored | Ping
+Command = Open | Close | Send | LookUp | ListContacts | ListGroups | LogOut | Stored | Replay | Ping
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 
@@ -128,6 +146,20 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """The command was not carried out; `reason` is a sentence."""
 
     reason: str
+
+
+class JournalState(msgspec.Struct, frozen=True):
+    """How many entries of a device's journal wait to be stored, and since when the oldest does (unix seconds)."""
+
+    device: int
+    entries: int
+    oldest_at: float | None
+
+
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """The answer to `Ping`, with the state of every open device's journal."""
+
+    journals: list[JournalState] = []
 
 
 class OnWhatsApp(msgspec.Struct, frozen=True, tag="on_whatsapp"):
@@ -148,7 +180,7 @@ class Groups(msgspec.Struct, frozen=True, tag="groups"):
     groups: list[DeviceGroup]
 
 
-Answer = Done | Failed | OnWhatsApp | Contacts | Groups | Sent | Refused | TryLater | NotConnected | InDoubt
+Answer = Done | Failed | Alive | OnWhatsApp | Contacts | Groups | Sent | Refused | TryLater | NotConnected | InDoubt
 
 # -- news --------------------------------------------------------------------------------------------------------------
 
@@ -214,8 +246,17 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
     what: str
 
 
-DeviceNews = QrShown | CodeShown | Paired | PairingFailed | DeviceState | StoreFailed | Beat | Trouble
-News = DeviceNews | Received | StatusChanged
+class Unread(msgspec.Struct, frozen=True, tag="unread"):
+    """Something came in of a kind that is not read; `kind` is a name of the engine's, of a fixed list."""
+
+    device: int
+    kind: str
+
+
+DeviceNews = QrShown | CodeShown | Paired | PairingFailed | DeviceState | StoreFailed | Beat | Trouble | Unread
+NumberEvent = Received | MediaFetched | StatusChanged | SetAside
+"""What goes on to the inbox as it is."""
+News = DeviceNews | NumberEvent
 
 # -- frames ------------------------------------------------------------------------------------------------------------
 
@@ -266,9 +307,19 @@ def decode_request(body: bytes) -> Request:
     return _request.decode(body)
 
 
-def decode_upward(body: bytes) -> Reply | Notice:
+def decode_upward(body: bytes | memoryview) -> Reply | Notice:
     """The answer or news in a frame's body. Raises msgspec.ValidationError."""
     return _upward.decode(body)
+
+
+def sound_frame(item: Reply | Notice) -> bytes:
+    """`item` as a frame that the gateway can surely read: it has been decoded as the gateway will do it.
+
+    Raises ValueError, TypeError, OverflowError and msgspec.MsgspecError when it cannot be.
+    """
+    data = frame(item)
+    decode_upward(memoryview(data)[4:])
+    return data
 
 
 class Engine(Protocol):
@@ -279,5 +330,6 @@ class Engine(Protocol):
         ...
 
 
-Tell = Callable[[News], None]
-"""How an engine hands news to its host; may block when the gateway is behind."""
+Tell = Callable[[News], bool]
+"""How an engine hands news to its host; may block when the gateway is behind. False: they could not be encoded, and the
+gateway got a `Trouble` instead."""

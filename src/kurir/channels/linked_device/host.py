@@ -1,10 +1,11 @@
 """An engine host: the child process that runs the WhatsApp Web engine.
 
-Started as `python -m kurir.channels.linked_device.host FD`.
+Started as `python -m kurir.channels.linked_device.host CALLS NEWS`.
 
-It speaks frames (see `engine`) on the socket whose file descriptor it is given, and nothing on standard output. It
-ends with its parent: when the socket closes, and by the kernel's parent-death signal. Opening and closing devices
-come one at a time; each device has its own workers, so that one that waits does not hold up another.
+It speaks frames (see `engine`) on the two sockets whose file descriptors it is given, and nothing on standard output:
+commands and their answers on one, news on the other, so that an answer never waits behind news that the gateway does
+not take yet. It ends with its parent: when a socket closes, and by the kernel's parent-death signal. Opening and
+closing devices come one at a time; each device has its own workers, so that one that waits does not hold up another.
 """
 
 from __future__ import annotations
@@ -18,19 +19,24 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
+
 from kurir.channels.linked_device.engine import (
     Close,
     Command,
     Engine,
+    Failed,
     News,
     Notice,
+    NumberEvent,
     Open,
     Ping,
     Reply,
     Stored,
+    Trouble,
     body_length,
     decode_request,
-    frame,
+    sound_frame,
 )
 from kurir.channels.linked_device.sandbox_switch import trust_sandbox
 from kurir.foundation import crash_points
@@ -40,29 +46,43 @@ _WORKERS_PER_DEVICE = 16
 _PR_SET_PDEATHSIG = 1
 _ORPHANED = 1
 _FAILED = 70
+_NOT_ENCODABLE = (ValueError, TypeError, OverflowError, msgspec.MsgspecError)
+"""What `sound_frame` raises for what the gateway could not read."""
 
 
 class Host:
-    """Reads commands from a socket, has an engine carry them out, writes answers and news."""
+    """Reads commands from a socket, has an engine carry them out, writes the answers to it, and news to another."""
 
-    def __init__(self, wire: socket.socket) -> None:
-        self._wire = wire
-        self._writing = threading.Lock()
+    def __init__(self, calls: socket.socket, news: socket.socket) -> None:
+        self._calls = _Wire(calls)
+        self._news = _Wire(news)
         self._openings = ThreadPoolExecutor(1, "openings")
+        self._journals = ThreadPoolExecutor(1, "journals")  # a slow disk must not hold up what is read from the socket
         self._workers: dict[int, ThreadPoolExecutor] = {}
 
-    def tell(self, news: News) -> None:
-        """Sends news to the gateway; blocks while the gateway is behind."""
-        self._write(frame(Notice(news)))
+    def tell(self, news: News) -> bool:
+        """Sends news to the gateway; blocks while the gateway is behind.
+
+        News that the gateway could not read are not sent: it gets a `Trouble` instead, and this returns False.
+        """
+        try:
+            data = sound_frame(Notice(news))
+        except _NOT_ENCODABLE as error:
+            device = news.number_id if isinstance(news, NumberEvent) else news.device
+            what = f"{type(news).__name__} could not be encoded: {type(error).__name__}"
+            self._news.write(sound_frame(Notice(Trouble(device, what))))
+            return False
+        self._news.write(data)
+        return True
 
     def serve(self, engine: Engine) -> None:
         """Handles commands until the gateway closes the socket."""
-        while (head := self._read(4)) is not None:
-            body = self._read(body_length(head))
+        while (head := self._calls.read(4)) is not None:
+            body = self._calls.read(body_length(head))
             if body is None:
                 return
             request = decode_request(body)
-            if isinstance(request.command, (Ping, Stored)):
+            if isinstance(request.command, Ping):
                 self._answer(engine, request.call, request.command)
             else:
                 self._pool(request.command).submit(self._answer, engine, request.call, request.command)
@@ -70,22 +90,36 @@ class Host:
     def _pool(self, command: Command) -> ThreadPoolExecutor:
         if isinstance(command, (Open, Close, Ping)):
             return self._openings
+        if isinstance(command, Stored):
+            return self._journals
         if command.device not in self._workers:
             self._workers[command.device] = ThreadPoolExecutor(_WORKERS_PER_DEVICE, f"calls-{command.device}")
         return self._workers[command.device]
 
     def _answer(self, engine: Engine, call: int, command: Command) -> None:
-        self._write(frame(Reply(call, engine.perform(command))))
+        answer = engine.perform(command)
+        try:
+            data = sound_frame(Reply(call, answer))
+        except _NOT_ENCODABLE as error:
+            data = sound_frame(Reply(call, Failed(f"the answer could not be encoded: {type(error).__name__}")))
+        self._calls.write(data)
 
-    def _write(self, data: bytes) -> None:
+
+class _Wire:
+    """A socket to the gateway; without the gateway nothing this process does has a purpose any more."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+        self._writing = threading.Lock()
+
+    def write(self, data: bytes) -> None:
         with self._writing:
             try:
                 self._wire.sendall(data)
             except OSError:
-                # the gateway is gone: nothing this process does has a purpose any more
                 os._exit(_ORPHANED)
 
-    def _read(self, count: int) -> bytes | None:
+    def read(self, count: int) -> bytes | None:
         parts: list[bytes] = []
         while count:
             part = self._wire.recv(min(count, 1 << 20))
@@ -96,7 +130,7 @@ class Host:
         return b"".join(parts)
 
 
-def run(wire: socket.socket) -> None:
+def run(calls: socket.socket, news: socket.socket) -> None:
     """Runs a host on the real engine until the gateway goes."""
     # here and not above: what loads the engine must come after the parent-death signal has been arranged
     from kurir.channels.linked_device.neonize_engine import NeonizeEngine  # noqa: PLC0415
@@ -108,8 +142,9 @@ def run(wire: socket.socket) -> None:
     if noise_root:
         trust_sandbox(bytes.fromhex(noise_root), "neonize-linux")
         crash_points.arm(os.environ.get("KURIR_CRASH_AT", ""))
-    host = Host(wire)
-    host.serve(NeonizeEngine(host.tell, int(os.environ["KURIR_MEDIA_LIMIT"])))
+    host = Host(calls, news)
+    limit, seconds = int(os.environ["KURIR_MEDIA_LIMIT"]), float(os.environ["KURIR_INCOMING_MEDIA_TIMEOUT"])
+    host.serve(NeonizeEngine(host.tell, limit, seconds))
 
 
 def main() -> None:
@@ -122,7 +157,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # a stop is for the gateway: sends may finish, then it ends its hosts
     status = _FAILED
     try:
-        run(socket.socket(fileno=int(sys.argv[1])))
+        run(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))
         status = 0
     except Exception:
         logging.exception("the engine host cannot go on")

@@ -1,4 +1,7 @@
-"""One engine host as the gateway sees it: a child process, a socket, and calls that are answered or lost with it.
+"""One engine host as the gateway sees it: a child process, two sockets, and calls that are answered or lost with it.
+
+Answers and news come on sockets of their own: where news have to wait (the inbox is full, the database away), the
+kernel holds them back on theirs, and answers, pings, and the end of the process are handled all the same.
 
 The child's standard output and error are the engine's noise: they are logged line by line at debug level, with what
 could identify a person or open a session masked.
@@ -19,9 +22,12 @@ import msgspec
 import structlog
 
 from kurir.channels.linked_device.engine import (
+    Alive,
     Answer,
     Command,
+    JournalState,
     News,
+    Notice,
     Ping,
     Reply,
     Request,
@@ -40,6 +46,9 @@ _PING_EVERY = 15.0
 _PING_PATIENCE = 30.0
 
 
+Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class HostLostError(Exception):
     """The host died, or was killed because it did not answer, before it answered this call. It is dead by now."""
 
@@ -50,8 +59,8 @@ class HostProcess:
     def __init__(
         self,
         process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        calls: Wire,
+        news: Wire,
         on_news: Callable[[News], Awaitable[None]],
         health: TaskHealth | None = None,
     ) -> None:
@@ -59,15 +68,19 @@ class HostProcess:
         self.why_lost = "the engine host ended"
         self._process = process
         self._pidfd = os.pidfd_open(process.pid)
-        self._reader = reader
-        self._writer = writer
+        self._reader, self._writer = calls
+        self._news_reader, self._news_writer = news
         self._on_news = on_news
+        self.journals: dict[int, JournalState] = {}
+        self.unreadable = 0
+        """Frames that could not be read."""
         self._calls = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._over = asyncio.Event()
         self._tasks = Tasks(health)
         key = str(process.pid)
-        self._listening = self._tasks.spawn("host-frames", self._listen(), key=key)
+        self._listening = self._tasks.spawn("host-answers", self._listen(), key=key)
+        self._hearing = self._tasks.spawn("host-news", self._hear(), key=key)
         self._draining = self._tasks.spawn("host-output", self._drain(), key=key)
         self._watching = self._tasks.spawn("host-check", self._watch(), key=key)
 
@@ -79,14 +92,16 @@ class HostProcess:
         on_news: Callable[[News], Awaitable[None]],
         health: TaskHealth | None = None,
     ) -> HostProcess:
-        """Starts `argv` with the socket's file descriptor as its last argument. Raises OSError."""
-        ours, theirs = socket.socketpair()
-        with theirs:
+        """Starts `argv` with two file descriptors as its last arguments: calls, news. Raises OSError."""
+        calls, their_calls = socket.socketpair()
+        news, their_news = socket.socketpair()
+        passed = (their_calls.fileno(), their_news.fileno())
+        with their_calls, their_news:
             try:
                 process = await asyncio.create_subprocess_exec(
                     *argv,
-                    str(theirs.fileno()),
-                    pass_fds=(theirs.fileno(),),
+                    *map(str, passed),
+                    pass_fds=passed,
                     env=dict(environment),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
@@ -94,10 +109,12 @@ class HostProcess:
                     limit=_LINE_LIMIT,
                 )
             except BaseException:
-                ours.close()
+                calls.close()
+                news.close()
                 raise
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
-        return cls(process, reader, writer, on_news, health)
+        answering = await asyncio.open_connection(sock=calls, limit=_LINE_LIMIT)
+        telling = await asyncio.open_connection(sock=news, limit=_LINE_LIMIT)
+        return cls(process, answering, telling, on_news, health)
 
     async def call(self, command: Command, patience: float) -> Answer:
         """The host's answer. A host that gives none within `patience` seconds is killed. Raises HostLostError."""
@@ -143,37 +160,70 @@ class HostProcess:
         await self._over.wait()
 
     async def _listen(self) -> None:
+        """Hands answers to the calls that wait for them; ends with the process."""
         try:
             while True:
-                body = await self._reader.readexactly(body_length(await self._reader.readexactly(4)))
-                upward = decode_upward(body)
+                upward = await self._frame(self._reader)
                 if isinstance(upward, Reply):
+                    if isinstance(upward.answer, Alive):
+                        self.journals = {journal.device: journal for journal in upward.answer.journals}
                     future = self._waiting.get(upward.call)
                     if future is not None and not future.done():
                         future.set_result(upward.answer)
-                else:
-                    await self._on_news(upward.news)
         except (asyncio.IncompleteReadError, OSError):
             pass  # the process ended
-        except (ValueError, msgspec.MsgspecError) as error:
+        except ValueError as error:
             log.warning("engine_host_sent_no_frame", pid=self.pid, error=str(error))
         finally:
             await asyncio.shield(self._bury())
 
+    async def _hear(self) -> None:
+        """Passes news on, one after the other, however long each has to wait."""
+        try:
+            while True:
+                upward = await self._frame(self._news_reader)
+                if isinstance(upward, Notice):
+                    try:
+                        await self._on_news(upward.news)
+                    except Exception:
+                        # one that cannot be handled must not keep the rest away; what is of worth is in the journal
+                        log.exception("engine_news_not_handled", pid=self.pid, news=type(upward.news).__name__)
+        except (asyncio.IncompleteReadError, OSError):
+            pass  # the process ended, which `_listen` notices
+        except ValueError as error:
+            log.warning("engine_host_sent_no_frame", pid=self.pid, error=str(error))
+            self.kill()
+
+    async def _frame(self, reader: asyncio.StreamReader) -> Reply | Notice | None:
+        """The next frame; None for one that cannot be read, which is counted and skipped.
+
+        Raises ValueError when the frames' limits are lost, IncompleteReadError and OSError at the end.
+        """
+        body = await reader.readexactly(body_length(await reader.readexactly(4)))
+        try:
+            return decode_upward(body)
+        except (msgspec.MsgspecError, ValueError) as error:
+            self.unreadable += 1
+            log.warning("engine_trouble", pid=self.pid, what="a frame could not be read", error=str(error))
+            return None
+
     async def _bury(self) -> None:
         self.kill()
+        # news that wait are dropped: what they say of a connection is over, and messages are in the journal
+        self._hearing.cancel()
         status = await self._process.wait()
         # what it said last, and the end of its output, so that nothing of the pipe is left open
         await asyncio.wait({self._draining}, timeout=_LAST_WORDS)
         self._writer.close()
+        self._news_writer.close()
         os.close(self._pidfd)
         self._over.set()
         log.info("engine_host_ended", pid=self.pid, status=status, reason=self.why_lost)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(HostLostError(self.why_lost))
-        self._draining.cancel()
-        self._watching.cancel()
+        for task in (self._draining, self._watching):
+            task.cancel()
 
     async def _drain(self) -> None:
         assert self._process.stdout is not None

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from kurir.channels.linked_device.engine import Answer, Close, Command, News, Open, Ping
+from kurir.channels.linked_device.engine import Answer, Close, Command, JournalState, News, Open, Ping
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.settings import Settings
@@ -43,6 +43,7 @@ def environment(settings: Settings) -> dict[str, str]:
     values["NEONIZE_BOT_TAG"] = "off"  # otherwise every message carries a node that marks it as a business bot's
     values["PYTHONUNBUFFERED"] = "1"
     values["KURIR_MEDIA_LIMIT"] = str(settings.media_document_bytes)
+    values["KURIR_INCOMING_MEDIA_TIMEOUT"] = str(settings.incoming_media_timeout)
     if settings.sandbox:
         for name in _PROXY:
             values.pop(name, None)
@@ -125,6 +126,11 @@ class Hosts:
     def pids(self) -> list[int]:
         """The process ids of the running hosts."""
         return [slot.process.pid for slot in self._slots if slot.process is not None]
+
+    def journals(self) -> list[JournalState]:
+        """The journals of all open devices, as the hosts last said it."""
+        processes = [slot.process for slot in self._slots if slot.process is not None]
+        return [journal for process in processes for journal in process.journals.values()]
 
     def _slot(self, device: int) -> _Slot | None:
         return next((slot for slot in self._slots if device in slot.orders), None)

@@ -1,135 +1,210 @@
-"""The way of a linked device's received messages: from the engine into the journal, from there to the gateway.
+"""The way of a linked device's received messages and receipts: from the engine into the journal, from there to the
+gateway.
 
-The engine hands a message over on its own thread and goes on as soon as it is written down. A second thread reads it,
-fetches its media and tells the gateway, which may be behind. When the gateway has stored it, the journal lets it go.
+The engine hands an event over on its own thread and goes on as soon as it is written down. A second thread reads it and
+tells the gateway, which may be behind. When the gateway has stored it, the journal lets it go; media are fetched after
+that, beside this lane (see `media_fetches`).
+
+An entry that cannot be read, or ends the process while it is read, is tried a few times over the lives of the process
+and then handed to the gateway as it is, to be set aside. So is what an earlier pairing with another phone left behind.
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from neonize.events import ReceiptEv
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
 
 from kurir.channels.linked_device import threads
-from kurir.channels.linked_device.engine import Open, Tell
-from kurir.channels.linked_device.journal import Entry, Journal
-from kurir.channels.linked_device.letters import Postman, read_letter
-from kurir.messages.reports import Received
+from kurir.channels.linked_device.engine import NumberEvent, Open, Tell, Unread
+from kurir.channels.linked_device.journal import Backlog, Entry, Journal, Kind
+from kurir.channels.linked_device.letters import Postman, read_letter, read_receipt
+from kurir.channels.linked_device.media_fetches import Limits, MediaFetches
+from kurir.messages.reports import Received, SetAside
 
-_MEDIA_PATIENCE = 60.0
-"""Seconds for the connection to come back when media could not be downloaded because it was away."""
+TRIES = 3
+"""Times an entry is read before it is set aside."""
 _DISK_PAUSE = 1.0
+_RECEIPT_MARK = b"receipt\0"
+"""Begins the payload of a receipt that is set aside; a message's begins with a protobuf tag, which this is none of."""
 
 
 class Intake:
-    """A device's received messages from `Open` to `Close`.
+    """A device's received messages and receipts from `Open` to `Close`.
 
     Raises sqlite3.Error and OSError when its journal cannot be opened.
     """
 
-    def __init__(self, order: Open, postman: Postman, tell: Tell, media_limit: int) -> None:
+    def __init__(self, order: Open, postman: Postman, tell: Tell, limits: Limits, tries: int = TRIES) -> None:
         self._order = order
         self._postman = postman
         self._tell = tell
-        self._media_limit = media_limit
+        self._most_tries = tries
         self._journal = Journal(Path(order.journal))
+        self._fetches = MediaFetches(order, postman, tell, self._journal, limits)
         self._lock = threading.Lock()
-        self._told: dict[tuple[str, str], list[int]] = {}
+        self._owner = order.jid.partition("@")[0].partition(":")[0]
+        self._handed: dict[int, str | None] = {}
+        """Entries that were handed over: the chat, when media are still to be fetched."""
         self._online = threading.Event()
         self._closing = threading.Event()
+        self._down = threading.Event()
 
     def start(self) -> None:
         """Begins to read: first what an earlier process left behind."""
         threads.keep(f"intake-{self._order.device}", self._read, self._closing, self._postman.complain)
+        self._fetches.start()
 
     def take(self, event: MessageEvent) -> None:
-        """Writes a message down. While the disk takes nothing this blocks, and the engine with it."""
-        data = event.SerializeToString()
-        complained = False
-        while True:
-            try:
-                self._journal.append(data)
-            except sqlite3.Error as error:
-                if not complained:
-                    self._postman.complain(f"a received message waits for the disk: {error}")
-                    complained = True
-                if self._closing.wait(_DISK_PAUSE):
-                    return
-            else:
-                return
+        """Writes a message down. While the disk takes nothing this blocks, and the engine with it; it returns without
+        having done so only when the connection is down, so that the engine cannot acknowledge the message."""
+        self._write("message", event.SerializeToString())
 
-    def stored(self, messages: Sequence[tuple[str, str]]) -> None:
-        """These messages, named by (chat, id at WhatsApp), are in the gateway's database."""
+    def take_receipt(self, event: ReceiptEv) -> None:
+        """Writes a receipt down, as `take` does a message."""
+        self._write("receipt", event.SerializeToString())
+
+    def replay(self, payload: bytes) -> None:
+        """Puts what was set aside back, to be read again. Raises sqlite3.Error, and ValueError once closed."""
+        kind: Kind = "receipt" if payload.startswith(_RECEIPT_MARK) else "message"
+        self._journal.append(kind, payload.removeprefix(_RECEIPT_MARK), self._owner)
+
+    def stored(self, entries: Sequence[int]) -> None:
+        """What these entries held is in the gateway's database."""
         with self._lock:
-            entries = [entry for message in messages for entry in self._told.pop(message, ())]
-        self._forget(entries)
+            chats = {entry: self._handed.pop(entry, None) for entry in entries}
+        self._fetches.stored(entries)
+        try:
+            for entry, chat in chats.items():
+                if chat is not None:
+                    self._journal.keep_for_fetch(entry, chat)
+            self._journal.forget([entry for entry, chat in chats.items() if chat is None])
+        except sqlite3.Error as error:  # they are told once more some day, which the inbox notices
+            self._postman.complain(f"the journal of received messages: {error}")
+        self._fetches.look()
+
+    def paired(self, phone: str) -> None:
+        """The phone number of the pairing, where `Open` could not say it yet."""
+        with self._lock:
+            self._owner = phone or self._owner
 
     def online(self, *, connected: bool) -> None:
-        """Says whether the device is connected, without which media cannot be had."""
+        """Says whether the device is connected, without which media and people's numbers cannot be had."""
         with self._lock:
+            if connected and self._owner:
+                try:
+                    self._journal.belong(self._owner)
+                except sqlite3.Error as error:
+                    self._postman.complain(f"the journal of received messages: {error}")
             if connected or self._closing.is_set():
                 self._online.set()
             else:
                 self._online.clear()
+        self._fetches.online(self._owner, connected=connected)
+
+    def backlog(self) -> Backlog:
+        """What waits to be stored."""
+        return self._journal.backlog()
 
     def closing(self) -> None:
         """The connection is about to go: nothing more is told, what is not stored yet stays in the journal."""
         with self._lock:
             self._closing.set()
             self._online.set()
+        self._fetches.closing()
 
     def close(self) -> None:
-        """Call this when the engine can hand nothing over any more."""
+        """Call this when the connection is down and the engine can acknowledge nothing any more."""
         self.closing()
+        self._down.set()
         self._journal.close()
+
+    # -- the engine's thread ---------------------------------------------------------------------------------------
+
+    def _write(self, kind: Kind, event: bytes) -> None:
+        complained = False
+        while not self._down.is_set():
+            try:
+                self._journal.append(kind, event, self._owner)
+            except sqlite3.Error as error:
+                if not complained:
+                    self._postman.complain(f"a received {kind} waits for the disk: {error}")
+                    complained = True
+                self._down.wait(_DISK_PAUSE)
+            except ValueError:
+                return  # closed, and the connection with it: WhatsApp repeats what was not acknowledged
+            else:
+                return
 
     # -- the reading thread ----------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        self._online.wait()  # before that the engine cannot be asked who wrote, nor for media
+        self._online.wait()  # before that the engine cannot be asked who wrote
         last = 0
         while not self._closing.is_set():
             try:
                 entry = self._journal.after(last)
+                if entry is None:
+                    continue
+                if self._hand_over(entry):
+                    last = entry.id
             except sqlite3.Error as error:
                 self._postman.complain(f"received messages cannot be read: {error}")
                 self._closing.wait(_DISK_PAUSE)
-                continue
-            if entry is not None:
-                last = entry.id
-                self._hand_over(entry)
 
-    def _hand_over(self, entry: Entry) -> None:
+    def _hand_over(self, entry: Entry) -> bool:
+        """Reads an entry and tells the gateway; False: it has to be tried once more. Raises sqlite3.Error."""
+        foreign = entry.kind == "message" and entry.owner not in ("", self._owner)
+        if foreign and self._owner:
+            self._set_aside(entry, "it came to an earlier pairing of this number, with another phone")
+            return True
+        if entry.tries >= self._most_tries:
+            self._set_aside(entry, f"reading it ended the engine's process, or failed, {entry.tries} times")
+            return True
+        self._journal.begin(entry.id)  # on disk first: what follows may end the process
         try:
-            received = self._letter(MessageEvent.FromString(entry.event))
+            news = list(self._events_of(entry))
         except Exception as error:
-            self._postman.complain(f"Message: {type(error).__name__}: {error}")
-            received = None
-        if self._closing.is_set():
-            return  # what it lacks may be for want of a connection: it is read again when the device is opened
-        if received is None:
-            self._forget([entry.id])
+            reason = f"{type(error).__name__}: {error}"
+            self._postman.complain(f"received {entry.kind}: {reason}")
+            if entry.tries + 1 < self._most_tries:
+                return False
+            self._set_aside(entry, reason)
+            return True
+        # from here on a process that ends has other reasons, however long the gateway lets this wait
+        self._journal.succeeded(entry.id)
+        kept = [one for one in news if not isinstance(one, Unread)]
+        told = [self._tell(one) for one in self._noted(entry, news)]
+        if not all(told):
+            self._set_aside(entry, "what it says could not be encoded")
+        elif not kept:
+            self._journal.forget([entry.id])
+        return True
+
+    def _events_of(self, entry: Entry) -> Iterator[NumberEvent | Unread]:
+        if entry.kind == "receipt":
+            yield from read_receipt(ReceiptEv.FromString(entry.event), self._order, self._postman, entry.id)
             return
-        with self._lock:
-            self._told.setdefault((received.chat, received.remote_id), []).append(entry.id)
-        self._tell(received)
+        read = read_letter(MessageEvent.FromString(entry.event), self._order, self._postman, entry.id)
+        yield read if isinstance(read, Received) else Unread(self._order.device, read)
 
-    def _letter(self, event: MessageEvent) -> Received | None:
-        """The message with its media. While the connection is away, media are waited for."""
-        until = time.monotonic() + _MEDIA_PATIENCE
-        while True:
-            received = read_letter(event, self._order, self._postman, self._media_limit)
-            lacking = received is not None and received.media is not None and not received.media.path
-            if not lacking or self._online.is_set() or time.monotonic() > until:
-                return received
-            self._online.wait(until - time.monotonic())
+    def _noted(self, entry: Entry, news: list[NumberEvent | Unread]) -> list[NumberEvent | Unread]:
+        """Remembers what is handed over, before the gateway can answer that it is stored."""
+        if self._closing.is_set():
+            return []
+        for one in news:
+            if isinstance(one, Received):
+                with self._lock:
+                    self._handed[entry.id] = one.chat if one.media is not None else None
+        return news
 
-    def _forget(self, entries: Sequence[int]) -> None:
-        try:
-            self._journal.forget(entries)
-        except sqlite3.Error as error:  # they are told once more some day, which the inbox notices
-            self._postman.complain(f"the journal of received messages: {error}")
+    def _set_aside(self, entry: Entry, reason: str) -> None:
+        payload = entry.event if entry.kind == "message" else _RECEIPT_MARK + entry.event
+        reference = hashlib.sha256(payload).hexdigest()[:32]
+        order = self._order
+        self._tell(SetAside(order.account_id, order.device, "journal", reference, reason, payload, entry.id))

@@ -1,8 +1,11 @@
 """What a linked device has received and the gateway has not stored yet, in a file that outlives every process.
 
-The engine acknowledges a message to WhatsApp, which then forgets it, as soon as it has handed it on. So the first
-thing that happens to a message is that it is written here; it leaves when the gateway says that it is in the database.
+The engine acknowledges a message or receipt to WhatsApp, which then forgets it, as soon as it has handed it on. So the
+first thing that happens to it is that it is written here; it leaves when the gateway says that it is in the database.
 What is found in the file when a device is opened was left by a process that died, and is read again.
+
+Every entry counts its tries, so that one that cannot be read, or ends its process, is set aside after a few. An entry
+whose message is stored but whose media are not stays as a fetch until they are there or given up.
 """
 
 from __future__ import annotations
@@ -10,10 +13,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Kind = Literal["message", "receipt", "fetch"]
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -21,13 +27,44 @@ PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 CREATE TABLE IF NOT EXISTS received (id INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL);
 """
+_LATER_COLUMNS = {
+    "kind": "TEXT NOT NULL DEFAULT 'message'",
+    "owner": "TEXT NOT NULL DEFAULT ''",
+    "at": "REAL NOT NULL DEFAULT 0",
+    "tries": "INTEGER NOT NULL DEFAULT 0",
+    "due_at": "REAL NOT NULL DEFAULT 0",
+    "chat": "TEXT NOT NULL DEFAULT ''",
+}
+"""Columns that files of earlier releases lack."""
+_COLUMNS = "id, kind, owner, at, tries, chat, event"
+_BACKLOG_PATIENCE = 0.2
+"""Seconds that a look at the backlog waits for a disk that is busy; then the last known figures are given."""
 
 
 class Entry(NamedTuple):
-    """A received message, as the engine told it; later entries have larger ids."""
+    """A received message or receipt as the engine gave it; later entries have larger ids.
+
+    `owner` is the phone number of the pairing it came to ("" while that was not known), `at` unix seconds, `chat` the
+    chat under which a fetch's message is stored.
+    """
 
     id: int
+    kind: Kind
+    owner: str
+    at: float
+    tries: int
+    chat: str
     event: bytes
+
+
+class Backlog(NamedTuple):
+    """How many entries wait to be stored, and since when the oldest does (unix seconds; None when none waits).
+
+    Fetches are not counted: their messages are stored.
+    """
+
+    entries: int
+    oldest_at: float | None
 
 
 class Journal:
@@ -38,30 +75,87 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)
         self._file.executescript(_SCHEMA)
+        _add_columns(self._file)
         self._changed = threading.Condition()
         self._open = True
+        self._known = _backlog_of(self._file)
 
-    def append(self, event: bytes) -> None:
-        """Writes down a message; when this returns it survives the end of the process."""
+    def append(self, kind: Kind, event: bytes, owner: str = "", at: float | None = None) -> None:
+        """Writes down what came in; when this returns it survives the end of the process. ValueError once closed."""
         with self._changed:
-            self._file.execute("INSERT INTO received (event) VALUES (?)", (event,))
+            if not self._open:
+                raise ValueError("the journal is closed")
+            self._file.execute(
+                "INSERT INTO received (kind, event, owner, at) VALUES (?, ?, ?, ?)",
+                (kind, event, owner, time.time() if at is None else at),
+            )
             self._changed.notify_all()
 
     def after(self, entry_id: int) -> Entry | None:
-        """The first message after that one, waited for as long as it takes; None once the journal is closed."""
+        """The first message or receipt after that one, waited for as long as it takes; None once the journal is
+        closed."""
         with self._changed:
             while self._open:
-                if (entry := self._next(entry_id)) is not None:
+                if (entry := self._one("kind <> 'fetch' AND id > ? ORDER BY id", entry_id)) is not None:
                     return entry
                 self._changed.wait()
             return None
 
+    def begin(self, entry_id: int) -> None:
+        """Counts a try, durably, before it is made."""
+        self._change("UPDATE received SET tries = tries + 1 WHERE id = ?", entry_id)
+
+    def succeeded(self, entry_id: int) -> None:
+        """The entry could be read and was handed over; what happens from here on is not its fault."""
+        self._change("UPDATE received SET tries = 0 WHERE id = ? AND kind <> 'fetch'", entry_id)
+
+    def belong(self, owner: str) -> None:
+        """What came while the pairing's phone number was not known yet belongs to that pairing."""
+        self._change("UPDATE received SET owner = ? WHERE owner = ''", owner)
+
     def forget(self, entry_ids: Iterable[int]) -> None:
-        """Lets go of messages that have been stored."""
+        """Lets go of what has been stored."""
+        self._change("DELETE FROM received WHERE id IN (SELECT value FROM json_each(?))", json.dumps(list(entry_ids)))
+
+    # -- fetches ---------------------------------------------------------------------------------------------------
+
+    def keep_for_fetch(self, entry_id: int, chat: str) -> None:
+        """The message is stored under `chat`; its media are still to be fetched."""
+        self._change("UPDATE received SET kind = 'fetch', tries = 0, due_at = 0, chat = ? WHERE id = ?", chat, entry_id)
+
+    def due_fetch(self, now: float, besides: Iterable[int]) -> Entry | None:
+        """The fetch that is due the longest, leaving out those `besides`; None when there is none, or when closed."""
         with self._changed:
-            if self._open:
-                ids = json.dumps(list(entry_ids))
-                self._file.execute("DELETE FROM received WHERE id IN (SELECT value FROM json_each(?))", (ids,))
+            if not self._open:
+                return None
+            return self._one(
+                "kind = 'fetch' AND due_at <= ? AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY due_at, id",
+                now,
+                json.dumps(list(besides)),
+            )
+
+    def begin_fetch(self, entry_id: int, again_at: float) -> None:
+        """Counts a try of a fetch, durably, and says when the next one is due if nothing comes of this one."""
+        self._change("UPDATE received SET tries = tries + 1, due_at = ? WHERE id = ?", again_at, entry_id)
+
+    def is_kept(self, entry_id: int) -> bool:
+        """Whether the entry is still there."""
+        with self._changed:
+            return self._open and self._one("id = ?", entry_id) is not None
+
+    # -- the whole -------------------------------------------------------------------------------------------------
+
+    def backlog(self) -> Backlog:
+        """What waits to be stored; the last known figures when the disk does not answer at once."""
+        if self._changed.acquire(timeout=_BACKLOG_PATIENCE):
+            try:
+                if self._open:
+                    self._known = _backlog_of(self._file)
+            except sqlite3.Error:
+                pass
+            finally:
+                self._changed.release()
+        return self._known
 
     def close(self) -> None:
         """Ends all waiting. Whatever has not been forgotten stays in the file."""
@@ -71,8 +165,45 @@ class Journal:
                 self._file.close()
             self._changed.notify_all()
 
-    def _next(self, entry_id: int) -> Entry | None:
-        row = self._file.execute(
-            "SELECT id, event FROM received WHERE id > ? ORDER BY id LIMIT 1", (entry_id,)
-        ).fetchone()
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _change(self, statement: str, *values: object) -> None:
+        with self._changed:
+            if self._open:
+                self._file.execute(statement, values)
+
+    def _one(self, condition: str, *values: object) -> Entry | None:
+        row = self._file.execute(f"SELECT {_COLUMNS} FROM received WHERE {condition} LIMIT 1", values).fetchone()  # noqa: S608 - our own words
         return Entry(*row) if row else None
+
+
+def read_backlog(path: Path) -> Backlog:
+    """What waits in a journal file that may belong to another process. Raises sqlite3.Error."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as file:
+        names = _column_names(file)
+        if not names:
+            return Backlog(0, None)
+        if "kind" not in names:  # of an earlier release
+            return Backlog(file.execute("SELECT count(*) FROM received").fetchone()[0], None)
+        return _backlog_of(file)
+
+
+def _backlog_of(file: sqlite3.Connection) -> Backlog:
+    entries, oldest_at = file.execute("SELECT count(*), min(at) FROM received WHERE kind <> 'fetch'").fetchone()
+    return Backlog(entries, oldest_at)
+
+
+def _column_names(file: sqlite3.Connection) -> set[str]:
+    return {row[1] for row in file.execute("PRAGMA table_info(received)")}
+
+
+def _add_columns(file: sqlite3.Connection) -> None:
+    present = _column_names(file)
+    for name, definition in _LATER_COLUMNS.items():
+        if name not in present:
+            file.execute(f"ALTER TABLE received ADD COLUMN {name} {definition}")
+    if "at" not in present:
+        file.execute("UPDATE received SET at = ?", (time.time(),))
+    file.execute("CREATE INDEX IF NOT EXISTS received_fetches ON received (due_at) WHERE kind = 'fetch'")
+    # makes the look at the backlog cheap, however long it is
+    file.execute("CREATE INDEX IF NOT EXISTS received_waiting ON received (at) WHERE kind <> 'fetch'")

@@ -1,24 +1,34 @@
-"""Received messages: from what the engine tells to what the inbox stores, with their media on disk."""
+"""Received messages and receipts: from what the engine gives to what the inbox stores. What strangers chose is bounded
+here, where it is first seen."""
 
 from __future__ import annotations
 
-import hashlib
-import mimetypes
-from pathlib import Path
+import time
+from collections.abc import Iterator
 from typing import Protocol
 
-from neonize.exc import NeonizeError
+from neonize import events as ev
 from neonize.proto.Neonize_pb2 import JID
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
-from neonize.utils.jid import Jid2String
 
 from kurir.channels.linked_device.engine import Open
-from kurir.channels.linked_device.protobufs import Attachment, interpret
+from kurir.channels.linked_device.protobufs import Attachment, interpret, unread_kind
+from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER
-from kurir.messages.reports import IncomingMedia, Received
+from kurir.messages.lifecycle import ReceiptStatus
+from kurir.messages.reports import IncomingMedia, Received, StatusChanged
 
 PEOPLE, LIDS, GROUPS = "s.whatsapp.net", "lid", "g.us"
+_USER = 64
+"""Characters of the user part of an address; phone numbers have 15 at most, groups about 30."""
+_ELSEWHERE = {"broadcast": "status_broadcast", "newsletter": "newsletter"}
+_STATUS: dict[int, ReceiptStatus] = {
+    ev.ReceiptEv.DELIVERED: "delivered",
+    ev.ReceiptEv.INACTIVE: "delivered",
+    ev.ReceiptEv.READ: "read",
+    ev.ReceiptEv.PLAYED: "read",
+}
 
 
 class Postman(Protocol):
@@ -37,70 +47,80 @@ class Postman(Protocol):
         ...
 
 
-def read_letter(event: MessageEvent, order: Open, postman: Postman, media_limit: int) -> Received | None:
-    """What came in, or None when it is no bubble of a chat: keys, edits, status broadcasts, newsletters."""
+def read_letter(event: MessageEvent, order: Open, postman: Postman, entry: int = 0) -> Received | str:
+    """What came in, its media still pending; or the name of its kind when that is not read.
+
+    Not read are keys, edits, status broadcasts, newsletters, and whatever `interpret` does not know.
+    """
     info = event.Info
     source = info.MessageSource
+    server = source.Chat.Server
+    if server not in (PEOPLE, LIDS, GROUPS):
+        return _ELSEWHERE.get(server, "other") if isinstance(server, str) else "other"
+    if info.Category == "peer":
+        return "peer"
+    if event.IsEdit:
+        return "editedMessage"
     reading = interpret(event.Message)
-    of_a_chat = source.Chat.Server in (PEOPLE, LIDS, GROUPS)
-    if reading is None or info.Category == "peer" or event.IsEdit or not of_a_chat:
-        return None
-    if source.Chat.Server == GROUPS:
-        chat = source.Chat.User + GROUP_SERVER
+    if reading is None:
+        return unread_kind(event.Message)
+    remote_id = bounds.identifier(info.ID)
+    if server == GROUPS:
+        chat = user_of(source.Chat) + GROUP_SERVER
     elif source.IsFromMe:
         chat = postman.phone(source.RecipientAlt, source.Chat)
     else:
         chat = postman.phone(source.SenderAlt, source.Chat)
-    media = None
-    if reading.attachment is not None:
-        media = _fetch(event, reading.attachment, order, postman, media_limit)
+    media = pending(reading.attachment, remote_id) if reading.attachment is not None else None
     return Received(
         account_id=order.account_id,
         number_id=order.device,
-        remote_id=info.ID,
+        remote_id=remote_id,
         chat=chat,
         sender=postman.phone(source.Sender, source.SenderAlt),
-        sender_name=info.Pushname,
-        at=unix(info.Timestamp),
+        sender_name=bounds.text(info.Pushname, bounds.NAME),
+        at=bounds.moment(unix(info.Timestamp), time.time()),
         kind=reading.kind,
         text=reading.text,
         media=media,
         location=reading.location,
         from_me=source.IsFromMe,
         forwarded=reading.forwarded,
+        entry=entry,
     )
+
+
+def read_receipt(event: ev.ReceiptEv, order: Open, postman: Postman, entry: int = 0) -> Iterator[StatusChanged]:
+    """The messages that a receipt is about; the last of them carries the journal entry, which ends with all of them."""
+    source = event.MessageSource
+    status = _STATUS.get(event.Type)
+    if status is None or source.IsFromMe:
+        return
+    person = postman.phone(source.SenderAlt, source.Sender)
+    at = bounds.moment(unix(event.Timestamp), time.time())
+    ids = [bounds.identifier(remote_id) for remote_id in event.MessageIDs]
+    for position, remote_id in enumerate(ids, start=1):
+        yield StatusChanged(
+            account_id=order.account_id,
+            number_id=order.device,
+            remote_id=remote_id,
+            status=status,
+            at=at,
+            person=person,
+            entry=entry if position == len(ids) else 0,
+        )
+
+
+def pending(attachment: Attachment, remote_id: str) -> IncomingMedia:
+    """Media that are still to be fetched."""
+    return IncomingMedia(attachment.mime, attachment.name, "", attachment.size, remote_id, "pending")
+
+
+def user_of(jid: JID) -> str:
+    """The user part of an address, bounded: digits as a rule."""
+    return bounds.identifier(jid.User, _USER)
 
 
 def unix(timestamp: int) -> float:
     """Unix seconds; the engine gives some events' time in milliseconds."""
     return timestamp / 1000 if timestamp > 100_000_000_000 else float(timestamp)
-
-
-def _fetch(
-    event: MessageEvent, attachment: Attachment, order: Open, postman: Postman, media_limit: int
-) -> IncomingMedia:
-    """Downloads an attachment. Its file name is made by us: nothing a sender chose becomes part of a path."""
-    mime, remote_id = attachment.mime, event.Info.ID
-    missing = IncomingMedia(mime, attachment.name, "", attachment.size, remote_id)
-    if attachment.size > media_limit:
-        return missing
-    try:
-        data = postman.download(event.Message)
-    except NeonizeError as error:
-        postman.complain(f"media of a received message: {error}")
-        return missing
-    if not data or len(data) > media_limit:
-        return missing
-    source = event.Info.MessageSource
-    key = f"{order.device}\0{Jid2String(source.Chat)}\0{Jid2String(source.Sender)}\0{remote_id}"
-    extension = mimetypes.guess_extension(mime.partition(";")[0].strip()) or ".bin"
-    folder = Path(order.incoming)
-    path = folder / (hashlib.sha256(key.encode()).hexdigest()[:40] + extension)
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.write_bytes(data)
-    except OSError as error:  # a full disk: the message itself must not get lost over it
-        path.unlink(missing_ok=True)
-        postman.complain(f"media of a received message could not be stored: {error}")
-        return missing
-    return IncomingMedia(mime, attachment.name, str(path), len(data), remote_id)

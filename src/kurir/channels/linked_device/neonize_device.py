@@ -32,13 +32,15 @@ from kurir.channels.linked_device.engine import (
     QrShown,
     Tell,
     Trouble,
+    Unread,
 )
 from kurir.channels.linked_device.intake import Intake
-from kurir.channels.linked_device.letters import LIDS, PEOPLE, unix
+from kurir.channels.linked_device.journal import Backlog
+from kurir.channels.linked_device.letters import LIDS, PEOPLE, user_of
 from kurir.channels.linked_device.map_gate import MapGate
+from kurir.channels.linked_device.media_fetches import Limits
 from kurir.channels.linked_device.pulse import Pulse
-from kurir.messages.lifecycle import ReceiptStatus
-from kurir.messages.reports import StatusChanged
+from kurir.messages import bounds
 from kurir.numbers import NumberState
 
 T = TypeVar("T")
@@ -46,12 +48,19 @@ T = TypeVar("T")
 _PROPS = DeviceProps(os="Kurir", platformType=DeviceProps.CHROME)
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
 _PRESENCE_EVERY = 2.0
-_STATUS: dict[int, ReceiptStatus] = {
-    ev.ReceiptEv.DELIVERED: "delivered",
-    ev.ReceiptEv.INACTIVE: "delivered",
-    ev.ReceiptEv.READ: "read",
-    ev.ReceiptEv.PLAYED: "read",
-}
+_ONLY_COUNTED = (
+    ev.CallOfferEv,
+    ev.CallOfferNoticeEv,
+    ev.IdentityChangeEv,
+    ev.NewsletterJoinEv,
+    ev.NewsletterLeaveEv,
+    ev.NewsletterMuteChangeEv,
+    ev.PictureEv,
+    ev.StreamErrorEv,
+    ev.UnknownCallEventEV,
+)
+"""Events that Kurir does nothing with but count. Not those that come in bulk and say nothing of a message: history and
+app state, typing and presence, offline summaries, steps of one call, privacy settings, blocked people."""
 _NOT_HEARD = (ev.DisconnectedEv.__name__, ev.KeepAliveTimeoutEv.__name__)
 """Events that come from the engine's own clock or from a lost line, not from the server."""
 _BAN_REASONS = {
@@ -70,9 +79,9 @@ class GoneError(NeonizeError):
 class NeonizeDevice:
     """A device from `Open` to `Close`. Raises sqlite3.Error and OSError when its journal cannot be opened."""
 
-    def __init__(self, order: Open, gate: MapGate, tell: Tell, media_limit: int) -> None:
+    def __init__(self, order: Open, gate: MapGate, tell: Tell, limits: Limits) -> None:
         self.order = order
-        self._intake = Intake(order, self, tell, media_limit)  # first: it may fail, and a client must be stopped
+        self._intake = Intake(order, self, tell, limits)  # first: it may fail, and a client must be stopped
         self.client = NewClient(order.session, uuid=str(order.device), props=_PROPS)
         self._gate = gate
         self._tell = tell
@@ -92,7 +101,7 @@ class NeonizeDevice:
             patience=order.check_patience,
             ask=lambda: self.call(self.client.get_blocklist),
             connected=lambda: self.state[0] == "connected",
-            beat=lambda seconds: self._tell(Beat(order.device, seconds)),
+            beat=self._beat,
             silent=lambda: self._become("degraded", "connected, but WhatsApp does not answer"),
         )
         self._subscribe()
@@ -130,9 +139,17 @@ class NeonizeDevice:
             change.end()
         self._intake.close()
 
-    def stored(self, messages: Sequence[tuple[str, str]]) -> None:
-        """These received messages, named by (chat, id at WhatsApp), are in the gateway's database."""
-        self._intake.stored(messages)
+    def stored(self, entries: Sequence[int]) -> None:
+        """What these journal entries held is in the gateway's database."""
+        self._intake.stored(entries)
+
+    def replay(self, payload: bytes) -> None:
+        """Has what was set aside read again. Raises sqlite3.Error, and ValueError once closed."""
+        self._intake.replay(payload)
+
+    def backlog(self) -> Backlog:
+        """What has been received and is not stored yet."""
+        return self._intake.backlog()
 
     def call(self, ask: Callable[[], T]) -> T:
         """Asks the engine; may take as long as the server. Raises NeonizeError."""
@@ -151,15 +168,15 @@ class NeonizeDevice:
         """The phone number (digits) behind any of a person's addresses; `…@lid` when WhatsApp does not tell it."""
         for jid in jids:
             if jid.Server == PEOPLE and jid.User:
-                return jid.User
+                return user_of(jid)
         for jid in jids:
             if jid.Server == LIDS and jid.User:
                 bare = JIDToNonAD(jid)
                 try:
                     found = self.look(lambda bare=bare: self.client.get_pn_from_lid(bare))
                 except NeonizeError:
-                    return f"{jid.User}@{LIDS}"
-                return found.User or f"{jid.User}@{LIDS}"
+                    return f"{user_of(jid)}@{LIDS}"
+                return user_of(found) or f"{user_of(jid)}@{LIDS}"
         return ""
 
     def download(self, message: Message) -> bytes:
@@ -168,7 +185,10 @@ class NeonizeDevice:
 
     def complain(self, what: str) -> None:
         """Tells of something that went wrong and that no answer carries."""
-        self._tell(Trouble(self.order.device, what))
+        self._tell(Trouble(self.order.device, bounds.text(what, bounds.REASON)))
+
+    def _beat(self, seconds: float) -> None:
+        self._tell(Beat(self.order.device, seconds))
 
     # -- connection ------------------------------------------------------------------------------------------------
 
@@ -196,6 +216,7 @@ class NeonizeDevice:
             self._closing.wait(delay)
 
     def _become(self, state: NumberState, reason: str, **more: Any) -> None:
+        reason = bounds.text(reason, bounds.REASON)
         with self._lock:
             if self._closing.is_set() or (state, reason) == (self._state, self._reason):
                 return
@@ -222,10 +243,13 @@ class NeonizeDevice:
             ev.KeepAliveTimeoutEv: lambda _: self._become("degraded", "WhatsApp does not answer keep-alives"),
             ev.KeepAliveRestoredEv: lambda _: self._become("connected", "connected"),
             ev.MessageEv: self._intake.take,
-            ev.ReceiptEv: self._on_receipt,
+            ev.ReceiptEv: self._intake.take_receipt,
+            ev.UndecryptableMessageEv: self._on_undecryptable,
             ev.GroupInfoEv: lambda _: self.groups_changed.set(),
             ev.JoinedGroupEv: lambda _: self.groups_changed.set(),
         }
+        for kind in _ONLY_COUNTED:
+            handlers[kind] = lambda _, kind=kind: self._count(kind.__name__)
         for kind, handler in handlers.items():
             self.client.event(kind)(self._guarded(kind.__name__, handler))
         self.client.event.qr(self._guarded("QR", self._on_qr))
@@ -249,7 +273,7 @@ class NeonizeDevice:
     def _on_qr(self, qr: bytes) -> None:
         self._become("pairing", "waiting for the phone")
         if not self.order.phone:
-            self._tell(QrShown(self.order.device, qr.decode()))
+            self._tell(QrShown(self.order.device, qr.decode(errors="replace")))
         elif not self._code_asked:
             self._code_asked = True
             threads.spawn(f"code-{self.order.device}", self._ask_code, self.complain)
@@ -258,15 +282,18 @@ class NeonizeDevice:
         try:
             code = self.call(lambda: self.client.PairPhone(self.order.phone, True))
         except NeonizeError as error:
-            self._tell(PairingFailed(self.order.device, f"WhatsApp gave no pairing code: {error}"))
+            reason = bounds.text(f"WhatsApp gave no pairing code: {error}", bounds.REASON)
+            self._tell(PairingFailed(self.order.device, reason))
         else:
-            self._tell(CodeShown(self.order.device, code))
+            self._tell(CodeShown(self.order.device, bounds.text(code, bounds.NAME)))
 
     def _on_paired(self, event: ev.PairStatusEv) -> None:
         if event.Status == ev.PairStatusEv.SUCCESS:
-            self._tell(Paired(self.order.device, event.ID.User, Jid2String(event.ID)))
+            self._intake.paired(user_of(event.ID))
+            self._tell(Paired(self.order.device, user_of(event.ID), bounds.identifier(Jid2String(event.ID))))
         else:
-            self._tell(PairingFailed(self.order.device, event.Error or "the phone refused"))
+            reason = bounds.text(event.Error, bounds.REASON) or "the phone refused"
+            self._tell(PairingFailed(self.order.device, reason))
 
     def _on_connected(self, _event: ev.ConnectedEv) -> None:
         me = self.look(self.client.get_me)
@@ -274,7 +301,8 @@ class NeonizeDevice:
             self._presence_due = True
             threads.keep(f"presence-{self.order.device}", self._be_available, self._closing, self.complain)
         self.groups_changed.set()
-        self._become("connected", "connected", phone=me.JID.User, jid=Jid2String(me.JID))
+        self._intake.paired(user_of(me.JID))
+        self._become("connected", "connected", phone=user_of(me.JID), jid=bounds.identifier(Jid2String(me.JID)))
 
     def _on_logged_out(self, event: ev.LoggedOutEv) -> None:
         self._forbid()
@@ -288,26 +316,15 @@ class NeonizeDevice:
         self._become("banned", reason, retry_after=seconds)
 
     def _on_failure(self, event: ev.ConnectFailureEv) -> None:
-        reason = f"WhatsApp refused the connection ({event.Message or event.Reason})"
+        reason = f"WhatsApp refused the connection ({bounds.text(event.Message, bounds.NAME) or event.Reason})"
         self._become("disconnected", reason, retry_after=_RETRY_MOST)
 
-    def _on_receipt(self, event: ev.ReceiptEv) -> None:
-        status = _STATUS.get(event.Type)
-        source = event.MessageSource
-        if status is None or source.IsFromMe:
-            return
-        person = self.phone(source.SenderAlt, source.Sender)
-        for remote_id in event.MessageIDs:
-            self._tell(
-                StatusChanged(
-                    account_id=self.order.account_id,
-                    number_id=self.order.device,
-                    remote_id=remote_id,
-                    status=status,
-                    at=unix(event.Timestamp),
-                    person=person,
-                )
-            )
+    def _on_undecryptable(self, event: ev.UndecryptableMessageEv) -> None:
+        """A message that a person's phone shows and this device cannot: a view-once one, or one without its keys."""
+        self._count("unavailable" if event.IsUnavailable else "undecryptable")
+
+    def _count(self, kind: str) -> None:
+        self._tell(Unread(self.order.device, kind))
 
     def _be_available(self) -> None:
         """Says "online". WhatsApp sends receipts as active only then; it needs the phone's push name, which is synced

@@ -21,11 +21,13 @@ from neonize.proto.Neonize_pb2 import JID, GroupInfo, GroupParticipant
 from neonize.utils.enum import ChatPresence, ChatPresenceMedia, MediaType
 
 from kurir.channels.linked_device import engine as say
-from kurir.channels.linked_device.letters import GROUPS, PEOPLE
+from kurir.channels.linked_device.letters import GROUPS, PEOPLE, user_of
 from kurir.channels.linked_device.map_gate import MapGate
+from kurir.channels.linked_device.media_fetches import Limits
 from kurir.channels.linked_device.protobufs import NotCarriedError, Uploaded, compose
 from kurir.channels.linked_device.unencrypted import Unencrypted
 from kurir.foundation import crash_points
+from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER, is_group
 from kurir.messages.content import Image, MediaFile, Outgoing
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLater
@@ -46,9 +48,9 @@ _PLACES = re.compile(r":?\s*\b(?:dial|read|write|lookup|open|pq:).*", re.DOTALL)
 class NeonizeEngine:
     """All devices of one host."""
 
-    def __init__(self, tell: say.Tell, media_limit: int) -> None:
+    def __init__(self, tell: say.Tell, media_limit: int, media_seconds: float = 120.0) -> None:
         self._tell = tell
-        self._media_limit = media_limit
+        self._limits = Limits(media_limit, media_seconds)
         self._gate = MapGate()
         self._unencrypted = Unencrypted(self._store_failed)
         self._devices: dict[int, NeonizeDevice] = {}
@@ -68,7 +70,8 @@ class NeonizeEngine:
     def _perform(self, command: say.Command) -> say.Answer:  # noqa: PLR0911, PLR0912  (one per command)
         match command:
             case say.Ping():
-                return say.Done()
+                devices = list(self._devices.items())
+                return say.Alive([say.JournalState(number, *device.backlog()) for number, device in devices])
             case say.Open(device=number):
                 if number not in self._devices:
                     return self._open(command)
@@ -81,10 +84,16 @@ class NeonizeEngine:
                 return say.Done()
             case say.Send(device=number):
                 return self._send(number, command)
-            case say.Stored(device=number, messages=messages):
+            case say.Stored(device=number, entries=entries):
                 device = self._devices.get(number)
                 if device is not None:
-                    device.stored(messages)
+                    device.stored(entries)
+                return say.Done()
+            case say.Replay(device=number, payload=payload):
+                device = self._devices.get(number)
+                if device is None:
+                    return say.Failed("the device is not open")
+                device.replay(payload)
                 return say.Done()
             case say.LookUp(device=number, phones=phones):
                 return say.OnWhatsApp(self._connected(number).on_whatsapp(phones))
@@ -101,7 +110,7 @@ class NeonizeEngine:
 
     def _open(self, order: say.Open) -> say.Answer:
         try:
-            device = NeonizeDevice(order, self._gate, self._tell, self._media_limit)
+            device = NeonizeDevice(order, self._gate, self._tell, self._limits)
         except (sqlite3.Error, OSError) as error:
             file = "/".join(Path(order.journal).parts[-2:])
             reason = f"{file} cannot be opened ({error}): make room on the disk, or move a damaged file away"
@@ -202,7 +211,7 @@ class _Book:
                 except NeonizeError:
                     device.groups_changed.set()
                     raise
-                self._groups = {group.JID.User + GROUP_SERVER: group for group in joined}
+                self._groups = {user_of(group.JID) + GROUP_SERVER: group for group in joined}
                 self._groups_at = time.monotonic()
             return self._groups
 
@@ -210,7 +219,7 @@ class _Book:
         """The phone's address book, each phone number once, by name."""
         found: dict[str, say.DeviceContact] = {}
         for entry in self.device.look(self.device.client.contact.get_all_contacts):
-            name = entry.Info.FullName or entry.Info.FirstName
+            name = bounds.text(entry.Info.FullName or entry.Info.FirstName, bounds.NAME)
             phone = self.device.phone(entry.JID)
             if name and phone.isdigit():
                 found.setdefault(phone, say.DeviceContact(name, phone))
@@ -221,7 +230,11 @@ class _Book:
         names = {contact.phone: contact.name for contact in self.contacts()}
         groups = self.groups(at_most_old=0.0)
         return [
-            say.DeviceGroup(id_, group.GroupName.Name, [self._participant(one, names) for one in group.Participants])
+            say.DeviceGroup(
+                id_,
+                bounds.text(group.GroupName.Name, bounds.NAME),
+                [self._participant(one, names) for one in group.Participants],
+            )
             for id_, group in groups.items()
         ]
 
@@ -229,7 +242,8 @@ class _Book:
         phone = self.device.phone(one.PhoneNumber, one.JID, one.LID)
         role = "superadmin" if one.IsSuperAdmin else "admin" if one.IsAdmin else "participant"
         shown = phone if phone.isdigit() else ""
-        return say.DeviceParticipant(shown, names.get(phone, one.DisplayName), role, phone in names)
+        name = names.get(phone) or bounds.text(one.DisplayName, bounds.NAME)
+        return say.DeviceParticipant(shown, name, role, phone in names)
 
     def _has_lid(self, phone: str) -> bool:
         """Whether the engine already knows this phone's LID, which it learns from WhatsApp only."""

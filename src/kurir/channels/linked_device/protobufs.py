@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import pylibmagic  # noqa: F401  (brings libmagic where the system has none; must come before neonize)
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.unknown_fields import UnknownFieldSet
 from neonize.proto.Neonize_pb2 import UploadResponse
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
     DocumentMessage,
@@ -22,6 +25,7 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
 )
 from PIL import Image as Picture
 
+from kurir.messages import bounds
 from kurir.messages.content import Content, Document, Image, Location, MediaFile, TemplateUse, Text
 
 _THUMBNAIL = 100
@@ -146,33 +150,87 @@ _OTHERS = {
     "pollCreationMessage": "poll",
     "pollCreationMessageV2": "poll",
     "pollCreationMessageV3": "poll",
+    "pollCreationMessageV5": "poll",
+    "pollCreationMessageV6": "poll",
 }
 
 
+_DEEPEST = 16
+"""Wrappers within wrappers that are opened; phones make three at most."""
+_BIGGEST = 2**53
+"""Bytes that a sender may claim for a file: what every JSON reader takes for a whole number."""
+_MIME = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
+
+
+def unwrapped(message: Message) -> Message:
+    """The message inside its wrappers: ephemeral, view once, album item, document with caption, a person's own other
+    device, and whatever else WhatsApp wraps a message in."""
+    for _ in range(_DEEPEST):
+        inner = next((part.message for field, part in message.ListFields() if _wraps(field, part)), None)
+        if inner is None:
+            break
+        message = inner
+    return message
+
+
 def interpret(message: Message) -> Reading | None:
-    """What a received message says; None for what is no bubble on a phone (keys, receipts, edits, reactions …)."""
+    """What a received message says, its wrappers taken off; None for a kind that is not read (see `unread_kind`).
+
+    Whatever the sender chose is valid text of limited length afterwards.
+    """
+    message = unwrapped(message)
     if message.conversation:
-        return Reading("text", message.conversation)
+        return Reading("text", bounds.text(message.conversation))
     held = {field.name: part for field, part in message.ListFields()}
     for field, text in _TEXTS.items():
         if part := held.get(field):
-            return Reading("text", getattr(part, text), forwarded=_forwarded(part))
+            return Reading("text", bounds.text(getattr(part, text)), forwarded=_forwarded(part))
     for field, kind in _MEDIA.items():
         if part := held.get(field):
-            mime = part.mimetype.partition(";")[0].strip()  # bare, as on official numbers
-            attachment = Attachment(mime, getattr(part, "fileName", ""), part.fileLength)
-            return Reading(kind, getattr(part, "caption", ""), attachment, forwarded=_forwarded(part))
+            caption = bounds.text(getattr(part, "caption", ""))
+            return Reading(kind, caption, _attachment(part), forwarded=_forwarded(part))
     for field in _PLACES:
         if part := held.get(field):
             text = getattr(part, "name", "") or getattr(part, "caption", "")
-            degrees = (part.degreesLatitude, part.degreesLongitude)
-            # a sender may write any double, and JSON knows neither NaN nor infinity
-            place = degrees if all(map(math.isfinite, degrees)) else None
-            return Reading("location", text, location=place, forwarded=_forwarded(part))
+            place = _place(part.degreesLatitude, part.degreesLongitude)
+            return Reading("location", bounds.text(text), location=place, forwarded=_forwarded(part))
     for field, kind in _OTHERS.items():
         if part := held.get(field):
-            return Reading(kind, getattr(part, "displayName", "") or getattr(part, "name", ""))
+            text = getattr(part, "displayName", "") or getattr(part, "name", "")
+            return Reading(kind, bounds.text(text), forwarded=_forwarded(part))
     return None
+
+
+def unread_kind(message: Message) -> str:
+    """What to call a message that `interpret` does not read: the name of the protobuf field that it is in, "other" for
+    one that the engine does not know, "empty" for none."""
+    names = [field.name for field, _ in unwrapped(message).ListFields()]
+    # what stands beside a message's own part
+    own = [name for name in names if name not in ("messageContextInfo", "senderKeyDistributionMessage")]
+    if own or names:
+        return (own or names)[0]
+    return "other" if len(UnknownFieldSet(message)) else "empty"
+
+
+def _wraps(field: FieldDescriptor, part: Any) -> bool:
+    if field.message_type is None or field.message_type.name not in ("FutureProofMessage", "DeviceSentMessage"):
+        return False
+    return part.HasField("message")
+
+
+def _attachment(part: Any) -> Attachment:
+    mime = bounds.text(part.mimetype, bounds.MIME).partition(";")[0].strip()  # bare, as on official numbers
+    return Attachment(
+        mime if _MIME.fullmatch(mime) else "",
+        bounds.text(getattr(part, "fileName", ""), bounds.FILE_NAME),
+        min(part.fileLength, _BIGGEST),
+    )
+
+
+def _place(latitude: float, longitude: float) -> tuple[float, float] | None:
+    """A sender may write any double, and JSON knows neither NaN nor infinity."""
+    finite = math.isfinite(latitude) and math.isfinite(longitude)
+    return (latitude, longitude) if finite and abs(latitude) <= 90 and abs(longitude) <= 180 else None
 
 
 def _forwarded(part: Any) -> bool:

@@ -1,0 +1,220 @@
+"""The media of a device's received messages, fetched beside the messages and never in their way.
+
+A message is stored first, its media `pending`. Its journal entry then stays as a fetch, which is tried a bounded number
+of times within a day, over restarts too, until the file is stored or given up. A call into the engine cannot be
+interrupted: one that takes longer than the time limit counts as failed and no longer takes a slot; what it yields
+later on is still used. How many such calls may hang is limited for the device and for the whole process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from neonize.exc import NeonizeError
+from neonize.proto.Neonize_pb2 import JID
+from neonize.proto.Neonize_pb2 import Message as MessageEvent
+
+from kurir.channels.linked_device import threads
+from kurir.channels.linked_device.engine import Open, Tell
+from kurir.channels.linked_device.journal import Entry, Journal
+from kurir.channels.linked_device.letters import Postman, pending
+from kurir.channels.linked_device.protobufs import interpret, unwrapped
+from kurir.messages import bounds
+from kurir.messages.reports import IncomingMedia, MediaFetched
+
+SLOTS = 4
+"""Fetches of one device at once."""
+HANGING = 8
+"""Calls of one device that may hang beyond their time limit; then nothing more is fetched until one comes back."""
+PROCESS_CALLS = 64
+"""Fetches of all devices of a process, those that hang included."""
+PAUSES = (5.0, 30.0, 120.0, 600.0, 1_800.0, 7_200.0, 21_600.0, 43_200.0)
+"""Seconds from one try to the next; after the last the media are given up."""
+_LONGEST = 86_400.0
+"""Seconds after which media are given up in any case; WhatsApp keeps files for some weeks, but people read today."""
+_LOOK_AGAIN = 1.0
+_FINAL = ("no url present", "find any attachments", "status code 403", "status code 404", "status code 410")
+"""Words of the engine's errors that no further try will change."""
+
+
+class Limits(NamedTuple):
+    """`size`: bytes of the largest file; `seconds`: for one try; `pauses` between tries; `calls`: how many fetches the
+    whole process may have under way (one limit for all devices)."""
+
+    size: int
+    seconds: float
+    pauses: tuple[float, ...] = PAUSES
+    calls: threading.Semaphore = threading.BoundedSemaphore(PROCESS_CALLS)
+
+
+class MediaFetches:
+    """The fetches of one device, from its opening to its closing."""
+
+    def __init__(self, order: Open, postman: Postman, tell: Tell, journal: Journal, limits: Limits) -> None:
+        self._order = order
+        self._postman = postman
+        self._tell = tell
+        self._journal = journal
+        self._limits = limits
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._online = False
+        self._owner = ""
+        self._began: dict[int, float] = {}
+        """Calls under way by entry, with the monotonic time of their beginning."""
+        self._over: set[int] = set()
+        """Entries of which the gateway has been told what became of them."""
+
+    def start(self) -> None:
+        """Begins to fetch whatever is due while the device is online."""
+        name = f"fetches-{self._order.device}"
+        threads.keep(name, self._run, self._closing, self._postman.complain)
+
+    def online(self, owner: str, *, connected: bool) -> None:
+        """Says whether the device is connected, without which nothing can be fetched, and as which phone number."""
+        with self._changed:
+            self._online, self._owner = connected, owner or self._owner
+            self._changed.notify_all()
+
+    def look(self) -> None:
+        """There may be something to fetch."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def stored(self, entry_ids: Iterable[int]) -> None:
+        """What became of these is in the database."""
+        with self._changed:
+            self._over.difference_update(entry_ids)
+
+    def closing(self) -> None:
+        """Nothing more is begun, and what hangs is left alone."""
+        with self._changed:
+            self._closing.set()
+            self._changed.notify_all()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._closing.is_set():
+                    return
+                free = self._online and self._free()
+                besides = [*self._began, *self._over]
+            try:
+                entry = self._journal.due_fetch(time.time(), besides) if free else None
+                if entry is not None and self._begin(entry):
+                    continue
+            except Exception as error:  # a full disk, or an entry that is not understood: the next look tries again
+                self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
+            with self._changed:
+                if not self._closing.is_set():
+                    self._changed.wait(_LOOK_AGAIN)
+
+    def _free(self) -> bool:
+        late = time.monotonic() - self._limits.seconds
+        hanging = sum(began < late for began in self._began.values())
+        return hanging < HANGING and len(self._began) - hanging < SLOTS
+
+    def _begin(self, entry: Entry) -> bool:
+        """Starts a try, or ends the fetch; False when there is no room for it in this process."""
+        if self._is_hopeless(entry):
+            self._finish(entry, None)
+            return True
+        if not self._limits.calls.acquire(blocking=False):
+            return False
+        try:
+            pause = self._limits.pauses[min(entry.tries, len(self._limits.pauses) - 1)]
+            # counted, and the next try put off, before this one: it may end the process, again and again
+            self._journal.begin_fetch(entry.id, time.time() + pause)
+            with self._changed:
+                self._began[entry.id] = time.monotonic()
+            name = f"fetch-{self._order.device}-{entry.id}"
+            threads.spawn(name, lambda: self._try(entry), self._postman.complain)
+        except BaseException:
+            with self._changed:
+                self._began.pop(entry.id, None)
+            self._limits.calls.release()
+            raise
+        return True
+
+    def _is_hopeless(self, entry: Entry) -> bool:
+        others = bool(entry.owner and self._owner and entry.owner != self._owner)
+        return others or entry.tries > len(self._limits.pauses) or time.time() - entry.at > _LONGEST
+
+    def _try(self, entry: Entry) -> None:
+        try:
+            self._fetch(entry)
+        except Exception as error:
+            self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
+        finally:
+            self._limits.calls.release()
+            with self._changed:
+                self._began.pop(entry.id, None)
+                self._changed.notify_all()
+
+    def _fetch(self, entry: Entry) -> None:
+        event = MessageEvent.FromString(entry.event)
+        media = _described(event)
+        if media is None or media.size > self._limits.size:
+            self._finish(entry, None)
+            return
+        try:
+            data = self._postman.download(unwrapped(event.Message))
+        except NeonizeError as error:
+            self._postman.complain(f"media of a received message: {error}")
+            if any(words in str(error) for words in _FINAL):
+                self._finish(entry, None)
+            return
+        if not data or len(data) > self._limits.size:
+            self._finish(entry, None)
+            return
+        self._finish(entry, self._stored(event, media, data))
+
+    def _stored(self, event: MessageEvent, media: IncomingMedia, data: bytes) -> IncomingMedia:
+        """Writes the file, whose name is made by us: nothing a sender chose becomes part of a path. Raises OSError."""
+        source = event.Info.MessageSource
+        key = f"{self._order.device}\0{_address(source.Chat)}\0{_address(source.Sender)}\0{media.remote_id}"
+        extension = mimetypes.guess_extension(media.mime) or ".bin"
+        folder = Path(self._order.incoming)
+        path = folder / (hashlib.sha256(key.encode()).hexdigest()[:40] + extension)
+        beside = path.with_suffix(".part")
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            beside.write_bytes(data)
+            beside.replace(path)
+        except OSError:  # a full disk, as a rule
+            beside.unlink(missing_ok=True)
+            raise
+        return msgspec.structs.replace(media, path=str(path), size=len(data), state="stored")
+
+    def _finish(self, entry: Entry, media: IncomingMedia | None) -> None:
+        """Tells the gateway what became of the media: stored, or gone. The entry stays until that has been stored."""
+        event = MessageEvent.FromString(entry.event)
+        if media is None:
+            described = _described(event) or IncomingMedia("", remote_id=bounds.identifier(event.Info.ID))
+            media = msgspec.structs.replace(described, state="gone")
+        with self._changed:
+            if self._closing.is_set() or entry.id in self._over:
+                return
+            self._over.add(entry.id)
+        order = self._order
+        self._tell(MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id))
+
+
+def _described(event: MessageEvent) -> IncomingMedia | None:
+    reading = interpret(event.Message)
+    if reading is None or reading.attachment is None:
+        return None
+    return pending(reading.attachment, bounds.identifier(event.Info.ID))
+
+
+def _address(jid: JID) -> str:
+    return f"{jid.User!r}@{jid.Server!r}"
