@@ -297,7 +297,7 @@ async def open_front(
             cloud_api=cast(Any, cloud),
             pairing=cast(Any, None),
             health=health,
-            replays=Replays(database, inbox, outbox, clock),
+            replays=Replays(database, inbox, outbox, cast(Any, devices), clock),
         )
         ours = await database.write(lambda c: _tenant(c, sealing, "ours@example.com"))
         theirs = await database.write(lambda c: _tenant(c, sealing, "theirs@example.com"))

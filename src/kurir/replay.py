@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import structlog
 
-from kurir import quarantine
+from kurir import numbers, quarantine
+from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.inbox import Inbox, event_of
@@ -20,17 +21,20 @@ log = structlog.get_logger(__name__)
 class Replays:
     """Replays entries of the quarantine in the running gateway."""
 
-    def __init__(self, database: Database, inbox: Inbox, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, inbox: Inbox, outbox: Outbox, linked_devices: LinkedDevices, clock: Clock
+    ) -> None:
         self._database = database
         self._inbox = inbox
         self._outbox = outbox
+        self._linked_devices = linked_devices
         self._clock = clock
 
     async def replay(self, entry_id: int) -> Entry:
         """Puts an entry back into its queue and removes it; what fails again is set aside again.
 
         Raises KeyError for an entry that does not exist, NotPossible when it cannot be replayed (the sentence says
-        why), and DatabaseUnavailable.
+        why), DeviceUnavailable and DatabaseUnavailable.
         """
         entry = await self._found(entry_id)
         match entry.queue:
@@ -38,6 +42,8 @@ class Replays:
                 await self._take(entry)
             case "outbox":
                 await self._outbox.replay(entry.account_id, int(entry.reference))
+            case "journal":
+                await self._receive(entry)
             case "webhook":
                 await self._deliver(entry)
             case _:
@@ -71,6 +77,12 @@ class Replays:
         except Exception as error:
             log.exception("replay_failed", entry=entry.id, queue=entry.queue)
             raise NotPossible(f"it fails again ({type(error).__name__}, see the gateway's log)") from error
+
+    async def _receive(self, entry: Entry) -> None:
+        number = await self._database.read(lambda c: numbers.by_id(c, entry.account_id, entry.number_id))
+        if number is None:
+            raise NotPossible("its number was removed: discard it")
+        await self._linked_devices.replay_received(number, entry.payload)
 
     async def _deliver(self, entry: Entry) -> None:
         kind, _, delivery = entry.reference.partition(":")
