@@ -153,7 +153,7 @@ def test_nothing_else_creates_tasks_or_threads() -> None:
     # the demo awaits the two tasks that it starts
     tasks, threads = (
         {"foundation/tasks.py", "demo/demo.py"},
-        {"foundation/writer.py", "foundation/turns.py", "channels/linked_device/threads.py"},
+        {"foundation/writer.py", "foundation/shared_threads.py", "channels/linked_device/threads.py"},
     )
     found: list[str] = []
     for file in sorted(root.rglob("*.py")):

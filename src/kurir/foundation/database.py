@@ -28,9 +28,9 @@ from sqlalchemy import Connection, exc
 
 from kurir.foundation.inserts import Batch
 from kurir.foundation.postgres import Postgres
+from kurir.foundation.shared_threads import STANDSTILL, Full, SharedThreads
 from kurir.foundation.sqlite import Sqlite
 from kurir.foundation.tasks import TaskHealth
-from kurir.foundation.turns import STANDSTILL, Full, Turns
 from kurir.foundation.writer import (
     UNFIT,
     BadValue,
@@ -135,7 +135,7 @@ class Database:
         self.shared = self._server.shared
         self.engine = self._server.engine
         self._pending_limit = pending_limit
-        self._readers: dict[Pool, Turns] = {}
+        self._readers: dict[Pool, SharedThreads] = {}
         self._writer: Writer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
@@ -151,7 +151,7 @@ class Database:
         await asyncio.to_thread(writer.start)
         self._writer = writer
         self._readers = {
-            name: Turns(f"db-read-{name}", threads, share=share, room=room)
+            name: SharedThreads(f"db-read-{name}", threads, share=share, room=room)
             for name, (threads, share, room) in _POOLS.items()
         }
 

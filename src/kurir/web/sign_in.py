@@ -26,7 +26,7 @@ from kurir.accounts.members import Member
 from kurir.channels.cloud_api.expiring import Expiring
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.turns import Full, Turns
+from kurir.foundation.shared_threads import Full, SharedThreads
 
 REMEMBERED = 600.0
 """Seconds for which a sign-in is good without another comparison, unless the password has been changed."""
@@ -65,7 +65,7 @@ class SignIn:
         self._remembered: Expiring[bytes, _Remembered] = Expiring(_SIZE, REMEMBERED, clock)
         self._known: Expiring[bytes, bool] = Expiring(_SIZE, _KNOWN, clock)
         self._asking: dict[bytes, asyncio.Event] = {}
-        self._comparing = Turns("passwords", 1, share=1, room=_WAITING, prepared=_give_way)
+        self._comparing = SharedThreads("passwords", 1, share=1, room=_WAITING, prepared=_give_way)
 
     async def member(self, authorization: str, address: str) -> Member | None:
         """The member whose e-mail and password the header carries; None when it carries no right ones.

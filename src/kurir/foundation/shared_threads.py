@@ -1,6 +1,6 @@
 """Threads that are shared fairly: work is handed in for somebody, and everybody who waits gets a thread in turn.
 
-Used for reads of the database and for password checks. Each `Turns` is a pool of its own, so that whoever fills one
+Used for reads of the database and for password checks. Each `SharedThreads` is a pool of its own, so that whoever fills one
 delays nobody in another. Within a pool nobody occupies more than a share of the threads, however much they hand in.
 """
 
@@ -34,7 +34,7 @@ class Job:
         self.began: float | None = None
 
 
-class Turns:
+class SharedThreads:
     """A pool of `threads`, started when there is work for them. Hand in and take back from one event loop.
 
     share: how many of the threads one `of` may occupy; the gateway's own work (None) all but one. room: how many jobs
