@@ -120,7 +120,7 @@ async def delivering(
     database: Database, clock: Clock = time.time, metrics: Metrics | None = None
 ) -> AsyncIterator[Deliverer]:
     """A running deliverer that may post to loopback."""
-    safe_fetch = SafeFetch(Settings(allowed_networks=(LOOPBACK,)), connections=0, per_host=0)
+    safe_fetch = SafeFetch(Settings(allowed_networks=(LOOPBACK,)))
     await safe_fetch.start()
     deliverer = Deliverer(database, SEALING, safe_fetch, metrics or Metrics(), clock)
     await deliverer.start()

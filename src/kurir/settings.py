@@ -103,6 +103,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest file (the Cloud API's limit, kept for both channels)."""
     media_timeout: float = 30.0
     """Seconds to fetch one picture or file."""
+    media_inspectors: int = 2
+    """Processes that inspect fetched files, one file at a time each (40 MB, up to 400 MB for the largest pictures);
+    one account never keeps the last of them busy, so at least 2."""
     media_days: int = 30
     """Days that the pictures and files of messages are kept on disk."""
     allowed_networks: tuple[str, ...] = ()
@@ -211,7 +214,14 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"KURIR_{name.upper()}: expected a number that is not negative")
     if not 4 <= settings.otp_digits <= 10:
         raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
-    for name in ("max_attempts", "device_window", "cloud_window", "devices_per_host", "max_body_bytes"):
+    for name in (
+        "max_attempts",
+        "device_window",
+        "cloud_window",
+        "devices_per_host",
+        "max_body_bytes",
+        "media_inspectors",
+    ):
         if getattr(settings, name) < 1:
             raise SettingsError(f"KURIR_{name.upper()}: expected at least 1")
     if settings.crash_at and not settings.sandbox:
