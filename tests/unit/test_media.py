@@ -103,6 +103,7 @@ class Desk:
     folder: Path
     account_id: int
     settings: Settings
+    fetch: SafeFetch
     _ids: itertools.count = field(default_factory=lambda: itertools.count(1))
 
     async def image(self, path: str, body: bytes, status: int = 200) -> MediaFile | Refused | TryLater:
@@ -131,7 +132,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     safe_fetch = SafeFetch(settings)
     await safe_fetch.start()
     store = MediaStore(settings, database, safe_fetch, lambda: 1_750_000_000.0)
-    yield Desk(store, database, stranger, tmp_path / "media", account.id, settings)
+    yield Desk(store, database, stranger, tmp_path / "media", account.id, settings, safe_fetch)
     await store.close()
     await safe_fetch.close()
     await database.close()

@@ -5,6 +5,7 @@ Kept free of everything that the gateway is made of, so that a process takes abo
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -97,4 +98,5 @@ def inspect(question: Question) -> Finding:
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # about damaged metadata
     serve(lambda job: msgspec.msgpack.encode(inspect(_QUESTION.decode(job))))
