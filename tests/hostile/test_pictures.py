@@ -185,7 +185,7 @@ COSTLY: dict[str, Callable[[], bytes]] = {
     "webp 12 MP": lambda: webp_lossless(3_460, 3_460),
     "lossy webp 12 MP": lambda: encoded(Pillow.new("RGB", (3_460, 3_460)), "WEBP", quality=1, method=0),
     "see-through noise": lambda: encoded(
-        Pillow.merge("RGBA", [Pillow.effect_noise((2_000, 2_000), 90) for _ in range(4)]), "WEBP", quality=1
+        Pillow.merge("RGBA", [Pillow.effect_noise((1_000, 1_000), 90) for _ in range(4)]), "WEBP", quality=1
     ),
     "animated webp": lambda: webp_canvas(3_400, 3_400, 60),
     "gif 16 MP": lambda: encoded(Pillow.new("P", (4_000, 4_000)), "GIF", transparency=0),
