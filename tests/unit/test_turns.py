@@ -110,15 +110,20 @@ def test_no_places_are_an_error() -> None:
         Shares(0)
 
 
-async def test_a_cancelled_wait_takes_no_place() -> None:
+@pytest.mark.parametrize("given_first", [True, False])
+async def test_a_place_and_a_cancellation_in_the_same_moment(given_first: bool) -> None:
     turns = Turns(1)
-    async with turns.place("a"):
-        waiting = [asyncio.ensure_future(_use(turns, "b")) for _ in range(3)]
-        await asyncio.sleep(0)
-        waiting[0].cancel()
-        await asyncio.wait(waiting[:1])
-    # the place and the cancellation come in the same moment
-    waiting[1].cancel()
+    await turns.enter("a")
+    waiting = [asyncio.ensure_future(_use(turns, "b")) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    if given_first:
+        turns.leave("a")
+        waiting[1].cancel()
+    else:
+        waiting[1].cancel()
+        turns.leave("a")
     await asyncio.wait(waiting)
     assert [task.cancelled() for task in waiting] == [True, True, False]
     assert turns.idle

@@ -47,12 +47,15 @@ class Shares:
             del self.held[account]
         return self._given()
 
-    def withdraw(self, account: Hashable, ticket: Hashable) -> None:
-        """`ticket` no longer waits."""
-        queue = self.waiting[account]
+    def withdraw(self, account: Hashable, ticket: Hashable) -> bool:
+        """`ticket` no longer waits; False when it has a place already."""
+        queue = self.waiting.get(account, deque())
+        if ticket not in queue:
+            return False
         queue.remove(ticket)
         if not queue:
             del self.waiting[account]
+        return True
 
     def _given(self) -> list[Hashable]:
         given: list[Hashable] = []
@@ -98,10 +101,8 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the place came in the same moment
+            if not self._shares.withdraw(account, turn):  # the place came in the same moment
                 self.leave(account)
-            else:
-                self._shares.withdraw(account, turn)
             raise
 
     def leave(self, account: Hashable) -> None:
@@ -111,4 +112,5 @@ class Turns:
     def _admit(self, given: list[Hashable]) -> None:
         for turn in given:
             assert isinstance(turn, asyncio.Future)
-            turn.set_result(None)
+            if not turn.done():  # else it was cancelled, and gives the place back when its task hears of it
+                turn.set_result(None)
