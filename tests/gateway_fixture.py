@@ -267,6 +267,7 @@ async def open_front(
         await safe_fetch.start()
         stack.push_async_callback(safe_fetch.close)
         media = MediaStore(settings, database, safe_fetch, clock)
+        stack.push_async_callback(media.close)
         devices, cloud = PretendChannel(groups=True), PretendChannel(groups=False)
         devices.evidence_of = evidence
         dispatcher = Dispatcher(

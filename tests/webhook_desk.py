@@ -19,6 +19,8 @@ import sqlalchemy as sa
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from kurir import numbers
+from kurir.accounts import accounts
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import SafeFetch
@@ -76,6 +78,15 @@ class WebhookDesk:
         await self.inbox.take([(message, "")])
         return remote_id
 
+    async def tenant(self) -> Number:
+        """A device of another account, a new one each time."""
+
+        def work(connection: sa.Connection) -> Number:
+            account = accounts.create(connection, name="b", email=f"b{next(_ids)}@example.com")
+            return numbers.add_linked_device(connection, account.id)
+
+        return await self.database.write(work)
+
     async def claim(self, endpoint: Endpoint) -> Parcel | None:
         now = self.time()
         return await self.database.write(lambda c: deliveries.claim(c, SEALING, endpoint.id, now))
@@ -117,12 +128,12 @@ async def open_webhook_desk(where: Path | str) -> AsyncIterator[WebhookDesk]:
 
 @asynccontextmanager
 async def delivering(
-    database: Database, clock: Clock = time.time, metrics: Metrics | None = None
+    database: Database, clock: Clock = time.time, metrics: Metrics | None = None, **pools: int
 ) -> AsyncIterator[Deliverer]:
-    """A running deliverer that may post to loopback."""
-    safe_fetch = SafeFetch(Settings(allowed_networks=(LOOPBACK,)), connections=0, per_host=0)
+    """A running deliverer that may post to loopback; `pools` are its numbers of connections."""
+    safe_fetch = SafeFetch(Settings(allowed_networks=(LOOPBACK,)))
     await safe_fetch.start()
-    deliverer = Deliverer(database, SEALING, safe_fetch, metrics or Metrics(), clock)
+    deliverer = Deliverer(database, SEALING, safe_fetch, metrics or Metrics(), clock, **pools)
     await deliverer.start()
     try:
         yield deliverer

@@ -79,7 +79,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
         stack.push_async_callback(wakes.close)
 
         # of its own: receivers that hang must not take the connections that fetch pictures
-        poster = SafeFetch(settings, connections=0, per_host=0, name_threads=48)
+        poster = SafeFetch(settings, name_threads=48)
         await poster.start()
         stack.push_async_callback(poster.close)
         deliverer = Deliverer(database, sealing, poster, metrics, clock, health=health)
@@ -108,6 +108,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
         await safe_fetch.start()
         stack.push_async_callback(safe_fetch.close)
         media = MediaStore(settings, database, safe_fetch, clock)
+        stack.push_async_callback(media.close)
 
         def devices(connection: Connection) -> list[numbers.Number]:
             return numbers.all_of_channel(connection, "linked_device")

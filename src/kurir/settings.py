@@ -121,6 +121,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     incoming_media_timeout: float = 120.0
     """Seconds for one try to fetch the file of a message that a linked device received. Messages do not wait for their
     files; one that is not there in time is tried again, with pauses, for a day."""
+    media_inspectors: int = 2
+    """Processes that inspect fetched files, one file at a time each (40 MB, up to 400 MB for the largest pictures);
+    one account never keeps the last of them busy, so at least 2."""
     media_days: int = 30
     """Days that the pictures and files of messages are kept on disk."""
     allowed_networks: tuple[str, ...] = ()
@@ -229,7 +232,15 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"KURIR_{name.upper()}: expected a number that is not negative")
     if not 4 <= settings.otp_digits <= 10:
         raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
-    for name in ("max_attempts", "device_window", "cloud_window", "devices_per_host", "max_body_bytes", *_FRONT):
+    for name in (
+        "max_attempts",
+        "device_window",
+        "cloud_window",
+        "devices_per_host",
+        "max_body_bytes",
+        "media_inspectors",
+        *_FRONT,
+    ):
         if getattr(settings, name) < 1:
             raise SettingsError(f"KURIR_{name.upper()}: expected at least 1")
     if settings.max_head_bytes < 4_096:

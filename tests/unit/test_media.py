@@ -23,11 +23,11 @@ from tests.sqlite import new_database
 
 from kurir import numbers
 from kurir.accounts import accounts
-from kurir.channels import media_inspection
+from kurir.channels import media_inspection, previews
 from kurir.channels.media import MediaStore
 from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
 from kurir.foundation.database import Database
-from kurir.foundation.safe_fetch import Fetched, SafeFetch
+from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.tables import media, messages
 from kurir.foundation.url_rules import UrlRefused
 from kurir.messages.content import Document, Image, MediaFile
@@ -103,6 +103,7 @@ class Desk:
     folder: Path
     account_id: int
     settings: Settings
+    fetch: SafeFetch
     _ids: itertools.count = field(default_factory=lambda: itertools.count(1))
 
     async def image(self, path: str, body: bytes, status: int = 200) -> MediaFile | Refused | TryLater:
@@ -131,7 +132,8 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     safe_fetch = SafeFetch(settings)
     await safe_fetch.start()
     store = MediaStore(settings, database, safe_fetch, lambda: 1_750_000_000.0)
-    yield Desk(store, database, stranger, tmp_path / "media", account.id, settings)
+    yield Desk(store, database, stranger, tmp_path / "media", account.id, settings, safe_fetch)
+    await store.close()
     await safe_fetch.close()
     await database.close()
     server.close()
@@ -139,7 +141,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != previews.SUFFIX)
 
 
 def stored(found: MediaFile) -> bytes:
@@ -331,7 +333,7 @@ def test_cut_pictures_are_told(tmp_path: Path, kind: str) -> None:
         path = tmp_path / "cut"
         path.write_bytes(body[:end])
         with pytest.raises(NotUsable) as verdict:
-            inspect_picture(Fetched(path, end, "", "", ""), "http://a/p", 10**6)
+            inspect_picture(path, "http://a/p", 10**6)
         assert verdict.value.code in {"media_damaged", "media_type"}
 
 
@@ -381,7 +383,7 @@ def test_damaged_pictures_never_raise_anything_else(tmp_path: Path) -> None:
             damaged[position] ^= 0xFF
             path.write_bytes(damaged)
             with contextlib.suppress(NotUsable):
-                found = inspect_picture(Fetched(path, len(damaged), "", "", ""), "http://a/p", 10**6)
+                found = inspect_picture(path, "http://a/p", 10**6)
                 assert found.mime in {"image/jpeg", "image/png"}
 
 
@@ -447,5 +449,5 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
         file.writestr("[Content_Types].xml", bytes(80_000_000))
     path = tmp_path / "bomb"
     path.write_bytes(buffer.getvalue())
-    found = inspect_document(Fetched(path, len(buffer.getvalue()), "00", "", ""), "http://a/bomb.zip")
+    found = inspect_document(path, len(buffer.getvalue()), "00", "http://a/bomb.zip")
     assert found.mime == "application/zip"

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
+from kurir.channels import inspection_process, previews
+from kurir.channels.inspection_process import DiskFailed, InspectDocument, InspectPicture, Unusable, Usable
 from kurir.foundation.clock import Clock
+from kurir.foundation.confined import Confined, TooCostly, TooSlow
 from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
 from kurir.foundation.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
 from kurir.foundation.tables import media, messages
@@ -44,8 +45,14 @@ class MediaStore:
         self._database = database
         self._safe_fetch = safe_fetch
         self._clock = clock
-        # one at a time: a decoded picture may take 200 MB
-        self._inspection = ThreadPoolExecutor(1, thread_name_prefix="media")
+        largest = max(self._limits.values())
+        self._inspection = Confined(
+            inspection_process.__name__, settings.media_inspectors, inspection_process.limits(largest)
+        )
+
+    async def close(self) -> None:
+        """Ends the processes that inspect files; a later file starts new ones."""
+        await self._inspection.close()
 
     def check(self, url: str) -> None:
         """Raises UrlRefused when `url` can never be fetched; for the moment of acceptance, asks no network."""
@@ -62,12 +69,14 @@ class MediaStore:
             known = await self._database.read(lambda c: _row(c, account_id, message_id), of=account_id)
             if known is not None and await asyncio.to_thread(_is_whole, known):
                 return known
-            file = await self._fetch(content)
+            file = await self._fetch(account_id, content)
             row = {"account_id": account_id, "message_id": message_id, "url": content.url, "created_at": self._clock()}
             await self._database.write(lambda c: _store(c, row, file))
             return file
-        except (UrlRefused, TooLarge, NotUsable, FetchFailed) as error:
+        except (UrlRefused, TooLarge, FetchFailed, _NotUsable) as error:
             return _verdict("image_url" if isinstance(content, Image) else "file_url", error)
+        except TooSlow:
+            return TryLater("media_not_inspected", "the file could not be inspected in time", after=_OWN_TROUBLE)
         except (DatabaseUnavailable, OSError) as error:
             why = f"the file could not be stored ({type(error).__name__})"
             return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)
@@ -94,6 +103,7 @@ class MediaStore:
             for path in set(paths):
                 if not connection.execute(sa.select(sa.exists().where(media.c.path == path))).scalar():
                     Path(path).unlink(missing_ok=True)
+                    previews.place(path).unlink(missing_ok=True)
             return len(paths)
 
         forgotten = await self._database.write(work, patience=LONG_WORK)
@@ -105,37 +115,64 @@ class MediaStore:
         old = await asyncio.to_thread(_older_than, self._folder, before)
 
         def unknown(connection: Connection) -> list[Path]:
-            return [
-                p for p in old if not connection.execute(sa.select(sa.exists().where(media.c.path == str(p)))).scalar()
-            ]
+            known = [sa.exists().where(media.c.path == str(p).removesuffix(previews.SUFFIX)) for p in old]
+            return [p for p, found in zip(old, known, strict=True) if not connection.execute(sa.select(found)).scalar()]
 
         for path in await self._database.read(unknown, pool="lists") if old else ():
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    async def _fetch(self, content: Image | Document) -> MediaFile:
+    async def _fetch(self, account_id: int, content: Image | Document) -> MediaFile:
         arriving = self._folder / f"arriving-{secrets.token_hex(8)}"
         limit = self._limits[type(content)]
         await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         try:
-            fetched = await self._safe_fetch.fetch(content.url, arriving, max_bytes=limit, within=self._timeout)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._inspection, self._keep, content, fetched, limit)
+            fetched = await self._safe_fetch.fetch(
+                content.url, arriving, max_bytes=limit, within=self._timeout, account=account_id
+            )
+            found = await self._inspected(account_id, content, fetched, limit)
+            return await asyncio.to_thread(self._keep, arriving, found)
         finally:
             await asyncio.to_thread(arriving.unlink, missing_ok=True)
 
-    def _keep(self, content: Image | Document, fetched: Fetched, limit: int) -> MediaFile:
-        """Inspects the fetched file and moves it, or what it was converted to, to its durable place."""
+    async def _inspected(self, account_id: int, content: Image | Document, fetched: Fetched, limit: int) -> Usable:
+        """What the fetched file is; a picture may have been rewritten in place. Raises _NotUsable, TooSlow, OSError."""
+        path = str(fetched.path)
         match content:
             case Image():
-                found = inspect_picture(fetched, content.url, limit)
+                question = InspectPicture(path, content.url, limit)
             case Document():
-                found = inspect_document(fetched, content.url, content.file_name)
+                question = InspectDocument(path, fetched.size, fetched.sha256, content.url, content.file_name)
+        try:
+            answer = await self._inspection.run(account_id, inspection_process.encode(question))
+        except TooCostly as verdict:
+            raise _NotUsable("media_too_costly", f"the file cannot be opened: that takes {verdict}") from verdict
+        match inspection_process.decode(answer):
+            case Unusable(code, reason):
+                raise _NotUsable(code, reason)
+            case DiskFailed(kind):
+                raise OSError(f"the file could not be inspected ({kind})")
+            case found:
+                return found
+
+    def _keep(self, arrived: Path, found: Usable) -> MediaFile:
+        """Moves the inspected file to its durable place."""
         place = self._folder / found.sha256[:2] / found.sha256
         place.parent.mkdir(mode=0o700, exist_ok=True)
-        _flush(fetched.path)
-        fetched.path.replace(place)
+        if found.preview is not None:
+            previews.store(place, found.preview)
+        _flush(arrived)
+        arrived.replace(place)
         _flush(place.parent)
         return MediaFile(str(place), found.mime, found.name, found.size, found.sha256)
+
+
+class _NotUsable(Exception):  # noqa: N818 - a verdict, not a mistake
+    """The file cannot be sent; `code` is a stable word, `reason` a sentence."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
 
 
 def _older_than(folder: Path, before: float) -> list[Path]:
@@ -172,14 +209,14 @@ def _store(connection: Connection, row: dict[str, Any], file: MediaFile) -> None
     connection.execute(sa.insert(media).values(**row, **msgspec.structs.asdict(file)))
 
 
-def _verdict(field: str, error: UrlRefused | TooLarge | NotUsable | FetchFailed) -> Refused | TryLater:
+def _verdict(field: str, error: UrlRefused | TooLarge | _NotUsable | FetchFailed) -> Refused | TryLater:
     reason = f"{field}: {error.reason}"
     match error:
         case UrlRefused():
             return Refused("media_url_refused", reason)
         case TooLarge():
             return Refused("media_too_large", reason)
-        case NotUsable():
+        case _NotUsable():
             return Refused(error.code, reason)
         case FetchFailed(permanent=True):
             return Refused("media_not_fetched", reason)

@@ -1,31 +1,60 @@
 """What a fetched file really is: its type by content, whether a phone can show it, and the name it travels under.
 
 Works on a file in place; a picture of a kind that WhatsApp does not show (WebP, GIF, BMP) is rewritten as PNG or JPEG.
-Limits: JPEG or PNG pictures (Cloud API, messages/image); documents of any type (Cloud API, messages/document).
+What decoding would take is reckoned from the header first. Runs in a child process (`inspection_process`): decoders
+of strangers' bytes stay out of the gateway. Limits: JPEG or PNG pictures (Cloud API, messages/image); documents of any
+type (Cloud API, messages/document).
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import mimetypes
+import struct
 import unicodedata
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import pylibmagic  # noqa: F401  # isort: skip  # brings libmagic where the system has none; must come before magic
 import magic
+from PIL import ExifTags
 from PIL import Image as Pillow
-from PIL import ImageOps
 
-from kurir.foundation.safe_fetch import Fetched
+from kurir.channels.picture_headers import Header, read_header
+from kurir.messages.content import Preview
 
 PIXELS = 50_000_000
 """Most pixels of a picture: beyond it, few bytes could unpack to more memory than a phone has."""
-NAME_LENGTH = 200
+DECODED_BYTES = 260_000_000
+"""Most memory that decoding one picture may take …"""
+_BYTES_PER_PIXEL = {"WEBP": 21, "GIF": 16, "BMP": 13, "PNG": 9}
+"""… and what a pixel takes at the worst moment, all copies together (measured with Pillow 13)."""
+_BYTES_PER_COEFFICIENT = 2
+"""A JPEG in several scans is kept whole, as coefficients, until the last scan; one in a single scan is not."""
 _SCANS = 50
-"""Most scans of a progressive JPEG; each one costs a pass over all pixels."""
+_SCANNED_PIXELS = 300_000_000
+"""Most scans of a JPEG, and most pixels of all scans together: each scan is a pass over the picture."""
+PREVIEW_SIDE = 100
+"""Pixels of a preview's longer side; it travels inside the message, so it is small."""
+_PREVIEW_BYTES = 20_000
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+"""Values of the EXIF orientation that turn a picture by a quarter …"""
+_TURNS = {
+    2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: Pillow.Transpose.ROTATE_180,
+    4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: Pillow.Transpose.TRANSPOSE,
+    6: Pillow.Transpose.ROTATE_270,
+    7: Pillow.Transpose.TRANSVERSE,
+    8: Pillow.Transpose.ROTATE_90,
+}
+"""… and what makes a picture upright (Exif 2.32, tag 0x0112)."""
+_REDUCED = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})
+"""Modes that Pillow can shrink without converting them first."""
+NAME_LENGTH = 200
 _SNIFF = 1 << 18
 _SHOWN = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png"}
 _CONVERTED = ("WEBP", "GIF", "BMP")
@@ -63,35 +92,37 @@ class NotUsable(Exception):  # noqa: N818 - a verdict, not a mistake
 
 
 class Found(NamedTuple):
-    """What a file is: its type by content, the name to show, its size in bytes and SHA-256 in hex."""
+    """What a file is: its type by content, the name to show, its size in bytes, SHA-256 in hex, a picture's preview."""
 
     mime: str
     name: str
     size: int
     sha256: str
+    preview: Preview | None = None
 
 
-def inspect_picture(fetched: Fetched, url: str, limit: int) -> Found:
+def inspect_picture(path: Path, url: str, limit: int) -> Found:
     """Checks that the file is a whole picture and makes it one that phones show, `limit` bytes at most.
 
-    Raises NotUsable; OSError when the disk fails.
+    Raises NotUsable; OSError when the disk fails; MemoryError for a picture that takes more than its header says.
     """
-    data = fetched.path.read_bytes()
-    if data.count(b"\xff\xda") > _SCANS and data[:2] == b"\xff\xd8":
-        raise NotUsable("media_damaged", "the picture is built to take very long to decode")
+    data = path.read_bytes()
+    header = read_header(data)
+    if header is not None and header.format == "WEBP":
+        check_cost(header)  # its decoder takes memory when it is opened, those of the others when they decode
     try:
         with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG", *_CONVERTED)) as picture:
-            if picture.width * picture.height > PIXELS:
-                raise NotUsable("media_too_large", f"the picture has more than {PIXELS} pixels")
+            if header is None or (picture.width, picture.height) != (header.width, header.height):
+                raise NotUsable("media_damaged", "the picture is damaged or incomplete")
+            check_cost(header)
             mime = _SHOWN.get(picture.format or "")
             if mime is None:
-                data, mime = _convert(picture, limit)
-                fetched.path.write_bytes(data)
+                data, mime, preview = _convert(picture, limit)
+                path.write_bytes(data)
             elif mime == "image/png":
-                picture.verify()
+                preview = _png_preview(picture, data, header)
             else:
-                picture.draft("RGB", _eighth(picture))  # reads every byte, keeps few pixels
-                picture.load()
+                preview = _jpeg_preview(picture)
     except Pillow.UnidentifiedImageError as error:
         kind = _sniff(data[:_SNIFF])
         what = "a web page" if kind in _WEB_PAGE else f"a file of type {kind}"
@@ -101,15 +132,31 @@ def inspect_picture(fetched: Fetched, url: str, limit: int) -> Found:
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
         raise NotUsable("media_damaged", "the picture is damaged or incomplete") from error
     name = PurePosixPath(_clean(_last_segment(url))).stem or "image"
-    return Found(mime, name + (".png" if mime == "image/png" else ".jpg"), len(data), hashlib.sha256(data).hexdigest())
+    name += ".png" if mime == "image/png" else ".jpg"
+    return Found(mime, name, len(data), hashlib.sha256(data).hexdigest(), preview)
 
 
-def inspect_document(fetched: Fetched, url: str, file_name: str = "") -> Found:
+def check_cost(header: Header) -> None:
+    """Refuses a picture that would take too much memory or time, by its header alone. Raises NotUsable."""
+    if header.pixels > PIXELS:
+        raise NotUsable("media_too_large", f"the picture has more than {PIXELS} pixels")
+    if header.format in _CONVERTED and header.pixels > (most := DECODED_BYTES // _BYTES_PER_PIXEL[header.format]):
+        raise NotUsable(
+            "media_too_large",
+            f"a {header.format} picture has to be converted and may have {most} pixels at most; send it as JPEG or PNG",
+        )
+    if header.scans > 1 and header.pixels * header.components * _BYTES_PER_COEFFICIENT > DECODED_BYTES:
+        raise NotUsable("media_too_large", "the picture is too large for a progressive JPEG")
+    if header.scans > _SCANS or header.pixels * header.scans > _SCANNED_PIXELS:
+        raise NotUsable("media_damaged", "the picture is built to take very long to decode")
+
+
+def inspect_document(path: Path, size: int, sha256: str, url: str, file_name: str = "") -> Found:
     """The document's true type and its name: the caller's, else the URL's last part, with an extension.
 
     Raises NotUsable for a web page under another kind of name: that is a login or error page, not the document.
     """
-    with fetched.path.open("rb") as file:
+    with path.open("rb") as file:
         mime = _sniff(file.read(_SNIFF))
     name = _clean(file_name) or _clean(_last_segment(url)) or "document"
     named = _TYPES.guess_type(name, strict=False)[0]
@@ -120,36 +167,103 @@ def inspect_document(fetched: Fetched, url: str, file_name: str = "") -> Found:
         mime = named
     if not PurePosixPath(name).suffix:
         name += _TYPES.guess_extension(mime) or ""
-    return Found(mime, name, fetched.size, fetched.sha256)
+    return Found(mime, name, size, sha256)
 
 
 def _sniff(head: bytes) -> str:
     return magic.from_buffer(head, mime=True).lower()
 
 
-def _convert(picture: Pillow.Image, limit: int) -> tuple[bytes, str]:
+def _convert(picture: Pillow.Image, limit: int) -> tuple[bytes, str, Preview]:
     """The first frame as PNG when it is see-through, else as JPEG; JPEG on white when the PNG grows past `limit`."""
-    upright = ImageOps.exif_transpose(picture)
+    picture.load()
+    upright = _upright(picture, _orientation(picture))
     if "A" in upright.getbands() or "transparency" in upright.info:
-        upright = upright.convert("RGBA")
-        data = _encoded(upright, "PNG")
-        if len(data) <= limit:
-            return data, "image/png"
-        white = Pillow.new("RGBA", upright.size, "white")
-        upright = Pillow.alpha_composite(white, upright)
-    data = _encoded(upright.convert("RGB"), "JPEG")
-    if len(data) > limit:
-        raise NotUsable("media_too_large", f"the picture, as JPEG, is larger than {limit} bytes")
-    return data, "image/jpeg"
+        seen = upright if upright.mode == "RGBA" else upright.convert("RGBA")
+        with contextlib.suppress(_Full):
+            return _encoded(seen, "PNG", limit), "image/png", _preview(seen, 1, seen.size)
+        flat = _on_white(seen)
+    else:
+        flat = upright if upright.mode == "RGB" else upright.convert("RGB")
+    try:
+        data = _encoded(flat, "JPEG", limit)
+    except _Full as error:
+        raise NotUsable("media_too_large", f"the picture, as JPEG, is larger than {limit} bytes") from error
+    return data, "image/jpeg", _preview(flat, 1, flat.size)
 
 
-def _eighth(picture: Pillow.Image) -> tuple[int, int]:
-    return max(1, picture.width // 8), max(1, picture.height // 8)
+def _jpeg_preview(picture: Pillow.Image) -> Preview:
+    """Reads every byte of a JPEG, which shows whether it is whole, but keeps few pixels. Raises what Pillow raises."""
+    size, orientation = picture.size, _orientation(picture)
+    picture.draft("RGB", (PREVIEW_SIDE, PREVIEW_SIDE))
+    picture.load()
+    return _preview(picture, orientation, size)
 
 
-def _encoded(picture: Pillow.Image, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, quality=90)
+def _png_preview(picture: Pillow.Image, data: bytes, header: Header) -> Preview:
+    """Checks a PNG's chunks and decodes it for the preview only when that is cheap. Raises what Pillow raises."""
+    picture.verify()  # leaves it closed
+    if header.pixels * _BYTES_PER_PIXEL["PNG"] > DECODED_BYTES:
+        return Preview(header.width, header.height)
+    with Pillow.open(io.BytesIO(data), formats=("PNG",)) as again:
+        again.load()
+        return _preview(again, _orientation(again), again.size)
+
+
+def _orientation(picture: Pillow.Image) -> int:
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error):
+        return 1  # metadata that nobody can read turn nothing
+
+
+def _upright(picture: Pillow.Image, orientation: int) -> Pillow.Image:
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _preview(picture: Pillow.Image, orientation: int, size: tuple[int, int]) -> Preview:
+    """A decoded picture's preview, upright, see-through parts on white; `size` is that of the picture as stored."""
+    if orientation in _SIDEWAYS:
+        size = size[1], size[0]
+    try:
+        small = picture
+        if small.mode in _REDUCED and (factor := max(small.size) // (2 * PREVIEW_SIDE)) > 1:
+            small = small.reduce(factor)
+        if "A" in small.getbands() or "transparency" in small.info:
+            small = _on_white(small.convert("RGBA"))
+        small = _upright(small.convert("RGB"), orientation)
+        small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        return Preview(*size, _encoded(small, "JPEG", _PREVIEW_BYTES, quality=60))
+    except (ValueError, _Full):
+        return Preview(*size)  # a mode that Pillow cannot convert: the picture is sent without a preview
+
+
+def _on_white(picture: Pillow.Image) -> Pillow.Image:
+    white = Pillow.new("RGBA", picture.size, "white")
+    return Pillow.alpha_composite(white, picture).convert("RGB")
+
+
+class _Full(Exception):  # noqa: N818 - a verdict, not a mistake
+    """What is encoded has grown past its limit."""
+
+
+class _Bounded(io.BytesIO):
+    """A buffer that ends an encoder's work when it has written more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + len(data) > self._limit:
+            raise _Full
+        return super().write(data)
+
+
+def _encoded(picture: Pillow.Image, kind: str, limit: int, quality: int = 90) -> bytes:
+    buffer = _Bounded(limit)
+    picture.save(buffer, kind, quality=quality)
     return buffer.getvalue()
 
 

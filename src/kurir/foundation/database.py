@@ -6,8 +6,8 @@ same for the hottest inserts: all rows of one `Batch` in a group go down as a si
 is not done in time is taken back, so that it surely was not stored.
 
 Reads run in pools of threads (`Pool`): what is read for callers and for the gateway itself, long lists, what strangers
-set off, and health probes do not wait for each other; within a pool everybody has turns (`turns`). So a flood of one
-account's reads delays that account.
+set off, and health probes do not wait for each other; within a pool everybody has turns (`shared_threads`). A flood of
+one account's reads delays that account.
 
 Two databases behind one face: SQLite in a file (`sqlite`), or a PostgreSQL server (`postgres`). Store functions are
 plain functions of a connection and speak the SQL that both understand; where the two differ, `inserts` knows.

@@ -6,6 +6,9 @@ the connection goes to the very addresses that were checked (no rebinding); TLS 
 proxy, cookie or compression; time, size and speed are bounded while the bytes stream to a file.
 
 Customers' webhook receivers are strangers too: `post` sends to them under the same rules, without any redirect.
+
+Accounts take turns (`foundation/turns`) for connections, for connections to one host, and for name look-ups, so that
+one account's slow servers and slow names delay nobody else's.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
@@ -27,23 +32,32 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from kurir.foundation.turns import Turns
 from kurir.foundation.url_rules import Allowed, UrlRefused, check_address, check_url
 from kurir.settings import Settings
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Gives all addresses of a host name (for a port); raises OSError."""
 
+LookUp = Callable[[str, int], list[str]]
+"""The same, blocking its thread."""
+
 CONNECT_TIMEOUT = 5.0
 STALL_TIMEOUT = 10.0
 LEAST_RATE = 10_000
 """Bytes per second a server must keep up after `GRACE` seconds."""
 GRACE = 5.0
+NAME_WAIT = 10.0
+"""Seconds that a name waits for its account's turn to be looked up."""
 _WRITE = 1 << 20
 _ANSWER_PATIENCE = 5.0
 """Seconds for the body of an answer to a POST: its status has been told by then, the rest is only for people."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+
+_account: ContextVar[int] = ContextVar("account", default=0)
+"""Whose request this task makes; the connector, which asks for names, takes no argument for it."""
 
 _FAILURES: tuple[tuple[type[Exception], str, bool], ...] = (
     (TimeoutError, "the server took too long", False),
@@ -95,8 +109,9 @@ class Posted(msgspec.Struct, frozen=True):
 class SafeFetch:
     """Fetches URLs of strangers. Raises SettingsError when `settings.allowed_networks` has a bad entry.
 
-    `resolve` and `tls` replace the system's name resolution and certificate authorities; `connections`, `per_host`
-    (0: as many as there are) and `name_threads` bound what may go on at once.
+    `resolve` or `look_up`, and `tls`, replace the system's name resolution and certificate authorities. `connections`
+    and `per_host` bound the fetches that go on at once, in all and from one host; posts are bounded by whoever makes
+    them. `name_threads` bounds the names that are looked up at once. Of each an account gets its share (`turns`).
     """
 
     def __init__(
@@ -107,9 +122,10 @@ class SafeFetch:
         tls: ssl.SSLContext | None = None,
         least_rate: int = LEAST_RATE,
         grace: float = GRACE,
-        connections: int = 64,
-        per_host: int = 8,
-        name_threads: int = 8,
+        connections: int = 128,
+        per_host: int = 16,
+        name_threads: int = 16,
+        look_up: LookUp | None = None,
     ) -> None:
         self._allowed = Allowed.parse(settings.allowed_networks)
         self._resolve = resolve
@@ -117,9 +133,10 @@ class SafeFetch:
         self._least_rate = least_rate
         self._grace = grace
         self._session: aiohttp.ClientSession | None = None
-        self._names = _SystemNames(name_threads)
-        self._connections = connections
+        self._names = _SystemNames(name_threads, look_up)
+        self._connections = Turns(connections)
         self._per_host = per_host
+        self._hosts: dict[tuple[str | None, int | None], Turns] = {}
 
     async def start(self) -> None:
         """Opens the HTTP session."""
@@ -127,8 +144,7 @@ class SafeFetch:
             resolver=_CheckedResolver(self._resolve or self._names.resolve, self._allowed),
             use_dns_cache=False,
             force_close=True,
-            limit=self._connections,
-            limit_per_host=self._per_host,
+            limit=0,
             ssl=self._tls or True,
         )
         self._session = aiohttp.ClientSession(
@@ -149,14 +165,18 @@ class SafeFetch:
         """Raises UrlRefused for what can be told from the URL alone; names are judged when they are fetched."""
         check_url(url, self._allowed)
 
-    async def fetch(self, url: str, into: Path, *, max_bytes: int, within: float, redirects: int = 3) -> Fetched:
+    async def fetch(
+        self, url: str, into: Path, *, max_bytes: int, within: float, redirects: int = 3, account: int = 0
+    ) -> Fetched:
         """Streams the body behind `url` into the file `into`, `within` so many seconds; leaves no file on failure.
 
-        Raises UrlRefused, FetchFailed, TooLarge; OSError when the file cannot be written.
+        The time begins when it is the account's turn. Raises UrlRefused, FetchFailed, TooLarge; OSError when the file
+        cannot be written.
         """
+        _account.set(account)
+        at = check_url(url, self._allowed)
         try:
-            async with asyncio.timeout(within):
-                return await self._follow(check_url(url, self._allowed), into, max_bytes, redirects)
+            return await self._follow(at, into, max_bytes, within, redirects=redirects, account=account)
         except BaseException as error:
             await asyncio.to_thread(into.unlink, missing_ok=True)
             if isinstance(error, (aiohttp.ClientError, TimeoutError)):
@@ -164,7 +184,7 @@ class SafeFetch:
             raise
 
     async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, within: float, most_answer: int
+        self, url: str, body: bytes, headers: Mapping[str, str], *, within: float, most_answer: int, account: int = 0
     ) -> Posted:
         """Posts `body`, `within` so many seconds, following no redirect; any status is an answer.
 
@@ -172,6 +192,7 @@ class SafeFetch:
         or dawdles after its status is cut, not a failure. Raises UrlRefused, FetchFailed.
         """
         assert self._session is not None
+        _account.set(account)
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
         try:
             async with (
@@ -186,15 +207,41 @@ class SafeFetch:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _failure(error) from error
 
-    async def _follow(self, url: URL, into: Path, max_bytes: int, redirects: int) -> Fetched:
-        assert self._session is not None
+    async def _follow(
+        self, at: URL, into: Path, max_bytes: int, within: float, *, redirects: int, account: int
+    ) -> Fetched:
+        loop = asyncio.get_running_loop()
         for _ in range(redirects + 1):
-            limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=STALL_TIMEOUT)
-            async with self._session.get(url, allow_redirects=False, timeout=limits) as response:
-                if response.status not in _REDIRECTS:
-                    return await self._take(response, url, into, max_bytes)
-                url = _target(url, response.headers.get("Location", ""), self._allowed)
+            async with self._turn(at, account):
+                began = loop.time()
+                async with asyncio.timeout(within):
+                    found = await self._get(at, into, max_bytes)
+                within -= loop.time() - began
+            if isinstance(found, Fetched):
+                return found
+            at = found
         raise FetchFailed("the server redirects too often", permanent=True)
+
+    @asynccontextmanager
+    async def _turn(self, url: URL, account: int) -> AsyncIterator[None]:
+        """The account's turn for a connection to the URL's host; what waits for a host keeps no other connection."""
+        key = (url.host, url.port)
+        host = self._hosts.setdefault(key, Turns(self._per_host))
+        try:
+            async with host.place(account), self._connections.place(account):
+                yield
+        finally:
+            if host.idle and self._hosts.get(key) is host:
+                del self._hosts[key]
+
+    async def _get(self, url: URL, into: Path, max_bytes: int) -> Fetched | URL:
+        """The body behind `url`, or where it redirects to."""
+        assert self._session is not None
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=STALL_TIMEOUT)
+        async with self._session.get(url, allow_redirects=False, timeout=limits) as response:
+            if response.status not in _REDIRECTS:
+                return await self._take(response, url, into, max_bytes)
+            return _target(url, response.headers.get("Location", ""), self._allowed)
 
     async def _take(self, response: aiohttp.ClientResponse, url: URL, into: Path, max_bytes: int) -> Fetched:
         if response.status != 200:
@@ -303,15 +350,25 @@ class _CheckedResolver(AbstractResolver):
 
 
 class _SystemNames:
-    """The system's name resolution on threads of its own: slow name servers of strangers delay only fetches."""
+    """The system's name resolution on threads of its own, which accounts share by turns."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, look_up: LookUp | None) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
+        self._turns = Turns(threads)
+        self._look_up = look_up or _look_up
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """All addresses of `host`, in the system's order of preference. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _look_up, host, port)
+        account = _account.get()
+        try:
+            async with asyncio.timeout(NAME_WAIT):
+                await self._turns.enter(account)
+        except TimeoutError:
+            raise OSError(socket.EAI_AGAIN, "its account has too many slow look-ups under way") from None
+        found = asyncio.get_running_loop().run_in_executor(self._threads, self._look_up, host, port)
+        # a look-up cannot be stopped: whoever gives up waiting leaves the thread, and with it the place, busy
+        found.add_done_callback(lambda _: self._turns.leave(account))
+        return await asyncio.shield(found)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
 """Threads that are shared fairly: work is handed in for somebody, and everybody who waits gets a thread in turn.
 
-Used for reads of the database and for password checks. Each `SharedThreads` is a pool of its own, so that whoever fills one
-delays nobody in another. Within a pool nobody occupies more than a share of the threads, however much they hand in.
+Used for reads of the database and for password checks. Each `SharedThreads` is a pool of its own, so that whoever fills
+one delays nobody in another. Within a pool nobody occupies more than a share of the threads, however much they hand in.
 """
 
 from __future__ import annotations

@@ -74,6 +74,14 @@ class MediaFile(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Preview(msgspec.Struct, frozen=True):
+    """How a picture looks: width and height in pixels as a person sees it, and a small JPEG of it (empty: none)."""
+
+    width: int
+    height: int
+    jpeg: bytes = b""
+
+
 class Outgoing(msgspec.Struct, frozen=True):
     """One message as a channel gets it: everything needed to put it on the wire once.
 

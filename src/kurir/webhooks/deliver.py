@@ -2,7 +2,8 @@
 
 Each endpoint has a few carriers; a carrier claims one event, posts it, records the answer, and takes the next. An
 endpoint that keeps failing has one carrier only, and those of all failing endpoints share a small pool of their own:
-a dead or slow receiver holds up nobody else. A commit wakes the deliverer; it also looks by itself every few seconds,
+a dead or slow receiver holds up nobody else. Of both pools accounts take their shares by turns, so that many slow
+receivers of one account hold up no other's. A commit wakes the deliverer; it also looks by itself every few seconds,
 for what other processes have written.
 """
 
@@ -24,6 +25,7 @@ from kurir.foundation.safe_fetch import FetchFailed, SafeFetch
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.foundation.telemetry import Metrics
+from kurir.foundation.turns import Turns
 from kurir.foundation.url_rules import UrlRefused
 from kurir.webhooks import deliveries, history
 from kurir.webhooks.deliveries import Parcel
@@ -60,6 +62,8 @@ class Deliverer:
         clock: Clock,
         *,
         health: TaskHealth | None = None,
+        connections: int = CONNECTIONS,
+        failing_connections: int = FAILING_CONNECTIONS,
     ) -> None:
         self._tasks = Tasks(health)
         self._database = database
@@ -73,8 +77,8 @@ class Deliverer:
         self._in_flight: dict[int, Parcel] = {}
         self._breakages: Counter[tuple[int, int]] = Counter()
         """Unforeseen failures by endpoint and delivery (0: the one that was about to be claimed)."""
-        self._slots = asyncio.Semaphore(CONNECTIONS)
-        self._failing_slots = asyncio.Semaphore(FAILING_CONNECTIONS)
+        self._slots = Turns(connections)
+        self._failing_slots = Turns(failing_connections)
         self._mended = 0.0
         self._stopping = False
 
@@ -115,9 +119,9 @@ class Deliverer:
             try:
                 await self._mend()
                 now = self._clock()
-                for endpoint_id, due_at in await self._database.read(deliveries.first_due):
+                for account_id, endpoint_id, due_at in await self._database.read(deliveries.first_due):
                     if due_at <= now:
-                        self._call(endpoint_id)
+                        self._call(account_id, endpoint_id)
                     else:
                         pause = min(pause, due_at - now)
             except DatabaseUnavailable as error:
@@ -135,12 +139,12 @@ class Deliverer:
                 await self._database.write(lambda c: deliveries.mend(c, now), patience=LONG_WORK)
             self._mended = time.monotonic()
 
-    def _call(self, endpoint_id: int) -> None:
+    def _call(self, account_id: int, endpoint_id: int) -> None:
         """One carrier more for an endpoint with work, up to what it may have."""
         carriers = self._carriers.setdefault(endpoint_id, set())
         if self._stopping or len(carriers) >= self._most(endpoint_id):
             return
-        task = self._tasks.spawn("webhook", self._carry(endpoint_id), key=str(endpoint_id))
+        task = self._tasks.spawn("webhook", self._carry(account_id, endpoint_id), key=str(endpoint_id))
         carriers.add(task)
 
         def gone(done: asyncio.Task[None]) -> None:
@@ -157,11 +161,14 @@ class Deliverer:
     def _is_failing(self, endpoint_id: int) -> bool:
         return self._failures[endpoint_id] >= FAILING
 
-    async def _carry(self, endpoint_id: int) -> None:
+    async def _carry(self, account_id: int, endpoint_id: int) -> None:
         parcel: Parcel | None = None
         try:
             while not self._stopping and len(self._carriers[endpoint_id]) <= self._most(endpoint_id):
-                async with self._failing_slots if self._is_failing(endpoint_id) else self._slots:
+                pool = self._failing_slots if self._is_failing(endpoint_id) else self._slots
+                async with pool.place(account_id):
+                    if self._stopping:
+                        return
                     now = self._clock()
                     parcel = await self._database.write(
                         lambda c, now=now: deliveries.claim(c, self._sealing, endpoint_id, now)
@@ -170,11 +177,15 @@ class Deliverer:
                         self._breakages.pop((endpoint_id, 0), None)
                         return
                     self._in_flight[parcel.id] = parcel
-                    self._call(endpoint_id)  # there may be more
+                    self._call(account_id, endpoint_id)  # there may be more
                     try:
                         await self._deliver(parcel)
-                    finally:
+                    except asyncio.CancelledError:
+                        raise  # the gateway stops, and gives back what is in flight
+                    except BaseException:
                         del self._in_flight[parcel.id]
+                        raise
+                    del self._in_flight[parcel.id]
                     self._breakages.pop((endpoint_id, 0), None)
                     self._breakages.pop((endpoint_id, parcel.id), None)
                     parcel = None
@@ -205,7 +216,7 @@ class Deliverer:
         body = parcel.body.encode()
         # the receiver compares it with a clock of its own
         signed = headers(parcel.secrets, parcel.event_key, parcel.number_key, body, system_clock())
-        answer = await post(self._safe_fetch, parcel.url, body, signed)
+        answer = await post(self._safe_fetch, parcel.url, body, signed, parcel.account_id)
         seconds = time.monotonic() - began
         now = self._clock()
         verdict = judge(answer, parcel.attempt, now, random.random())  # noqa: S311 - jitter, not a secret
@@ -242,10 +253,10 @@ class Deliverer:
                 await asyncio.sleep(1.0)
 
 
-async def post(safe_fetch: SafeFetch, url: str, body: bytes, signed: Mapping[str, str]) -> Answer:
+async def post(safe_fetch: SafeFetch, url: str, body: bytes, signed: Mapping[str, str], account: int = 0) -> Answer:
     """One POST with the headers of `signing.headers`; never raises for what the other side does."""
     try:
-        said = await safe_fetch.post(url, body, signed, within=PATIENCE, most_answer=MOST_ANSWER)
+        said = await safe_fetch.post(url, body, signed, within=PATIENCE, most_answer=MOST_ANSWER, account=account)
     except (UrlRefused, FetchFailed) as refusal:
         return Unanswered(refusal.reason)
     except OSError as error:

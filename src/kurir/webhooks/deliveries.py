@@ -199,8 +199,8 @@ def publish(
 # -- claimed and recorded ----------------------------------------------------------------------------------------------
 
 
-def first_due(connection: Connection) -> list[tuple[int, float]]:
-    """For every active endpoint with something to tell: when its next try is due (unix seconds)."""
+def first_due(connection: Connection) -> list[tuple[int, int, float]]:
+    """Each active endpoint with something to tell: its account, its id, when its next try is due (unix seconds)."""
     first = (
         sa.select(sa.func.min(_d.c.due_at))
         .where(_d.c.endpoint_id == webhook_endpoints.c.id, _HEAD)
@@ -208,11 +208,11 @@ def first_due(connection: Connection) -> list[tuple[int, float]]:
         .scalar_subquery()
     )
     rows = connection.execute(
-        sa.select(webhook_endpoints.c.id, first).where(
+        sa.select(webhook_endpoints.c.account_id, webhook_endpoints.c.id, first).where(
             webhook_endpoints.c.state == "active", webhook_endpoints.c.removed_at.is_(None)
         )
     )
-    return [(row[0], row[1]) for row in rows if row[1] is not None]
+    return [(row[0], row[1], row[2]) for row in rows if row[2] is not None]
 
 
 def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float) -> Parcel | None:

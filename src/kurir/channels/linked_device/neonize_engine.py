@@ -20,6 +20,7 @@ from neonize.exc import NeonizeError, SendMessageError, UploadError
 from neonize.proto.Neonize_pb2 import JID, GroupInfo, GroupParticipant
 from neonize.utils.enum import ChatPresence, ChatPresenceMedia, MediaType
 
+from kurir.channels import previews
 from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device.letters import GROUPS, PEOPLE, user_of
 from kurir.channels.linked_device.map_gate import MapGate
@@ -269,8 +270,10 @@ def _upload(device: NeonizeDevice, outgoing: Outgoing) -> Uploaded | None:
         return None
     file: MediaFile = outgoing.media
     data = Path(file.path).read_bytes()
-    kind = MediaType.MediaImage if isinstance(outgoing.content, Image) else MediaType.MediaDocument
-    return Uploaded(file, data, device.call(lambda: device.client.upload(data, kind)))
+    is_image = isinstance(outgoing.content, Image)
+    kind = MediaType.MediaImage if is_image else MediaType.MediaDocument
+    at = device.call(lambda: device.client.upload(data, kind))
+    return Uploaded(file, at, previews.load(file.path) if is_image else None)
 
 
 def _type(device: NeonizeDevice, to: JID, seconds: float) -> None:

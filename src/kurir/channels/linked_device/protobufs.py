@@ -6,7 +6,6 @@ links, a path or URL would be opened or fetched.
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from dataclasses import dataclass
@@ -23,13 +22,9 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
     Message,
     MessageContextInfo,
 )
-from PIL import Image as Picture
 
 from kurir.messages import bounds
-from kurir.messages.content import Content, Document, Image, Location, MediaFile, TemplateUse, Text
-
-_THUMBNAIL = 100
-"""Pixels of a thumbnail's longer side; it travels inside the message, so it is small."""
+from kurir.messages.content import Content, Document, Image, Location, MediaFile, Preview, TemplateUse, Text
 
 
 class NotCarriedError(ValueError):
@@ -38,11 +33,11 @@ class NotCarriedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """A file that has been uploaded: what it is, its bytes, and where the engine put it."""
+    """A file that has been uploaded: what it is, where the engine put it, and how a picture looks."""
 
     file: MediaFile
-    data: bytes
     at: UploadResponse
+    preview: Preview | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +90,10 @@ def _image(uploaded: Uploaded, caption: str) -> ImageMessage:
     image = ImageMessage(mimetype=uploaded.file.mime, **_where(uploaded.at))
     if caption:
         image.caption = caption
-    try:
-        with Picture.open(io.BytesIO(uploaded.data)) as picture:
-            image.width, image.height = picture.size
-            # drafts a large JPEG at a small scale instead of decoding all of it
-            picture.draft("RGB", (_THUMBNAIL, _THUMBNAIL))
-            small = picture.convert("RGB")
-        small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        jpeg = io.BytesIO()
-        small.save(jpeg, format="JPEG", quality=60)
-        image.JPEGThumbnail = jpeg.getvalue()
-    except (OSError, ValueError, SyntaxError, Picture.DecompressionBombError):
-        pass  # a picture that Pillow cannot read is still sent, without a preview
+    if uploaded.preview is not None:
+        image.width, image.height = uploaded.preview.width, uploaded.preview.height
+        if uploaded.preview.jpeg:
+            image.JPEGThumbnail = uploaded.preview.jpeg
     return image
 
 

@@ -84,7 +84,7 @@ def multipart(raw: bytes, content_type: str) -> dict[str, Any]:
 
 
 def nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """SharedThreads `a[b]`, `a[]` and `a[0]` names into objects and lists; a plain name that is repeated keeps its last value.
+    """Turns `a[b]`, `a[]` and `a[0]` names into objects and lists; a plain name that is repeated keeps its last value.
 
     Raises FormError for a name that is both a value and an object, or nested deeper than any client does.
     """

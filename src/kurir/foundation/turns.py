@@ -1,0 +1,116 @@
+"""Places for work that accounts share, given out so that no account can take them all.
+
+Which account gets the next place is decided by *dynamic thresholds* (Choudhury and Hahne, IEEE/ACM Transactions on
+Networking 6(2), 1998; used for the shared buffers of network switches): an account may take a further place while it
+holds fewer than are free. One busy account therefore takes half of the places, n busy accounts take 1/(n+1) each, and
+an account that holds none finds a free place as long as fewer accounts than there are places keep the others busy.
+Among those who wait, accounts take turns; within an account the order of asking counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+
+class Shares:
+    """Who holds and who waits for `places` places. Pure: the waiting are tickets, whatever the caller uses."""
+
+    def __init__(self, places: int) -> None:
+        if places < 1:
+            raise ValueError("expected at least one place")
+        self.places = places
+        self.held: Counter[Hashable] = Counter()
+        self.waiting: OrderedDict[Hashable, deque[Hashable]] = OrderedDict()
+
+    @property
+    def free(self) -> int:
+        """Places that nobody holds."""
+        return self.places - self.held.total()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody holds or waits."""
+        return not self.held and not self.waiting
+
+    def ask(self, account: Hashable, ticket: Hashable) -> list[Hashable]:
+        """`ticket` waits for a place of the account's; returns the tickets that have one from now on."""
+        self.waiting.setdefault(account, deque()).append(ticket)
+        return self._given()
+
+    def leave(self, account: Hashable) -> list[Hashable]:
+        """The account gives one of its places back; returns the tickets that have one from now on."""
+        self.held[account] -= 1
+        if not self.held[account]:
+            del self.held[account]
+        return self._given()
+
+    def withdraw(self, account: Hashable, ticket: Hashable) -> bool:
+        """`ticket` no longer waits; False when it has a place already."""
+        queue = self.waiting.get(account, deque())
+        if ticket not in queue:
+            return False
+        queue.remove(ticket)
+        if not queue:
+            del self.waiting[account]
+        return True
+
+    def _given(self) -> list[Hashable]:
+        given: list[Hashable] = []
+        while (account := self._next()) is not None:
+            queue = self.waiting[account]
+            given.append(queue.popleft())
+            self.held[account] += 1
+            if queue:
+                self.waiting.move_to_end(account)
+            else:
+                del self.waiting[account]
+        return given
+
+    def _next(self) -> Hashable | None:
+        free = self.free
+        return next((account for account in self.waiting if self.held[account] < free), None)
+
+
+class Turns:
+    """`Shares` of one event loop: `async with turns.place(account)` waits for the account's turn."""
+
+    def __init__(self, places: int) -> None:
+        self._shares = Shares(places)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody holds or waits for a place."""
+        return self._shares.idle
+
+    @asynccontextmanager
+    async def place(self, account: Hashable) -> AsyncIterator[None]:
+        """A place for the account from the time it is its turn until the block is left."""
+        await self.enter(account)
+        try:
+            yield
+        finally:
+            self.leave(account)
+
+    async def enter(self, account: Hashable) -> None:
+        """Waits for a place, which is the account's until `leave`; for work whose end nobody awaits."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._admit(self._shares.ask(account, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not self._shares.withdraw(account, turn):  # the place came in the same moment
+                self.leave(account)
+            raise
+
+    def leave(self, account: Hashable) -> None:
+        """Gives a place of the account's back."""
+        self._admit(self._shares.leave(account))
+
+    def _admit(self, given: list[Hashable]) -> None:
+        for turn in given:
+            assert isinstance(turn, asyncio.Future)
+            if not turn.done():  # else it was cancelled, and gives the place back when its task hears of it
+                turn.set_result(None)
