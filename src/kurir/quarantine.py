@@ -75,9 +75,15 @@ def by_id(connection: Connection, entry_id: int) -> Entry | None:
     return Entry(*row) if row else None
 
 
-def remove(connection: Connection, entry_id: int) -> bool:
-    """Removes an entry that was replayed or discarded; False when it was not there."""
-    return connection.execute(quarantine.delete().where(quarantine.c.id == entry_id)).rowcount > 0
+def remove(connection: Connection, entry_id: int, *, stored_at: float | None = None) -> bool:
+    """Removes an entry that was replayed or discarded; False when it was not there.
+
+    With `stored_at` only the entry as it was stored then: what failed again meanwhile was set aside again, and stays.
+    """
+    entry = quarantine.delete().where(quarantine.c.id == entry_id)
+    if stored_at is not None:
+        entry = entry.where(quarantine.c.stored_at == stored_at)
+    return connection.execute(entry).rowcount > 0
 
 
 def counts(connection: Connection) -> dict[str, int]:

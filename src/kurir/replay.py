@@ -7,6 +7,7 @@ import structlog
 
 from kurir import numbers, quarantine
 from kurir.channels.linked_device.channel import LinkedDevices
+from kurir.channels.linked_device.errands import DeviceUnavailable
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.inbox import Inbox, event_of
@@ -34,7 +35,7 @@ class Replays:
         """Puts an entry back into its queue and removes it; what fails again is set aside again.
 
         Raises KeyError for an entry that does not exist, NotPossible when it cannot be replayed (the sentence says
-        why), DeviceUnavailable and DatabaseUnavailable.
+        why), and DatabaseUnavailable.
         """
         entry = await self._found(entry_id)
         match entry.queue:
@@ -42,13 +43,13 @@ class Replays:
                 await self._take(entry)
             case "outbox":
                 await self._outbox.replay(entry.account_id, int(entry.reference))
-            case "journal":
-                await self._receive(entry)
             case "webhook":
                 await self._deliver(entry)
+            case "journal":
+                await self._read_again(entry)
             case _:
                 raise NotPossible(f"what comes from {entry.queue} cannot be replayed: discard it once you have seen it")
-        await self._database.write(lambda c: quarantine.remove(c, entry.id))
+        await self._database.write(lambda c: quarantine.remove(c, entry.id, stored_at=entry.stored_at))
         return entry
 
     async def discard(self, entry_id: int) -> Entry:
@@ -78,11 +79,14 @@ class Replays:
             log.exception("replay_failed", entry=entry.id, queue=entry.queue)
             raise NotPossible(f"it fails again ({type(error).__name__}, see the gateway's log)") from error
 
-    async def _receive(self, entry: Entry) -> None:
+    async def _read_again(self, entry: Entry) -> None:
         number = await self._database.read(lambda c: numbers.by_id(c, entry.account_id, entry.number_id))
         if number is None:
-            raise NotPossible("its number was removed: discard it")
-        await self._linked_devices.replay_received(number, entry.payload)
+            raise NotPossible("the number was removed: discard it")
+        try:
+            await self._linked_devices.replay_received(number, entry.payload)
+        except DeviceUnavailable as error:
+            raise NotPossible(f"the device cannot read it now: {error}") from error
 
     async def _deliver(self, entry: Entry) -> None:
         kind, _, delivery = entry.reference.partition(":")
