@@ -67,8 +67,19 @@ class ScriptedEngine:
                 return InDoubt("no answer in time")
             case ["fail"]:
                 return say.Failed("something else")
+            case ["unreadable", count]:
+                for n in range(int(count)):
+                    body = say.frame(say.Notice(StatusChanged(1, device, f"m{n}", "delivered", 1.0)))[4:]
+                    broken = body.replace(b"delivered", b"\xffelivered") if n % 2 else body
+                    os.write(int(sys.argv[2]), len(broken).to_bytes(4, "big") + broken)
+            case ["tells", what]:
+                self.host.tell(say.Trouble(device, what * 10))
+                self.host.tell(say.Trouble(device, "half a pair \ud800"))
+                self.host.tell(StatusChanged(1, device, "after", "delivered", 1.0))
+            case ["answers", "nonsense"]:
+                return say.Failed("half a pair \ud800")
             case ["garbage"]:
-                os.write(int(sys.argv[-1]), b"\xff" * 64)
+                os.write(int(sys.argv[1]), b"\xff" * 64)
                 threading.Event().wait()
             case ["news", "qr"]:
                 self.host.tell(say.QrShown(device, "unexpected"))

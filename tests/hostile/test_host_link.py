@@ -1,0 +1,190 @@
+"""Answers of an engine host never wait behind its news, and one bad frame is one bad frame."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.unit.linked_device.conftest import SCRIPT, Desk
+
+from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device.event_stream import EventStream
+from kurir.channels.linked_device.host_process import HostLostError, HostProcess
+from kurir.messages.content import Outgoing, Text
+from kurir.messages.reports import ConnectionChanged, InDoubt, Sent, StatusChanged
+
+
+class Stuck:
+    """A consumer of news that takes none until it is let go."""
+
+    def __init__(self) -> None:
+        self.heard: list[say.News] = []
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, news: say.News) -> None:
+        self.reached.set()
+        await self.go_on.wait()
+        self.heard.append(news)
+
+
+@pytest.fixture
+async def launched() -> AsyncIterator[Callable[..., Awaitable[HostProcess]]]:
+    processes: list[HostProcess] = []
+
+    async def launch(on_news) -> HostProcess:
+        processes.append(await HostProcess.launch(SCRIPT, dict(os.environ), on_news))
+        return processes[-1]
+
+    yield launch
+    for process in processes:
+        process.kill()
+        await process.ended()
+
+
+def sending(text: str, message_id: int = 1) -> say.Send:
+    return say.Send(7, Outgoing(message_id, "62812", Text(text), False), b"")
+
+
+async def test_answers_pass_news_that_nobody_takes(launched):
+    stuck = Stuck()
+    process = await launched(stuck)
+    # far more than both sockets and the reader hold: the host itself waits with its news
+    flood = asyncio.create_task(process.call(sending("flood 50000"), 60))
+    await stuck.reached.wait()
+    for _ in range(20):
+        assert isinstance(await process.call(say.Ping(), 10), say.Done)
+    assert isinstance(await process.call(sending("other", 2), 10), Sent)
+    assert not flood.done()
+    stuck.go_on.set()
+    assert isinstance(await flood, Sent)
+    async with asyncio.timeout(30):
+        while len(stuck.heard) < 50_000:
+            await asyncio.sleep(0.01)
+    assert [one.remote_id for one in stuck.heard if isinstance(one, StatusChanged)] == [f"m{n}" for n in range(50_000)]
+
+
+@pytest.mark.parametrize("command", [sending("hang"), sending("slow 60")])
+async def test_a_call_keeps_its_time_while_news_are_stuck(launched, command: say.Send):
+    stuck = Stuck()
+    process = await launched(stuck)
+    await process.call(sending("news qr"), 10)
+    await stuck.reached.wait()
+    began = time.monotonic()
+    with pytest.raises(HostLostError):
+        await process.call(command, 1.0)
+    assert time.monotonic() - began < 8
+    async with asyncio.timeout(5):
+        await process.ended()
+
+
+async def test_a_host_that_dies_while_news_are_stuck_is_gone_at_once(launched):
+    stuck = Stuck()
+    process = await launched(stuck)
+    await process.call(sending("news qr"), 10)
+    await stuck.reached.wait()
+    with pytest.raises(HostLostError):
+        await process.call(sending("die"), 60)
+    async with asyncio.timeout(5):
+        await process.ended()
+    stuck.go_on.set()
+    await asyncio.sleep(0)
+    assert stuck.heard == [], "what a dead host said of its connections is over"
+
+
+async def test_a_frame_that_cannot_be_read_is_skipped_and_counted(launched):
+    heard: list[say.News] = []
+
+    async def hear(news: say.News) -> None:
+        heard.append(news)
+
+    process = await launched(hear)
+    assert isinstance(await process.call(sending("unreadable 9"), 10), Sent)
+    await process.call(sending("flood 1"), 10)
+    async with asyncio.timeout(10):
+        while len(heard) < 6:
+            await asyncio.sleep(0.01)
+    assert [one.remote_id for one in heard if isinstance(one, StatusChanged)] == ["m0", "m2", "m4", "m6", "m8", "m0"]
+    assert process.unreadable == 4
+    assert isinstance(await process.call(say.Ping(), 10), say.Done)
+
+
+async def test_a_host_never_sends_what_cannot_be_read(launched):
+    heard: list[say.News] = []
+
+    async def hear(news: say.News) -> None:
+        heard.append(news)
+
+    process = await launched(hear)
+    assert isinstance(await process.call(sending("tells halo"), 10), Sent)
+    answer = await process.call(sending("answers nonsense"), 10)
+    assert answer == say.Failed("the answer could not be encoded: UnicodeEncodeError")
+    async with asyncio.timeout(10):
+        while len(heard) < 3:
+            await asyncio.sleep(0.01)
+    assert heard[1] == say.Trouble(7, "Trouble could not be encoded: UnicodeEncodeError")
+    assert isinstance(heard[2], StatusChanged)
+    assert process.unreadable == 0
+
+
+async def test_news_that_break_their_consumer_do_not_end_the_news(launched):
+    heard: list[say.News] = []
+
+    async def choke(news: say.News) -> None:
+        heard.append(news)
+        if len(heard) % 2:
+            raise RuntimeError("unforeseen")
+
+    process = await launched(choke)
+    await process.call(sending("flood 10"), 10)
+    async with asyncio.timeout(10):
+        while len(heard) < 10:
+            await asyncio.sleep(0.01)
+    assert isinstance(await process.call(say.Ping(), 10), say.Done)
+
+
+async def test_a_channel_whose_events_nobody_takes_sends_and_stops_in_time(tmp_path: Path):
+    """The database is away and everything that waits for it is full."""
+    desk = Desk(tmp_path)
+    number = desk.number(paired=True)
+    await desk.channel.start()  # and nobody follows
+    await desk.connected(number)
+    flood = asyncio.create_task(desk.send(number, "flood 60000"))
+    async with asyncio.timeout(30):
+        while len(desk.channel._events._events) < 10_000:
+            await asyncio.sleep(0.01)
+    assert isinstance(await desk.send(number, "other", 2), Sent)
+    assert isinstance(await desk.send(number, "die", 3), InDoubt)  # and the host comes back
+    await flood
+    async with asyncio.timeout(20):
+        while not desk.channel.ready(number):
+            await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await desk.channel.close()
+    assert time.monotonic() - began < 5
+
+
+async def test_the_stream_makes_news_wait_and_not_the_gateway():
+    stream = EventStream(3)
+    receipt, change = StatusChanged(1, 7, "m", "read", 1.0), ConnectionChanged(1, 7, "connecting", "", 1.0)
+    for _ in range(3):
+        await stream.put(receipt)
+    waiting = asyncio.create_task(stream.put(receipt))
+    await stream.put_now(change)
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    found = []
+    taking = asyncio.create_task(_collect(stream, found))
+    await waiting
+    await stream.end()
+    await taking
+    assert found == [receipt, receipt, receipt, change, receipt]
+    await stream.put(receipt)  # after the end nothing waits any more
+
+
+async def _collect(stream: EventStream, found: list) -> None:
+    found.extend([event async for event in stream.events()])
