@@ -1,0 +1,286 @@
+"""Whatever strangers write: valid on our side, never in silence, and no trouble to anybody else.
+
+`KURIR_STRANGERS` raises the number of random messages that go through a whole gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import random
+import re
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.gateway_fixture import open_front
+from tests.hostile import strangers
+from tests.reliability.site import Site, open_site
+from tests.unit.linked_device import intake_rig
+from tests.unit.linked_device.intake_rig import OURS, IntakeRig, text
+
+from kurir.channels.linked_device.engine import Notice, decode_upward, sound_frame
+from kurir.channels.linked_device.intake import TRIES
+from kurir.channels.linked_device.letters import read_letter, read_receipt, user_of
+from kurir.messages import bounds
+from kurir.messages.reports import Received
+
+# isort: split
+from neonize.events import ReceiptEv
+from neonize.proto.Neonize_pb2 import JID
+from neonize.proto.Neonize_pb2 import Message as MessageEvent
+from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+MESSAGES = int(os.environ.get("KURIR_STRANGERS", "400"))
+_LARGEST = 60_000
+"""Bytes of a message that WhatsApp's server takes, about."""
+ORDER = IntakeRig.opening(Path("/nowhere"), f"{OURS}:1@s.whatsapp.net")
+LONGEST = {"text": bounds.TEXT, "sender_name": bounds.NAME, "name": bounds.FILE_NAME, "mime": bounds.MIME}
+
+
+class Person(intake_rig.Device):
+    """Knows nobody's phone number: what the sender claims to be is used as it is."""
+
+    def phone(self, *jids: JID) -> str:
+
+        return next((user_of(jid) for jid in jids if jid.User), "")
+
+
+def read(event: bytes) -> Received | str:
+    return read_letter(MessageEvent.FromString(event), ORDER, Person(), 1)
+
+
+def assert_sound(value: Any, name: str = "") -> None:
+    """Every string is valid, without NUL, and of limited length."""
+    if isinstance(value, msgspec.Struct):
+        for field in value.__struct_fields__:
+            assert_sound(getattr(value, field), field)
+    elif isinstance(value, str):
+        value.encode()
+        assert "\0" not in value
+        assert len(value) <= LONGEST.get(name, bounds.ID), name
+    else:
+        assert value is None or isinstance(value, (int, float, tuple, bool)), (name, value)
+
+
+@pytest.mark.parametrize("kind", strangers.KINDS)
+@settings(max_examples=8)
+@given(st.integers(0, 2**32))
+def test_every_kind_is_read_or_named_whatever_its_fields_hold(kind: str, seed: int):
+    result = read(strangers.event(random.Random(seed), kind))
+    if isinstance(result, str):
+        assert result in {*strangers.KINDS, "editedMessage", "empty", "other"}
+        return
+    assert_sound(result)
+    upward = decode_upward(sound_frame(Notice(result))[4:])
+    assert upward == Notice(result)
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 2**32))
+def test_receipts_are_bounded_too(seed: int):
+    dice = random.Random(seed)
+    event = ReceiptEv()
+    intake_rig.complete(event)
+    event.MergeFromString(strangers._message(event.DESCRIPTOR, dice, 1, every=True))
+    event.Type = ReceiptEv.READ
+    event.MessageSource.IsFromMe = False
+    for one in read_receipt(ReceiptEv.FromString(event.SerializeToString()), ORDER, Person(), 1):
+        assert_sound(one)
+        assert decode_upward(sound_frame(Notice(one))[4:]) == Notice(one)
+
+
+async def test_what_is_read_can_be_stored(where: Path | str, tmp_path: Path):
+    """On both databases, with the webhook bodies that tell of it."""
+    async with open_front(tmp_path, database_url=where if isinstance(where, str) else "") as front:
+        number = front.ours.device
+        dice = random.Random(1)
+        events = []
+        for n in range(600):
+            result = read(strangers.event(dice))
+            if isinstance(result, Received):
+                fields = {
+                    "account_id": number.account_id,
+                    "number_id": number.id,
+                    "remote_id": f"{n}{result.remote_id}",
+                }
+                events.append(msgspec.structs.replace(result, **fields))
+        assert len(events) > 50
+        assert await front.gateway.inbox.take([(event, "") for event in events]) == len(events)
+
+
+def test_a_picture_of_an_album_is_a_picture():
+    for wrapper in strangers.WRAPPERS:
+        message = Message()
+        inner = getattr(message, wrapper).message
+        inner.imageMessage.caption = "satu dari tiga"
+        inner.imageMessage.mimetype = "image/jpeg"
+        result = read(intake_rig.event("A", message).SerializeToString())
+        assert isinstance(result, Received), wrapper
+        assert (result.kind, result.text) == ("image", "satu dari tiga")
+        assert result.media is not None
+        assert result.media.state == "pending"
+
+
+def test_wrappers_without_end_are_named():
+    message = inner = Message()
+    for _ in range(40):
+        inner = inner.ephemeralMessage.message
+    inner.conversation = "deep"
+    assert read(intake_rig.event("A", message).SerializeToString()) == "ephemeralMessage"
+
+
+def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp_path: Path, monkeypatch):
+    rig = IntakeRig(tmp_path)
+    bad = text("poison").SerializeToString()
+    reading = read_letter
+
+    def choke(event: MessageEvent, *rest: Any) -> Received | str:
+        if event.Info.ID == "poison":
+            raise RuntimeError("unforeseen")
+        return reading(event, *rest)
+
+    monkeypatch.setattr("kurir.channels.linked_device.intake.read_letter", choke)
+    rig.intake.online(connected=True)
+    for one in ("before", "poison", "after"):
+        rig.intake.take(text(one))
+    assert rig.received().remote_id == "before"
+    aside = rig.aside()
+    assert (aside.payload, aside.queue, aside.reason) == (bad, "journal", "RuntimeError: unforeseen")
+    assert rig.received().remote_id == "after"
+    assert len(rig.device.complaints) == TRIES
+    assert rig.kept() == 3, "it leaves when the gateway has it"
+    rig.store(aside)
+    assert rig.kept() == 2
+    monkeypatch.undo()
+    rig.intake.replay(aside.payload)
+    assert rig.received().remote_id == "poison"
+    rig.intake.close()
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\xff"])
+def test_what_is_no_protobuf_is_set_aside(tmp_path: Path, garbage: bytes):
+    rig = IntakeRig(tmp_path)
+    rig.intake._journal.append("message", garbage, OURS)
+    rig.intake._journal.append("receipt", garbage, OURS)
+    rig.intake.take(text("after"))
+    rig.intake.online(connected=True)
+    assert rig.aside().payload == garbage
+    assert rig.aside().payload == b"receipt\0" + garbage
+    assert rig.received().remote_id == "after"
+    rig.intake.close()
+
+
+_DYING = """
+import os, sys
+from pathlib import Path
+from tests.unit.linked_device.intake_rig import IntakeRig
+from kurir.channels.linked_device import intake
+
+def dies(event, *rest):
+    if event.Info.ID == "poison":
+        os._exit(11)
+    return reading(event, *rest)
+
+reading, intake.read_letter = intake.read_letter, dies
+rig = IntakeRig(Path(sys.argv[1]))
+rig.intake.online(connected=True)
+while True:
+    news = rig.next()
+    print(type(news).__name__, getattr(news, "remote_id", ""), flush=True)
+    rig.store(news)
+    if getattr(news, "remote_id", "") == "after":
+        break
+"""
+
+
+def test_an_entry_that_ends_the_process_is_set_aside_after_three_lives(tmp_path: Path):
+    rig = IntakeRig(tmp_path)
+    for one in ("before", "poison", "after"):
+        rig.intake.take(text(one))
+    rig.intake.close()
+    lives = []
+    for _ in range(TRIES + 1):
+        done = subprocess.run(
+            [sys.executable, "-c", _DYING, str(tmp_path)], capture_output=True, text=True, check=False
+        )
+        lives.append((done.returncode, done.stdout.split("\n")[:-1]))
+    assert [code for code, _ in lives] == [11, 11, 11, 0], lives
+    assert lives[-1][1][-2:] == ["SetAside ", "Received after"]
+    assert rig.kept() == 0
+
+
+def test_news_that_cannot_be_encoded_are_set_aside(tmp_path: Path):
+    rig = IntakeRig(tmp_path)
+    tell = rig.tell
+    rig.intake.close()
+    rig.tell = lambda news: tell(news) if not isinstance(news, Received) else False
+    rig.intake = rig.open()
+    rig.intake.take(text("A"))
+    rig.intake.online(connected=True)
+    assert rig.aside().reason == "what it says could not be encoded"
+    rig.intake.close()
+
+
+async def test_random_messages_through_a_whole_gateway(tmp_path: Path):
+    """Each is stored, set aside, or a counted kind; and the next honest message of everybody arrives."""
+    dice = random.Random(20)
+    async with open_site(tmp_path, people=2, shops=2) as site:
+        shop, other = site.shops
+        before = await _tally(site, shop.device.id)
+        for _ in range(MESSAGES):
+            while len(raw := strangers.plaintext(dice)) > _LARGEST:
+                pass
+            notify = {"base64": _b64(strangers.string(dice)[:300])} if dice.random() < 0.3 else "Orang"
+            body = {"to": shop.device_phone, "raw": _b64(raw), "attributes": {"notify": notify}}
+            await site.sandbox.post(f"/people/{dice.choice(site.people)}/messages", body)
+        for one in site.shops:
+            await site.sandbox.post(f"/people/{site.people[0]}/messages", {"to": one.device_phone, "text": "#akhir"})
+        async with asyncio.timeout(120):
+            for one in site.shops:
+                while not await asyncio.to_thread(
+                    site.rows, "SELECT id FROM incoming WHERE number_id = :n AND text = '#akhir'", n=one.device.id
+                ):
+                    await asyncio.sleep(0.1)
+            while (now := await _tally(site, shop.device.id)) != {**now, "journal": 0}:
+                await asyncio.sleep(0.2)
+        grown = {name: now[name] - before[name] for name in now}
+        assert grown["stored"] + grown["aside"] + grown["unread"] == MESSAGES + 1, (grown, site.explain())
+        assert grown["aside"] == 0, grown
+        states = await asyncio.to_thread(site.rows, "SELECT state FROM numbers WHERE channel = 'linked_device'")
+        assert {row[0] for row in states} == {"connected"}
+        log = (site.folder / "gateway.log").read_text(errors="replace")
+        assert log.count("engine_host_ended") == 0
+        assert "engine_host_sent_no_frame" not in log
+        assert other.device.id != shop.device.id
+
+
+async def _tally(site: Site, number_id: int) -> dict[str, int]:
+    def count(table: str) -> int:
+        return site.rows(f"SELECT count(*) FROM {table} WHERE number_id = :n", n=number_id)[0][0]
+
+    async with aiohttp.ClientSession() as session, session.get(f"{site.url}/metrics") as answer:
+        metrics = await answer.text()
+    unread = sum(float(value) for value in re.findall(r"^kurir_incoming_unread_total\{.*\} (.*)$", metrics, re.M))
+    with closing(sqlite3.connect(site.settings.data_dir / "journals" / f"{number_id}.db")) as file:
+        waiting = file.execute("SELECT count(*) FROM received WHERE kind <> 'fetch'").fetchone()[0]
+    return {
+        "stored": await asyncio.to_thread(count, "incoming"),
+        "aside": await asyncio.to_thread(count, "quarantine"),
+        "unread": int(unread),
+        "journal": waiting,
+    }
+
+
+def _b64(data: bytes) -> str:
+
+    return base64.b64encode(data).decode()
