@@ -121,7 +121,8 @@ class Inbox:
             new, moved = 0, []
             for event, fingerprint in events:
                 # one callback may carry a thousand events: its body is kept once, with the first new one
-                if fingerprint and not _first_time(connection, event, fingerprint, b"" if new else body, now):
+                number = (event.account_id, event.number_id)
+                if fingerprint and not _first_time(connection, number, fingerprint, b"" if new else body, now):
                     continue
                 new += 1
                 message = self._apply(connection, event, now)
@@ -153,6 +154,14 @@ class Inbox:
         except Exception:
             log.exception("events_not_stored", events=len(events))
         return sum([await self._take_or_set_aside(event, fingerprint, body, queue) for event, fingerprint in events])
+
+    async def keep(self, account_id: int, number_id: int, fingerprint: str, body: bytes) -> bool:
+        """Keeps a raw callback of which something was not understood; False when it was kept before.
+
+        Raises DatabaseUnavailable.
+        """
+        now = self._clock()
+        return await self._database.write(lambda c: _first_time(c, (account_id, number_id), fingerprint, body, now))
 
     async def follow(self, channel: Channel) -> None:
         """Stores a channel's events as they come, in groups, until the channel is closed.
@@ -310,12 +319,12 @@ def window_open_until(connection: Connection, account_id: int, number_id: int, p
     return row.last_incoming_at + WINDOW if row else None
 
 
-def _first_time(connection: Connection, event: Event, fingerprint: str, body: bytes, now: float) -> bool:
+def _first_time(connection: Connection, number: tuple[int, int], fingerprint: str, body: bytes, now: float) -> bool:
     result = connection.execute(
         insert_into(connection, callbacks)
         .values(
-            account_id=event.account_id,
-            number_id=event.number_id,
+            account_id=number[0],
+            number_id=number[1],
             fingerprint=fingerprint,
             body=body.decode("utf-8", "replace"),
             stored_at=now,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
@@ -10,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.foundation.ids import opaque_id
-from kurir.foundation.sealing import Sealing
+from kurir.foundation.sealing import SealError, Sealing
 from kurir.foundation.tables import numbers
 
 ChannelKind = Literal["linked_device", "cloud_api"]
@@ -63,6 +65,16 @@ class CloudCredentials(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "CloudCredentials(…)"
+
+
+class Signer(msgspec.Struct, frozen=True):
+    """An official number and the secret of the Meta app that signs its callbacks: never log it."""
+
+    number: Number
+    app_secret: str
+
+    def __repr__(self) -> str:
+        return f"Signer({self.number.key}, …)"
 
 
 _COLUMNS = [numbers.c[name] for name in Number.__struct_fields__]
@@ -164,24 +176,33 @@ def all_of_channel(connection: Connection, channel: ChannelKind) -> list[Number]
     return [_number(row) for row in rows]
 
 
-def by_phone_number_id(connection: Connection, phone_number_id: str) -> list[Number]:
-    """The official numbers that Meta calls by this id (callbacks carry no account), oldest first."""
-    rows = connection.execute(
-        sa.select(*_COLUMNS)
-        .where(numbers.c.phone_number_id == phone_number_id, numbers.c.removed_at.is_(None))
-        .order_by(numbers.c.id)
-    )
-    return [_number(row) for row in rows]
+def signers(
+    connection: Connection, sealing: Sealing, phone_number_ids: Collection[str], waba_ids: Collection[str], limit: int
+) -> list[Signer]:
+    """Up to `limit` official numbers that Meta calls by one of these ids, or whose business account has one of those
+    (callbacks carry no account), oldest first."""
+    named = sa.or_(numbers.c.phone_number_id.in_(phone_number_ids), numbers.c.waba_id.in_(waba_ids))
+    return _signers(connection, sealing, named, limit)
 
 
-def by_waba_id(connection: Connection, waba_id: str) -> list[Number]:
-    """The official numbers of one WhatsApp Business Account (template callbacks name no number), oldest first."""
+def all_signers(connection: Connection, sealing: Sealing, limit: int) -> list[Signer]:
+    """Up to `limit` official numbers, oldest first."""
+    return _signers(connection, sealing, sa.true(), limit)
+
+
+def _signers(connection: Connection, sealing: Sealing, condition: sa.ColumnElement[bool], limit: int) -> list[Signer]:
     rows = connection.execute(
-        sa.select(*_COLUMNS)
-        .where(numbers.c.waba_id == waba_id, numbers.c.channel == "cloud_api", numbers.c.removed_at.is_(None))
+        sa.select(*_COLUMNS, numbers.c.app_secret_sealed)
+        .where(condition, numbers.c.channel == "cloud_api", numbers.c.removed_at.is_(None))
         .order_by(numbers.c.id)
+        .limit(limit)
     )
-    return [_number(row) for row in rows]
+    found: list[Signer] = []
+    for *columns, sealed in rows:
+        number = _number(columns)
+        with contextlib.suppress(SealError):  # its secret is of another master key: it signs nothing here
+            found.append(Signer(number, sealing.open(sealed, f"numbers.app_secret:{number.id}")))
+    return found
 
 
 def credentials(connection: Connection, sealing: Sealing, account_id: int, number_id: int) -> CloudCredentials:

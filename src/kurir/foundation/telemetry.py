@@ -237,7 +237,8 @@ class Metrics:
         self._waiting.set(count)
 
     def called_back(self, result: str) -> None:
-        """Meta called; `result` is stored, duplicate, bad_signature, unknown_number or malformed."""
+        """Meta called; `result` is stored, duplicate, bad_signature, limited, unknown_number, not_read, set_aside or
+        malformed."""
         self._callbacks.labels(result).inc()
 
     def told(self, result: str, seconds: float) -> None:

@@ -1,23 +1,39 @@
 """The door for Meta: `/meta/callbacks`, the webhook of every official number of this gateway.
 
-GET answers Meta's verification handshake. POST takes callbacks: the body is parsed only to find whose app secret must
-have signed it, and believed only where that signature fits. 200 is answered after the commit, so that Meta repeats
-whatever could not be stored (for up to 7 days); repetitions are recognised by their fingerprints. A database that
-cannot store is answered with 503 by the server.
+GET answers Meta's verification handshake. POST takes callbacks. What strangers can set off is small and bounded: a body
+of limited size and time, of which the large ones are few at once; one query and some hashing to find whose app secret
+signed it (`signers`); and so many tries per minute and address that do not fit. Whether an id is served here cannot be
+told: what nobody here signed is refused alike.
+
+What is signed is parsed, stored, and answered with 200 after the commit, so that Meta repeats whatever could not be
+stored (for up to 7 days); repetitions are recognised by their fingerprints. A change that cannot be read or stored goes
+to the quarantine and does not keep the others back. A callback with anything that is not understood is kept raw,
+counted, and logged once per kind. A database that cannot store is answered with 503 by the server.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
 
-from sqlalchemy import Connection
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kurir import numbers
-from kurir.channels.cloud_api.callbacks import Change, changes_of, read, signed_by
+from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
+from kurir.channels.cloud_api.callbacks import Change, Reading, changes_of, read, set_aside
+from kurir.channels.cloud_api.expiring import Expiring
+from kurir.channels.cloud_api.signers import Signers, is_signature
+from kurir.foundation.database import DatabaseUnavailable
+from kurir.messages.reports import SetAside
 from kurir.numbers import Number
 from kurir.web.gateway import Gateway
 
@@ -28,66 +44,182 @@ _SIGNATURE = "x-hub-signature-256"
 _CHALLENGE_LIMIT = 200
 _BODY_PATIENCE = 20.0
 """Seconds a body may take to arrive; Meta's own patience is shorter."""
+_LARGE = 262_144
+"""Bytes from which a body is large …"""
+_LARGE_AT_ONCE, _LARGE_OF_ONE = 8, 2
+"""… and how many large ones of strangers may be in memory at once, in all and of one source."""
+_GOOD_SECONDS, _GOOD_SOURCES = 24 * 3600.0, 1_000
+"""How long, and of how many sources, it is remembered that a callback of theirs was signed: they are Meta's, and no
+limit of strangers holds for them."""
+_GROUP = 200
+"""Events that are stored in one transaction, so that other writes do not wait long."""
+_KINDS = 200
+"""Kinds of what is not understood that are logged once each."""
+_UNSIGNED = "X-Hub-Signature-256 does not fit the body"
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
 
 
 def routes(gateway: Gateway) -> list[Route]:
-    """The two routes of the webhook."""
-
-    async def verify(request: Request) -> Response:
-        return await _verify(gateway, request)
-
-    async def take(request: Request) -> Response:
-        return await _take(gateway, request)
-
-    return [Route(PATH, verify, methods=["GET"]), Route(PATH, take, methods=["POST"])]
+    """The two routes of the webhook. Raises SettingsError for a limit that cannot be read."""
+    door = MetaDoor(gateway)
+    return [Route(PATH, door.verify, methods=["GET"]), Route(PATH, door.take, methods=["POST"])]
 
 
-async def _verify(gateway: Gateway, request: Request) -> Response:
-    """Echoes the challenge to who knows an official number's verify token (Meta, "Verification requests")."""
-    query = request.query_params
-    token = query.get("hub.verify_token", "")
-    challenge = query.get("hub.challenge", "")
-    if query.get("hub.mode") != "subscribe" or not token or not challenge or len(challenge) > _CHALLENGE_LIMIT:
-        raise HTTPException(403, "hub.mode, hub.verify_token and hub.challenge are needed")
-    if not await gateway.database.read(lambda c: numbers.verify_token_matches(c, gateway.sealing, token)):
-        raise HTTPException(403, "hub.verify_token: no official number has this token")
-    return PlainTextResponse(challenge, headers={"X-Content-Type-Options": "nosniff"})
+class MetaDoor:
+    """The handlers, and what they remember of whom they have met."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._signers = Signers(gateway.database, gateway.sealing, gateway.clock)
+        self._tries = FailedKeys(gateway.settings.callback_limit, "callback_limit")
+        self._good: Expiring[str, bool] = Expiring(_GOOD_SOURCES, _GOOD_SECONDS, gateway.clock)
+        self._large: Counter[str] = Counter()
+        self._kinds: set[str] = set()
+
+    async def verify(self, request: Request) -> Response:
+        """Echoes the challenge to who knows an official number's verify token (Meta, "Verification requests")."""
+        query = request.query_params
+        token = query.get("hub.verify_token", "")
+        challenge = query.get("hub.challenge", "")
+        if query.get("hub.mode") != "subscribe" or not token or not challenge or len(challenge) > _CHALLENGE_LIMIT:
+            raise HTTPException(403, "hub.mode, hub.verify_token and hub.challenge are needed")
+        source = _source(request)
+        database, sealing = self._gateway.database, self._gateway.sealing
+        async with self._attempt(source) as attempt:
+            reading = database.read(
+                lambda c: numbers.verify_token_matches(c, sealing, token), of=source, pool="strangers"
+            )
+            if not await _given_back(attempt, reading):
+                raise HTTPException(403, "hub.verify_token: no official number has this token")
+            attempt.right()
+        return PlainTextResponse(challenge, headers={"X-Content-Type-Options": "nosniff"})
+
+    async def take(self, request: Request) -> Response:
+        """Stores a signed callback."""
+        signature = request.headers.get(_SIGNATURE)
+        if not signature:
+            raise HTTPException(401, "X-Hub-Signature-256 is missing")
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and (len(announced) > 9 or int(announced) > BODY_LIMIT):
+            raise _too_large()
+        source = _source(request)
+        async with self._attempt(source) as attempt:
+            if not is_signature(signature):
+                raise self._unsigned()
+            with self._room(source) as grown:
+                body = await _bounded(request, grown)
+                signers = await _given_back(attempt, self._signers.of(body, signature, source))
+                if not signers:
+                    raise self._unsigned()
+                attempt.right()
+        self._good.put(source, True)
+        changes = changes_of(body)
+        if changes is None:
+            self._gateway.metrics.called_back("malformed")
+            raise HTTPException(400, "the body is not a JSON object")
+        await self._store(body, changes, signers)
+        return JSONResponse({"success": True})
+
+    # -- before the signature --------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _attempt(self, source: str) -> AsyncIterator[Attempt]:
+        """A try within the limit; whoever has sent signed callbacks has none. Raises HTTPException 429."""
+        if self._good.get(source):
+            yield Attempt()
+            return
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                attempt = await stack.enter_async_context(self._tries.attempt(source))
+            except Blocked as blocked:
+                self._gateway.metrics.called_back("limited")
+                headers = {"Retry-After": str(blocked.seconds)}
+                raise HTTPException(429, "too many callbacks from this address were not signed", headers) from blocked
+            yield attempt
+
+    @contextmanager
+    def _room(self, source: str) -> Iterator[_Size]:
+        """Counts a body once it is large, until it has been dealt with."""
+        size = _Size(self._large, source, limited=not self._good.get(source))
+        try:
+            yield size
+        finally:
+            size.end()
+
+    def _unsigned(self) -> HTTPException:
+        self._gateway.metrics.called_back("bad_signature")
+        return HTTPException(403, _UNSIGNED)
+
+    # -- after it --------------------------------------------------------------------------------------------------
+
+    async def _store(self, body: bytes, changes: list[Change], signers: list[Number]) -> None:
+        inbox, metrics = self._gateway.inbox, self._gateway.metrics
+        reading = read(changes, lambda change: [n for n in signers if _concerns(change, n)], self._gateway.clock())
+        events = [(found.event, found.fingerprint) for found in reading.events]
+        new = 0
+        for start in range(0, len(events), _GROUP):
+            new += await inbox.take_each(events[start : start + _GROUP], b"" if start else body, "callback")
+        if reading.unread or not events:
+            signer = signers[0]
+            await inbox.keep(signer.account_id, signer.id, f"body:{hashlib.sha256(body).hexdigest()}", body)
+        aside = [*reading.broken, *_of_unknown_numbers(changes, signers)]
+        if aside:
+            await inbox.take_each([(entry, "") for entry in aside], queue="callback")
+        if events:
+            metrics.called_back("stored" if new else "duplicate")
+        self._note(reading, aside)
+
+    def _note(self, reading: Reading, aside: list[SetAside]) -> None:
+        """Counts what was not understood or was set aside; logs each kind once."""
+        metrics = self._gateway.metrics
+        for kind in set(reading.unread):
+            metrics.called_back("unknown_number" if kind == "number" else "not_read")
+            if kind not in self._kinds and len(self._kinds) < _KINDS:
+                self._kinds.add(kind)
+                log.warning("callback_not_understood", kind=kind)
+        if aside:
+            metrics.called_back("set_aside")
+            log.warning("callback_set_aside", changes=len(aside), reason=aside[0].reason)
 
 
-async def _take(gateway: Gateway, request: Request) -> Response:
-    signature = request.headers.get(_SIGNATURE)
-    if not signature:
-        raise HTTPException(401, "X-Hub-Signature-256 is missing")
-    body = await _bounded(request)
-    changes = changes_of(body)
-    if changes is None:
-        gateway.metrics.called_back("malformed")
-        raise HTTPException(400, "the body is not a JSON object")
-    owners = await _owners(gateway, changes)
-    signers = await _signers(gateway, owners, body, signature)
-    if owners and not signers:
-        gateway.metrics.called_back("bad_signature")
-        raise HTTPException(403, "X-Hub-Signature-256 does not fit the body")
-    reading = read(changes, lambda change: [n for n in signers if _concerns(change, n)], gateway.clock())
-    if reading.events:
-        new = await gateway.inbox.take([(found.event, found.fingerprint) for found in reading.events], body)
-        gateway.metrics.called_back("stored" if new else "duplicate")
-    if not owners:
-        gateway.metrics.called_back("unknown_number")
-    elif reading.ignored or not reading.events:
-        gateway.metrics.called_back("malformed")
-    return JSONResponse({"success": True})
+class _Size:
+    """How large a body has become: it takes one of the places for large ones when it gets there."""
+
+    def __init__(self, large: Counter[str], source: str, *, limited: bool) -> None:
+        self._large = large
+        self._source = source
+        self._limited = limited
+        self._counted = False
+
+    def is_now(self, size: int) -> None:
+        """The body has so many bytes. Raises HTTPException 413 and 503."""
+        if size > BODY_LIMIT:
+            raise _too_large()
+        if size <= _LARGE or self._counted or not self._limited:
+            return
+        if self._large.total() >= _LARGE_AT_ONCE or self._large[self._source] >= _LARGE_OF_ONE:
+            raise HTTPException(503, "too many large callbacks at once: try again", {"Retry-After": "5"})
+        self._large[self._source] += 1
+        self._counted = True
+
+    def end(self) -> None:
+        """The body is needed no more."""
+        if self._counted:
+            self._large[self._source] -= 1
+            if not self._large[self._source]:
+                del self._large[self._source]
 
 
-async def _bounded(request: Request) -> bytes:
+async def _bounded(request: Request, size: _Size) -> bytes:
     """The raw body. Raises HTTPException when it is larger than Meta's limit, or too slow."""
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_PATIENCE):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > BODY_LIMIT:
-                    raise HTTPException(413, f"the body is larger than {BODY_LIMIT} bytes")
+                size.is_now(len(body))
     except ClientDisconnect:
         return b""
     except TimeoutError as error:
@@ -95,30 +227,30 @@ async def _bounded(request: Request) -> bytes:
     return bytes(body)
 
 
-async def _owners(gateway: Gateway, changes: list[Change]) -> list[Number]:
-    """The official numbers that the changes claim to be about."""
-    phone_number_ids = {change.phone_number_id for change in changes if change.phone_number_id}
-    waba_ids = {change.waba_id for change in changes if not change.phone_number_id and change.waba_id}
-
-    def work(connection: Connection) -> list[Number]:
-        found: dict[int, Number] = {}
-        for phone_number_id in phone_number_ids:
-            found.update({n.id: n for n in numbers.by_phone_number_id(connection, phone_number_id)})
-        for waba_id in waba_ids:
-            found.update({n.id: n for n in numbers.by_waba_id(connection, waba_id)})
-        return list(found.values())
-
-    return await gateway.database.read(work)
+async def _given_back(attempt: Attempt, work: Awaitable[T]) -> T:
+    """The result of `work`; a database that is away tells nothing about who asks."""
+    try:
+        return await work
+    except DatabaseUnavailable:
+        attempt.not_looked_at()
+        raise
 
 
-async def _signers(gateway: Gateway, owners: list[Number], body: bytes, signature: str) -> list[Number]:
-    """The numbers whose own app secret signed the body. Two accounts may claim one id; only the right one signs."""
-    found: list[Number] = []
-    for number in owners:
-        credentials = await gateway.cloud_api.credentials.of(number)
-        if credentials is not None and signed_by(credentials.app_secret, body, signature):
-            found.append(number)
-    return found
+def _of_unknown_numbers(changes: list[Change], signers: list[Number]) -> list[SetAside]:
+    """Entries for the signed changes about numbers that are not set up here: they can be replayed when they are."""
+    return [
+        set_aside(change, signers[0].account_id, 0, f"no number of this gateway has the id {change.phone_number_id}")
+        for change in changes
+        if change.phone_number_id and not any(_concerns(change, number) for number in signers)
+    ]
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"the body is larger than {BODY_LIMIT} bytes")
+
+
+def _source(request: Request) -> str:
+    return source_of(request.client.host if request.client else "unknown")
 
 
 def _concerns(change: Change, number: Number) -> bool:

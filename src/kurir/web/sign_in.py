@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from kurir.accounts import members
-from kurir.accounts.limits import Attempt, FailedKeys, source_of
+from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
 from kurir.accounts.members import Member
 from kurir.channels.cloud_api.expiring import Expiring
 from kurir.foundation.clock import Clock
@@ -77,7 +77,9 @@ class SignIn:
             return None
         email, password = given
         source = source_of(address)
-        key = self._key(email, password)
+        if seconds := self._by_source.blocked_for(source):
+            raise Blocked(seconds)  # also to who is remembered: or a guesser could ask what is remembered, unlimited
+        key = self._key(email, password, source)
         remembered = self._remembered.get(key)
         if remembered is not None:
             found = await self._database.read(lambda c: members.by_email(c, email), of=remembered.member.account_id)

@@ -172,20 +172,20 @@ def test_several_changes_and_entries_in_one_post() -> None:
     entry = json.loads(body("messages", messages_value(statuses=[status]), messages_value(statuses=[status])))["entry"]
     found = reading(json.dumps({"entry": [*entry, *entry]}).encode())
     assert len(found.events) == 4
-    assert found.ignored == 0
+    assert found.unread == []
 
 
-def test_what_is_not_understood_is_counted() -> None:
-    assert reading(body("account_update", {"event": "X"})).ignored == 1
+def test_what_is_not_understood_is_named() -> None:
+    assert reading(body("account_update", {"event": "X"})).unread == ["account_update"]
     strange = messages_value(statuses=[{"id": "a", "status": "warning"}, {"status": "sent"}], messages=[{"id": "b"}])
-    assert reading(body("messages", strange)) == Reading([], 3)
+    assert reading(body("messages", strange)) == Reading([], ["status_warning", "status_sent", "message_other"], [])
 
 
 def test_changes_without_an_owner_are_counted() -> None:
     changes = changes_of(body("messages", messages_value()))
     assert changes is not None
     assert changes[0].phone_number_id == "111"
-    assert read(changes, lambda _: [], NOW) == Reading([], 1)
+    assert read(changes, lambda _: [], NOW) == Reading([], ["number"], [])
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 200_000, b'{"a":' * 50_000])

@@ -2,7 +2,11 @@
 
 Facts: Meta, "Webhooks" (`messages`, `messages/status`, `message_template_status_update`, `smb_message_echoes`). One
 POST may carry several entries, each several changes. Delivery is at least once and in any order, so every event comes
-with a fingerprint under which its repetition is recognised. Whatever is not understood is counted, never an error.
+with a fingerprint under which its repetition is recognised.
+
+A body is looked at in two steps. Before its signature is known to fit (`signers`), only the ids that it claims are
+searched for (`ids_claimed`). Afterwards it is parsed and read change by change: what is not understood is named, what
+cannot be read is set aside, and every text, id, number and time is bounded.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,8 +22,17 @@ import msgspec
 
 from kurir.channels.cloud_api.errors import halts
 from kurir.channels.cloud_api.template_components import shown_status
+from kurir.messages import bounds
 from kurir.messages.lifecycle import ReceiptStatus
-from kurir.messages.reports import ConnectionChanged, Event, IncomingMedia, Received, StatusChanged, TemplateReviewed
+from kurir.messages.reports import (
+    ConnectionChanged,
+    Event,
+    IncomingMedia,
+    Received,
+    SetAside,
+    StatusChanged,
+    TemplateReviewed,
+)
 from kurir.numbers import Number
 
 _RECEIPTS: dict[str, ReceiptStatus] = {
@@ -31,6 +45,16 @@ _RECEIPTS: dict[str, ReceiptStatus] = {
 _MEDIA = ("image", "video", "audio", "document", "sticker")
 
 
+CLAIMS = 32
+"""Distinct ids of a kind that are looked at before the signature is known to fit; a callback of Meta's names few."""
+_PHONE_NUMBER_ID = re.compile(rb'"phone_number_id"\s*:\s*"?([\w.-]{1,64})')
+_ENTRY_ID = re.compile(rb'"id"\s*:\s*"?([\w.-]{1,64})')
+_KIND = re.compile(r"[a-z0-9_]{1,40}")
+_LONGEST_NUMBER = 64
+"""Bits of a whole number that is taken for an id."""
+_CODE = 32
+
+
 class Change(msgspec.Struct, frozen=True):
     """One change of a callback. `phone_number_id` is "" for what concerns the whole business account."""
 
@@ -41,6 +65,13 @@ class Change(msgspec.Struct, frozen=True):
     time: str
 
 
+class Claims(msgspec.Struct, frozen=True):
+    """The ids that a body names, before anything in it is believed."""
+
+    phone_number_ids: frozenset[str]
+    waba_ids: frozenset[str]
+
+
 class Fingerprinted(msgspec.Struct, frozen=True):
     """An event and the text by which a repetition of it is recognised."""
 
@@ -49,10 +80,26 @@ class Fingerprinted(msgspec.Struct, frozen=True):
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What the changes said: the events, and how many things were not understood."""
+    """What the changes said: the events, the kinds of what was not understood (words of a fixed shape), and the changes
+    that could not be read, as entries for the quarantine."""
 
     events: list[Fingerprinted]
-    ignored: int
+    unread: list[str]
+    broken: list[SetAside]
+
+
+def ids_claimed(body: bytes) -> Claims:
+    """The first ids in a body that may be a number's or a business account's. The body is not parsed."""
+    return Claims(_first(_PHONE_NUMBER_ID, body), _first(_ENTRY_ID, body))
+
+
+def _first(pattern: re.Pattern[bytes], body: bytes) -> frozenset[str]:
+    found: set[str] = set()
+    for number, match in enumerate(pattern.finditer(body)):
+        found.add(match[1].decode("ascii", "replace"))
+        if len(found) >= CLAIMS or number >= CLAIMS * 8:
+            break
+    return frozenset(found)
 
 
 def signed_by(app_secret: str, body: bytes, signature: str) -> bool:
@@ -64,7 +111,7 @@ def signed_by(app_secret: str, body: bytes, signature: str) -> bool:
 
 
 def changes_of(body: bytes) -> list[Change] | None:
-    """The changes in a body, for routing; None when it is not a JSON object. Nothing in them is to be trusted yet."""
+    """The changes in a body; None when it is not a JSON object."""
     try:
         envelope = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError):
@@ -79,9 +126,9 @@ def changes_of(body: bytes) -> list[Change] | None:
                 Change(
                     field=_text(change.get("field")),
                     value=value,
-                    waba_id=_text(entry.get("id")),
-                    phone_number_id=_text(_object(value.get("metadata")).get("phone_number_id")),
-                    time=_text(entry.get("time")),
+                    waba_id=_identifier(entry.get("id")),
+                    phone_number_id=_identifier(_object(value.get("metadata")).get("phone_number_id")),
+                    time=_identifier(entry.get("time")),
                 )
             )
     return found
@@ -91,44 +138,58 @@ def read(changes: Sequence[Change], owners: Callable[[Change], Sequence[Number]]
     """The events of verified changes.
 
     owners: the numbers whose app secret signed the change; each gets its own events, none means not understood.
-    now: unix seconds, stands in for a missing timestamp.
+    now: unix seconds, stands in for a missing timestamp. A change that cannot be read does not keep others from it.
     """
-    events: list[Fingerprinted] = []
-    ignored = 0
+    reading = Reading([], [], [])
     for change in changes:
         numbers = owners(change)
         if not numbers:
-            ignored += 1
+            reading.unread.append("number")
         for number in numbers:
-            for event in _events(change, number, now):
-                if event is None:
-                    ignored += 1
-                else:
-                    events.append(event)
-    return Reading(events, ignored)
+            try:
+                found = list(_events(change, number, now))
+            except Exception as error:
+                reading.broken.append(
+                    set_aside(change, number.account_id, number.id, f"{type(error).__name__}: {error}")
+                )
+                continue
+            reading.events.extend(event for event in found if isinstance(event, Fingerprinted))
+            reading.unread.extend(kind for kind in found if isinstance(kind, str))
+    return reading
 
 
-def _events(change: Change, number: Number, now: float) -> Iterator[Fingerprinted | None]:
+def set_aside(change: Change, account_id: int, number_id: int, reason: str) -> SetAside:
+    """An entry for the quarantine that holds the whole change, as JSON of a `Change`."""
+    payload = msgspec.json.encode(change)
+    reference = f"change:{hashlib.sha256(payload).hexdigest()}"
+    return SetAside(account_id, number_id, "callback", reference, bounds.text(reason, bounds.REASON), payload)
+
+
+def _events(change: Change, number: Number, now: float) -> Iterator[Fingerprinted | str]:
+    """The events, and for what was not understood a word that says its kind."""
     match change.field:
         case "messages":
             for status in _objects(change.value.get("statuses")):
-                yield (told := _status(status, number, now))
+                told = _status(status, number, now)
+                yield told or f"status_{_kind(status.get('status'))}"
                 if told is not None and (paused := _pause(told, number)) is not None:
                     yield paused
             names = _names(change.value)
             for message in _objects(change.value.get("messages")):
-                yield _received(message, number, names, now, from_me=False)
+                yield _received(message, number, names, now, from_me=False) or f"message_{_kind(message.get('type'))}"
+            if change.value.get("errors"):
+                yield "messages_errors"
         case "smb_message_echoes":
             for message in _objects(change.value.get("message_echoes")):
-                yield _received(message, number, {}, now, from_me=True)
+                yield _received(message, number, {}, now, from_me=True) or f"echo_{_kind(message.get('type'))}"
         case "message_template_status_update":
-            yield _reviewed(change, number)
-        case _:
-            yield None
+            yield _reviewed(change, number) or "template_review"
+        case field:
+            yield _kind(field)
 
 
 def _status(status: dict[str, Any], number: Number, now: float) -> Fingerprinted | None:
-    remote_id = _text(status.get("id"))
+    remote_id = _identifier(status.get("id"))
     receipt = _RECEIPTS.get(_text(status.get("status")))
     if not remote_id or receipt is None:
         return None
@@ -142,11 +203,14 @@ def _status(status: dict[str, Any], number: Number, now: float) -> Fingerprinted
         status=receipt,
         at=_time(status.get("timestamp"), now),
         message_id=_message_id(status.get("biz_opaque_callback_data")),
-        code=_text(error.get("code")),
-        reason=": ".join(part for part in (_text(error.get("title") or error.get("message")), details) if part),
-        person=_text(status.get("recipient_id")) or _text(status.get("recipient_user_id")),
+        code=_text(error.get("code"), _CODE),
+        reason=bounds.text(
+            ": ".join(part for part in (_text(error.get("title") or error.get("message")), details) if part),
+            bounds.REASON,
+        ),
+        person=_identifier(status.get("recipient_id")) or _identifier(status.get("recipient_user_id")),
     )
-    return Fingerprinted(event, f"status:{remote_id}:{receipt}")
+    return Fingerprinted(event, bounds.identifier(f"status:{remote_id}:{receipt}"))
 
 
 def _pause(told: Fingerprinted, number: Number) -> Fingerprinted | None:
@@ -154,21 +218,22 @@ def _pause(told: Fingerprinted, number: Number) -> Fingerprinted | None:
     event = told.event
     if not isinstance(event, StatusChanged) or event.status != "failed":
         return None
-    advice = halts(int(event.code)) if event.code.isascii() and event.code.isdigit() else None
+    code = bounds.number(event.code)
+    advice = halts(code) if code is not None else None
     if advice is None:
         return None
     reason = f"{event.reason} (code {event.code}); {advice}"
     changed = ConnectionChanged(number.account_id, number.id, "paused", reason, event.at)
-    return Fingerprinted(changed, f"pause:{told.fingerprint}")
+    return Fingerprinted(changed, bounds.identifier(f"pause:{told.fingerprint}"))
 
 
 def _received(
     message: dict[str, Any], number: Number, names: dict[str, str], now: float, *, from_me: bool
 ) -> Fingerprinted | None:
-    remote_id = _text(message.get("id"))
+    remote_id = _identifier(message.get("id"))
     # people with a username may be known by a business-scoped user id only
-    person = _text(message.get("to" if from_me else "from")) or _text(message.get("from_user_id"))
-    kind = _text(message.get("type"))
+    person = _identifier(message.get("to" if from_me else "from")) or _identifier(message.get("from_user_id"))
+    kind = _text(message.get("type"), bounds.NAME)
     if not remote_id or not person or not kind:
         return None
     part = _object(message.get(kind))
@@ -179,22 +244,22 @@ def _received(
         remote_id=remote_id,
         chat=person,
         sender=number.phone if from_me else person,
-        sender_name=names.get(person, ""),
+        sender_name=bounds.text(names.get(person, ""), bounds.NAME),
         at=_time(message.get("timestamp"), now),
         kind="text" if kind in {"button", "interactive"} else kind,
-        text=_words(kind, part),
+        text=bounds.text(_words(kind, part)),
         media=_media(part) if kind in _MEDIA else None,
         location=_place(part) if kind == "location" else None,
         from_me=from_me,
         forwarded=context.get("forwarded") is True or context.get("frequently_forwarded") is True,
     )
-    return Fingerprinted(event, f"message:{remote_id}")
+    return Fingerprinted(event, bounds.identifier(f"message:{remote_id}"))
 
 
 def _reviewed(change: Change, number: Number) -> Fingerprinted | None:
     # the only callback that gives the template's id as a number
-    meta_id = _text(change.value.get("message_template_id"))
-    status = _text(change.value.get("event"))
+    meta_id = _identifier(change.value.get("message_template_id"))
+    status = _text(change.value.get("event"), bounds.NAME)
     if not meta_id or not status:
         return None
     reason = _text(change.value.get("reason"))
@@ -204,9 +269,9 @@ def _reviewed(change: Change, number: Number) -> Fingerprinted | None:
         number_id=number.id,
         meta_id=meta_id,
         status=shown_status(status),
-        reason=advice or ("" if reason == "NONE" else reason),
+        reason=bounds.text(advice or ("" if reason == "NONE" else reason), bounds.REASON),
     )
-    return Fingerprinted(event, f"template:{meta_id}:{status}:{change.time}")
+    return Fingerprinted(event, bounds.identifier(f"template:{meta_id}:{status}:{change.time}"))
 
 
 def _words(kind: str, part: dict[str, Any]) -> str:
@@ -228,13 +293,17 @@ def _words(kind: str, part: dict[str, Any]) -> str:
 
 
 def _media(part: dict[str, Any]) -> IncomingMedia:
-    mime = _text(part.get("mime_type")).partition(";")[0].strip()
-    return IncomingMedia(mime=mime, name=_text(part.get("filename")), remote_id=_text(part.get("id")))
+    mime = _text(part.get("mime_type"), bounds.MIME).partition(";")[0].strip()
+    return IncomingMedia(
+        mime=mime, name=_text(part.get("filename"), bounds.FILE_NAME), remote_id=_identifier(part.get("id"))
+    )
 
 
 def _place(part: dict[str, Any]) -> tuple[float, float] | None:
     latitude, longitude = _float(part.get("latitude")), _float(part.get("longitude"))
-    return (latitude, longitude) if latitude is not None and longitude is not None else None
+    if latitude is None or longitude is None or abs(latitude) > 90 or abs(longitude) > 180:
+        return None
+    return latitude, longitude
 
 
 def _names(value: dict[str, Any]) -> dict[str, str]:
@@ -242,14 +311,14 @@ def _names(value: dict[str, Any]) -> dict[str, str]:
     for contact in _objects(value.get("contacts")):
         name = _text(_object(contact.get("profile")).get("name"))
         for key in ("wa_id", "user_id"):
-            if _text(contact.get(key)):
-                names[_text(contact.get(key))] = name
+            if person := _identifier(contact.get(key)):
+                names[person] = name
     return names
 
 
 def _message_id(data: object) -> int | None:
     """Our message id out of `biz_opaque_callback_data`; None for anything that is not one."""
-    text = _text(data)
+    text = _text(data, bounds.ID)
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
         return None
     value = int(text)
@@ -258,7 +327,7 @@ def _message_id(data: object) -> int | None:
 
 def _time(value: object, now: float) -> float:
     seconds = _float(value)
-    return seconds if seconds is not None and 0 < seconds < 1e11 else now
+    return bounds.moment(seconds, now) if seconds is not None else now
 
 
 def _float(value: object) -> float | None:
@@ -271,11 +340,23 @@ def _float(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _text(value: object) -> str:
+def _text(value: object, limit: int = bounds.TEXT) -> str:
     """Texts, and whole numbers as their digits; anything else is as good as absent."""
     if isinstance(value, str):
-        return value
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+        return bounds.text(value, limit)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LONGEST_NUMBER:
+        return str(value)
+    return ""
+
+
+def _identifier(value: object) -> str:
+    """An id of any length and characters as one that fits."""
+    return bounds.identifier(value) if isinstance(value, str) else _text(value)
+
+
+def _kind(value: object) -> str:
+    """A word of Meta's for the log and the count, "other" when it is none."""
+    return value if isinstance(value, str) and _KIND.fullmatch(value) else "other"
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kurir.messages import bounds
 from kurir.messages.reports import Halted, Refused, TryLater
 
 _HOUR = 3600.0
@@ -80,18 +81,20 @@ def halts(code: int) -> str | None:
 
 
 def code_of(error: dict[str, Any]) -> int:
-    """The error's `code`, or -1 when it carries none."""
-    code = error.get("code")
-    if isinstance(code, str) and code.isascii() and code.isdigit():
-        return int(code)
-    return code if isinstance(code, int) else -1
+    """The error's `code`, or -1 when it carries none that can be one."""
+    code = bounds.number(error.get("code"))
+    return -1 if code is None else code
 
 
 def reason_of(error: dict[str, Any]) -> str:
     """A sentence for people: the details where Meta gives any, after the title without its `(#code)`."""
-    message = str(error.get("message") or error.get("title") or "the Graph API gave no reason")
+    message = _words(error.get("message")) or _words(error.get("title")) or "the Graph API gave no reason"
     if message.startswith("(#") and ") " in message:
         message = message.split(") ", 1)[1]
     data = error.get("error_data")
-    details = data.get("details") if isinstance(data, dict) else None
-    return f"{message}: {details}" if details and details != message else message
+    details = _words(data.get("details")) if isinstance(data, dict) else ""
+    return bounds.text(f"{message}: {details}", bounds.REASON) if details and details != message else message
+
+
+def _words(value: object) -> str:
+    return bounds.text(value, bounds.REASON) if isinstance(value, str) else ""

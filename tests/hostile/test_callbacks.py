@@ -1,0 +1,407 @@
+"""Strangers at Meta's door, and odd things that are truly signed: little work before the signature, nothing lost
+after it.
+
+KURIR_HOSTILE_CALLBACKS: how many mutated changes are sent to each kind of database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import hashlib
+import hmac
+import json
+import os
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+from tests.gateway_fixture import Front, open_front
+
+from kurir import quarantine
+from kurir.channels.cloud_api import callbacks as reading
+from kurir.channels.cloud_api.errors import code_of, outcome_of, reason_of
+from kurir.foundation.tables import callbacks, incoming
+from kurir.web.meta_callbacks import BODY_LIMIT, PATH
+
+SECRET = "secret of the test"
+MUTATIONS = int(os.environ.get("KURIR_HOSTILE_CALLBACKS", "1000"))
+_TOGETHER = 8
+"""Mutated changes in one callback."""
+UNREAD = (
+    "account_update", "user_preferences", "phone_number_quality_update", "template_category_update", "security",
+    "message_template_quality_update", "account_alerts", "history", "calls", "user_id_update", "flows",
+)  # fmt: skip
+ODD: tuple[Any, ...] = (
+    None, True, False, 0, -1, 1.5, 1e308, 10**18, 2**63, 2**64 - 1, -(2**63), "", " ", "9" * 5_000, "-" * 300, "nan",
+    "inf", "1e999", "\0", "a\0b", "\u202e\u200b\ufeff", "😀" * 40_000, "x" * 300_000, [], {}, [[]], [None], [[[{}]]],
+    {"": ""}, {"code": "1" * 5_000}, {"id": {"id": []}}, "١٢٣", "wamid." + "x" * 9_000,
+)  # fmt: skip
+
+
+@pytest.fixture
+async def front(tmp_path: Path, database_url: str) -> AsyncIterator[Front]:
+    async with open_front(tmp_path, database_url=database_url) as front:
+        yield front
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> AsyncIterator[Front]:
+    async with open_front(tmp_path) as front:
+        yield front
+
+
+def status(remote_id: str, **more: Any) -> dict[str, Any]:
+    return {"id": remote_id, "status": "failed", "timestamp": "1799999999", "recipient_id": "628555", **more}
+
+
+def message(remote_id: str, kind: str = "text", **more: Any) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "text": {"body": "Halo"},
+        "image": {"id": "77", "mime_type": "image/png", "caption": "lihat", "filename": "a.png"},
+        "location": {"latitude": -6.2, "longitude": 106.8, "name": "Monas", "address": "Jakarta"},
+        "interactive": {"type": "button_reply", "button_reply": {"id": "1", "title": "Ya"}},
+        "reaction": {"message_id": "wamid.x", "emoji": "👍"},
+    }
+    head = {"from": "628555", "id": remote_id, "timestamp": "1799999999", "type": kind}
+    return {**head, kind: parts.get(kind, {}), "context": {"forwarded": True}, **more}
+
+
+def change(front: Front, field: str = "messages", **value: Any) -> dict[str, Any]:
+    metadata = {"display_phone_number": "1", "phone_number_id": front.ours.official.phone_number_id}
+    return {"field": field, "value": {"metadata": metadata, **value}}
+
+
+def callback(front: Front, *changes: Any) -> dict[str, Any]:
+    entry = {"id": front.ours.official.waba_id, "time": 5, "changes": list(changes)}
+    return {"object": "whatsapp_business_account", "entry": [entry]}
+
+
+async def post(front: Front, raw: bytes, secret: str = SECRET, client: httpx.AsyncClient | None = None) -> int:
+    signature = "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
+    answer = await (client or front.client).post(PATH, content=raw, headers={"X-Hub-Signature-256": signature})
+    return answer.status_code
+
+
+def client_at(front: Front, address: str) -> httpx.AsyncClient:
+    """A client with another address."""
+    transport = httpx.ASGITransport(front.app, client=(address, 1))
+    return httpx.AsyncClient(transport=transport, base_url="http://gateway.test")
+
+
+async def entries(front: Front) -> list[quarantine.Entry]:
+    return await front.gateway.database.read(lambda c: quarantine.entries(c, limit=1_000))
+
+
+async def stored(front: Front) -> set[str]:
+    return await front.gateway.database.read(lambda c: set(c.scalars(sa.select(incoming.c.remote_id))))
+
+
+# -- before the signature ------------------------------------------------------------------------------------------
+
+
+async def statements(front: Front, raw: bytes, headers: dict[str, str]) -> tuple[list[str], httpx.Response]:
+    """What the database is asked while a callback is refused, and the answer."""
+    asked: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT"):
+            asked.append(statement)
+
+    engine = front.gateway.database.engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        answer = await front.client.post(PATH, content=raw, headers=headers)
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+    return asked, answer
+
+
+async def test_what_an_unsigned_callback_costs_does_not_depend_on_what_it_says(front: Front) -> None:
+    forged = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
+    known = json.dumps(callback(front, change(front))).encode()
+    await front.client.post(PATH, content=known, headers=forged)  # what is kept in memory is read once
+    wordy = [
+        *({"entry": [{"id": f"{i}", "changes": [{"value": {"metadata": {"phone_number_id": f"{i:x}"}}}]}
+                     for i in range(n)]} for n in (1, 10, 20_000)),
+        {"entry": [{"changes": [{"value": {"metadata": {"phone_number_id": "1"}}}] * 20_000}]},
+        {"entry": [{"id": front.theirs.official.waba_id}]},
+        [[[]]] * 30_000,
+    ]  # fmt: skip
+    expected, refused = await statements(front, known, forged)
+    assert len(expected) == 1
+    for raw in (*(json.dumps(body).encode() for body in wordy), b"", b"{", b"\xff" * 1_000, b"[" * 200_000):
+        asked, answer = await statements(front, raw, forged)
+        assert len(asked) == 1
+        assert len(asked[0]) < 5_000
+        # neither status nor words nor headers tell whether an id is served here
+        assert (answer.status_code, answer.text) == (403, refused.text)
+        assert answer.headers.keys() == refused.headers.keys()
+    for odd in ("x", "sha256=", "sha256=" + "0" * 63, "sha1=" + "0" * 40, "SHA256=" + "0" * 64, "sha256=" + "٣" * 64):
+        asked, answer = await statements(front, known, {b"X-Hub-Signature-256": odd.encode()})  # type: ignore[dict-item]
+        assert (asked, answer.status_code, answer.text) == ([], 403, refused.text)
+    assert (await entries(front), await stored(front)) == ([], set())
+    assert front.surprises() == 0
+
+
+async def test_many_unsigned_ones_are_refused_unread_but_never_meta(tmp_path: Path) -> None:
+    async with open_front(tmp_path, callback_limit="20/minute") as front:
+        good = json.dumps(callback(front, change(front, messages=[message("wamid.a")]))).encode()
+        async with client_at(front, "198.51.100.7") as meta, client_at(front, "2001:db8::1") as six:
+            assert await post(front, good, client=meta) == 200
+            burst = await asyncio.gather(*(post(front, b"{}", "wrong") for _ in range(120)))
+            assert burst.count(403) == 20
+            assert burst.count(429) == 100
+            for _ in range(40):  # an address that has shown that it is Meta's may be wrong as often as it likes
+                assert await post(front, b"{}", "wrong", meta) == 403
+            assert await post(front, good, client=meta) == 200
+            # a whole IPv6 network is one stranger
+            for host in range(20):
+                async with client_at(front, f"2001:db8::{host + 5:x}") as other:
+                    assert await post(front, b"{}", "wrong", other) == 403
+            assert await post(front, b"{}", "wrong", six) == 429
+            async with client_at(front, "2001:db8:0:1::1") as neighbour:
+                assert await post(front, good, client=neighbour) == 200
+        # the handshake counts as well
+        query = {"hub.mode": "subscribe", "hub.verify_token": "x", "hub.challenge": "1"}
+        assert (await front.client.get(PATH, params=query)).status_code == 429
+
+
+async def test_a_burst_of_signed_ones_from_a_new_address_is_not_limited(tmp_path: Path) -> None:
+    async with open_front(tmp_path, callback_limit="5/minute") as front:
+        raws = [
+            json.dumps(callback(front, change(front, messages=[message(f"wamid.{i}")]))).encode() for i in range(100)
+        ]
+        assert set(await asyncio.gather(*(post(front, raw) for raw in raws))) == {200}
+        assert len(await stored(front)) == 100
+
+
+async def test_large_bodies_of_strangers_are_few_at_a_time(small: Front) -> None:
+    released = asyncio.Event()
+    holding = 0
+
+    async def slow() -> AsyncIterator[bytes]:
+        nonlocal holding
+        yield b" " * 300_000
+        holding += 1
+        await released.wait()
+        yield b"}"
+
+    async def large() -> int:
+        headers = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
+        return (await small.client.post(PATH, content=slow(), headers=headers)).status_code
+
+    held = [asyncio.create_task(large()) for _ in range(2)]
+    async with asyncio.timeout(10):
+        while holding < 2:
+            await asyncio.sleep(0.01)
+    assert await large() == 503
+    assert await post(small, b'{"entry":[]}') == 200  # a small one is not concerned, and shows that it is Meta
+    assert await post(small, b" " * 400_000 + b"{}") == 200
+    released.set()
+    assert [await one for one in held] == [403, 403]
+    answer = await small.client.post(PATH, content=b" " * (BODY_LIMIT + 1), headers={"X-Hub-Signature-256": "x"})
+    assert answer.status_code == 413
+
+
+# -- after it ------------------------------------------------------------------------------------------------------
+
+
+def mutated(dice: random.Random, value: Any) -> Any:
+    """The same JSON with something odd in one to three places."""
+    found = copy.deepcopy(value)
+    for _ in range(dice.randint(1, 3)):
+        where, key = _somewhere(dice, found)
+        if where is None:
+            return copy.deepcopy(dice.choice(ODD))
+        match dice.randrange(4):
+            case 0 if isinstance(where, dict):
+                del where[key]
+            case 1 if isinstance(where, dict):
+                where[dice.choice(["id", "type", "errors", "statuses", "x" * 1_000])] = where.pop(key)
+            case 2:
+                where[key] = [where[key]] if dice.random() < 0.5 else {"x": where[key]}
+            case _:
+                where[key] = copy.deepcopy(dice.choice(ODD))
+    return found
+
+
+def _somewhere(dice: random.Random, value: Any) -> tuple[Any, Any]:
+    where, key = None, None
+    while isinstance(value, (dict, list)) and value and (where is None or dice.random() < 0.85):
+        where = value
+        key = dice.choice(list(value)) if isinstance(value, dict) else dice.randrange(len(value))
+        value = value[key]
+    return where, key
+
+
+def samples(front: Front) -> list[dict[str, Any]]:
+    errors = [{"code": 131026, "title": "no", "error_data": {"details": "why"}}]
+    review = {
+        "event": "REJECTED",
+        "message_template_id": 594425479261596,
+        "reason": "X",
+        "rejection_info": {"reason": "Y"},
+    }
+    return [
+        change(front, statuses=[status("wamid.s", errors=errors, biz_opaque_callback_data="123")]),
+        *(
+            change(
+                front, contacts=[{"profile": {"name": "Sari"}, "wa_id": "628555"}], messages=[message("wamid.m", kind)]
+            )
+            for kind in ("text", "image", "location", "interactive", "reaction", "order", "unsupported")
+        ),
+        change(front, "smb_message_echoes", message_echoes=[message("wamid.e", to="628555")]),
+        {"field": "message_template_status_update", "value": review},
+        change(front, errors=errors),
+        *(change(front, field, event="X") for field in UNREAD[:3]),
+    ]
+
+
+async def test_no_mutation_of_a_signed_callback_costs_its_neighbours(front: Front) -> None:
+    dice = random.Random(20261126)
+    before = samples(front)
+    wanted: set[str] = set()
+    for number in range(MUTATIONS // _TOGETHER):
+        changes = [mutated(dice, dice.choice(before)) for _ in range(_TOGETHER)]
+        changes.insert(dice.randrange(_TOGETHER + 1), change(front, messages=[message(f"wamid.honest.{number}")]))
+        raw = json.dumps(callback(front, *changes)).encode()
+        if dice.random() < 0.1:
+            raw = raw.replace(b'"Halo"', b'"Ha\\u0000lo\\u0001"')
+        wanted.add(f"wamid.honest.{number}")
+        assert await post(front, raw) == 200, raw[:2_000]
+    assert wanted <= await stored(front)
+    assert front.surprises() == 0
+
+
+async def test_no_envelope_is_a_mistake_of_ours(front: Front) -> None:
+    dice = random.Random(7)
+    for _ in range(MUTATIONS // 20):
+        raw = json.dumps(mutated(dice, callback(front, *samples(front)))).encode()
+        assert await post(front, raw) in {200, 400}
+    for raw in (
+        b'{"entry":[{"changes":[{"value":{"a":"\\ud800"}}]}]}',
+        b'{"entry":NaN}',
+        b'{"entry":' + b"9" * 9_000 + b"}",
+    ):
+        assert await post(front, raw) in {200, 400}
+    assert front.surprises() == 0
+
+
+async def test_what_is_stored_fits(front: Front) -> None:
+    parts = {"text": {"body": "a\0b" + "😀" * 100_000}}
+    long = [message("w" * 8_000, **parts), message("m\0m", **{"from": "+" * 3_000, "timestamp": "1" * 400})]
+    named = [{"profile": {"name": "n" * 9_000}, "wa_id": "628555"}]
+    failed = status("s" * 8_000, errors=[{"code": "1" * 5_000, "title": "t" * 70_000}], timestamp=-1)
+    assert (
+        await post(
+            front, json.dumps(callback(front, change(front, messages=long, contacts=named, statuses=[failed]))).encode()
+        )
+        == 200
+    )
+    rows = await front.gateway.database.read(lambda c: c.execute(sa.select(incoming).order_by(incoming.c.id)).all())
+    assert len(rows) == 2
+    for row in rows:
+        assert len(row.remote_id) <= 255
+        assert len(row.chat) <= 255
+        assert len(row.sender_name) <= 512
+        assert len(row.text) <= 65_536
+        assert "\0" not in row.text
+        assert 0 < row.at < 4_102_444_801
+
+
+async def test_a_change_that_the_database_refuses_is_set_aside_alone(small: Front) -> None:
+    def refuse(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER poison BEFORE INSERT ON incoming WHEN NEW.text = 'poison' "
+            "BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+
+    await small.gateway.database.write(refuse)
+    poison = message("wamid.bad", text={"body": "poison"})
+    raw = json.dumps(
+        callback(
+            small, change(small, messages=[message("wamid.1"), poison]), change(small, messages=[message("wamid.2")])
+        )
+    ).encode()
+    with capture_logs():
+        assert await post(small, raw) == 200
+    assert await stored(small) == {"wamid.1", "wamid.2"}
+    [entry] = await entries(small)
+    assert (entry.queue, entry.account_id) == ("callback", small.ours.account.id)
+    assert b"wamid.bad" in entry.payload
+    with capture_logs():
+        assert await post(small, raw) == 200  # and Meta may repeat it
+    assert len(await entries(small)) == 1
+
+
+async def test_a_change_that_cannot_be_read_is_set_aside_whole(small: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = reading._received
+
+    def broken(found: dict[str, Any], *more: Any, **named: Any) -> Any:
+        if found.get("id") == "wamid.bad":
+            raise KeyError("nobody foresaw this")
+        return real(found, *more, **named)
+
+    monkeypatch.setattr(reading, "_received", broken)
+    bad, good = change(small, messages=[message("wamid.bad")]), change(small, messages=[message("wamid.good")])
+    assert await post(small, json.dumps(callback(small, bad, good)).encode()) == 200
+    assert await stored(small) == {"wamid.good"}
+    [entry] = await entries(small)
+    monkeypatch.undo()
+    kept = msgspec.json.decode(entry.payload, type=reading.Change)
+    found = reading.read([kept], lambda _: [small.ours.official], 1.0)
+    assert [event.fingerprint for event in found.events] == ["message:wamid.bad"]
+
+
+async def test_a_signed_change_about_a_number_that_is_not_set_up_is_set_aside(small: Front) -> None:
+    stranger = {
+        "field": "messages",
+        "value": {"metadata": {"phone_number_id": "999"}, "messages": [message("wamid.x")]},
+    }
+    for waba_id in (small.ours.official.waba_id, "424242"):  # of a business that is known, and of one that is not
+        body = {"entry": [{"id": waba_id, "changes": [stranger, change(small, messages=[message(f"w{waba_id}")])]}]}
+        assert await post(small, json.dumps(body).encode()) == 200
+    assert len(await stored(small)) == 2
+    found = await entries(small)
+    assert {entry.queue for entry in found} == {"callback"}
+    assert len(found) == 2
+    assert b"wamid.x" in found[0].payload
+
+
+async def test_what_is_not_understood_is_kept_and_logged_once(small: Front) -> None:
+    with capture_logs() as logs:
+        for turn in range(3):
+            for field in (*UNREAD, "x" * 500, "Ärger", "a b"):
+                raw = json.dumps(callback(small, change(small, field, event=turn))).encode()
+                assert await post(small, raw) == 200
+                assert await post(small, raw) == 200  # the same again is kept once
+    kinds = [line["kind"] for line in logs if line["event"] == "callback_not_understood"]
+    assert sorted(kinds) == sorted([*UNREAD, "other"])
+    kept = await small.gateway.database.read(lambda c: list(c.scalars(sa.select(callbacks.c.body))))
+    assert len(kept) == 3 * (len(UNREAD) + 3)
+    assert any("account_update" in body for body in kept)
+    assert 'kurir_callbacks_total{result="not_read"} 84.0' in small.gateway.metrics.render().decode()
+    # beside something that is understood it is kept as well
+    raw = json.dumps(callback(small, change(small, "calls"), change(small, messages=[message("wamid.z")]))).encode()
+    assert await post(small, raw) == 200
+    assert "wamid.z" in await stored(small)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["1" * 5_000, 10**5_000, -1, True, None, [], {"a": 1}, "x", 1.5, "１３"],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_code_of_an_error_raises(code: Any) -> None:
+    for odd in ODD:
+        error = {"code": code, "message": odd, "title": odd, "error_data": odd if odd else {"details": odd}}
+        assert len(reason_of(error)) <= 2_000
+        assert isinstance(code_of(error), int)
+        assert outcome_of(400, error).reason
