@@ -69,7 +69,7 @@ class Replays:
     async def _take(self, entry: Entry) -> None:
         try:
             event = event_of(entry.payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise NotPossible("this version cannot read the event: upgrade first, or discard it") from error
         try:
             await self._inbox.take([(event, "")])

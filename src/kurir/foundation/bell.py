@@ -91,7 +91,7 @@ class Bell:
     def _hear(self, payload: str) -> None:
         try:
             rings = msgspec.json.decode(payload, type=list[Ring])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             log.warning("bell_not_understood", payload=payload[:100])
             return
         for ring in rings:

@@ -34,7 +34,7 @@ def routes(gateway: Gateway) -> list[Route]:
                 raise HTTPException(413, f"an errand has at most {_MOST} bytes")
         try:
             order = errands.decode_order(body)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise HTTPException(400, "this is no errand; do all gateways have the same version?") from error
         return Response(errands.encode(await _run(gateway, order)), media_type="application/msgpack")
 

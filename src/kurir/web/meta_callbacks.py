@@ -169,6 +169,8 @@ class MetaDoor:
             await inbox.take_each([(entry, "") for entry in aside], queue="callback")
         if events:
             metrics.called_back("stored" if new else "duplicate")
+        elif not reading.unread and not aside:
+            metrics.called_back("empty")
         self._note(reading, aside)
 
     def _note(self, reading: Reading, aside: list[SetAside]) -> None:

@@ -114,7 +114,7 @@ def changes_of(body: bytes) -> list[Change] | None:
     """The changes in a body; None when it is not a JSON object."""
     try:
         envelope = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not isinstance(envelope, dict):
         return None

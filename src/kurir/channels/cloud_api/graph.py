@@ -135,7 +135,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 def _object(raw: bytes) -> dict[str, Any] | None:
     try:
         value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

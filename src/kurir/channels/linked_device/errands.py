@@ -94,7 +94,7 @@ class Errands:
             )
         try:
             result = _decode_result(await self._post(where, Order(number.account_id, number.id, errand), patience))
-        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DeviceUnavailable(
                 f"the gateway that carries this device does not answer at {where} ({type(error).__name__}): "
                 "if it runs, set KURIR_GATEWAY_URL there to an address that this gateway reaches"

@@ -1,0 +1,300 @@
+"""Whatever strangers send, through a whole gateway on the real wire: nothing is lost in silence, it stays connected.
+
+`KURIR_HOSTILE_MESSAGES` and `KURIR_HOSTILE_CALLBACKS` set the dose (2,000 each; `make storm` takes 10,000).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import hashlib
+import hmac
+import json
+import os
+import random
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from tests.hostile import strangers
+from tests.reliability.site import Site, open_site
+
+from neonize.proto.Neonize_pb2 import Message as MessageEvent  # isort: skip
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+MESSAGES = int(os.environ.get("KURIR_HOSTILE_MESSAGES", "2000"))
+CALLBACKS = int(os.environ.get("KURIR_HOSTILE_CALLBACKS", "2000"))
+AT_ONCE = 8
+LARGEST = 500_000
+"""Bytes of a plaintext; larger ones are for the unit tests."""
+STILL = 20.0
+"""Seconds without any progress after which what is missing is lost."""
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with open_site(tmp_path / "site", people=6, shops=1) as site:
+        yield site
+
+
+async def get(site: Site, path: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(site.url + path) as answer:
+        return answer.status, await answer.text()
+
+
+async def metrics(site: Site, name: str) -> Counter[str]:
+    """A metric's values by label."""
+    found: Counter[str] = Counter()
+    for line in (await get(site, "/metrics"))[1].splitlines():
+        if matched := re.fullmatch(rf'{name}\{{\w+="([^"]*)"\}} (\S+)', line):
+            found[matched[1]] = int(float(matched[2]))
+    return found
+
+
+def came_to(sentence: str) -> None:
+    """Shows with `-s` what a run came to."""
+    sys.stdout.write(f"\n{sentence}\n")
+
+
+async def in_parallel(count: int, work: Any) -> None:
+    """`work(i)` for each i, a few at once."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for i in numbers:
+            await work(i)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(worker())
+
+
+async def settled(question: Any) -> Any:
+    """The answer once it is complete, or has not changed for a while: (complete, answer)."""
+    answer, since = None, time.monotonic()
+    while time.monotonic() - since < STILL:
+        complete, now = await question()
+        if complete:
+            return now
+        if now != answer:
+            answer, since = now, time.monotonic()
+        await asyncio.sleep(0.25)
+    return answer
+
+
+async def test_random_messages_are_stored_set_aside_or_counted(site: Site) -> None:
+    shop, seed = site.shops[0], int(os.environ.get("KURIR_HOSTILE_SEED", "7"))
+    good, strange = set(), set()
+
+    async def write(i: int) -> None:
+        dice = random.Random(seed * 1_000_000 + i)
+        body: dict[str, Any] = {"to": shop.device_phone}
+        if i % 20 == 0:
+            name = f"GOOD{i:06d}"
+            good.add(name)
+            body["text"] = f"pesan {i}"
+        else:
+            name = f"ODD{i:06d}"
+            strange.add(name)
+            raw = strangers.plaintext(dice)
+            while len(raw) > LARGEST:
+                raw = strangers.plaintext(dice)
+            body["raw"] = base64.b64encode(raw).decode()
+        body["attributes"] = {"id": name}
+        if dice.random() < 0.1:
+            body["attributes"]["notify"] = strangers.string(dice).decode("utf-8", "replace")[:2_000]
+        await site.sandbox.post(f"/people/{site.people[i % len(site.people)]}/messages", body)
+
+    await in_parallel(MESSAGES, write)
+
+    async def accounted() -> tuple[bool, tuple[int, int, int]]:
+        stored, aside = await asyncio.to_thread(found_ids, site)
+        unread = await metrics(site, "kurir_incoming_unread_total")
+        have = len((good | strange) & (stored | aside)) + unread.total()
+        return have >= MESSAGES and good <= stored, (len(stored), len(aside), unread.total())
+
+    await settled(accounted)
+    stored, aside = found_ids(site)
+    unread = await metrics(site, "kurir_incoming_unread_total")
+    came_to(f"{MESSAGES} messages: {len(stored)} stored, {len(aside)} set aside, {dict(unread)} counted")
+    assert good <= stored, f"{len(good - stored)} ordinary messages were lost"
+    assert len((good | strange) & (stored | aside)) + unread.total() >= MESSAGES, site.explain()
+    await is_well(site)
+
+
+def found_ids(site: Site) -> tuple[set[str], set[str]]:
+    """The ids at WhatsApp of what is in the database and in the quarantine."""
+    stored = {row[0] for row in site.rows("SELECT remote_id FROM incoming")}
+    aside = set()
+    for queue, reference, payload in site.rows("SELECT queue, reference, payload FROM quarantine"):
+        if queue == "journal":
+            told = MessageEvent()
+            told.MergeFromString(payload)
+            aside.add(told.Info.ID)
+        else:
+            aside.add(reference.rpartition("/")[2])
+    return stored, aside
+
+
+async def is_well(site: Site) -> None:
+    """Ready, the number connected, no task failed, no traceback; an ordinary message goes out and comes in."""
+    assert await get(site, "/readyz") == (200, '{"status":"ready"}')
+    states = [row[0] for row in site.rows("SELECT state FROM numbers WHERE channel = 'linked_device'")]
+    assert states == ["connected"]
+    assert (await metrics(site, "kurir_task_failures_total")).total() == 0
+    log = (site.folder / "gateway.log").read_text(errors="replace")
+    assert "Traceback" not in log, log[log.index("Traceback") - 200 :][:3_000]
+    shop, person = site.shops[0], site.people[0]
+    await site.sandbox.post(f"/people/{person}/messages", {"to": shop.device_phone, "text": "masih hidup?"})
+    form = {"api_key": shop.api_key, "number_id": shop.device.key, "phone_no": person, "message": "masih"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{site.url}/public/v1/send_personal_message", data=form) as answer,
+    ):
+        assert answer.status == 200, await answer.text()
+    await site.sandbox.arrival(person, lambda record: record["text"] == "masih")
+
+    async def answered() -> tuple[bool, Any]:
+        found = await asyncio.to_thread(site.rows, "SELECT count(*) FROM incoming WHERE text = 'masih hidup?'")
+        return found[0][0] > 0, found
+
+    assert (await settled(answered))[0][0] > 0
+
+
+# -- callbacks ---------------------------------------------------------------------------------------------------------
+
+ODD: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    10**400,
+    1e308,
+    "",
+    "\ud800",
+    "\0",
+    "9" * 5_000,
+    "x" * 70_000,
+    [],
+    {},
+    [[[]]],
+    {"id": {"id": {}}},
+    ["a", 1, None],
+)
+
+
+KINDS = ("text", "image", "location", "interactive", "reaction", "order", "status", "failed", "template", "quality")
+
+
+def callback(site: Site, i: int) -> dict[str, Any]:
+    """An ordinary callback of one of Meta's kinds about the shop's number."""
+    shop = site.shops[0]
+    official = shop.official
+    person = site.people[i % len(site.people)]
+    kind = ("text", "image", "location", "interactive", "reaction", "order", "status", "failed", "template", "quality")[
+        i % 10
+    ]
+    value: dict[str, Any] = {
+        "messaging_product": "whatsapp",
+        "metadata": {"display_phone_number": official.phone, "phone_number_id": official.phone_number_id},
+    }
+    field = "messages"
+    if kind in {"status", "failed"}:
+        value["statuses"] = [
+            {
+                "id": f"wamid.S{i}",
+                "status": "failed" if kind == "failed" else "delivered",
+                "timestamp": "1800000000",
+                "recipient_id": person,
+                "errors": [{"code": 131026, "title": "x", "message": "y", "error_data": {"details": "z"}}],
+                "pricing": {"billable": True, "category": "utility"},
+            }
+        ]
+    elif kind == "template":
+        field = "message_template_status_update"
+        value = {"event": "APPROVED", "message_template_id": i, "message_template_name": "n", "reason": "NONE"}
+    elif kind == "quality":
+        field = "phone_number_quality_update"
+        value = {"display_phone_number": official.phone, "event": "DOWNGRADE", "current_limit": "TIER_50"}
+    else:
+        value["contacts"] = [{"profile": {"name": "Sari"}, "wa_id": person}]
+        value["messages"] = [
+            {
+                "id": f"wamid.M{i}",
+                "from": person,
+                "timestamp": "1800000000",
+                "type": kind,
+                "text": {"body": "halo"},
+                "image": {"id": "1", "mime_type": "image/png", "caption": "c", "sha256": "s"},
+                "location": {"latitude": -6.2, "longitude": 106.8, "name": "n", "address": "a"},
+                "interactive": {"type": "button_reply", "button_reply": {"id": "b", "title": "Ya"}},
+                "reaction": {"message_id": "wamid.x", "emoji": "👍"},
+                "order": {"catalog_id": "1", "product_items": []},
+            }
+        ]
+    return {
+        "object": "whatsapp_business_account",
+        "entry": [{"id": official.waba_id, "time": 5, "changes": [{"field": field, "value": value}]}],
+    }
+
+
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value."""
+    inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [path, *(place for key, part in inner for place in places(part, (*path, key)))]
+
+
+def mutated(body: dict[str, Any], dice: random.Random) -> bytes:
+    """The body with something in it changed, removed, doubled or misspelt."""
+    body = copy.deepcopy(body)
+    for _ in range(dice.choice((1, 1, 2, 4))):
+        path = dice.choice(places(body)[1:] or [()])
+        if not path:
+            break
+        node = body
+        for key in path[:-1]:
+            node = node[key]
+        match dice.randrange(4):
+            case 0:
+                del node[path[-1]]
+            case 1 if isinstance(node, dict):
+                node[dice.choice(("Id", "tipe", "unknown_field", ""))] = node.pop(path[-1])
+            case 2 if isinstance(node, list):
+                node.extend([copy.deepcopy(node[path[-1]])] * dice.choice((1, 3, 50)))
+            case _:
+                node[path[-1]] = copy.deepcopy(dice.choice(ODD))
+    raw = json.dumps(body).encode("utf-8", "surrogatepass")
+    if dice.random() < 0.05:
+        cut = dice.randrange(len(raw))
+        raw = dice.choice((raw[:cut], raw[:cut] + dice.randbytes(3) + raw[cut:]))
+    return raw
+
+
+async def test_mutated_callbacks_are_stored_set_aside_or_counted(site: Site) -> None:
+    ours = site.shops[0].official.phone
+    secret = next(one["app_secret"] for one in await site.sandbox.get("/businesses") if one["phone"] == ours)
+    before, answers = await metrics(site, "kurir_callbacks_total"), Counter[int]()
+    async with aiohttp.ClientSession() as session:
+
+        async def post(i: int) -> None:
+            body = callback(site, i)
+            raw = json.dumps(body).encode() if i % 10 == 9 else mutated(body, random.Random(i))
+            signature = "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
+            headers = {"X-Hub-Signature-256": signature, "Content-Type": "application/json"}
+            async with session.post(f"{site.url}/meta/callbacks", data=raw, headers=headers) as answer:
+                answers[answer.status] += 1
+                text = await answer.text()
+                assert answer.status < 500, (answer.status, text, raw[:500])
+                assert "Traceback" not in text
+
+        await in_parallel(CALLBACKS, post)
+    counted = await metrics(site, "kurir_callbacks_total") - before
+    came_to(f"{CALLBACKS} callbacks: answers {dict(answers)}, {dict(counted)}")
+    assert counted.total() >= CALLBACKS, "a callback left no trace"
+    await is_well(site)
