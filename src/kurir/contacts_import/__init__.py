@@ -1,7 +1,8 @@
 """Importing people from a CSV or Excel file into a contact list: the good rows are stored, every bad one is reported.
 
-`files` turns a file into rows, in a process with limits, `columns` rows into people; here they are stored, a chunk per transaction. Importing
-into a list of the same name again merges, so an import that was cut off is simply run again.
+`files` turns a file into rows, in a process with limits (`reading_process`), and `columns` rows into people; here they
+are stored, a chunk per transaction. Importing into a list of the same name again merges, so an import that was cut off
+is simply run again.
 """
 
 from __future__ import annotations

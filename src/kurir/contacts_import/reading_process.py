@@ -1,13 +1,14 @@
-"""The program that reads files of people, in a process of its own (`foundation/confined`), and how it is asked."""
+"""Reading files of people in a process of its own (`foundation/confined`), whose program is `reading_program`."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
 
-from kurir.contacts_import.files import ImportRefused, Row, read_rows
-from kurir.foundation.confined import Confined, Limits, TooCostly, TooSlow, serve
+from kurir.contacts_import.files import ImportRefused, Row
+from kurir.foundation.confined import Confined, Limits, TooCostly, TooSlow
 
 LIMITS = Limits(memory=700_000_000, cpu=30, seconds=180.0, answer=150_000_000)
 """What reading one file may take. The largest that is taken needs about a third of it."""
@@ -40,8 +41,8 @@ async def read(path: Path, limit: int) -> list[Row]:
 
     Raises ImportRefused.
     """
-    question = msgspec.msgpack.encode(Question(str(path.absolute()), limit))
-    reading = Confined(__name__, 1, LIMITS)
+    question = msgspec.msgpack.encode(Question(os.fspath(path), limit))
+    reading = Confined("kurir.contacts_import.reading_program", 1, LIMITS)
     try:
         answer = _ANSWER.decode(await reading.run(0, question))
     except TooCostly as error:
@@ -53,16 +54,3 @@ async def read(path: Path, limit: int) -> list[Row]:
     if isinstance(answer, Refusal):
         raise ImportRefused(answer.reason)
     return answer.rows
-
-
-def answer(job: bytes) -> bytes:
-    """Does the work, in the process that calls it."""
-    question = msgspec.msgpack.decode(job, type=Question)
-    try:
-        return msgspec.msgpack.encode(Rows(read_rows(Path(question.path), question.limit)))
-    except ImportRefused as refusal:
-        return msgspec.msgpack.encode(Refusal(str(refusal)))
-
-
-if __name__ == "__main__":
-    serve(answer)
