@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import openpyxl
 import pytest
@@ -20,10 +21,21 @@ from tests.sqlite import new_database
 from kurir import contacts, contacts_import
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
-from kurir.contacts_import import ImportRefused, ImportReport, Problem, import_file
+from kurir.contacts_import import ImportRefused, ImportReport, Problem, import_file, reading_process
 from kurir.contacts_import.columns import RowError, phone_text
-from kurir.contacts_import.files import decoded, delimiter_of, read_rows
+from kurir.contacts_import.files import Row, decoded, delimiter_of, read_rows
 from kurir.foundation.database import Database
+
+
+@pytest.fixture(autouse=True, scope="module")
+def in_this_process() -> Iterator[None]:
+    """Files are read here: hundreds of processes would take minutes. `tests/hostile` reads in a process."""
+
+    async def read(path: Path, limit: int) -> list[Row]:
+        return await asyncio.to_thread(read_rows, path, limit)
+
+    with patch.object(reading_process, "read", read):
+        yield
 
 
 @dataclass
@@ -401,9 +413,9 @@ def test_any_text_in_a_csv_file_is_imported_reported_or_refused(
 
 
 def _damaged(content: bytes, cuts: list[tuple[int, bytes]]) -> bytes:
-    for anywhere, patch in cuts:
+    for anywhere, other in cuts:
         at = anywhere % len(content)
-        content = content[:at] + patch + content[at + len(patch) :]
+        content = content[:at] + other + content[at + len(other) :]
     return content
 
 

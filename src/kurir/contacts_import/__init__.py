@@ -1,7 +1,8 @@
 """Importing people from a CSV or Excel file into a contact list: the good rows are stored, every bad one is reported.
 
-`files` turns a file into rows, `columns` rows into people; here they are stored, a chunk per transaction. Importing
-into a list of the same name again merges, so an import that was cut off is simply run again.
+`files` turns a file into rows, in a process with limits (`reading_process`), and `columns` rows into people; here they
+are stored, a chunk per transaction. Importing into a list of the same name again merges, so an import that was cut off
+is simply run again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from sqlalchemy import Connection
 from kurir import contacts
 from kurir.accounts.accounts import Account
 from kurir.contacts import Added, Person
+from kurir.contacts_import import reading_process
 from kurir.contacts_import.columns import SAMPLE, Columns, RowError, person_of, understand
-from kurir.contacts_import.files import ImportRefused, Row, read_rows
+from kurir.contacts_import.files import ImportRefused, Row
 from kurir.foundation.database import LONG_WORK, Database
+from kurir.messages import bounds
 
 ROWS = 100_000
 """Rows that one file may have, blank ones not counted."""
@@ -52,7 +55,9 @@ async def import_file(
     `progress` is called with the number of rows done, after each chunk. Numbers without a country code get the
     account's. Raises ImportRefused (nothing was stored) and DatabaseUnavailable (chunks before it stay; run it again).
     """
-    rows, columns = await asyncio.to_thread(_read, path, account.country_code)
+    rows = await reading_process.read(path, ROWS + 2)
+    rows, columns = await asyncio.to_thread(_understood, rows, account.country_code)
+    list_name = bounds.text(list_name, bounds.NAME)
     key, stored, merged = "", 0, 0
     problems: list[Problem] = []
     for start in range(0, len(rows), contacts.CHUNK):
@@ -70,8 +75,7 @@ async def import_file(
     return ImportReport(key, len(rows), stored, merged, problems)
 
 
-def _read(path: Path, country_code: str) -> tuple[list[Row], Columns]:
-    rows = read_rows(path, ROWS + 2)
+def _understood(rows: list[Row], country_code: str) -> tuple[list[Row], Columns]:
     if not rows:
         raise ImportRefused("the file is empty")
     columns = understand([row.cells for row in rows[:SAMPLE]], country_code)

@@ -14,6 +14,7 @@ import msgspec
 
 from kurir.contacts import Person
 from kurir.contacts_import.files import COLUMNS, ImportRefused
+from kurir.messages import bounds
 from kurir.messages.addresses import AddressError, parse_phone
 
 NAME_LIMIT = 200
@@ -108,7 +109,9 @@ def phone_text(text: str) -> str:
         return text
     first, fraction, exponent = shortened[1], (shortened[2] or ""), int(shortened[3])
     if len(fraction) < exponent or fraction[exponent:].strip("0"):
-        raise RowError(f"`{text}`: the spreadsheet shortened the number; format the column as text and save it again")
+        raise RowError(
+            f"`{_clean(text)[:40]}`: the spreadsheet shortened the number; format the column as text and save it again"
+        )
     return first + fraction[:exponent]
 
 
@@ -153,5 +156,6 @@ def _word(cell: str) -> str:
 
 def _clean(text: str) -> str:
     """Text on one line that every database can carry: no control characters, no halves of characters."""
+    text = bounds.text(text)
     kept = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
     return " ".join("".join(kept).split())

@@ -1,6 +1,8 @@
 """Files of people as rows of text: CSV in the encodings and with the separators that Excel writes, and XLSX.
 
-Nothing here knows what a column means. Sizes are bounded before anything is unpacked or held.
+Nothing here knows what a column means. Sizes are bounded before anything is unpacked or held: bytes, lines, columns,
+cells and their length, and of an XLSX the XML elements, which is what its reader's time depends on. What is left to a
+hostile file is bounded by the process that reads it (`reading_process`).
 """
 
 from __future__ import annotations
@@ -24,9 +26,20 @@ import openpyxl
 FILE_BYTES = 20_000_000
 UNPACKED_BYTES = 64_000_000
 """Largest file, and largest sum of what an XLSX (a ZIP archive) says it unpacks to."""
-LINES = 1_000_000
+LINES = 200_000
+"""Most lines, blank ones included."""
 COLUMNS = 64
+CELLS = 2_000_000
+CELL = 4_000
+"""Most cells of a file, and most characters of a cell; a row with a longer one is reported."""
+LINE = 100_000
+"""Most characters of a line of CSV; a longer one is reported."""
+CHARACTERS = 20_000_000
+"""Most characters of all cells together."""
+_MARKS = 8_000_000
+"""Most tags in an XLSX: a cell takes four, and as many again for its text; the reader takes some 2 µs for each."""
 _PARTS = 1_000
+_BLOCK = 1 << 20
 _RECORD_LINES = 10
 """Lines that one quoted CSV record may span; beyond, the quote is taken for a stray one."""
 _DELIMITERS = ",;\t|"
@@ -50,19 +63,44 @@ class Row(msgspec.Struct, frozen=True):
 
 def read_rows(path: Path, limit: int) -> list[Row]:
     """The first `limit` rows of a CSV or XLSX file that are not blank, in order. Raises ImportRefused."""
-    try:
-        size = path.stat().st_size
-        if size > FILE_BYTES:
-            raise ImportRefused(f"the file has {size:,} bytes; at most {FILE_BYTES:,} are taken")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImportRefused(f"the file cannot be read: {error.strerror or error}") from error
+    data = _bytes_of(path)
     if data.startswith(b"\xd0\xcf\x11\xe0"):
         raise ImportRefused("this is an old Excel file (.xls) or one with a password; save it as .xlsx without one")
     found = _xlsx(data) if data.startswith(b"PK\x03\x04") else _csv(decoded(data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about styles and dates that an import does not look at
-        return list(islice((row for row in found if row.error or any(cell.strip() for cell in row.cells)), limit))
+        filled = (row for row in found if row.error or any(cell.strip() for cell in row.cells))
+        return list(islice(_bounded(filled), limit))
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise ImportRefused("the file cannot be read: it is no file")
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES + 1)
+    except OSError as error:
+        raise ImportRefused(f"the file cannot be read: {error.strerror or error}") from error
+    if len(data) > FILE_BYTES:
+        raise ImportRefused(f"the file has more than {FILE_BYTES:,} bytes; split it")
+    return data
+
+
+def _bounded(rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows, those with a cell that is too long as errors. Raises ImportRefused when they are too much together."""
+    cells = characters = 0
+    for row in rows:
+        cells += len(row.cells)
+        characters += sum(map(len, row.cells))
+        if cells > CELLS:
+            raise ImportRefused(f"line {row.line}: the file has more than {CELLS:,} cells; split it")
+        if characters > CHARACTERS:
+            raise ImportRefused(f"line {row.line}: the file has more than {CHARACTERS:,} characters; split it")
+        if any(len(cell) > CELL for cell in row.cells):
+            column = next(n for n, cell in enumerate(row.cells, 1) if len(cell) > CELL)
+            yield Row(row.line, [], f"column {column} is longer than {CELL:,} characters")
+        else:
+            yield row
 
 
 # -- CSV -----------------------------------------------------------------------------------------------------------
@@ -92,7 +130,7 @@ def decoded(data: bytes) -> str:
 def _csv(text: str) -> Iterator[Row]:
     text = text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     if text.count("\n") > LINES:
-        raise ImportRefused(f"the file has more than {LINES:,} lines")
+        raise ImportRefused(f"the file has more than {LINES:,} lines; delete blank ones or split it")
     lines = text.split("\n")
     named = _SEPARATOR_NAMED.fullmatch(lines[0].strip())
     first = 1 if named else 0
@@ -116,23 +154,26 @@ def _records(lines: list[str], start: int, delimiter: str) -> Iterator[Row]:
     at = start
     while at < len(lines):
         line = lines[at]
-        if '"' not in line:
-            yield Row(at + 1, line.split(delimiter))
-            at += 1
-            continue
-        cells, span, error = _quoted(lines, at, delimiter)
-        yield Row(at + 1, cells, error)
+        span = 1
+        if len(line) > LINE:
+            yield Row(at + 1, [], f"the line is longer than {LINE:,} characters")
+        elif '"' not in line:
+            yield Row(at + 1, line.split(delimiter, COLUMNS + 1))
+        else:
+            cells, span, error = _quoted(lines, at, delimiter)
+            yield Row(at + 1, cells, error)
         at += span
 
 
 def _quoted(lines: list[str], at: int, delimiter: str) -> tuple[list[str], int, str]:
     """A record with quotes: its cells, how many lines it took, and why it could not be read."""
-    for span in range(1, min(_RECORD_LINES, len(lines) - at) + 1):
-        try:
-            record = next(csv.reader(["\n".join(lines[at : at + span])], delimiter=delimiter, strict=True), [])
-        except csv.Error:
-            continue  # the quote is still open, or it is a stray one
-        return record, span, ""
+    window = lines[at : at + _RECORD_LINES]
+    # each line is read once: only as many as the record's quotes need
+    reader = csv.reader((line[:LINE] + "\n" for line in window), delimiter=delimiter, strict=True)
+    try:
+        return next(reader, []), reader.line_num, ""
+    except csv.Error:
+        pass  # the quote is never closed, or it is a stray one
     try:
         return _parsed(lines[at], delimiter), 1, ""
     except csv.Error as error:
@@ -149,6 +190,7 @@ def _parsed(line: str, delimiter: str) -> list[str]:
 def _xlsx(data: bytes) -> Iterator[Row]:
     _check_archive(data)
     try:
+        _check_marks(data)
         yield from _sheet(data)
     except ImportRefused:
         raise
@@ -167,8 +209,9 @@ def _sheet(data: bytes) -> Iterator[Row]:
         sheet.reset_dimensions()  # what the file says about its size may be anything
         for line, values in enumerate(sheet.iter_rows(max_col=COLUMNS + 1, values_only=True), start=1):
             if line > LINES:
-                raise ImportRefused(f"the sheet has more than {LINES:,} lines")
-            yield Row(line, [_text(value) for value in values])
+                raise ImportRefused(f"the sheet has more than {LINES:,} lines; delete blank ones or split it")
+            if any(value is not None for value in values):
+                yield Row(line, [_text(value) for value in values])
 
 
 def _check_archive(data: bytes) -> None:
@@ -180,6 +223,18 @@ def _check_archive(data: bytes) -> None:
         raise ImportRefused("the Excel file is damaged (not a whole archive)") from error
     if len(parts) > _PARTS or sum(part.file_size for part in parts) > UNPACKED_BYTES:
         raise ImportRefused(f"the Excel file unpacks to more than {UNPACKED_BYTES:,} bytes")
+
+
+def _check_marks(data: bytes) -> None:
+    """Refuses an archive whose XML would take the reader too long."""
+    marks = 0
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for part in archive.infolist():
+            with archive.open(part) as file:
+                while block := file.read(_BLOCK):
+                    marks += block.count(b"<")
+                    if marks > _MARKS:
+                        raise ImportRefused("the Excel file has too many cells, texts or styles; split it")
 
 
 def _text(value: Any) -> str:
