@@ -56,7 +56,7 @@ class Person(intake_rig.Device):
 
 
 def read(event: bytes) -> Received | str:
-    return read_letter(MessageEvent.FromString(event), ORDER, Person(), 1)
+    return read_letter(MessageEvent.FromString(event), ORDER, Person(), 1, 1_800_000_000.0)
 
 
 def assert_sound(value: Any, name: str = "") -> None:
@@ -94,7 +94,7 @@ def test_receipts_are_bounded_too(seed: int):
     event.MergeFromString(strangers._message(event.DESCRIPTOR, dice, 1, every=True))
     event.Type = ReceiptEv.READ
     event.MessageSource.IsFromMe = False
-    for one in read_receipt(ReceiptEv.FromString(event.SerializeToString()), ORDER, Person(), 1):
+    for one in read_receipt(ReceiptEv.FromString(event.SerializeToString()), ORDER, Person(), 1, 1_800_000_000.0):
         assert_sound(one)
         assert decode_upward(sound_frame(Notice(one))[4:]) == Notice(one)
 

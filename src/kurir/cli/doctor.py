@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -13,12 +15,15 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir import quarantine
+from kurir.channels.linked_device.journal import read_backlog
 from kurir.cli.terminal import out
 from kurir.foundation.data_folder import database_of, read_ready_file
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.settings import Settings, SettingsError
 
 _LEAST_FREE = 500_000_000
+_LONGEST_BACKLOG = 300.0
+"""Seconds that something received may wait to be stored before that is worth a look."""
 
 
 class Finding(NamedTuple):
@@ -111,4 +116,31 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
         yield Finding("sandbox", False, "KURIR_SANDBOX is on: never in production")
 
 
-_LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _engine, _folder, _database, _gateway)
+def _journals(settings: Settings) -> Iterator[Finding]:
+    """What linked devices have received and no gateway has stored yet."""
+    entries, oldest, now = 0, None, time.time()
+    for path in sorted((settings.data_dir / "journals").glob("*.db")):
+        try:
+            backlog = read_backlog(path)
+        except sqlite3.Error as error:
+            yield Finding(str(path), False, f"{error}: move the file away if it is damaged")
+            continue
+        entries += backlog.entries
+        oldest = min((at for at in (oldest, backlog.oldest_at) if at is not None), default=None)
+    if not entries:
+        yield Finding("received and not stored yet", True, "nothing")
+        return
+    age = max(0.0, now - oldest) if oldest is not None else 0.0
+    fine = age < _LONGEST_BACKLOG
+    advice = "" if fine else ": look for devices that are not connected, and at the gateway's log"
+    yield Finding("received and not stored yet", fine, f"{entries}, the oldest for {age:,.0f} s{advice}")
+
+
+_LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _python,
+    _engine,
+    _folder,
+    _database,
+    _journals,
+    _gateway,
+)

@@ -188,9 +188,11 @@ class Intake:
 
     def _events_of(self, entry: Entry) -> Iterator[NumberEvent | Unread]:
         if entry.kind == "receipt":
-            yield from read_receipt(ReceiptEv.FromString(entry.event), self._order, self._postman, entry.id)
+            receipt = ReceiptEv.FromString(entry.event)
+            yield from read_receipt(receipt, self._order, self._postman, entry.id, entry.at)
             return
-        read = read_letter(MessageEvent.FromString(entry.event), self._order, self._postman, entry.id)
+        event = MessageEvent.FromString(entry.event)
+        read = read_letter(event, self._order, self._postman, entry.id, entry.at)
         yield read if isinstance(read, Received) else Unread(self._order.device, read)
 
     def _noted(self, entry: Entry, news: list[NumberEvent | Unread]) -> list[NumberEvent | Unread]:

@@ -3,7 +3,6 @@ here, where it is first seen."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -47,10 +46,11 @@ class Postman(Protocol):
         ...
 
 
-def read_letter(event: MessageEvent, order: Open, postman: Postman, entry: int = 0) -> Received | str:
+def read_letter(event: MessageEvent, order: Open, postman: Postman, entry: int, now: float) -> Received | str:
     """What came in, its media still pending; or the name of its kind when that is not read.
 
-    Not read are keys, edits, status broadcasts, newsletters, and whatever `interpret` does not know.
+    `entry` is its journal entry and `now` when it came in (unix seconds), for a sender who names no possible time. Not
+    read are keys, edits, status broadcasts, newsletters, and whatever `interpret` does not know.
     """
     info = event.Info
     source = info.MessageSource
@@ -79,7 +79,7 @@ def read_letter(event: MessageEvent, order: Open, postman: Postman, entry: int =
         chat=chat,
         sender=postman.phone(source.Sender, source.SenderAlt),
         sender_name=bounds.text(info.Pushname, bounds.NAME),
-        at=bounds.moment(unix(info.Timestamp), time.time()),
+        at=bounds.moment(unix(info.Timestamp), now),
         kind=reading.kind,
         text=reading.text,
         media=media,
@@ -90,14 +90,14 @@ def read_letter(event: MessageEvent, order: Open, postman: Postman, entry: int =
     )
 
 
-def read_receipt(event: ev.ReceiptEv, order: Open, postman: Postman, entry: int = 0) -> Iterator[StatusChanged]:
+def read_receipt(event: ev.ReceiptEv, order: Open, postman: Postman, entry: int, now: float) -> Iterator[StatusChanged]:
     """The messages that a receipt is about; the last of them carries the journal entry, which ends with all of them."""
     source = event.MessageSource
     status = _STATUS.get(event.Type)
     if status is None or source.IsFromMe:
         return
     person = postman.phone(source.SenderAlt, source.Sender)
-    at = bounds.moment(unix(event.Timestamp), time.time())
+    at = bounds.moment(unix(event.Timestamp), now)
     ids = [bounds.identifier(remote_id) for remote_id in event.MessageIDs]
     for position, remote_id in enumerate(ids, start=1):
         yield StatusChanged(
