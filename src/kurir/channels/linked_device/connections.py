@@ -182,7 +182,9 @@ class Connections:
         if isinstance(news, say.Trouble):
             kind = news.kind if news.kind in say.TROUBLES else "other"
             self.troubles[kind] += 1
-            log.error("engine_trouble", number=news.device, kind=kind, what=news.what)
+            # anybody can send a receipt of an unknown type, as often as they like: only the first is worth a line
+            say_it = log.debug if kind == "unknown_receipt" and self.troubles[kind] > 1 else log.error
+            say_it("engine_trouble", number=news.device, kind=kind, what=news.what)
             return
         if isinstance(news, say.NumberEvent):
             self._heard(news.number_id)
