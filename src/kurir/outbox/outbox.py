@@ -183,12 +183,12 @@ class Outbox:
         limit: int,
         guard: Callable[[Connection], bool] | None = None,
         *,
-        restricted: bool = False,
+        restricted: Callable[[], bool] = lambda: False,
     ) -> list[Claimed]:
         """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns.
 
-        `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken. With
-        `restricted` first contacts are passed over (see `restrictions`).
+        `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken. Where
+        `restricted`, asked after it, says so, first contacts are passed over (see `restrictions`).
         """
         now = self._clock()
 
@@ -196,7 +196,7 @@ class Outbox:
             if guard is not None and not guard(connection):
                 return [], set(), True
             over = None
-            if restricted:
+            if restricted():
                 complete, over = restrictions.put_off(connection, account_id, number_id, now)
                 if not complete:
                     return [], set(), False
@@ -282,7 +282,14 @@ class Outbox:
             if isinstance(outcome, Restricted) and restrictions.is_first_contact(
                 connection, claimed.number_id, claimed.recipient
             ):
-                until = restrictions.begin(connection, claimed.account_id, claimed.number_id, self._restriction, now)
+                until = restrictions.begin(
+                    connection,
+                    claimed.account_id,
+                    claimed.number_id,
+                    self._restriction,
+                    now,
+                    trial=claimed.first_contact,
+                )
                 due_at = min(until, claimed.expires_at)
                 follows = Again(due_at, counted=False, code=restrictions.CODE, reason=outcome.reason)
             elif isinstance(outcome, Sent) and claimed.first_contact:

@@ -52,12 +52,12 @@ WHERE number_id = :number AND +account_id = :account AND state = 'queued' AND er
 """)
 
 
-def next_length(shortest: float, last: float | None, *, over: bool) -> float:
-    """Seconds of a restriction that begins, or goes on, now: `last` is the length of the one before, if there is one;
-    `over`: its time was over, so that the refusal was of a trial. Pure."""
+def next_length(shortest: float, last: float | None, *, trial: bool) -> float:
+    """Seconds of a restriction from now on: `last` is its length so far, None when it begins; `trial`: what was refused
+    was its trial. Pure."""
     if last is None:
         return shortest
-    return min(last * 2, _LONGEST) if over else last
+    return min(last * 2, _LONGEST) if trial else last
 
 
 def is_first_contact(connection: Connection, number_id: int, recipient: str) -> bool:
@@ -67,12 +67,17 @@ def is_first_contact(connection: Connection, number_id: int, recipient: str) -> 
     return connection.execute(_KNOWN_ONE, {"number": number_id, "recipient": recipient}).first() is not None
 
 
-def begin(connection: Connection, account_id: int, number_id: int, shortest: float, now: float) -> float:
-    """WhatsApp refused a first contact: the number is restricted from now on; returns until when (unix seconds)."""
+def begin(
+    connection: Connection, account_id: int, number_id: int, shortest: float, now: float, *, trial: bool
+) -> float:
+    """WhatsApp refused a first contact, maybe the `trial`: the number is restricted; returns until when (unix seconds).
+
+    `shortest`: seconds of a first restriction.
+    """
     current = numbers.restriction(connection, account_id, number_id)
-    if current is not None and current.until > now:
+    if current is not None and current.until > now and not trial:
         return current.until  # of several in flight each is refused
-    length = next_length(shortest, current.seconds if current else None, over=current is not None)
+    length = next_length(shortest, current.seconds if current else None, trial=trial)
     until = now + length
     number_status.restrict(connection, account_id, number_id, numbers.Restriction(until, length), now)
     return until

@@ -20,14 +20,18 @@ NO_ADDRESS = "no LID found"
 """The server's answer about a number held no LID, without which the engine does not send (whatsmeow's SendMessage)."""
 SERVER_REFUSED = "server returned error"
 """The `<ack>` of a message carried an error code, which follows (whatsmeow's ErrServerReturnedError)."""
-NOT_CONNECTED = ("websocket not connected", "not logged in", "doesn't contain a device JID")
+NOT_CONNECTED = ("websocket not connected", "doesn't contain a device JID")
 REQUIRED_FIELD = "proto: required field"
 """An event could not be serialized, and neonize's event loop has ended with it."""
 NO_ANSWER = ("timed out", "disconnected", "not connected", "failed to send")
 """What errors of a query say when the server did not answer it; any other error is an answer."""
 NOT_ENCRYPTED_FOR = ("Failed to encrypt %s for %s: %v", "Error decrypting message %s from %s: %v")
 """Formats of whatsmeow's warnings that `unencrypted` reads."""
+STORE_FAILED = ("disk is full", "disk I/O error", "database is locked", "pq: ", "bad connection")
+"""What such a warning holds when the session store failed (SQLite, lib/pq, database/sql)."""
 
+READ_IN = "0.5.2"
+"""The version of neonize whose messages these are."""
 RELIED_ON = (
     *NEVER_LEFT,
     *NOT_ENCRYPTED,
@@ -37,6 +41,7 @@ RELIED_ON = (
     "required field %v not set",
     *NO_ANSWER,
     *NOT_ENCRYPTED_FOR,
+    *STORE_FAILED,
 )
 """Every part of the engine's messages on which a decision rests, as the library holds it."""
 

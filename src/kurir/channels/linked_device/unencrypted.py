@@ -21,10 +21,10 @@ from collections.abc import Callable, Collection
 
 from neonize.utils.log import _log_queue  # between the engine's thread and Python's logging
 
+from kurir.channels.linked_device.engine_errors import STORE_FAILED
+
 _NOTE = re.compile(r"Failed to encrypt (\S+) for (\S+): ")
-_STORE_FAILED = re.compile(
-    r"Error decrypting message .*(?:disk is full|disk I/O error|database is locked|pq: |\btcp\b|bad connection)"
-)
+_STORE_FAILED = re.compile(rf"Error decrypting message .*(?:{'|'.join(map(re.escape, STORE_FAILED))}|\btcp\b)")
 _KEPT = 1_000
 
 
