@@ -1,8 +1,8 @@
 """Faults: what the two wires should do wrong, when, and to whom. A pure plan: it decides, the wires act.
 
-Nothing goes wrong unless a test or a person asks for it. A fault has an effect (`EFFECTS` lists them), a match (which
-number, phone and kind), and says how often it strikes: each time, with a probability, or the next n times. Its own
-seeded randomness makes a run repeatable, whatever other faults stand beside it.
+Nothing goes wrong unless a test or a person asks for it. A fault has an effect (`fault_effects.py` lists them), a match
+(which number, phone and kind), and says how often it strikes: each time, with a probability, or the next n times. Its
+own seeded randomness makes a run repeatable, whatever other faults stand beside it.
 """
 
 from __future__ import annotations
@@ -11,119 +11,39 @@ import itertools
 import random
 import re
 from dataclasses import dataclass, field
-from typing import get_args
 
+from kurir_sandbox.fault_effects import EFFECTS
 from kurir_sandbox.traffic import ChannelName
 
-REQUESTS = ("send", "read", "upload", "download", "object", "template", "account")
-"""Kinds of requests to the Graph API: `read` is "mark as read", `object` is `/{id}`, `account` everything else."""
-DOORS = ("connect", "upload", "download")
-"""Kinds of HTTP requests on the linked-device wire: the WebSocket, and media."""
-STANZAS = ("message", "receipt", "ack", "iq", "presence", "chatstate")
-"""Kinds of stanzas that a linked device sends."""
-CONTENTS = ("text", "image", "document", "location", "contact", "poll", "reaction", "template", "unsupported")
-"""Kinds of messages, as the ledger names them."""
-RECEIPTS = ("delivered", "read")
-"""Kinds of receipts of a phone."""
-CALLBACKS = ("sent", *RECEIPTS, "failed", "message", "template")
-"""Kinds of callbacks: the status they tell, an inbound message, or a template's review."""
-
 _MAGIC = re.compile(r"6281999([01])([0-9]{6})")
-_BOTH: tuple[ChannelName, ...] = get_args(ChannelName)
-_CLOUD: tuple[ChannelName, ...] = ("cloud_api",)
-_WEB: tuple[ChannelName, ...] = ("linked_device",)
-_HTTP = tuple(dict.fromkeys((*REQUESTS, *DOORS)))
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What can go wrong.
-
-    does: the sentence shown to people. channels: the wires that have it. kinds: what `kind` may be; empty when it has
-    none. needs, takes: mandatory and optional parameters. to_phone: whether the recipient is known by then.
-    """
-
-    does: str
-    channels: tuple[ChannelName, ...]
-    kinds: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    takes: tuple[str, ...] = ()
-    to_phone: bool = True
-
-
-EFFECTS: dict[str, Effect] = {
-    # an HTTP request, before anything is done with it
-    "reset": Effect("the connection is reset before the body is read", _BOTH, _HTTP, to_phone=False),
-    "reset_after_body": Effect("the connection is reset once the whole body was read; nothing is done", _BOTH, _HTTP),
-    "delay": Effect("the request is handled `seconds` later", _BOTH, _HTTP, ("seconds",)),
-    "hang": Effect("no answer for `seconds`, then the connection is reset", _BOTH, _HTTP, ("seconds",)),
-    "http": Effect("a bare `status` with an HTML body", _BOTH, _HTTP, ("status",), ("retry_after",)),
-    "error": Effect("a Graph error `code` in JSON", _CLOUD, REQUESTS, ("code",), ("status", "retry_after")),
-    # its answer, after all was done (of a send: after it was accepted)
-    "drop_answer": Effect("done, but the connection is reset without an answer", _BOTH, _HTTP),
-    "truncate_answer": Effect("done, but the answer breaks off in the middle", _BOTH, _HTTP),
-    "late_answer": Effect("done, but answered `seconds` later", _BOTH, _HTTP, ("seconds",)),
-    "callbacks_first": Effect(
-        "the webhook hears `delivered` or `failed` before the send is answered", _CLOUD, takes=("seconds",)
-    ),
-    # an accepted message on its way to the phone
-    "lose": Effect("accepted, but it never reaches the phone and nobody hears of it", _BOTH, CONTENTS),
-    "fail": Effect("accepted, then a `failed` status with `code`", _CLOUD, CONTENTS, ("code",)),
-    # callbacks
-    "withhold_callback": Effect("the callback is never sent", _CLOUD, CALLBACKS),
-    "late_callback": Effect(
-        "the callback goes out `seconds` later; others overtake it", _CLOUD, CALLBACKS, ("seconds",)
-    ),
-    "duplicate_callback": Effect("the callback goes out twice", _CLOUD, CALLBACKS),
-    "swap_callback": Effect(
-        "the callback goes out after the next one for the person (`seconds` later at most)",
-        _CLOUD,
-        CALLBACKS,
-        takes=("seconds",),
-    ),
-    # a linked device's login and line
-    "refuse_login": Effect(
-        "the login gets a failure with `reason`", _WEB, needs=("reason",), takes=("attributes",), to_phone=False
-    ),
-    "cut": Effect("the connection breaks off at a stanza of the device, which is not handled", _WEB, STANZAS),
-    "silence": Effect("the connection stays open, but from the next stanza on it is dead", _WEB, to_phone=False),
-    "logout": Effect("the device is unlinked at a stanza of it, which is not handled", _WEB, STANZAS),
-    "replace": Effect("the device is told that it was replaced at a stanza of it, which is not handled", _WEB, STANZAS),
-    # a linked device's messages
-    "refuse_message": Effect("the message is refused with error `code`", _WEB, needs=("code",)),
-    "swallow_message": Effect("the message reaches nobody, and no ack comes", _WEB),
-    "withhold_ack": Effect("the message reaches the phone, but no ack comes", _WEB),
-    "cut_before_ack": Effect("the message reaches the phone, then the connection breaks off before the ack", _WEB),
-    "slow_ack": Effect("the message reaches the phone, and the ack comes `seconds` later", _WEB, needs=("seconds",)),
-    "ask_again": Effect(
-        "the phone cannot read the message and asks for it again `seconds` later", _WEB, takes=("seconds",)
-    ),
-    "withhold_receipt": Effect("the phone's receipt is never sent", _WEB, RECEIPTS),
-    "late_receipt": Effect("the phone's receipt is sent `seconds` later", _WEB, RECEIPTS, ("seconds",)),
-    "duplicate_receipt": Effect("the phone's receipt is sent twice", _WEB, RECEIPTS),
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
     """Something that may go wrong now. Empty means that it is not known here, so a fault that asks for it passes.
 
-    number: the gateway's side, a phone number. phone: the person's, or a group id. kind: see the constants above.
+    number: the gateway's side, a phone number. phone: the person's, or a group id. kind: see `fault_effects`. detail: a
+    narrower kind. path: of an HTTP request. device: the device id of `phone`, 0 the phone itself. first_contact:
+    whether it is a message to a person who never wrote to `number`.
     """
 
     channel: ChannelName
     number: str = ""
     phone: str = ""
     kind: str = ""
+    detail: str = ""
     path: str = ""
+    device: int | None = None
+    first_contact: bool = False
 
 
 @dataclass(slots=True)
 class Fault:
     """One fault of the plan.
 
-    An empty `channel`, `number`, `phone` or `kind` matches all. Of the matching occasions the first `skip` pass, then
-    it strikes with `probability`, at most `count` times (None: without end). The other fields are the effect's
+    An empty `channel`, `number`, `phone`, `kind` or `path` (part of an HTTP path) and no `device` match all;
+    `first_contact` matches only messages to people who never wrote. Of the matching occasions the first `skip` pass,
+    then it strikes with `probability`, at most `count` times (None: without end). The other fields are the effect's
     parameters. `seen` counts matching occasions, `hits` how often it struck.
     """
 
@@ -132,6 +52,9 @@ class Fault:
     number: str = ""
     phone: str = ""
     kind: str = ""
+    path: str = ""
+    device: int | None = None
+    first_contact: bool = False
     skip: int = 0
     count: int | None = None
     probability: float = 1.0
@@ -141,6 +64,7 @@ class Fault:
     code: int | None = None
     reason: int | str | None = None
     retry_after: int | None = None
+    text: str = ""
     attributes: dict[str, str] = field(default_factory=dict[str, str])
     id: int = 0
     seen: int = 0
@@ -154,15 +78,24 @@ class Fault:
         """Whether it strikes at `occasion`; counts it."""
         if self.count is not None and self.hits >= self.count:
             return False
-        wanted = (self.channel, self.number, self.phone, self.kind)
-        given = (occasion.channel, occasion.number, occasion.phone, occasion.kind)
-        if any(want and want != have for want, have in zip(wanted, given, strict=True)):
+        if not self._matches(occasion):
             return False
         self.seen += 1
         if self.seen <= self.skip or self._chance.random() >= self.probability:
             return False
         self.hits += 1
         return True
+
+    def _matches(self, occasion: Occasion) -> bool:
+        wanted = (self.channel, self.number, self.phone)
+        given = (occasion.channel, occasion.number, occasion.phone)
+        return (
+            not any(want and want != have for want, have in zip(wanted, given, strict=True))
+            and (not self.kind or self.kind in (occasion.kind, occasion.detail))
+            and self.path in occasion.path
+            and self.device in (None, occasion.device)
+            and (occasion.first_contact or not self.first_contact)
+        )
 
 
 def magic(phone: str) -> tuple[str, int] | None:

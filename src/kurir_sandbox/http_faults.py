@@ -14,7 +14,8 @@ from kurir_sandbox.faults import Fault, Faults, Occasion
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _TROUBLE = ("reset_after_body", "hang", "http", "error")
-_BROKEN = ("drop_answer", "truncate_answer")
+_BROKEN = ("drop_answer", "truncate_answer", "trickle_answer", "short_answer", "corrupt_answer")
+_PIECES = 40
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _PAGE = "<html><head><title>{status} {reason}</title></head><body><h1>{status} {reason}</h1></body></html>\n"
 _REASONS = {429: "Too Many Requests", 500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable"}
@@ -86,16 +87,41 @@ async def _broken(
     broken = faults.strike(occasion, *_BROKEN)
     if broken is None:
         return answer
-    if broken.effect == "drop_answer":
-        return reset(request)
-    body = answer.body
+    body, half = answer.body, len(answer.body) // 2
+    match broken.effect:
+        case "drop_answer":
+            return reset(request)
+        case "short_answer":
+            answer.body = body[:half]
+        case "corrupt_answer":
+            answer.body = body[:half] + bytes(byte ^ 0xFF for byte in body[half : half + 1]) + body[half + 1 :]
+        case "trickle_answer":
+            return await _trickle(request, answer, body, broken.seconds or 0)
+        case _:
+            return await _truncate(request, answer, body[:half], len(body))
+    return answer
+
+
+async def _truncate(request: web.Request, answer: web.Response, part: bytes, announced: int) -> web.StreamResponse:
     partial = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
-    partial.content_length = len(body)
+    partial.content_length = announced
     await partial.prepare(request)
-    await partial.write(body[: len(body) // 2])
+    await partial.write(part)
     if request.transport is not None:
         request.transport.close()
     return partial
+
+
+async def _trickle(request: web.Request, answer: web.Response, body: bytes, seconds: float) -> web.StreamResponse:
+    slow = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+    slow.content_length = len(body)
+    await slow.prepare(request)
+    size = max(1, -(-len(body) // _PIECES))
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    for piece in pieces:
+        await asyncio.sleep(seconds / len(pieces))
+        await slow.write(piece)
+    return slow
 
 
 def _bare(fault: Fault) -> web.Response:

@@ -11,13 +11,15 @@ from kurir_sandbox.control.bodies import (
     Json,
     RefusalError,
     digits,
+    flag,
     integer,
     json_object,
     number,
     sandbox,
     text,
 )
-from kurir_sandbox.faults import EFFECTS, Effect, Fault
+from kurir_sandbox.fault_effects import DOORS, EFFECTS, Effect
+from kurir_sandbox.faults import Fault
 from kurir_sandbox.traffic import ChannelName
 
 _EVERY = ("effect", "channel", "number", "phone", "kind", "skip", "count", "probability", "seed")
@@ -31,7 +33,7 @@ async def list_faults(request: web.Request) -> web.Response:
         name: {
             "does": effect.does,
             "channels": effect.channels,
-            "kinds": effect.kinds,
+            "kinds": effect.kinds or effect.free_kind,
             "needs": effect.needs,
             "takes": effect.takes,
         }
@@ -48,7 +50,8 @@ async def add_fault(request: web.Request) -> web.Response:
     effect = EFFECTS.get(name)
     if effect is None:
         raise RefusalError("effect", f"must be one of {', '.join(EFFECTS)}")
-    known = (*_EVERY, *effect.needs, *effect.takes)
+    of_requests = ("path",) if set(DOORS) <= set(effect.kinds) else ()
+    known = (*_EVERY, *of_requests, *effect.needs, *effect.takes)
     unknown = next((key for key in body if key not in known), None)
     if unknown is not None:
         raise RefusalError(unknown, f"is nothing that {name} takes; it takes {', '.join(known[1:])}")
@@ -64,6 +67,9 @@ async def add_fault(request: web.Request) -> web.Response:
         kind=_kind(body, effect),
         number=_number(request, body),
         phone=_phone(body),
+        path=text(body, "path", ""),
+        device=integer(body, "device", 0, 255) if "device" in given else None,
+        first_contact=flag(body, "first_contact", False) if "first_contact" in given else False,
         skip=integer(body, "skip", 0, 10**9, 0),
         count=integer(body, "count", 1, 10**9) if "count" in given else None,
         probability=number(body, "probability", 0, 1) if "probability" in given else 1.0,
@@ -73,6 +79,7 @@ async def add_fault(request: web.Request) -> web.Response:
         code=integer(body, "code", 0, 10**9) if "code" in given else None,
         reason=failure_reason(body["reason"]) if "reason" in given else None,
         retry_after=integer(body, "retry_after", 0, 10**6) if "retry_after" in given else None,
+        text=text(body, "text", ""),
         attributes=failure_attributes(body.get("attributes") or {}),
     )
     return web.json_response(shown(sandbox(request).faults.add(fault)), status=201)
@@ -98,7 +105,11 @@ def shown(fault: Fault) -> Json:
     """A fault as the control API shows it: what was asked for, and `id`, `seen` and `hits`."""
     values: dict[str, Any] = {f.name: getattr(fault, f.name) for f in fields(fault) if f.init}
     always = ("id", "effect", "seen", "hits", "probability", "skip", "seed")
-    return {key: value for key, value in values.items() if key in always or value not in (None, "", {})}
+    return {
+        key: value
+        for key, value in values.items()
+        if key in always or (value not in (None, "", {}) and value is not False)
+    }
 
 
 def failure_attributes(given: object) -> dict[str, str]:
@@ -133,6 +144,8 @@ def _channel(body: Json, effect: Effect) -> ChannelName | None:
 def _kind(body: Json, effect: Effect) -> str:
     if body.get("kind") is None:
         return ""
+    if effect.free_kind:
+        return text(body, "kind")
     if body["kind"] not in effect.kinds:
         allowed = f"must be one of {', '.join(effect.kinds)}" if effect.kinds else "means nothing"
         raise RefusalError("kind", f"{allowed} for {body['effect']}")

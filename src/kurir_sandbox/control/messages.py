@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from kurir_sandbox.control.bodies import (
     table,
     text,
 )
+from kurir_sandbox.control.devices import web_network
 from kurir_sandbox.control.people import person_of
 from kurir_sandbox.traffic import Content, Place
 from kurir_sandbox.web_protocol import stanza_json
@@ -50,17 +52,41 @@ async def write_message(request: web.Request) -> web.Response:
     reply_to = text(body, "reply_to", "")
     try:
         if body.get("group") is None and parts.graph.owns(to):
-            wire_id = await parts.graph.write(person.phone, to, _plain(body, draft), reply_to or None)
+            wire_id, path = await parts.graph.write(person.phone, to, _plain(body, draft), reply_to or None), ""
         elif parts.web is not None and (body.get("group") is not None or parts.web.owns(to)):
             if reply_to:
                 raise RefusalError("reply_to", "is for official numbers only")
-            wire_id = await parts.web.send(person.phone, to, draft)
+            wire_id, path = await parts.web.send(person.phone, to, draft)
         else:
             raise RefusalError("to", "is neither an official number nor a number with linked devices", 404)
     except ValueError as problem:
         field, _, reason = str(problem).partition(": ")
         raise RefusalError(field, reason) from None
-    return web.json_response({"wire_id": wire_id}, status=201)
+    return web.json_response({"wire_id": wire_id, **({"media_path": path} if path else {})}, status=201)
+
+
+async def keep_media(request: web.Request) -> web.Response:
+    """Encrypt a file for a raw message and put it on the media server: {kind, file: {url | data}}; bytes in base64."""
+    from kurir_sandbox.web_protocol.media import MEDIA_KINDS  # noqa: PLC0415 - see `devices.scan`
+
+    body, network = await json_object(request), web_network(request)
+    kind = text(body, "kind")
+    if kind not in MEDIA_KINDS:
+        raise RefusalError("kind", f"must be one of {', '.join(MEDIA_KINDS)}")
+    kept = network.keep_media(kind, file(body, "file", "application/octet-stream").data)
+    answer = {
+        "url": kept.url,
+        "direct_path": kept.direct_path,
+        "media_key": _base64(kept.media_key),
+        "file_sha256": _base64(kept.file_sha256),
+        "file_enc_sha256": _base64(kept.encrypted_sha256),
+        "file_length": kept.size,
+    }
+    return web.json_response(answer, status=201)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 async def read_sent(request: web.Request) -> web.Response:

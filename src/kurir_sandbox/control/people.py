@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from kurir_sandbox import number_aliases
 from kurir_sandbox.control.bodies import (
     RefusalError,
     digits,
@@ -106,6 +107,21 @@ async def set_contact(request: web.Request) -> web.Response:
     if parts.web is not None:
         await parts.web.contacts_changed(person.phone)
     return web.json_response(parts.world.contacts_of(person.phone))
+
+
+async def list_aliases(request: web.Request) -> web.Response:
+    """Other ways to write the person's number, which WhatsApp answers with this one."""
+    return web.json_response(number_aliases.aliases_of(sandbox(request).world.state, person_of(request).phone))
+
+
+async def set_alias(request: web.Request) -> web.Response:
+    """Another way to write the person's number: {alias}; {alias, remove: true} ends it."""
+    person, body, world = person_of(request), await json_object(request), sandbox(request).world
+    alias = digits(body, "alias")
+    if alias == person.phone:
+        raise RefusalError("alias", "is the number itself")
+    number_aliases.set_alias(world.state, alias, None if flag(body, "remove", False) else person.phone)
+    return web.json_response(number_aliases.aliases_of(world.state, person.phone), status=201)
 
 
 def person_of(request: web.Request) -> Person:

@@ -107,17 +107,19 @@ def outgoing(draft: Draft, media: MediaStore) -> Outgoing:
 
 def write(content: Content, media: MediaStore) -> Outgoing:
     """The message a phone sends for `content`. Raises UnsupportedContentError or MediaError."""
-    message, media_type = e2e.Message(), None
+    message, media_type, reference = e2e.Message(), None, None
     if content.kind == "text":
         message.conversation = content.text
     elif content.kind == "image" and content.media:
-        _fill(message.imageMessage, media.seal("image", content.media.data))
+        reference = media.seal("image", content.media.data)
+        _fill(message.imageMessage, reference)
         message.imageMessage.mimetype = content.media.mime
         message.imageMessage.caption = content.caption
         media_type = "image"
     elif content.kind == "document" and content.media:
         document, media_type = message.documentMessage, "document"
-        _fill(document, media.seal("document", content.media.data))
+        reference = media.seal("document", content.media.data)
+        _fill(document, reference)
         document.mimetype, document.fileName = content.media.mime, content.media.name
         document.title, document.caption = content.media.name, content.caption
     elif content.kind == "location" and content.place:
@@ -126,7 +128,8 @@ def write(content: Content, media: MediaStore) -> Outgoing:
         pin.name, pin.address = place.name, place.address
     else:
         raise UnsupportedContentError(f"kind: a phone cannot write {content.kind!r} here")
-    return Outgoing(message.SerializeToString(), "media" if media_type else "text", media_type)
+    path = reference.direct_path if reference else ""
+    return Outgoing(message.SerializeToString(), "media" if media_type else "text", media_type, media_path=path)
 
 
 def own_copy(outgoing: Outgoing, chat: JID) -> Outgoing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from kurir_sandbox.faults import Occasion
@@ -12,7 +14,7 @@ from .exchange import Exchange
 from .linked_devices import Device
 from .pairing import Candidate, Pairings
 from .protobufs import wa6
-from .stanza import GROUP_SERVER, Node, StanzaError, result
+from .stanza import GROUP_SERVER, Node, StanzaError, refusal, result
 
 log = structlog.get_logger(__name__)
 
@@ -104,7 +106,7 @@ async def _take_message(exchange: Exchange, connection: Connection, device: Devi
     if faults.strike(occasion, "swallow_message"):
         return
     if refused := faults.strike(occasion, "refuse_message"):
-        await connection.send(uplink.acknowledgement(node, str(refused.code)))
+        await connection.send(uplink.acknowledgement(node, str(refused.code), **refused.attributes))
         return
     ack = await uplink.receive(exchange, device, node)
     if faults.strike(occasion, "withhold_ack"):
@@ -118,6 +120,23 @@ async def _take_message(exchange: Exchange, connection: Connection, device: Devi
 
 
 async def _answer(exchange: Exchange, connection: Connection, device: Device, iq: Node) -> None:
+    """The answer to a query, with the faults that it may meet."""
+    namespace = iq.text("xmlns")
+    detail = f"{namespace}/{iq.children[0].tag}" if iq.children else namespace
+    faults, occasion = exchange.faults, replace(_occasion(exchange, device, iq, namespace), detail=detail)
+    if faults.strike(occasion, "ignore_query"):
+        return
+    if refused := faults.strike(occasion, "refuse_query"):
+        code = refused.code or 500
+        words = refused.text or queries.ERRORS.get(code, "error")
+        await connection.send(refusal(iq, code, words, **refused.attributes))
+    elif slow := faults.strike(occasion, "slow_query"):
+        exchange.delays.after(slow.seconds or 0, lambda: _answer_now(exchange, connection, device, iq))
+    else:
+        await _answer_now(exchange, connection, device, iq)
+
+
+async def _answer_now(exchange: Exchange, connection: Connection, device: Device, iq: Node) -> None:
     if iq.text("xmlns") == "md" and iq.child("remove-companion-device"):
         await connection.send(result(iq))
         await login.unlink(exchange, device)
@@ -129,8 +148,10 @@ async def _answer(exchange: Exchange, connection: Connection, device: Device, iq
 
 def _occasion(exchange: Exchange, device: Device, node: Node, kind: str = "") -> Occasion:
     to = node.jid("to")
-    phone = ""
-    if to is not None:
-        person = exchange.person_at(to)
-        phone = person.phone if person else to.user if to.server == GROUP_SERVER else ""
-    return Occasion("linked_device", device.phone, phone, kind)
+    if to is None:
+        return Occasion("linked_device", device.phone, "", kind)
+    person = exchange.person_at(to)
+    if person is None:
+        return Occasion("linked_device", device.phone, to.user if to.server == GROUP_SERVER else "", kind)
+    first = node.tag == "message" and not exchange.first_contacts.has_written(person.phone, device.phone)
+    return Occasion("linked_device", device.phone, person.phone, kind, first_contact=first)

@@ -37,21 +37,24 @@ class WriteError(ValueError):
     """Why a person cannot write this: no such person or chat, not a member, or nobody has a linked device there."""
 
 
-async def write(exchange: Exchange, sender: str, to: str, draft: Draft) -> Remembered:
-    """The person `sender` sends `draft` to the number `to` or in the group `to`. Raises WriteError."""
+async def write(exchange: Exchange, sender: str, to: str, draft: Draft) -> tuple[str, Outgoing]:
+    """The person `sender` sends `draft` to the number `to` or in the group `to`.
+
+    Returns the message's id and what was sent. Raises WriteError.
+    """
     person = _person(exchange, sender, "sender")
     outgoing = contents.outgoing(draft, exchange.media)
     wire_id = Node("message", {"id": secrets.token_hex(16).upper(), **draft.form.attributes}).text("id")
     group = exchange.world.group(to)
     if group is None:
         await _write_personal(exchange, person, _person(exchange, to, "to"), outgoing, wire_id)
+        exchange.first_contacts.note(sender, to)
     elif all(m.phone != sender for m in group.members):
         raise WriteError(f"sender: {sender} is not a member of group {to}")
     else:
         await _write_group(exchange, person, group, outgoing, wire_id)
-    sent = Remembered.of(sender, to, wire_id, outgoing, now())
-    exchange.recent.put(sent)
-    return sent
+    exchange.recent.put(Remembered.of(sender, to, wire_id, outgoing, now()))
+    return wire_id, outgoing
 
 
 async def write_again(exchange: Exchange, device: Device, sent: Remembered, count: int) -> None:

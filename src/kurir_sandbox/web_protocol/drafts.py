@@ -37,13 +37,15 @@ class Form:
 class Outgoing:
     """The plaintext of a message (a serialised `Message`, or any bytes) with what the stanza around it says.
 
-    type: the stanza's. media_type: the `mediatype` of its `<enc>`, None for messages without media.
+    type: the stanza's. media_type: the `mediatype` of its `<enc>`, None for messages without media. media_path: where
+    its blob is, empty when the sandbox did not put one there.
     """
 
     plaintext: bytes
     type: str = "text"
     media_type: str | None = None
     form: Form = field(default_factory=Form)
+    media_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .app_state import AppStates
 from .delays import Delays
+from .first_contacts import FirstContacts
 from .handsets import Handsets
 from .linked_devices import LinkedDevices
 from .media import MediaStore
@@ -34,6 +35,7 @@ class Exchange:
     faults: Faults
     delays: Delays
     log: StanzaLog
+    first_contacts: FirstContacts
 
     def person_at(self, jid: JID) -> Person | None:
         """The person with this address (by LID or by number, any device) who is on WhatsApp."""

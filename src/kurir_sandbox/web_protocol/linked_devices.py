@@ -169,6 +169,14 @@ class LinkedDevices:
         self._one_time_keys[device.jid].update(keys)
         self._save_keys(device)
 
+    def one_time_keys(self, device: Device) -> dict[int, bytes]:
+        """The one-time keys of the device that are left, by id."""
+        return dict(self._one_time_keys.get(device.jid, {}))
+
+    def public_keys(self, device: Device) -> Bundle:
+        """The device's keys without a one-time key."""
+        return Bundle(device.registration, device.identity, device.signed_key_id, device.signed_key, device.signature)
+
     def bundle(self, device: Device) -> Bundle:
         """The device's keys for one new session; its one-time key is used up by asking."""
         keys = self._one_time_keys[device.jid]
@@ -177,15 +185,7 @@ class LinkedDevices:
         if one_time_id is not None:
             one_time = keys.pop(one_time_id)
             self._save_keys(device)
-        return Bundle(
-            device.registration,
-            device.identity,
-            device.signed_key_id,
-            device.signed_key,
-            device.signature,
-            one_time_id,
-            one_time,
-        )
+        return msgspec.structs.replace(self.public_keys(device), one_time_id=one_time_id, one_time_key=one_time)
 
     def _save_keys(self, device: Device) -> None:
         raw = msgspec.msgpack.encode(self._one_time_keys[device.jid])

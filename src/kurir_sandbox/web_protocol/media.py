@@ -19,7 +19,17 @@ from .symmetric import CipherError, cbc_decrypt, cbc_encrypt, hkdf, hmac_sha256,
 HOST = "mmg.whatsapp.net"
 MAX_BLOB = 128 * 1024 * 1024
 _MAC_SIZE = 10
-_INFO = {"image": b"WhatsApp Image Keys", "document": b"WhatsApp Document Keys"}
+_INFO = {
+    "image": b"WhatsApp Image Keys",
+    "sticker": b"WhatsApp Image Keys",
+    "video": b"WhatsApp Video Keys",
+    "audio": b"WhatsApp Audio Keys",
+    "document": b"WhatsApp Document Keys",
+    "history": b"WhatsApp History Keys",
+    "app_state": b"WhatsApp App State Keys",
+    "link_thumbnail": b"WhatsApp Link Thumbnail Keys",
+}
+MEDIA_KINDS = tuple(_INFO)
 _FOLDER = "/v/t62.7118-24/"
 # clients append "&hash=…" to a direct path without looking whether it has a query already
 _QUERY = "?ccb=11-4&oh=sandbox"
@@ -64,7 +74,8 @@ class MediaStore:
 
     def keep_upload(self, token: str, blob: bytes) -> str:
         """Like `keep`, for a blob under an upload address: its token must be the blob's hash. Raises MediaError."""
-        if token != base64.urlsafe_b64encode(hashlib.sha256(blob).digest()).decode():
+        # in URL-safe base64, which some clients pad and others do not
+        if token.rstrip("=") != base64.urlsafe_b64encode(hashlib.sha256(blob).digest()).decode().rstrip("="):
             raise MediaError("token: not the SHA-256 of the uploaded bytes")
         return self.keep(blob)
 

@@ -21,12 +21,13 @@ from .codec import CodecError
 from .connection import Connection
 from .conversation import converse
 from .delays import Delays
-from .drafts import Draft
+from .drafts import Draft, shown_form
 from .exchange import Exchange
+from .first_contacts import FirstContacts
 from .handsets import Handsets
 from .lasting import noise_identity, on_port
 from .linked_devices import Device, LinkedDevice, LinkedDevices
-from .media import MediaStore
+from .media import MediaStore, Reference
 from .media_server import MediaServer
 from .noise import NoiseError
 from .pairing import Pairings, ScanError
@@ -88,6 +89,7 @@ class WebNetwork(Carrier):
             self.faults,
             Delays(),
             StanzaLog(),
+            FirstContacts(state),
         )
         self._pairings = Pairings(self._exchange)
 
@@ -130,8 +132,6 @@ class WebNetwork(Carrier):
             await connection.hang_up()
         self._open()
 
-    # what people do
-
     def linked_devices(self) -> list[LinkedDevice]:
         """All linked devices, of all accounts."""
         devices = self._exchange.devices
@@ -154,14 +154,19 @@ class WebNetwork(Carrier):
 
         Raises WriteError or UnsupportedContentError (both ValueError).
         """
-        return await self.send(sender, to, Draft(content))
+        wire_id, _ = await self.send(sender, to, Draft(content))
+        return wire_id
 
-    async def send(self, sender: str, to: str, draft: Draft) -> str:
-        """Like `write`, for any plaintext in any stanza."""
-        sent = await downlink.write(self._exchange, sender, to, draft)
-        kind = draft.content.kind if draft.content else "raw"
-        await self._phones.ledger.sent.add(SentMessage(sender, to, sent.wire_id, kind, sent.plaintext, sent.form))
-        return sent.wire_id
+    async def send(self, sender: str, to: str, draft: Draft) -> tuple[str, str]:
+        """Like `write`, for any plaintext in any stanza; returns the message id, and the path of its media or ""."""
+        wire_id, outgoing = await downlink.write(self._exchange, sender, to, draft)
+        kind, form = draft.content.kind if draft.content else "raw", shown_form(draft.form)
+        await self._phones.ledger.sent.add(SentMessage(sender, to, wire_id, kind, outgoing.plaintext, form))
+        return wire_id, outgoing.media_path
+
+    def keep_media(self, kind: str, data: bytes) -> Reference:
+        """Encrypts a file and puts it where clients download media; `kind` is one of `MEDIA_KINDS`."""
+        return self._exchange.media.seal(kind, data)
 
     async def receipt(self, entry: Entry, kind: ReceiptKind) -> None:
         """The phone that holds `entry` sends its receipt to the sender's linked devices."""
@@ -209,10 +214,10 @@ class WebNetwork(Carrier):
         ends a little after. Raises LookupError.
         """
         device = self._device(jid)
-        line = self._exchange.devices.line(device)
         if keep:
             await self._exchange.devices.post(device, node)
             return True
+        line = self._exchange.devices.line(device)
         if not isinstance(line, Connection):
             return False
         await (line.finish(node) if close else line.send(node))
@@ -263,8 +268,6 @@ class WebNetwork(Carrier):
         for name, version in self._exchange.app_states.refresh(phone):
             await announce(self._exchange, phone, name, version)
 
-    # clients
-
     async def _websocket(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=_MAX_MESSAGE, compress=False, timeout=2.0)
         await socket.prepare(request)
@@ -282,8 +285,6 @@ class WebNetwork(Carrier):
                 self._exchange.devices.detach(connection.device, connection)
             await connection.hang_up()
         return socket
-
-    # helpers
 
     def _person(self, phone: str) -> Person:
         person = self._world.person(phone)

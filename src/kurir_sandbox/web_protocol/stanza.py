@@ -146,11 +146,11 @@ def result(iq: Node, content: NodeContent = None) -> Node:
     return Node("iq", {"from": iq.jid("to") or SERVER, "type": "result", "id": iq.need_text("id")}, content)
 
 
-def refusal(iq: Node, code: int, text: str) -> Node:
-    """The answer `<iq type=error>` with an error code, e.g. 404 item-not-found."""
+def refusal(iq: Node, code: int, text: str, **further: str) -> Node:
+    """The answer `<iq type=error>` with an error code, e.g. 404 item-not-found, and further attributes of `<error>`."""
     attrs: dict[str, Attribute | None] = {
         "from": iq.jid("to") or SERVER,
         "type": "error",
         "id": iq.need_text("id"),
     }
-    return Node("iq", attrs, [Node("error", {"code": str(code), "text": text})])
+    return Node("iq", attrs, [Node("error", {"code": str(code), "text": text, **further})])

@@ -58,6 +58,9 @@ async def receive(exchange: Exchange, device: Device, node: Node) -> Node:
         if all(m.phone != device.phone for m in group.members):
             return acknowledgement(node, NOT_A_MEMBER)
     letter = _Letter(device, node, to, wire_id)
+    recipient = exchange.person_at(to) if group is None else None
+    if recipient is not None:
+        exchange.first_contacts.note(device.phone, recipient.phone)
     parcels = _parcels(exchange, letter, group)
     for address, parts in parcels.items():
         if address.device == 0:
@@ -189,10 +192,16 @@ async def _ask_again(exchange: Exchange, letter: _Letter, person: Person, enc: N
     async def ask() -> None:
         await receipts_of_phones.send(exchange, person, letter.device, receipt)
 
-    if seconds:
-        exchange.delays.after(seconds, ask)
-    else:
-        await ask()
+    occasion = Occasion("linked_device", letter.device.phone, person.phone, "retry")
+    if exchange.faults.strike(occasion, "withhold_receipt"):
+        return
+    if late := exchange.faults.strike(occasion, "late_receipt"):
+        seconds += late.seconds or 0
+    for _ in range(2 if exchange.faults.strike(occasion, "duplicate_receipt") else 1):
+        if seconds:
+            exchange.delays.after(seconds, ask)
+        else:
+            await ask()
 
 
 def _lid_form(exchange: Exchange, address: JID) -> JID | None:
@@ -200,13 +209,14 @@ def _lid_form(exchange: Exchange, address: JID) -> JID | None:
     return JID(person.lid, "lid", address.device) if person else None
 
 
-def acknowledgement(node: Node, error: str | None = None) -> Node:
-    """The `<ack>` of a message, with an error code when it is refused."""
+def acknowledgement(node: Node, error: str | None = None, **further: str) -> Node:
+    """The `<ack>` of a message, with an error code (and further attributes) when it is refused."""
     attrs: dict[str, Attribute | None] = {
         "class": "message",
         "id": node.need_text("id"),
         "from": node.need_jid("to"),
         "t": now(),
         "error": error,
+        **further,
     }
     return Node("ack", attrs)

@@ -161,6 +161,10 @@ class Engine:
     def on_whatsapp(self, numbers):
         return {found.Query: found.IsIn for found in self.client.is_on_whatsapp(*numbers)}
 
+    def canonical(self, number):
+        (found,) = self.client.is_on_whatsapp(number)
+        return {"in": found.IsIn, "jid": f"{found.JID.User}@{found.JID.Server}"}
+
     def contacts(self):
         return {c.JID.User: c.Info.FullName for c in self.client.contact.get_all_contacts() if c.Info.FullName}
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurir_sandbox.faults import EFFECTS, Fault, Faults, Occasion, magic
+from kurir_sandbox.fault_effects import EFFECTS
+from kurir_sandbox.faults import Fault, Faults, Occasion, magic
 
 HERE = Occasion("cloud_api", "62811", "62812", "send")
 

@@ -1,7 +1,7 @@
 """Queries: the `<iq>` requests of linked devices, one namespace family a module.
 
-Every request must be answered, or the engine waits 75 seconds for each; a namespace that means nothing here gets an
-empty result, which is what the engine needs for the likes of keep-alive pings and privacy tokens.
+Every request must be answered, or the engine waits 75 seconds for each. A query that is not played is answered with
+501 feature-not-implemented, so that it is noticed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,28 @@ import structlog
 
 from ..exchange import Exchange
 from ..linked_devices import Device
-from ..stanza import Node, StanzaError, refusal, result
-from . import account, app_state_sync, groups, media_connection, prekeys, usync
+from ..stanza import Node, StanzaError, refusal
+from . import account, app_state_sync, groups, media_connection, prekeys, service, usync
 
 log = structlog.get_logger(__name__)
+
+ERRORS = {
+    400: "bad-request",
+    401: "not-authorized",
+    403: "forbidden",
+    404: "item-not-found",
+    405: "not-allowed",
+    406: "not-acceptable",
+    408: "request-timeout",
+    409: "conflict",
+    410: "gone",
+    419: "resource-limit",
+    429: "rate-overlimit",
+    500: "internal-server-error",
+    501: "feature-not-implemented",
+    503: "service-unavailable",
+}
+"""The text that goes with an error code."""
 
 _ANSWERS: dict[str, Callable[[Exchange, Device, Node], Node | Awaitable[Node]]] = {
     "usync": usync.answer,
@@ -26,6 +44,18 @@ _ANSWERS: dict[str, Callable[[Exchange, Device, Node], Node | Awaitable[Node]]] 
     "privacy": account.privacy,
     "blocklist": account.blocklist,
     "w:profile:picture": account.picture,
+    "status": account.status,
+    "disappearing_mode": service.done,
+    "passive": service.done,
+    "w:p": service.done,
+    "urn:xmpp:ping": service.done,
+    "urn:xmpp:whatsapp:dirty": service.done,
+    "urn:xmpp:whatsapp:push": service.done,
+    "w:stats": service.done,
+    "tos": service.done,
+    "abt": service.properties,
+    "w": service.properties,
+    "w:biz": service.business_profiles,
 }
 
 
@@ -38,8 +68,8 @@ async def answer(exchange: Exchange, device: Device, iq: Node) -> Node:
     namespace = iq.text("xmlns")
     handler = _ANSWERS.get(namespace)
     if handler is None:
-        log.debug("query_without_meaning", namespace=namespace, tags=[c.tag for c in iq.children])
-        return result(iq)
+        log.info("query_not_played", namespace=namespace, tags=[c.tag for c in iq.children])
+        return refusal(iq, 501, ERRORS[501])
     try:
         found = handler(exchange, device, iq)
         return found if isinstance(found, Node) else await found

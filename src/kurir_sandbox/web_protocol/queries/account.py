@@ -1,5 +1,5 @@
-"""`privacy`, `blocklist` and `w:profile:picture`: settings and pictures of accounts. Nobody has a picture or blocks
-anybody here; everything is visible to all.
+"""`privacy`, `blocklist`, `status` and `w:profile:picture`: settings and pictures of accounts. Nobody has a
+picture or blocks anybody here; everything is visible to all.
 """
 
 from __future__ import annotations
@@ -27,3 +27,8 @@ def blocklist(exchange: Exchange, device: Device, iq: Node) -> Node:
 def picture(exchange: Exchange, device: Device, iq: Node) -> Node:
     """404: no picture is set."""
     return refusal(iq, 404, "item-not-found")
+
+
+def status(exchange: Exchange, device: Device, iq: Node) -> Node:
+    """A device sets the account's "about" text, which is taken and not shown."""
+    return result(iq) if iq.text("type") == "set" else refusal(iq, 501, "feature-not-implemented")
