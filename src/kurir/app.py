@@ -91,6 +91,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             lifetime=settings.message_lifetime,
             max_attempts=settings.max_attempts,
             queue_limit=settings.queue_limit,
+            restriction=settings.device_restriction,
             metrics=metrics,
             woken=wakes.woken,
             told=wakes.told,

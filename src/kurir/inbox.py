@@ -36,6 +36,7 @@ from kurir.messages.reports import (
     StatusChanged,
     TemplateReviewed,
 )
+from kurir.outbox import restrictions
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Snapshot
 from kurir.quarantine import Queue
@@ -410,6 +411,7 @@ def _store_message(connection: Connection, event: Received, now: float) -> bool:
     is_new = stored.first() is not None
     if event.from_me:
         return is_new
+    restrictions.release(connection, event.number_id, event.chat, now)
     opened = insert_into(connection, windows).values(
         account_id=event.account_id, number_id=event.number_id, person=event.sender, last_incoming_at=event.at
     )

@@ -46,6 +46,23 @@ def resume(connection: Connection, number: Number, now: float) -> None:
     change(connection, ConnectionChanged(number.account_id, number.id, "connected", "", now), now)
 
 
+def restrict(
+    connection: Connection, account_id: int, number_id: int, restriction: numbers.Restriction | None, now: float
+) -> None:
+    """Records that first contacts have to wait, or (None) no longer; the account's webhooks are notified when that is
+    new. `now` in unix seconds."""
+    before = numbers.by_id(connection, account_id, number_id)
+    numbers.set_restriction(connection, account_id, number_id, restriction)
+    if before is None or (before.restricted_until is None) == (restriction is None):
+        return
+    if restriction is None:
+        event = ConnectionChanged(account_id, number_id, before.state, before.state_reason, now)
+    else:
+        reason = numbers.restricted_reason(restriction.until)
+        event = ConnectionChanged(account_id, number_id, "restricted", reason, now)
+    _tell(connection, before, event, now)
+
+
 def _tell(connection: Connection, number: Number, event: ConnectionChanged, now: float) -> None:
     def body() -> DeviceStatus:
         return DeviceStatus(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -27,12 +28,15 @@ NumberState = Literal[
     "outdated",
     "degraded",
     "paused",
+    "restricted",
 ]
 """`state_connection` of the wire: `connected` and `disconnected` as old clients know them, or a more precise word.
 
 logged_out: the phone removed the device, pair again · replaced: the session was opened elsewhere · banned: WhatsApp
 refused the number for a time · outdated: WhatsApp refuses this engine version · degraded: connected but not answering ·
-paused: Meta will take nothing of this official number until a person has acted (`kurir number resume`).
+paused: Meta will take nothing of this official number until a person has acted (`kurir number resume`) ·
+restricted: connected, but WhatsApp lets the number write only to people it has been in contact with; shown in place of
+`connected`, see `shown_state`.
 """
 
 KEY_PREFIX: dict[ChannelKind, str] = {"linked_device": "BO-", "cloud_api": "WB-"}
@@ -55,6 +59,15 @@ class Number(msgspec.Struct, frozen=True):
     waba_id: str
     app_id: str
     created_at: float
+    restricted_until: float | None = None
+
+
+class Restriction(msgspec.Struct, frozen=True):
+    """Until when (unix seconds) a number may write to no first contacts, and how many seconds that was from its start.
+    When the time is over it still counts until a first contact has got through."""
+
+    until: float
+    seconds: float
 
 
 class CloudCredentials(msgspec.Struct, frozen=True):
@@ -250,6 +263,48 @@ def set_state(
         values["jid"] = jid
     connection.execute(
         numbers.update().where(numbers.c.account_id == account_id, numbers.c.id == number_id).values(**values)
+    )
+
+
+def restriction(connection: Connection, account_id: int, number_id: int) -> Restriction | None:
+    """The number's restriction, or None."""
+    row = connection.execute(
+        sa.select(numbers.c.restricted_until, numbers.c.restricted_seconds).where(
+            numbers.c.account_id == account_id, numbers.c.id == number_id
+        )
+    ).first()
+    return Restriction(row[0], row[1]) if row is not None and row[0] is not None else None
+
+
+def set_restriction(connection: Connection, account_id: int, number_id: int, restriction: Restriction | None) -> None:
+    """Records a restriction, or its end."""
+    until, seconds = (restriction.until, restriction.seconds) if restriction is not None else (None, 0.0)
+    connection.execute(
+        numbers.update()
+        .where(numbers.c.account_id == account_id, numbers.c.id == number_id)
+        .values(restricted_until=until, restricted_seconds=seconds)
+    )
+
+
+def restricted_count(connection: Connection) -> int:
+    """How many numbers of all accounts are restricted."""
+    return connection.execute(
+        sa.select(sa.func.count()).where(numbers.c.restricted_until.is_not(None), numbers.c.removed_at.is_(None))
+    ).scalar_one()
+
+
+def shown_state(number: Number, state: NumberState, reason: str) -> tuple[NumberState, str]:
+    """What people are shown of a number whose connection is in `state` for `reason`."""
+    if state != "connected" or number.restricted_until is None:
+        return state, reason
+    return "restricted", restricted_reason(number.restricted_until)
+
+
+def restricted_reason(until: float) -> str:
+    """A sentence about a restriction until that moment (unix seconds)."""
+    return (
+        "WhatsApp lets this number write only to people it has been in contact with; first contacts wait until "
+        f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC"
     )
 
 

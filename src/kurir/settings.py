@@ -100,6 +100,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Least seconds of rest between two sends of one linked device, which then go one at a time: a human pace."""
     cloud_window: int = 32
     """Messages in flight per official number (always to different recipients)."""
+    device_restriction: float = 3_600.0
+    """Seconds for which a linked device writes to no first contacts after WhatsApp has refused one for having written
+    to too many (error 463); then one is tried, and the time doubles (a day at most) while that is refused too."""
     typing_per_character: float = 0.03
     """Seconds of simulated typing per character when `enable_typing` is on …"""
     typing_max: float = 4.0

@@ -19,6 +19,7 @@ from kurir.channels.linked_device.journal import read_backlog
 from kurir.cli.terminal import out
 from kurir.foundation.data_folder import database_of, read_ready_file
 from kurir.foundation.database import DatabaseUnavailable
+from kurir.numbers import restricted_count
 from kurir.settings import Settings, SettingsError
 
 _LEAST_FREE = 500_000_000
@@ -107,6 +108,10 @@ def _look_into(connection: Connection) -> Iterator[Finding]:
     waiting = {queue: count for queue, count in quarantine.counts(connection).items() if count}
     seen = ", ".join(f"{count} from {queue}" for queue, count in waiting.items())
     yield Finding("quarantine", True, f"{seen}: see `kurir quarantine list`" if seen else "empty")
+    if any(column["name"] == "restricted_until" for column in sa.inspect(connection).get_columns("numbers")):
+        restricted = restricted_count(connection)
+        advice = ": they write only to people they have been in contact with; first contacts wait" if restricted else ""
+        yield Finding("numbers that WhatsApp restricts", not restricted, f"{restricted}{advice}")
 
 
 def _gateway(settings: Settings) -> Iterator[Finding]:

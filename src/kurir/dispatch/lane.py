@@ -26,7 +26,7 @@ from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.foundation.telemetry import Metrics
 from kurir.leases import Hold
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
-from kurir.messages.reports import Halted, InDoubt, NeverLeft, Outcome, Refused, Unknown
+from kurir.messages.reports import Halted, InDoubt, NeverLeft, Outcome, Refused, Sent, TryLater, Unknown
 from kurir.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
@@ -36,6 +36,7 @@ _RECHECK = 30.0
 _PAUSE_AFTER_TROUBLE = 1.0
 _RECORD_TRIES = 3
 """How often an outcome that cannot be recorded is tried before the message is set aside."""
+_LONGEST_REST = 3_600.0
 _LAST_BREATH = 60.0
 """Seconds after which a connection of the gateway that had the number before can have sent all that it was going to."""
 
@@ -81,6 +82,8 @@ class Lane:
         self._ready_since: float | None = None
         self._next_doubt: float | None = None
         self._rests_until = 0.0
+        self._slowed = 0
+        self._restricted = False
 
     def wake(self) -> None:
         """Something may have to be done: a commit, a connection, a finished send."""
@@ -160,7 +163,9 @@ class Lane:
             return rest
         now = self._clock()
         try:
-            claimed = await self._outbox.claim(account_id, number_id, free, self._may_claim)
+            claimed = await self._outbox.claim(
+                account_id, number_id, free, self._may_claim, restricted=lambda: self._restricted
+            )
         except DatabaseUnavailable:
             self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
             raise
@@ -177,6 +182,7 @@ class Lane:
     def _may_claim(self, connection: Connection) -> bool:
         """Whether the number is this lane's and not paused, by the claim's own transaction: a turn may be overtaken."""
         current = numbers.by_id(connection, self.number.account_id, self.number.id)
+        self._restricted = current is not None and current.restricted_until is not None
         return current is not None and current.state != "paused" and self._hold.guard(connection)
 
     async def _until_due(self, now: float) -> float | None:
@@ -185,7 +191,9 @@ class Lane:
         if due_at is None:
             return None
         # what was due but not claimed waits behind a message in flight, whose landing wakes this lane
-        return max(0.01, due_at - self._clock()) if due_at > now else _RECHECK
+        wait = max(0.01, due_at - self._clock()) if due_at > now else _RECHECK
+        # somebody whose message waits for the end of a restriction may write meanwhile, which nothing here hears of
+        return wait if not self._restricted else min(wait, _RECHECK)
 
     async def _recover(self, *, ready: bool) -> bool:
         """Settles what an earlier lane of this number, in a process that is gone, left in flight; False: too early.
@@ -221,7 +229,7 @@ class Lane:
     def _landed(self, message_id: int, _task: asyncio.Task[None]) -> None:
         del self._flying[message_id]
         self._landing.discard(message_id)
-        self._rests_until = time.monotonic() + self._gap
+        self._rests_until = max(self._rests_until, time.monotonic() + self._gap)
         self._woken.set()
 
     async def _carry(self, message: Claimed) -> None:
@@ -233,9 +241,19 @@ class Lane:
         self._landing.add(message.id)
         crash_points.reach("send.answered")
         self._metrics.sent(self.number.channel, outcome, time.monotonic() - started)
+        self._slow_down(outcome)
         if isinstance(outcome, InDoubt):
             outcome = await self._looked_into(message, outcome)
         await self._record(message, outcome)
+
+    def _slow_down(self, outcome: Outcome) -> None:
+        """Lets the number rest when it is told to, twice as long each time until something has been sent."""
+        if isinstance(outcome, Sent):
+            self._slowed = 0
+        elif isinstance(outcome, TryLater) and outcome.whole_number and time.monotonic() >= self._rests_until:
+            # of several in flight each is told so: that is once
+            self._rests_until = time.monotonic() + min((outcome.after or 1.0) * 2**self._slowed, _LONGEST_REST)
+            self._slowed += 1
 
     async def _looked_into(self, message: Claimed, doubt: InDoubt) -> Outcome:
         """The outcome of a try that ended in doubt, after evidence was asked for, however long it takes.

@@ -105,6 +105,8 @@ numbers = sa.Table(
     _text("verify_token_hash"),
     _time("created_at", nullable=False),
     _time("removed_at"),
+    _time("restricted_until"),
+    sa.Column("restricted_seconds", sa.Float, nullable=False, server_default="0"),
     sa.CheckConstraint("channel IN ('linked_device', 'cloud_api')", name="channel"),
     sa.Index("ix_numbers_account_id", "account_id"),
     sa.Index("ix_numbers_phone_number_id", "phone_number_id"),
@@ -187,6 +189,13 @@ messages = sa.Table(
         "recipient",
         sqlite_where=sa.text("doubt_until IS NOT NULL"),
         postgresql_where=sa.text("doubt_until IS NOT NULL"),
+    ),
+    sa.Index(
+        "ix_messages_reached",
+        "number_id",
+        "recipient",
+        sqlite_where=sa.text("state IN ('delivered','read')"),
+        postgresql_where=sa.text("state IN ('delivered','read')"),
     ),
     sa.Index("ix_messages_broadcast", "broadcast_id"),
 )

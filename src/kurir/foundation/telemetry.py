@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any, TextIO
 
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from kurir.settings import Settings
 
@@ -123,7 +125,7 @@ def _masked(key: str, value: Any) -> Any:
 class Survey(msgspec.Struct, frozen=True):
     """All linked devices at a glance: how many are in each state (every state is there), and the worst figures among
     the connected ones, in seconds; `hosts` engine processes run; `journal_entries` of received messages and receipts
-    wait to be stored, the oldest for `oldest_entry` seconds."""
+    wait to be stored, the oldest for `oldest_entry` seconds; `troubles` of each kind were met since the start."""
 
     states: Mapping[str, int]
     longest_silence: float
@@ -131,6 +133,20 @@ class Survey(msgspec.Struct, frozen=True):
     hosts: int
     journal_entries: int = 0
     oldest_entry: float = 0.0
+    troubles: Mapping[str, int] = {}
+
+
+class _Troubles(Collector):
+    """Counts what went wrong in the engine, by kind."""
+
+    def __init__(self, survey: Callable[[], Survey]) -> None:
+        self._survey = survey
+
+    def collect(self) -> Iterable[Metric]:
+        counter = CounterMetricFamily("kurir_engine_troubles", "What went wrong in the engine", labels=["kind"])
+        for kind, count in self._survey().troubles.items():
+            counter.add_metric([kind], count)
+        return [counter]
 
 
 class Metrics:
@@ -267,6 +283,7 @@ class Metrics:
         self._hosts.set_function(lambda: survey().hosts)
         self._journal_entries.set_function(lambda: survey().journal_entries)
         self._journal_oldest.set_function(lambda: survey().oldest_entry)
+        self.registry.register(_Troubles(survey))
 
     def unread(self, kind: str) -> None:
         """A linked device received something of a kind that is not read; `kind` of the engine's fixed list of names.

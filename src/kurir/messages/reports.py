@@ -29,13 +29,26 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 class TryLater(msgspec.Struct, frozen=True, tag="try_later"):
     """It surely did not leave; try again, not before `after` seconds when the other side named a time.
 
-    `counted` is false for trouble of our own machine, which is no reason to give a message up.
+    `counted` is false for trouble of our own machine or of the whole number, which is no reason to give a message up.
+    `most` tries at most, where fewer than usual make sense. With `whole_number` nothing of the number goes before then.
     """
 
     code: str
     reason: str
     after: float | None = None
     counted: bool = True
+    most: int | None = None
+    whole_number: bool = False
+
+
+class Restricted(msgspec.Struct, frozen=True, tag="restricted"):
+    """It surely did not leave: the network lets the number write only to people it has been in contact with.
+
+    No attempt is counted for a first contact; for anybody else the refusal concerns that person.
+    """
+
+    code: str
+    reason: str
 
 
 class NotConnected(msgspec.Struct, frozen=True, tag="not_connected"):
@@ -58,7 +71,7 @@ class InDoubt(msgspec.Struct, frozen=True, tag="in_doubt"):
     remote_id: str | None = None
 
 
-Outcome = Sent | Refused | TryLater | NotConnected | Halted | InDoubt
+Outcome = Sent | Refused | TryLater | Restricted | NotConnected | Halted | InDoubt
 
 
 class NeverLeft(msgspec.Struct, frozen=True, tag="never_left"):
@@ -208,6 +221,7 @@ __all__ = [
     "Outcome",
     "Received",
     "Refused",
+    "Restricted",
     "Sent",
     "SetAside",
     "StatusChanged",

@@ -27,10 +27,10 @@ from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED, MessageState
-from kurir.messages.reports import Halted, Outcome, StatusChanged
-from kurir.outbox import accept, by_hand, claim, doubt, early, idempotency, record, recovery, set_aside
+from kurir.messages.reports import Halted, Outcome, Restricted, Sent, StatusChanged
+from kurir.outbox import accept, by_hand, claim, doubt, early, idempotency, record, recovery, restrictions, set_aside
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
-from kurir.outbox.retries import Settled, decide
+from kurir.outbox.retries import Again, Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.verdicts import Verdicts
@@ -74,6 +74,7 @@ class Outbox:
         lifetime: float,
         max_attempts: int,
         queue_limit: int,
+        restriction: float = 3_600.0,
         metrics: Metrics,
         woken: Callable[[int, int], None],
         told: Callable[[], None] = lambda: None,
@@ -86,6 +87,7 @@ class Outbox:
         self._lifetime = lifetime
         self._max_attempts = max_attempts
         self._queue_limit = queue_limit
+        self._restriction = restriction
         self._metrics = metrics
         self._woken = woken
         self._webhooks_told = told
@@ -175,20 +177,42 @@ class Outbox:
     # -- claim -----------------------------------------------------------------------------------------------------
 
     async def claim(
-        self, account_id: int, number_id: int, limit: int, guard: Callable[[Connection], bool] | None = None
+        self,
+        account_id: int,
+        number_id: int,
+        limit: int,
+        guard: Callable[[Connection], bool] | None = None,
+        *,
+        restricted: Callable[[], bool] = lambda: False,
     ) -> list[Claimed]:
         """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns.
 
-        `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken.
+        `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken. Where
+        `restricted`, asked after it, says so, first contacts are passed over (see `restrictions`).
         """
         now = self._clock()
 
-        def work(connection: Connection) -> list[Any]:
+        def work(connection: Connection) -> tuple[list[Any], set[int], bool]:
             if guard is not None and not guard(connection):
-                return []
-            return claim.claim(connection, account_id, number_id, limit, now)
+                return [], set(), True
+            over = None
+            if restricted():
+                complete, over = restrictions.put_off(connection, account_id, number_id, now)
+                if not complete:
+                    return [], set(), False
+            rows = claim.claim(connection, account_id, number_id, limit, now)
+            trials: set[int] = set()
+            if over is not None:
+                trials = {row.id for row in rows if restrictions.is_first_contact(connection, number_id, row.recipient)}
+                if trials:
+                    restrictions.try_one(connection, account_id, number_id, over, now)
+            return rows, trials, True
 
-        rows = await self._database.write(work)
+        complete = False
+        rows: list[Any] = []
+        trials: set[int] = set()
+        while not complete:
+            rows, trials, complete = await self._database.write(work)
         taken: list[Claimed] = []
         for row in rows:
             if row.state == "expired":
@@ -196,7 +220,7 @@ class Outbox:
             else:
                 crash_points.reach("claim.committed")
                 # it was taken a moment ago and nothing was tried: it surely has not left
-                taken += await self._readable(row, "failed")
+                taken += await self._readable(row, "failed", first_contact=row.id in trials)
         return taken
 
     async def next_due(self, account_id: int, number_id: int, now: float) -> float | None:
@@ -254,7 +278,23 @@ class Outbox:
                     doubt_until = now + doubt.patience(claimed.origin, patience)
             if isinstance(outcome, Halted):
                 number_status.pause(connection, claimed.account_id, claimed.number_id, outcome.reason, now)
-            after = record.record(connection, claimed, word, decision, now=now, doubt_until=doubt_until)
+            follows = decision
+            if isinstance(outcome, Restricted) and restrictions.is_first_contact(
+                connection, claimed.number_id, claimed.recipient
+            ):
+                until = restrictions.begin(
+                    connection,
+                    claimed.account_id,
+                    claimed.number_id,
+                    self._restriction,
+                    now,
+                    trial=claimed.first_contact,
+                )
+                due_at = min(until, claimed.expires_at)
+                follows = Again(due_at, counted=False, code=restrictions.CODE, reason=outcome.reason)
+            elif isinstance(outcome, Sent) and claimed.first_contact:
+                restrictions.end(connection, claimed.account_id, claimed.number_id, now)
+            after = record.record(connection, claimed, word, follows, now=now, doubt_until=doubt_until)
             assert after is not None
             if remote_id:
                 for event in early.take(connection, claimed.account_id, claimed.number_id, remote_id):
@@ -398,7 +438,7 @@ class Outbox:
         for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
             self._woken(account_id, number_id)
 
-    def _claimed(self, row: Any) -> Claimed:
+    def _claimed(self, row: Any, *, first_contact: bool = False) -> Claimed:
         return Claimed(
             row.id,
             row.account_id,
@@ -410,12 +450,13 @@ class Outbox:
             row.attempts,
             row.created_at,
             row.expires_at,
+            first_contact,
         )
 
-    async def _readable(self, row: Any, otherwise: MessageState) -> list[Claimed]:
+    async def _readable(self, row: Any, otherwise: MessageState, *, first_contact: bool = False) -> list[Claimed]:
         """The row as a message; none when it cannot be decoded: then it ends in the state `otherwise`."""
         try:
-            return [self._claimed(row)]
+            return [self._claimed(row, first_contact=first_contact)]
         except Exception as error:
             log.exception("message_set_aside", message_id=row.id)
             tried = Tried(row.id, row.account_id, row.number_id, row.attempts)

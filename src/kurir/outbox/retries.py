@@ -9,6 +9,8 @@
 | Halted | the same, and the number is paused until a person resumes it |
 | TryLater | queued again after 2, 8, 32, 128 s, then every 5 min, ±20 %; a time the other side named wins |
 | TryLater, uncounted | the same, until its lifetime is over: a disk of ours is full, our database does not answer |
+| TryLater, whole number | the same; the lane sends nothing until then |
+| Restricted | a first contact waits, and with it the number (see `restrictions`); else as TryLater, three tries |
 | TryLater 131056 (pair rate) | queued again after 4^attempt s, as Meta advises |
 """
 
@@ -19,9 +21,11 @@ from typing import assert_never
 import msgspec
 
 from kurir.messages.lifecycle import MessageState
-from kurir.messages.reports import Halted, InDoubt, NotConnected, Outcome, Refused, Sent, TryLater
+from kurir.messages.reports import Halted, InDoubt, NotConnected, Outcome, Refused, Restricted, Sent, TryLater
 
 PAIR_RATE_CODE = "131056"
+_TRIES_OF_ONE_PERSON = 3
+"""Where the number has been in contact with somebody, a restriction concerns that one person."""
 _STEPS = (2.0, 8.0, 32.0, 128.0)
 _CEILING = 300.0
 _JITTER = 0.2
@@ -67,8 +71,11 @@ def decide(  # noqa: PLR0911 - one return for each row of the table above
             if now >= expires_at:
                 return Settled("expired", code, reason)
             return Again(now, counted=False, code=code, reason=reason)
-        case TryLater(code, reason, after, counted):
-            if counted and attempt >= max_attempts:
+        case Restricted(code, reason):
+            later = TryLater(code, reason, most=_TRIES_OF_ONE_PERSON)
+            return decide(later, attempt=attempt, max_attempts=max_attempts, now=now, expires_at=expires_at, dice=dice)
+        case TryLater(code, reason, after, counted, most):
+            if counted and attempt >= min(max_attempts, most or max_attempts):
                 return Settled("failed", "exhausted", f"given up after {attempt} tries; the last one: {reason}")
             due_at = now + delay(code, attempt, after, dice)
             if due_at >= expires_at:

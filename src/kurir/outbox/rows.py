@@ -38,7 +38,10 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A message that a lane has taken; `attempt` (1 = the first) was committed before the try."""
+    """A message that a lane has taken; `attempt` (1 = the first) was committed before the try.
+
+    `first_contact`: a trial of a restricted number (see `restrictions`).
+    """
 
     id: int
     account_id: int
@@ -50,6 +53,7 @@ class Claimed(msgspec.Struct, frozen=True):
     attempt: int
     created_at: float
     expires_at: float
+    first_contact: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True):

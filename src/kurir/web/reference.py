@@ -21,7 +21,7 @@ from kurir import __version__, numbers
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import Blocked
-from kurir.numbers import Number
+from kurir.numbers import Number, shown_state
 from kurir.web import openapi
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Endpoint
@@ -37,7 +37,7 @@ _CURL = """curl {url} \\
   -H 'Content-Type: application/json' \\
   -d '{body}'"""
 _GOOD = frozenset({"connected"})
-_PASSING = frozenset({"connecting", "pairing", "degraded"})
+_PASSING = frozenset({"connecting", "pairing", "degraded", "restricted"})
 
 _pages = jinja2.Environment(
     loader=jinja2.PackageLoader("kurir.web"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -107,16 +107,17 @@ def _one(connection: Connection, account_id: int) -> list[tuple[Account, list[Nu
 
 def _row(account: Account, number: Number) -> dict[str, Any]:
     at = number.last_connected_at
-    tone = "good" if number.state in _GOOD else "passing" if number.state in _PASSING else "bad"
+    state, reason = shown_state(number, number.state, number.state_reason)
+    tone = "good" if state in _GOOD else "passing" if state in _PASSING else "bad"
     return {
         "account": account.name,
         "key": number.key,
         "phone": f"+{number.phone}" if number.phone else "not paired",
         "name": number.name,
         "channel": "Linked device" if number.channel == "linked_device" else "Official number",
-        "state": number.state.replace("_", " "),
+        "state": state.replace("_", " "),
         "tone": tone,
-        "reason": number.state_reason,
+        "reason": reason,
         "last_connected": f"{account.local(at):%Y-%m-%d %H:%M:%S %Z}" if at else "–",
     }
 

@@ -220,8 +220,8 @@ async def test_a_pause_in_the_middle_of_a_turn_is_heeded_at_the_claim(front: Fro
         )
         return await settle(*of_number, **patience)
 
-    async def counted(*of_number):
-        taken = await claim(*of_number)
+    async def counted(*of_number, **how):
+        taken = await claim(*of_number, **how)
         claims.append(len(taken))
         claimed.set()
         return taken

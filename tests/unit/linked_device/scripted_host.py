@@ -20,7 +20,8 @@ PAIRS_AT_ONCE = "6281111111111"
 
 
 class ScriptedEngine:
-    """A device whose session file does not exist shows a QR text or code; any other is connected at once."""
+    """A device whose session file does not exist shows a QR text or code; any other is connected at once. One with
+    a file `….deadly` beside its session ends the host."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
@@ -29,6 +30,8 @@ class ScriptedEngine:
     def perform(self, command: say.Command) -> say.Answer:
         match command:
             case say.Open(device=device, session=session, phone=phone):
+                if Path(session + ".deadly").exists():
+                    os._exit(9)
                 if Path(session).exists():
                     self.host.tell(say.DeviceState(device, "connected", "connected", phone="62811", jid="62811:1@x"))
                 elif phone == PAIRS_AT_ONCE:

@@ -275,6 +275,35 @@ async def test_a_host_that_dies_again_and_again_is_started_ever_later(
     assert all(pause >= 0.2 * 2**n for n, pause in enumerate(pauses)), pauses
 
 
+@pytest.mark.parametrize("guilty", [0, 3])
+async def test_a_device_that_ends_its_host_again_and_again_ends_up_alone(
+    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch, guilty: int
+) -> None:
+    monkeypatch.setattr(hosts, "_BACK_OFF_FIRST", 0.01)
+    monkeypatch.setattr(hosts, "_BACK_OFF_MOST", 0.05)
+    desk = await make_desk(5)
+    deadly = desk.folder / "devices" / f"{desk.numbers[guilty].key}.db.deadly"
+    deadly.touch()
+    os.kill(await desk.pid(desk.numbers[0]), signal.SIGKILL)
+    others = [number for index, number in enumerate(desk.numbers[:5]) if index != guilty]
+    slots = desk.channel._connections.hosts._slots
+    await desk.until(lambda: any(list(slot.orders) == [desk.numbers[guilty].id] for slot in slots), 30)
+    await desk.until(lambda: all(desk.channel.ready(number) for number in others), 30)
+    pids = {await desk.pid(number) for number in others}
+    for number in others:
+        assert isinstance(await desk.send(number, "halo"), Sent)
+    assert {await desk.pid(number) for number in others} == pids  # they suffer no more
+    assert not desk.channel.ready(desk.numbers[guilty])
+    deadly.unlink()
+    await desk.connected(desk.numbers[guilty])
+
+
+def test_what_moves_from_a_host_that_keeps_dying() -> None:
+    assert hosts.later_half([1, 2, 3, 4, 5]) == [4, 5]
+    assert hosts.later_half([1, 2]) == [2]
+    assert hosts.later_half([1]) == []
+
+
 async def test_a_number_whose_session_is_missing_says_so(make_desk: MakeDesk, tmp_path: Path) -> None:
     desk = await make_desk(0)
     lost = desk.number(paired=True)

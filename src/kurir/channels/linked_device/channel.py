@@ -35,6 +35,7 @@ from kurir.messages.reports import (
     NotConnected,
     Outcome,
     Refused,
+    Restricted,
     Sent,
     TryLater,
 )
@@ -169,6 +170,7 @@ class LinkedDevices:
             hosts=len(self._connections.hosts.pids()),
             journal_entries=sum(journal.entries for journal in journals),
             oldest_entry=max((time.time() - at for journal in journals if (at := journal.oldest_at)), default=0.0),
+            troubles=self._connections.troubles,
         )
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
@@ -190,7 +192,7 @@ class LinkedDevices:
         except HostLostError as error:
             return InDoubt(str(error))
         match answer:
-            case Sent() | Refused() | TryLater() | NotConnected() | InDoubt():
+            case Sent() | Refused() | TryLater() | Restricted() | NotConnected() | InDoubt():
                 return answer
             case say.Failed(reason):
                 return InDoubt(reason)

@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 _SHORTEST_BAN = 60.0
 _TRY_AGAIN = 1.0
+_PAIRED = "paired; connecting to WhatsApp"
+_STUCK = 30.0
+"""Seconds for a device that was just paired to connect: the server ends the pairing's connection, and where it does not
+the engine waits for ever."""
 _SETTLING = 60.0
 """Seconds after a pairing during which the device is left alone: the phone sends its history and contacts."""
 
@@ -82,6 +86,7 @@ class Connections:
         self._unread = unread
         self._clock = clock
         self._connections: dict[int, Connection] = {}
+        self.troubles: dict[str, int] = dict.fromkeys(say.TROUBLES, 0)
         self._tasks = Tasks(health)
 
     def of(self, number: Number) -> Connection:
@@ -174,6 +179,13 @@ class Connections:
             await self._become(connection, "connecting", f"{reason}; starting another")
 
     async def _on_news(self, news: say.News) -> None:
+        if isinstance(news, say.Trouble):
+            kind = news.kind if news.kind in say.TROUBLES else "other"
+            self.troubles[kind] += 1
+            # anybody can send a receipt of an unknown type, as often as they like: only the first is worth a line
+            say_it = log.debug if kind == "unknown_receipt" and self.troubles[kind] > 1 else log.error
+            say_it("engine_trouble", number=news.device, kind=kind, what=news.what)
+            return
         if isinstance(news, say.NumberEvent):
             self._heard(news.number_id)
             await self._events.put(news)
@@ -182,7 +194,7 @@ class Connections:
         if connection is not None:  # else let go meanwhile
             await self._on_news_of(connection, news)
 
-    async def _on_news_of(self, connection: Connection, news: say.DeviceNews) -> None:  # noqa: PLR0912
+    async def _on_news_of(self, connection: Connection, news: say.NewsOfDevice) -> None:  # noqa: PLR0912
         pairing = connection.running_pairing
         match news:
             case say.QrShown(qr=qr):
@@ -195,7 +207,8 @@ class Connections:
                 if pairing is not None:
                     pairing.succeed()
                     self._keep("device-move", connection, lambda: self._move_in(connection))
-                await self._become(connection, "connecting", "paired; connecting to WhatsApp", phone=phone, jid=jid)
+                await self._become(connection, "connecting", _PAIRED, phone=phone, jid=jid)
+                self._keep("device-unstick", connection, lambda: self._unstick(connection))
             case say.PairingFailed(reason=reason):
                 if pairing is not None:
                     pairing.fail(reason)
@@ -209,8 +222,6 @@ class Connections:
             case say.Beat(round_trip=round_trip):
                 self._heard(news.device)
                 connection.round_trip = round_trip
-            case say.Trouble(what=what):
-                log.error("engine_trouble", number=news.device, what=what)
             case say.Unread(kind=kind):
                 self._unread(kind)
             case _:
@@ -306,6 +317,12 @@ class Connections:
         if connection.state != "connected" or not self.hosts.could_share(device):
             return
         await self._open_anew(connection, "moving to a shared engine host")
+
+    async def _unstick(self, connection: Connection) -> None:
+        """Opens a newly paired device anew that has not connected: the server did not end the pairing's connection."""
+        await asyncio.sleep(_STUCK)
+        if (connection.state, connection.reason) == ("connecting", _PAIRED):
+            await self._open_anew(connection, "connecting anew after the pairing")
 
     async def _mend(self, connection: Connection) -> None:
         """Opens a device anew once its session can be used again: WhatsApp then repeats what was not acknowledged."""

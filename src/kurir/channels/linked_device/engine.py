@@ -19,6 +19,7 @@ from kurir.messages.reports import (
     NotConnected,
     Received,
     Refused,
+    Restricted,
     Sent,
     SetAside,
     StatusChanged,
@@ -135,6 +136,17 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
 
 Command = Open | Close | Send | LookUp | ListContacts | ListGroups | LogOut | Stored | Replay | Ping
 
+TROUBLES = (
+    "event_stream_ended",  # an event could not be serialized; the device was connected anew
+    "not_connected",
+    "unknown_receipt",
+    "device_left_out",  # a companion without keys, or some members of a group
+    "call_failed",
+    "not_relaxed",  # an unknown value of an event ends the event stream
+    "other",
+)
+"""The kinds of trouble that are counted."""
+
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +192,8 @@ class Groups(msgspec.Struct, frozen=True, tag="groups"):
     groups: list[DeviceGroup]
 
 
-Answer = Done | Failed | Alive | OnWhatsApp | Contacts | Groups | Sent | Refused | TryLater | NotConnected | InDoubt
+Verdict = Sent | Refused | TryLater | Restricted | NotConnected | InDoubt
+Answer = Done | Failed | Alive | OnWhatsApp | Contacts | Groups | Verdict
 
 # -- news --------------------------------------------------------------------------------------------------------------
 
@@ -240,10 +253,14 @@ class Beat(msgspec.Struct, frozen=True, tag="beat"):
 
 
 class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
-    """Something in the engine went wrong that no answer carries, such as an event that could not be read."""
+    """Something in the engine went wrong that no answer carries, such as an event that could not be read.
+
+    `kind` is a fixed word (see `TROUBLES`) under which it is counted; `device` 0: of the whole host.
+    """
 
     device: int
     what: str
+    kind: str = ""
 
 
 class Unread(msgspec.Struct, frozen=True, tag="unread"):
@@ -253,7 +270,8 @@ class Unread(msgspec.Struct, frozen=True, tag="unread"):
     kind: str
 
 
-DeviceNews = QrShown | CodeShown | Paired | PairingFailed | DeviceState | StoreFailed | Beat | Trouble | Unread
+NewsOfDevice = QrShown | CodeShown | Paired | PairingFailed | DeviceState | StoreFailed | Beat | Unread
+DeviceNews = NewsOfDevice | Trouble
 NumberEvent = Received | MediaFetched | StatusChanged | SetAside
 """What goes on to the inbox as it is."""
 News = DeviceNews | NumberEvent

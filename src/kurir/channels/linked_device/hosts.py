@@ -30,6 +30,11 @@ _CLOSE_PATIENCE = 20.0
 """Seconds for a device to let go. The engine needs up to ten on a dead line; a host that hangs longer is ended."""
 _GOOD_LIFE = 20.0
 """Seconds a host must have lived for the back-off to start anew."""
+_SHORT_LIVES = 3
+"""Ends in a row, each within `_GOOD_LIFE`, after which a host's devices are parted: one of them may end it each time,
+and the others should not suffer from that. Halving finds it with few more processes (some 80 MiB each)."""
+_SUSPICION = 600.0
+"""Seconds for which no other device joins the devices of a host that keeps dying."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXY = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
 
@@ -52,6 +57,11 @@ def environment(settings: Settings) -> dict[str, str]:
         values["KURIR_SANDBOX_NOISE_ROOT"] = settings.sandbox_noise_root
         values["KURIR_CRASH_AT"] = settings.crash_at
     return values
+
+
+def later_half(devices: Sequence[int]) -> list[int]:
+    """Which of a host's devices move to another when it keeps dying; none of a single one. Pure."""
+    return list(devices[(len(devices) + 1) // 2 :])
 
 
 class Hosts:
@@ -142,6 +152,18 @@ class Hosts:
         if not self._closing:
             await self._on_lost(device, reason)
 
+    async def _part(self, slot: _Slot, devices: Sequence[int]) -> None:
+        """Moves devices of a host that keeps dying to one of their own."""
+        if not devices:
+            return
+        orders = [slot.orders.pop(device) for device in devices]
+        log.warning("engine_host_parted", stay=sorted(slot.orders), go=list(devices))
+        other = _Slot(self, alone=False)
+        self._slots.append(other)
+        other.suspect()
+        for order in orders:
+            await other.add(order)
+
     def _drop(self, slot: _Slot) -> None:
         if slot in self._slots:
             self._slots.remove(slot)
@@ -152,13 +174,20 @@ class _Slot:
 
     def __init__(self, hosts: Hosts, alone: bool) -> None:
         self.alone = alone
+        self.short_lives = 0
+        self._suspected_until = 0.0
         self.orders: dict[int, Open] = {}
         self.process: HostProcess | None = None
         self._hosts = hosts
         self._tasks = Tasks(hosts._health)
 
     def has_room(self, most: int) -> bool:
-        return not self.alone and 0 < len(self.orders) < most
+        trusted = asyncio.get_running_loop().time() >= self._suspected_until
+        return not self.alone and trusted and 0 < len(self.orders) < most
+
+    def suspect(self) -> None:
+        """One of its devices may be what ends its host: for a while no other device joins them."""
+        self._suspected_until = asyncio.get_running_loop().time() + _SUSPICION
 
     async def add(self, order: Open) -> None:
         self.orders[order.device] = order
@@ -192,10 +221,16 @@ class _Slot:
                 reason = f"the engine host does not start: {error.strerror}"
             else:
                 reason = await self._life(process)
+                self.short_lives += 1
             for device in list(self.orders):
                 await self._hosts._lost(device, reason)
             if loop.time() - started > _GOOD_LIFE:
                 delay = _BACK_OFF_FIRST
+                self.short_lives = 0
+            elif self.short_lives >= _SHORT_LIVES:
+                self.suspect()
+                self.short_lives = 0
+                await self._hosts._part(self, later_half(list(self.orders)))
             await asyncio.sleep(delay)
             delay = min(delay * 2, _BACK_OFF_MOST)
 

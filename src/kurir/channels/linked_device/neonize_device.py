@@ -8,6 +8,7 @@ own threads, one event at a time per device; calls come from the host's workers.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ import pylibmagic  # noqa: F401  (brings libmagic where the system has none; mus
 from neonize import events as ev
 from neonize.client import NewClient
 from neonize.exc import NeonizeError
-from neonize.proto.Neonize_pb2 import JID
+from neonize.proto.Neonize_pb2 import JID, Node
 from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 from neonize.utils.enum import Presence
@@ -34,6 +35,7 @@ from kurir.channels.linked_device.engine import (
     Trouble,
     Unread,
 )
+from kurir.channels.linked_device.engine_errors import could_not_serialize, why_not_connected
 from kurir.channels.linked_device.intake import Intake
 from kurir.channels.linked_device.journal import Backlog
 from kurir.channels.linked_device.letters import LIDS, PEOPLE, user_of
@@ -47,6 +49,8 @@ T = TypeVar("T")
 
 _PROPS = DeviceProps(os="Kurir", platformType=DeviceProps.CHROME)
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
+_GOOD_LIFE = 60.0
+"""Seconds that an event stream must have lasted for the next pause to begin small again."""
 _PRESENCE_EVERY = 2.0
 _ONLY_COUNTED = (
     ev.CallOfferEv,
@@ -183,9 +187,9 @@ class NeonizeDevice:
         """The media of a received message. Raises NeonizeError."""
         return self.call(lambda: self.client.download_any(message))
 
-    def complain(self, what: str) -> None:
-        """Tells of something that went wrong and that no answer carries."""
-        self._tell(Trouble(self.order.device, bounds.text(what, bounds.REASON)))
+    def complain(self, what: str, kind: str = "") -> None:
+        """Tells of something that went wrong and that no answer carries; `kind` as in `engine.Trouble`."""
+        self._tell(Trouble(self.order.device, bounds.text(what, bounds.REASON), kind))
 
     def _beat(self, seconds: float) -> None:
         self._tell(Beat(self.order.device, seconds))
@@ -193,27 +197,35 @@ class NeonizeDevice:
     # -- connection ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        delay = _RETRY_FIRST
+        ends = 0
         while not self._closing.is_set():
+            began = time.monotonic()
             change = self._gate.change()
             self._registered = change.end
             if self._closing.is_set():
                 change.end()
                 return
-            reason = "the engine let the connection go"
+            raw = ""
             try:
                 self.client.connect()
             except NeonizeError as error:
-                reason = str(error)
+                raw = str(error)
             except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
+                raw = f"{type(error).__name__}: {error}"
             finally:
                 change.end()
             if self._gone:
                 return
-            delay = _RETRY_FIRST if self.state[0] == "connected" else min(delay * 2, _RETRY_MOST)
-            self._become("connecting", reason)
-            self._closing.wait(delay)
+            unreadable = could_not_serialize(raw)
+            if unreadable:
+                # the client is still connected and acknowledges what nobody reads any more
+                self.call(self.client.disconnect)
+            if raw:
+                self.complain(f"the event stream ended: {raw}", "event_stream_ended" if unreadable else "not_connected")
+            lasted = time.monotonic() - began
+            ends = 1 if self.state[0] == "connected" and (not unreadable or lasted > _GOOD_LIFE) else ends + 1
+            self._become("connecting", why_not_connected(raw))
+            self._closing.wait(pause(ends, at_once=unreadable))
 
     def _become(self, state: NumberState, reason: str, **more: Any) -> None:
         reason = bounds.text(reason, bounds.REASON)
@@ -243,7 +255,7 @@ class NeonizeDevice:
             ev.KeepAliveTimeoutEv: lambda _: self._become("degraded", "WhatsApp does not answer keep-alives"),
             ev.KeepAliveRestoredEv: lambda _: self._become("connected", "connected"),
             ev.MessageEv: self._intake.take,
-            ev.ReceiptEv: self._intake.take_receipt,
+            ev.ReceiptEv: self._on_receipt,
             ev.UndecryptableMessageEv: self._on_undecryptable,
             ev.GroupInfoEv: lambda _: self.groups_changed.set(),
             ev.JoinedGroupEv: lambda _: self.groups_changed.set(),
@@ -310,14 +322,21 @@ class NeonizeDevice:
         self._become("logged_out", f"{reason}; pair it again")
 
     def _on_ban(self, event: ev.TemporaryBanEv) -> None:
-        why = _BAN_REASONS.get(event.Code, f"code {event.Code}")
+        why = _BAN_REASONS.get(event.Code, f"code {event.Code}") if event.HasField("Code") else "for an unknown reason"
         seconds = _seconds(event.Expire)
         reason = f"WhatsApp banned this number for {round(seconds)} seconds: {why}"
         self._become("banned", reason, retry_after=seconds)
 
     def _on_failure(self, event: ev.ConnectFailureEv) -> None:
-        reason = f"WhatsApp refused the connection ({bounds.text(event.Message, bounds.NAME) or event.Reason})"
+        code = event.Reason if event.HasField("Reason") else bounds.text(_attribute(event.Raw, "reason"), bounds.NAME)
+        reason = f"WhatsApp refused the connection (reason {code or 'unknown'})"
         self._become("disconnected", reason, retry_after=_RETRY_MOST)
+
+    def _on_receipt(self, event: ev.ReceiptEv) -> None:
+        if event.HasField("Type"):
+            self._intake.take_receipt(event)
+        else:
+            self.complain("a receipt of an unknown type", "unknown_receipt")
 
     def _on_undecryptable(self, event: ev.UndecryptableMessageEv) -> None:
         """A message that a person's phone shows and this device cannot: a view-once one, or one without its keys."""
@@ -343,3 +362,19 @@ class NeonizeDevice:
 def _seconds(duration: int) -> float:
     """Seconds; the engine gives durations in nanoseconds."""
     return duration / 1e9 if duration > 100_000_000 else float(duration)
+
+
+def pause(ends: int, *, at_once: bool) -> float:
+    """Seconds until the next connection after the event stream has ended `ends` times in a row; the first one of an
+    event that could not be serialized (`at_once`) costs no pause, because the line itself is fine."""
+    if at_once:
+        ends -= 1
+    return min(_RETRY_FIRST * 2 ** (ends - 1), _RETRY_MOST) if ends > 0 else 0.0
+
+
+def _attribute(node: Node, key: str) -> str:
+    """An attribute of a stanza, as text; "" when it has none such."""
+    for attribute in node.Attrs:
+        if attribute.name == key:
+            return attribute.text or str(attribute.integer or "")
+    return ""

@@ -6,10 +6,10 @@ threads at once.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import assert_never
 
@@ -19,14 +19,17 @@ from kurir.channels.linked_device.neonize_device import NeonizeDevice  # first: 
 from neonize.exc import NeonizeError, SendMessageError, UploadError
 from neonize.proto.Neonize_pb2 import JID, GroupInfo, GroupParticipant
 from neonize.utils.enum import ChatPresence, ChatPresenceMedia, MediaType
+from neonize.utils.jid import JIDToNonAD
 
 from kurir.channels import previews
 from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device import optional_enums
+from kurir.channels.linked_device.engine_errors import outcome_of, without_places
 from kurir.channels.linked_device.letters import GROUPS, PEOPLE, user_of
 from kurir.channels.linked_device.map_gate import MapGate
 from kurir.channels.linked_device.media_fetches import Limits
 from kurir.channels.linked_device.protobufs import NotCarriedError, Uploaded, compose
-from kurir.channels.linked_device.unencrypted import Unencrypted
+from kurir.channels.linked_device.unencrypted import Unencrypted, phones_left_out
 from kurir.foundation import crash_points
 from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER, is_group
@@ -37,13 +40,14 @@ _GROUPS_FRESH = 5.0
 """Seconds for which "not in the list of groups" is believed without asking again."""
 _DISK_RETRY = 30.0
 """Seconds until a device whose journal could not be opened is tried again."""
-_NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")
-_NOT_ENCRYPTED = ("failed to prefetch sessions", "failed to save cached sessions", "failed to encrypt group message")
-"""How errors of steps before the network write begin (read in whatsmeow's send)."""
+
+_LIBRARY = "neonize-linux"
+"""Part of the engine library's file name."""
+_LEFT_OUT = "the recipient's phone may have been left out: the engine has no keys for it"
 
 
-_PLACES = re.compile(r":?\s*\b(?:dial|read|write|lookup|open|pq:).*", re.DOTALL)
-"""Where an error begins to name addresses and files, which are nobody's business but the operator's."""
+class UnavailableError(NeonizeError):
+    """The device cannot be asked now; the text is a sentence for whoever asks."""
 
 
 class NeonizeEngine:
@@ -54,6 +58,11 @@ class NeonizeEngine:
         self._limits = Limits(media_limit, media_seconds)
         self._gate = MapGate()
         self._unencrypted = Unencrypted(self._store_failed)
+        try:
+            optional_enums.relax(_LIBRARY)
+        except (optional_enums.DescriptorNotFoundError, OSError) as error:
+            # an event with an unknown value then ends its device's event stream, which is opened anew
+            tell(say.Trouble(0, f"unknown values of the engine's events end its event stream: {error}", "not_relaxed"))
         self._devices: dict[int, NeonizeDevice] = {}
         self._books: dict[int, _Book] = {}
 
@@ -61,12 +70,16 @@ class NeonizeEngine:
         """Carries out one command. Never raises."""
         try:
             return self._perform(command)
+        except UnavailableError as error:
+            return say.Failed(str(error))
         except NeonizeError as error:
-            return say.Failed(_plain(error))
+            self._complain(command, error)
+            return say.Failed("WhatsApp did not answer")
         except Exception as error:
+            self._complain(command, error)
             if isinstance(command, say.Send):
-                return InDoubt(f"the engine failed: {_plain(error)}")
-            return say.Failed(f"the engine failed: {_plain(error)}")
+                return InDoubt("the engine failed while it was sending")
+            return say.Failed("the engine failed")
 
     def _perform(self, command: say.Command) -> say.Answer:  # noqa: PLR0911, PLR0912  (one per command)
         match command:
@@ -122,6 +135,11 @@ class NeonizeEngine:
         device.start()
         return say.Done()
 
+    def _complain(self, command: say.Command, error: Exception) -> None:
+        number = getattr(command, "device", 0)
+        what = f"{type(command).__name__}: {type(error).__name__}: {without_places(error)}"
+        self._tell(say.Trouble(number, what, "call_failed"))
+
     def _store_failed(self) -> None:
         for number in list(self._devices):  # the log does not say which
             self._tell(say.StoreFailed(number))
@@ -129,22 +147,23 @@ class NeonizeEngine:
     def _connected(self, number: int) -> _Book:
         book = self._books.get(number)
         if book is None:
-            raise NeonizeError("the device is not open")
+            raise UnavailableError("the device is not open")
         state, reason = book.device.state
         if state != "connected":
-            raise NeonizeError(f"the device is not connected: {reason}")
+            raise UnavailableError(f"the device is not connected: {reason}")
         return book
 
     def _send(self, number: int, command: say.Send) -> say.Answer:  # noqa: PLR0911  (one return per way it can end)
         try:
             book = self._connected(number)
-        except NeonizeError as error:
+        except UnavailableError as error:
             return NotConnected(str(error))
         device, outgoing = book.device, command.outgoing
         try:
             refusal = book.refusal(outgoing.recipient)
         except NeonizeError as error:
-            return TryLater("lookup_failed", f"WhatsApp did not answer who the recipient is: {_plain(error)}")
+            device.complain(f"look-up: {without_places(error)}")
+            return TryLater("lookup_failed", "WhatsApp did not answer whether the recipient is there")
         if refusal is not None:
             return refusal
         try:
@@ -155,7 +174,7 @@ class NeonizeEngine:
         except (UploadError, OSError) as error:
             device.complain(f"upload: {error}")
             return TryLater("upload_failed", "the file could not be uploaded")
-        to = _jid(outgoing.recipient)
+        to = book.address(outgoing.recipient)
         if command.typing > 0:
             _type(device, to, command.typing)
         crash_points.reach("engine.sending")
@@ -163,10 +182,15 @@ class NeonizeEngine:
             response = device.call(lambda: device.client.send_message(to, message))
         except SendMessageError as error:
             device.complain(f"send: {error}")
-            return _outcome(error)
+            book.forget(outgoing.recipient)  # what WhatsApp says about this number may have changed
+            return outcome_of(without_places(error))
         crash_points.reach("engine.sent")
-        if self._unencrypted.names(response.ID):
-            return InDoubt("some devices of the recipient, or all, may have been left out", response.ID)
+        left_out = self._unencrypted.devices(response.ID)
+        if left_out and book.unreached(outgoing.recipient, left_out):
+            return InDoubt(_LEFT_OUT, response.ID)
+        if left_out:
+            what = f"{len(left_out)} devices without keys got no copy of a message"
+            self._tell(say.Trouble(number, what, "device_left_out"))
         return Sent(response.ID)
 
 
@@ -175,7 +199,7 @@ class _Book:
 
     def __init__(self, device: NeonizeDevice) -> None:
         self.device = device
-        self._people: set[str] = set()
+        self._people: dict[str, JID] = {}
         self._lock = threading.Lock()
         self._groups: dict[str, GroupInfo] = {}
         self._groups_at = 0.0
@@ -197,8 +221,32 @@ class _Book:
         device = self.device
         found = device.call(lambda: device.client.is_on_whatsapp(*(f"+{phone}" for phone in phones)))
         known = {one.Query.partition("@")[0].lstrip("+"): one.IsIn for one in found}
-        self._people.update(phone for phone, is_in in known.items() if is_in)
+        for one in found:
+            if one.IsIn:
+                phone = one.Query.partition("@")[0].lstrip("+")
+                self._people[phone] = JIDToNonAD(one.JID) if one.JID.User else _jid(phone)
         return {phone: known[phone] for phone in phones if phone in known}
+
+    def address(self, recipient: str) -> JID:
+        """Where to send to: the address that WhatsApp answered for this number, which may be written otherwise."""
+        return self._people.get(recipient) or _jid(recipient)
+
+    def forget(self, recipient: str) -> None:
+        """The next send to `recipient` asks WhatsApp again."""
+        self._people.pop(recipient, None)
+
+    def unreached(self, recipient: str, left_out: Collection[str]) -> bool:
+        """Whether all phones that a message was for may be among `left_out`, the devices that got no copy.
+
+        Raises nothing: of a group that is not known now, one phone is enough.
+        """
+        me = self.device.look(self.device.client.get_me)
+        phones = phones_left_out(left_out, (me.JID.User, me.LID.User))
+        if not is_group(recipient):
+            return bool(phones)
+        group = self._groups.get(recipient)
+        others = len(group.Participants) - 1 if group is not None else 1
+        return bool(phones) and len(phones) >= others
 
     def groups(self, at_most_old: float | None = None) -> dict[str, GroupInfo]:
         """The groups by id; asked anew when the engine told of a change or the list is older than `at_most_old`."""
@@ -253,7 +301,7 @@ class _Book:
         except NeonizeError:
             return False
         if found.User:
-            self._people.add(phone)
+            self._people[phone] = _jid(phone)
         return bool(found.User)
 
 
@@ -285,24 +333,3 @@ def _type(device: NeonizeDevice, to: JID, seconds: float) -> None:
         device.call(lambda: device.client.send_chat_presence(to, ChatPresence.CHAT_PRESENCE_PAUSED, text))
     except NeonizeError:
         return
-
-
-def _plain(error: Exception) -> str:
-    return _PLACES.sub("", str(error)) or type(error).__name__
-
-
-def _outcome(failure: SendMessageError) -> say.Answer:
-    """What the engine's error text says about the message. In doubt, the gateway looks for evidence."""
-    error = _plain(failure)
-    if "no LID found" in error:
-        return Refused("not_on_whatsapp", "the recipient's phone number is not on WhatsApp")
-    if "server returned error" in error:
-        code = error.rpartition("server returned error")[2].strip(" :.")
-        return Refused("refused_by_whatsapp", f"WhatsApp refused the message (error {code})")
-    if "websocket not connected" in error or "not logged in" in error or "doesn't contain a device JID" in error:
-        return NotConnected(f"the device is not connected: {error}")
-    if error.startswith(_NEVER_LEFT):
-        return TryLater("lookup_failed", f"the recipient's devices could not be looked up: {error}")
-    if error.startswith(_NOT_ENCRYPTED):
-        return TryLater("not_encrypted", "the device's session could not be read or written")
-    return InDoubt(f"the engine could not tell whether the message left: {error}")

@@ -16,10 +16,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from kurir.channels.linked_device.engine_errors import NO_ANSWER
+
 _AGAIN = 5.0
 """Seconds after which a line that failed without a word must say that it is lost, or it counts as dead."""
-_NO_ANSWER = ("timed out", "disconnected", "not connected", "failed to send")
-"""What the engine's errors say when the server did not answer; any other error is an answer (read in whatsmeow)."""
 
 
 class Pulse:
@@ -69,7 +69,7 @@ class Pulse:
         try:
             self._ask()
         except Exception as error:
-            if any(words in str(error) for words in _NO_ANSWER):
+            if any(words in str(error) for words in NO_ANSWER):
                 return False
         finally:
             deadline.cancel()

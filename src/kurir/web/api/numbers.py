@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute, Route
 
 from kurir import numbers
 from kurir.messages.addresses import AddressError, parse_phone
-from kurir.numbers import Number
+from kurir.numbers import Number, shown_state
 from kurir.web.api.operator import ApiError, Handler, device_of, guarded, load_token, reply, struct_of
 from kurir.web.gateway import Gateway
 
@@ -124,6 +124,7 @@ class _Numbers:
         if number.channel == "linked_device":
             state, reason = self._gateway.linked_devices.state(number)
             heard_at, round_trip = self._gateway.linked_devices.vitals(number)
+        state, reason = shown_state(number, state, reason)
         return NumberView(
             key=number.key,
             account_id=number.account_id,
