@@ -135,7 +135,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- OTP -------------------------------------------------------------------------------------------------------
     otp_digits: int = 6
-    """Length of a code; 8 for accounts with very many codes open at once."""
+    """Least length of a code, in digits. Codes get longer while many are open or somebody is guessing …"""
+    otp_digits_most: int = 10
+    """… up to this length. Set it to what your form takes: with 6, pass `req_id` to validate_otp, or people may have to
+    ask for another code while somebody is guessing."""
     otp_sends_per_phone: int = 5
     """Codes to one phone number within 10 minutes. Fails closed."""
     otp_min_interval: float = 0.0
@@ -232,6 +235,8 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"KURIR_{name.upper()}: expected a number that is not negative")
     if not 4 <= settings.otp_digits <= 10:
         raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
+    if not settings.otp_digits <= settings.otp_digits_most <= 10:
+        raise SettingsError("KURIR_OTP_DIGITS_MOST: expected KURIR_OTP_DIGITS to 10")
     for name in (
         "max_attempts",
         "device_window",

@@ -21,9 +21,10 @@ from kurir.accounts.accounts import Account
 from kurir.foundation.data_folder import renew_schema
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import messages, otp_failures, otps
+from kurir.foundation.tables import messages, otp_checks, otps
 from kurir.foundation.telemetry import Metrics
-from kurir.otp import rules
+from kurir.otp import budget, rules
+from kurir.otp.budget import WRONG_TRIES, Lengths, Wrong
 from kurir.otp.check import Attempt, Verdict, check
 from kurir.otp.issue import Issued, SendLimited, issue
 from kurir.outbox.outbox import Outbox
@@ -134,13 +135,13 @@ async def test_neither_the_code_nor_the_request_id_is_on_disk(desk: Desk) -> Non
 
 
 async def test_open_codes_of_an_account_are_all_different(desk: Desk) -> None:
-    desk.settings = Settings(otp_digits=2)
+    desk.settings = Settings(otp_digits=2, otp_digits_most=2)
     codes = {(await desk.send(phone=f"62812345{n:05d}")).code for n in range(60)}
     assert len(codes) == 60
 
 
 async def test_when_hardly_a_code_is_free_no_further_one_is_sent(desk: Desk) -> None:
-    desk.settings = Settings(otp_digits=1)
+    desk.settings = Settings(otp_digits=1, otp_digits_most=1)
     with pytest.raises(SendLimited):
         for n in range(11):
             await desk.send(phone=f"62812345{n:05d}")
@@ -221,13 +222,13 @@ async def test_two_hundred_racers_on_one_code_have_one_winner(desk: Desk) -> Non
         racers = [desk.check(issued.code, request_id=issued.request_id if n % 2 else "") for n in range(200)]
         verdicts = await asyncio.gather(*racers)
         assert sum(verdict.valid for verdict in verdicts) == 1
-        desk.now += 2 * rules.HARD_STOP
+        desk.now += 7200
 
 
 async def test_wrong_expired_used_dead_and_unknown_codes_look_alike(desk: Desk) -> None:
     expired, used, dead = await desk.send(), await desk.send(), await desk.send()
     await desk.check(used.code)
-    for _ in range(rules.WRONG_TRIES):
+    for _ in range(WRONG_TRIES):
         await desk.check(another(dead.code), request_id=dead.request_id)
     answers = [
         await desk.post(validate_otp, otp_code=used.code),
@@ -268,10 +269,10 @@ async def test_a_request_id_and_a_phone_number_narrow_the_check(desk: Desk) -> N
 
 async def test_five_wrong_tries_kill_the_narrowed_code_and_no_other(desk: Desk) -> None:
     target, bystander = await desk.send(), await desk.send(phone="6281200000003")
-    for _ in range(rules.WRONG_TRIES - 1):
+    for _ in range(WRONG_TRIES - 1):
         assert await desk.check(another(target.code), request_id=target.request_id) == Verdict(False)
     survivor = await desk.send(phone="6281200000004")
-    for _ in range(rules.WRONG_TRIES - 1):
+    for _ in range(WRONG_TRIES - 1):
         await desk.check(another(survivor.code), request_id=survivor.request_id)
     assert (await desk.check(survivor.code)).valid
     await desk.check(another(target.code), request_id=target.request_id)
@@ -280,11 +281,12 @@ async def test_five_wrong_tries_kill_the_narrowed_code_and_no_other(desk: Desk) 
     assert (await desk.check(bystander.code)).valid
 
 
-async def test_narrowed_failures_leave_the_accounts_budget_alone(desk: Desk) -> None:
+async def test_checks_of_requests_that_do_not_exist_leave_the_accounts_ledger_alone(desk: Desk) -> None:
     issued = await desk.send()
     for _ in range(150):
         await desk.check("000000", request_id="somebody else's")
-    assert await desk.count(otp_failures) == 0
+        await desk.check("000000", phone="6281200000009")
+    assert await desk.count(otp_checks) == 0
     assert (await desk.check(issued.code)).valid
 
 
@@ -318,10 +320,11 @@ async def test_a_used_code_stays_used_after_a_restart(desk: Desk) -> None:
 async def test_what_no_rule_needs_any_more_is_forgotten(desk: Desk) -> None:
     await desk.send()
     await desk.check("not a code")
+    assert await desk.count(otp_checks) == 1
     desk.now += 2 * 86_400
     await desk.send()
     assert await desk.count(otps) == 1
-    assert await desk.count(otp_failures) == 0
+    assert await desk.count(otp_checks) == 0
 
 
 # -- rules -----------------------------------------------------------------------------------------------------------
@@ -350,13 +353,60 @@ async def test_the_text_holds_code_service_company_customer_and_lifetime_in_both
     )
 
 
-@given(st.integers(0, 100_000), st.integers(4, 10))
-def test_the_budget_stays_between_twenty_and_a_hundred_and_falls_with_open_codes(open_codes: int, digits: int) -> None:
-    budget = rules.failure_budget(open_codes, digits)
-    assert 20 <= budget <= 100
-    assert rules.failure_budget(open_codes + 1, digits) <= budget
-    if digits >= 6 and open_codes <= 500:
-        assert budget * open_codes / 10**digits <= 0.01
+@given(
+    st.integers(0, 20_000),
+    st.dictionaries(st.integers(4, 10), st.floats(0, 0.003), max_size=7),
+    st.integers(0, 100_000),
+    st.integers(0, 2_000),
+    st.integers(4, 10),
+)
+def test_codes_are_as_short_as_the_limits_allow_and_never_shorter_for_more_open_codes(
+    open_codes: int, spent: dict[int, float], hour: int, recent: int, most: int
+) -> None:
+    lengths = Lengths(4, most)
+    wrong = Wrong(spent, max(hour, recent), recent)
+
+    def digits(codes: int) -> int:
+        return budget.digits_for(
+            lengths, {"account": wrong}, open_codes=codes, recent_codes=codes, wrong_at_phone=0, unscoped=True
+        )
+
+    found = digits(open_codes)
+    assert 4 <= found <= most
+    assert digits(open_codes + 100) >= found
+    left = budget.room(spent, found, lengths)
+    if found < most:
+        assert open_codes < budget.compared(left, found, recent)
+        assert wrong.rate * (open_codes + 1) / 10**found <= left
+
+
+@given(st.dictionaries(st.integers(4, 10), st.floats(0, 0.006), max_size=7), st.integers(4, 9))
+def test_what_all_lengths_may_still_spend_is_within_the_limit(spent: dict[int, float], most: int) -> None:
+    lengths = Lengths(4, most)
+    for digits in range(4, 11):
+        left = budget.room(spent, digits, lengths)
+        if left > 0:
+            group = [cost for length, cost in spent.items() if (length >= most) == (digits >= most)]
+            assert left + sum(group) <= (budget.UNSCOPED if most == 4 else budget.SHARED) + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("open_codes", "digits"), [(0, 6), (9, 6), (10, 7), (99, 7), (100, 8), (500, 8), (1500, 9), (15_000, 10)]
+)
+def test_a_quiet_account_has_codes_of_a_length_for_its_open_ones(open_codes: int, digits: int) -> None:
+    found = budget.digits_for(
+        Lengths(), {}, open_codes=open_codes, recent_codes=open_codes, wrong_at_phone=0, unscoped=True
+    )
+    assert found == digits
+
+
+@pytest.mark.parametrize(("missed", "digits"), [(0, 6), (4, 6), (5, 7), (6, 8), (50, 8), (900, 10), (10**6, 10)])
+def test_a_phone_number_that_was_guessed_at_gets_a_code_that_takes_ten_times_as_many_tries(
+    missed: int, digits: int
+) -> None:
+    found = budget.digits_for(Lengths(), {}, open_codes=0, recent_codes=0, wrong_at_phone=missed, unscoped=False)
+    assert found == digits
+    assert budget.phone_tries(found) / 10**found == pytest.approx(5e-6)
 
 
 @given(st.integers(1, 100_000))

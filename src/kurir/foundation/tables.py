@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0007"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(
@@ -282,18 +282,25 @@ otps = sa.Table(
     _time("used_at"),
     sa.Column("wrong_tries", sa.Integer, nullable=False, server_default="0"),
     sa.Column("message_id", sa.BigInteger, nullable=True),
+    sa.Column("digits", sa.Integer, nullable=False, server_default="6"),
+    sa.Column("wrong_by_phone", sa.Integer, nullable=False, server_default="0"),
     sa.Index("ix_otps_account_id_code_hash", "account_id", "code_hash"),
     sa.Index("ix_otps_account_id_expires_at", "account_id", "expires_at"),
     sa.Index("ix_otps_account_id_phone", "account_id", "phone", "created_at"),
 )
 
-otp_failures = sa.Table(
-    "otp_failures",
+otp_checks = sa.Table(
+    "otp_checks",
     metadata,
-    _id(),
     _account(),
-    _time("at", nullable=False),
-    sa.Index("ix_otp_failures_account_id_at", "account_id", "at"),
+    sa.Column("scope", sa.Text, nullable=False),
+    sa.Column("digits", sa.Integer, nullable=False),
+    sa.Column("minute", sa.BigInteger, nullable=False),
+    sa.Column("process", sa.BigInteger, nullable=False),
+    sa.Column("wrong", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("chance", sa.Float, nullable=False, server_default="0"),
+    sa.PrimaryKeyConstraint("account_id", "scope", "digits", "minute", "process"),
+    sa.Index("ix_otp_checks_account_id_minute", "account_id", "minute"),
 )
 
 contacts = sa.Table(

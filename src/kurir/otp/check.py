@@ -1,57 +1,91 @@
-"""Taking a one-time password back: a code is right once, and wrong ones are counted."""
+"""Taking a one-time password back: a code is right once, and wrong checks are counted against the account's limits.
+
+A check with a request id is compared with that request's code, one with a phone number with that number's codes, any
+other with the account's youngest codes (all of them unless somebody is guessing). See `budget` for the limits.
+"""
 
 from __future__ import annotations
-
-import math
-from functools import partial
 
 import msgspec
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
+from kurir import numbers
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import otp_failures, otps
-from kurir.otp import rules
+from kurir.foundation.tables import messages, otps
+from kurir.otp import budget, ledger, rules
+from kurir.otp.budget import Lengths, Scope, Wrong
+from kurir.webhooks.deliveries import publish
+from kurir.webhooks.events import OtpGuessing
 
 _log = structlog.get_logger(__name__)
 
+_LENGTH_MOST = 10
+_FIELDS: dict[Scope, str] = {"request": "req_id", "phone": "phone_no", "account": "otp_code"}
+_RETRY_AFTER = int(budget.MINUTE)
+"""Seconds: limits fall due by the minute, and a new code is longer and works at once."""
+
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """A code as somebody typed it, narrowed to one request or one phone number (digits) where the caller knows it."""
+    """A code as somebody typed it, narrowed to one request or one phone number (digits) where the caller knows it.
+
+    `unpadded`: the code came as a number, so its leading zeros may be missing.
+    """
 
     account_id: int
     code: str
     request_id: str = ""
     phone: str = ""
+    unpadded: bool = False
 
     def __repr__(self) -> str:
         return f"Attempt(account_id={self.account_id})"
 
+    def codes(self, lengths: Lengths) -> dict[int, str]:
+        """The codes that this may stand for, by their length; length 0 stands for what is no code."""
+        plain = self.code.isascii() and self.code.isdigit()
+        if not plain or len(self.code) > _LENGTH_MOST:
+            return {0: self.code}
+        if not self.unpadded:
+            return {len(self.code): self.code}
+        return {n: self.code.zfill(n) for n in range(max(len(self.code), lengths.least), lengths.most + 1)}
+
+    @property
+    def scope(self) -> Scope:
+        """What the attempt is compared with."""
+        return "request" if self.request_id else "phone" if self.phone else "account"
+
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The answer to an attempt. `retry_after` (whole seconds) is set exactly when it was refused unseen."""
+    """The answer to an attempt. `retry_after` (whole seconds) is set when it was not compared with every code that it
+    could have meant."""
 
     valid: bool
     retry_after: int | None = None
 
 
-async def check(database: Database, sealing: Sealing, attempt: Attempt, now: float, digits: int = 6) -> Verdict:
-    """Whether the attempt names an open code of the account; `digits` is the length of the codes now being sent.
+class _Checked(msgspec.Struct, frozen=True):
+    """What a transaction found out: the verdict, and whether somebody seems to be guessing."""
+
+    verdict: Verdict
+    guessing: bool = False
+
+
+async def check(
+    database: Database, sealing: Sealing, attempt: Attempt, now: float, digits: int = 6, *, digits_most: int = 10
+) -> Verdict:
+    """Whether the attempt names an open code of the account; `digits` and `digits_most` are the lengths codes may have.
 
     A right code is used up durably before this returns. Wrong, expired, used, dead and unknown codes are not told
     apart. `now` in unix seconds. Raises DatabaseUnavailable.
     """
-    narrowing = []
-    if attempt.request_id:
-        wanted = rules.request_hash(sealing, attempt.account_id, attempt.request_id)
-        narrowing.append(otps.c.request_hash == wanted)
-    if attempt.phone:
-        narrowing.append(otps.c.phone == attempt.phone)
-    code_hash = rules.code_hash(sealing, attempt.account_id, attempt.code)
-    decide = partial(_narrowed, narrowing=narrowing) if narrowing else partial(_any, digits=digits)
-    return await database.write(lambda connection: decide(connection, attempt.account_id, code_hash, now))
+    checking = _Checking(sealing, attempt, now, Lengths(digits, max(digits, digits_most)))
+    checked = await database.write(checking.run)
+    if checked.guessing:
+        _log.warning("otp_guessing_suspected", account_id=attempt.account_id, scope=attempt.scope)
+    return checked.verdict
 
 
 def close_open_codes(connection: Connection, now: float) -> None:
@@ -59,77 +93,133 @@ def close_open_codes(connection: Connection, now: float) -> None:
     connection.execute(sa.update(otps).where(otps.c.used_at.is_(None), otps.c.expires_at > now).values(expires_at=now))
 
 
-def _narrowed(
-    connection: Connection, account_id: int, code_hash: str, now: float, *, narrowing: list[sa.ColumnElement[bool]]
-) -> Verdict:
-    if _use(connection, account_id, code_hash, now, narrowing):
-        return Verdict(True)
-    connection.execute(
-        otps.update().where(*rules.open_codes(account_id, now), *narrowing).values(wrong_tries=otps.c.wrong_tries + 1)
-    )
-    return Verdict(False)
+class _Checking:
+    """One attempt, within one transaction."""
+
+    def __init__(self, sealing: Sealing, attempt: Attempt, now: float, lengths: Lengths) -> None:
+        self._attempt = attempt
+        self._now = now
+        self._lengths = lengths
+        self._codes = attempt.codes(lengths)
+        account_id = attempt.account_id
+        self._hashes = {n: rules.code_hash(sealing, account_id, code) for n, code in self._codes.items()}
+        self._open = rules.open_codes(account_id, now)
+        self._narrowing: list[sa.ColumnElement[bool]] = []
+        if attempt.request_id:
+            wanted = rules.request_hash(sealing, account_id, attempt.request_id)
+            self._narrowing.append(otps.c.request_hash == wanted)
+        if attempt.phone:
+            self._narrowing.append(otps.c.phone == attempt.phone)
+
+    def run(self, connection: Connection) -> _Checked:
+        """Compares, uses up or counts. Changes nothing but the database."""
+        page = ledger.of_hour(connection, self._attempt.account_id, self._now)
+        mine = page.wrong.get(self._attempt.scope, Wrong())
+        match self._attempt.scope:
+            case "request":
+                verdict = self._of_request(connection, mine)
+            case "phone":
+                verdict = self._of_phone(connection, mine)
+            case "account":
+                verdict = self._of_account(connection, mine, page.open_codes)
+        guessing = not verdict.valid and mine.suspicious and not page.notified and self._notify(connection, mine)
+        return _Checked(verdict, guessing)
+
+    def _of_request(self, connection: Connection, wrong: Wrong) -> Verdict:
+        left = budget.REQUEST - sum(wrong.spent.values())
+        for length, code_hash in self._hashes.items():
+            takes = [*self._narrowing]
+            if _cost(1, length) > left:
+                takes.append(otps.c.wrong_tries == 0)  # the first try is always free
+            if self._use(connection, code_hash, takes):
+                self._add(connection, length, 0.0, wrong=0)
+                return Verdict(True)
+            if found := self._count(connection, [*takes, otps.c.digits == length]):
+                self._add(connection, length, _cost(found, length))
+        self._miss(connection, otps.c.wrong_tries)
+        return Verdict(False)
+
+    def _of_phone(self, connection: Connection, wrong: Wrong) -> Verdict:
+        left = budget.PHONE - sum(wrong.spent.values())
+        refused = False
+        for length, code_hash in self._hashes.items():
+            takes = [*self._narrowing, otps.c.wrong_by_phone < budget.phone_tries(length)]
+            found = self._count(connection, [*takes, otps.c.digits == length])
+            if found and _cost(found, length) > left:
+                refused = True
+                continue
+            if self._use(connection, code_hash, takes):
+                self._add(connection, length, 0.0, wrong=0)
+                return Verdict(True)
+            if found:
+                self._add(connection, length, _cost(found, length))
+        self._miss(connection, otps.c.wrong_by_phone)
+        return Verdict(False, _RETRY_AFTER if refused else None)
+
+    def _of_account(self, connection: Connection, wrong: Wrong, open_codes: dict[int, int]) -> Verdict:
+        refused = False
+        for length, code_hash in self._hashes.items():
+            takes: list[sa.ColumnElement[bool]] = []
+            found = open_codes.get(length, 0)
+            most = budget.compared(budget.room(wrong.spent, length, self._lengths), length, wrong.recent)
+            if found > most:
+                refused = True
+                takes.append(otps.c.id > self._youngest(connection, length, most))
+            if self._use(connection, code_hash, takes):
+                self._add(connection, length, 0.0, wrong=0)
+                return Verdict(True)
+            self._add(connection, length, _cost(min(found, most), length))
+        return Verdict(False, _RETRY_AFTER if refused else None)
+
+    def _use(self, connection: Connection, code_hash: str, takes: list[sa.ColumnElement[bool]]) -> bool:
+        used = connection.execute(
+            otps.update().where(*self._open, otps.c.code_hash == code_hash, *takes).values(used_at=self._now)
+        )
+        return used.rowcount > 0
+
+    def _count(self, connection: Connection, takes: list[sa.ColumnElement[bool]]) -> int:
+        found = sa.select(sa.func.count()).select_from(otps).where(*self._open, *takes)
+        return connection.execute(found).scalar_one()
+
+    def _youngest(self, connection: Connection, length: int, most: int) -> int:
+        """The id of the youngest code that is not among the `most` youngest of that length."""
+        rows = sa.select(otps.c.id).where(*self._open, otps.c.digits == length).order_by(otps.c.id.desc())
+        return connection.execute(rows.offset(most).limit(1)).scalar_one()
+
+    def _miss(self, connection: Connection, tries: sa.Column[int]) -> None:
+        """Every code that was meant has taken a wrong try; also those that are over, which shows how fast they come."""
+        alive = [otps.c.account_id == self._attempt.account_id, otps.c.used_at.is_(None), otps.c.expires_at > self._now]
+        connection.execute(otps.update().where(*alive, *self._narrowing).values({tries: tries + 1}))
+
+    def _add(self, connection: Connection, length: int, chance: float, wrong: int = 1) -> None:
+        scope = self._attempt.scope
+        ledger.add(connection, self._attempt.account_id, scope, length, self._now, wrong=wrong, chance=chance)
+
+    def _notify(self, connection: Connection, wrong: Wrong) -> bool:
+        """Tells the account's webhooks, once an hour; whether this was the first notice of the hour."""
+        account_id = self._attempt.account_id
+        if not ledger.first_notice(connection, account_id, self._now):
+            return False
+        latest = (
+            sa.select(messages.c.number_id)
+            .join(otps, otps.c.message_id == messages.c.id)
+            .where(otps.c.account_id == account_id, messages.c.account_id == account_id)
+            .order_by(otps.c.id.desc())
+            .limit(1)
+        )
+        number_id = connection.execute(latest).scalar()
+        number = numbers.by_id(connection, account_id, number_id) if number_id is not None else None
+        if number is not None:
+            told = OtpGuessing(
+                number_id=number.key,
+                checked_by=_FIELDS[self._attempt.scope],
+                wrong_checks=wrong.hour,
+                timestamp=int(self._now),
+            )
+            publish(connection, account_id, number.id, "otp_guessing", "", body=lambda: told, now=self._now)
+        return True
 
 
-def _any(connection: Connection, account_id: int, code_hash: str, now: float, *, digits: int) -> Verdict:
-    wait = _wait(connection, account_id, digits, now)
-    if wait > 0:
-        return Verdict(False, math.ceil(wait))
-    if _use(connection, account_id, code_hash, now, []):
-        return Verdict(True)
-    connection.execute(otp_failures.insert().values(account_id=account_id, at=now))
-    if _wait(connection, account_id, digits, now) > 0:
-        _log.warning("otp_checks_paused", account_id=account_id)
-    return Verdict(False)
-
-
-def _use(
-    connection: Connection, account_id: int, code_hash: str, now: float, narrowing: list[sa.ColumnElement[bool]]
-) -> bool:
-    used = connection.execute(
-        otps.update()
-        .where(*rules.open_codes(account_id, now), otps.c.code_hash == code_hash, *narrowing)
-        .values(used_at=now)
-    )
-    return used.rowcount > 0
-
-
-def _wait(connection: Connection, account_id: int, digits: int, now: float) -> float:
-    """Seconds until an attempt that is not narrowed is looked at again; 0 when it is looked at now."""
-    mine = otp_failures.c.account_id == account_id
-    latest = connection.scalar(sa.select(sa.func.max(otp_failures.c.at)).where(mine))
-    if latest is None:
-        return 0.0
-    failures = connection.scalar(
-        sa.select(sa.func.count())
-        .select_from(otp_failures)
-        .where(mine, otp_failures.c.at > latest - rules.BUDGET_WINDOW)
-    )
-    open_now = connection.scalar(sa.select(sa.func.count()).select_from(otps).where(*rules.open_codes(account_id, now)))
-    budget = rules.failure_budget(open_now or 0, digits)
-    return max(
-        rules.pause_left(now=now, latest=latest, failures=failures or 0, budget=budget),
-        _hard_stop_left(connection, account_id, latest, now),
-    )
-
-
-def _hard_stop_left(connection: Connection, account_id: int, latest: float, now: float) -> float:
-    mine = otp_failures.c.account_id == account_id
-    since = connection.scalar(
-        sa.select(otp_failures.c.at)
-        .where(mine)
-        .order_by(otp_failures.c.at.desc())
-        .offset(rules.CONSECUTIVE - 1)
-        .limit(1)
-    )
-    if since is None:
-        return 0.0
-    # a code that was used after `since` also expires after it, which is what the index knows
-    right_since = sa.select(otps.c.id).where(
-        otps.c.account_id == account_id, otps.c.expires_at > since, otps.c.used_at > since
-    )
-    if connection.execute(right_since.limit(1)).first():
-        return 0.0
-    if now >= latest + rules.HARD_STOP:
-        connection.execute(otp_failures.delete().where(mine))
-        return 0.0
-    return latest + rules.HARD_STOP - now
+def _cost(codes: int, length: int) -> float:
+    """The chance that a guess compared with that many codes hits one."""
+    return codes / 10**length if length else 0.0

@@ -13,9 +13,10 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import otp_failures, otps
+from kurir.foundation.tables import otps
 from kurir.messages.content import Text
-from kurir.otp import rules
+from kurir.otp import budget, ledger, rules
+from kurir.otp.budget import Lengths
 from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.settings import Settings
@@ -24,7 +25,7 @@ CODE, REQUEST_ID = "otp_code", "req_id"
 """What is remembered of a request for a code besides its message."""
 
 _KEPT = 86_400.0
-"""Seconds that spent codes and failures stay, for the limits that look back on them."""
+"""Seconds that spent codes and counted checks stay, for the limits that look back on them."""
 _DRAWS = 16
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +54,14 @@ class _CodeTaken(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The drawn code is open already; draw again."""
 
 
+class _TooShort(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """Codes have to be longer now: draw one of so many `digits`."""
+
+    def __init__(self, digits: int) -> None:
+        super().__init__(f"codes of {digits} digits are needed")
+        self.digits = digits
+
+
 async def issue(
     outbox: Outbox,
     sealing: Sealing,
@@ -68,8 +77,9 @@ async def issue(
     the outbox raises (QueueFull, DatabaseUnavailable, Repeated); then nothing was stored.
     """
     account_id = request.account.id
+    digits = settings.otp_digits
     for _ in range(_DRAWS):
-        code = rules.draw_code(settings.otp_digits)
+        code = rules.draw_code(digits)
         request_id = secrets.token_urlsafe(32)
         draft = Draft(
             account_id=account_id,
@@ -88,6 +98,7 @@ async def issue(
             "phone": request.phone,
             "created_at": now,
             "expires_at": now + request.lifetime,
+            "digits": digits,
         }
         try:
             accepted = await outbox.accept(
@@ -98,9 +109,12 @@ async def issue(
             )
         except _CodeTaken:
             continue
+        except _TooShort as short:
+            digits = short.digits
+            continue
         return Issued(code, request_id, accepted.ids[0])
-    # hardly a code is free any more: the account needs more digits, and guessing must not get easier meanwhile
-    _log.warning("otp_codes_crowded", account_id=account_id, digits=settings.otp_digits)
+    # hardly a code of the greatest length is free any more, and guessing must not get easier meanwhile
+    _log.warning("otp_codes_crowded", account_id=account_id, digits=digits)
     raise SendLimited(rules.LIFETIME_DEFAULT)
 
 
@@ -118,15 +132,35 @@ def _store(settings: Settings, row: dict[str, Any], connection: Connection, mess
     )
     if wait > 0:
         raise SendLimited(math.ceil(wait))
+    digits = _digits(connection, settings, account_id, phone, now)
+    if row["digits"] < digits:
+        raise _TooShort(digits)
     same = sa.select(otps.c.id).where(*rules.open_codes(account_id, now), otps.c.code_hash == row["code_hash"])
     if connection.execute(same.limit(1)).first():
         raise _CodeTaken
     connection.execute(otps.insert().values(**row, message_id=message_ids[0]))
 
 
+def _digits(connection: Connection, settings: Settings, account_id: int, phone: str, now: float) -> int:
+    """The least length that the account's next code may have."""
+    since = now - 2 * budget.HOUR
+    mine = otps.c.account_id == account_id
+    recent = sa.select(sa.func.count()).where(mine, otps.c.expires_at > since, otps.c.created_at > since)
+    page = ledger.of_hour(connection, account_id, now)
+    missed = sa.select(sa.func.coalesce(sa.func.max(otps.c.wrong_by_phone), 0)).where(
+        mine, otps.c.phone == phone, otps.c.created_at > now - budget.HOUR
+    )
+    return budget.digits_for(
+        Lengths(settings.otp_digits, max(settings.otp_digits, settings.otp_digits_most)),
+        page.wrong,
+        open_codes=sum(page.open_codes.values()),
+        recent_codes=connection.execute(recent).scalar_one(),
+        wrong_at_phone=connection.execute(missed).scalar_one(),
+        unscoped=ledger.checks_without_scope(connection, account_id),
+    )
+
+
 def _forget(connection: Connection, account_id: int, now: float) -> None:
     """Drops what no rule looks at any more."""
     connection.execute(otps.delete().where(otps.c.account_id == account_id, otps.c.expires_at < now - _KEPT))
-    connection.execute(
-        otp_failures.delete().where(otp_failures.c.account_id == account_id, otp_failures.c.at < now - _KEPT)
-    )
+    ledger.forget(connection, account_id, now - _KEPT)

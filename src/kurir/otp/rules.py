@@ -1,4 +1,4 @@
-"""The rules of one-time passwords, pure: lifetimes, codes, the budget for wrong checks, and what the person reads."""
+"""The rules of one-time passwords, pure: lifetimes, codes, how often they may be sent, and what the person reads."""
 
 from __future__ import annotations
 
@@ -10,23 +10,14 @@ import sqlalchemy as sa
 from kurir.accounts.accounts import Account
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import otps
+from kurir.otp.budget import WRONG_TRIES
 
 LIFETIME_DEFAULT = 60
 LIFETIME_LEAST = 30
 LIFETIME_MOST = 3600
 """Seconds a code may live (wire contract, send_otp)."""
-WRONG_TRIES = 5
-"""Wrong narrowed checks that kill a code."""
 SEND_WINDOW = 600.0
 """Seconds in which `otp_sends_per_phone` codes may go to one phone number."""
-BUDGET_WINDOW = 3600.0
-"""Seconds over which wrong checks are counted against an account's budget."""
-PAUSE = 900.0
-"""Seconds without checks after the budget was spent."""
-CONSECUTIVE = 100
-"""Failures without a right code between them (NIST SP 800-63B's ceiling) …"""
-HARD_STOP = 3600.0
-"""… and the seconds without checks that follow."""
 
 
 class OtpRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,19 +40,6 @@ def clamp_lifetime(seconds: float) -> int:
 def draw_code(digits: int) -> str:
     """A random code; leading zeros are part of it."""
     return f"{secrets.randbelow(10**digits):0{digits}d}"
-
-
-def failure_budget(open_codes: int, digits: int = 6) -> int:
-    """Wrong checks an account may have per hour, so that a guesser's chance to hit anything is at most 1 % an hour.
-
-    That holds for up to 500 open codes of six digits; an account with more should use eight.
-    """
-    return min(max(10 ** (digits - 2) // max(open_codes, 1), 20), 100)
-
-
-def pause_left(*, now: float, latest: float, failures: int, budget: int) -> float:
-    """Seconds until checks are taken again, given the failures in the hour up to the `latest` one."""
-    return max(latest + PAUSE - now, 0.0) if failures >= budget else 0.0
 
 
 def send_wait(*, now: float, sent: list[float], limit: int, min_interval: float) -> float:

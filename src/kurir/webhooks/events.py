@@ -14,7 +14,9 @@ from kurir.messages.content import Content, Document, Image, Location, TemplateU
 from kurir.messages.lifecycle import MessageState
 from kurir.messages.reports import MediaFetched, Received
 
-EventType = Literal["incoming_chat", "media_status", "message_status", "device_status", "template_status"]
+EventType = Literal[
+    "incoming_chat", "media_status", "message_status", "device_status", "template_status", "otp_guessing"
+]
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
 DEFAULT_EVENTS: tuple[EventType, ...] = ("incoming_chat",)
 """What an endpoint gets unless it asks for more, so that old receivers see nothing new."""
@@ -106,6 +108,19 @@ class TemplateStatus(msgspec.Struct, frozen=True, kw_only=True, tag="template_st
     timestamp: int
 
 
+class OtpGuessing(msgspec.Struct, frozen=True, kw_only=True, tag="otp_guessing"):
+    """Many wrong one-time passwords were checked within a minute or two; at most one such event an hour.
+
+    `number_id` is the number that sent the account's latest code; `checked_by` the field by which the checks were
+    narrowed (`req_id`, `phone_no`), or `otp_code` when they named the code alone; `wrong_checks` are of the last hour.
+    """
+
+    number_id: str
+    checked_by: str
+    wrong_checks: int
+    timestamp: int
+
+
 class Test(msgspec.Struct, frozen=True, kw_only=True, tag="test"):
     """Sent by hand, to see whether a receiver is there."""
 
@@ -115,7 +130,7 @@ class Test(msgspec.Struct, frozen=True, kw_only=True, tag="test"):
     timestamp: int
 
 
-Body = IncomingChat | MediaStatus | MessageStatus | DeviceStatus | TemplateStatus | Test
+Body = IncomingChat | MediaStatus | MessageStatus | DeviceStatus | TemplateStatus | OtpGuessing | Test
 
 
 def encode(body: Body) -> bytes:
@@ -212,6 +227,7 @@ __all__ = [
     "IncomingChat",
     "MediaStatus",
     "MessageStatus",
+    "OtpGuessing",
     "Place",
     "TemplateStatus",
     "Test",

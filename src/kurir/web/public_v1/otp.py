@@ -9,7 +9,6 @@ from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, Otp
 from kurir.outbox.idempotency import Remembered
 from kurir.web.envelopes import Answer, Phrase, WireError
 from kurir.web.gateway import Gateway
-from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
 from kurir.web.public_v1.sending import IN_DELIVERY, PHONE_FIELDS, phone_of
 
@@ -24,6 +23,9 @@ TOO_MANY_CHECKS = Phrase(
     id="Terlalu banyak percobaan OTP. Coba lagi dalam {seconds} detik.",
     en="Too many OTP attempts. Try again in {seconds} seconds.",
 )
+
+
+CODE_EXPECTED = Phrase(id="angka kode OTP", en="the digits of the code")
 
 
 async def send_otp(gateway: Gateway, call: Call) -> Answer:
@@ -62,14 +64,23 @@ async def otp_sent(_gateway: Gateway, _call: Call, remembered: Remembered) -> An
 
 async def validate_otp(gateway: Gateway, call: Call) -> Answer:
     """Whether a code is right. Wrong, expired, used and unknown codes get the same answer; none carries a `type`."""
-    digits = gateway.settings.otp_digits
+    settings = gateway.settings
     attempt = Attempt(
         account_id=call.account.id,
-        code=_code(call.body, digits),
+        code=call.body.text("otp_code", "otp", expected=CODE_EXPECTED, required=True).strip(),
+        # a JSON number has lost its leading zeros on the way
+        unpadded=isinstance(call.body.value("otp_code", "otp"), int | float),
         request_id=call.body.text("req_id", "request_id").strip(),
         phone=phone_of(call) if call.body.value("phone_no") is not None else "",
     )
-    verdict = await check(gateway.database, gateway.sealing, attempt, call.now, digits)
+    verdict = await check(
+        gateway.database,
+        gateway.sealing,
+        attempt,
+        call.now,
+        settings.otp_digits,
+        digits_most=settings.otp_digits_most,
+    )
     if verdict.valid:
         return Answer({"code": "200", "message": "OTP Code is Valid"})
     if verdict.retry_after is None:
@@ -78,13 +89,6 @@ async def validate_otp(gateway: Gateway, call: Call) -> Answer:
         {"code": "400", "message": TOO_MANY_CHECKS.say(call.account.language, seconds=verdict.retry_after)},
         {"Retry-After": str(verdict.retry_after)},
     )
-
-
-def _code(body: Body, digits: int) -> str:
-    """The code as text; a JSON number lost its leading zeros on the way and gets them back."""
-    text = body.text("otp_code", "otp", expected=f"the {digits} digits of the code", required=True).strip()
-    came_as_number = isinstance(body.value("otp_code", "otp"), int | float)
-    return text.zfill(digits) if came_as_number else text
 
 
 ENDPOINTS = (
