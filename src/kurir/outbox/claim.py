@@ -57,6 +57,12 @@ WHERE id IN (SELECT id FROM messages WHERE state = 'queued' AND expires_at <= :n
 RETURNING id, account_id, number_id
 """)
 
+_ERASE_OLD_DOUBTS = sa.text("""
+UPDATE messages SET content = '', doubt_until = NULL
+WHERE doubt_until IS NOT NULL AND state = 'unconfirmed' AND sealed = 1 AND expires_at <= :now
+""")
+"""A code in doubt whose time is over is held like one that a lane has judged; its number may have no lane any more."""
+
 _WAITING_NUMBERS = sa.text("""
 SELECT +account_id AS account_id, number_id FROM messages WHERE state = 'queued'
 UNION SELECT +account_id, number_id FROM messages WHERE state = 'sending'
@@ -89,7 +95,11 @@ def next_due(connection: Connection, account_id: int, number_id: int, now: float
 
 
 def expire(connection: Connection, now: float) -> list[Any]:
-    """Ends queued messages whose time is over, up to 1,000 at once; returns rows of id, account_id and number_id."""
+    """Ends queued messages whose time is over, up to 1,000 at once; returns rows of id, account_id and number_id.
+
+    One-time passwords in doubt whose time is over are held, without their text.
+    """
+    connection.execute(_ERASE_OLD_DOUBTS, {"now": now})
     rows = list(connection.execute(_EXPIRE, {"now": now}).fetchall())
     waiting_facts.explain_expired(connection, rows, now)
     for row in rows:
