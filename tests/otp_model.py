@@ -216,6 +216,7 @@ def guess_code(model: Model, now: float) -> None:
 
 def guess_at_somebody(model: Model, now: float) -> None:
     """A guess that knows whose code it is after, and picks any way of checking."""
+    model.cost = 0.0
     open_now = model.open(now)
     if not open_now:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
 from cyclopts import App
@@ -14,6 +15,8 @@ from kurir.foundation.ids import parse_message_id, public_message_id
 from kurir.messages.lifecycle import STATES, MessageState
 from kurir.outbox import by_hand
 from kurir.outbox.rows import Snapshot
+from kurir.outbox.waiting import Waiting, say
+from kurir.outbox.waiting_facts import reasons
 
 app = App(name="message", help="Messages: where they stand; replay and cancel.")
 
@@ -32,13 +35,14 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
     if not 1 <= limit <= 10_000:
         raise CommandError("--limit: expected 1 to 10000")
 
-    def work(connection: Connection, _sealing: object) -> tuple[list[Snapshot], dict[int, str]]:
+    def work(connection: Connection, _sealing: object) -> tuple[list[Snapshot], dict[int, str], dict[int, Waiting]]:
         account = account_of(connection, email)
         keys = {number.id: number.key for number in numbers.of_account(connection, account.id)}
-        return by_hand.listed(connection, account.id, state, limit), keys
+        found = by_hand.listed(connection, account.id, state, limit)
+        return found, keys, reasons(connection, account.id, [message.id for message in found], time.time())
 
-    found, keys = with_database(work)
-    table = Table("message", "accepted", "from", "to", "kind", "state", "tries", "reason")
+    found, keys, waits = with_database(work)
+    table = Table("message", "accepted", "from", "to", "kind", "state", "tries", "reason or what it waits for")
     for message in found:
         table.add_row(
             public_message_id(message.id),
@@ -48,7 +52,7 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
             message.kind,
             message.state,
             str(message.attempts),
-            message.error_reason,
+            say(waits[message.id]) if message.id in waits else message.error_reason,
         )
     out.print(table)
 
@@ -61,17 +65,19 @@ def show(id: str) -> None:
         id: The message's id (msg_…), as `X-Message-Id` gave it.
     """
 
-    def work(connection: Connection, _sealing: object) -> tuple[Snapshot, list[by_hand.Try]]:
+    def work(connection: Connection, _sealing: object) -> tuple[Snapshot, list[by_hand.Try], Waiting | None]:
         message = by_hand.of_anyone(connection, _id(id))
         if message is None:
             raise CommandError(f"there is no message {id}")
-        return message, by_hand.tries(connection, message.account_id, message.id)
+        waits = reasons(connection, message.account_id, [message.id], time.time())
+        return message, by_hand.tries(connection, message.account_id, message.id), waits.get(message.id)
 
-    message, tries = with_database(work)
+    message, tries, waits = with_database(work)
     facts = {
         "to": message.recipient,
         "kind": message.kind,
         "state": message.state,
+        "waits for": say(waits) if waits is not None else "",
         "reason": message.error_reason,
         "accepted": _moment(message.created_at),
         "at WhatsApp": message.remote_id or "",

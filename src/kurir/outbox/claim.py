@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.outbox import record
+from kurir.outbox import record, waiting_facts
 
 _CLAIM = sa.text("""
 WITH next AS MATERIALIZED (
@@ -54,8 +54,14 @@ _EXPIRE = sa.text("""
 UPDATE messages SET state = 'expired', ended_at = :now, content = CASE WHEN sealed = 1 THEN '' ELSE content END,
     error_code = CASE WHEN error_code = '' THEN 'expired' ELSE error_code END
 WHERE id IN (SELECT id FROM messages WHERE state = 'queued' AND expires_at <= :now LIMIT 1000)
-RETURNING id, account_id
+RETURNING id, account_id, number_id
 """)
+
+_ERASE_OLD_DOUBTS = sa.text("""
+UPDATE messages SET content = '', doubt_until = NULL
+WHERE doubt_until IS NOT NULL AND state = 'unconfirmed' AND sealed = 1 AND expires_at <= :now
+""")
+"""A code in doubt whose time is over is held like one that a lane has judged; its number may have no lane any more."""
 
 _WAITING_NUMBERS = sa.text("""
 SELECT +account_id AS account_id, number_id FROM messages WHERE state = 'queued'
@@ -72,6 +78,7 @@ def claim(connection: Connection, account_id: int, number_id: int, limit: int, n
     """Takes up to `limit` messages; rows come back in sending order, with their new state (sending or expired)."""
     parameters = {"account": account_id, "number": number_id, "limit": limit, "now": now}
     rows = connection.execute(_CLAIM, parameters).fetchall()
+    waiting_facts.explain_expired(connection, [row for row in rows if row.state == "expired"], now)
     for row in rows:
         if row.state == "expired":
             record.ended(connection, row.account_id, row.id, "queued", now)
@@ -88,8 +95,13 @@ def next_due(connection: Connection, account_id: int, number_id: int, now: float
 
 
 def expire(connection: Connection, now: float) -> list[Any]:
-    """Ends queued messages whose time is over, up to 1,000 at once; returns (id, account_id) of each."""
+    """Ends queued messages whose time is over, up to 1,000 at once; returns rows of id, account_id and number_id.
+
+    One-time passwords in doubt whose time is over are held, without their text.
+    """
+    connection.execute(_ERASE_OLD_DOUBTS, {"now": now})
     rows = list(connection.execute(_EXPIRE, {"now": now}).fetchall())
+    waiting_facts.explain_expired(connection, rows, now)
     for row in rows:
         record.ended(connection, row.account_id, row.id, "queued", now)
     return rows

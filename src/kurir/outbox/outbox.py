@@ -28,12 +28,25 @@ from kurir.foundation.telemetry import Metrics
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.messages.reports import Halted, Outcome, Restricted, Sent, StatusChanged
-from kurir.outbox import accept, by_hand, claim, doubt, early, idempotency, record, recovery, restrictions, set_aside
+from kurir.outbox import (
+    accept,
+    by_hand,
+    claim,
+    doubt,
+    early,
+    idempotency,
+    record,
+    recovery,
+    restrictions,
+    set_aside,
+    waiting_facts,
+)
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Again, Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.verdicts import Verdicts
+from kurir.outbox.waiting import Facts
 
 log = structlog.get_logger(__name__)
 
@@ -406,6 +419,11 @@ class Outbox:
     async def snapshot(self, account_id: int, message_id: int) -> Snapshot | None:
         """Where the account's message stands, or None."""
         return await self._database.read(lambda c: record.by_id(c, account_id, message_id), of=account_id)
+
+    async def waiting_facts(self, account_id: int, message_id: int) -> Facts | None:
+        """What is known of a message that has not ended; None when it has. Raises DatabaseUnavailable."""
+        found = await self._database.read(lambda c: waiting_facts.facts(c, account_id, [message_id]))
+        return found.get(message_id)
 
     async def verdict(self, account_id: int, message_id: int, timeout: float) -> Snapshot:  # noqa: ASYNC109
         """Waits until the message is settled, `timeout` seconds at most; returns where it stands then.

@@ -13,14 +13,19 @@ from kurir.foundation.ids import parse_message_id, public_message_id
 from kurir.outbox import by_hand
 from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.rows import Snapshot
+from kurir.outbox.waiting import say
 from kurir.web.api.operator import ApiError, Handler, guarded, load_token, reply
 from kurir.web.gateway import Gateway
+from kurir.web.public_v1.waits import waits
 
 Decision = Callable[[int, int], Awaitable[Snapshot]]
 
 
 class MessageView(msgspec.Struct):
-    """A message as the operator sees it; times in unix seconds. Never its content."""
+    """A message as the operator sees it; times in unix seconds. Never its content.
+
+    `waits_for`: what it waits for as half a sentence, "" when it has ended.
+    """
 
     id: str
     account_id: int
@@ -31,6 +36,7 @@ class MessageView(msgspec.Struct):
     error_code: str
     error_reason: str
     created_at: float
+    waits_for: str
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
@@ -64,12 +70,15 @@ class _Messages:
         if found is None:
             raise ApiError(404, "not_found", "there is no message with this id", "id")
         try:
-            return reply(_view(await decide(found.account_id, found.id)))
+            decided = await decide(found.account_id, found.id)
         except NotPossible as error:
             raise ApiError(409, "not_possible", str(error), "id") from error
+        queued = decided.state in {"queued", "sending"}
+        waits_for = say(await waits(self._gateway, decided.account_id, decided.id)) if queued else ""
+        return reply(_view(decided, waits_for))
 
 
-def _view(message: Snapshot) -> MessageView:
+def _view(message: Snapshot, waits_for: str) -> MessageView:
     return MessageView(
         public_message_id(message.id),
         message.account_id,
@@ -80,4 +89,5 @@ def _view(message: Snapshot) -> MessageView:
         message.error_code,
         message.error_reason,
         message.created_at,
+        waits_for,
     )

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from kurir import numbers
-from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.ids import public_message_id
 from kurir.inbox import window_open_until
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen
+from kurir.outbox.waiting import OF_ITS_OWN, UNKNOWN, Waiting
 from kurir.web.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
 from kurir.web.public_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.public_v1.sending import CAPTION_FIELD, METHODS, bubbles
+from kurir.web.public_v1.waits import phrase, waits
 
 CHAPTER = "Conversation"
 _KINDS = ("", "text", "image", "document", "file", "location")
@@ -41,13 +41,15 @@ UNCONFIRMED = Phrase(
     en="The message may have been sent, but Meta has not confirmed it; do not send it again.",
 )
 STILL_WAITING = Phrase(
-    id="Pesan sudah tersimpan dan tetap akan dikirim; jangan kirim ulang.",
-    en="The message is stored and will still go out; do not send it again.",
+    id="Pesan sudah tersimpan dan akan dikirim begitu bisa; jangan kirim ulang. Menunggu: {why}.",
+    en="The message is stored and will still go out when it can; do not send it again. It waits for: {why}.",
 )
 
 PAUSED = Phrase(
-    id="Pesan tersimpan, tetapi nomor ini dijeda sampai pengelola bertindak: {reason}",
-    en="The message is stored, but this number is paused until its operator acts: {reason}",
+    id="Pesan tersimpan, tetapi nomor ini dijeda sampai pengelola bertindak: {reason} "
+    "(setelah beres: `kurir number resume {number}`)",
+    en="The message is stored, but this number is paused until its operator acts: {reason} "
+    "(once that is settled: `kurir number resume {number}`)",
 )
 
 
@@ -90,21 +92,8 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
         message = await gateway.outbox.verdict(call.account.id, ours, patience)
     except VerdictUnseen:
         return _waiting(call, _shown(call, content, to), public_message_id(ours), headers, sync=sync)
-    paused = await _paused(gateway, call) if message.state == "queued" else ""
-    return _answer(call, message, content, headers, sync=sync, paused=paused)
-
-
-async def _paused(gateway: Gateway, call: Call) -> str:
-    """Why the number is paused, as a sentence; "" when it is not, or when that cannot be seen now."""
-    try:
-        number = await gateway.database.read(
-            lambda c: numbers.by_id(c, call.account.id, call.number.id), of=call.account.id
-        )
-    except DatabaseUnavailable:
-        return ""  # the message is stored, which is what counts
-    if number is None or number.state != "paused":
-        return ""
-    return PAUSED.say(call.account.language, reason=number.state_reason)
+    waiting = await waits(gateway, call.account.id, ours) if message.state in {"queued", "sending"} else UNKNOWN
+    return _answer(call, message, content, headers, sync=sync, waiting=waiting)
 
 
 async def _window_open(gateway: Gateway, call: Call, person: str) -> bool:
@@ -131,7 +120,7 @@ def _contents(gateway: Gateway, call: Call) -> list[Content]:
 
 
 def _answer(
-    call: Call, message: Snapshot, content: Content, headers: dict[str, str], *, sync: bool, paused: str
+    call: Call, message: Snapshot, content: Content, headers: dict[str, str], *, sync: bool, waiting: Waiting
 ) -> Answer:
     language = call.account.language
     ours = public_message_id(message.id)
@@ -145,7 +134,7 @@ def _answer(
             detail = UNCONFIRMED.say(language)
             return _said("408", {**shown("unconfirmed", ours), "detail": detail}, "timeout", headers)
         case "queued" | "sending":
-            return _waiting(call, shown, ours, headers, sync=sync, paused=paused)
+            return _waiting(call, shown, ours, headers, sync=sync, waiting=waiting)
         case _:
             assert_never(message.state)
 
@@ -168,12 +157,17 @@ def _waiting(
     headers: dict[str, str],
     *,
     sync: bool,
-    paused: str = "",
+    waiting: Waiting = UNKNOWN,
 ) -> Answer:
+    language = call.account.language
+    if waiting.cause == "paused":
+        detail = PAUSED.say(language, reason=waiting.reason, number=waiting.number)
+    else:
+        detail = STILL_WAITING.say(language, why=phrase(waiting))
     if not sync:
-        told = shown("queued", ours) | ({"detail": paused} if paused else {})
+        # the sample's text stays while nothing is in the way
+        told = shown("queued", ours) | ({} if waiting.cause in OF_ITS_OWN else {"detail": detail})
         return _said("200", told, "successfully", headers)
-    detail = paused or STILL_WAITING.say(call.account.language)
     return _said("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)
 
 

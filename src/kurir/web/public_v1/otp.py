@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from kurir import numbers
 from kurir.foundation.ids import public_message_id
 from kurir.otp.check import Attempt, check
 from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue
 from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime
 from kurir.outbox.idempotency import Remembered
+from kurir.outbox.waiting import lasts, number_waits
 from kurir.web.envelopes import Answer, Phrase, WireError
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
 from kurir.web.public_v1.sending import IN_DELIVERY, PHONE_FIELDS, phone_of
+from kurir.web.public_v1.waits import phrase
 
 CHAPTER = "OTP"
 _NAME_LIMIT = 100
@@ -25,6 +28,11 @@ TOO_MANY_CHECKS = Phrase(
 )
 
 
+NO_WAY = Phrase(
+    id="Kode OTP tidak dikirim, karena tidak akan sampai selama masih berlaku: {why}",
+    en="The OTP code was not sent, because it could not arrive while it is valid: {why}",
+)
+NUMBER_REMOVED = Phrase(id="Nomor ini sudah dihapus.", en="This number was removed.")
 CODE_EXPECTED = Phrase(id="angka kode OTP", en="the digits of the code")
 
 
@@ -40,6 +48,7 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
         service_name=body.text("service_name", limit=_NAME_LIMIT),
         company_name=body.text("company_name", limit=_NAME_LIMIT),
     )
+    await _require_a_way(gateway, call, request.lifetime)
     try:
         # the repeat guard knows a repetition by its content, and no two codes are the same
         once = call.once if call.once and call.once.key_hash else None
@@ -54,6 +63,18 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
         ) from limited
     facts = {CODE: issued.code, REQUEST_ID: issued.request_id}
     return await otp_sent(gateway, call, Remembered([issued.message_id], facts))
+
+
+async def _require_a_way(gateway: Gateway, call: Call, lifetime: int) -> None:
+    """Raises WireError 408 when the device surely cannot send within the code's `lifetime` (seconds), 404 when it was
+    removed; a device that is connecting again may."""
+    number = await gateway.database.read(lambda c: numbers.by_id(c, call.account.id, call.number.id))
+    if number is None:
+        raise WireError("404", "invalid_number_id", NUMBER_REMOVED)
+    waiting = number_waits(number, number.state, number.state_reason, call.now)
+    if waiting is not None and lasts(waiting, lifetime):
+        gateway.metrics.refused("device_cannot_send")
+        raise WireError("408", "timeout", NO_WAY, why=phrase(waiting))
 
 
 async def otp_sent(_gateway: Gateway, _call: Call, remembered: Remembered) -> Answer:
@@ -137,9 +158,24 @@ ENDPOINTS = (
         credential="api_key",
         number_field=None,
         fields=(
-            Field("otp_code", "string", "The code as the person typed it.", required=True, example="041432"),
-            Field("req_id", "string", "The `req_id` of send_otp: only its code is then right. Recommended."),
-            Field("phone_no", "string", "Only codes that were sent to this phone number are then right."),
+            Field(
+                "otp_code",
+                "string",
+                "The code as the person typed it: 6 digits, up to 10 while many are open or somebody guesses.",
+                required=True,
+                example="041432",
+            ),
+            Field(
+                "req_id",
+                "string",
+                "The `req_id` of send_otp, recommended: only its code is then right, and nobody else's wrong codes "
+                "count against it.",
+            ),
+            Field(
+                "phone_no",
+                "string",
+                "Only codes that were sent to this phone number are then right. Use `req_id` where you can.",
+            ),
             Field("country_code", "string", "Country code of `phone_no`; without it the account's.", example="62"),
         ),
         request_sample={"otp_code": "041432"},

@@ -17,10 +17,12 @@ from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen
+from kurir.outbox.waiting import UNKNOWN, Waiting
 from kurir.web.envelopes import Answer, Phrase, WireError, missing, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import Call, Field
+from kurir.web.public_v1.waits import phrase, waits
 
 IN_DELIVERY = "The message is in the delivery process"
 """The sample's answer to every accepted send."""
@@ -58,10 +60,10 @@ CAPTION_TOO_LONG = Phrase(
 )
 NOT_SENT = Phrase(id="Pesan {id} gagal dikirim: {reason}", en="Message {id} was not sent: {reason}")
 STILL_WAITING = Phrase(
-    id="Pesan {id} sudah tersimpan tetapi belum terkirim dalam {seconds} detik (status: {state}). Pesan tetap akan "
-    "dikirim; jangan kirim ulang.",
-    en="Message {id} is stored but was not sent within {seconds} seconds (state: {state}). It is kept and will still "
-    "go out; do not send it again.",
+    id="Pesan {id} sudah tersimpan tetapi belum terkirim dalam {seconds} detik (status: {state}). Menunggu: {why}. "
+    "Pesan disimpan dan akan dikirim begitu bisa, sampai kedaluwarsa; jangan kirim ulang.",
+    en="Message {id} is stored but was not sent within {seconds} seconds (state: {state}). It waits for: {why}. "
+    "It is kept and will still go out when it can, until it expires; do not send it again.",
 )
 UNCONFIRMED = Phrase(
     id="Pesan {id} mungkin sudah terkirim, tetapi WhatsApp belum memastikannya. Pesan ditahan sampai ada kepastian; "
@@ -177,13 +179,16 @@ async def _verdict(gateway: Gateway, account_id: int, ids: list[int], patience: 
         try:
             message = await gateway.outbox.verdict(account_id, message_id, left)
         except VerdictUnseen:
-            raise _still_waiting(message_id, "queued", patience, headers) from None
-        refusal = _refusal(message, patience, headers)
+            raise _still_waiting(message_id, "queued", UNKNOWN, patience, headers) from None
+        if message.state in {"queued", "sending"}:
+            waiting = await waits(gateway, account_id, message_id)
+            raise _still_waiting(message_id, message.state, waiting, patience, headers)
+        refusal = _refusal(message, headers)
         if refusal is not None:
             raise refusal
 
 
-def _refusal(message: Snapshot, waited: float, headers: dict[str, str]) -> WireError | None:
+def _refusal(message: Snapshot, headers: dict[str, str]) -> WireError | None:
     name = public_message_id(message.id)
     match message.state:
         case "sent" | "delivered" | "read":
@@ -192,15 +197,21 @@ def _refusal(message: Snapshot, waited: float, headers: dict[str, str]) -> WireE
             code = "405" if message.error_code in _THE_REQUEST_WAS_WRONG else "400"
             reason = message.error_reason or message.state
             return WireError(code, "failed", NOT_SENT, headers=headers, id=name, reason=reason)
-        case "unconfirmed":
-            return WireError("408", "timeout", UNCONFIRMED, headers=headers, id=name)
         case _:
-            return _still_waiting(message.id, message.state, waited, headers)
+            return WireError("408", "timeout", UNCONFIRMED, headers=headers, id=name)
 
 
-def _still_waiting(message_id: int, state: str, waited: float, headers: dict[str, str]) -> WireError:
-    name, seconds = public_message_id(message_id), f"{waited:g}"
-    return WireError("408", "timeout", STILL_WAITING, headers=headers, id=name, seconds=seconds, state=state)
+def _still_waiting(message_id: int, state: str, waiting: Waiting, waited: float, headers: dict[str, str]) -> WireError:
+    return WireError(
+        "408",
+        "timeout",
+        STILL_WAITING,
+        headers=headers,
+        id=public_message_id(message_id),
+        seconds=f"{waited:g}",
+        state=state,
+        why=phrase(waiting),
+    )
 
 
 def _media(gateway: Gateway, body: Body, primary: Literal["image", "document"]) -> list[Image | Document]:

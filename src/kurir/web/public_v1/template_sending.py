@@ -11,6 +11,7 @@ from kurir.messages.lifecycle import MessageState
 from kurir.numbers import Number
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import VerdictUnseen
+from kurir.outbox.waiting import UNKNOWN
 from kurir.templates import (
     APPROVED,
     FillError,
@@ -27,6 +28,7 @@ from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
 from kurir.web.public_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.public_v1.sending import METHODS
+from kurir.web.public_v1.waits import phrase, waits
 
 CHAPTER = "Template"
 _MEDIA_NAMES = ("header_url", "image_url", "file_url", "media_url", "url")
@@ -46,8 +48,8 @@ VARIABLE_COUNT = Phrase(
 )
 SEND_FAILED = Phrase(id="Template gagal dikirim: {reason}", en="The template was not sent: {reason}")
 SEND_WAITS = Phrase(
-    id="Template sudah tersimpan tetapi belum terkirim (status: {state}); jangan kirim ulang.",
-    en="The template message is stored but not sent yet (state: {state}); do not send it again.",
+    id="Template sudah tersimpan tetapi belum terkirim (status: {state}); jangan kirim ulang. Menunggu: {why}.",
+    en="The template message is stored but not sent yet (state: {state}); do not send it again. It waits for: {why}.",
 )
 COMPONENT_EXPECTED = Phrase(id="objek {{type, parameters}}", en="an object {{type, parameters}}")
 
@@ -160,12 +162,15 @@ async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[s
         try:
             message = await gateway.outbox.verdict(call.account.id, message_id, left)
         except VerdictUnseen:
-            raise WireError("408", "timeout", SEND_WAITS, headers=headers, state="queued") from None
+            raise WireError(
+                "408", "timeout", SEND_WAITS, headers=headers, state="queued", why=phrase(UNKNOWN)
+            ) from None
         state: MessageState = message.state
         if state in {"failed", "expired", "canceled"}:
             raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=message.error_reason or state)
         if state not in {"sent", "delivered", "read"}:
-            raise WireError("408", "timeout", SEND_WAITS, headers=headers, state=state)
+            why = phrase(await waits(gateway, call.account.id, message_id))
+            raise WireError("408", "timeout", SEND_WAITS, headers=headers, state=state, why=why)
     return "sent"
 
 

@@ -1,0 +1,38 @@
+"""What a stored message waits for, as callers of the compatible API are told."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kurir.foundation.database import DatabaseUnavailable
+from kurir.numbers import Number
+from kurir.outbox.waiting import UNKNOWN, Waiting, say, waiting_for
+from kurir.web.envelopes import Phrase
+from kurir.web.gateway import Gateway
+
+
+async def waits(gateway: Gateway, account_id: int, message_id: int) -> Waiting:
+    """What the message waits for, as far as that can be seen now."""
+    try:
+        facts = await gateway.outbox.waiting_facts(account_id, message_id)
+    except DatabaseUnavailable:
+        return UNKNOWN  # the message is stored, which is what counts
+    if facts is None:
+        return UNKNOWN
+    if facts.number is not None:
+        facts = msgspec.structs.replace(facts, state=connected_as(gateway, facts.number))
+    return waiting_for(facts, gateway.clock())
+
+
+def connected_as(gateway: Gateway, number: Number) -> str:
+    """The number's connection state, as the gateway that carries it sees it: the stored one may lag behind."""
+    if number.channel == "cloud_api":
+        return number.state
+    if gateway.linked_devices.ready(number):
+        return "connected"
+    return "connecting" if number.state == "connected" else number.state
+
+
+def phrase(waiting: Waiting) -> Phrase:
+    """The sentence in both languages, to be put into another phrase."""
+    return Phrase(*(say(waiting, language).replace("{", "{{").replace("}", "}}") for language in ("id", "en")))
