@@ -112,9 +112,16 @@ class HostProcess:
                 calls.close()
                 news.close()
                 raise
-        answering = await asyncio.open_connection(sock=calls, limit=_LINE_LIMIT)
-        telling = await asyncio.open_connection(sock=news, limit=_LINE_LIMIT)
-        return cls(process, answering, telling, on_news, health)
+        wires: list[Wire] = []
+        try:
+            for end in (calls, news):
+                wires.append(await asyncio.open_connection(sock=end, limit=_LINE_LIMIT))
+        except BaseException:  # canceled in the middle: nobody would ever end the process
+            process.kill()
+            calls.close()
+            news.close()
+            raise
+        return cls(process, wires[0], wires[1], on_news, health)
 
     async def call(self, command: Command, patience: float) -> Answer:
         """The host's answer. A host that gives none within `patience` seconds is killed. Raises HostLostError."""
@@ -214,8 +221,9 @@ class HostProcess:
         status = await self._process.wait()
         # what it said last, and the end of its output, so that nothing of the pipe is left open
         await asyncio.wait({self._draining}, timeout=_LAST_WORDS)
-        self._writer.close()
-        self._news_writer.close()
+        for writer in (self._writer, self._news_writer):
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the transports close their sockets in the loop's next turn
         os.close(self._pidfd)
         self._over.set()
         log.info("engine_host_ended", pid=self.pid, status=status, reason=self.why_lost)
