@@ -112,16 +112,15 @@ class HostProcess:
                 calls.close()
                 news.close()
                 raise
-        wires: list[Wire] = []
         try:
-            for end in (calls, news):
-                wires.append(await asyncio.open_connection(sock=end, limit=_LINE_LIMIT))
+            answering = await asyncio.open_connection(sock=calls, limit=_LINE_LIMIT)
+            telling = await asyncio.open_connection(sock=news, limit=_LINE_LIMIT)
         except BaseException:  # canceled in the middle: nobody would ever end the process
             process.kill()
             calls.close()
             news.close()
             raise
-        return cls(process, wires[0], wires[1], on_news, health)
+        return cls(process, answering, telling, on_news, health)
 
     async def call(self, command: Command, patience: float) -> Answer:
         """The host's answer. A host that gives none within `patience` seconds is killed. Raises HostLostError."""
