@@ -48,12 +48,15 @@ async def send_receipt(request: web.Request) -> web.Response:
         devices = [jid for jid in devices if jid == text(body, "device")]
     if not devices:
         raise RefusalError("device" if body.get("device") is not None else "to", "has no linked device", 404)
+    attributes = stanza_json.attributes(body.get("attributes"), "attributes")
+    children = stanza_json.nodes(body.get("children"), "children")
+    stanza_json.check_size(Node("receipt", attributes, children), "children")
     receipt = Receipt(
         type=text(body, "type", ""),
         ids=_ids(body),
         group=group,
-        attributes=stanza_json.attributes(body.get("attributes"), "attributes"),
-        children=stanza_json.nodes(body.get("children"), "children"),
+        attributes=attributes,
+        children=children,
         count=integer(body, "count", 0, 10**6, 1),
     )
 
@@ -164,6 +167,7 @@ async def _played(request: web.Request, stanza: Node, body: Json) -> web.Respons
 
 async def _play(request: web.Request, jid: str, stanza: Node, body: Json) -> None:
     network = web_network(request)
+    stanza_json.check_size(stanza, "stanza")
     keep, close = flag(body, "keep", False), flag(body, "close", stanza.tag in _FINAL)
     if delay := _delay(body):
         network.later(delay, lambda: network.play(jid, stanza, keep=keep, close=close))

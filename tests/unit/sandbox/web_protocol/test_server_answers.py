@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import ssl
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -233,6 +235,21 @@ async def test_a_receipt_of_a_linked_device_names_the_account(stage: Stage) -> N
         await client.send(Node("receipt", {"id": "R", "to": own, "type": "read"}))
         passed = await until(client, "receipt")
         assert (passed.jid("from"), passed.jid("sender_pn")) == (own, JID(OWNER))
+
+
+async def test_a_device_that_is_linked_but_not_told_to_log_in(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    await stage.network.start()
+    try:
+        stage.network.faults.add(Fault("withhold_restart", number=OWNER))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await stage.link()
+        assert stage.network.owns(OWNER)
+    finally:
+        await stage.network.stop()
+        await stage.ledger.close()
+        stage.world.close()
 
 
 def test_every_effect_says_what_it_does() -> None:
