@@ -85,10 +85,14 @@ async def test_a_chat_without_a_number_and_same_ids_of_two_people(rig: Control) 
     await engine.kill()
     for sender in (SITI, BUDI):
         await rig.write(sender, text=f"dari {sender}", attributes={"id": "SAMA"})
-    engine = await rig.linked("two")
+    engine = await rig.engine("one")
     for sender in (SITI, BUDI):
-        await rig.write(sender, text=f"lagi {sender}", attributes={"id": "LAGI"})
-        await engine.event("Message", lambda e, words=f"lagi {sender}": e["Message"].get("conversation") == words)
+        await engine.event("Message", lambda e, words=f"dari {sender}": e["Message"].get("conversation") == words)
+
+    for sender in (SITI, BUDI):
+        await rig.write(sender, text=f"rusak {sender}", attributes={"id": "RUSAK"}, unreadable=1)
+    for sender in (SITI, BUDI):
+        await engine.event("Message", lambda e, words=f"rusak {sender}": e["Message"].get("conversation") == words)
 
 
 INVALID: list[tuple[dict[str, Any], str]] = [

@@ -25,11 +25,15 @@ class Control:
         self.ca_file, self.proxy_url = network.info["ca_file"], network.info["proxy_url"]
         self.noise_root = bytes.fromhex(network.info["noise_root"])
 
-    async def linked(self, name: str, phone: str = OWNER) -> Engine:
-        """An engine that is linked to `phone` by QR and connected."""
+    async def engine(self, name: str) -> Engine:
+        """A running engine; one that was linked under this name before is so again."""
         engine = Engine(self, self._folder / f"{name}.db")
         self.engines.append(engine)
-        await engine.start()
+        return await engine.start()
+
+    async def linked(self, name: str, phone: str = OWNER) -> Engine:
+        """An engine that is linked to `phone` by QR and connected."""
+        engine = await self.engine(name)
         await self.network.post("/scan", {"phone": phone, "qr": await engine.event("qr")})
         await engine.event("Connected")
         return engine
