@@ -144,11 +144,8 @@ async def play_stream_error(request: web.Request) -> web.Response:
     """End a device's connection with `<stream:error>`: {code, conflict, child, attributes, children}."""
     body = await json_object(request)
     _only(body, "code", "conflict", "child", "attributes", "children", *_PLAY)
-    code = body.get("code")
-    if code is not None and (isinstance(code, bool) or not isinstance(code, int | str)):
-        raise RefusalError("code", "must be an integer or a string")
     attrs: dict[str, Attribute | None] = {
-        "code": None if code is None else str(code),
+        "code": None if body.get("code") is None else str(failure_reason(body["code"], "code")),
         **stanza_json.attributes(body.get("attributes"), "attributes"),
     }
     children = stanza_json.nodes(body.get("children"), "children")
