@@ -84,6 +84,9 @@ EFFECTS: dict[str, Effect] = {
     "refuse_login": Effect(
         "the login gets a failure with `reason`", _WEB, needs=("reason",), takes=("attributes",), to_phone=False
     ),
+    "withhold_restart": Effect(
+        "the device was linked, but is not told to log in (stream error 515)", _WEB, to_phone=False
+    ),
     "cut": Effect("the connection breaks off at a stanza of the device, which is not handled", _WEB, STANZAS),
     "silence": Effect("the connection stays open, but from the next stanza on it is dead", _WEB, to_phone=False),
     "logout": Effect("the device is unlinked at a stanza of it, which is not handled", _WEB, STANZAS),

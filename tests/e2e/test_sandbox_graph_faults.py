@@ -378,7 +378,7 @@ async def test_the_whole_ledger_can_be_read_in_pieces(caller: Caller) -> None:
         ({"effect": "lose", "skip": True}, "skip"),
         ({"effect": "lose", "probability": 2}, "probability"),
         ({"effect": "lose", "seed": 1.5}, "seed"),
-        ({"effect": "refuse_login", "reason": 404}, "reason"),
+        ({"effect": "refuse_login", "reason": True}, "reason"),
         ({"effect": "refuse_login", "reason": 402, "attributes": {"code": 101}}, "code"),
         ({"effect": "refuse_login", "reason": 402, "attributes": {"reason": "1"}}, "attributes"),
         ({"effect": "refuse_login", "reason": 402, "attributes": "x"}, "attributes"),

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from tests.e2e.sandbox_engine.control import BUDI, OWNER, SITI, Control, control
+from tests.e2e.sandbox_network import SandboxNetwork
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Control]:
-    async with control(tmp_path) as rig:
+async def rig(sandbox: SandboxNetwork, tmp_path: Path) -> AsyncIterator[Control]:
+    async with control(sandbox, tmp_path) as rig:
         yield rig
 
 

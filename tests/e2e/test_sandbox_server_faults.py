@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.e2e.sandbox_engine.control import BUDI, OTHER, OWNER, SITI, Control, control
 from tests.e2e.sandbox_engine.driver import Engine, EngineError
+from tests.e2e.sandbox_network import SandboxNetwork
 
 pytestmark = pytest.mark.e2e
 
@@ -19,8 +20,8 @@ NEWCOMER = "6281234567899"
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Control]:
-    async with control(tmp_path) as rig:
+async def rig(sandbox: SandboxNetwork, tmp_path: Path) -> AsyncIterator[Control]:
+    async with control(sandbox, tmp_path) as rig:
         yield rig
 
 

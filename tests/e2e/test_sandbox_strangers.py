@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from tests.e2e.sandbox_engine.control import BUDI, OTHER, OWNER, SITI, Control, b64, control
+from tests.e2e.sandbox_network import SandboxNetwork
+
+from kurir_sandbox.web_protocol.protobufs import e2e
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Control]:
-    async with control(tmp_path) as rig:
+async def rig(sandbox: SandboxNetwork, tmp_path: Path) -> AsyncIterator[Control]:
+    async with control(sandbox, tmp_path) as rig:
         yield rig
 
 
@@ -85,10 +88,30 @@ async def test_a_chat_without_a_number_and_same_ids_of_two_people(rig: Control) 
     await engine.kill()
     for sender in (SITI, BUDI):
         await rig.write(sender, text=f"dari {sender}", attributes={"id": "SAMA"})
-    engine = await rig.linked("two")
+    engine = await rig.engine("one")
     for sender in (SITI, BUDI):
-        await rig.write(sender, text=f"lagi {sender}", attributes={"id": "LAGI"})
-        await engine.event("Message", lambda e, words=f"lagi {sender}": e["Message"].get("conversation") == words)
+        await engine.event("Message", lambda e, words=f"dari {sender}": e["Message"].get("conversation") == words)
+
+    for sender in (SITI, BUDI):
+        await rig.write(sender, text=f"rusak {sender}", attributes={"id": "RUSAK"}, unreadable=1)
+    for sender in (SITI, BUDI):
+        await engine.event("Message", lambda e, words=f"rusak {sender}": e["Message"].get("conversation") == words)
+
+
+async def test_raw_messages_with_media_of_every_kind(rig: Control) -> None:
+    engine = await rig.linked("one")
+    for kind, field in (("audio", "audioMessage"), ("video", "videoMessage"), ("sticker", "stickerMessage")):
+        data = f"isi {kind}".encode()
+        kept = await rig.network.post("/encrypted_media", {"kind": kind, "file": {"data": b64(data)}})
+        message = e2e.Message()
+        part = getattr(message, field)
+        part.URL, part.directPath, part.fileLength = kept["url"], kept["direct_path"], kept["file_length"]
+        part.mediaKey, part.fileSHA256, part.fileEncSHA256 = (
+            base64.b64decode(kept[name]) for name in ("media_key", "file_sha256", "file_enc_sha256")
+        )
+        wire_id = await rig.write(SITI, raw=b64(message.SerializeToString()), attributes={"type": "media"})
+        await engine.event("Message", has_id(wire_id))
+        assert base64.b64decode(await engine.call("download", message=wire_id)) == data
 
 
 INVALID: list[tuple[dict[str, Any], str]] = [

@@ -124,11 +124,13 @@ def failure_attributes(given: object) -> dict[str, str]:
     return given
 
 
-def failure_reason(given: object) -> int | str:
-    """The reason of a refused login: those that exist, those that do not, and what is no number."""
-    if isinstance(given, int | str) and not isinstance(given, bool) and 0 < len(str(given)) <= _LONGEST_REASON:
+def failure_reason(given: object, field: str = "reason") -> int | str:
+    """The reason of a failure: those that exist, those that do not, and what is no number."""
+    if isinstance(given, str) and 0 < len(given) <= _LONGEST_REASON:
         return given
-    raise RefusalError("reason", f"must be an integer or a string of at most {_LONGEST_REASON} characters")
+    if isinstance(given, int) and not isinstance(given, bool) and abs(given) < 2**63:
+        return given
+    raise RefusalError(field, f"must be an integer, or a string of 1 to {_LONGEST_REASON} characters")
 
 
 def _channel(body: Json, effect: Effect) -> ChannelName | None:

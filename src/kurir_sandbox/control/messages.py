@@ -112,7 +112,9 @@ def _draft(body: Json) -> Draft:
     if kind in _CONTENTS:
         return Draft(_content(body, kind), form=read_form(body))
     if kind == "raw":
-        return Draft(plaintext=stanza_json.octets(body["raw"], "raw"), form=read_form(body))
+        plaintext = stanza_json.octets(body["raw"], "raw")
+        stanza_json.check_size(Node("enc", {}, plaintext), "raw")
+        return Draft(plaintext=plaintext, form=read_form(body))
     form = read_form({**body, "enc": None})
     placeholder = Node("unavailable", {"type": text(body, "unavailable", "") or None})
     return Draft(form=replace(form, children=[placeholder, *form.children]))

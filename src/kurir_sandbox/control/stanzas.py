@@ -48,12 +48,15 @@ async def send_receipt(request: web.Request) -> web.Response:
         devices = [jid for jid in devices if jid == text(body, "device")]
     if not devices:
         raise RefusalError("device" if body.get("device") is not None else "to", "has no linked device", 404)
+    attributes = stanza_json.attributes(body.get("attributes"), "attributes")
+    children = stanza_json.nodes(body.get("children"), "children")
+    stanza_json.check_size(Node("receipt", attributes, children), "children")
     receipt = Receipt(
         type=text(body, "type", ""),
         ids=_ids(body),
         group=group,
-        attributes=stanza_json.attributes(body.get("attributes"), "attributes"),
-        children=stanza_json.nodes(body.get("children"), "children"),
+        attributes=attributes,
+        children=children,
         count=integer(body, "count", 0, 10**6, 1),
     )
 
@@ -141,11 +144,8 @@ async def play_stream_error(request: web.Request) -> web.Response:
     """End a device's connection with `<stream:error>`: {code, conflict, child, attributes, children}."""
     body = await json_object(request)
     _only(body, "code", "conflict", "child", "attributes", "children", *_PLAY)
-    code = body.get("code")
-    if code is not None and (isinstance(code, bool) or not isinstance(code, int | str)):
-        raise RefusalError("code", "must be an integer or a string")
     attrs: dict[str, Attribute | None] = {
-        "code": None if code is None else str(code),
+        "code": None if body.get("code") is None else str(failure_reason(body["code"], "code")),
         **stanza_json.attributes(body.get("attributes"), "attributes"),
     }
     children = stanza_json.nodes(body.get("children"), "children")
@@ -164,6 +164,7 @@ async def _played(request: web.Request, stanza: Node, body: Json) -> web.Respons
 
 async def _play(request: web.Request, jid: str, stanza: Node, body: Json) -> None:
     network = web_network(request)
+    stanza_json.check_size(stanza, "stanza")
     keep, close = flag(body, "keep", False), flag(body, "close", stanza.tag in _FINAL)
     if delay := _delay(body):
         network.later(delay, lambda: network.play(jid, stanza, keep=keep, close=close))

@@ -2,5 +2,6 @@
 
 From the bottom: `stanza`, `codec`, `noise`, `connection` carry stanzas; `signal_sessions`, `sender_keys`,
 `handsets` are the phones' end-to-end encryption; `pairing`, `login`, `queries` let a device in and answer it;
-`uplink` and `downlink` carry messages from and to devices; `server` puts it all together.
+`uplink` and `downlink` carry messages from and to devices, `drafts` says what people may choose of a stanza;
+`server` puts it all together.
 """

@@ -59,6 +59,7 @@ class Draft:
 
 FORM_KEYS = ("attributes", "enc", "children", "unreadable", "padding")
 _MOST_UNREADABLE = 1000
+_LARGEST_FORM = 2 * 1024 * 1024
 
 
 def read_form(given: Mapping[str, Any]) -> Form:
@@ -66,10 +67,14 @@ def read_form(given: Mapping[str, Any]) -> Form:
     unreadable, padding = given.get("unreadable", 0), given.get("padding")
     if isinstance(unreadable, bool) or not isinstance(unreadable, int) or not 0 <= unreadable <= _MOST_UNREADABLE:
         raise stanza_json.FormError("unreadable", f"must be an integer from 0 to {_MOST_UNREADABLE}")
+    attributes = stanza_json.attributes(given.get("attributes"), "attributes")
+    enc = stanza_json.attributes(given.get("enc"), "enc")
+    children = stanza_json.nodes(given.get("children"), "children")
+    stanza_json.check_size(Node("message", attributes, [Node("enc", enc), *children]), "attributes", _LARGEST_FORM)
     return Form(
-        attributes=stanza_json.attributes(given.get("attributes"), "attributes"),
-        enc=stanza_json.attributes(given.get("enc"), "enc"),
-        children=stanza_json.nodes(given.get("children"), "children"),
+        attributes=attributes,
+        enc=enc,
+        children=children,
         sealed="enc" not in given or given["enc"] is not None,
         unreadable=unreadable,
         padding=None if padding is None else stanza_json.octets(padding, "padding"),

@@ -215,7 +215,7 @@ class LinkedDevices:
             return
         async with presence.order:
             presence.active = True
-            waiting = [w.node for w in self._queues[device.jid].all()]
+            waiting = self.waiting(device)
             counts = {tag: str(sum(n.tag == tag for n in waiting)) for tag in ("message", "receipt", "notification")}
             preview = Node("offline_preview", {"count": str(len(waiting)), **counts, "appdata": "0"})
             await presence.line.send(Node("ib", {"from": SERVER}, [preview]))
@@ -257,7 +257,11 @@ class LinkedDevices:
 
     def queued(self, device: Device) -> int:
         """How many stanzas the device hasn't acknowledged yet."""
-        return len(self._queue(device).all())
+        return len(self.waiting(device))
+
+    def waiting(self, device: Device) -> list[Node]:
+        """The stanzas that the device hasn't acknowledged yet, in order."""
+        return [waiting.node for waiting in self._queue(device).all()]
 
     def keep_unacknowledged(self, device: Device) -> None:
         """Writes down what so far waits only in memory."""

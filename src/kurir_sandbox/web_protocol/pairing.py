@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -20,14 +19,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError
+
+from kurir_sandbox.faults import Occasion
 
 from . import device_news
 from .connection import Connection
 from .curve import KEY_TYPE, CurveError, KeyPair, verify
 from .exchange import Exchange
+from .link_codes import code_key, ctr
 from .linked_devices import Device, LinkedDevice, now
 from .protobufs import adv, companion, wa6
 from .stanza import SERVER, Node, StanzaError, result
@@ -41,7 +42,6 @@ log = structlog.get_logger(__name__)
 _REFS = 6
 _PATIENCE = 10.0
 _CODE_ALPHABET = set("123456789ABCDEFGHJKLMNPQRSTVWXYZ")
-_CODE_ITERATIONS = 2 << 16
 _MAX_LINKED_DEVICES = 20
 
 
@@ -175,7 +175,8 @@ class Pairings:
         self._exchange.devices.add(device)
         await device_news.announce(self._exchange, device, "add")
         log.info("device_linked", device=str(device.lid), phone=device.phone)
-        await candidate.connection.finish(Node("stream:error", {"code": "515"}))
+        if not self._exchange.faults.strike(Occasion("linked_device", device.phone), "withhold_restart"):
+            await candidate.connection.finish(Node("stream:error", {"code": "515"}))
         candidate.signed.set_result(device)
 
     async def _link(self, candidate: Candidate, person: Person, adv_secret: bytes, field: str) -> LinkedDevice:
@@ -232,14 +233,14 @@ class Pairings:
 
     async def _answer_code(self, candidate: Candidate, code: CodeExchange, person: Person, plain: str) -> None:
         salt, iv, wrapped = code.wrapped[:32], code.wrapped[32:48], code.wrapped[48:]
-        theirs = _ctr(await _code_key(plain, salt), iv, wrapped)
+        theirs = ctr(await code_key(plain, salt), iv, wrapped)
         own = KeyPair.generate()
         try:
             code.shared = own.agree(theirs)
         except CurveError as error:
             raise ScanError("code: wrong code") from error
         salt, iv = secrets.token_bytes(32), secrets.token_bytes(16)
-        ephemeral = salt + iv + _ctr(await _code_key(plain, salt), iv, own.public)
+        ephemeral = salt + iv + ctr(await code_key(plain, salt), iv, own.public)
         handset = self._exchange.handsets.of(person.phone)
         hello = [
             Node("link_code_pairing_wrapped_primary_ephemeral_pub", {}, ephemeral),
@@ -290,15 +291,6 @@ async def _answer(future: asyncio.Future[T], field: str) -> T:
         if future.cancelled():
             raise ScanError(f"{field}: the device hung up before it was linked") from error
         raise
-
-
-async def _code_key(code: str, salt: bytes) -> bytes:
-    # 131,072 rounds take a while: not on the event loop
-    return await asyncio.to_thread(hashlib.pbkdf2_hmac, "sha256", code.encode(), salt, _CODE_ITERATIONS, 32)
-
-
-def _ctr(key: bytes, iv: bytes, data: bytes) -> bytes:
-    return Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor().update(data)
 
 
 def _platform(props: bytes) -> str:

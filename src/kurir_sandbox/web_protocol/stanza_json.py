@@ -12,9 +12,12 @@ import binascii
 import re
 from typing import Any
 
+from . import codec
 from .stanza import JID, Attribute, Node, StanzaError
 
 MAX_DEPTH = 20
+MAX_STANZA = 12 * 1024 * 1024
+"""Bytes; a frame holds 16 MB, and a message is wrapped and sealed on its way."""
 _KEYS = ("tag", "attributes", "children", "content", "text")
 _ADDRESS = re.compile(
     r"s\.whatsapp\.net|g\.us"
@@ -116,11 +119,23 @@ def _attribute(name: str, given: object, field: str) -> Attribute | None:
     raise FormError(field, "must be a string, null, or an object with one of text, jid, base64")
 
 
+def check_size(stanza: Node, field: str, largest: int = MAX_STANZA) -> None:
+    """Raises FormError for a stanza that no frame can hold."""
+    try:
+        size = len(codec.encode(stanza))
+    except codec.CodecError as error:
+        raise FormError(field, f"does not fit in a stanza: {error}") from None
+    if size > largest:
+        raise FormError(field, f"has {size} bytes on the wire, at most {largest} fit in a frame")
+
+
 def _jid(text: str, field: str) -> JID:
     try:
-        return JID.parse(text)
-    except StanzaError as error:
+        found = JID.parse(text)
+        codec.encode(Node("x", {"x": found}))
+    except (StanzaError, codec.CodecError) as error:
         raise FormError(field, f"is no address: {error}") from None
+    return found
 
 
 def _shown_attribute(name: str, value: Attribute | None) -> Any:

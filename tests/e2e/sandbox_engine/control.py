@@ -1,4 +1,4 @@
-"""The sandbox as a process, used by its control API alone, with real engines as linked devices."""
+"""The sandbox as a process, used through its control API alone, with real engines as linked devices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 from tests.e2e.sandbox_engine.driver import Engine
-from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
+from tests.e2e.sandbox_network import SandboxNetwork
 
 OWNER, OTHER = "6281100000001", "6281100000002"
 SITI, BUDI, DEWI = "6281234567801", "6281234567802", "6281234567803"
@@ -25,11 +25,15 @@ class Control:
         self.ca_file, self.proxy_url = network.info["ca_file"], network.info["proxy_url"]
         self.noise_root = bytes.fromhex(network.info["noise_root"])
 
-    async def linked(self, name: str, phone: str = OWNER) -> Engine:
-        """An engine that is linked to `phone` by QR and connected."""
+    async def engine(self, name: str) -> Engine:
+        """A running engine; one that was linked under this name before is so again."""
         engine = Engine(self, self._folder / f"{name}.db")
         self.engines.append(engine)
-        await engine.start()
+        return await engine.start()
+
+    async def linked(self, name: str, phone: str = OWNER) -> Engine:
+        """An engine that is linked to `phone` by QR and connected."""
+        engine = await self.engine(name)
         await self.network.post("/scan", {"phone": phone, "qr": await engine.event("qr")})
         await engine.event("Connected")
         return engine
@@ -52,16 +56,15 @@ class Control:
 
 
 @asynccontextmanager
-async def control(folder: Path) -> AsyncIterator[Control]:
-    """A started sandbox with the default seed; everything is ended at the end."""
-    network = start_sandbox(folder)
+async def control(network: SandboxNetwork, folder: Path) -> AsyncIterator[Control]:
+    """`network` as it was at its start, and engines with their files in `folder`, which are ended at the end."""
+    await network.post("/reset", {"all": True})
     rig = Control(network, folder)
     try:
         yield rig
     finally:
         for engine in rig.engines:
             await engine.kill()
-        network.stop()
 
 
 def b64(data: bytes) -> str:

@@ -71,6 +71,32 @@ async def test_a_queue_outlives_the_register_and_keeps_its_order(world: World) -
     assert line.told()[-1] == "4"
 
 
+async def test_ids_that_people_chose_keep_their_messages_apart(world: World) -> None:
+    devices, ours = LinkedDevices(world.state), device()
+    devices.add(ours)
+    group = JID("1", "g.us")
+    sources: list[tuple[JID, JID | None]] = [(JID("7", "lid"), None), (JID("8", "lid"), None)]
+    sources += [(group, JID("7", "lid")), (group, JID("8", "lid"))]
+    for chat, author in sources:
+        attrs = {"id": "A", "from": chat, "participant": author, "notify": b"\xff"}
+        await devices.post(ours, Node("message", attrs, [Node("enc", {}, b"1")]))
+        await devices.post(ours, Node("message", attrs, [Node("enc", {}, b"2")]))  # sent again: the same message
+    again, line = LinkedDevices(world.state), Line()
+    assert again.queued(ours) == 4
+    again.attach(ours, line)
+    await again.activate(ours)
+    assert [node.attrs.get("notify") for node in line.sent if node.tag == "message"] == [b"\xff"] * 4
+    assert {node.need("enc").data for node in line.sent if node.tag == "message"} == {b"2"}
+    for left, (chat, author) in zip((3, 2, 1, 0), sources[::-1], strict=True):
+        again.settle_message(ours, "A", chat, author)
+        assert again.queued(ours) == left
+        assert (chat, author) not in [(w.jid("from"), w.jid("participant")) for w in again.waiting(ours)]
+    await again.post(ours, Node("message", {"id": "B", "from": JID("7", "lid", 3)}))
+    again.settle_message(ours, "B", JID("7", "lid"))  # a client may leave the device out
+    again.settle_message(ours, "B", JID("7", "lid"))
+    assert again.queued(ours) == 0
+
+
 async def test_only_what_was_acknowledged_leaves_the_queue(world: World) -> None:
     devices, ours, line = LinkedDevices(world.state), device(), Line()
     devices.add(ours)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import ssl
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,6 +21,7 @@ from kurir_sandbox.web_protocol.curve import KEY_TYPE, KeyPair
 from kurir_sandbox.web_protocol.key_bundles import bundle_nodes
 from kurir_sandbox.web_protocol.signal_sessions import Bundle
 from kurir_sandbox.web_protocol.stanza import GROUPS, JID, SERVER, Node
+from kurir_sandbox.world import Member
 
 from .noise_client import RawClient
 from .raw_device import ALICE, BOB, OWNER, Stage, ask, iq, logged_in
@@ -134,14 +137,24 @@ async def test_lookups_of_absent_and_renumbered_people(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("effect", "answers"),
-    [("no_keys", ["404", None, None]), ("omit_keys", [None, None]), ("", [None, None, None])],
+    ("effect", "match", "answers"),
+    [
+        ("no_keys", {"phone": ALICE, "device": 0}, ["404", None, None]),
+        ("no_keys", {"phone": ALICE, "device": 1}, [None, None, None]),
+        ("no_keys", {"phone": OWNER, "device": 0}, [None, None, None]),
+        ("no_keys", {"phone": OWNER, "device": 1, "code": 500}, [None, None, "500"]),
+        ("no_keys", {"phone": OWNER}, [None, None, "404"]),
+        ("no_keys", {}, ["404", "404", "404"]),
+        ("omit_keys", {"phone": BOB}, [None, None]),
+        ("omit_keys", {"phone": BOB, "count": 1, "number": ALICE}, [None, None, None]),
+    ],
 )
-async def test_keys_that_are_not_given(stage: Stage, effect: str, answers: list[str | None]) -> None:
+async def test_keys_that_are_not_given(
+    stage: Stage, effect: str, match: dict[str, Any], answers: list[str | None]
+) -> None:
     async with stage.client() as client:
         await logged_in(client)
-        if effect:
-            stage.network.faults.add(Fault(effect, phone=ALICE, device=0))
+        stage.network.faults.add(Fault(effect, **match))
         users = [Node("user", {"jid": jid}) for jid in (stage.lid(ALICE), stage.lid(BOB), JID(OWNER, device=1))]
         listed = (await ask(client, iq("encrypt", Node("key", {}, users)))).need("list").children
         errors = [user.child("error") for user in listed]
@@ -226,13 +239,36 @@ async def test_what_a_device_sends_is_acknowledged_whatever_it_holds(stage: Stag
         assert receipt.jid("sender_pn") == JID(ALICE)
 
 
-async def test_a_receipt_of_a_linked_device_names_the_account(stage: Stage) -> None:
+async def test_what_a_linked_device_sends_to_another_names_the_account(stage: Stage) -> None:
     async with stage.client() as client:
         await active(client)
         own = JID(stage.lid(OWNER).user, "lid", 1)  # the stage has one device, so it hears itself
         await client.send(Node("receipt", {"id": "R", "to": own, "type": "read"}))
         passed = await until(client, "receipt")
         assert (passed.jid("from"), passed.jid("sender_pn")) == (own, JID(OWNER))
+
+        part = Node("to", {"jid": own}, [Node("enc", {"v": "2", "type": "msg"}, b"sealed")])
+        group = stage.world.add_group("Berdua", OWNER, [Member(ALICE, "participant")])
+        for to in (own.account, JID(group.id, "g.us")):
+            await client.send(Node("message", {"id": to.user, "to": to}, [Node("participants", {}, [part])]))
+            while (passed := await until(client, "message")).text("id") != to.user:
+                pass
+            assert passed.jid("participant_pn" if to.server == "g.us" else "sender_pn") == JID(OWNER)
+
+
+async def test_a_device_that_is_linked_but_not_told_to_log_in(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    await stage.network.start()
+    try:
+        stage.network.faults.add(Fault("withhold_restart", number=OWNER))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await stage.link()
+        assert stage.network.owns(OWNER)
+    finally:
+        await stage.network.stop()
+        await stage.ledger.close()
+        stage.world.close()
 
 
 def test_every_effect_says_what_it_does() -> None:
