@@ -97,6 +97,9 @@ async def test_where_the_stream_ends_the_client_is_stopped_at_once(sandbox: Sand
         for n in range(10):
             await sandbox.post(f"/people/{siti}/messages", {"to": owner, "text": f"before{n}"})
         await eventually(lambda: len(texts(rig)) == 10, what="the first ten")
+        # the way back takes a while, as it does in the world: meanwhile the old client must acknowledge nothing
+        late = {"effect": "delay", "channel": "linked_device", "kind": "connect", "seconds": 2, "count": 1}
+        await sandbox.post("/faults", late)
         await sandbox.post(f"/people/{siti}/receipts", {"to": owner, "type": "server-error", "ids": ["3EB0"]})
         for n in range(20):
             await sandbox.post(f"/people/{siti}/messages", {"to": owner, "text": f"after{n}"})

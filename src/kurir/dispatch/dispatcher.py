@@ -148,6 +148,7 @@ class Dispatcher:
                 if self._database.shared:  # other gateways accept and send too
                     await self._outbox.count_waiting()
                 await self._wake_all()  # a notification may get lost
+                self._metrics.restricted(await self._database.read(numbers.restricted_count))
                 self._metrics.waiting(self._outbox.waiting())
             except DatabaseUnavailable as error:
                 log.warning("sweep_waits_for_database", reason=str(error))

@@ -174,6 +174,9 @@ class Metrics:
         )
         self._states = Counter("kurir_message_states", "Messages that reached a state", ["state"], registry=registry)
         self._waiting = Gauge("kurir_queue_depth", "Messages that are queued or in flight", registry=registry)
+        self._restricted = Gauge(
+            "kurir_restricted_numbers", "Numbers that may not write to first contacts", registry=registry
+        )
         self._callbacks = Counter("kurir_callbacks", "Callbacks of the Cloud API", ["result"], registry=registry)
         self._deliveries = Counter(
             "kurir_webhook_deliveries", "Tries to tell a customer's server something", ["result"], registry=registry
@@ -251,6 +254,10 @@ class Metrics:
     def waiting(self, count: int) -> None:
         """So many messages are queued or in flight, over all accounts."""
         self._waiting.set(count)
+
+    def restricted(self, count: int) -> None:
+        """WhatsApp lets so many numbers, over all accounts, write only to people they have been in contact with."""
+        self._restricted.set(count)
 
     def called_back(self, result: str) -> None:
         """Meta called; `result` is stored, duplicate, bad_signature, limited, unknown_number, not_read, set_aside or

@@ -17,6 +17,8 @@ from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, Sent, StatusChanged
 
 PAIRS_AT_ONCE = "6281111111111"
+STAYS_PAIRED = "6281111111112"
+"""Is paired, but nothing follows: the server does not end the pairing's connection."""
 
 
 class ScriptedEngine:
@@ -38,6 +40,9 @@ class ScriptedEngine:
                     Path(session).touch()
                     self.host.tell(say.Paired(device, phone, f"{phone}:1@x"))
                     self.host.tell(say.DeviceState(device, "connected", "connected", phone=phone, jid=f"{phone}:1@x"))
+                elif phone == STAYS_PAIRED:
+                    Path(session).touch()
+                    self.host.tell(say.Paired(device, phone, f"{phone}:1@x"))
                 elif phone:
                     self.host.tell(say.CodeShown(device, "ABCD-1234"))
                 else:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.linked_device.scripted_host import PAIRS_AT_ONCE
+from tests.unit.linked_device.scripted_host import PAIRS_AT_ONCE, STAYS_PAIRED
 
 from kurir.channels.linked_device import connections, hosts, pairing_progress
 from kurir.channels.linked_device.channel import DeviceUnavailable
@@ -158,6 +158,20 @@ async def test_pairing_by_qr_and_by_code(make_desk: MakeDesk) -> None:
     assert (await pairing.cancel(number)).state == "failed"
     assert pairing.state(number) == await pairing.next(number, 5.0)
     assert desk.channel.state(number) == ("disconnected", "the pairing was canceled")
+
+
+async def test_a_device_that_is_paired_and_does_not_connect_is_opened_anew(
+    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_STUCK", 0.3)
+    desk = await make_desk(0)
+    (number,) = desk.numbers
+    await desk.channel.start_pairing(number, STAYS_PAIRED)
+    await desk.connected(number)
+    told = [(event.state, event.reason) for event in desk.events if isinstance(event, ConnectionChanged)]
+    paired = told.index(("connecting", "paired; connecting to WhatsApp"))
+    assert told[paired + 1 :][0] == ("connecting", "connecting anew after the pairing")
+    assert told[-1][0] == "connected"
 
 
 async def test_a_pairing_that_nobody_answers_expires(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,27 @@ async def test_different_recipients_leave_together_and_urgent_ones_first(desk: D
     assert [c.content for c in await desk.claim()] == [Text("now"), Text("soon"), Text("later")]
 
 
+async def test_to_one_recipient_the_urgent_one_leaves_first_whatever_was_accepted_before(desk: Desk):
+    for words, priority in (("broadcast", 8), ("reply", 5), ("code", 0), ("later reply", 5)):
+        await desk.outbox.accept([desk.draft("628111", words, priority=priority)])
+    left = []
+    for n in range(4):
+        (claimed,) = await desk.claim()
+        left.append(claimed.content)
+        await desk.outbox.record(claimed, Sent(f"w{n}"))
+    assert left == [Text("code"), Text("reply"), Text("later reply"), Text("broadcast")]
+
+
+async def test_an_urgent_one_does_not_wait_for_doubt_about_a_less_urgent_one(desk: Desk):
+    await desk.database.write(lambda c: c.exec_driver_sql("UPDATE accounts SET doubt = 'resend'"))
+    await desk.outbox.accept([desk.draft("628111", "broadcast", priority=8)])
+    (claimed,) = await desk.claim()
+    await desk.outbox.record(claimed, InDoubt("no answer"), 60.0)
+    await desk.outbox.accept([desk.draft("628111", "next broadcast", priority=8)])
+    await desk.outbox.accept([desk.draft("628111", "code", priority=0)])
+    assert [one.content for one in await desk.claim()] == [Text("code")]
+
+
 async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(desk: Desk):
     await desk.outbox.accept([desk.draft(body="1"), desk.draft(body="2"), desk.draft("628222", "other")])
     first, other = await desk.claim()

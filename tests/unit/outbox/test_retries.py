@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurir.messages.reports import Halted, InDoubt, NotConnected, Refused, Sent, TryLater
+from kurir.messages.reports import Halted, InDoubt, NotConnected, Refused, Restricted, Sent, TryLater
 from kurir.outbox.retries import Again, Settled, decide, delay
 
 NOW, END = 1000.0, 1000.0 + 86_400
@@ -35,6 +35,7 @@ def test_the_steps(attempt: int, seconds: float):
 def test_the_other_side_and_the_pair_rate_name_their_own_times():
     assert delay("4", 1, 17.0, 0.9) == 17.0
     assert [delay("131056", attempt, None, 0.5) for attempt in (1, 2, 3)] == [4, 16, 64]
+    assert delay("131056", 6, None, 0.5) == delay("131056", 7, None, 0.5) == delay("131056", 50, None, 0.5) == 4096
 
 
 def test_the_last_try_and_the_end_of_life():
@@ -43,6 +44,20 @@ def test_the_last_try_and_the_end_of_life():
     assert isinstance(exhausted, Settled)
     assert (exhausted.state, exhausted.code) == ("failed", "exhausted")
     assert after(TryLater("4", "busy"), expires_at=NOW + 1) == Settled("expired", "4", "busy")
+    assert after(TryLater("4", "busy", 10.0), expires_at=NOW + 10) == Settled("expired", "4", "busy")
+    assert after(TryLater("4", "busy", 10.0), expires_at=NOW + 10.1) == Again(NOW + 10, True, "4", "busy")
+
+
+def test_fewer_tries_where_the_channel_says_so():
+    assert isinstance(after(TryLater("4", "busy", most=3), attempt=2), Again)
+    exhausted = after(TryLater("4", "busy", most=3), attempt=3)
+    assert isinstance(exhausted, Settled)
+    assert (exhausted.state, exhausted.code) == ("failed", "exhausted")
+    assert "the last one: busy" in exhausted.reason
+    assert isinstance(after(TryLater("4", "busy", most=30), attempt=8), Settled)
+    refused = after(Restricted("restricted", "error 463"), attempt=3)
+    assert isinstance(refused, Settled)
+    assert isinstance(after(Restricted("restricted", "error 463"), attempt=2), Again)
 
 
 @given(

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from tests.webhook_desk import SEALING, WebhookDesk
 
-from kurir import numbers
+from kurir import number_status, numbers
 from kurir.accounts import accounts
 from kurir.foundation.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
 from kurir.foundation.url_rules import Allowed, UrlRefused
@@ -83,6 +83,25 @@ async def test_filters_by_event_and_number(desk: WebhookDesk) -> None:
         "incoming_chat",
     ]
     assert [text(p) for p in await desk.claim_all(other_number)] == ["two"]
+
+
+async def test_a_restriction_is_told_when_it_begins_and_when_it_ends_and_not_between(desk: WebhookDesk) -> None:
+    endpoint, _ = await desk.endpoint(events=["device_status"])
+    number = desk.desk.number
+    for until in (1_800_003_600.0, 1_800_007_200.0, None, None):
+        restriction = numbers.Restriction(until, 3600.0) if until is not None else None
+        await desk.database.write(
+            lambda c, r=restriction: number_status.restrict(c, number.account_id, number.id, r, desk.time())
+        )
+    bodies = []
+    while parcel := await desk.claim(endpoint):
+        bodies.append(json.loads(parcel.body)["data"])
+        await desk.record(parcel)
+    assert [(body["state"], body["reason"]) for body in bodies] == [
+        ("restricted", numbers.restricted_reason(1_800_003_600.0)),
+        (number.state, ""),
+    ]
+    assert "until 2027-01-15 09:00 UTC" in bodies[0]["reason"]
 
 
 async def test_a_sent_message_is_told_with_every_state_and_as_the_devices_own(desk: WebhookDesk) -> None:

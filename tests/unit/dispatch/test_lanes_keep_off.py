@@ -1,0 +1,146 @@
+"""What a lane must not touch, and what it must look at again: sends in flight after trouble, and new doubts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from tests.gateway_fixture import PHONE, Front, open_front
+
+from kurir.accounts import accounts
+from kurir.channels.channel import Capabilities
+from kurir.foundation.database import DatabaseUnavailable
+from kurir.messages.content import Outgoing, Text
+from kurir.messages.reports import InDoubt, NeverLeft, Outcome, Sent, Unknown
+from kurir.numbers import Number
+from kurir.outbox.rows import Claimed, Draft
+
+OTHER = "6281234567891"
+Claim = Callable[..., Awaitable[list[Claimed]]]
+
+
+class Wire:
+    """The channel's sends to `PHONE`, held until `go_on`; others are taken at once."""
+
+    def __init__(self, front: Front) -> None:
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+        self._send = front.devices.send
+        front.devices.send = self.send  # type: ignore[method-assign]
+
+    async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
+        if outgoing.recipient == PHONE:
+            self.reached.set()
+            await self.go_on.wait()
+        return await self._send(number, outgoing)
+
+
+@pytest.fixture
+async def front(tmp_path: Path) -> AsyncIterator[Front]:
+    async with open_front(tmp_path, evidence=lambda _: NeverLeft()) as front:
+        yield front
+
+
+@pytest.fixture
+async def wire(front: Front) -> AsyncIterator[Wire]:
+    wire = Wire(front)
+    yield wire
+    wire.go_on.set()
+
+
+async def accept(front: Front, recipient: str = PHONE, origin: str = "api") -> int:
+    number = front.ours.device
+    draft = Draft(
+        account_id=number.account_id, number_id=number.id, recipient=recipient, content=Text("halo"), origin=origin
+    )
+    return (await front.gateway.outbox.accept([draft])).ids[0]
+
+
+async def until(front: Front, message_id: int, *states: str) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            found = await front.gateway.outbox.snapshot(front.ours.account.id, message_id)
+            assert found is not None
+            if found.state in states:
+                return
+            await asyncio.sleep(0.01)
+
+
+def breaks_once(front: Front, error: Exception) -> asyncio.Event:
+    """The next claim raises `error`; the event says that another one came after it."""
+    claim: Claim = front.gateway.outbox.claim
+    broken: list[bool] = []
+    again = asyncio.Event()
+
+    async def broken_claim(*of_number: object, **how: object) -> list[Claimed]:
+        if not broken:
+            broken.append(True)
+            raise error
+        taken = await claim(*of_number, **how)
+        again.set()
+        return taken
+
+    front.gateway.outbox.claim = broken_claim  # type: ignore[method-assign,assignment]
+    return again
+
+
+def sends_to(front: Front, recipient: str) -> list[int]:
+    return [outgoing.attempt for outgoing in front.devices.sent if outgoing.recipient == recipient]
+
+
+async def test_after_a_claim_that_failed_own_sends_in_flight_are_left_alone(front: Front, wire: Wire) -> None:
+    flying = await accept(front)
+    await asyncio.wait_for(wire.reached.wait(), 10)
+    again = breaks_once(front, DatabaseUnavailable("gone for a moment"))
+    other = await accept(front, OTHER)
+    await asyncio.wait_for(again.wait(), 10)  # what was in flight has been looked at by then
+    found = await front.gateway.outbox.snapshot(front.ours.account.id, flying)
+    assert found is not None
+    assert (found.state, found.attempts) == ("sending", 1)
+    wire.go_on.set()
+    await until(front, flying, "sent")
+    await until(front, other, "sent")
+    assert sends_to(front, PHONE) == [1]
+
+
+async def test_after_a_lane_broke_the_next_begins_when_its_sends_have_landed(front: Front, wire: Wire) -> None:
+    flying = await accept(front)
+    await asyncio.wait_for(wire.reached.wait(), 10)
+    left_in_flight = front.gateway.outbox.left_in_flight
+    begun = asyncio.Event()
+    found: list[list[int]] = []
+
+    async def seen(*of_number: int) -> list[Claimed]:
+        left = await left_in_flight(*of_number)
+        found.append([message.id for message in left])
+        begun.set()
+        return left
+
+    front.gateway.outbox.left_in_flight = seen  # type: ignore[method-assign]
+    breaks_once(front, RuntimeError("a mistake of ours"))
+    other = await accept(front, OTHER)
+    with contextlib.suppress(TimeoutError):  # a lane that does not wait begins after half a second
+        await asyncio.wait_for(begun.wait(), 1.5)
+    wire.go_on.set()
+    await until(front, other, "sent")
+    await until(front, flying, "sent")
+    assert found[0] == []
+    assert sends_to(front, PHONE) == [1]
+
+
+@pytest.mark.parametrize("origin", ["api", "otp"])
+async def test_a_new_doubt_is_looked_at_again_while_the_lane_is_busy(front: Front, wire: Wire, origin: str) -> None:
+    known = front.devices.capabilities
+    front.devices.capabilities = Capabilities(known.kinds, known.groups, known.typing, known.window, 0.1)
+    front.devices.evidence_of = lambda _: Unknown()
+    if origin == "api":
+        await front.gateway.database.write(lambda c: accounts.change(c, front.ours.account.id, doubt="resend"))
+    front.devices.outcome = lambda outgoing: InDoubt("no answer") if outgoing.attempt == 1 else Sent("second")
+    await accept(front)  # the lane is busy with this one, so that it does not end
+    await asyncio.wait_for(wire.reached.wait(), 10)
+    doubtful = await accept(front, OTHER, origin)
+    await until(front, doubtful, "sent")
+    assert sends_to(front, OTHER) == [1, 2]
+    assert sends_to(front, PHONE) == []
