@@ -37,7 +37,7 @@ PICTURES = 25
 """Pictures that the victim sends, one after the other, in each slice."""
 WORSE, FLOOR = 1.2, 0.25
 """How much worse the victim's 99th percentile may be, and seconds that count as nothing on a shared machine."""
-FLOOD = 60
+FLOOD = 140
 """Pictures that the attacker has under way at any time: more than there are places of any kind."""
 
 
