@@ -102,8 +102,8 @@ KINDS: dict[str, tuple[int, float, Callable[[int, dict[str, Any]], None]]] = {
     "heads": (2, 0.2, heads),
     "lists": (6, 0.1, lists),
 }
-"""How many do it at once, and the seconds of rest of each in between: what is tried is not whether a machine can be kept
-busy by asking it very often, but whether little asking can cost it much."""
+"""How many do it at once, and the seconds of rest of each in between: what is tried is not whether a machine can be
+kept busy by asking it very often, but whether little asking can cost it much."""
 
 if __name__ == "__main__":
     main()
