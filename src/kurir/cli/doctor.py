@@ -118,7 +118,7 @@ def _trust(settings: Settings) -> Iterator[Finding]:
     advice = (
         ": anybody can claim any client address, so limits per address do not hold; name the proxies only"
         if everybody
-        else "; each must overwrite X-Forwarded-For (docs/operating.md), or clients choose the address that limits count"
+        else "; each must overwrite X-Forwarded-For, or clients choose their address (docs/operating.md)"
     )
     yield Finding("proxies whose X-Forwarded-For is believed", not everybody, (", ".join(proxies) or "none") + advice)
     if settings.status_page == "open":
