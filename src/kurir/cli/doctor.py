@@ -141,6 +141,22 @@ def _journals(settings: Settings) -> Iterator[Finding]:
     yield Finding("received and not stored yet", fine, f"{entries}, the oldest for {age:,.0f} s{advice}")
 
 
+def _trust(settings: Settings) -> Iterator[Finding]:
+    """Whose word about client addresses is taken, and who sees the status page: both are easily set too wide."""
+    proxies = settings.trusted_proxies
+    everybody = "*" in proxies or any(part.endswith("/0") for part in proxies)
+    advice = (
+        ": anybody can claim any client address, so limits per address do not hold; name the proxies only"
+        if everybody
+        else "; each must overwrite X-Forwarded-For, or clients choose their address (docs/operating.md)"
+    )
+    yield Finding("proxies whose X-Forwarded-For is believed", not everybody, (", ".join(proxies) or "none") + advice)
+    if settings.status_page == "open":
+        inside = settings.host in {"127.0.0.1", "::1", "localhost"}
+        detail = "KURIR_STATUS_PAGE is open: whoever reaches the gateway sees every number"
+        yield Finding("status page", inside, detail + (" (it listens on loopback only)" if inside else ""))
+
+
 _LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _python,
     _engine,
@@ -148,4 +164,5 @@ _LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _database,
     _journals,
     _gateway,
+    _trust,
 )

@@ -1,0 +1,109 @@
+"""A program that attacks a gateway on loopback until it is ended: `python attacker.py <kind> <port> <json of names>`.
+
+It runs in a process of its own so that a test can stop and continue it (SIGSTOP, SIGCONT) and its own work disturbs
+nobody: it has the lowest priority. Only the standard library, so that it starts at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 10
+
+
+def main() -> None:
+    kind, port, names = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+    os.nice(19)
+    threads, pause, attack = KINDS[kind]
+    for _ in range(threads):
+        threading.Thread(target=_for_ever, args=(attack, pause, port, names), daemon=True).start()
+    threading.Event().wait()
+
+
+def _for_ever(attack: Callable[[int, dict[str, Any]], None], pause: float, port: int, names: dict[str, Any]) -> None:
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            attack(port, names)
+        time.sleep(pause)
+
+
+_COUNT = itertools.count()
+
+
+def _address() -> str:
+    number = next(_COUNT)
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def _ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+_WORDY = json.dumps(
+    {"entry": [{"changes": [{"value": {"metadata": {"phone_number_id": f"{i:x}"}}}]} for i in range(10_000)]}
+).encode()
+
+
+def callbacks(port: int, _names: dict[str, Any]) -> None:
+    """Unsigned callbacks that name ten thousand numbers, each from another address."""
+    _ask(port, "POST", "/meta/callbacks", _WORDY, X_Hub_Signature_256="sha256=" + "0" * 64, X_Forwarded_For=_address())
+
+
+def sign_ins(port: int, names: dict[str, Any]) -> None:
+    """The right password and wrong ones, each from another address."""
+    for password in (names["password"], f"guess {next(_COUNT)}"):
+        basic = base64.b64encode(f"{names['email']}:{password}".encode()).decode()
+        _ask(port, "GET", "/", Authorization=f"Basic {basic}", X_Forwarded_For=_address())
+
+
+def keys(port: int, _names: dict[str, Any]) -> None:
+    """Wrong keys, each from another address."""
+    body = json.dumps({"api_key": f"guess{next(_COUNT)}"}).encode()
+    _ask(port, "POST", "/public/v1/info", body, Content_Type="application/json", X_Forwarded_For=_address())
+
+
+def heads(port: int, _names: dict[str, Any]) -> None:
+    """Connections with a head without end, and idle ones."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
+        endless = stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
+        endless.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+        for _ in range(200):
+            endless.sendall(b"x" * 65_536)
+
+
+def lists(port: int, names: dict[str, Any]) -> None:
+    """Searches through a long list, by a tenant with a right key."""
+    body = {**names["credentials"], "contact_id": names["contact_id"], "search": f"x{next(_COUNT) % 7}", "length": 10}
+    _ask(port, "POST", "/public/v1/get-list-audiences", json.dumps(body).encode(), Content_Type="application/json")
+
+
+KINDS: dict[str, tuple[int, float, Callable[[int, dict[str, Any]], None]]] = {
+    "callbacks": (4, 0.1, callbacks),
+    "sign_ins": (24, 0.2, sign_ins),
+    "keys": (4, 0.05, keys),
+    "heads": (2, 0.2, heads),
+    "lists": (6, 0.1, lists),
+}
+"""How many do it at once, and the seconds of rest of each in between: what is tried is not whether a machine can be
+kept busy by asking it very often, but whether little asking can cost it much."""
+
+if __name__ == "__main__":
+    main()
