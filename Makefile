@@ -47,6 +47,8 @@ storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after eac
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_graph_faults.py
 	KURIR_STORM_RECEIVER_CALLS=$${KURIR_STORM_RECEIVER_CALLS:-500} $(MEASURED) \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_receivers.py
+	KURIR_HOSTILE_MESSAGES=$${KURIR_HOSTILE_MESSAGES:-10000} KURIR_HOSTILE_CALLBACKS=$${KURIR_HOSTILE_CALLBACKS:-10000} \
+	  $(BIN)/python -m pytest -q -s tests/hostile
 
 soak: $(VENV)/.dev ## Hours of steady load with a kill an hour: does anything grow? (KURIR_SOAK_SECONDS, 8 hours)
 	KURIR_SOAK_SECONDS=$${KURIR_SOAK_SECONDS:-28800} KURIR_SOAK_KILL_EVERY=$${KURIR_SOAK_KILL_EVERY:-3600} $(MEASURED) \
