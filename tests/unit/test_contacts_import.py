@@ -18,12 +18,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.sqlite import new_database
 
-from kurir import contacts, contacts_import
+from kurir import contacts
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
-from kurir.contacts_import import ImportRefused, ImportReport, Problem, import_file, reading_process
+from kurir.contacts_import import importing, reading_process
 from kurir.contacts_import.columns import RowError, phone_text
 from kurir.contacts_import.files import Row, decoded, delimiter_of, read_rows
+from kurir.contacts_import.importing import ImportRefused, ImportReport, Problem, import_file
 from kurir.foundation.database import Database
 
 
@@ -329,7 +330,7 @@ async def test_a_file_that_is_not_there_is_refused(desk: Desk) -> None:
 async def test_more_rows_than_allowed_are_refused_before_anything_is_stored(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contacts_import, "ROWS", 3)
+    monkeypatch.setattr(importing, "ROWS", 3)
     rows = [f"08123456789{n}\n" for n in range(4)]
     assert (await desk.take("phone\n" + "".join(rows[:3]), "a")).stored == 3
     with pytest.raises(ImportRefused, match="more than 3 rows"):

@@ -7,8 +7,8 @@ from pathlib import Path
 from cyclopts import App
 from rich.progress import Progress
 
-from kurir import contacts_import
 from kurir.cli.terminal import CommandError, account_of, err, operator, out, waiting, with_async_database
+from kurir.contacts_import import importing
 from kurir.foundation.database import Database
 
 app = App(name="contacts", help="Contact lists and the people (audiences) in them.")
@@ -28,7 +28,7 @@ def import_(email: str, file: Path, *, list_name: str = "") -> None:
         account = await database.read(lambda connection: account_of(connection, email))
         with Progress(console=err, transient=True) as progress:
             task = progress.add_task("Importing", total=None)
-            return await contacts_import.import_file(
+            return await importing.import_file(
                 database,
                 account,
                 file,
@@ -38,7 +38,7 @@ def import_(email: str, file: Path, *, list_name: str = "") -> None:
 
     try:
         report = with_async_database(work)
-    except contacts_import.ImportRefused as error:
+    except importing.ImportRefused as error:
         raise CommandError(str(error)) from error
     out.print(f"contact_id  {report.contact_key or 'none: no row was good'}")
     out.print(f"{report.stored} people stored, {report.merged} merged, {len(report.problems)} rows refused.")
