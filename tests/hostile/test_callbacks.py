@@ -369,9 +369,13 @@ async def test_a_signed_change_about_a_number_that_is_not_set_up_is_set_aside(sm
         body = {"entry": [{"id": waba_id, "changes": [stranger, change(small, messages=[message(f"w{waba_id}")])]}]}
         assert await post(small, json.dumps(body).encode()) == 200
     assert len(await stored(small)) == 2
+    # and one that names nothing known at all: only the secret shows whose it is
+    alone = {"entry": [{"id": "424242", "changes": [stranger]}]}
+    assert await post(small, json.dumps(alone).encode()) == 200
+    assert await post(small, json.dumps(alone).encode(), "nobody's secret") == 403
     found = await entries(small)
     assert {entry.queue for entry in found} == {"callback"}
-    assert len(found) == 2
+    assert len(found) == 2  # the same change is there once
     assert b"wamid.x" in found[0].payload
 
 

@@ -79,6 +79,17 @@ async def test_what_is_neither_body_nor_end_is_bounded(port: int, endless: bytes
     assert await raw.closed()
 
 
+@pytest.mark.parametrize("before", [b"", GET + b"\r\n"], ids=["alone", "behind another"])
+async def test_a_large_head_that_comes_whole_is_refused_too(port: int, before: bytes) -> None:
+    raw = await Raw.open(port)
+    await raw.say(before + GET + b"X-Long: " + b"x" * 20_000 + b"\r\n\r\n")
+    statuses = [await raw.status()]
+    if before and statuses[0] == 200:
+        statuses.append(await raw.status())
+    assert statuses[-1] == 431
+    assert await raw.closed()
+
+
 async def test_many_small_fields_and_many_pipelined_requests_are_bounded(port: int) -> None:
     assert await answered(port, GET + b"a: b\r\n" * 300 + b"\r\n") == 431
     raw = await Raw.open(port)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from tests.gateway_fixture import open_front
 
 from kurir.foundation.database import Database, DatabaseUnavailable, Overloaded
-from kurir.foundation.turns import Full, Turns
+from kurir.foundation.shared_threads import Full, SharedThreads
 from kurir.web.health import not_ready
 
 
@@ -164,7 +164,7 @@ def test_everybody_has_a_turn(order: list[str]) -> None:
     """With one thread: between two jobs of one, everybody who waits meanwhile gets one done."""
 
     async def run() -> list[str]:
-        turns = Turns("test", 1, share=1, room=1_000)
+        turns = SharedThreads("test", 1, share=1, room=1_000)
         go, done = threading.Event(), []
         first = turns.put(lambda: go.wait(10), "first")
         await until(lambda: first.began is not None)
@@ -183,7 +183,7 @@ def test_everybody_has_a_turn(order: list[str]) -> None:
 
 
 async def test_threads_are_used_as_far_as_there_is_work() -> None:
-    turns = Turns("test", 4, share=4, room=100)
+    turns = SharedThreads("test", 4, share=4, room=100)
     together = threading.Barrier(4, timeout=10)
     for _ in range(5):  # also by threads that had nothing to do before
         await asyncio.gather(*(turns.put(together.wait, of).future for of in range(4)))
@@ -194,7 +194,7 @@ async def test_a_job_that_fails_ends_no_thread_and_a_full_room_is_said() -> None
     def broken() -> None:
         raise KeyError("x")
 
-    turns = Turns("test", 1, share=1, room=1)
+    turns = SharedThreads("test", 1, share=1, room=1)
     for _ in range(3):
         with pytest.raises(KeyError):
             await turns.put(broken, None).future
