@@ -123,11 +123,16 @@ async def test_a_host_never_sends_what_cannot_be_read(launched):
     assert isinstance(await process.call(sending("tells halo"), 10), Sent)
     answer = await process.call(sending("answers nonsense"), 10)
     assert answer == say.Failed("the answer could not be encoded: UnicodeEncodeError")
+    # bytes where a text belongs can be encoded, and not be read
+    answer = await process.call(sending("answers bytes"), 10)
+    assert answer == say.Failed("the answer could not be encoded: ValidationError")
     async with asyncio.timeout(10):
-        while len(heard) < 3:
+        while len(heard) < 4:
             await asyncio.sleep(0.01)
-    assert heard[1] == say.Trouble(7, "Trouble could not be encoded: UnicodeEncodeError")
-    assert isinstance(heard[2], StatusChanged)
+    assert heard[1:3] == [
+        say.Trouble(7, f"Trouble could not be encoded: {why}") for why in ("UnicodeEncodeError", "ValidationError")
+    ]
+    assert isinstance(heard[3], StatusChanged)
     assert process.unreadable == 0
 
 

@@ -83,7 +83,10 @@ class ScriptedEngine:
             case ["tells", what]:
                 self.host.tell(say.Trouble(device, what * 10))
                 self.host.tell(say.Trouble(device, "half a pair \ud800"))
+                self.host.tell(say.Trouble(device, b"no text"))  # pyright: ignore[reportArgumentType]
                 self.host.tell(StatusChanged(1, device, "after", "delivered", 1.0))
+            case ["answers", "bytes"]:
+                return say.Failed(b"no text")  # pyright: ignore[reportArgumentType]
             case ["answers", "nonsense"]:
                 return say.Failed("half a pair \ud800")
             case ["garbage"]:
