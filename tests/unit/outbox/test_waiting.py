@@ -1,0 +1,112 @@
+"""What a message waits for: every cause from its facts, and a sentence for each in both languages."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from kurir.numbers import Number, NumberState
+from kurir.outbox.waiting import _SENTENCES, Cause, Facts, Waiting, lasts, number_waits, say, waiting_for
+
+NOW = 1_800_000_000.0
+NUMBER = Number(
+    id=1,
+    account_id=1,
+    key="BO-1",
+    channel="linked_device",
+    phone="628111",
+    name="",
+    state="connected",
+    state_reason="",
+    last_connected_at=NOW,
+    jid="628111:1@s.whatsapp.net",
+    phone_number_id="",
+    waba_id="",
+    app_id="",
+    created_at=NOW,
+)
+UNPAIRED = Number(**{name: getattr(NUMBER, name) for name in Number.__struct_fields__} | {"jid": ""})
+
+CASES: list[tuple[Cause, Facts]] = [
+    ("sending", Facts(number=NUMBER, message="sending", state="logged_out")),
+    ("receipt", Facts(number=NUMBER, message="unconfirmed", may_resend=True)),
+    ("decision", Facts(number=NUMBER, message="unconfirmed")),
+    ("removed", Facts(number=None, ahead="message", due_at=NOW + 5)),
+    ("paused", Facts(number=NUMBER, state="paused", reason="token refused", ahead="message")),
+    ("unpaired", Facts(number=UNPAIRED, state="disconnected")),
+    ("pairing", Facts(number=UNPAIRED, state="pairing", reason="waiting for the phone")),
+    ("logged_out", Facts(number=NUMBER, state="logged_out", reason="the phone removed it", due_at=NOW + 5)),
+    ("replaced", Facts(number=NUMBER, state="replaced")),
+    ("outdated", Facts(number=NUMBER, state="outdated")),
+    ("banned", Facts(number=NUMBER, state="banned", reason="too many", opens_at=NOW + 90)),
+    ("restricted", Facts(number=NUMBER, state="restricted", reason="463")),
+    ("degraded", Facts(number=NUMBER, state="degraded")),
+    ("connecting", Facts(number=NUMBER, state="connecting", reason="connecting to WhatsApp")),
+    ("connecting", Facts(number=NUMBER, state="disconnected")),
+    ("connecting", Facts(number=NUMBER, state="a word of a later version")),
+    ("ahead", Facts(number=NUMBER, ahead="message", due_at=NOW + 5)),
+    ("doubt_ahead", Facts(number=NUMBER, ahead="doubt")),
+    ("retry", Facts(number=NUMBER, due_at=NOW + 30.2, code="131056", last="pair rate limit")),
+    ("turn", Facts(number=NUMBER, due_at=NOW)),
+]
+
+
+@pytest.mark.parametrize(("cause", "facts"), CASES)
+def test_each_cause_follows_from_its_facts(cause: Cause, facts: Facts) -> None:
+    assert waiting_for(facts, NOW).cause == cause
+
+
+def test_every_cause_and_every_state_of_a_number_is_tried() -> None:
+    assert {cause for cause, _ in CASES} | {"database"} == set(get_args(Cause))
+    assert {facts.state for _, facts in CASES} >= set(get_args(NumberState)) - {"connected"}
+
+
+@pytest.mark.parametrize("cause", get_args(Cause))
+@pytest.mark.parametrize("language", ["id", "en"])
+def test_each_sentence_is_whole_in_both_languages(cause: Cause, language: str) -> None:
+    full = say(Waiting(cause=cause, number="BO-1", reason="{reason} of [others]", seconds=90), language)
+    bare = say(Waiting(cause=cause), language)
+    for sentence in (full, bare):
+        assert not any(blank in sentence for blank in ("{number}", "{when}", "{because}", "()"))
+    assert _SENTENCES[cause][0] != _SENTENCES[cause][1]
+
+
+def test_a_sentence_names_the_command_that_helps_the_reason_and_the_time() -> None:
+    out = waiting_for(Facts(number=NUMBER, state="logged_out", reason="the phone removed this device"), NOW)
+    assert say(out) == (
+        "device BO-1 is logged out (the phone removed this device): pair it again with `kurir number pair BO-1`"
+    )
+    paused = waiting_for(Facts(number=NUMBER, state="paused", reason="token"), NOW)
+    assert "`kurir number resume BO-1`" in say(paused, "id")
+    again = waiting_for(Facts(number=NUMBER, due_at=NOW + 30.2, last="pair rate limit"), NOW)
+    assert say(again) == "it is tried again in 30 s (pair rate limit)"
+    assert say(again, "id") == "akan dicoba lagi dalam 30 detik (pair rate limit)"
+
+
+def test_a_reason_of_others_is_cut() -> None:
+    waiting = waiting_for(Facts(number=NUMBER, state="banned", reason="x" * 10_000), NOW)
+    assert len(say(waiting)) < 300
+
+
+@pytest.mark.parametrize(
+    ("state", "opens_at", "surely"),
+    [
+        ("logged_out", None, True),
+        ("replaced", None, True),
+        ("outdated", None, True),
+        ("paused", None, True),
+        ("restricted", None, True),
+        ("banned", None, True),
+        ("banned", NOW + 61, True),
+        ("banned", NOW + 30, False),
+        ("connecting", None, False),
+        ("degraded", None, False),
+        ("pairing", None, False),
+        ("disconnected", None, False),
+    ],
+)
+def test_what_surely_lasts_longer_than_a_code(state: str, opens_at: float | None, surely: bool) -> None:
+    waiting = number_waits(NUMBER, state, "", NOW, opens_at)
+    assert waiting is not None
+    assert lasts(waiting, 60) is surely
