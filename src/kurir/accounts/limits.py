@@ -53,9 +53,12 @@ class RequestLimit:
         self._items = _parsed("rate_limit", notation)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
-    def take(self, account_id: int) -> Allowance:
-        """Counts one request of the account; a refused one is not counted against the limits that follow."""
-        who = str(account_id)
+    def take(self, account_id: int, group: str = "") -> Allowance:
+        """Counts one request of the account; a refused one is not counted against the limits that follow.
+
+        Requests of another `group` are counted apart, against limits of the same size.
+        """
+        who = f"{account_id}:{group}" if group else str(account_id)
         tightest: Allowance | None = None
         for item in self._items:
             allowed = self._limiter.hit(item, who)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import Connection
-from tests.gateway_fixture import Front
+from tests.gateway_fixture import Front, open_front
 
 from kurir import contacts
 from kurir.contacts import Person
@@ -50,6 +52,14 @@ async def test_a_hundred_wrong_codes_keep_nobody_out(front: Front) -> None:
     assert {answer.text for answer in guesses} == {'{"code":"400","message":"OTP Code is Invalid"}'}
     right = await front.send("validate_otp", otp_code=sent["otp_code"])
     assert right.json() == {"code": "200", "message": "OTP Code is Valid"}
+
+
+async def test_a_flood_of_checks_does_not_use_up_the_requests_for_sending(tmp_path: Path) -> None:
+    async with open_front(tmp_path, rate_limit="5/minute") as front:
+        checks = [(await front.send("validate_otp", otp_code="123456")).json() for _ in range(8)]
+        assert [check.get("type") for check in checks] == [None] * 5 + ["rate_limited"] * 3
+        sends = [(await front.send("send_otp", phone_no="081234567890")).json()["code"] for _ in range(3)]
+        assert sends == ["200"] * 3
 
 
 async def test_a_data_tables_form_pages_through_a_list(front: Front) -> None:

@@ -71,7 +71,8 @@ class Endpoint:
     `credential` is the spelling the reference uses; `number_field` names the sender number's field, if any.
     `request_sample` and `answer_sample` are ours, in the shape of the reference collection;
     `other_answers` are further shapes of a 200. An endpoint that sends has a `replay`: it answers a request that comes
-    again from what was remembered of it.
+    again from what was remembered of it. Endpoints of another `limit_group` are counted apart in the account's request
+    limit.
     """
 
     path: str
@@ -85,3 +86,4 @@ class Endpoint:
     answer_sample: dict[str, Any] = field(default_factory=dict)
     other_answers: tuple[dict[str, Any], ...] = ()
     replay: Replay | None = None
+    limit_group: str = ""

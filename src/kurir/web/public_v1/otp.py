@@ -180,5 +180,7 @@ ENDPOINTS = (
         ),
         request_sample={"otp_code": "041432"},
         answer_sample={"code": "200", "message": "OTP Code is Valid"},
+        # whoever makes a login form try codes all the time must not use up what its shop sends with
+        limit_group="validate_otp",
     ),
 )
