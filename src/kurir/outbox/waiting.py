@@ -39,7 +39,7 @@ Ahead = Literal["", "message", "doubt"]
 
 OF_ITS_OWN: frozenset[Cause] = frozenset({"turn", "sending", "database"})
 """Causes that pass by themselves within moments, or that nobody can see."""
-_SURELY: frozenset[Cause] = frozenset({"removed", "paused", "logged_out", "replaced", "outdated", "restricted"})
+_SURELY: frozenset[Cause] = frozenset({"removed", "paused", "logged_out", "replaced", "outdated"})
 """Causes that end only when a person acts, or not within an hour."""
 _REASON = 150
 
@@ -90,6 +90,8 @@ def waiting_for(facts: Facts, now: float) -> Waiting:  # noqa: PLR0911 - one ret
         return blocked
     if facts.ahead:
         return Waiting(cause="ahead" if facts.ahead == "message" else "doubt_ahead")
+    if facts.due_at > now and facts.code == "restricted":
+        return restricted(facts.number, facts.last, facts.due_at, now)
     if facts.due_at > now:
         return Waiting(cause="retry", reason=(facts.last or facts.code)[:_REASON], seconds=_left(facts.due_at, now))
     return Waiting(cause="turn")
@@ -113,9 +115,14 @@ def number_waits(number: Number, state: str, reason: str, now: float, opens_at: 
     return Waiting(cause=cause, number=number.key, reason=(reason or number.state_reason)[:_REASON], seconds=seconds)
 
 
+def restricted(number: Number, reason: str, until: float, now: float) -> Waiting:
+    """A first contact of a restricted number waits until then (unix seconds)."""
+    return Waiting(cause="restricted", number=number.key, reason=reason[:_REASON], seconds=_left(until, now))
+
+
 def lasts(waiting: Waiting, seconds: float) -> bool:
     """Whether it surely lasts longer than `seconds`: a person has to act, or the time of its end is later."""
-    if waiting.cause == "banned":
+    if waiting.cause in {"banned", "restricted"}:
         return waiting.seconds is None or waiting.seconds >= seconds
     return waiting.cause in _SURELY
 
@@ -168,8 +175,8 @@ _SENTENCES: dict[Cause, tuple[str, str]] = {
         "WhatsApp memblokir {number} untuk sementara{because}; dicoba lagi{when}",
     ),
     "restricted": (
-        "WhatsApp restricts {number}{because}",
-        "WhatsApp membatasi {number}{because}",
+        "WhatsApp restricts {number}{because}; it is tried again{when}",
+        "WhatsApp membatasi {number}{because}; dicoba lagi{when}",
     ),
     "degraded": (
         "device {number} does not answer{because} and is being connected anew",

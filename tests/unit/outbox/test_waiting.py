@@ -41,6 +41,7 @@ CASES: list[tuple[Cause, Facts]] = [
     ("outdated", Facts(number=NUMBER, state="outdated")),
     ("banned", Facts(number=NUMBER, state="banned", reason="too many", opens_at=NOW + 90)),
     ("restricted", Facts(number=NUMBER, state="restricted", reason="463")),
+    ("restricted", Facts(number=NUMBER, code="restricted", last="first contacts wait", due_at=NOW + 600)),
     ("degraded", Facts(number=NUMBER, state="degraded")),
     ("connecting", Facts(number=NUMBER, state="connecting", reason="connecting to WhatsApp")),
     ("connecting", Facts(number=NUMBER, state="disconnected")),

@@ -88,6 +88,23 @@ async def test_a_code_that_cannot_arrive_in_time_is_refused_and_nothing_is_store
         assert (rows["messages"], rows["otps"]) == (1, 1)
 
 
+async def test_a_code_to_a_first_contact_of_a_restricted_device_is_refused(front: Front) -> None:
+    number, now = front.ours.device, front.gateway.clock()
+    await front.gateway.database.write(
+        lambda c: numbers.set_state(c, number.account_id, number.id, "connected", reason="", at=now)
+    )
+
+    async def restrict(seconds: float) -> None:
+        until = numbers.Restriction(front.gateway.clock() + seconds, seconds)
+        await front.gateway.database.write(lambda c: numbers.set_restriction(c, number.account_id, number.id, until))
+
+    await restrict(600)
+    refused = await front.send("send_otp", phone_no=PHONE, lifetime=60)
+    assert (refused.status_code, "WhatsApp restricts" in refused.json()["message"]) == (408, True)
+    assert (await front.rows())["otps"] == 0
+    assert (await front.send("send_otp", phone_no=PHONE, lifetime=3600)).status_code == 200
+
+
 async def test_a_code_from_a_removed_device_is_refused(front: Front) -> None:
     assert (await front.send("send_otp", phone_no=PHONE)).status_code == 200
     await front.gateway.database.write(lambda c: c.execute(sa.text("UPDATE numbers SET removed_at = 1.0")))
@@ -127,7 +144,7 @@ async def test_the_command_line_says_it(
     key = await becomes(front, state)
     sent = await front.send("send_personal_message", phone_no=PHONE, message="x")
     monkeypatch.setenv("KURIR_DATA_DIR", str(front.gateway.settings.data_dir))
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(cli.out, "width", 400)
     words = STATES[state][0].format(key=key)
     await asyncio.to_thread(cli.list_, front.ours.account.email)
     assert words in " ".join(capsys.readouterr().out.split())

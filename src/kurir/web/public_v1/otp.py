@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from kurir import numbers
 from kurir.foundation.ids import public_message_id
 from kurir.otp.check import Attempt, check
 from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue
 from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.waiting import lasts, number_waits
+from kurir.outbox.restrictions import is_first_contact
+from kurir.outbox.waiting import lasts, number_waits, restricted
 from kurir.web.envelopes import Answer, Phrase, WireError
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
@@ -48,7 +51,7 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
         service_name=body.text("service_name", limit=_NAME_LIMIT),
         company_name=body.text("company_name", limit=_NAME_LIMIT),
     )
-    await _require_a_way(gateway, call, request.lifetime)
+    await _require_a_way(gateway, call, request.phone, request.lifetime)
     try:
         # the repeat guard knows a repetition by its content, and no two codes are the same
         once = call.once if call.once and call.once.key_hash else None
@@ -65,16 +68,27 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
     return await otp_sent(gateway, call, Remembered([issued.message_id], facts))
 
 
-async def _require_a_way(gateway: Gateway, call: Call, lifetime: int) -> None:
+async def _require_a_way(gateway: Gateway, call: Call, phone: str, lifetime: int) -> None:
     """Raises WireError 408 when the device surely cannot send within the code's `lifetime` (seconds), 404 when it was
     removed; a device that is connecting again may."""
-    number = await gateway.database.read(lambda c: numbers.by_id(c, call.account.id, call.number.id))
+    number, stranger = await gateway.database.read(lambda c: _sender(c, call, phone))
     if number is None:
         raise WireError("404", "invalid_number_id", NUMBER_REMOVED)
     waiting = number_waits(number, number.state, number.state_reason, call.now)
+    if waiting is None and stranger and number.restricted_until is not None:
+        reason = numbers.restricted_reason(number.restricted_until)
+        waiting = restricted(number, reason, number.restricted_until, call.now)
     if waiting is not None and lasts(waiting, lifetime):
         gateway.metrics.refused("device_cannot_send")
         raise WireError("408", "timeout", NO_WAY, why=phrase(waiting))
+
+
+def _sender(connection: Connection, call: Call, phone: str) -> tuple[numbers.Number | None, bool]:
+    """The sender as it is now, and whether the phone number is a first contact of a restricted one."""
+    number = numbers.by_id(connection, call.account.id, call.number.id)
+    if number is None or number.restricted_until is None:
+        return number, False
+    return number, is_first_contact(connection, number.id, phone)
 
 
 async def otp_sent(_gateway: Gateway, _call: Call, remembered: Remembered) -> Answer:
