@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from kurir import number_status, numbers, quarantine
 from kurir.channels.channel import Channel
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
+from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
 from kurir.foundation.tasks import Tasks
@@ -36,13 +36,8 @@ from kurir.messages.reports import (
     StatusChanged,
     TemplateReviewed,
 )
-<<<<<<< HEAD
 from kurir.outbox import restrictions
-from kurir.outbox.outbox import Outbox
-from kurir.outbox.rows import Snapshot
-=======
 from kurir.outbox.outbox import Outbox, Receipt
->>>>>>> 6585f44 (Change memory after the commit only: what a receipt, a claim or an accept counts is applied by after_commit)
 from kurir.quarantine import Queue
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import MediaStatus, TemplateStatus, media_status, received
@@ -194,11 +189,6 @@ class Inbox:
             raise
         gatherer, stream.gatherer = stream.gatherer, None
         await gatherer  # what ended the events: the channel's close, or its failure
-
-    async def forget(self, before: float) -> int:
-        """Removes raw callbacks stored before that unix time; Meta repeats one for at most 7 days."""
-        old = callbacks.delete().where(callbacks.c.stored_at < before)
-        return (await self._database.write(lambda c: c.execute(old), patience=LONG_WORK)).rowcount
 
     async def _store(self, group: list[Event]) -> None:
         while True:

@@ -143,11 +143,13 @@ def token(key: str) -> None:
     if not new.strip():
         raise CommandError("the access token is empty")
 
+    now = time.time()
+
     def work(connection: Connection, sealing: Sealing) -> bool:
         number = _official(connection, key)
         numbers.set_access_token(connection, sealing, number.account_id, number.id, new.strip())
         if paused := number.state == "paused":
-            number_status.resume(connection, number, time.time())
+            number_status.resume(connection, number, now)
         return paused
 
     resumed = with_database(work)
@@ -163,8 +165,9 @@ def resume(key: str) -> None:
     Args:
         key: The licenses_key (WB-…).
     """
+    now = time.time()
     try:
-        with_database(lambda c, _: number_status.resume(c, _official(c, key), time.time()))
+        with_database(lambda c, _: number_status.resume(c, _official(c, key), now))
     except number_status.NotPaused as error:
         raise CommandError(str(error)) from error
     out.print(f"{key} goes on.")

@@ -41,6 +41,7 @@ def add(email: str, url: str, *, number: str = "", event: tuple[str, ...] = ()) 
             template_status.
     """
     allowed = Allowed.parse(Settings.load().allowed_networks)
+    now = time.time()
 
     def work(connection, sealing):
         account = account_of(connection, email)
@@ -54,7 +55,7 @@ def add(email: str, url: str, *, number: str = "", event: tuple[str, ...] = ()) 
                 account.id,
                 url,
                 allowed=allowed,
-                now=time.time(),
+                now=now,
                 number_id=sender.id if sender else None,
                 events=event or DEFAULT_EVENTS,
             )
@@ -189,10 +190,9 @@ def rotate(email: str, key: str) -> None:
         email: Address of the account.
         key: The endpoint (ep_…).
     """
+    now = time.time()
     secret = with_database(
-        lambda connection, sealing: endpoints.rotate(
-            connection, sealing, _endpoint(connection, email, key), time.time()
-        )
+        lambda connection, sealing: endpoints.rotate(connection, sealing, _endpoint(connection, email, key), now)
     )
     out.print(f"secret    {secret}", soft_wrap=True)
 
@@ -206,9 +206,11 @@ def enable(email: str, key: str) -> None:
         key: The endpoint (ep_…).
     """
 
+    now = time.time()
+
     def work(connection, _sealing):
         endpoint = _endpoint(connection, email, key)
-        endpoints.enable(connection, endpoint.account_id, endpoint.id, time.time())
+        endpoints.enable(connection, endpoint.account_id, endpoint.id, now)
 
     with_database(work)
     out.print(f"{key} is active.")

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from kurir import number_status
 from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import LONG_WORK, CommitUnknown, Database, DatabaseUnavailable
+from kurir.foundation.database import CommitUnknown, Database, DatabaseUnavailable
 from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
@@ -39,6 +39,7 @@ from kurir.outbox import (
     record,
     recovery,
     restrictions,
+    retention,
     set_aside,
     waiting_facts,
 )
@@ -196,7 +197,11 @@ class Outbox:
 
     async def forget_requests(self, before: float) -> int:
         """Removes what is remembered of requests before that unix time; returns how many."""
-        return await self._database.write(lambda c: idempotency.forget(c, before), patience=LONG_WORK)
+        return await retention.forget_requests(self._database, before)
+
+    async def forget_messages(self, before: float) -> int:
+        """Removes messages from before that unix time that have come to their end, with their tries; how many."""
+        return await retention.forget_messages(self._database, before)
 
     # -- claim -----------------------------------------------------------------------------------------------------
 
@@ -232,17 +237,14 @@ class Outbox:
                     restrictions.try_one(connection, account_id, number_id, over, now)
             return rows, trials, True
 
-<<<<<<< HEAD
+        def taken_up(result: tuple[list[Any], set[int], bool]) -> None:
+            self._count_ended([row for row in result[0] if row.state == "expired"])
+
         complete = False
         rows: list[Any] = []
         trials: set[int] = set()
         while not complete:
-            rows, trials, complete = await self._database.write(work)
-=======
-        rows = await self._database.write(
-            work, after_commit=lambda rows: self._count_ended([row for row in rows if row.state == "expired"])
-        )
->>>>>>> 6585f44 (Change memory after the commit only: what a receipt, a claim or an accept counts is applied by after_commit)
+            rows, trials, complete = await self._database.write(work, after_commit=taken_up)
         taken: list[Claimed] = []
         for row in rows:
             if row.state == "expired":
