@@ -92,6 +92,7 @@ def chores(
 
     return [
         Chore("requests", lambda now: outbox.forget_requests(now - KEPT)),
+        Chore("early receipts", lambda now: outbox.forget_early_receipts(now - _DAY)),
         *(older(one.what, one.days) for one in kept(settings) if one.days),
         Chore("templates", compare),
     ]

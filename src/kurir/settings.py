@@ -237,6 +237,9 @@ def _value(name: str, hint: Any, text: str) -> Any:
         raise SettingsError(f"KURIR_{name.upper()}: expected {hint.__name__}, got {text!r}") from error
 
 
+_LEAST_DAYS = {"message_days": 2, "received_days": 2, "callback_days": 8}
+
+
 def _check(settings: Settings) -> None:
     choices = {
         "log_level": ("debug", "info", "warning", "error"),
@@ -258,9 +261,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
     if not settings.otp_digits <= settings.otp_digits_most <= 10:
         raise SettingsError("KURIR_OTP_DIGITS_MOST: expected KURIR_OTP_DIGITS to 10")
-    for name, least in (("message_days", 2), ("received_days", 2), ("callback_days", 8)):
-        if 0 < getattr(settings, name) < least:
-            raise SettingsError(f"KURIR_{name.upper()}: expected 0 (keep for ever) or at least {least}")
+    for name, least in _LEAST_DAYS.items():
+        _check_days(name, getattr(settings, name), least)
     for name in (
         "max_attempts",
         "device_window",
@@ -280,6 +282,11 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "KURIR_SANDBOX is on: KURIR_SANDBOX_PROXY, KURIR_SANDBOX_CA and KURIR_SANDBOX_NOISE_ROOT are needed too"
         )
+
+
+def _check_days(name: str, days: int, least: int) -> None:
+    if 0 < days < least:
+        raise SettingsError(f"KURIR_{name.upper()}: expected 0 (keep for ever) or at least {least}")
 
 
 def _check_roles(settings: Settings) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from kurir import number_status
 from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import CommitUnknown, Database, DatabaseUnavailable
+from kurir.foundation.database import LONG_WORK, CommitUnknown, Database, DatabaseUnavailable
 from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
@@ -198,6 +198,10 @@ class Outbox:
     async def forget_requests(self, before: float) -> int:
         """Removes what is remembered of requests before that unix time; returns how many."""
         return await retention.forget_requests(self._database, before)
+
+    async def forget_early_receipts(self, before: float) -> int:
+        """Removes receipts from before that unix time whose message never became known; returns how many."""
+        return await retention.forget_early_receipts(self._database, before)
 
     async def forget_messages(self, before: float) -> int:
         """Removes messages from before that unix time that have come to their end, with their tries; how many."""

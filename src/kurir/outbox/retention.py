@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from kurir.foundation.chunks import removed
 from kurir.foundation.database import Database
 from kurir.foundation.ids import first_id_at
-from kurir.foundation.tables import attempts, idempotency, messages
+from kurir.foundation.tables import attempts, early_receipts, idempotency, messages
 
 OPEN = ("queued", "sending", "unconfirmed")
 """States of messages that are never forgotten."""
@@ -81,5 +81,21 @@ async def forget_requests(database: Database, before: float) -> int:
         named = sa.tuple_(idempotency.c.account_id, idempotency.c.key_hash).in_(keys)
         # a key that was taken anew meanwhile is another request
         return connection.execute(sa.delete(idempotency).where(named, idempotency.c.created_at < before)).rowcount
+
+    return sum([count async for count in removed(database, find, remove)])
+
+
+async def forget_early_receipts(database: Database, before: float) -> int:
+    """Removes receipts from before that unix time whose message never became known; returns how many."""
+    key = sa.tuple_(early_receipts.c.number_id, early_receipts.c.remote_id, early_receipts.c.status)
+    old = early_receipts.c.stored_at < before
+
+    def find(connection: Connection, _cursor: Any, limit: int) -> tuple[list[tuple[int, str, str]], bool | None]:
+        columns = (early_receipts.c.number_id, early_receipts.c.remote_id, early_receipts.c.status)
+        rows = connection.execute(sa.select(*columns).where(old).limit(limit)).all()
+        return [(row[0], row[1], row[2]) for row in rows], True if len(rows) == limit else None
+
+    def remove(connection: Connection, keys: list[tuple[int, str, str]]) -> int:
+        return connection.execute(sa.delete(early_receipts).where(key.in_(keys), old)).rowcount
 
     return sum([count async for count in removed(database, find, remove)])
