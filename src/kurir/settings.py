@@ -202,6 +202,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in cls.__struct_fields__:
             text = values.get("KURIR_" + name.upper())
             if text is not None and text != "":
+                _check_text(name, text)
                 found[name] = _value(name, hints[name], text)
         found.update(overrides)
         settings = cls(**found)
@@ -216,6 +217,8 @@ def _from_file(path: str) -> list[tuple[str, str]]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise SettingsError(f"KURIR_CONFIG: cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"KURIR_CONFIG: {path} is not a text file in UTF-8") from error
     pairs = [line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return [(name.strip(), value.strip().strip('"')) for name, _, value in pairs]
 
@@ -282,6 +285,15 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "KURIR_SANDBOX is on: KURIR_SANDBOX_PROXY, KURIR_SANDBOX_CA and KURIR_SANDBOX_NOISE_ROOT are needed too"
         )
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"KURIR_{name.upper()}: expected valid UTF-8") from None
+    if "\0" in text:
+        raise SettingsError(f"KURIR_{name.upper()}: expected text without the character NUL")
 
 
 def _check_days(name: str, days: int, least: int) -> None:

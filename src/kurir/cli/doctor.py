@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from kurir import quarantine
 from kurir.channels.linked_device.journal import read_backlog
-from kurir.cli.terminal import out
+from kurir.cli.terminal import mark, say
 from kurir.foundation.data_folder import database_of, read_ready_file
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.numbers import restricted_count
@@ -40,11 +40,11 @@ def doctor() -> None:
     try:
         settings = Settings.load()
     except SettingsError as error:
-        out.print(f"[red]✗[/] settings: {error}")
+        say(mark(False), f" settings: {error}")
         sys.exit(1)
     findings = [finding for look in _LOOKS for finding in look(settings)]
     for what, fine, detail in findings:
-        out.print(f"{'[green]✓[/]' if fine else '[red]✗[/]'} {what}: {detail}", soft_wrap=True)
+        say(mark(fine), f" {what}: {detail}")
     if not all(finding.fine for finding in findings):
         sys.exit(1)
 
