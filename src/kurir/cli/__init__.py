@@ -97,7 +97,7 @@ def main() -> None:
             )  # a terminal that cannot show a character still shows the rest
     try:
         _check_arguments(sys.argv[1:])
-        app(print_error=False, exit_on_error=False)
+        app(sys.argv[1:], print_error=False, exit_on_error=False)
     except CycloptsError as error:
         complain(str(error))
         sys.exit(1)
