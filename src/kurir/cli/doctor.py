@@ -19,6 +19,7 @@ from kurir.channels.linked_device.journal import read_backlog
 from kurir.cli.terminal import mark, say
 from kurir.foundation.data_folder import database_of, read_ready_file
 from kurir.foundation.database import DatabaseUnavailable
+from kurir.housekeeping import kept
 from kurir.numbers import restricted_count
 from kurir.settings import Settings, SettingsError
 
@@ -114,6 +115,22 @@ def _look_into(connection: Connection) -> Iterator[Finding]:
         yield Finding("numbers that WhatsApp restricts", not restricted, f"{restricted}{advice}")
 
 
+def kept_findings(settings: Settings) -> list[Finding]:
+    """What is kept and how long."""
+    return [
+        Finding(
+            f"kept: {one.what}",
+            True,
+            (f"{one.days} days" if one.days else "for ever") + f" (KURIR_{one.setting.upper()})",
+        )
+        for one in kept(settings)
+    ]
+
+
+def _kept(settings: Settings) -> Iterator[Finding]:
+    yield from kept_findings(settings)
+
+
 def _gateway(settings: Settings) -> Iterator[Finding]:
     ready = read_ready_file(settings.data_dir)
     yield Finding("gateway", True, f"runs at {ready.url} (process {ready.pid})" if ready else "is not running")
@@ -162,6 +179,7 @@ _LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _engine,
     _folder,
     _database,
+    _kept,
     _journals,
     _gateway,
     _trust,
