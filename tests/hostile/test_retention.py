@@ -1,4 +1,4 @@
-"""Everything old is forgotten by its setting, a few rows at a time; nothing that is still needed is, and nobody waits."""
+"""What is old is forgotten by its setting, a few rows at a time; nothing that is still needed, and nobody waits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def message(desk: Desk, n: int, age: float, **changes: Any) -> dict[str, Any]:
         "id": first_id_at(created) + n,
         "account_id": desk.number.account_id,
         "number_id": desk.number.id,
-        "recipient": f"628{n}",
+        "recipient": f"628{n}0{age:.0f}",
         "kind": "text",
         "content": '{"type":"text","body":"halo"}',
         "state": "read",
@@ -217,9 +217,8 @@ async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(desk: Des
     hook = {"account_id": own["account_id"], "key": "ep", "url": "https://x/", "active_since": 0.0, "created_at": 0.0}
     await add(desk, tables.webhook_endpoints, [hook, {**hook, "key": "ep2"}])
     states = ["waiting", "pending", "sending", "delivered", "failed", "canceled"]
-    events = [
-        {**own, "id": n + 1, "key": f"e{n}", "type": "x", "created_at": at(desk, OLD)} for n in range(len(states))
-    ]
+    event = {**own, "type": "x", "created_at": at(desk, OLD)}
+    events = [{**event, "id": n + 1, "key": f"e{n}"} for n in range(len(states))]
     await add(desk, tables.webhook_events, events)
     ended = {"delivered", "failed", "canceled"}
     deliveries = [
@@ -254,7 +253,7 @@ async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time
 
 
 async def test_more_than_a_chunk_goes_in_chunks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "MOST", 150)
+    monkeypatch.setattr(chunks, "MOST", 250)
     await add(desk, tables.messages, [message(desk, n, OLD) for n in range(1_000)])
     sizes: list[int] = []
     real = retention.remove_messages
@@ -265,7 +264,7 @@ async def test_more_than_a_chunk_goes_in_chunks(desk: Desk, monkeypatch: pytest.
 
     monkeypatch.setattr(retention, "remove_messages", remove)
     assert await retention.forget_messages(desk.database, limit(desk)) == 1_000
-    assert len(sizes) >= 7 and max(sizes) <= 150
+    assert len(sizes) >= 4 and max(sizes) <= 250
 
 
 # -- rounds ------------------------------------------------------------------------------------------------------------
@@ -343,7 +342,7 @@ async def test_an_accept_does_not_wait_while_much_is_forgotten(tmp_path: Path) -
         assert len(busy) > 100
         again = [await accepted(desk) for _ in range(150)]
         ratio = statistics.median(busy) / statistics.median(quiet + again)
-        print(
+        print(  # noqa: T201 - the measure, for docs/measurements.md
             f"accept: quiet {1e3 * statistics.median(quiet + again):.2f} ms, while {ROWS:,} messages are forgotten "
             f"{1e3 * statistics.median(busy):.2f} ms ({ratio:.2f}), p99 {p99(quiet + again):.1f} and {p99(busy):.1f} ms"
         )

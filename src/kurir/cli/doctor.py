@@ -117,14 +117,11 @@ def _look_into(connection: Connection) -> Iterator[Finding]:
 
 def kept_findings(settings: Settings) -> list[Finding]:
     """What is kept and how long."""
-    return [
-        Finding(
-            f"kept: {one.what}",
-            True,
-            (f"{one.days} days" if one.days else "for ever") + f" (KURIR_{one.setting.upper()})",
-        )
-        for one in kept(settings)
-    ]
+    found = []
+    for one in kept(settings):
+        time = f"{one.days} day{'s' if one.days != 1 else ''}" if one.days else "for ever"
+        found.append(Finding(f"kept: {one.what}", True, f"{time} (KURIR_{one.setting.upper()})"))
+    return found
 
 
 def _kept(settings: Settings) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """Many rows removed a few at a time, so that nobody who writes meanwhile waits long for the one writer.
 
 What is old is looked for by a reader; the writer only removes rows that were named to it, and asks again there whether
-they may go. After each chunk the writer has time for others: nine times as long as the chunk took.
+they may go. After each chunk the writer has time for others: three times as long as the chunk took.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ R = TypeVar("R")
 Find = Callable[[Connection, C | None, int], tuple[list[K], C | None]]
 """Gives the keys of at most so many old rows and where to go on, None at the end; the cursor is None at first."""
 
-FIRST, LEAST, MOST = 100, 10, 1_000
+FIRST, LEAST, MOST = 200, 100, 1_000
 """Rows in the first chunk, and in the smallest and the largest one."""
-_GOAL = 0.005
-"""Seconds that a chunk may take; the next one is larger when it took less than half, smaller when it took more."""
-_SHARE = 9.0
+_GOAL = 0.02
+"""Seconds that a chunk may take, its commit included; the next one is larger after less than half, smaller after more."""
+_SHARE = 3.0
 _REST = 0.02
 """Seconds of rest at least, also between two looks of which one found nothing."""
 
