@@ -211,8 +211,8 @@ class Front:
         }
 
     def _a_list(self, connection: sa.Connection) -> str:
-        made = contacts.create_list(connection, self.ours.account.id, "Customers")
-        contacts.add_audience(connection, self.ours.account.id, made.id, "Jono", PHONE)
+        made = contacts.create_list(connection, self.ours.account.id, "Customers", at=1.0)
+        contacts.add_audience(connection, self.ours.account.id, made.id, "Jono", PHONE, at=1.0)
         return made.key
 
     async def until_sent(self, count: int, *, channel: PretendChannel | None = None) -> list[Outgoing]:

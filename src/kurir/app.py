@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 import structlog
 from sqlalchemy import Connection
 
-from kurir import numbers
+from kurir import housekeeping, numbers
 from kurir.channels.channel import Channel
 from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
@@ -31,7 +31,6 @@ from kurir.foundation.database import Database
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.foundation.telemetry import Metrics
-from kurir.housekeeping import keep_house
 from kurir.inbox import Inbox
 from kurir.leases import Duties, Leases
 from kurir.outbox.outbox import Outbox
@@ -152,21 +151,11 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
 
         templates = Templates(database, cloud_api, media, clock)
         if dispatching:
-            maintenance = Tasks(health)
-            maintenance.keep(
-                "maintenance",
-                lambda: keep_house(
-                    media,
-                    inbox,
-                    outbox,
-                    templates,
-                    clock,
-                    deliverer=deliverer,
-                    media_days=settings.media_days,
-                    webhook_days=settings.webhook_days,
-                ),
-                endless=True,
+            chores = housekeeping.chores(
+                settings, database, media=media, outbox=outbox, deliverer=deliverer, templates=templates
             )
+            maintenance = Tasks(health)
+            maintenance.keep("maintenance", lambda: housekeeping.keep_house(chores, clock), endless=True)
             stack.push_async_callback(maintenance.close)
 
         yield Gateway(

@@ -13,7 +13,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.ids import MessageIds, opaque_id
+from kurir.foundation.chunks import removed
+from kurir.foundation.database import Database
+from kurir.foundation.ids import MessageIds, first_id_at, opaque_id
 from kurir.foundation.tables import broadcasts, messages
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import TemplateUse
@@ -136,6 +138,27 @@ def progress(connection: Connection, account_id: int, broadcast_id: int) -> dict
         .group_by(messages.c.state)
     )
     return {row[0]: row[1] for row in rows}
+
+
+async def forget(database: Database, before: float) -> int:
+    """Removes broadcasts from before that unix time of which no message is left; returns how many."""
+    has_messages = sa.exists().where(messages.c.broadcast_id == broadcasts.c.id)
+
+    def find(connection: Connection, cursor: int | None, limit: int) -> tuple[list[int], int | None]:
+        rows = connection.execute(
+            sa.select(broadcasts.c.id)
+            .where(broadcasts.c.id > (cursor or 0), broadcasts.c.id < first_id_at(before))
+            .where(broadcasts.c.created_at < before, ~has_messages)
+            .order_by(broadcasts.c.id)
+            .limit(limit)
+        )
+        ids = list(rows.scalars())
+        return ids, ids[-1] if len(ids) == limit else None
+
+    def remove(connection: Connection, ids: list[int]) -> int:
+        return connection.execute(sa.delete(broadcasts).where(broadcasts.c.id.in_(ids), ~has_messages)).rowcount
+
+    return sum([count async for count in removed(database, find, remove)])
 
 
 def _broadcast(row: Any) -> Broadcast:

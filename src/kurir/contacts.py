@@ -14,9 +14,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.clock import system_clock
 from kurir.foundation.ids import opaque_id
+from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import audiences, contacts
+from kurir.messages import bounds
 
 ListType = Literal["manual", "import", "sync_from_whatsapp", "group"]
 AudienceStatus = Literal["not_checked", "valid", "invalid"]
@@ -66,6 +67,10 @@ class Added(msgspec.Struct, frozen=True):
 
     new: int
     merged: int
+
+
+class NameTaken(ValueError):  # noqa: N818 - a state of the world, not a mistake
+    """Another list of that name was imported: an import finds its list by the name."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,27 +125,37 @@ def create_list(
     *,
     number_id: int | None = None,
     group_id: str = "",
-    at: float | None = None,
+    at: float,
 ) -> ContactList:
-    """A new, empty list. `number_id` and `group_id` say which sender number or group it mirrors."""
-    now = system_clock() if at is None else at
-    key = opaque_id()
-    result = connection.execute(
-        contacts.insert().values(
+    """A new, empty list, or the one that is there already: an import by its name, a mirror by what it mirrors.
+
+    `number_id` and `group_id` say which sender number or group it mirrors. What somebody else makes at the same time
+    is found, not made twice.
+    """
+    name = bounds.text(name, bounds.NAME)
+    created = connection.execute(
+        insert_into(connection, contacts)
+        .values(
             account_id=account_id,
-            key=key,
+            key=opaque_id(),
             name=name,
             type=type_,
             number_id=number_id,
             group_id=group_id,
-            created_at=now,
-            updated_at=now,
+            created_at=at,
+            updated_at=at,
         )
-    )
-    assert result.inserted_primary_key is not None
-    return ContactList(
-        result.inserted_primary_key[0], account_id, key, name, type_, number_id, group_id, now, now, audience=0
-    )
+        .on_conflict_do_nothing()
+        .returning(contacts.c.id)
+    ).scalar()
+    if created is not None:
+        found = _first(connection, account_id, contacts.c.id == created)
+    elif number_id is None:
+        found = imported(connection, account_id, name)
+    else:
+        found = mirror_of(connection, account_id, type_, number_id=number_id, group_id=group_id)
+    assert found is not None, "it was made now or was there already"
+    return found
 
 
 def by_key(connection: Connection, account_id: int, key: str) -> ContactList | None:
@@ -163,14 +178,25 @@ def mirror_of(
 
 def imported(connection: Connection, account_id: int, name: str) -> ContactList | None:
     """The list of this name that an import made, or None."""
+    name = bounds.text(name, bounds.NAME)
     return _first(connection, account_id, contacts.c.type == "import", contacts.c.name == name)
 
 
-def rename_list(
-    connection: Connection, account_id: int, contact_id: int, name: str, *, at: float | None = None
-) -> None:
-    """Gives the account's list another name."""
-    _touch(connection, account_id, contact_id, system_clock() if at is None else at, name=name)
+def rename_list(connection: Connection, account_id: int, contact_id: int, name: str, *, at: float) -> None:
+    """Gives the account's list another name. Raises NameTaken when another import has it."""
+    name = bounds.text(name, bounds.NAME)
+    here = sa.and_(contacts.c.account_id == account_id, contacts.c.id == contact_id)
+    other = contacts.alias("other")
+    taken = sa.exists().where(
+        other.c.account_id == account_id, other.c.type == "import", other.c.name == name, other.c.id != contact_id
+    )
+    renamed = connection.execute(
+        contacts.update().where(here, sa.or_(contacts.c.type != "import", ~taken)).values(updated_at=at, name=name)
+    )
+    if renamed.rowcount == 0:
+        if connection.execute(sa.select(contacts.c.id).where(here)).first():
+            raise NameTaken(name)
+        raise KeyError(contact_id)
 
 
 def delete_list(connection: Connection, account_id: int, contact_id: int) -> None:
@@ -202,20 +228,22 @@ def add_audience(
     contact_id: int,
     name: str,
     phone: str,
+    *,
+    at: float,
 ) -> Added:
     """Puts one person into the account's list. Raises KeyError when the account has no such list."""
-    return add_audiences(connection, account_id, contact_id, [Person(phone, name)])
+    return add_audiences(connection, account_id, contact_id, [Person(phone, name)], at=at)
 
 
 def add_audiences(
-    connection: Connection, account_id: int, contact_id: int, people: Sequence[Person], *, at: float | None = None
+    connection: Connection, account_id: int, contact_id: int, people: Sequence[Person], *, at: float
 ) -> Added:
     """Puts people into the account's list, merging those that are there already or come twice.
 
     `CHUNK` people at most. Raises KeyError when the account has no such list.
     """
-    now = system_clock() if at is None else at
-    _touch(connection, account_id, contact_id, now)
+    # locks the list until the commit: of two that add the same people, the second sees what the first one added
+    _touch(connection, account_id, contact_id, at)
     rows = connection.execute(
         sa.select(audiences.c.phone, audiences.c.name, audiences.c.custom_fields).where(
             audiences.c.account_id == account_id,
@@ -239,7 +267,7 @@ def add_audiences(
                     "name": person.name,
                     "phone": person.phone,
                     "custom_fields": _encode(person.custom_fields).decode(),
-                    "created_at": now,
+                    "created_at": at,
                 }
                 for person in new
             ],

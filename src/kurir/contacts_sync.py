@@ -16,6 +16,7 @@ from kurir import contacts
 from kurir.accounts.accounts import Account
 from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup
 from kurir.contacts import AudienceStatus, ContactList, ListType, Person
+from kurir.foundation.clock import system_clock
 from kurir.foundation.database import LONG_WORK, Database
 from kurir.messages.addresses import AddressError, parse_group, parse_phone
 from kurir.numbers import Number
@@ -133,12 +134,9 @@ class _Mirror(msgspec.Struct, frozen=True):
     name: str
 
 
-def _list_of(connection: Connection, account_id: int, mirror: _Mirror) -> ContactList:
-    known = contacts.mirror_of(
-        connection, account_id, mirror.type, number_id=mirror.number_id, group_id=mirror.group_id
-    )
-    return known or contacts.create_list(
-        connection, account_id, mirror.name, mirror.type, number_id=mirror.number_id, group_id=mirror.group_id
+def _list_of(connection: Connection, account_id: int, mirror: _Mirror, now: float) -> ContactList:
+    return contacts.create_list(
+        connection, account_id, mirror.name, mirror.type, number_id=mirror.number_id, group_id=mirror.group_id, at=now
     )
 
 
@@ -152,12 +150,13 @@ async def _take_over(
 ) -> SyncReport:
     """Puts the (phone, name) pairs into the list, a chunk per transaction; a `complete` list loses everybody else."""
     people = [Person(phone, " ".join(name.split())) for raw, name in found if (phone := _digits(raw))]
-    contact = await database.write(lambda c: _list_of(c, account.id, mirror))
+    now = system_clock()
+    contact = await database.write(lambda c: _list_of(c, account.id, mirror, now))
     stored = merged = removed = 0
     for start in range(0, len(people), contacts.CHUNK):
         chunk = people[start : start + contacts.CHUNK]
         added = await database.write(
-            lambda c, p=chunk: contacts.add_audiences(c, account.id, contact.id, p), patience=LONG_WORK
+            lambda c, p=chunk: contacts.add_audiences(c, account.id, contact.id, p, at=now), patience=LONG_WORK
         )
         stored += added.new
         merged += added.merged

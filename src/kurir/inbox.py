@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from kurir import number_status, numbers, quarantine
 from kurir.channels.channel import Channel
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
+from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, templates, windows
 from kurir.foundation.tasks import Tasks
@@ -37,8 +37,7 @@ from kurir.messages.reports import (
     TemplateReviewed,
 )
 from kurir.outbox import restrictions
-from kurir.outbox.outbox import Outbox
-from kurir.outbox.rows import Snapshot
+from kurir.outbox.outbox import Outbox, Receipt
 from kurir.quarantine import Queue
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import MediaStatus, TemplateStatus, media_status, received
@@ -118,28 +117,30 @@ class Inbox:
         """
         now = self._clock()
 
-        def work(connection: Connection) -> tuple[int, list[Snapshot]]:
-            new, moved = 0, []
+        def work(connection: Connection) -> tuple[int, list[Receipt]]:
+            new, receipts = 0, []
             for event, fingerprint in events:
                 # one callback may carry a thousand events: its body is kept once, with the first new one
                 number = (event.account_id, event.number_id)
                 if fingerprint and not _first_time(connection, number, fingerprint, b"" if new else body, now):
                     continue
                 new += 1
-                message = self._apply(connection, event, now)
-                if message is not None:
-                    moved.append(message)
-            return new, moved
+                receipt = self._apply(connection, event, now)
+                if receipt is not None:
+                    receipts.append(receipt)
+            return new, receipts
 
-        new, moved = await self._database.write(work)
-        self._told()
-        for message in moved:
-            self._outbox.told(message)
-        for event, _ in events:
-            if isinstance(event, ConnectionChanged):
-                self._woken(event.account_id, event.number_id)
-            elif isinstance(event, SetAside):
-                self._metrics.set_aside(event.queue)
+        def stored(result: tuple[int, list[Receipt]]) -> None:
+            self._told()
+            for receipt in result[1]:
+                self._outbox.told(receipt)
+            for event, _ in events:
+                if isinstance(event, ConnectionChanged):
+                    self._woken(event.account_id, event.number_id)
+                elif isinstance(event, SetAside):
+                    self._metrics.set_aside(event.queue)
+
+        new, _ = await self._database.write(work, after_commit=stored)
         return new
 
     async def take_each(self, events: Sequence[tuple[Event, str]], body: bytes = b"", queue: Queue = "inbox") -> int:
@@ -189,11 +190,6 @@ class Inbox:
         gatherer, stream.gatherer = stream.gatherer, None
         await gatherer  # what ended the events: the channel's close, or its failure
 
-    async def forget(self, before: float) -> int:
-        """Removes raw callbacks stored before that unix time; Meta repeats one for at most 7 days."""
-        old = callbacks.delete().where(callbacks.c.stored_at < before)
-        return (await self._database.write(lambda c: c.execute(old), patience=LONG_WORK)).rowcount
-
     async def _store(self, group: list[Event]) -> None:
         while True:
             try:
@@ -233,7 +229,7 @@ class Inbox:
             log.critical("event_lost", kind=type(event).__name__, number_id=event.number_id, exc_info=True)
         return 0
 
-    def _apply(self, connection: Connection, event: Event, now: float) -> Snapshot | None:
+    def _apply(self, connection: Connection, event: Event, now: float) -> Receipt | None:
         match event:
             case Received():
                 if _store_message(connection, event, now):
@@ -249,7 +245,7 @@ class Inbox:
             case MediaFetched():
                 _note_media(connection, event, now)
             case StatusChanged():
-                return self._outbox.receipt(connection, event)
+                return self._outbox.receipt(connection, event, now)
             case ConnectionChanged() if event.state != "paused" and not self._carried(connection, event.number_id):
                 pass  # an afterthought of a gateway that carries this number no more; Meta's word comes to any of them
             case ConnectionChanged():

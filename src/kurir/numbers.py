@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.foundation.clock import Clock, system_clock
 from kurir.foundation.ids import opaque_id
 from kurir.foundation.sealing import SealError, Sealing
 from kurir.foundation.tables import numbers
@@ -97,9 +97,11 @@ def _number(row: Any) -> Number:
     return Number(*row)
 
 
-def add_linked_device(connection: Connection, account_id: int, name: str = "") -> Number:
+def add_linked_device(
+    connection: Connection, account_id: int, name: str = "", *, clock: Clock = system_clock
+) -> Number:
     """A new, unpaired linked device of the account."""
-    return _insert(connection, account_id, "linked_device", name=name)
+    return _insert(connection, account_id, "linked_device", created_at=clock(), name=name)
 
 
 def add_official(
@@ -115,12 +117,14 @@ def add_official(
     app_secret: str,
     verify_token: str,
     name: str = "",
+    clock: Clock = system_clock,
 ) -> Number:
     """A new official number; its token and app secret are sealed, its verify token hashed."""
     number = _insert(
         connection,
         account_id,
         "cloud_api",
+        created_at=clock(),
         name=name,
         phone=phone,
         phone_number_id=phone_number_id,
@@ -144,7 +148,6 @@ def _insert(connection: Connection, account_id: int, channel: ChannelKind, **val
     row = {
         "key": KEY_PREFIX[channel] + opaque_id(16),
         "channel": channel,
-        "created_at": time.time(),
         **values,
     }
     result = connection.execute(numbers.insert().values(account_id=account_id, **row))

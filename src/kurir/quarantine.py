@@ -12,6 +12,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.foundation.chunks import removed
+from kurir.foundation.database import Database
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import quarantine
 from kurir.messages import bounds
@@ -93,7 +95,17 @@ def counts(connection: Connection) -> dict[str, int]:
     return {queue: found.get(queue, 0) for queue in QUEUES}
 
 
-def forget(connection: Connection, before: float, limit: int = 1_000) -> int:
-    """Removes up to `limit` entries stored before that unix time; returns how many."""
-    old = sa.select(quarantine.c.id).where(quarantine.c.stored_at < before).limit(limit)
-    return connection.execute(quarantine.delete().where(quarantine.c.id.in_(old))).rowcount
+async def forget(database: Database, before: float) -> int:
+    """Removes entries stored before that unix time, a few at a time; returns how many. Raises DatabaseUnavailable."""
+
+    def find(connection: Connection, _cursor: object, limit: int) -> tuple[list[int], bool | None]:
+        rows = sa.select(quarantine.c.id).where(quarantine.c.stored_at < before).order_by(quarantine.c.stored_at)
+        ids = list(connection.execute(rows.limit(limit)).scalars())
+        return ids, True if len(ids) == limit else None
+
+    def remove(connection: Connection, ids: list[int]) -> int:
+        # one that was set aside again since it was found has its new time
+        gone = quarantine.delete().where(quarantine.c.id.in_(ids), quarantine.c.stored_at < before)
+        return connection.execute(gone).rowcount
+
+    return sum([count async for count in removed(database, find, remove)])

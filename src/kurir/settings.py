@@ -130,14 +130,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_inspectors: int = 2
     """Processes that inspect fetched files, one file at a time each (40 MB, up to 400 MB for the largest pictures);
     one account never keeps the last of them busy, so at least 2."""
-    media_days: int = 30
-    """Days that the pictures and files of messages are kept on disk."""
     allowed_networks: tuple[str, ...] = ()
     """Private networks (CIDR) or `host:port` pairs that fetches and webhooks may reach in spite of the deny list."""
 
-    # -- webhooks --------------------------------------------------------------------------------------------------
+    # -- what is kept, in days; 0 keeps for ever -------------------------------------------------------------------
+    message_days: int = 90
+    """Sent, failed, expired and canceled messages with their tries, and broadcasts: long enough for a quarter's
+    questions, no longer, because what was written to whom is personal data. What is queued, in flight or in doubt stays
+    until it has come to its end. At least 2: a repeated request finds its message for a day."""
+    received_days: int = 90
+    """Received messages with their files, and when somebody wrote last: both sides of a conversation are kept alike. At
+    least 2: the customer service window is open for a day."""
+    media_days: int = 30
+    """Pictures and files of sent messages, never longer than the messages: they take the most room, and are needed
+    only until a message has left; within a month most questions about one have come."""
+    quarantine_days: int = 90
+    """What could not be processed (`kurir quarantine`): long enough to be noticed, repaired and replayed."""
+    callback_days: int = 8
+    """Meta's raw callbacks. At least 8: Meta repeats one for 7 days, which must still be recognised."""
+    otp_days: int = 1
+    """Codes that were used or have expired (hashed, with their phone number) and wrong checks: the limits look back on
+    them for an hour at most."""
     webhook_days: int = 30
-    """Days that delivered and failed webhook events are kept, with every try, for a look or a replay."""
+    """Delivered and failed webhook events with every try, for a look or a replay; what has not got through stays."""
 
     # -- OTP -------------------------------------------------------------------------------------------------------
     otp_digits: int = 6
@@ -187,6 +202,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in cls.__struct_fields__:
             text = values.get("KURIR_" + name.upper())
             if text is not None and text != "":
+                _check_text(name, text)
                 found[name] = _value(name, hints[name], text)
         found.update(overrides)
         settings = cls(**found)
@@ -201,6 +217,8 @@ def _from_file(path: str) -> list[tuple[str, str]]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise SettingsError(f"KURIR_CONFIG: cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"KURIR_CONFIG: {path} is not a text file in UTF-8") from error
     pairs = [line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return [(name.strip(), value.strip().strip('"')) for name, _, value in pairs]
 
@@ -220,6 +238,9 @@ def _value(name: str, hint: Any, text: str) -> Any:
         return hint(text)
     except ValueError as error:
         raise SettingsError(f"KURIR_{name.upper()}: expected {hint.__name__}, got {text!r}") from error
+
+
+_LEAST_DAYS = {"message_days": 2, "received_days": 2, "callback_days": 8}
 
 
 def _check(settings: Settings) -> None:
@@ -243,6 +264,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
     if not settings.otp_digits <= settings.otp_digits_most <= 10:
         raise SettingsError("KURIR_OTP_DIGITS_MOST: expected KURIR_OTP_DIGITS to 10")
+    for name, least in _LEAST_DAYS.items():
+        _check_days(name, getattr(settings, name), least)
     for name in (
         "max_attempts",
         "device_window",
@@ -262,6 +285,20 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "KURIR_SANDBOX is on: KURIR_SANDBOX_PROXY, KURIR_SANDBOX_CA and KURIR_SANDBOX_NOISE_ROOT are needed too"
         )
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"KURIR_{name.upper()}: expected valid UTF-8") from None
+    if "\0" in text:
+        raise SettingsError(f"KURIR_{name.upper()}: expected text without the character NUL")
+
+
+def _check_days(name: str, days: int, least: int) -> None:
+    if 0 < days < least:
+        raise SettingsError(f"KURIR_{name.upper()}: expected 0 (keep for ever) or at least {least}")
 
 
 def _check_roles(settings: Settings) -> None:

@@ -31,6 +31,7 @@ from kurir.channels.media import MediaStore
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database
 from kurir.foundation.ids import MessageIds, opaque_id
+from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import templates
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
@@ -167,17 +168,23 @@ def put(
     connection: Connection, number: Number, form: TemplateForm, *, meta_id: str, status: str, now: float
 ) -> Template | None:
     """Stores a template, in place of a draft or a deleted one of that name. None when the name is taken."""
-    existing = by_name(connection, number.account_id, number.id, form.name, form.language)
-    if existing is not None and existing.meta_id != meta_id and existing.status not in {DRAFT, DELETED}:
-        return None
-    if existing is not None and existing.status == DRAFT and status == DRAFT:
-        return None
     values = {**_columns(form), "meta_id": meta_id, "status": status, "rejected_reason": "", "updated_at": now}
-    if existing is None:
-        owner = {"account_id": number.account_id, "number_id": number.id}
-        connection.execute(templates.insert().values(**owner, key=opaque_id(16), created_at=now, **values))
-    else:
-        connection.execute(_own(templates.update(), number).where(templates.c.id == existing.id).values(**values))
+    if not _add(connection, number, {**values, "created_at": now}):
+        replaced = {DELETED} if status == DRAFT else {DRAFT, DELETED}
+        taken = connection.execute(
+            _own(templates.update(), number)
+            .where(
+                templates.c.name == form.name,
+                templates.c.language == form.language,
+                sa.or_(
+                    templates.c.status.in_(replaced),
+                    sa.and_(templates.c.meta_id == meta_id, templates.c.status != DRAFT),
+                ),
+            )
+            .values(**values)
+        )
+        if taken.rowcount == 0:
+            return None
     return by_name(connection, number.account_id, number.id, form.name, form.language)
 
 
@@ -243,9 +250,8 @@ def adopt(connection: Connection, number: Number, listed: Sequence[MetaTemplate]
             "rejected_reason": reason,
         }
         if ours is None:
-            owner = {"account_id": number.account_id, "number_id": number.id}
-            times = {"created_at": asked_at, "updated_at": asked_at}
-            connection.execute(templates.insert().values(**owner, key=opaque_id(16), **times, **values))
+            # whoever added it at the same time asked Meta at the same time
+            _add(connection, number, {**values, "created_at": asked_at, "updated_at": asked_at})
         elif (ours.form, ours.meta_id, ours.status) != (form, theirs.id, values["status"]):
             if ours.updated_at > asked_at:
                 continue  # a callback or a submission was faster than the list
@@ -262,6 +268,13 @@ def adopt(connection: Connection, number: Number, listed: Sequence[MetaTemplate]
         )
         .values(status=DELETED, updated_at=asked_at)
     )
+
+
+def _add(connection: Connection, number: Number, values: dict[str, Any]) -> bool:
+    """Adds a template; False when the number has one of that name and language already."""
+    owner = {"account_id": number.account_id, "number_id": number.id, "key": opaque_id(16)}
+    row = insert_into(connection, templates).values(**owner, **values)
+    return connection.execute(row.on_conflict_do_nothing().returning(templates.c.id)).first() is not None
 
 
 def _one(connection: Connection, account_id: int, number_id: int, *where: sa.ColumnElement[bool]) -> Template | None:

@@ -95,8 +95,8 @@ async def placeholders(front: Front, found: Sample, files: TestServer) -> dict[s
         account_id = front.ours.account.id
 
         def a_list(connection) -> str:
-            made = contacts.create_list(connection, account_id, "Customers")
-            contacts.add_audience(connection, account_id, made.id, "Jono", PHONE)
+            made = contacts.create_list(connection, account_id, "Customers", at=1.0)
+            contacts.add_audience(connection, account_id, made.id, "Jono", PHONE, at=1.0)
             return made.key
 
         values["contact_id"] = await front.gateway.database.write(a_list)

@@ -260,9 +260,11 @@ class Lifecycle(RuleBasedStateMachine):
             self.early.setdefault(message.id, []).append(status)
         own = (self.number.account_id, self.number.id, self.remote(message.id))
         event = StatusChanged(*own, status, self.time.now, message_id=message.id if by_our_id else None)
-        moved = self.run_(self.rig.database.write(lambda c: self.outbox.receipt(c, event)))
-        if moved is not None:
-            self.outbox.told(moved)
+        self.run_(
+            self.rig.database.write(
+                lambda c: self.outbox.receipt(c, event, self.time.now), after_commit=self.outbox.told
+            )
+        )
 
     def believe_receipt(self, message: Believed, status: str) -> None:
         before = message.state

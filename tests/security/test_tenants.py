@@ -54,7 +54,7 @@ async def test_a_foreign_number_is_as_unknown_as_none(front: Front, endpoint: En
 
 async def test_a_foreign_contact_list_is_as_unknown_as_none(front: Front) -> None:
     theirs = await front.gateway.database.write(
-        lambda c: contacts.create_list(c, front.theirs.account.id, "their customers")
+        lambda c: contacts.create_list(c, front.theirs.account.id, "their customers", at=1.0)
     )
     assert (await as_(front, front.theirs, "get-list-audiences", {"contact_id": theirs.key})).status_code == 200
     foreign = await as_(front, front.ours, "get-list-audiences", {"contact_id": theirs.key})

@@ -88,6 +88,7 @@ async def test_a_person_is_in_a_list_once_and_adding_again_merges(book: Book) ->
             book.account.id,
             contact.id,
             [Person("6282", "Sri"), Person("6281", "", {"kota": "Depok"}), Person("6282", "Sri Ayu", {"a": "b"})],
+            at=AT,
         )
     )
     assert added == Added(new=1, merged=2)
@@ -114,9 +115,9 @@ async def test_another_accounts_list_can_neither_be_read_nor_changed(book: Book)
     other = await book.database.write(lambda c: accounts.create(c, name="Lain", email="lain@example.com"))
     assert await book.database.read(lambda c: contacts.by_key(c, other.id, contact.key)) is None
     with pytest.raises(KeyError):
-        await book.database.write(lambda c: contacts.add_audience(c, other.id, contact.id, "X", "6299"))
+        await book.database.write(lambda c: contacts.add_audience(c, other.id, contact.id, "X", "6299", at=AT))
     with pytest.raises(KeyError):
-        await book.database.write(lambda c: contacts.rename_list(c, other.id, contact.id, "X"))
+        await book.database.write(lambda c: contacts.rename_list(c, other.id, contact.id, "X", at=AT))
     await book.database.write(lambda c: contacts.delete_list(c, other.id, contact.id))
     await book.database.write(lambda c: contacts.set_statuses(c, other.id, contact.id, {"6281": "invalid"}))
     await book.database.write(lambda c: contacts.keep_only(c, other.id, contact.id, []))

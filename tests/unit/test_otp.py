@@ -23,7 +23,7 @@ from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import messages, otp_checks, otps
 from kurir.foundation.telemetry import Metrics
-from kurir.otp import budget, rules
+from kurir.otp import budget, retention, rules
 from kurir.otp.budget import WRONG_TRIES, Lengths, Wrong
 from kurir.otp.check import Attempt, Verdict, check
 from kurir.otp.issue import Issued, SendLimited, issue
@@ -323,6 +323,7 @@ async def test_what_no_rule_needs_any_more_is_forgotten(desk: Desk) -> None:
     assert await desk.count(otp_checks) == 1
     desk.now += 2 * 86_400
     await desk.send()
+    assert await retention.forget(desk.database, desk.now - 86_400) == 2
     assert await desk.count(otps) == 1
     assert await desk.count(otp_checks) == 0
 

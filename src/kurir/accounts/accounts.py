@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,6 +10,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.foundation.clock import Clock, system_clock
+from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import accounts
 
 LANGUAGES = ("id", "en")
@@ -70,9 +71,10 @@ def create(
     timezone: str = "Asia/Jakarta",
     language: str = "id",
     country_code: str = "62",
+    clock: Clock = system_clock,
 ) -> Account:
     """A new account, with a package of one year from now unless told otherwise. Raises AccountError."""
-    now = time.time()
+    now = clock()
     email = email.strip().lower()
     if "@" not in email:
         raise AccountError("email: expected an address such as owner@example.com")
@@ -84,10 +86,9 @@ def create(
         raise AccountError("timezone: expected a name such as Asia/Jakarta") from error
     if not (country_code.isascii() and country_code.isdigit()):
         raise AccountError("country_code: expected digits such as 62")
-    if connection.execute(sa.select(accounts.c.id).where(accounts.c.email == email)).first():
-        raise AccountError(f"email: an account for {email} exists already")
-    result = connection.execute(
-        accounts.insert().values(
+    created = connection.execute(
+        insert_into(connection, accounts)
+        .values(
             name=name or email,
             email=email,
             package_name=package_name,
@@ -98,11 +99,12 @@ def create(
             country_code=country_code,
             created_at=now,
         )
-    )
-    assert result.inserted_primary_key is not None
-    account = by_id(connection, result.inserted_primary_key[0])
-    assert account is not None
-    return account
+        .on_conflict_do_nothing(index_elements=[accounts.c.email])
+        .returning(*_COLUMNS)
+    ).first()
+    if created is None:
+        raise AccountError(f"email: an account for {email} exists already")
+    return Account(*created)
 
 
 def change(

@@ -6,11 +6,10 @@ was right.
 
 from __future__ import annotations
 
-import time
-
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.foundation.clock import Clock, system_clock
 from kurir.foundation.ids import opaque_id
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import api_keys
@@ -18,7 +17,9 @@ from kurir.foundation.tables import api_keys
 _LENGTH = 40
 
 
-def create(connection: Connection, sealing: Sealing, account_id: int, label: str = "") -> str:
+def create(
+    connection: Connection, sealing: Sealing, account_id: int, label: str = "", *, clock: Clock = system_clock
+) -> str:
     """A new key of the account. The only time its text exists outside the caller's hands."""
     key = opaque_id(_LENGTH)
     connection.execute(
@@ -27,7 +28,7 @@ def create(connection: Connection, sealing: Sealing, account_id: int, label: str
             key_hash=hash_of(sealing, key),
             last4=key[-4:],
             label=label,
-            created_at=time.time(),
+            created_at=clock(),
         )
     )
     return key
@@ -41,12 +42,12 @@ def account_of(connection: Connection, key_hash: str) -> int | None:
     return row[0] if row else None
 
 
-def revoke(connection: Connection, account_id: int, last4: str) -> int:
+def revoke(connection: Connection, account_id: int, last4: str, *, clock: Clock = system_clock) -> int:
     """Ends the account's live keys that end in `last4`; returns how many."""
     result = connection.execute(
         api_keys.update()
         .where(api_keys.c.account_id == account_id, api_keys.c.last4 == last4, api_keys.c.revoked_at.is_(None))
-        .values(revoked_at=time.time())
+        .values(revoked_at=clock())
     )
     return result.rowcount
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 
 import msgspec
 import sqlalchemy as sa
@@ -11,6 +10,9 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error
 from sqlalchemy import Connection
 
+from kurir.accounts.accounts import AccountError
+from kurir.foundation.clock import Clock, system_clock
+from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import members
 
 _hasher = PasswordHasher()
@@ -25,20 +27,32 @@ class Member(msgspec.Struct, frozen=True):
     role: str
 
 
-def create(connection: Connection, account_id: int, email: str, password: str, role: str = "owner") -> Member:
-    """A new member of the account."""
+def create(
+    connection: Connection,
+    account_id: int,
+    email: str,
+    password: str,
+    role: str = "owner",
+    *,
+    clock: Clock = system_clock,
+) -> Member:
+    """A new member of the account. Raises AccountError when somebody signs in with this address already."""
     email = email.strip().lower()
-    result = connection.execute(
-        members.insert().values(
+    created = connection.execute(
+        insert_into(connection, members)
+        .values(
             account_id=account_id,
             email=email,
             password_hash=_hasher.hash(password),
             role=role,
-            created_at=time.time(),
+            created_at=clock(),
         )
-    )
-    assert result.inserted_primary_key is not None
-    return Member(result.inserted_primary_key[0], account_id, email, role)
+        .on_conflict_do_nothing(index_elements=[members.c.email])
+        .returning(members.c.id)
+    ).scalar()
+    if created is None:
+        raise AccountError(f"email: a member with the address {email} exists already")
+    return Member(created, account_id, email, role)
 
 
 def by_email(connection: Connection, email: str) -> tuple[Member, str] | None:

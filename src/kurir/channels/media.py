@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,14 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.channels import inspection_process, previews
+from kurir.channels import inspection_process
 from kurir.channels.inspection_process import DiskFailed, InspectDocument, InspectPicture, Unusable, Usable
+from kurir.channels.media_files import MediaFiles, flush
+from kurir.foundation.chunks import oldest_first, removed
 from kurir.foundation.clock import Clock
 from kurir.foundation.confined import Confined, TooCostly, TooSlow
-from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable
+from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.inserts import insert_into
 from kurir.foundation.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
 from kurir.foundation.tables import media, messages
 from kurir.foundation.url_rules import UrlRefused
@@ -32,6 +34,10 @@ from kurir.settings import Settings
 
 _OWN_TROUBLE = 5.0
 """Seconds until a file that our disk or database could not take is fetched again."""
+_OPEN = ("queued", "sending", "unconfirmed")
+_SWEPT = 500
+_ABANDONED = 86_400.0
+"""Seconds after which a half-fetched file belongs to no fetch of this process."""
 _COLUMNS = [media.c[name] for name in MediaFile.__struct_fields__]
 
 
@@ -39,7 +45,7 @@ class MediaStore:
     """The media of outgoing messages, under `<data_dir>/media`."""
 
     def __init__(self, settings: Settings, database: Database, safe_fetch: SafeFetch, clock: Clock) -> None:
-        self._folder = settings.data_dir.absolute() / "media"
+        self._files = MediaFiles(settings.data_dir.absolute() / "media")
         self._limits = {Image: settings.media_image_bytes, Document: settings.media_document_bytes}
         self._timeout = settings.media_timeout
         self._database = database
@@ -70,8 +76,12 @@ class MediaStore:
             if known is not None and await asyncio.to_thread(_is_whole, known):
                 return known
             file = await self._fetch(account_id, content)
-            row = {"account_id": account_id, "message_id": message_id, "url": content.url, "created_at": self._clock()}
-            await self._database.write(lambda c: _store(c, row, file))
+            try:
+                row = {"account_id": account_id, "message_id": message_id, "url": content.url}
+                now = self._clock()
+                await self._database.write(lambda c: _store(c, {**row, "created_at": now}, file))
+            finally:
+                self._files.release(Path(file.path))
             return file
         except (UrlRefused, TooLarge, FetchFailed, _NotUsable) as error:
             return _verdict("image_url" if isinstance(content, Image) else "file_url", error)
@@ -93,38 +103,32 @@ class MediaStore:
 
         What belongs to a message on its way stays too, whatever its age: a later try sends it, and it is evidence.
         """
-        on_its_way = sa.exists().where(messages.c.id == media.c.message_id, messages.c.state.in_(["queued", "sending"]))
-
-        def work(connection: Connection) -> int:
-            old = connection.execute(
-                sa.delete(media).where(media.c.created_at < before, ~on_its_way).returning(media.c.path)
-            )
-            paths = [path for (path,) in old]
-            for path in set(paths):
-                if not connection.execute(sa.select(sa.exists().where(media.c.path == path))).scalar():
-                    Path(path).unlink(missing_ok=True)
-                    previews.place(path).unlink(missing_ok=True)
-            return len(paths)
-
-        forgotten = await self._database.write(work, patience=LONG_WORK)
-        await self._forget_files(before)
+        forgotten = 0
+        find = oldest_first(media, media.c.created_at, before)
+        async for paths in removed(self._database, find, _remove_rows):
+            forgotten += len(paths)
+            await self._remove_files({Path(path) for path in paths})
+        await self._sweep(before)
         return forgotten
 
-    async def _forget_files(self, before: float) -> None:
-        """Removes files here whose rows another gateway on the same database has removed."""
-        old = await asyncio.to_thread(_older_than, self._folder, before)
-
-        def unknown(connection: Connection) -> list[Path]:
-            known = [sa.exists().where(media.c.path == str(p).removesuffix(previews.SUFFIX)) for p in old]
-            return [p for p, found in zip(old, known, strict=True) if not connection.execute(sa.select(found)).scalar()]
-
-        for path in await self._database.read(unknown, pool="lists") if old else ():
+    async def _sweep(self, before: float) -> None:
+        """Removes files that no row names: another gateway removed the row, or this one died before the file went."""
+        old = sorted(await asyncio.to_thread(self._files.older_than, before))
+        for start in range(0, len(old), _SWEPT):
+            await self._remove_files(set(old[start : start + _SWEPT]))
+        for path in await asyncio.to_thread(self._files.left_behind, self._clock() - _ABANDONED):
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
+    async def _remove_files(self, paths: set[Path]) -> None:
+        """Removes those of the files that no row names, once that is committed."""
+        marks = await asyncio.to_thread(self._files.mark, paths)
+        named = await self._database.read(lambda c: _named(c, list(marks)), pool="lists") if marks else set[Path]()
+        await asyncio.to_thread(self._files.remove, {path: mark for path, mark in marks.items() if path not in named})
+
     async def _fetch(self, account_id: int, content: Image | Document) -> MediaFile:
-        arriving = self._folder / f"arriving-{secrets.token_hex(8)}"
+        arriving = self._files.folder / f"arriving-{secrets.token_hex(8)}"
         limit = self._limits[type(content)]
-        await asyncio.to_thread(self._folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._files.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         try:
             fetched = await self._safe_fetch.fetch(
                 content.url, arriving, max_bytes=limit, within=self._timeout, account=account_id
@@ -155,14 +159,9 @@ class MediaStore:
                 return found
 
     def _keep(self, arrived: Path, found: Usable) -> MediaFile:
-        """Moves the inspected file to its durable place."""
-        place = self._folder / found.sha256[:2] / found.sha256
-        place.parent.mkdir(mode=0o700, exist_ok=True)
-        if found.preview is not None:
-            previews.store(place, found.preview)
-        _flush(arrived)
-        arrived.replace(place)
-        _flush(place.parent)
+        """Moves the inspected file to its durable place, where it is in use until the caller releases it."""
+        flush(arrived)
+        place = self._files.place(arrived, found.sha256, found.preview)
         return MediaFile(str(place), found.mime, found.name, found.size, found.sha256)
 
 
@@ -175,18 +174,17 @@ class _NotUsable(Exception):  # noqa: N818 - a verdict, not a mistake
         self.reason = reason
 
 
-def _older_than(folder: Path, before: float) -> list[Path]:
-    """The files in the folder's subfolders that were last written before that unix time."""
-    return [path for path in folder.glob("??/*") if path.stat().st_mtime < before]
+def _remove_rows(connection: Connection, ids: list[int]) -> list[str]:
+    """Removes those of the rows whose messages are not on their way; returns the paths that they named."""
+    open_ = sa.exists().where(messages.c.id == media.c.message_id, messages.c.state.in_(_OPEN))
+    gone = sa.delete(media).where(media.c.id.in_(ids), ~open_).returning(media.c.path)
+    return list(connection.execute(gone).scalars())
 
 
-def _flush(path: Path) -> None:
-    """Waits until a file's bytes, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _named(connection: Connection, paths: list[Path]) -> set[Path]:
+    """Those of the paths that a row names."""
+    rows = connection.execute(sa.select(media.c.path).where(media.c.path.in_([str(path) for path in paths])))
+    return {Path(row.path) for row in rows}
 
 
 def _is_whole(file: MediaFile) -> bool:
@@ -203,10 +201,16 @@ def _row(connection: Connection, account_id: int, message_id: int) -> MediaFile 
 
 
 def _store(connection: Connection, row: dict[str, Any], file: MediaFile) -> None:
-    """Takes the place of a row whose file got lost."""
-    same = (media.c.account_id == row["account_id"]) & (media.c.message_id == row["message_id"])
-    connection.execute(sa.delete(media).where(same))
-    connection.execute(sa.insert(media).values(**row, **msgspec.structs.asdict(file)))
+    """Takes the place of a row whose file got lost, or that another gateway stored for the same message."""
+    new = insert_into(connection, media).values(**row, **msgspec.structs.asdict(file))
+    changed = [name for name in (*row, *MediaFile.__struct_fields__) if name not in ("account_id", "message_id")]
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=[media.c.message_id],
+            set_={name: getattr(new.excluded, name) for name in changed},
+            where=media.c.account_id == new.excluded.account_id,
+        )
+    )
 
 
 def _verdict(field: str, error: UrlRefused | TooLarge | _NotUsable | FetchFailed) -> Refused | TryLater:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from io import TextIOWrapper
 from typing import NoReturn
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from kurir import __version__
 from kurir.accounts.accounts import AccountError
 from kurir.cli import account, contacts, message, number, quarantine, webhook
 from kurir.cli.backups import backup, restore
 from kurir.cli.doctor import doctor
-from kurir.cli.terminal import CommandError, complain, out
+from kurir.cli.terminal import CommandError, complain, say
 from kurir.demo.scene import DemoError
 from kurir.foundation import crash_points
 from kurir.foundation.backups import BackupError
@@ -75,8 +76,8 @@ def migrate() -> None:
     """Bring the database to the newest schema (`kurir serve` does it too). Stop every gateway before."""
     settings = Settings.load()
     crash_points.arm(settings.crash_at)
-    database, _ = open_data_folder(settings, said=lambda line: out.print(line, markup=False, soft_wrap=True))
-    out.print(f"The database has the newest schema ({SCHEMA_VERSION}): {database.name}", markup=False, soft_wrap=True)
+    database, _ = open_data_folder(settings, said=say)
+    say(f"The database has the newest schema ({SCHEMA_VERSION}): {database.name}")
 
 
 def _run(work) -> None:
@@ -89,8 +90,17 @@ def _run(work) -> None:
 def main() -> None:
     """Runs the command line; a mistake of the user ends in one sentence and exit code 1, never in a traceback."""
     os.umask(0o077)  # whatever is made holds somebody's messages
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal that cannot show a character still shows the rest
     try:
-        app()
+        _check_arguments(sys.argv[1:])
+        app(sys.argv[1:], print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        complain(str(error))
+        sys.exit(1)
     except (
         CommandError,
         DemoError,
@@ -110,3 +120,19 @@ def main() -> None:
         sys.exit(os.EX_SOFTWARE)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get("KURIR_LOG_LEVEL", "").lower() == "debug":
+            raise
+        from kurir.foundation.telemetry import redact_text  # noqa: PLC0415 - keeps `kurir --help` fast
+
+        what = redact_text(f"{type(error).__name__}: {error}")
+        complain(f"a mistake of Kurir's: {what} (KURIR_LOG_LEVEL=debug shows where it arose)")
+        sys.exit(os.EX_SOFTWARE)
+
+
+def _check_arguments(arguments: list[str]) -> None:
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise CommandError(f"{argument!r} is not valid UTF-8: type it anew, or rename the file") from None

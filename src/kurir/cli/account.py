@@ -6,10 +6,9 @@ import secrets
 from datetime import datetime
 
 from cyclopts import App
-from rich.table import Table
 
 from kurir.accounts import accounts, api_keys, members
-from kurir.cli.terminal import CommandError, account_of, out, with_database
+from kurir.cli.terminal import CommandError, Table, account_of, bold, say, with_database
 
 app = App(name="account", help="Accounts (tenants) and their API keys.")
 
@@ -53,10 +52,10 @@ def create(
         return account, api_keys.create(connection, sealing, account.id, "first key")
 
     account, key = with_database(work)
-    out.print(f"Account [bold]{account.email}[/] is ready.")
-    out.print(f"  API key   {key}", soft_wrap=True)
-    out.print(f"  password  {password}", soft_wrap=True)
-    out.print("Both are shown only now. Next: `kurir number add " + account.email + "`.")
+    say("Account ", bold(account.email), " is ready.")
+    say(f"  API key   {key}")
+    say(f"  password  {password}")
+    say("Both are shown only now. Next: `kurir number add " + account.email + "`.")
 
 
 @app.command(name="list")
@@ -67,7 +66,7 @@ def list_() -> None:
     for account in found:
         until = account.local(account.package_until).strftime("%Y-%m-%d")
         table.add_row(account.email, account.name, account.package_name, until, account.timezone, account.language)
-    out.print(table)
+    table.show()
 
 
 @app.command(name="set")
@@ -88,7 +87,7 @@ def set_(email: str, *, doubt: str = "", repeat_guard: float | None = None) -> N
 
     account = with_database(work)
     guard = f"{account.repeat_guard_seconds:g} s" if account.repeat_guard_seconds else "off"
-    out.print(f"{account.email}: doubt {account.doubt}, repeat guard {guard}; running gateways follow within seconds.")
+    say(f"{account.email}: doubt {account.doubt}, repeat guard {guard}; running gateways follow within seconds.")
 
 
 @app.command
@@ -102,7 +101,7 @@ def key(email: str, *, label: str = "") -> None:
     text = with_database(
         lambda connection, sealing: api_keys.create(connection, sealing, account_of(connection, email).id, label)
     )
-    out.print(text, soft_wrap=True)
+    say(text)
 
 
 @app.command
@@ -112,7 +111,7 @@ def keys(email: str) -> None:
     table = Table("key", "label", "made")
     for last4, label, made in found:
         table.add_row("…" + last4, label, datetime.fromtimestamp(made).astimezone().strftime("%Y-%m-%d %H:%M"))
-    out.print(table)
+    table.show()
 
 
 @app.command
@@ -123,7 +122,7 @@ def revoke(email: str, last4: str) -> None:
     )
     if not count:
         raise CommandError(f"no live key of {email} ends in {last4}")
-    out.print(f"{count} key ended; running gateways refuse it within seconds.")
+    say(f"{count} key ended; running gateways refuse it within seconds.")
 
 
 def _day_after(day: str) -> float:

@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from kurir.cli.terminal import CommandError, out
+from kurir.cli.terminal import CommandError, say
 from kurir.foundation import backups
 from kurir.foundation.data_folder import check_key, database_of, renew_schema, sole_gateway
 from kurir.foundation.database import Database
@@ -34,8 +34,8 @@ def backup(folder: Path) -> None:
     if settings.database_url:
         raise CommandError("the database is on a PostgreSQL server: back it up with pg_dump (see docs/operating.md)")
     size = backups.save(settings.data_dir, folder, time.time())
-    out.print(f"Copied to {folder} ({size / 1e6:,.1f} MB): database and keys.", markup=False, soft_wrap=True)
-    out.print("Not in it: device sessions (after a restore each linked device is paired again) and media.")
+    say(f"Copied to {folder} ({size / 1e6:,.1f} MB): database and keys.")
+    say("Not in it: device sessions (after a restore each linked device is paired again) and media.")
 
 
 def restore(folder: Path | None = None, *, resume_queue: bool = False) -> None:
@@ -63,11 +63,11 @@ def restore(folder: Path | None = None, *, resume_queue: bool = False) -> None:
             held = _deal_with_queue(database, resume_queue)
             backups.settle(place, settings.data_dir)
             taken = datetime.fromtimestamp(label.taken_at).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-            out.print(f"The gateway is as it was at {taken}.")
+            say(f"The gateway is as it was at {taken}.")
     if held:
-        out.print(f"{held} messages that were waiting are held as unconfirmed: they may have been sent since.")
-        out.print("`kurir message list <email> --state unconfirmed` shows them, `kurir message replay <id>` sends one.")
-    out.print("Pair linked devices again whose session is not in this data folder: `kurir number pair <number_id>`.")
+        say(f"{held} messages that were waiting are held as unconfirmed: they may have been sent since.")
+        say("`kurir message list <email> --state unconfirmed` shows them, `kurir message replay <id>` sends one.")
+    say("Pair linked devices again whose session is not in this data folder: `kurir number pair <number_id>`.")
 
 
 def _put_right(settings: Settings, resume_queue: bool) -> int:

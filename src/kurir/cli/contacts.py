@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cyclopts import App
-from rich.progress import Progress
 
-from kurir.cli.terminal import CommandError, account_of, err, operator, out, waiting, with_async_database
+from kurir.cli.terminal import CommandError, account_of, counting, operator, say, waiting, with_async_database
 from kurir.contacts_import import importing
 from kurir.foundation.database import Database
 
@@ -26,26 +25,19 @@ def import_(email: str, file: Path, *, list_name: str = "") -> None:
 
     async def work(database: Database):
         account = await database.read(lambda connection: account_of(connection, email))
-        with Progress(console=err, transient=True) as progress:
-            task = progress.add_task("Importing", total=None)
-            return await importing.import_file(
-                database,
-                account,
-                file,
-                list_name or file.stem,
-                progress=lambda done: progress.update(task, completed=done),
-            )
+        with counting("Importing") as progress:
+            return await importing.import_file(database, account, file, list_name or file.stem, progress=progress)
 
     try:
         report = with_async_database(work)
     except importing.ImportRefused as error:
         raise CommandError(str(error)) from error
-    out.print(f"contact_id  {report.contact_key or 'none: no row was good'}")
-    out.print(f"{report.stored} people stored, {report.merged} merged, {len(report.problems)} rows refused.")
+    say(f"contact_id  {report.contact_key or 'none: no row was good'}")
+    say(f"{report.stored} people stored, {report.merged} merged, {len(report.problems)} rows refused.")
     for problem in report.problems[:20]:
-        out.print(f"  line {problem.line}: {problem.reason}")
+        say(f"  line {problem.line}: {problem.reason}")
     if len(report.problems) > 20:
-        out.print(f"  … and {len(report.problems) - 20} more")
+        say(f"  … and {len(report.problems) - 20} more")
 
 
 @app.command
@@ -58,10 +50,10 @@ def sync(key: str, *, group_id: str = "") -> None:
     """
     with waiting("Asking the device …"):
         report = operator("POST", f"/numbers/{key}/contacts/sync", {"group_id": group_id} if group_id else {})
-    out.print(f"contact_id  {report['contact_key']}")
-    out.print(f"{report['stored']} people new, {report['merged']} known, {report['removed']} gone.")
+    say(f"contact_id  {report['contact_key']}")
+    say(f"{report['stored']} people new, {report['merged']} known, {report['removed']} gone.")
     if report["hidden"]:
-        out.print(f"{report['hidden']} people without a visible phone number were left out.")
+        say(f"{report['hidden']} people without a visible phone number were left out.")
 
 
 @app.command
@@ -74,4 +66,4 @@ def check(key: str, contact_id: str) -> None:
     """
     with waiting("Asking WhatsApp …"):
         report = operator("POST", f"/numbers/{key}/contacts/check", {"contact_id": contact_id})
-    out.print(f"{report['valid']} valid, {report['invalid']} invalid, {report['unknown']} without an answer.")
+    say(f"{report['valid']} valid, {report['invalid']} invalid, {report['unknown']} without an answer.")

@@ -16,9 +16,10 @@ from sqlalchemy import Connection
 
 from kurir import quarantine
 from kurir.channels.linked_device.journal import read_backlog
-from kurir.cli.terminal import out
+from kurir.cli.terminal import mark, say
 from kurir.foundation.data_folder import database_of, read_ready_file
 from kurir.foundation.database import DatabaseUnavailable
+from kurir.housekeeping import kept
 from kurir.numbers import restricted_count
 from kurir.settings import Settings, SettingsError
 
@@ -40,11 +41,11 @@ def doctor() -> None:
     try:
         settings = Settings.load()
     except SettingsError as error:
-        out.print(f"[red]✗[/] settings: {error}")
+        say(mark(False), f" settings: {error}")
         sys.exit(1)
     findings = [finding for look in _LOOKS for finding in look(settings)]
     for what, fine, detail in findings:
-        out.print(f"{'[green]✓[/]' if fine else '[red]✗[/]'} {what}: {detail}", soft_wrap=True)
+        say(mark(fine), f" {what}: {detail}")
     if not all(finding.fine for finding in findings):
         sys.exit(1)
 
@@ -114,6 +115,19 @@ def _look_into(connection: Connection) -> Iterator[Finding]:
         yield Finding("numbers that WhatsApp restricts", not restricted, f"{restricted}{advice}")
 
 
+def kept_findings(settings: Settings) -> list[Finding]:
+    """What is kept and how long."""
+    found = []
+    for one in kept(settings):
+        time = f"{one.days} day{'s' if one.days != 1 else ''}" if one.days else "for ever"
+        found.append(Finding(f"kept: {one.what}", True, f"{time} (KURIR_{one.setting.upper()})"))
+    return found
+
+
+def _kept(settings: Settings) -> Iterator[Finding]:
+    yield from kept_findings(settings)
+
+
 def _gateway(settings: Settings) -> Iterator[Finding]:
     ready = read_ready_file(settings.data_dir)
     yield Finding("gateway", True, f"runs at {ready.url} (process {ready.pid})" if ready else "is not running")
@@ -162,6 +176,7 @@ _LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _engine,
     _folder,
     _database,
+    _kept,
     _journals,
     _gateway,
     _trust,

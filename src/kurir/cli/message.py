@@ -6,11 +6,10 @@ import time
 from datetime import datetime
 
 from cyclopts import App
-from rich.table import Table
 from sqlalchemy import Connection
 
 from kurir import numbers
-from kurir.cli.terminal import CommandError, account_of, operator, out, with_database
+from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_database
 from kurir.foundation.ids import parse_message_id, public_message_id
 from kurir.messages.lifecycle import STATES, MessageState
 from kurir.outbox import by_hand
@@ -54,7 +53,7 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
             str(message.attempts),
             say(waits[message.id]) if message.id in waits else message.error_reason,
         )
-    out.print(table)
+    table.show()
 
 
 @app.command
@@ -84,11 +83,11 @@ def show(id: str) -> None:
     }
     for name, value in facts.items():
         if value:
-            out.print(f"{name:12}{value}", soft_wrap=True, markup=False)
+            say(f"{name:12}{value}")
     table = Table("try", "ended", "outcome", "code", "reason")
     for one in tries:
         table.add_row(str(one.number), _moment(one.ended_at), one.outcome, one.code, one.reason)
-    out.print(table)
+    table.show()
 
 
 @app.command
@@ -124,9 +123,9 @@ def _decide(ids: tuple[str, ...], decision: str) -> None:
         except CommandError as error:
             refused.append(str(error))
         else:
-            out.print(f"{message['id']} is {message['state']}.")
+            say(f"{message['id']} is {message['state']}.")
     if refused:
-        raise CommandError("\n".join(refused))
+        raise CommandError("; ".join(refused))
 
 
 def _id(text: str) -> int:

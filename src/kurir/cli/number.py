@@ -9,11 +9,10 @@ import time
 
 import segno
 from cyclopts import App
-from rich.table import Table
 from sqlalchemy import Connection
 
 from kurir import number_status, numbers
-from kurir.cli.terminal import CommandError, account_of, operator, out, waiting, with_database
+from kurir.cli.terminal import CommandError, Table, account_of, bold, draw, operator, say, waiting, with_database
 from kurir.foundation.sealing import Sealing
 from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers import Number
@@ -35,8 +34,8 @@ def add(email: str, *, name: str = "") -> None:
     number = with_database(
         lambda connection, _: numbers.add_linked_device(connection, account_of(connection, email).id, name)
     )
-    out.print(f"number_id  {number.key}")
-    out.print(f"Next: `kurir number pair {number.key}` while the gateway runs.")
+    say(f"number_id  {number.key}")
+    say(f"Next: `kurir number pair {number.key}` while the gateway runs.")
 
 
 @app.command
@@ -78,8 +77,8 @@ def official(
             name=name,
         )
     )
-    out.print(f"licenses_key  {number.key}")
-    out.print("Enter <public address>/meta/callbacks as the callback address at Meta, with your verify token.")
+    say(f"licenses_key  {number.key}")
+    say("Enter <public address>/meta/callbacks as the callback address at Meta, with your verify token.")
 
 
 @app.command(name="list")
@@ -105,7 +104,7 @@ def list_(email: str = "") -> None:
             number.state,
             number.state_reason,
         )
-    out.print(table)
+    table.show()
 
 
 @app.command
@@ -127,7 +126,7 @@ def pair(key: str, *, phone: str = "") -> None:
             state = operator("GET", f"/numbers/{key}/pairing?wait={_LONG_POLL}")
     if state["state"] != "paired":
         raise CommandError(f"pairing ended ({state['state']}): {state['error'] or 'start it again'}")
-    out.print("[bold green]Paired.[/] The device connects by itself from now on.")
+    say(bold("Paired.", good=True), " The device connects by itself from now on.")
 
 
 @app.command
@@ -143,15 +142,17 @@ def token(key: str) -> None:
     if not new.strip():
         raise CommandError("the access token is empty")
 
+    now = time.time()
+
     def work(connection: Connection, sealing: Sealing) -> bool:
         number = _official(connection, key)
         numbers.set_access_token(connection, sealing, number.account_id, number.id, new.strip())
         if paused := number.state == "paused":
-            number_status.resume(connection, number, time.time())
+            number_status.resume(connection, number, now)
         return paused
 
     resumed = with_database(work)
-    out.print(f"{key} has a new access token" + (" and goes on." if resumed else "."))
+    say(f"{key} has a new access token" + (" and goes on." if resumed else "."))
 
 
 @app.command
@@ -163,11 +164,12 @@ def resume(key: str) -> None:
     Args:
         key: The licenses_key (WB-…).
     """
+    now = time.time()
     try:
-        with_database(lambda c, _: number_status.resume(c, _official(c, key), time.time()))
+        with_database(lambda c, _: number_status.resume(c, _official(c, key), now))
     except number_status.NotPaused as error:
         raise CommandError(str(error)) from error
-    out.print(f"{key} goes on.")
+    say(f"{key} goes on.")
 
 
 def _official(connection: Connection, key: str) -> Number:
@@ -182,15 +184,15 @@ def _official(connection: Connection, key: str) -> Number:
 def logout(key: str) -> None:
     """Log a linked device out of its phone. Queued messages wait until it is paired again or expire."""
     operator("POST", f"/numbers/{key}/logout")
-    out.print(f"{key} is logged out.")
+    say(f"{key} is logged out.")
 
 
 def _show(offer: str, *, is_code: bool) -> None:
     if is_code:
-        out.print("On the phone: WhatsApp › Linked devices › Link with phone number. Code:")
-        out.print(f"[bold]{offer}[/]")
+        say("On the phone: WhatsApp › Linked devices › Link with phone number. Code:")
+        say(bold(offer))
         return
-    out.print("On the phone: WhatsApp › Linked devices › Link a device, then scan:")
+    say("On the phone: WhatsApp › Linked devices › Link a device, then scan:")
     drawing = io.StringIO()
     segno.make(offer, error="l").terminal(out=drawing, compact=True)
-    out.print(drawing.getvalue(), soft_wrap=True)
+    draw(drawing.getvalue())

@@ -6,12 +6,10 @@ from datetime import datetime
 from pathlib import Path
 
 from cyclopts import App
-from rich.table import Table
-from rich.text import Text
 
 from kurir import numbers, quarantine
 from kurir.accounts import accounts
-from kurir.cli.terminal import CommandError, account_of, operator, out, with_database
+from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_database
 
 app = App(name="quarantine", help="What could not be processed and was set aside: list, show, replay, discard.")
 
@@ -36,7 +34,7 @@ def list_(email: str = "", *, limit: int = 50) -> None:
 
     found, owners, keys = with_database(work)
     if not found:
-        out.print("Nothing is in the quarantine.")
+        say("Nothing is in the quarantine.")
         return
     table = Table("entry", "since", "account", "number", "queue", "reference", "reason")
     for entry in found:
@@ -49,9 +47,9 @@ def list_(email: str = "", *, limit: int = 50) -> None:
             entry.reference,
             entry.reason,
         )
-        table.add_row(*(Text(cell) for cell in cells))
-    out.print(table)
-    out.print("`kurir quarantine replay <entry>` tries one again, `kurir quarantine discard <entry>` removes it.")
+        table.add_row(*cells)
+    table.show()
+    say("`kurir quarantine replay <entry>` tries one again, `kurir quarantine discard <entry>` removes it.")
 
 
 @app.command
@@ -67,7 +65,7 @@ def export(entry: int, file: Path) -> None:
         raise CommandError(f"there is no entry {entry} in the quarantine")
     with file.open("xb") as target:
         target.write(found.payload)
-    out.print(f"{len(found.payload)} bytes written to {file}.", soft_wrap=True, markup=False)
+    say(f"{len(found.payload)} bytes written to {file}.")
 
 
 @app.command
@@ -101,6 +99,6 @@ def _decide(entries: tuple[int, ...], decision: str, done: str) -> None:
         except CommandError as error:
             refused.append(f"entry {entry}: {error}")
         else:
-            out.print(f"Entry {entry} {done}.")
+            say(f"Entry {entry} {done}.")
     if refused:
-        raise CommandError("\n".join(refused))
+        raise CommandError("; ".join(refused))

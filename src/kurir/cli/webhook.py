@@ -8,11 +8,10 @@ import time
 from datetime import datetime
 
 from cyclopts import App
-from rich.table import Table
 from sqlalchemy import Connection
 
 from kurir import numbers
-from kurir.cli.terminal import CommandError, account_of, out, with_database
+from kurir.cli.terminal import CommandError, Table, account_of, say, with_database
 from kurir.foundation.ids import opaque_id
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.url_rules import Allowed, UrlRefused
@@ -41,6 +40,7 @@ def add(email: str, url: str, *, number: str = "", event: tuple[str, ...] = ()) 
             template_status.
     """
     allowed = Allowed.parse(Settings.load().allowed_networks)
+    now = time.time()
 
     def work(connection, sealing):
         account = account_of(connection, email)
@@ -54,7 +54,7 @@ def add(email: str, url: str, *, number: str = "", event: tuple[str, ...] = ()) 
                 account.id,
                 url,
                 allowed=allowed,
-                now=time.time(),
+                now=now,
                 number_id=sender.id if sender else None,
                 events=event or DEFAULT_EVENTS,
             )
@@ -64,9 +64,9 @@ def add(email: str, url: str, *, number: str = "", event: tuple[str, ...] = ()) 
             raise CommandError(f"--{error}") from error
 
     endpoint, secret = with_database(work)
-    out.print(f"endpoint  {endpoint.key}")
-    out.print(f"secret    {secret}", soft_wrap=True)
-    out.print(f"The secret is shown only now. Next: `kurir webhook test {email} {endpoint.key}`.", soft_wrap=True)
+    say(f"endpoint  {endpoint.key}")
+    say(f"secret    {secret}")
+    say(f"The secret is shown only now. Next: `kurir webhook test {email} {endpoint.key}`.")
 
 
 @app.command(name="list")
@@ -96,7 +96,7 @@ def list_(email: str) -> None:
             str(sum(count.get(state, 0) for state in ("waiting", "pending", "sending"))),
             str(count.get("failed", 0)),
         )
-    out.print(table)
+    table.show()
 
 
 @app.command
@@ -115,7 +115,7 @@ def log(email: str, *, last: int = 20) -> None:
         at = datetime.fromtimestamp(told.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         answer = str(told.status) if told.status else told.reason
         table.add_row(told.event_key, told.event_type, told.endpoint_key, at, told.state, str(told.attempts), answer)
-    out.print(table)
+    table.show()
 
 
 @app.command
@@ -140,9 +140,9 @@ def test(email: str, key: str) -> None:
     answer = asyncio.run(_post(endpoint.url, body, signed))
     if not isinstance(answer, Answered):
         raise CommandError(f"{endpoint.url} did not answer: {answer.reason}")
-    out.print(f"HTTP {answer.status}")
-    if answer.answer:
-        out.print(answer.answer[:500], markup=False, soft_wrap=True)
+    say(f"HTTP {answer.status}")
+    for line in answer.answer[:500].splitlines():
+        say("  ", line)
     if not 200 <= answer.status < 300:
         raise CommandError("expected any 2xx; real events would be tried again")
 
@@ -178,7 +178,7 @@ def replay(email: str, *, event: str = "", since: str = "") -> None:
     count = with_database(work)
     if not count:
         raise CommandError("nothing to tell again (an active endpoint is needed, see `kurir webhook list`)")
-    out.print(f"{count} to be delivered again.")
+    say(f"{count} to be delivered again.")
 
 
 @app.command
@@ -189,12 +189,11 @@ def rotate(email: str, key: str) -> None:
         email: Address of the account.
         key: The endpoint (ep_…).
     """
+    now = time.time()
     secret = with_database(
-        lambda connection, sealing: endpoints.rotate(
-            connection, sealing, _endpoint(connection, email, key), time.time()
-        )
+        lambda connection, sealing: endpoints.rotate(connection, sealing, _endpoint(connection, email, key), now)
     )
-    out.print(f"secret    {secret}", soft_wrap=True)
+    say(f"secret    {secret}")
 
 
 @app.command
@@ -206,12 +205,14 @@ def enable(email: str, key: str) -> None:
         key: The endpoint (ep_…).
     """
 
+    now = time.time()
+
     def work(connection, _sealing):
         endpoint = _endpoint(connection, email, key)
-        endpoints.enable(connection, endpoint.account_id, endpoint.id, time.time())
+        endpoints.enable(connection, endpoint.account_id, endpoint.id, now)
 
     with_database(work)
-    out.print(f"{key} is active.")
+    say(f"{key} is active.")
 
 
 @app.command
@@ -230,7 +231,7 @@ def remove(email: str, key: str) -> None:
         deliveries.end_open(connection, endpoint.id, "canceled", now)
 
     with_database(work)
-    out.print(f"{key} is removed.")
+    say(f"{key} is removed.")
 
 
 def _endpoint(connection: Connection, email: str, key: str) -> Endpoint:

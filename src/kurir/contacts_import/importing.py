@@ -20,6 +20,7 @@ from kurir.contacts import Added, Person
 from kurir.contacts_import import reading_process
 from kurir.contacts_import.columns import SAMPLE, Columns, RowError, person_of, understand
 from kurir.contacts_import.files import ImportRefused, Row
+from kurir.foundation.clock import system_clock
 from kurir.foundation.database import LONG_WORK, Database
 from kurir.messages import bounds
 
@@ -58,7 +59,7 @@ async def import_file(
     rows = await reading_process.read(path, ROWS + 2)
     rows, columns = await asyncio.to_thread(_understood, rows, account.country_code)
     list_name = bounds.text(list_name, bounds.NAME)
-    key, stored, merged = "", 0, 0
+    key, stored, merged, now = "", 0, 0, system_clock()
     problems: list[Problem] = []
     for start in range(0, len(rows), contacts.CHUNK):
         chunk = rows[start : start + contacts.CHUNK]
@@ -66,7 +67,7 @@ async def import_file(
         problems += bad
         if people:
             key, added = await database.write(
-                lambda c, p=people: _store(c, account.id, list_name, p), patience=LONG_WORK
+                lambda c, p=people: _store(c, account.id, list_name, p, now), patience=LONG_WORK
             )
             stored += added.new
             merged += added.merged
@@ -99,10 +100,11 @@ def _people(rows: Sequence[Row], columns: Columns, country_code: str) -> tuple[l
     return people, problems
 
 
-def _store(connection: Connection, account_id: int, list_name: str, people: list[Person]) -> tuple[str, Added]:
-    contact = contacts.imported(connection, account_id, list_name)
-    contact = contact or contacts.create_list(connection, account_id, list_name, "import")
-    return contact.key, contacts.add_audiences(connection, account_id, contact.id, people)
+def _store(
+    connection: Connection, account_id: int, list_name: str, people: list[Person], now: float
+) -> tuple[str, Added]:
+    contact = contacts.create_list(connection, account_id, list_name, "import", at=now)
+    return contact.key, contacts.add_audiences(connection, account_id, contact.id, people, at=now)
 
 
 __all__ = ["ImportRefused", "ImportReport", "Problem", "import_file"]

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from kurir import contacts, numbers
 from kurir.accounts import accounts, api_keys, members
+from kurir.foundation.clock import system_clock
 from kurir.foundation.data_folder import open_data_folder
 from kurir.settings import Settings
 
@@ -146,6 +147,7 @@ def port_for(wanted: int, before: int) -> int:
 def ensure_account(settings: Settings, memory: Memory, business: Business, people: list[Person]) -> None:
     """The demo's account with its keys, its two numbers and a contact list; made once, then found again."""
     database, sealing = open_data_folder(settings)
+    now = system_clock()
     with database.transaction() as connection:
         if accounts.by_email(connection, EMAIL) is None:
             account = accounts.create(connection, name="Toko Kurir", email=EMAIL, language="en")
@@ -168,13 +170,12 @@ def ensure_account(settings: Settings, memory: Memory, business: Business, peopl
                 name=business.name,
             )
             memory.licenses_key = official.key
-            memory.contact_id = _contact_list(connection, account.id, people)
+            memory.contact_id = _contact_list(connection, account.id, people, now)
     database.engine.dispose()
 
 
-def _contact_list(connection: Connection, account_id: int, people: list[Person]) -> str:
-    contact = contacts.create_list(connection, account_id, "Pelanggan", type_="manual")
-    contacts.add_audiences(
-        connection, account_id, contact.id, [contacts.Person(person.phone, person.name) for person in people]
-    )
+def _contact_list(connection: Connection, account_id: int, people: list[Person], now: float) -> str:
+    known = [contacts.Person(person.phone, person.name) for person in people]
+    contact = contacts.create_list(connection, account_id, "Pelanggan", type_="manual", at=now)
+    contacts.add_audiences(connection, account_id, contact.id, known, at=now)
     return contact.key

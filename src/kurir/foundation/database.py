@@ -165,22 +165,35 @@ class Database:
             await asyncio.to_thread(readers.close)
         self.engine.dispose()
 
-    async def write(self, work: Work[T], *, patience: float = PATIENCE, in_haste: bool = False) -> T:
+    async def write(
+        self,
+        work: Work[T],
+        *,
+        after_commit: Callable[[T], None] | None = None,
+        patience: float = PATIENCE,
+        in_haste: bool = False,
+    ) -> T:
         """Runs `work` in the next durable transaction and returns its result after the commit.
+
+        `work` may run several times, or be rolled back: it changes nothing but the database. What a commit changes in
+        memory is done by `after_commit`, which is called on the event loop with the result, once, in the order of the
+        commits, also when the caller was cancelled or gave up meanwhile. It must not raise.
 
         An exception of `work` undoes only its own changes and is raised here. Raises BadValue for what the database
         cannot hold; DatabaseUnavailable, also when it
         could not be done within `patience` seconds because the database stands still. A commit that is under way by
         then is waited for, unless the caller is `in_haste`: CommitUnknown is raised.
         """
-        return await self._submit(Item(self._future(), work=work), patience, in_haste)
+        return await self._submit(Item(self._future(), work=work, after_commit=after_commit), patience, in_haste)
 
-    async def append(self, batch: Batch, rows: Sequence[Sequence[Any]]) -> None:
+    async def append(
+        self, batch: Batch, rows: Sequence[Sequence[Any]], *, after_commit: Callable[[None], None] | None = None
+    ) -> None:
         """Adds rows of a hot insert to the next durable transaction, all or none; in haste (see `write`).
 
         Raises DatabaseUnavailable.
         """
-        await self._submit(Item(self._future(), batch=batch, rows=rows), PATIENCE, True)
+        await self._submit(Item(self._future(), batch=batch, rows=rows, after_commit=after_commit), PATIENCE, True)
 
     async def read(self, work: Work[T], *, of: Hashable = None, pool: Pool = "work", patience: float = PATIENCE) -> T:
         """Runs `work` on a snapshot, off the event loop.

@@ -36,6 +36,11 @@ class MessageIds:
             return self._last
 
 
+def first_id_at(at: float) -> int:
+    """The least id that a message accepted at that unix time can have."""
+    return max(0, int(at * 1000) - _EPOCH_MS) << _COUNTER_BITS
+
+
 def public_message_id(message_id: int) -> str:
     """A message id as callers see it: `msg_` and 13 Crockford base-32 digits."""
     digits = []

@@ -14,6 +14,7 @@ import psycopg
 import sqlalchemy as sa
 import structlog
 from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, event, exc
 from sqlalchemy.engine import URL, make_url
@@ -39,6 +40,7 @@ _ANSWER = 6.0
 """Seconds after which a server that should have given up a statement itself counts as gone: a process that hangs or
 is stopped still has its connections acknowledged by the kernel."""
 _FLUSHED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+_EXPECTED = "expected postgresql://user:password@host:5432/database"
 _AGAIN = ("40",)
 """SQLSTATE classes after which the same transaction may succeed: deadlock, serialization failure."""
 _BUSY = ("25006", "53", "55", "57", "58", "XX")
@@ -110,7 +112,11 @@ def address(url: str) -> URL:
     except (exc.ArgumentError, ValueError):
         where = None
     if where is None or where.drivername not in ("postgresql", "postgres") or not where.database:
-        raise ValueError("expected postgresql://user:password@host:5432/database")
+        raise ValueError(_EXPECTED)
+    try:
+        conninfo_to_dict(where.set(drivername="postgresql").render_as_string(hide_password=False))
+    except psycopg.Error:
+        raise ValueError(_EXPECTED) from None
     return where.set(drivername="postgresql+psycopg")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(
@@ -240,6 +240,7 @@ media = sa.Table(
     _text("sha256"),
     _time("created_at", nullable=False),
     sa.UniqueConstraint("message_id"),
+    sa.Index("ix_media_path", "path"),
 )
 
 broadcasts = sa.Table(
@@ -326,6 +327,25 @@ contacts = sa.Table(
     _time("updated_at", nullable=False),
     sa.CheckConstraint("type IN ('manual', 'import', 'sync_from_whatsapp', 'group')", name="type"),
     sa.Index("ix_contacts_account_id", "account_id"),
+    # an import finds its list by the name, a sync by what it mirrors: of two at the same time one makes the list
+    sa.Index(
+        "uq_contacts_import",
+        "account_id",
+        "name",
+        unique=True,
+        sqlite_where=sa.text("type = 'import'"),
+        postgresql_where=sa.text("type = 'import'"),
+    ),
+    sa.Index(
+        "uq_contacts_mirror",
+        "account_id",
+        "number_id",
+        "type",
+        "group_id",
+        unique=True,
+        sqlite_where=sa.text("number_id IS NOT NULL"),
+        postgresql_where=sa.text("number_id IS NOT NULL"),
+    ),
 )
 
 audiences = sa.Table(

@@ -20,6 +20,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from kurir.foundation.plain_text import visible
 from kurir.settings import Settings
 
 MASK = "••••"
@@ -31,15 +32,25 @@ _SECRET_KEY = re.compile(
 _PHONE_KEY = re.compile(r"(?i)(^|_)(phone|phone_no|recipient|sender|person|chat|jid|wa_id|msisdn|destination)$")
 _SECRET_IN_TEXT = re.compile(
     r"""(?ix)
-    (?P<name> [\w.\[\]-]* (?: api_?key | token | secret | password | authorization | otp | otp_code | caption | message)
-      ["']? \s* [=:] \s* )
-    (?: (?:Bearer|OAuth|Basic)\s+\S+ | "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s&,;"'}\])]+ )
+    (?P<name> [\w.\[\]-]*
+      (?: (?:api|secret|access|private|master|licen[cs]es?)[_-]?key | token | secret | passw(?:or)?d | authorization
+        | otp | otp_code | (?P<body>caption | message) )
+      ["']? \s* (?: = \s* | (?P<colon>: \s*) ) )
+    (?: (?:Bearer|OAuth|Basic)\s+\S+ | "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | (?P<word>[^\s&,;"'}\])]+) )
+    (?P<more> \ [a-z(] )?
     """
 )
+_PROSE = re.compile(r"[^\W\d_]+(?:[-'\u2019.][^\W\d_]+)*[.:]?")
+"""A word of a sentence: after `message: ` it is one, after `password: ` only in small letters and not the last one."""
+_URL_PASSWORD = re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://[^\s/:@?#]*:)[^\s/?#]+(?=@)")
 _KEY_SHAPES = re.compile(r"\b(?:kr_\w{8,}|EAA\w{16,}|whsec_[\w+/=-]{8,})|(?i:\bBearer\s+)[\w.~+/=-]+")
 _PARAMETERS = re.compile(r"\[parameters: .*?\](?=\n|$)", re.DOTALL)
 """The bound values that SQLAlchemy prints with a failed statement."""
-_PHONE = re.compile(r"(?<![\w.-])(?:\+\d[\d ().-]{7,17}\d|\d{10,15})(?![\w.]|-\d)")
+_PHONE = re.compile(
+    r"(?<![\w.-])(?:\+\d[\d ().-]{7,17}\d|(?:0|62[ -]?)\d{2,4}(?:[ -]\d{3,5}){2,3}|\d{10,15})(?![\w.]|-\d)"
+)
+_TRACES, _LINES = ("exception", "stack"), "\n\t"
+_ASCII_CONTROLS = "".join(map(chr, [*range(32), 127]))
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -70,6 +81,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
                 redact,
+                _as_data(json=not for_people),
                 renderer,
             ],
         )
@@ -97,8 +109,34 @@ def redact_text(text: str) -> str:
     """A sentence with `name=secret` pairs, known key shapes, SQL parameters and phone numbers masked."""
     text = _PARAMETERS.sub(f"[parameters: {MASK}]", text)
     text = _KEY_SHAPES.sub(MASK, text)
-    text = _SECRET_IN_TEXT.sub(rf"\g<name>{MASK}", text)
+    text = _URL_PASSWORD.sub(rf"\1{MASK}", text)
+    text = _SECRET_IN_TEXT.sub(_without_secret, text)
     return _PHONE.sub(lambda found: mask_phone(found[0]), text)
+
+
+def _without_secret(found: re.Match[str]) -> str:
+    word, more = found["word"], found["more"] or ""
+    if word and found["colon"] and _PROSE.fullmatch(word) and (found["body"] or (word.islower() and more)):
+        return found[0]
+    return f"{found['name']}{MASK}{more}"
+
+
+def _as_data(*, json: bool) -> structlog.typing.Processor:
+    """A processor that leaves nothing in an event that acts on a terminal; JSON writes ASCII's controls itself."""
+
+    def processor(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: shown(value, _LINES if key in _TRACES else "") for key, value in event.items()}
+
+    def shown(value: Any, keep: str) -> Any:
+        if isinstance(value, str):
+            return visible(value, _ASCII_CONTROLS if json else keep)
+        if json and isinstance(value, Mapping):
+            return {visible(str(key), _ASCII_CONTROLS): shown(item, keep) for key, item in value.items()}
+        if json and isinstance(value, (list, tuple)):
+            return [shown(item, keep) for item in value]
+        return value  # for people it is written with repr, which shows what acts
+
+    return processor
 
 
 def mask_phone(phone: str) -> str:

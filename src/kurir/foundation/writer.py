@@ -79,9 +79,13 @@ class Server(Protocol):
 
 
 class Item:
-    """A piece of work or rows of a batch, and what came of it. Once `sealed`, its commit is under way."""
+    """A piece of work or rows of a batch, and what came of it. Once `sealed`, its commit is under way.
 
-    __slots__ = ("batch", "error", "future", "result", "rows", "sealed", "withdrawn", "work")
+    `after_commit` is called on the event loop with the result, in the order of the commits, whether or not anybody
+    still waits for the future.
+    """
+
+    __slots__ = ("after_commit", "batch", "error", "future", "result", "rows", "sealed", "withdrawn", "work")
 
     def __init__(
         self,
@@ -90,8 +94,10 @@ class Item:
         work: Work[Any] | None = None,
         batch: Batch | None = None,
         rows: Sequence[Sequence[Any]] = (),
+        after_commit: Callable[[Any], None] | None = None,
     ) -> None:
         self.future = future
+        self.after_commit = after_commit
         self.work = work
         self.batch = batch
         self.rows = rows
@@ -340,6 +346,11 @@ def _by_batch(group: list[Item]) -> list[tuple[Batch, list[Item]]]:
 
 def _resolve(group: list[Item]) -> None:
     for item in group:
+        if item.after_commit is not None and item.error is None and not item.withdrawn:
+            try:
+                item.after_commit(item.result)
+            except Exception:
+                log.exception("after_commit_failed")  # the commit stands, and so do the others of the group
         if item.future.done():
             continue  # the caller was cancelled; the commit stands
         if item.error is not None:

@@ -24,8 +24,6 @@ from kurir.settings import Settings
 CODE, REQUEST_ID = "otp_code", "req_id"
 """What is remembered of a request for a code besides its message."""
 
-_KEPT = 86_400.0
-"""Seconds that spent codes and counted checks stay, for the limits that look back on them."""
 _DRAWS = 16
 
 _log = structlog.get_logger(__name__)
@@ -120,7 +118,6 @@ async def issue(
 
 def _store(settings: Settings, row: dict[str, Any], connection: Connection, message_ids: list[int]) -> None:
     account_id, phone, now = row["account_id"], row["phone"], row["created_at"]
-    _forget(connection, account_id, now)
     window = max(rules.SEND_WINDOW, settings.otp_min_interval)
     sent = connection.scalars(
         sa.select(otps.c.created_at)
@@ -158,9 +155,3 @@ def _digits(connection: Connection, settings: Settings, account_id: int, phone: 
         wrong_at_phone=connection.execute(missed).scalar_one(),
         unscoped=ledger.checks_without_scope(connection, account_id),
     )
-
-
-def _forget(connection: Connection, account_id: int, now: float) -> None:
-    """Drops what no rule looks at any more."""
-    connection.execute(otps.delete().where(otps.c.account_id == account_id, otps.c.expires_at < now - _KEPT))
-    ledger.forget(connection, account_id, now - _KEPT)

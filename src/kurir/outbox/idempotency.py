@@ -120,11 +120,6 @@ def keep(connection: Connection, sealing: Sealing, account_id: int, name: str, a
     )
 
 
-def forget(connection: Connection, before: float) -> int:
-    """Removes what was accepted before that unix time; returns how many."""
-    return connection.execute(sa.delete(idempotency).where(idempotency.c.created_at < before)).rowcount
-
-
 def _mine(account_id: int, name: str) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
     return idempotency.c.account_id == account_id, idempotency.c.key_hash == name
 

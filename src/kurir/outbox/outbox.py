@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -38,6 +39,7 @@ from kurir.outbox import (
     record,
     recovery,
     restrictions,
+    retention,
     set_aside,
     waiting_facts,
 )
@@ -68,6 +70,15 @@ class Accepted(Generic[T]):
 
     ids: list[int]
     value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a receipt did within its transaction: `message` is how it found the message, None when it is not known yet,
+    and `moved` how it left it, None when it changed no state."""
+
+    message: Snapshot | None
+    moved: Snapshot | None
 
 
 class Outbox:
@@ -107,7 +118,6 @@ class Outbox:
         self._ids = MessageIds()
         self._waiting: Counter[int] = Counter()
         self._verdicts = Verdicts(shared=database.shared)
-        self._unqueued: set[int] = set()
         self._dismissed = False
 
     async def count_waiting(self) -> None:
@@ -153,22 +163,24 @@ class Outbox:
             accept.insert(connection, rows)
             return also(connection, ids) if also is not None else None
 
+        def stored(_value: object) -> None:
+            crash_points.reach("accept.committed")
+            self._waiting.update(wanted)
+            for draft in drafts:
+                self._metrics.accepted(kind_of(draft.content), draft.origin)
+            self._wake(drafts)
+
         try:
             if also is None and once is None:
-                await self._database.append(accept.INSERT, rows)
+                await self._database.append(accept.INSERT, rows, after_commit=stored)
                 value = None
             else:
-                value = await self._database.write(work, in_haste=True)
+                value = await self._database.write(work, after_commit=stored, in_haste=True)
         except CommitUnknown:
             # if it was committed after all, the lanes find it; the server may still be at it
             self._wake(drafts)
             asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._wake, drafts)
             raise
-        crash_points.reach("accept.committed")
-        self._waiting.update(wanted)
-        for draft in drafts:
-            self._metrics.accepted(kind_of(draft.content), draft.origin)
-        self._wake(drafts)
         return Accepted(ids, value)
 
     async def earlier(self, once: Once) -> Earlier | None:
@@ -185,7 +197,15 @@ class Outbox:
 
     async def forget_requests(self, before: float) -> int:
         """Removes what is remembered of requests before that unix time; returns how many."""
-        return await self._database.write(lambda c: idempotency.forget(c, before), patience=LONG_WORK)
+        return await retention.forget_requests(self._database, before)
+
+    async def forget_early_receipts(self, before: float) -> int:
+        """Removes receipts from before that unix time whose message never became known; returns how many."""
+        return await retention.forget_early_receipts(self._database, before)
+
+    async def forget_messages(self, before: float) -> int:
+        """Removes messages from before that unix time that have come to their end, with their tries; how many."""
+        return await retention.forget_messages(self._database, before)
 
     # -- claim -----------------------------------------------------------------------------------------------------
 
@@ -221,15 +241,18 @@ class Outbox:
                     restrictions.try_one(connection, account_id, number_id, over, now)
             return rows, trials, True
 
+        def taken_up(result: tuple[list[Any], set[int], bool]) -> None:
+            self._count_ended([row for row in result[0] if row.state == "expired"])
+
         complete = False
         rows: list[Any] = []
         trials: set[int] = set()
         while not complete:
-            rows, trials, complete = await self._database.write(work)
+            rows, trials, complete = await self._database.write(work, after_commit=taken_up)
         taken: list[Claimed] = []
         for row in rows:
             if row.state == "expired":
-                await self._ended(row.account_id, row.id)
+                await self._tell_ended(row.account_id, row.id)
             else:
                 crash_points.reach("claim.committed")
                 # it was taken a moment ago and nothing was tried: it surely has not left
@@ -247,9 +270,9 @@ class Outbox:
     async def expire(self) -> int:
         """Ends queued messages whose lifetime is over; returns how many."""
         now = self._clock()
-        rows = await self._database.write(lambda c: claim.expire(c, now))
+        rows = await self._database.write(lambda c: claim.expire(c, now), after_commit=self._count_ended)
         for row in rows:
-            await self._ended(row.account_id, row.id)
+            await self._tell_ended(row.account_id, row.id)
         return len(rows)
 
     # -- record ----------------------------------------------------------------------------------------------------
@@ -314,14 +337,15 @@ class Outbox:
                     after = _apply(connection, after, event, now)
             return after
 
-        after = await self._database.write(work)
-        self._webhooks_told()
-        crash_points.reach("record.committed")
-        self._metrics.reached(after.state)
-        if after.state in SETTLED:
-            self._waiting[claimed.account_id] -= 1
-            self._tell(after)
-        return after
+        def recorded(after: Snapshot) -> None:
+            self._webhooks_told()
+            crash_points.reach("record.committed")
+            self._metrics.reached(after.state)
+            if after.state in SETTLED:
+                self._waiting[claimed.account_id] -= 1
+                self._tell(after)
+
+        return await self._database.write(work, after_commit=recorded)
 
     async def set_aside(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
         """Ends a message whose outcome cannot be recorded, whatever is tried. Raises DatabaseUnavailable."""
@@ -329,11 +353,10 @@ class Outbox:
         remote_id = getattr(outcome, "remote_id", None)
         await self._set_aside(tried, set_aside.state_after(outcome), reason, remote_id)
 
-    def receipt(self, connection: Connection, event: StatusChanged) -> Snapshot | None:
-        """Applies a receipt within the caller's transaction; returns the message when it moved.
+    def receipt(self, connection: Connection, event: StatusChanged, now: float) -> Receipt:
+        """Applies a receipt within the caller's transaction; call `told` with what it returns after the commit.
 
-        Call `told` with it after the commit. A receipt whose message is not known yet is stored until the send's answer
-        is recorded.
+        A receipt whose message is not known yet is stored until the send's answer is recorded.
         """
         message = None
         if event.message_id is not None:
@@ -343,23 +366,20 @@ class Outbox:
         if message is None:
             message = record.by_remote_id(connection, event.account_id, event.number_id, event.remote_id)
         if message is None:
-            early.keep(connection, event, self._clock())
-            return None
-        after = _apply(connection, message, event, self._clock())
-        if after.state == message.state:
-            return None
-        if message.state == "queued":
-            self._unqueued.add(message.id)
-        return after
+            early.keep(connection, event, now)
+            return Receipt(None, None)
+        after = _apply(connection, message, event, now)
+        return Receipt(message, after if after.state != message.state else None)
 
-    def told(self, moved: Snapshot) -> None:
-        """After the commit of a receipt: whoever waits for this message's verdict gets it."""
+    def told(self, receipt: Receipt) -> None:
+        """After the commit of a receipt, as `after_commit`: whoever waits for the message's verdict gets it."""
+        if receipt.message is None or receipt.moved is None:
+            return
         self._webhooks_told()
-        if moved.id in self._unqueued:
-            self._unqueued.discard(moved.id)
-            self._waiting[moved.account_id] -= 1
-        self._metrics.reached(moved.state)
-        self._tell(moved)
+        if receipt.message.state == "queued":
+            self._waiting[receipt.moved.account_id] -= 1
+        self._metrics.reached(receipt.moved.state)
+        self._tell(receipt.moved)
 
     # -- doubt -----------------------------------------------------------------------------------------------------
 
@@ -387,7 +407,7 @@ class Outbox:
             )
 
         if due:
-            self._waiting[account_id] += await self._database.write(work)
+            await self._database.write(work, after_commit=partial(self._count_queued, account_id))
         return min((at for at, _ in ripe if at > now), default=None)
 
     # -- by hand ---------------------------------------------------------------------------------------------------
@@ -395,23 +415,31 @@ class Outbox:
     async def replay(self, account_id: int, message_id: int) -> Snapshot:
         """Queues a failed, expired or unconfirmed message anew. Raises KeyError and NotPossible."""
         now = self._clock()
-        queued = await self._database.write(
-            lambda c: by_hand.replay(c, account_id, message_id, now=now, lifetime=self._lifetime)
+
+        def queued(message: Snapshot) -> None:
+            self._count_queued(account_id, 1)
+            self._woken(account_id, message.number_id)
+
+        return await self._database.write(
+            lambda c: by_hand.replay(c, account_id, message_id, now=now, lifetime=self._lifetime), after_commit=queued
         )
-        self._waiting[account_id] += 1
-        self._woken(account_id, queued.number_id)
-        return queued
 
     async def cancel(self, account_id: int, message_id: int) -> Snapshot:
         """Ends a queued or unconfirmed message. Raises KeyError and NotPossible."""
         now = self._clock()
-        before, after = await self._database.write(lambda c: by_hand.cancel(c, account_id, message_id, now=now))
-        if before.state == "queued":
-            self._waiting[account_id] -= 1
-        self._webhooks_told()
-        self._metrics.reached(after.state)
-        self._tell(after)
-        self._woken(account_id, after.number_id)  # what waited behind it may go
+
+        def canceled(moved: tuple[Snapshot, Snapshot]) -> None:
+            before, after = moved
+            if before.state == "queued":
+                self._waiting[account_id] -= 1
+            self._webhooks_told()
+            self._metrics.reached(after.state)
+            self._tell(after)
+            self._woken(account_id, after.number_id)  # what waited behind it may go
+
+        _, after = await self._database.write(
+            lambda c: by_hand.cancel(c, account_id, message_id, now=now), after_commit=canceled
+        )
         return after
 
     # -- asking ----------------------------------------------------------------------------------------------------
@@ -483,18 +511,29 @@ class Outbox:
 
     async def _set_aside(self, tried: Tried, state: MessageState, reason: str, remote_id: str | None = None) -> None:
         now = self._clock()
-        after = await self._database.write(
-            lambda c: set_aside.end(c, tried, state, reason, now=now, remote_id=remote_id), patience=LONG_WORK
-        )
-        if after is not None:
-            self._metrics.set_aside("outbox")
-            self._metrics.reached(after.state)
-            self._waiting[tried.account_id] -= 1
-            self._tell(after)
 
-    async def _ended(self, account_id: int, message_id: int) -> None:
+        def ended(after: Snapshot | None) -> None:
+            if after is not None:
+                self._metrics.set_aside("outbox")
+                self._metrics.reached(after.state)
+                self._waiting[tried.account_id] -= 1
+                self._tell(after)
+
+        await self._database.write(
+            lambda c: set_aside.end(c, tried, state, reason, now=now, remote_id=remote_id),
+            after_commit=ended,
+            patience=LONG_WORK,
+        )
+
+    def _count_queued(self, account_id: int, count: int) -> None:
+        self._waiting[account_id] += count
+
+    def _count_ended(self, rows: Sequence[Any]) -> None:
+        for row in rows:
+            self._waiting[row.account_id] -= 1
+
+    async def _tell_ended(self, account_id: int, message_id: int) -> None:
         self._webhooks_told()
-        self._waiting[account_id] -= 1
         await self.look_at(account_id, message_id)
         self._settled_elsewhere(account_id, message_id)
 

@@ -105,10 +105,7 @@ class Deliverer:
 
     async def forget(self, before: float) -> int:
         """Removes events that were told (or given up) before that unix time; returns how many deliveries."""
-        forgotten = 0
-        while count := await self._database.write(lambda c: history.forget(c, before), patience=LONG_WORK):
-            forgotten += count
-        return forgotten
+        return await history.forget(self._database, before)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.foundation.chunks import removed
+from kurir.foundation.database import Database
 from kurir.foundation.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 from kurir.webhooks.deliveries import mend
 
 DeliveryState = Literal["waiting", "pending", "sending", "delivered", "failed", "canceled"]
-_AT_ONCE = 1_000
 _d = webhook_deliveries.alias("d")
 
 
@@ -102,16 +103,29 @@ def latest(connection: Connection, account_id: int, limit: int) -> list[Told]:
     return [Told(*row) for row in rows]
 
 
-def forget(connection: Connection, before: float) -> int:
-    """Removes events whose deliveries all ended before that time, with their tries; a bounded number at once."""
-    old = [
-        row[0]
-        for row in connection.execute(
-            sa.select(_d.c.id, _d.c.event_id).where(_d.c.ended_at < before).order_by(_d.c.ended_at).limit(_AT_ONCE)
-        )
-    ]
-    connection.execute(webhook_attempts.delete().where(webhook_attempts.c.delivery_id.in_(old)))
-    connection.execute(webhook_deliveries.delete().where(webhook_deliveries.c.id.in_(old)))
+async def forget(database: Database, before: float) -> int:
+    """Removes deliveries that ended before that unix time with their tries, and events of which nothing is left to
+    deliver; returns how many deliveries. What still has to be delivered stays, whatever its age."""
+
+    def find(connection: Connection, _cursor: object, limit: int) -> tuple[list[int], bool | None]:
+        rows = connection.execute(
+            sa.select(_d.c.id).where(_d.c.ended_at < before).order_by(_d.c.ended_at).limit(limit)
+        ).scalars()
+        ids = list(rows)
+        return ids, True if len(ids) == limit else None
+
+    return sum([count async for count in removed(database, find, lambda c, ids: _remove(c, ids, before))])
+
+
+def _remove(connection: Connection, ids: list[int], before: float) -> int:
+    # one that was replayed since it was found has not ended any more
+    gone = connection.execute(
+        webhook_deliveries.delete()
+        .where(webhook_deliveries.c.id.in_(ids), webhook_deliveries.c.ended_at < before)
+        .returning(webhook_deliveries.c.id, webhook_deliveries.c.event_id)
+    ).all()
+    connection.execute(webhook_attempts.delete().where(webhook_attempts.c.delivery_id.in_([row.id for row in gone])))
     told = sa.select(_d.c.id).where(_d.c.event_id == webhook_events.c.id).correlate(webhook_events)
-    connection.execute(webhook_events.delete().where(webhook_events.c.created_at < before, ~told.exists()))
-    return len(old)
+    events = {row.event_id for row in gone}
+    connection.execute(webhook_events.delete().where(webhook_events.c.id.in_(events), ~told.exists()))
+    return len(gone)

@@ -53,9 +53,10 @@ async def test_a_late_receipt_spares_a_replay_that_has_not_gone_out(desk: Desk):
     message_id = await ended(desk, "unconfirmed")
     await desk.outbox.replay(desk.number.account_id, message_id)
     event = StatusChanged(desk.number.account_id, desk.number.id, "w1", "delivered", desk.time.now)
-    moved = await desk.database.write(lambda c: desk.outbox.receipt(c, event))
-    assert moved is not None
-    desk.outbox.told(moved)
+    receipt = await desk.database.write(
+        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.told
+    )
+    assert receipt.moved is not None
     assert await desk.state(message_id) == "delivered"
     assert await desk.claim() == []
     assert desk.outbox.waiting() == 0

@@ -86,9 +86,7 @@ async def receipt(desk: Desk, remote_id: str, status: str = "delivered", message
     event = StatusChanged(
         desk.number.account_id, desk.number.id, remote_id, status, desk.time.now, message_id=message_id
     )
-    moved = await desk.database.write(lambda c: desk.outbox.receipt(c, event))
-    if moved is not None:
-        desk.outbox.told(moved)
+    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.told)
 
 
 async def test_on_hold_a_doubt_stays_and_later_messages_go_on(desk: Desk):

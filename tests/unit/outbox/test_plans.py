@@ -71,7 +71,7 @@ async def all_statements(desk: Desk) -> list[tuple[str, Any]]:
     await outbox.record(sent, Sent("wamid.1"))
     await outbox.record(doubtful, InDoubt("no answer"), 60.0)
     event = StatusChanged(*number, "wamid.1", "delivered", desk.time.now)
-    await desk.database.write(lambda c: outbox.receipt(c, event))
+    await desk.database.write(lambda c: outbox.receipt(c, event, desk.time.now))
     await outbox.next_due(*number, desk.time.now)
     await outbox.expire()
     sa.event.remove(desk.database.engine, "before_cursor_execute", note)

@@ -66,9 +66,9 @@ async def test_a_data_tables_form_pages_through_a_list(front: Front) -> None:
     account = front.ours.account
 
     def fill(connection: Connection) -> str:
-        contact = contacts.create_list(connection, account.id, "Pelanggan")
+        contact = contacts.create_list(connection, account.id, "Pelanggan", at=1.0)
         people = [Person(f"62812345678{n:02d}", f"Orang {n:02d}") for n in range(30)]
-        contacts.add_audiences(connection, account.id, contact.id, people)
+        contacts.add_audiences(connection, account.id, contact.id, people, at=1.0)
         return contact.key
 
     key = await front.gateway.database.write(fill)

@@ -465,7 +465,7 @@ async def test_old_events_are_forgotten_and_open_ones_stay(desk: WebhookDesk) ->
     assert parcel is not None
     await desk.record(parcel)
     desk.time.now += DAY
-    assert await desk.database.write(lambda c: history.forget(c, desk.time() - 60)) == 1
+    assert await history.forget(desk.database, desk.time() - 60) == 1
     assert await desk.rows() == (1, 1, 0)
     assert text(await desk.claim(both)) == "told to one"
 
