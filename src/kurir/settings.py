@@ -260,10 +260,7 @@ def _check(settings: Settings) -> None:
         value = getattr(settings, name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
             raise SettingsError(f"KURIR_{name.upper()}: expected a number that is not negative")
-    if not 4 <= settings.otp_digits <= 10:
-        raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
-    if not settings.otp_digits <= settings.otp_digits_most <= 10:
-        raise SettingsError("KURIR_OTP_DIGITS_MOST: expected KURIR_OTP_DIGITS to 10")
+    _check_digits(settings)
     for name, least in _LEAST_DAYS.items():
         _check_days(name, getattr(settings, name), least)
     for name in (
@@ -285,6 +282,13 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "KURIR_SANDBOX is on: KURIR_SANDBOX_PROXY, KURIR_SANDBOX_CA and KURIR_SANDBOX_NOISE_ROOT are needed too"
         )
+
+
+def _check_digits(settings: Settings) -> None:
+    if not 4 <= settings.otp_digits <= 10:
+        raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
+    if not settings.otp_digits <= settings.otp_digits_most <= 10:
+        raise SettingsError("KURIR_OTP_DIGITS_MOST: expected KURIR_OTP_DIGITS to 10")
 
 
 def _check_text(name: str, text: str) -> None:

@@ -14,7 +14,7 @@ from kurir.foundation.ids import parse_message_id, public_message_id
 from kurir.messages.lifecycle import STATES, MessageState
 from kurir.outbox import by_hand
 from kurir.outbox.rows import Snapshot
-from kurir.outbox.waiting import Waiting, say
+from kurir.outbox.waiting import Waiting, sentence
 from kurir.outbox.waiting_facts import reasons
 
 app = App(name="message", help="Messages: where they stand; replay and cancel.")
@@ -51,7 +51,7 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
             message.kind,
             message.state,
             str(message.attempts),
-            say(waits[message.id]) if message.id in waits else message.error_reason,
+            sentence(waits[message.id]) if message.id in waits else message.error_reason,
         )
     table.show()
 
@@ -76,7 +76,7 @@ def show(id: str) -> None:
         "to": message.recipient,
         "kind": message.kind,
         "state": message.state,
-        "waits for": say(waits) if waits is not None else "",
+        "waits for": sentence(waits) if waits is not None else "",
         "reason": message.error_reason,
         "accepted": _moment(message.created_at),
         "at WhatsApp": message.remote_id or "",

@@ -127,7 +127,7 @@ def lasts(waiting: Waiting, seconds: float) -> bool:
     return waiting.cause in _SURELY
 
 
-def say(waiting: Waiting, language: str = "en") -> str:
+def sentence(waiting: Waiting, language: str = "en") -> str:
     """What it waits for as half a sentence, in `en` or `id`."""
     words = _SENTENCES[waiting.cause][0 if language == "en" else 1]
     because = f" ({waiting.reason})" if waiting.reason else ""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from kurir import numbers
 from kurir.foundation.tables import messages
 from kurir.numbers import Number
-from kurir.outbox.waiting import Ahead, Facts, Waiting, say, waiting_for
+from kurir.outbox.waiting import Ahead, Facts, Waiting, sentence, waiting_for
 
 _AT_ONCE = 500
 
@@ -75,5 +75,5 @@ def explain_expired(connection: Connection, rows: Sequence[Any], now: float) -> 
         connection.execute(
             sa.update(messages)
             .where(messages.c.account_id == account_id, messages.c.id.in_(ids), messages.c.error_reason == "")
-            .values(error_reason=f"its time ended while it waited for: {say(waited)}")
+            .values(error_reason=f"its time ended while it waited for: {sentence(waited)}")
         )

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from kurir.numbers import Number, NumberState
-from kurir.outbox.waiting import _SENTENCES, Cause, Facts, Waiting, lasts, number_waits, say, waiting_for
+from kurir.outbox.waiting import _SENTENCES, Cause, Facts, Waiting, lasts, number_waits, sentence, waiting_for
 
 NOW = 1_800_000_000.0
 NUMBER = Number(
@@ -66,8 +66,8 @@ def test_every_cause_and_every_state_of_a_number_is_tried() -> None:
 @pytest.mark.parametrize("cause", get_args(Cause))
 @pytest.mark.parametrize("language", ["id", "en"])
 def test_each_sentence_is_whole_in_both_languages(cause: Cause, language: str) -> None:
-    full = say(Waiting(cause=cause, number="BO-1", reason="{reason} of [others]", seconds=90), language)
-    bare = say(Waiting(cause=cause), language)
+    full = sentence(Waiting(cause=cause, number="BO-1", reason="{reason} of [others]", seconds=90), language)
+    bare = sentence(Waiting(cause=cause), language)
     for sentence in (full, bare):
         assert not any(blank in sentence for blank in ("{number}", "{when}", "{because}", "()"))
     assert _SENTENCES[cause][0] != _SENTENCES[cause][1]
@@ -75,19 +75,19 @@ def test_each_sentence_is_whole_in_both_languages(cause: Cause, language: str) -
 
 def test_a_sentence_names_the_command_that_helps_the_reason_and_the_time() -> None:
     out = waiting_for(Facts(number=NUMBER, state="logged_out", reason="the phone removed this device"), NOW)
-    assert say(out) == (
+    assert sentence(out) == (
         "device BO-1 is logged out (the phone removed this device): pair it again with `kurir number pair BO-1`"
     )
     paused = waiting_for(Facts(number=NUMBER, state="paused", reason="token"), NOW)
-    assert "`kurir number resume BO-1`" in say(paused, "id")
+    assert "`kurir number resume BO-1`" in sentence(paused, "id")
     again = waiting_for(Facts(number=NUMBER, due_at=NOW + 30.2, last="pair rate limit"), NOW)
-    assert say(again) == "it is tried again in 30 s (pair rate limit)"
-    assert say(again, "id") == "akan dicoba lagi dalam 30 detik (pair rate limit)"
+    assert sentence(again) == "it is tried again in 30 s (pair rate limit)"
+    assert sentence(again, "id") == "akan dicoba lagi dalam 30 detik (pair rate limit)"
 
 
 def test_a_reason_of_others_is_cut() -> None:
     waiting = waiting_for(Facts(number=NUMBER, state="banned", reason="x" * 10_000), NOW)
-    assert len(say(waiting)) < 300
+    assert len(sentence(waiting)) < 300
 
 
 @pytest.mark.parametrize(

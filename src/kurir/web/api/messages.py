@@ -13,7 +13,7 @@ from kurir.foundation.ids import parse_message_id, public_message_id
 from kurir.outbox import by_hand
 from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.rows import Snapshot
-from kurir.outbox.waiting import say
+from kurir.outbox.waiting import sentence
 from kurir.web.api.operator import ApiError, Handler, guarded, load_token, reply
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.waits import waits
@@ -74,7 +74,7 @@ class _Messages:
         except NotPossible as error:
             raise ApiError(409, "not_possible", str(error), "id") from error
         queued = decided.state in {"queued", "sending"}
-        waits_for = say(await waits(self._gateway, decided.account_id, decided.id)) if queued else ""
+        waits_for = sentence(await waits(self._gateway, decided.account_id, decided.id)) if queued else ""
         return reply(_view(decided, waits_for))
 
 

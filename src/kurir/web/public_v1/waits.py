@@ -6,7 +6,7 @@ import msgspec
 
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.numbers import Number
-from kurir.outbox.waiting import UNKNOWN, Waiting, say, waiting_for
+from kurir.outbox.waiting import UNKNOWN, Waiting, sentence, waiting_for
 from kurir.web.envelopes import Phrase
 from kurir.web.gateway import Gateway
 
@@ -35,4 +35,4 @@ def connected_as(gateway: Gateway, number: Number) -> str:
 
 def phrase(waiting: Waiting) -> Phrase:
     """The sentence in both languages, to be put into another phrase."""
-    return Phrase(*(say(waiting, language).replace("{", "{{").replace("}", "}}") for language in ("id", "en")))
+    return Phrase(*(sentence(waiting, language).replace("{", "{{").replace("}", "}}") for language in ("id", "en")))

@@ -6,8 +6,8 @@ Of lists that were made twice, the oldest keeps its part; the others become manu
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008"
-down_revision = "0007"
+revision = "0007"
+down_revision = "0006"
 
 _DOUBLES = """
 UPDATE contacts SET type = 'manual', number_id = NULL, group_id = '' WHERE EXISTS (
