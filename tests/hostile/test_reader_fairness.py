@@ -107,12 +107,16 @@ async def test_when_every_thread_hangs_everybody_is_told_in_time(database: Datab
         await flood.end()
 
 
-async def test_a_long_queue_that_moves_is_waited_for(database: Database) -> None:
+async def test_a_long_queue_that_moves_is_waited_for_also_while_others_hang(database: Database) -> None:
     def some(connection: Connection) -> int:
         threading.Event().wait(0.01)
         return one(connection)
 
-    assert await asyncio.gather(*(database.read(some, of=1, patience=0.1) for _ in range(300))) == [1] * 300
+    flooding = Flood(database, 2, of=1)
+    await flooding.flowing(2)
+    await asyncio.sleep(0.8)
+    assert await asyncio.gather(*(database.read(some, of=2, patience=0.1) for _ in range(100))) == [1] * 100
+    await flooding.end()
 
 
 @pytest.mark.parametrize("how", ["cancelled", "given up"])
