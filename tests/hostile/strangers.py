@@ -56,6 +56,15 @@ def event(dice: random.Random, kind: str | None = None) -> bytes:
     return told.SerializeToString()
 
 
+def too_deep() -> bytes:
+    """A plaintext that WhatsApp's engine decodes and Python's protobuf does not: nested beyond its limit."""
+    data = _bytes(1, b"halo")
+    for _ in range(90):
+        wrapper = Message.DESCRIPTOR.fields_by_name["ephemeralMessage"]
+        data = _bytes(wrapper.number, _bytes(1, data))
+    return data
+
+
 def string(dice: random.Random) -> bytes:
     """Bytes where a string is expected."""
     length = dice.choice(_BAD_LENGTHS)

@@ -65,6 +65,10 @@ class Intake:
         having done so only when the connection is down, so that the engine cannot acknowledge the message."""
         self._write("message", event.SerializeToString())
 
+    def take_bytes(self, event: bytes) -> None:
+        """Writes a message down, as `take` does, that nobody has decoded yet."""
+        self._write("message", event)
+
     def take_receipt(self, event: ReceiptEv) -> None:
         """Writes a receipt down, as `take` does a message."""
         self._write("receipt", event.SerializeToString())

@@ -7,6 +7,7 @@ own threads, one event at a time per device; calls come from the host's workers.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -265,6 +266,24 @@ class NeonizeDevice:
         for kind, handler in handlers.items():
             self.client.event(kind)(self._guarded(kind.__name__, handler))
         self.client.event.qr(self._guarded("QR", self._on_qr))
+        self._keep_messages_undecoded()
+
+    def _keep_messages_undecoded(self) -> None:
+        """Writes messages down as the bytes that the engine gives, before the library decodes them.
+
+        What its engine decodes, Python's protobuf may refuse (nested too deep, for one): the library would print that
+        and lose the message.
+        """
+        execute = self.client.event.execute
+        write = self._guarded(ev.MessageEv.__name__, self._intake.take_bytes)
+
+        def written(uuid: int, binary: int, size: int, code: int) -> None:
+            if code == ev.EVENT_TO_INT[ev.MessageEv]:
+                write(self.client, ctypes.string_at(binary, size))
+            else:
+                execute(uuid, binary, size, code)
+
+        self.client.event.execute = written  # pyright: ignore[reportAttributeAccessIssue]
 
     def _guarded(self, name: str, handler: Callable[[Any], None]) -> Callable[[NewClient, Any], None]:
         """A callback for the engine. What it raises would be printed and lost there, so it is told instead."""
