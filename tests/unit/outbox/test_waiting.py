@@ -68,8 +68,8 @@ def test_every_cause_and_every_state_of_a_number_is_tried() -> None:
 def test_each_sentence_is_whole_in_both_languages(cause: Cause, language: str) -> None:
     full = sentence(Waiting(cause=cause, number="BO-1", reason="{reason} of [others]", seconds=90), language)
     bare = sentence(Waiting(cause=cause), language)
-    for sentence in (full, bare):
-        assert not any(blank in sentence for blank in ("{number}", "{when}", "{because}", "()"))
+    for text in (full, bare):
+        assert not any(blank in text for blank in ("{number}", "{when}", "{because}", "()"))
     assert _SENTENCES[cause][0] != _SENTENCES[cause][1]
 
 
