@@ -264,8 +264,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
     if not settings.otp_digits <= settings.otp_digits_most <= 10:
         raise SettingsError("KURIR_OTP_DIGITS_MOST: expected KURIR_OTP_DIGITS to 10")
-    for name, least in _LEAST_DAYS.items():
-        _check_days(name, getattr(settings, name), least)
+    _check_days(settings)
     for name in (
         "max_attempts",
         "device_window",
@@ -296,9 +295,10 @@ def _check_text(name: str, text: str) -> None:
         raise SettingsError(f"KURIR_{name.upper()}: expected text without the character NUL")
 
 
-def _check_days(name: str, days: int, least: int) -> None:
-    if 0 < days < least:
-        raise SettingsError(f"KURIR_{name.upper()}: expected 0 (keep for ever) or at least {least}")
+def _check_days(settings: Settings) -> None:
+    for name, least in _LEAST_DAYS.items():
+        if 0 < getattr(settings, name) < least:
+            raise SettingsError(f"KURIR_{name.upper()}: expected 0 (keep for ever) or at least {least}")
 
 
 def _check_roles(settings: Settings) -> None:

@@ -14,7 +14,8 @@ from kurir.foundation.ids import parse_message_id, public_message_id
 from kurir.messages.lifecycle import STATES, MessageState
 from kurir.outbox import by_hand
 from kurir.outbox.rows import Snapshot
-from kurir.outbox.waiting import Waiting, say
+from kurir.outbox.waiting import Waiting
+from kurir.outbox.waiting import say as said_waiting
 from kurir.outbox.waiting_facts import reasons
 
 app = App(name="message", help="Messages: where they stand; replay and cancel.")
@@ -34,11 +35,13 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
     if not 1 <= limit <= 10_000:
         raise CommandError("--limit: expected 1 to 10000")
 
+    now = time.time()
+
     def work(connection: Connection, _sealing: object) -> tuple[list[Snapshot], dict[int, str], dict[int, Waiting]]:
         account = account_of(connection, email)
         keys = {number.id: number.key for number in numbers.of_account(connection, account.id)}
         found = by_hand.listed(connection, account.id, state, limit)
-        return found, keys, reasons(connection, account.id, [message.id for message in found], time.time())
+        return found, keys, reasons(connection, account.id, [message.id for message in found], now)
 
     found, keys, waits = with_database(work)
     table = Table("message", "accepted", "from", "to", "kind", "state", "tries", "reason or what it waits for")
@@ -51,7 +54,7 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
             message.kind,
             message.state,
             str(message.attempts),
-            say(waits[message.id]) if message.id in waits else message.error_reason,
+            said_waiting(waits[message.id]) if message.id in waits else message.error_reason,
         )
     table.show()
 
@@ -64,11 +67,13 @@ def show(id: str) -> None:
         id: The message's id (msg_…), as `X-Message-Id` gave it.
     """
 
+    now = time.time()
+
     def work(connection: Connection, _sealing: object) -> tuple[Snapshot, list[by_hand.Try], Waiting | None]:
         message = by_hand.of_anyone(connection, _id(id))
         if message is None:
             raise CommandError(f"there is no message {id}")
-        waits = reasons(connection, message.account_id, [message.id], time.time())
+        waits = reasons(connection, message.account_id, [message.id], now)
         return message, by_hand.tries(connection, message.account_id, message.id), waits.get(message.id)
 
     message, tries, waits = with_database(work)
@@ -76,7 +81,7 @@ def show(id: str) -> None:
         "to": message.recipient,
         "kind": message.kind,
         "state": message.state,
-        "waits for": say(waits) if waits is not None else "",
+        "waits for": said_waiting(waits) if waits is not None else "",
         "reason": message.error_reason,
         "accepted": _moment(message.created_at),
         "at WhatsApp": message.remote_id or "",
