@@ -261,8 +261,7 @@ def _check(settings: Settings) -> None:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
             raise SettingsError(f"KURIR_{name.upper()}: expected a number that is not negative")
     _check_digits(settings)
-    for name, least in _LEAST_DAYS.items():
-        _check_days(name, getattr(settings, name), least)
+    _check_days(settings)
     for name in (
         "max_attempts",
         "device_window",
@@ -300,9 +299,10 @@ def _check_text(name: str, text: str) -> None:
         raise SettingsError(f"KURIR_{name.upper()}: expected text without the character NUL")
 
 
-def _check_days(name: str, days: int, least: int) -> None:
-    if 0 < days < least:
-        raise SettingsError(f"KURIR_{name.upper()}: expected 0 (keep for ever) or at least {least}")
+def _check_days(settings: Settings) -> None:
+    for name, least in _LEAST_DAYS.items():
+        if 0 < getattr(settings, name) < least:
+            raise SettingsError(f"KURIR_{name.upper()}: expected 0 (keep for ever) or at least {least}")
 
 
 def _check_roles(settings: Settings) -> None:

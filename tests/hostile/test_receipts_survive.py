@@ -26,7 +26,7 @@ async def desk(where: Path | str) -> AsyncIterator[Desk]:
 
 async def receive(desk: Desk, status: str, remote_id: str, number_id: int = 0) -> None:
     event = StatusChanged(desk.number.account_id, number_id or desk.number.id, remote_id, status, desk.time.now)
-    await desk.database.write(lambda c: desk.outbox.receipt(c, event))
+    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now))
 
 
 async def kept(desk: Desk) -> int:

@@ -206,10 +206,11 @@ async def test_codes_and_wrong_checks_go_and_open_codes_stay(desk: Desk) -> None
         for n, (age, used) in enumerate(ages)
     ]
     await add(desk, tables.otps, codes)
-    await add(desk, tables.otp_failures, [{**own, "at": at(desk, age)} for age in (2 * DAY, 60.0)])
+    check = {**own, "scope": "open", "digits": 6, "process": 1}
+    await add(desk, tables.otp_checks, [{**check, "minute": int(at(desk, age) // 60)} for age in (2 * DAY, 60.0)])
     assert await otp.forget(desk.database, at(desk, DAY)) == 3
     assert await count(desk, tables.otps) == 2
-    assert await count(desk, tables.otp_failures) == 1
+    assert await count(desk, tables.otp_checks) == 1
 
 
 async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(desk: Desk) -> None:

@@ -34,11 +34,13 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
     if not 1 <= limit <= 10_000:
         raise CommandError("--limit: expected 1 to 10000")
 
+    now = time.time()
+
     def work(connection: Connection, _sealing: object) -> tuple[list[Snapshot], dict[int, str], dict[int, Waiting]]:
         account = account_of(connection, email)
         keys = {number.id: number.key for number in numbers.of_account(connection, account.id)}
         found = by_hand.listed(connection, account.id, state, limit)
-        return found, keys, reasons(connection, account.id, [message.id for message in found], time.time())
+        return found, keys, reasons(connection, account.id, [message.id for message in found], now)
 
     found, keys, waits = with_database(work)
     table = Table("message", "accepted", "from", "to", "kind", "state", "tries", "reason or what it waits for")
@@ -64,11 +66,13 @@ def show(id: str) -> None:
         id: The message's id (msg_…), as `X-Message-Id` gave it.
     """
 
+    now = time.time()
+
     def work(connection: Connection, _sealing: object) -> tuple[Snapshot, list[by_hand.Try], Waiting | None]:
         message = by_hand.of_anyone(connection, _id(id))
         if message is None:
             raise CommandError(f"there is no message {id}")
-        waits = reasons(connection, message.account_id, [message.id], time.time())
+        waits = reasons(connection, message.account_id, [message.id], now)
         return message, by_hand.tries(connection, message.account_id, message.id), waits.get(message.id)
 
     message, tries, waits = with_database(work)

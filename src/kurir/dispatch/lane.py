@@ -83,7 +83,6 @@ class Lane:
         self._next_doubt: float | None = None
         self._rests_until = 0.0
         self._slowed = 0
-        self._restricted = False
 
     def wake(self) -> None:
         """Something may have to be done: a commit, a connection, a finished send."""
@@ -164,7 +163,7 @@ class Lane:
         now = self._clock()
         try:
             claimed = await self._outbox.claim(
-                account_id, number_id, free, self._may_claim, restricted=lambda: self._restricted
+                account_id, number_id, free, self._may_claim, restricted=self._is_restricted
             )
         except DatabaseUnavailable:
             self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
@@ -182,8 +181,12 @@ class Lane:
     def _may_claim(self, connection: Connection) -> bool:
         """Whether the number is this lane's and not paused, by the claim's own transaction: a turn may be overtaken."""
         current = numbers.by_id(connection, self.number.account_id, self.number.id)
-        self._restricted = current is not None and current.restricted_until is not None
         return current is not None and current.state != "paused" and self._hold.guard(connection)
+
+    def _is_restricted(self, connection: Connection) -> bool:
+        """Whether WhatsApp restricts the number, by the claim's own transaction."""
+        current = numbers.by_id(connection, self.number.account_id, self.number.id)
+        return current is not None and current.restricted_until is not None
 
     async def _until_due(self, now: float) -> float | None:
         """How long until something is due that was not yet at `now`, before a claim that found nothing."""
@@ -193,7 +196,7 @@ class Lane:
         # what was due but not claimed waits behind a message in flight, whose landing wakes this lane
         wait = max(0.01, due_at - self._clock()) if due_at > now else _RECHECK
         # somebody whose message waits for the end of a restriction may write meanwhile, which nothing here hears of
-        return wait if not self._restricted else min(wait, _RECHECK)
+        return wait if self.number.restricted_until is None else min(wait, _RECHECK)
 
     async def _recover(self, *, ready: bool) -> bool:
         """Settles what an earlier lane of this number, in a process that is gone, left in flight; False: too early.

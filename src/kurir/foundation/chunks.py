@@ -25,7 +25,7 @@ Find = Callable[[Connection, C | None, int], tuple[list[K], C | None]]
 FIRST, LEAST, MOST = 200, 100, 1_000
 """Rows in the first chunk, and in the smallest and the largest one."""
 _GOAL = 0.02
-"""Seconds that a chunk may take with its commit: after less than half the next one is larger, after more smaller."""
+"""Seconds that a chunk may take with its commit; the next is larger after less than half, smaller after more."""
 _SHARE = 3.0
 _REST = 0.02
 """Seconds of rest at least, also between two looks of which one found nothing."""

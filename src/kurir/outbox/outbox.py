@@ -216,7 +216,7 @@ class Outbox:
         limit: int,
         guard: Callable[[Connection], bool] | None = None,
         *,
-        restricted: Callable[[], bool] = lambda: False,
+        restricted: Callable[[Connection], bool] = lambda _connection: False,
     ) -> list[Claimed]:
         """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns.
 
@@ -229,7 +229,7 @@ class Outbox:
             if guard is not None and not guard(connection):
                 return [], set(), True
             over = None
-            if restricted():
+            if restricted(connection):
                 complete, over = restrictions.put_off(connection, account_id, number_id, now)
                 if not complete:
                     return [], set(), False

@@ -33,9 +33,7 @@ async def receipt(desk: Desk, message_id: int, status: str, *, by_id: bool = Tru
         desk.time.now,
         message_id=message_id if by_id else None,
     )
-    moved = await desk.database.write(lambda c: desk.outbox.receipt(c, event))
-    if moved is not None:
-        desk.outbox.told(moved)
+    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.told)
 
 
 async def sent(desk: Desk, _: int) -> None:

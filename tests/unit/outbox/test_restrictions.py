@@ -28,7 +28,7 @@ async def claim(desk: Desk, limit: int = 10) -> list[Claimed]:
     """As a lane of a number that is, or is not, restricted."""
     number = desk.number
     restriction = await restricted(desk)
-    return await desk.outbox.claim(number.account_id, number.id, limit, restricted=lambda: restriction is not None)
+    return await desk.outbox.claim(number.account_id, number.id, limit, restricted=lambda _: restriction is not None)
 
 
 async def restricted(desk: Desk) -> numbers.Restriction | None:
@@ -63,7 +63,7 @@ async def reach(desk: Desk, recipient: str) -> None:
     await desk.outbox.record(claimed, Sent(f"wire-{recipient}"))
     number = desk.number
     receipt = StatusChanged(number.account_id, number.id, f"wire-{recipient}", "delivered", desk.time.now)
-    await desk.database.write(lambda c: desk.outbox.receipt(c, receipt))
+    await desk.database.write(lambda c: desk.outbox.receipt(c, receipt, desk.time.now))
 
 
 async def snapshot(desk: Desk, message_id: int) -> Snapshot:
