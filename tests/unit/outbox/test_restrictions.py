@@ -63,7 +63,7 @@ async def reach(desk: Desk, recipient: str) -> None:
     await desk.outbox.record(claimed, Sent(f"wire-{recipient}"))
     number = desk.number
     receipt = StatusChanged(number.account_id, number.id, f"wire-{recipient}", "delivered", desk.time.now)
-    await desk.database.write(lambda c: desk.outbox.receipt(c, receipt))
+    await desk.database.write(lambda c: desk.outbox.receipt(c, receipt, desk.time.now))
 
 
 async def snapshot(desk: Desk, message_id: int) -> Snapshot:
