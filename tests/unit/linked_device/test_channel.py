@@ -312,6 +312,19 @@ async def test_a_device_that_ends_its_host_again_and_again_ends_up_alone(
     await desk.connected(desk.numbers[guilty])
 
 
+async def test_kills_from_outside_part_nothing(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "_BACK_OFF_FIRST", 0.01)
+    desk = await make_desk(3)
+    for _ in range(5):
+        pid = await desk.pid(desk.numbers[0])
+        os.kill(pid, signal.SIGKILL)
+        await desk.until(lambda pid=pid: not _alive(pid))
+        await desk.until(lambda: not desk.channel.ready(desk.numbers[2]))
+        for number in desk.numbers[:3]:
+            await desk.connected(number)
+    assert len({await desk.pid(number) for number in desk.numbers[:3]}) == 1
+
+
 def test_what_moves_from_a_host_that_keeps_dying() -> None:
     assert hosts.later_half([1, 2, 3, 4, 5]) == [4, 5]
     assert hosts.later_half([1, 2]) == [2]

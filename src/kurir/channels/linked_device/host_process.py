@@ -47,6 +47,7 @@ _PING_PATIENCE = 30.0
 
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_ENDED = "the engine host ended"
 
 
 class HostLostError(Exception):
@@ -65,7 +66,9 @@ class HostProcess:
         health: TaskHealth | None = None,
     ) -> None:
         self.pid = process.pid
-        self.why_lost = "the engine host ended"
+        self.why_lost = _ENDED
+        self.killed_from_outside = False
+        """Whether it ended by a SIGKILL that was not ours: for want of memory, or by a person."""
         self._process = process
         self._pidfd = os.pidfd_open(process.pid)
         self._reader, self._writer = calls
@@ -218,6 +221,7 @@ class HostProcess:
         # news that wait are dropped: what they say of a connection is over, and messages are in the journal
         self._hearing.cancel()
         status = await self._process.wait()
+        self.killed_from_outside = status == -signal.SIGKILL and self.why_lost == _ENDED
         # what it said last, and the end of its output, so that nothing of the pipe is left open
         await asyncio.wait({self._draining}, timeout=_LAST_WORDS)
         for writer in (self._writer, self._news_writer):

@@ -31,8 +31,9 @@ _CLOSE_PATIENCE = 20.0
 _GOOD_LIFE = 20.0
 """Seconds a host must have lived for the back-off to start anew."""
 _SHORT_LIVES = 3
-"""Ends in a row, each within `_GOOD_LIFE`, after which a host's devices are parted: one of them may end it each time,
-and the others should not suffer from that. Halving finds it with few more processes (some 80 MiB each)."""
+"""Ends, each within `_GOOD_LIFE` of the start, after which a host's devices are parted: one of them may end it each
+time, and the others should not suffer from that. Halving finds it with few more processes (some 80 MiB each). A SIGKILL
+from outside says nothing about devices, and more processes are no answer to a want of memory."""
 _SUSPICION = 600.0
 """Seconds for which no other device joins the devices of a host that keeps dying."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -221,7 +222,7 @@ class _Slot:
                 reason = f"the engine host does not start: {error.strerror}"
             else:
                 reason = await self._life(process)
-                self.short_lives += 1
+                self.short_lives += not process.killed_from_outside
             for device in list(self.orders):
                 await self._hosts._lost(device, reason)
             if loop.time() - started > _GOOD_LIFE:
