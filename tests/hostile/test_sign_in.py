@@ -18,7 +18,7 @@ from tests.gateway_fixture import Front, open_front
 from kurir.accounts import accounts, api_keys, members
 from kurir.accounts.limits import Blocked, FailedKeys, source_of
 from kurir.foundation.clock import SteadyClock
-from kurir.foundation.database import Database
+from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.tables import accounts as accounts_table
 from kurir.foundation.tables import members as members_table
 from kurir.web.sign_in import Busy, SignIn
@@ -222,8 +222,6 @@ async def test_right_keys_are_not_held_back_however_many_come_at_once(tmp_path: 
 
 
 async def test_a_database_that_is_away_makes_no_key_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kurir.foundation.database import DatabaseUnavailable
-
     async with opened(tmp_path, failed_key_limit="5/minute") as front:
 
         async def away(*_: Any, **__: Any) -> Any:
@@ -236,6 +234,25 @@ async def test_a_database_that_is_away_makes_no_key_wrong(tmp_path: Path, monkey
                 assert await page(front, PASSWORD) == 503
         assert (await front.send("info")).status_code == 200
         assert await page(front, PASSWORD) == 200
+
+
+async def test_an_outage_is_told_to_all_at_once_not_one_after_the_other(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = Database.read, 0
+
+    async def slow(self: Database, *work: Any, **more: Any) -> Any:
+        nonlocal asked
+        if more.get("pool") != "strangers":
+            return await real(self, *work, **more)
+        asked += 1
+        await asyncio.sleep(0.2)
+        raise DatabaseUnavailable("gone")
+
+    monkeypatch.setattr(Database, "read", slow)
+    answers = await asyncio.gather(*(front.send("info") for _ in range(50)), *(page(front, "x") for _ in range(50)))
+    assert {answer if isinstance(answer, int) else answer.status_code for answer in answers} == {503}
+    assert asked == 2  # one look-up for the key, one for the sign-in
 
 
 @pytest.mark.parametrize("days", [(-20, -10), (10, 20)], ids=["ended", "not begun"])

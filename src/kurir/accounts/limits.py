@@ -20,7 +20,7 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from kurir.settings import SettingsError
 
-_LONGEST_WAIT = 2.5
+_LONGEST_WAIT = 2.0
 """Seconds that a try waits for those of its source that are under way."""
 
 

@@ -6,7 +6,6 @@ is never remembered. A revoked key therefore works for `MEMORY_SECONDS` longer a
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
@@ -21,6 +20,7 @@ from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.sealing import Sealing
 from kurir.numbers import KEY_PREFIX, ChannelKind, Number
 from kurir.web.envelopes import REQUIRED, Phrase, WireError
+from kurir.web.one_at_a_time import OneAtATime
 from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import API_KEY_NAMES, LICENSES_KEY_NAMES, NUMBER_ID_NAMES, NumberField
 
@@ -97,7 +97,7 @@ class Identity:
         self._sealing = sealing
         self._clock = clock
         self._failed_keys = failed_keys
-        self._asking: dict[str, asyncio.Event] = {}
+        self._single: OneAtATime[str, Account] = OneAtATime()
         self._accounts: Memory[str, Account] = Memory(clock)
         self._numbers: Memory[tuple[int, str], Number] = Memory(clock)
 
@@ -150,22 +150,15 @@ class Identity:
         return found
 
     async def _looked_up(self, key_hash: str, credential: str, address: str) -> Account:
-        """Asks the database, once for all who come with the same key at the same time."""
-        while (asking := self._asking.get(key_hash)) is not None:
-            await asking.wait()
-            if (account := self._accounts.get(key_hash)) is not None:
-                return account
-        self._asking[key_hash] = asked = asyncio.Event()
+        """Asks the database, once for all who come with the same key at the same time, unless it is wrong: each then
+        is a try of its own."""
         try:
-            account = await self._asked(key_hash, source_of(address))
+            account = await self._single.run(key_hash, lambda: self._asked(key_hash, source_of(address)))
         except Blocked as blocked:
             headers = {"Retry-After": str(blocked.seconds)}
             raise WireError(
                 "400", "rate_limited", TOO_MANY_WRONG_KEYS, headers=headers, seconds=blocked.seconds
             ) from blocked
-        finally:
-            del self._asking[key_hash]
-            asked.set()
         if account is None:
             raise WireError("403", "invalid_api_key", INVALID_KEY, field=credential)
         return account

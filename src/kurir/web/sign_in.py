@@ -27,6 +27,7 @@ from kurir.channels.cloud_api.expiring import Expiring
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.shared_threads import Full, SharedThreads
+from kurir.web.one_at_a_time import OneAtATime
 
 REMEMBERED = 600.0
 """Seconds for which a sign-in is good without another comparison, unless the password has been changed."""
@@ -64,7 +65,7 @@ class SignIn:
         self._secret = secrets.token_bytes(32)
         self._remembered: Expiring[bytes, _Remembered] = Expiring(_SIZE, REMEMBERED, clock)
         self._known: Expiring[bytes, bool] = Expiring(_SIZE, _KNOWN, clock)
-        self._asking: dict[bytes, asyncio.Event] = {}
+        self._single: OneAtATime[bytes, Member] = OneAtATime()
         self._comparing = SharedThreads("passwords", 1, share=1, room=_WAITING, prepared=_give_way)
 
     async def member(self, authorization: str, address: str) -> Member | None:
@@ -86,16 +87,8 @@ class SignIn:
             if found is not None and found[1] == remembered.password_hash:
                 return found[0]
             self._remembered.drop(key)
-        while (asking := self._asking.get(key)) is not None:  # the parts of a page come at once: one comparison for all
-            await asking.wait()
-            if (remembered := self._remembered.get(key)) is not None:
-                return remembered.member
-        self._asking[key] = asked = asyncio.Event()
-        try:
-            return await self._tried(email, password, source, key)
-        finally:
-            del self._asking[key]
-            asked.set()
+        # the parts of a page come at once: one comparison for all
+        return await self._single.run(key, lambda: self._tried(email, password, source, key))
 
     async def _tried(self, email: str, password: str, source: str, key: bytes) -> Member | None:
         known = self._key(email, source)
