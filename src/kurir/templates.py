@@ -7,6 +7,7 @@ list is asked again when somebody looks, at most every `LIST_EVERY` seconds, and
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
+from kurir import quarantine
 from kurir.channels.cloud_api.channel import CloudApi
-from kurir.channels.cloud_api.template_calls import Created, GraphRefusal, MetaTemplate, Unreachable
+from kurir.channels.cloud_api.template_calls import Created, GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate
 from kurir.channels.cloud_api.template_components import (
     FillError,
     VariableCountError,
@@ -29,12 +31,12 @@ from kurir.channels.cloud_api.template_form import MEDIA_HEADERS, Button, Header
 from kurir.channels.cloud_api.template_rules import faults
 from kurir.channels.media import MediaStore
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database
+from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.ids import MessageIds, opaque_id
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import templates
 from kurir.messages.content import Document, Image, MediaFile
-from kurir.messages.reports import Refused, TryLater
+from kurir.messages.reports import Refused, SetAside, TryLater
 from kurir.numbers import Number, all_of_channel
 
 DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED"
@@ -120,14 +122,46 @@ class Templates:
             log.info("template_list_slow", number=number.key)
             return
         if isinstance(listed, list):
-            await self._database.write(lambda c: adopt(c, number, listed, asked_at))
+            await self._adopt(number, listed, asked_at)
         else:
             log.info("template_list_failed", number=number.key)
 
     async def refresh_all(self) -> None:
-        """`refresh` for every official number, one after the other; for the start of the gateway."""
+        """`refresh` for every official number, one after the other, for maintenance: one that fails keeps none back."""
+        failures: list[Exception] = []
         for number in await self._database.read(lambda c: all_of_channel(c, "cloud_api")):
-            await self.refresh(number)
+            try:
+                await self.refresh(number)
+            except DatabaseUnavailable:
+                raise
+            except Exception as error:
+                log.exception("templates_not_refreshed", number=number.key)
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def _adopt(self, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float) -> None:
+        """Takes over Meta's list; a template that cannot be taken over goes to the quarantine, the others are."""
+        try:
+            await self._database.write(lambda c: adopt(c, number, listed, asked_at))
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.exception("template_list_not_adopted", number=number.key)
+            for theirs in listed:
+                await self._adopt_or_set_aside(number, theirs, asked_at)
+            await self._database.write(lambda c: mark_gone(c, number, listed, asked_at))
+
+    async def _adopt_or_set_aside(self, number: Number, theirs: MetaTemplate | UnreadTemplate, asked_at: float) -> None:
+        try:
+            await self._database.write(lambda c: adopt_one(c, number, theirs, asked_at))
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            log.exception("template_set_aside", number=number.key, template=theirs.id)
+            reason = f"it could not be taken over ({type(error).__name__})"
+            unread = UnreadTemplate(theirs.id, msgspec.json.encode(theirs), reason)
+            await self._database.write(lambda c: adopt_one(c, number, unread, asked_at))
 
     async def find(self, number: Number, *, meta_id: str = "", name: str = "", language: str = "") -> Template | None:
         """The template by Meta's id, or by name and language; asks Meta once more when ours is not approved yet."""
@@ -230,34 +264,49 @@ def page(
         .offset(start)
         .limit(length)
     )
-    found = [_template(row) for row in rows]
+    found = [template for row in rows if (template := _readable(row)) is not None]
     total = connection.execute(sa.select(sa.func.count()).select_from(templates).where(*where)).scalar_one()
     return found, total
 
 
-def adopt(connection: Connection, number: Number, listed: Sequence[MetaTemplate], asked_at: float) -> None:
+def adopt(
+    connection: Connection, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float
+) -> None:
     """Takes over Meta's list as of `asked_at`: new ones, changed ones, and those that are gone there."""
     for theirs in listed:
-        ours = by_name(connection, number.account_id, number.id, theirs.name, theirs.language)
-        form = form_of(
-            theirs.name, theirs.language, theirs.category, theirs.components, known=ours.form if ours else None
+        adopt_one(connection, number, theirs, asked_at)
+    mark_gone(connection, number, listed, asked_at)
+
+
+def adopt_one(connection: Connection, number: Number, theirs: MetaTemplate | UnreadTemplate, asked_at: float) -> None:
+    """Takes over one template as of `asked_at`; one that cannot be read goes to the quarantine."""
+    if isinstance(theirs, UnreadTemplate):
+        reference = theirs.id or hashlib.sha256(theirs.row).hexdigest()
+        entry = SetAside(number.account_id, number.id, "template", reference, theirs.reason, theirs.row)
+        quarantine.set_aside(connection, entry, asked_at)
+        return
+    ours = by_name(connection, number.account_id, number.id, theirs.name, theirs.language)
+    form = form_of(theirs.name, theirs.language, theirs.category, theirs.components, known=ours.form if ours else None)
+    values = {
+        **_columns(form),
+        "meta_id": theirs.id,
+        "status": shown_status(theirs.status),
+        "rejected_reason": "" if theirs.rejected_reason == "NONE" else theirs.rejected_reason,
+    }
+    if ours is None:
+        _add(connection, number, {**values, "created_at": asked_at, "updated_at": asked_at}, over=asked_at)
+    elif (ours.form, ours.meta_id, ours.status) != (form, theirs.id, values["status"]):
+        if ours.updated_at > asked_at:
+            return  # a callback or a submission was faster than the list
+        connection.execute(
+            _own(templates.update(), number).where(templates.c.id == ours.id).values(**values, updated_at=asked_at)
         )
-        reason = "" if theirs.rejected_reason == "NONE" else theirs.rejected_reason
-        values = {
-            **_columns(form),
-            "meta_id": theirs.id,
-            "status": shown_status(theirs.status),
-            "rejected_reason": reason,
-        }
-        if ours is None:
-            # whoever added it at the same time asked Meta at the same time
-            _add(connection, number, {**values, "created_at": asked_at, "updated_at": asked_at})
-        elif (ours.form, ours.meta_id, ours.status) != (form, theirs.id, values["status"]):
-            if ours.updated_at > asked_at:
-                continue  # a callback or a submission was faster than the list
-            connection.execute(
-                _own(templates.update(), number).where(templates.c.id == ours.id).values(**values, updated_at=asked_at)
-            )
+
+
+def mark_gone(
+    connection: Connection, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float
+) -> None:
+    """Marks what Meta no longer lists as deleted; what it lists in a shape that is not known is there."""
     connection.execute(
         _own(templates.update(), number)
         .where(
@@ -270,18 +319,40 @@ def adopt(connection: Connection, number: Number, listed: Sequence[MetaTemplate]
     )
 
 
-def _add(connection: Connection, number: Number, values: dict[str, Any]) -> bool:
-    """Adds a template; False when the number has one of that name and language already."""
+def _add(connection: Connection, number: Number, values: dict[str, Any], over: float | None = None) -> bool:
+    """Adds a template; False when the number has one of that name and language already.
+
+    With `over` one that was last changed before that time is replaced: a row that cannot be read, or one that was added
+    at the same time by whoever asked Meta at the same time.
+    """
     owner = {"account_id": number.account_id, "number_id": number.id, "key": opaque_id(16)}
     row = insert_into(connection, templates).values(**owner, **values)
-    return connection.execute(row.on_conflict_do_nothing().returning(templates.c.id)).first() is not None
+    if over is None:
+        row = row.on_conflict_do_nothing()
+    else:
+        kept = {"created_at", "name", "language"}
+        row = row.on_conflict_do_update(
+            index_elements=[templates.c.number_id, templates.c.name, templates.c.language],
+            set_={name: value for name, value in values.items() if name not in kept},
+            where=templates.c.updated_at <= over,
+        )
+    return connection.execute(row.returning(templates.c.id)).first() is not None
 
 
 def _one(connection: Connection, account_id: int, number_id: int, *where: sa.ColumnElement[bool]) -> Template | None:
     row = connection.execute(
         sa.select(templates).where(templates.c.account_id == account_id, templates.c.number_id == number_id, *where)
     ).first()
-    return _template(row) if row else None
+    return _readable(row) if row else None
+
+
+def _readable(row: Any) -> Template | None:
+    """The row as a template; None, with a line in the log, when it cannot be decoded."""
+    try:
+        return _template(row)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        log.exception("template_unreadable", template=row.key)
+        return None
 
 
 def _own(statement: sa.Update, number: Number) -> sa.Update:

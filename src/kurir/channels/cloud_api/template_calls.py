@@ -6,6 +6,7 @@ Facts: Meta, `message_templates` edge and the resumable upload API (`/{app_id}/u
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.graph import Answer, Call, Graph
 from kurir.foundation.clock import Clock
+from kurir.messages import bounds
 from kurir.messages.content import MediaFile
 from kurir.numbers import Number
 
@@ -55,6 +57,14 @@ class MetaTemplate(msgspec.Struct, frozen=True):
     rejected_reason: str = ""
 
 
+class UnreadTemplate(msgspec.Struct, frozen=True):
+    """A template in a shape that is not known: its id at Meta ("" without one), the row as JSON, and what was wrong."""
+
+    id: str
+    row: bytes
+    reason: str
+
+
 class TemplateCalls:
     """The template calls of the official channel. Raises DatabaseUnavailable when credentials cannot be read."""
 
@@ -78,10 +88,10 @@ class TemplateCalls:
             return Unreachable("the Graph API answered without a template id")
         return Created(identifier, status, str(answer.get("category") or ""))
 
-    async def list(self, number: Number) -> list[MetaTemplate] | GraphRefusal | Unreachable:
+    async def list(self, number: Number) -> list[MetaTemplate | UnreadTemplate] | GraphRefusal | Unreachable:
         """All templates of the number's business account, page by page."""
         self._listed_at[number.id] = self._clock()
-        found: list[MetaTemplate] = []
+        found: list[MetaTemplate | UnreadTemplate] = []
         query = {"fields": _FIELDS, "limit": _PAGE}
         for _ in range(_MOST_PAGES):
             answer = await self._call(number, "GET", f"{number.waba_id}/message_templates", query=query)
@@ -145,14 +155,32 @@ def _object(call: Call) -> dict[str, Any] | GraphRefusal | Unreachable:
     return call.body
 
 
-def _templates(data: object) -> list[MetaTemplate]:
-    found: list[MetaTemplate] = []
-    for row in data if isinstance(data, list) else []:
-        try:
-            found.append(msgspec.convert(_without_null(row), MetaTemplate))
-        except msgspec.ValidationError:
-            continue  # a row in a shape we don't know must not hide the others
-    return found
+def _templates(data: object) -> list[MetaTemplate | UnreadTemplate]:
+    return [_template(row) for row in data] if isinstance(data, list) else []
+
+
+def _template(row: object) -> MetaTemplate | UnreadTemplate:
+    """One row of the list; texts are valid and of limited length. A row in another shape must not hide the others."""
+    try:
+        return msgspec.convert(_bounded(_without_null(row)), MetaTemplate)
+    except (msgspec.ValidationError, RecursionError) as error:
+        identifier = row.get("id") if isinstance(row, dict) else None
+        kept = bounds.text(json.dumps(row) if not isinstance(error, RecursionError) else "").encode()
+        reason = f"Meta lists a template in a shape that is not known: {error}"
+        return UnreadTemplate(bounds.identifier(identifier) if isinstance(identifier, str) else "", kept, reason)
+
+
+def _bounded(value: Any) -> Any:
+    """A JSON value whose texts are valid and of limited length."""
+    match value:
+        case str():
+            return bounds.text(value)
+        case dict():
+            return {bounds.text(str(key), bounds.NAME): _bounded(part) for key, part in value.items()}
+        case list():
+            return [_bounded(part) for part in value]
+        case _:
+            return value
 
 
 def _without_null(row: object) -> object:
