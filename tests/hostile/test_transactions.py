@@ -19,13 +19,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, exc
 from tests.unit.outbox.desk import Desk, open_desk
 
-from kurir import contacts, contacts_import, contacts_sync, templates
+from kurir import contacts, contacts_sync, templates
 from kurir.accounts import accounts, members
 from kurir.accounts.accounts import AccountError
 from kurir.channels.cloud_api.template_calls import MetaTemplate
 from kurir.channels.media import MediaStore, _remove_rows, _store
 from kurir.channels.media_files import MediaFiles
 from kurir.contacts import Person
+from kurir.contacts_import import importing
 from kurir.foundation.data_folder import renew_schema
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.safe_fetch import SafeFetch
@@ -370,7 +371,7 @@ def test_two_syncs_and_two_imports_make_one_list_each(pair: Pair, official: Any)
     lists = pair.both(lambda c, _which: contacts_sync._list_of(c, official.account_id, group, 1.0))
     assert lists[0].id == lists[1].id
     people = [Person("62811", "Sari"), Person("62812", "Budi")]
-    keys = pair.both(lambda c, _which: contacts_import._store(c, official.account_id, "pelanggan", people, 1.0))
+    keys = pair.both(lambda c, _which: importing._store(c, official.account_id, "pelanggan", people, 1.0))
     assert keys[0][0] == keys[1][0]
     assert [key[1].new for key in keys] == [2, 0]
     assert pair.write(lambda c: c.scalar(sa.select(sa.func.count()).select_from(audiences))) == 2
@@ -379,7 +380,7 @@ def test_two_syncs_and_two_imports_make_one_list_each(pair: Pair, official: Any)
 def test_an_import_under_a_very_long_name_finds_its_list_again(pair: Pair, official: Any) -> None:
     for _ in range(2):
         key, _added = pair.write(
-            lambda c: contacts_import._store(c, official.account_id, "Ü" * 5_000, [Person("62811")], 1.0)
+            lambda c: importing._store(c, official.account_id, "Ü" * 5_000, [Person("62811")], 1.0)
         )
     assert pair.write(lambda c: contacts.by_key(c, official.account_id, key)) is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -11,10 +12,12 @@ import pytest
 from aiohttp import web
 from tests.unit.cloud_api.graph_double import Bench, graph_error, open_bench
 
-from kurir import numbers, templates
+from kurir import numbers, quarantine, templates
 from kurir.broadcasts import RecipientsError, recipients_of
-from kurir.channels.cloud_api.template_calls import GraphRefusal, MetaTemplate, Unreachable
+from kurir.channels.cloud_api.template_calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _templates
 from kurir.channels.cloud_api.template_form import Button, Header, TemplateForm, Variable
+from kurir.foundation.tables import templates as templates_table
+from kurir.messages import bounds
 from kurir.messages.addresses import CountryCodeError
 from kurir.messages.content import MediaFile
 from kurir.messages.reports import Refused
@@ -303,3 +306,75 @@ def test_wrong_recipients_are_named() -> None:
     assert error.value.wrong == ["abc", "12", "x", "x", "x"]
     with pytest.raises(CountryCodeError):
         recipients_of(["081234567801"], "999x", "62")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": "9", "name": "lain", "language": "id", "status": "APPROVED", "components": "none"},
+        {"id": "9", "name": 7, "language": "id", "status": "APPROVED"},
+        {"name": "lain", "language": "id", "status": "APPROVED"},
+        {"id": "9", "name": "lain", "language": None, "status": []},
+        "a text",
+        ["a list"],
+        7,
+    ],
+)
+def test_a_template_in_an_unknown_shape_is_kept_whole_and_hides_no_other(odd: object) -> None:
+    good = {"id": "1", "name": "promo", "language": "id", "status": "APPROVED", "components": [{"type": "BODY"}]}
+    first, second, third = _templates([good, odd, {**good, "id": "2", "name": "promo_2"}])
+    assert isinstance(first, MetaTemplate)
+    assert isinstance(second, UnreadTemplate)
+    assert isinstance(third, MetaTemplate)
+    assert json.loads(second.row) == odd
+    assert second.reason
+
+
+def test_texts_of_listed_templates_are_valid_and_bounded() -> None:
+    long = {"type": "BODY", "text": "a\ud800\0b" + "x" * 100_000, "\0key": [{"deep": "\udfff"}]}
+    row = {"id": "1", "name": "n\0", "language": "id", "status": "APPROVED", "components": [long]}
+    [template] = _templates([row])
+    assert isinstance(template, MetaTemplate)
+    text = template.components[0]["text"]
+    assert text.startswith("a\ufffd\ufffdb")
+    assert len(text) == bounds.TEXT
+    json.dumps(msgspec.to_builtins(template), ensure_ascii=False).encode()  # valid all through
+    assert template.name == "n\ufffd"
+
+
+async def test_a_template_that_cannot_be_taken_over_is_set_aside_and_the_others_are_adopted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = templates.form_of
+
+    def breaks(name: str, *arguments: Any, **named: Any) -> Any:
+        if name == "poison":
+            raise RuntimeError("unforeseen")
+        return original(name, *arguments, **named)
+
+    monkeypatch.setattr(templates, "form_of", breaks)
+    body = {"type": "BODY", "text": "Halo"}
+    names = ["satu", "poison", "dua"]
+    listed = [MetaTemplate(str(i), name, "id", "APPROVED", "UTILITY", [body]) for i, name in enumerate(names)]
+    unread = UnreadTemplate("77", b'{"id":"77"}', "its shape is not known")
+    await store(bench)._adopt(bench.number, [*listed, unread], bench.time() + 5)
+    found, total = await all_of(bench)
+    assert {template.form.name for template in found} == {"satu", "dua"}
+    assert total == 2
+    entries = await bench.database.read(quarantine.entries)
+    assert {(entry.queue, entry.reference) for entry in entries} == {("template", "1"), ("template", "77")}
+
+
+@pytest.mark.parametrize("damage", ["", "not json", '{"type": 1}', "[]"])
+async def test_a_row_that_cannot_be_read_hides_no_other_and_is_healed_by_meta_s_list(bench: Bench, damage: str) -> None:
+    body = {"type": "BODY", "text": "Halo"}
+    listed = [MetaTemplate(str(i), name, "id", "APPROVED", "UTILITY", [body]) for i, name in enumerate(["satu", "dua"])]
+    await store(bench)._adopt(bench.number, listed, bench.time() + 5)
+    spoil = templates_table.update().where(templates_table.c.name == "satu").values(buttons=damage)
+    await bench.database.write(lambda c: c.execute(spoil) and None)
+    found, _ = await all_of(bench)
+    names = {template.form.name for template in found}
+    assert names == ({"satu", "dua"} if damage == "[]" else {"dua"})
+    await store(bench)._adopt(bench.number, listed, bench.time() + 10)
+    found, _ = await all_of(bench)
+    assert {template.form.name for template in found} == {"satu", "dua"}
