@@ -43,11 +43,11 @@ from kurir.outbox import (
     set_aside,
     waiting_facts,
 )
+from kurir.outbox.effects import Effects
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Again, Settled, decide
 from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
 from kurir.outbox.set_aside import Tried
-from kurir.outbox.verdicts import Verdicts
 from kurir.outbox.waiting import Facts
 
 log = structlog.get_logger(__name__)
@@ -105,7 +105,6 @@ class Outbox:
         settled: Callable[[int, int], None] = lambda _account_id, _message_id: None,
     ) -> None:
         self._database = database
-        self._settled_elsewhere = settled
         self._sealing = sealing
         self._clock = clock
         self._lifetime = lifetime
@@ -114,19 +113,16 @@ class Outbox:
         self._restriction = restriction
         self._metrics = metrics
         self._woken = woken
-        self._webhooks_told = told
         self._ids = MessageIds()
-        self._waiting: Counter[int] = Counter()
-        self._verdicts = Verdicts(shared=database.shared)
-        self._dismissed = False
+        self._effects = Effects(metrics, told, settled, shared=database.shared)
 
     async def count_waiting(self) -> None:
         """Counts what is queued or in flight: at the start, and again and again where other gateways send too."""
-        self._waiting = Counter(dict(await self._database.read(claim.count_waiting)))
+        self._effects.count(dict(await self._database.read(claim.count_waiting)))
 
     def waiting(self) -> int:
         """Messages that are queued or in flight, over all accounts."""
-        return self._waiting.total()
+        return self._effects.waiting_in_all()
 
     # -- accept ----------------------------------------------------------------------------------------------------
 
@@ -147,8 +143,8 @@ class Outbox:
         now = self._clock()
         wanted = Counter(draft.account_id for draft in drafts)
         for account_id, count in wanted.items():
-            if self._waiting[account_id] + count > self._queue_limit:
-                raise QueueFull(f"{self._waiting[account_id]} messages are waiting already")
+            if self._effects.waiting(account_id) + count > self._queue_limit:
+                raise QueueFull(f"{self._effects.waiting(account_id)} messages are waiting already")
         ids = [self._ids.next() for _ in drafts]
         rows = [
             accept.row_of(self._sealing, message_id, draft, now, self._lifetime)
@@ -165,7 +161,8 @@ class Outbox:
 
         def stored(_value: object) -> None:
             crash_points.reach("accept.committed")
-            self._waiting.update(wanted)
+            for account_id, count in wanted.items():
+                self._effects.queued(account_id, count)
             for draft in drafts:
                 self._metrics.accepted(kind_of(draft.content), draft.origin)
             self._wake(drafts)
@@ -242,7 +239,7 @@ class Outbox:
             return rows, trials, True
 
         def taken_up(result: tuple[list[Any], set[int], bool]) -> None:
-            self._count_ended([row for row in result[0] if row.state == "expired"])
+            self._effects.expired([row for row in result[0] if row.state == "expired"])
 
         complete = False
         rows: list[Any] = []
@@ -270,7 +267,7 @@ class Outbox:
     async def expire(self) -> int:
         """Ends queued messages whose lifetime is over; returns how many."""
         now = self._clock()
-        rows = await self._database.write(lambda c: claim.expire(c, now), after_commit=self._count_ended)
+        rows = await self._database.write(lambda c: claim.expire(c, now), after_commit=self._effects.expired)
         for row in rows:
             await self._tell_ended(row.account_id, row.id)
         return len(rows)
@@ -338,12 +335,8 @@ class Outbox:
             return after
 
         def recorded(after: Snapshot) -> None:
-            self._webhooks_told()
             crash_points.reach("record.committed")
-            self._metrics.reached(after.state)
-            if after.state in SETTLED:
-                self._waiting[claimed.account_id] -= 1
-                self._tell(after)
+            self._effects.moved(after, left_queue=after.state in SETTLED)
 
         return await self._database.write(work, after_commit=recorded)
 
@@ -375,11 +368,7 @@ class Outbox:
         """After the commit of a receipt, as `after_commit`: whoever waits for the message's verdict gets it."""
         if receipt.message is None or receipt.moved is None:
             return
-        self._webhooks_told()
-        if receipt.message.state == "queued":
-            self._waiting[receipt.moved.account_id] -= 1
-        self._metrics.reached(receipt.moved.state)
-        self._tell(receipt.moved)
+        self._effects.moved(receipt.moved, left_queue=receipt.message.state == "queued")
 
     # -- doubt -----------------------------------------------------------------------------------------------------
 
@@ -407,7 +396,7 @@ class Outbox:
             )
 
         if due:
-            await self._database.write(work, after_commit=partial(self._count_queued, account_id))
+            await self._database.write(work, after_commit=partial(self._effects.queued, account_id))
         return min((at for at, _ in ripe if at > now), default=None)
 
     # -- by hand ---------------------------------------------------------------------------------------------------
@@ -417,7 +406,7 @@ class Outbox:
         now = self._clock()
 
         def queued(message: Snapshot) -> None:
-            self._count_queued(account_id, 1)
+            self._effects.queued(account_id)
             self._woken(account_id, message.number_id)
 
         return await self._database.write(
@@ -430,11 +419,7 @@ class Outbox:
 
         def canceled(moved: tuple[Snapshot, Snapshot]) -> None:
             before, after = moved
-            if before.state == "queued":
-                self._waiting[account_id] -= 1
-            self._webhooks_told()
-            self._metrics.reached(after.state)
-            self._tell(after)
+            self._effects.moved(after, left_queue=before.state == "queued")
             self._woken(account_id, after.number_id)  # what waited behind it may go
 
         _, after = await self._database.write(
@@ -459,24 +444,24 @@ class Outbox:
         Raises KeyError when the account has no such message, and VerdictUnseen.
         """
         try:
-            return await self._verdicts.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
+            return await self._effects.verdicts.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
         except DatabaseUnavailable as error:
             raise VerdictUnseen(str(error)) from error
 
     def awaits(self, message_id: int) -> bool:
         """Whether somebody in this process waits for the message's verdict."""
-        return self._verdicts.awaited(message_id)
+        return self._effects.verdicts.awaited(message_id)
 
     async def look_at(self, account_id: int, message_id: int) -> None:
         """The message may have been settled by somebody else: whoever waits for its verdict gets it."""
-        if self._verdicts.awaited(message_id):
+        if self._effects.verdicts.awaited(message_id):
             now = await self.snapshot(account_id, message_id)
             if now is not None and now.state in SETTLED:
-                self._verdicts.tell(now)
+                self._effects.verdicts.tell(now)
 
     def dismiss(self) -> None:
         """At the stop: whoever waits for a verdict learns where the message stands, and nobody waits any more."""
-        self._verdicts.dismiss()
+        self._effects.verdicts.dismiss()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -515,9 +500,7 @@ class Outbox:
         def ended(after: Snapshot | None) -> None:
             if after is not None:
                 self._metrics.set_aside("outbox")
-                self._metrics.reached(after.state)
-                self._waiting[tried.account_id] -= 1
-                self._tell(after)
+                self._effects.moved(after, left_queue=True)
 
         await self._database.write(
             lambda c: set_aside.end(c, tried, state, reason, now=now, remote_id=remote_id),
@@ -525,21 +508,10 @@ class Outbox:
             patience=LONG_WORK,
         )
 
-    def _count_queued(self, account_id: int, count: int) -> None:
-        self._waiting[account_id] += count
-
-    def _count_ended(self, rows: Sequence[Any]) -> None:
-        for row in rows:
-            self._waiting[row.account_id] -= 1
-
     async def _tell_ended(self, account_id: int, message_id: int) -> None:
-        self._webhooks_told()
+        self._effects.notify()
         await self.look_at(account_id, message_id)
-        self._settled_elsewhere(account_id, message_id)
-
-    def _tell(self, message: Snapshot) -> None:
-        if message.state in SETTLED and not self._verdicts.tell(message):
-            self._settled_elsewhere(message.account_id, message.id)
+        self._effects.ended(account_id, message_id)
 
 
 def _apply(connection: Connection, message: Snapshot, event: StatusChanged, now: float) -> Snapshot:

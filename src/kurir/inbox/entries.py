@@ -1,0 +1,52 @@
+"""Events as entries of the quarantine: what names one, and its payload, which can be read back."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from kurir.messages.reports import (
+    ConnectionChanged,
+    Event,
+    MediaFetched,
+    Received,
+    SetAside,
+    StatusChanged,
+    TemplateReviewed,
+)
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Event).decode
+
+
+def reference_of(event: Event) -> str:
+    """What names an event among those of its number: the same for the same event when it comes again."""
+    match event:
+        case Received():
+            return f"{event.chat}/{event.remote_id}"
+        case MediaFetched():
+            return f"{event.chat}/{event.remote_id}/media"
+        case StatusChanged():
+            return f"{event.remote_id}/{event.status}/{event.person}"
+        case ConnectionChanged():
+            return f"{event.state}/{event.at}"
+        case TemplateReviewed():
+            return f"{event.meta_id}/{event.status}"
+        case SetAside():
+            return event.reference
+        case _:
+            assert_never(event)
+
+
+def payload_of(event: Event) -> bytes:
+    """The event as `event_of` reads it; one that cannot be written so is kept as people read it."""
+    try:
+        return _encode(event)
+    except (UnicodeEncodeError, OverflowError, msgspec.MsgspecError):
+        return repr(event).encode("utf-8", "backslashreplace")
+
+
+def event_of(payload: bytes) -> Event:
+    """The event in the payload of a quarantine entry of the queue `inbox` or `callback`. Raises MsgspecError."""
+    return _decode(payload)

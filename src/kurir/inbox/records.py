@@ -1,0 +1,126 @@
+"""What is stored of an event, within the caller's transaction: messages, media, raw callbacks, reviews of templates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir import numbers
+from kurir.foundation.inserts import insert_into
+from kurir.foundation.tables import callbacks, incoming, windows
+from kurir.messages.reports import IncomingMedia, MediaFetched, Received, TemplateReviewed
+from kurir.outbox import restrictions
+from kurir.webhooks.deliveries import publish
+from kurir.webhooks.events import MediaStatus, TemplateStatus, media_status
+
+
+def store_callback(connection: Connection, number: tuple[int, int], fingerprint: str, body: bytes, now: float) -> bool:
+    """Stores a raw callback of a number (account_id, number_id) under its fingerprint; False when it was there."""
+    result = connection.execute(
+        insert_into(connection, callbacks)
+        .values(
+            account_id=number[0],
+            number_id=number[1],
+            fingerprint=fingerprint,
+            body=body.decode("utf-8", "replace"),
+            stored_at=now,
+        )
+        .on_conflict_do_nothing()
+        .returning(callbacks.c.id)
+    )
+    return result.first() is not None
+
+
+def publish_review(connection: Connection, template: Any, event: TemplateReviewed, now: float) -> None:
+    """Publishes what Meta decided about a template; `template` is its row (key, name, language)."""
+
+    def body() -> TemplateStatus:
+        number = numbers.by_id(connection, event.account_id, event.number_id)
+        return TemplateStatus(
+            template_id=template.key,
+            templateId=event.meta_id,
+            number_id=number.key if number else "",
+            name=template.name,
+            language=template.language,
+            status=event.status,
+            reason=event.reason,
+            timestamp=int(now),
+        )
+
+    publish(connection, event.account_id, event.number_id, "template_status", "", body=body, now=now)
+
+
+def store_media(connection: Connection, event: MediaFetched, now: float) -> None:
+    """Writes down what became of a message's media, once; a message that was removed meanwhile has none."""
+    before = connection.execute(
+        sa.select(incoming.c.id, incoming.c.media).where(
+            incoming.c.number_id == event.number_id,
+            incoming.c.chat == event.chat,
+            incoming.c.remote_id == event.remote_id,
+            incoming.c.account_id == event.account_id,
+        )
+    ).first()
+    if before is None or not before.media:
+        return
+    if msgspec.json.decode(before.media, type=IncomingMedia).state != "pending":
+        return
+    media = msgspec.json.encode(event.media).decode()
+    connection.execute(incoming.update().where(incoming.c.id == before.id).values(media=media))
+
+    def body() -> MediaStatus:
+        number = numbers.by_id(connection, event.account_id, event.number_id)
+        return media_status(event, number.key if number else "", now)
+
+    publish(
+        connection,
+        event.account_id,
+        event.number_id,
+        "media_status",
+        event.chat,
+        body=body,
+        now=now,
+    )
+
+
+def store_message(connection: Connection, event: Received, now: float) -> bool:
+    """Stores a message, its window with it; returns whether it is new."""
+    stored = connection.execute(
+        insert_into(connection, incoming)
+        .values(
+            account_id=event.account_id,
+            number_id=event.number_id,
+            remote_id=event.remote_id,
+            chat=event.chat,
+            sender=event.sender,
+            sender_name=event.sender_name,
+            at=event.at,
+            stored_at=now,
+            kind=event.kind,
+            text=event.text,
+            media=msgspec.json.encode(event.media).decode() if event.media else "",
+            location=msgspec.json.encode(event.location).decode() if event.location else "",
+            from_me=int(event.from_me),
+            forwarded=int(event.forwarded),
+        )
+        .on_conflict_do_nothing()
+        .returning(incoming.c.id)
+    )
+    is_new = stored.first() is not None
+    if event.from_me:
+        return is_new
+    restrictions.release(connection, event.number_id, event.chat, now)
+    opened = insert_into(connection, windows).values(
+        account_id=event.account_id, number_id=event.number_id, person=event.sender, last_incoming_at=event.at
+    )
+    connection.execute(
+        opened.on_conflict_do_update(
+            index_elements=[windows.c.number_id, windows.c.person],
+            # an older message that comes late must not close the window earlier
+            set_={"last_incoming_at": opened.excluded.last_incoming_at},
+            where=opened.excluded.last_incoming_at > windows.c.last_incoming_at,
+        )
+    )
+    return is_new
