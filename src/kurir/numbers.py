@@ -291,9 +291,12 @@ def set_restriction(connection: Connection, account_id: int, number_id: int, res
 
 def restricted_count(connection: Connection) -> int:
     """How many numbers of all accounts are restricted."""
-    return connection.execute(
-        sa.select(sa.func.count()).where(numbers.c.restricted_until.is_not(None), numbers.c.removed_at.is_(None))
-    ).scalar_one()
+    of_accounts = (
+        sa.select(numbers.c.account_id, sa.func.count())
+        .where(numbers.c.restricted_until.is_not(None), numbers.c.removed_at.is_(None))
+        .group_by(numbers.c.account_id)
+    )
+    return sum(row[1] for row in connection.execute(of_accounts))
 
 
 def shown_state(number: Number, state: NumberState, reason: str) -> tuple[NumberState, str]:

@@ -168,10 +168,13 @@ async def test_a_device_that_is_paired_and_does_not_connect_is_opened_anew(
     (number,) = desk.numbers
     await desk.channel.start_pairing(number, STAYS_PAIRED)
     await desk.connected(number)
-    told = [(event.state, event.reason) for event in desk.events if isinstance(event, ConnectionChanged)]
-    paired = told.index(("connecting", "paired; connecting to WhatsApp"))
-    assert told[paired + 1 :][0] == ("connecting", "connecting anew after the pairing")
-    assert told[-1][0] == "connected"
+
+    def told() -> list[tuple[str, str]]:
+        return [(event.state, event.reason) for event in desk.events if isinstance(event, ConnectionChanged)]
+
+    await desk.until(lambda: told()[-1][0] == "connected")
+    paired = told().index(("connecting", "paired; connecting to WhatsApp"))
+    assert told()[paired + 1] == ("connecting", "connecting anew after the pairing")
 
 
 async def test_a_pairing_that_nobody_answers_expires(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:

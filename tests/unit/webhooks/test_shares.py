@@ -74,14 +74,14 @@ async def test_failing_endpoints_take_no_place_of_those_that_work(desk: WebhookD
         for n, failing in enumerate(bad):
             receiver.replies[f"/bad-{n}"] = failing
             number = await desk.tenant()
-            endpoint, _ = await desk.endpoint(receiver.url(f"/bad-{n}"), account_id=number.account_id)
+            await desk.endpoint(receiver.url(f"/bad-{n}"), account_id=number.account_id)
             for chat in range(FAILING):
                 await desk.comes_in(chat=f"chat-{chat}", number=number)
             deliverer.wake()
             await receiver.until(FAILING, f"/bad-{n}")
             await eventually(lambda: _kept(desk), (n + 1) * FAILING)
             # one that still looks for work began before the endpoint counted as failing
-            await eventually(lambda endpoint=endpoint: _is_idle(deliverer, endpoint.id))
+            await eventually(lambda: _common_pool_is_idle(deliverer))
             await desk.comes_in(chat="one more", number=number)
         await eventually(lambda: _hanging(bad), 2)
         await rounds(desk, receiver, deliverer, "/good")
@@ -142,8 +142,8 @@ async def test_a_result_that_comes_after_its_lease_is_not_written(
             assert await _attempts(desk) == [2]
 
 
-async def _is_idle(deliverer: Deliverer, endpoint_id: int) -> bool:
-    return endpoint_id not in deliverer._carriers
+async def _common_pool_is_idle(deliverer: Deliverer) -> bool:
+    return deliverer._slots.idle
 
 
 async def _hanging(bad: list[Failing]) -> int:
