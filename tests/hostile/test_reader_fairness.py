@@ -214,3 +214,23 @@ async def test_a_job_that_fails_ends_no_thread_and_a_full_room_is_said() -> None
     await closing
     with pytest.raises(Full):
         turns.put(lambda: 9, 2)
+
+
+async def test_a_system_without_threads_is_a_refusal_and_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = SharedThreads("test", 2, share=2, room=10)
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", _no_thread)
+        with pytest.raises(Full):
+            turns.put(lambda: 1, 1)
+        assert turns.waiting() == 0
+    async with asyncio.timeout(10):
+        assert await turns.put(lambda: 2, 1).future == 2
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", _no_thread)
+        async with asyncio.timeout(10):  # the thread that runs takes it
+            assert await turns.put(lambda: 3, 1).future == 3
+    await asyncio.to_thread(turns.close)
+
+
+def _no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

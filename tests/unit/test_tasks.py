@@ -66,6 +66,23 @@ async def test_a_task_that_keeps_failing_stays_a_complaint() -> None:
     assert health.complaints() == []  # stopped is not failing
 
 
+async def test_a_task_that_is_canceled_by_its_own_work_is_a_failure_like_any_other() -> None:
+    health = TaskHealth()
+    tasks, runs = Tasks(health), []
+
+    async def canceled() -> None:
+        runs.append(1)
+        inner = asyncio.get_running_loop().create_future()
+        inner.cancel()
+        await inner
+
+    tasks.keep("inbox", canceled, vital=True, endless=True, back_off=SHORT)
+    await until(lambda: len(runs) >= 3)
+    assert health.complaints() == ["the task inbox keeps failing (CancelledError)"]
+    await tasks.close()
+    assert health.complaints() == []
+
+
 async def test_an_endless_task_must_not_return() -> None:
     health = TaskHealth()
     tasks, runs = Tasks(health), []

@@ -11,7 +11,7 @@ from kurir import numbers, quarantine
 from kurir.accounts import accounts
 from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_database
 
-app = App(name="quarantine", help="What could not be processed and was set aside: list, show, replay, discard.")
+app = App(name="quarantine", help="What could not be processed and was set aside: list, export, replay, discard.")
 
 
 @app.command(name="list")

@@ -14,6 +14,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 STANDSTILL = 0.75
 """Seconds that a healthy piece of work does not take."""
 
@@ -72,10 +76,22 @@ class SharedThreads:
                 self._idle -= 1
                 self._changed.notify()
             elif len(self._started) < self._threads:
-                thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
-                self._started.append(thread)
-                thread.start()
+                self._start(loop)
+                if not self._started:  # nobody would ever begin it
+                    self._waiting.pop(of)
+                    self._count -= 1
+                    raise Full(f"the system starts no thread for {self._name}")
         return job
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One thread more; when the system has none to give, those that run go on and the next job tries again."""
+        thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            log.exception("thread_not_started", pool=self._name)
+            return
+        self._started.append(thread)
 
     def take_back(self, job: Job) -> None:
         """Nobody waits for the job any more: it is not begun, unless it has been."""

@@ -164,7 +164,10 @@ class Tasks:
                     if not endless:
                         return
                     raise EndedError(f"{name} returned")  # noqa: TRY301 - handled like every other failure
-                except Exception as error:
+                except (Exception, asyncio.CancelledError) as error:
+                    task = asyncio.current_task()
+                    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                        raise  # `close`; else the work itself canceled something it waited for
                     if loop.time() - began > STEADY:
                         pause, failing_since = back_off[0], None
                     failing_since = failing_since or loop.time()

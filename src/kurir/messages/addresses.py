@@ -26,7 +26,7 @@ class CountryCodeError(AddressError):
 
 
 def parse_phone(phone_no: str, country_code: str = "", default_country_code: str = "62") -> str:
-    """SharedThreads what clients send into E.164 digits.
+    """Turns what clients send into E.164 digits.
 
     Inputs as seen in client programs: `812…`+`62`, `62812…`+`62`, `0812…`+`62`, `+62 812-…`, `0062812…`, and no
     country code (the account's, `default_country_code`, is then used). The country code is never doubled: digits
@@ -52,7 +52,7 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
 
 
 def parse_group(group_id: str) -> str:
-    """SharedThreads `120363…` or `120363…@g.us` into the id with its server. Raises AddressError."""
+    """Turns `120363…` or `120363…@g.us` into the id with its server. Raises AddressError."""
     bare = group_id.strip().removesuffix(GROUP_SERVER)
     if not (bare.isascii() and _GROUP_ID.fullmatch(bare)):
         raise AddressError("expected a group id such as 120363322806000000 or 120363322806000000@g.us")

@@ -34,7 +34,7 @@ async def count(front: Front) -> int:
 
 
 async def guarded(front: Front, seconds: float) -> None:
-    """SharedThreads the guard on for our account before any of its requests."""
+    """Turns the guard on for our account before any of its requests."""
     account_id = front.ours.account.id
     await front.gateway.database.write(lambda c: accounts.change(c, account_id, repeat_guard_seconds=seconds))
 
