@@ -120,6 +120,9 @@ def main() -> None:
         sys.exit(os.EX_SOFTWARE)
     except KeyboardInterrupt:
         sys.exit(130)
+    except EOFError:
+        complain("the input ended before everything was answered; nothing was changed")
+        sys.exit(1)
     except Exception as error:
         if os.environ.get("KURIR_LOG_LEVEL", "").lower() == "debug":
             raise

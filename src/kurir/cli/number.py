@@ -13,9 +13,11 @@ from sqlalchemy import Connection
 
 from kurir import number_status, numbers
 from kurir.cli.terminal import CommandError, Table, account_of, bold, draw, operator, say, waiting, with_database
+from kurir.foundation.data_folder import read_ready_file
 from kurir.foundation.sealing import Sealing
 from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers import Number
+from kurir.settings import Settings
 
 app = App(name="number", help="Sender numbers: linked devices (BO-…) and official numbers (WB-…).")
 
@@ -96,15 +98,18 @@ def list_(email: str = "") -> None:
 
     table = Table("key", "channel", "phone", "name", "state", "reason")
     for number in with_database(work):
+        state, reason = numbers.shown_state(number, number.state, number.state_reason)
         table.add_row(
             number.key,
             number.channel.replace("_", " "),
             number.phone or "not paired",
             number.name,
-            number.state,
-            number.state_reason,
+            state,
+            reason,
         )
     table.show()
+    if read_ready_file(Settings.load().data_dir) is None:
+        say("The gateway of this data folder is not running: these are the states that it last saw.")
 
 
 @app.command

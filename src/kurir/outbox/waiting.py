@@ -171,12 +171,12 @@ _SENTENCES: dict[Cause, tuple[str, str]] = {
         "WhatsApp menolak versi mesin ini{because}: perbarui Kurir",
     ),
     "banned": (
-        "WhatsApp has banned {number} for a time{because}; it is tried again{when}",
-        "WhatsApp memblokir {number} untuk sementara{because}; dicoba lagi{when}",
+        "WhatsApp has banned {number} for a time{because}; it may send again{when}",
+        "WhatsApp memblokir {number} untuk sementara{because}; nomor ini boleh mengirim lagi{when}",
     ),
     "restricted": (
-        "WhatsApp restricts {number}{because}; it is tried again{when}",
-        "WhatsApp membatasi {number}{because}; dicoba lagi{when}",
+        "WhatsApp lets {number} write to nobody new{because}; it may do so again{when}",
+        "WhatsApp melarang {number} menyapa orang baru{because}; nomor ini boleh lagi{when}",
     ),
     "degraded": (
         "device {number} does not answer{because} and is being connected anew",
