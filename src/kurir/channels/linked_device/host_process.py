@@ -250,7 +250,6 @@ class HostProcess:
         self.kill()
         # news that wait are dropped: what they say of a connection is over, and messages are in the journal
         self._hearing.cancel()
-        self._note_threads({})
         status = await self._process.wait()
         self.killed_from_outside = status == -signal.SIGKILL and self.why_lost == _ENDED
         # what it said last, and the end of its output, so that nothing of the pipe is left open
@@ -266,6 +265,7 @@ class HostProcess:
                 future.set_exception(HostLostError(self.why_lost))
         for task in (self._draining, self._watching):
             task.cancel()
+        self._note_threads({})
 
     async def _drain(self) -> None:
         assert self._process.stdout is not None
