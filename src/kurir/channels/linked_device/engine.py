@@ -143,6 +143,7 @@ TROUBLES = (
     "device_left_out",  # a companion without keys, or some members of a group
     "call_failed",
     "not_relaxed",  # an unknown value of an event ends the event stream
+    "long_receipt",  # names more messages than are read of one
     "notices_dropped",  # troubles and counts that the gateway was too far behind to take
     "other",
 )
