@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,13 +14,16 @@ from typing import Any
 import pytest
 from tests.unit.linked_device.conftest import KEY, SCRIPT, Desk
 
-from kurir.channels.linked_device import threads
+from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device import host_process, threads
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.connections import Connections
+from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.sessions import FileSessions
 from kurir.foundation import tasks
 from kurir.foundation.tasks import TaskHealth
+from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Sent
 
 
@@ -112,6 +117,142 @@ async def test_a_restart_that_fails_is_tried_again(place: Place, monkeypatch: py
     assert place.health.complaints() == ["the task device-restart 1 keeps failing (RuntimeError)"]
     broken.on = False
     await until(lambda: sends(place), "the device does not come back")
+
+
+async def scripted(health: TaskHealth, on_news: Callable[[say.News], Awaitable[None]] | None = None) -> HostProcess:
+    async def ignore(_news: say.News) -> None:
+        """Takes no notice."""
+
+    return await HostProcess.launch(SCRIPT, dict(os.environ), on_news or ignore, health)
+
+
+def ordered(text: str) -> say.Send:
+    return say.Send(7, Outgoing(1, "62812", Text(text), False), b"")
+
+
+async def test_threads_of_a_host_that_keep_failing_are_seen_until_they_run_again() -> None:
+    counted: list[str] = []
+    health = TaskHealth(counted.append)
+    process = await scripted(health)
+
+    async def complaints() -> list[str]:
+        await process.call(say.Ping(), 10)
+        return health.complaints()
+
+    try:
+        assert await complaints() == []
+        await process.call(ordered("breaks intake-7 fetches-9"), 10)
+        async with asyncio.timeout(20):
+            while len(await complaints()) < 2:
+                await asyncio.sleep(0.01)
+        for _ in range(5):
+            found = await complaints()
+        assert found == [
+            f"the task device-thread {name} of {process.pid} keeps failing (RuntimeError)"
+            for name in ("fetches-9", "intake-7")
+        ]
+        assert counted == ["device-thread"] * 2, "a failure is counted when it begins, not with every ping"
+        await process.call(ordered("mends"), 10)
+        async with asyncio.timeout(30):
+            while await complaints():
+                await asyncio.sleep(0.05)
+    finally:
+        process.kill()
+        await process.ended()
+
+
+async def test_a_host_that_is_gone_has_no_failing_threads() -> None:
+    health = TaskHealth()
+    process = await scripted(health)
+    await process.call(ordered("breaks intake-7"), 10)
+    async with asyncio.timeout(20):
+        while not health.complaints():
+            await process.call(say.Ping(), 10)
+            await asyncio.sleep(0.01)
+    process.kill()
+    await process.ended()
+    assert health.complaints() == []
+
+
+def test_a_thread_counts_as_failing_until_it_has_run_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    closing, go_on = threading.Event(), threading.Event()
+    runs: list[float] = []
+
+    def work() -> None:
+        runs.append(time.monotonic())
+        if len(runs) < 3:
+            raise RuntimeError("unforeseen")
+        go_on.wait()
+
+    monkeypatch.setattr(threads, "BACK_OFF_FIRST", 0.2)
+    thread = threads.keep("reader-1", work, closing, lambda _: None)
+    while len(runs) < 3:
+        time.sleep(0.01)
+    assert threads.failing() == {"reader-1": "RuntimeError"}
+    while threads.failing():
+        time.sleep(0.01)
+    assert time.monotonic() - runs[-1] >= 0.35, "as long as its last pause"
+    go_on.set()
+    thread.join(20)
+
+
+def test_a_good_run_makes_the_next_pause_small_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closing(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            return len(pauses) == 6
+
+    pauses: list[float] = []
+    runs: list[int] = []
+
+    def work() -> None:
+        runs.append(1)
+        if len(runs) == 4:
+            time.sleep(0.3)
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(threads, "STEADY", 0.2)
+    threads.keep("reader-2", work, Closing(), lambda _: None).join(20)
+    assert pauses == [0.5, 1.0, 2.0, 0.5, 1.0, 2.0]
+    assert threads.failing() == {}, "one that has ended is nobody's complaint"
+
+
+@pytest.mark.parametrize("name", ["_frame", "_note_threads", "_watch", "_drain", "_hear"])
+async def test_a_host_whose_side_in_the_gateway_fails_is_ended(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def broken(*_: Any) -> Any:
+        raise LookupError("unforeseen")
+
+    async def broken_task(*_: Any) -> Any:
+        raise LookupError("unforeseen")
+
+    monkeypatch.setattr(HostProcess, name, broken if name == "_note_threads" else broken_task)
+    failures: list[str] = []
+    process = await scripted(TaskHealth(failures.append))
+    with contextlib.suppress(HostLostError):
+        await process.call(say.Ping(), 10)
+        await process.call(ordered("breaks reader"), 10)
+        await process.call(say.Ping(), 10)
+    async with asyncio.timeout(10):
+        await process.ended()
+        while not failures:
+            await asyncio.sleep(0)
+    assert process.why_lost.startswith("the gateway failed")
+    assert not process.killed_from_outside
+
+
+async def test_a_frame_nested_too_deep_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_deep(_body: bytes) -> Any:
+        raise RecursionError
+
+    process = await scripted(TaskHealth())
+    try:
+        assert isinstance(await process.call(say.Ping(), 10), say.Done)
+        with monkeypatch.context() as patch:
+            patch.setattr(host_process, "decode_upward", too_deep)
+            await process.call(say.ListContacts(7), 1)
+    except HostLostError as error:
+        assert "did not answer" in str(error), "only the answer that could not be read is missing"
+    assert process.unreadable == 1
 
 
 def test_a_thread_of_a_host_is_started_again_and_reported() -> None:

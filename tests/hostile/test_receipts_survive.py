@@ -9,13 +9,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
+from sqlalchemy import event as sa_event
 from tests.unit.linked_device.intake_rig import IntakeRig, receipt
 from tests.unit.outbox.desk import Desk, open_desk, open_outbox
 
-from kurir.foundation.tables import early_receipts
+from kurir.channels.linked_device import letters
+from kurir.foundation.tables import early_receipts, messages
 from kurir.messages.reports import InDoubt, Sent, StatusChanged, TryLater
-from kurir.outbox.early import _LONGEST
+from kurir.outbox import early
+from kurir.outbox.early import _LONGEST, MOST
 
 
 @pytest.fixture
@@ -70,6 +73,91 @@ async def test_what_is_nobodys_is_forgotten_after_a_day(desk: Desk):
     desk.time.now += _LONGEST + 1
     await receive(desk, "delivered", "not-ours-5")
     assert await kept(desk) == 1
+
+
+async def test_strangers_receipts_are_kept_in_bounds_and_the_newest_win(desk: Desk):
+    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+    (claimed,) = await desk.claim()
+
+    def flood(connection: Connection, first: int) -> None:
+        for n in range(first, first + MOST):
+            desk.time.now += 0.001
+            event = StatusChanged(desk.number.account_id, desk.number.id, f"stranger-{n}", "read", desk.time.now)
+            desk.outbox.receipt(connection, event, desk.time.now)
+
+    await desk.database.write(lambda c: flood(c, 0))
+    await receive(desk, "delivered", "w1")
+    await desk.database.write(lambda c: flood(c, MOST - 10))  # ten of them known already
+    assert await kept(desk) == MOST
+    desk.time.now += 0.001
+    await receive(desk, "read", "w1")
+    assert await kept(desk) == MOST
+    await desk.outbox.record(claimed, Sent("w1"))
+    assert await desk.state(message_id) == "read"
+
+
+async def test_a_flood_within_one_moment_is_bounded_too(desk: Desk):
+    await desk.outbox.accept([desk.draft()])
+    await desk.claim()
+
+    def flood(connection: Connection) -> None:
+        for n in range(MOST + 50):
+            event = StatusChanged(desk.number.account_id, desk.number.id, f"s{n}", "delivered", 1.0)
+            desk.outbox.receipt(connection, event, desk.time.now)
+
+    await desk.database.write(flood)
+    assert await kept(desk) == MOST
+
+
+async def test_a_receipt_that_is_kept_costs_two_statements_and_another_one_costs_one(desk: Desk):
+    await desk.outbox.accept([desk.draft()])
+
+    async def statements() -> int:
+        seen: list[str] = []
+
+        def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            seen.append(statement)
+
+        def work(connection: Connection) -> None:
+            event = StatusChanged(desk.number.account_id, desk.number.id, "w9", "delivered", 1.0)
+            sa_event.listen(connection, "before_cursor_execute", note)
+            early.keep(connection, event, desk.time.now)
+            sa_event.remove(connection, "before_cursor_execute", note)
+
+        await desk.database.write(work)
+        return len(seen)
+
+    assert await statements() == 1
+    await desk.claim()
+    assert await statements() == 2
+
+
+async def test_why_a_message_failed_is_known_though_it_failed_before_the_answer(desk: Desk):
+    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+    (claimed,) = await desk.claim()
+    ids = (desk.number.account_id, desk.number.id)
+    event = StatusChanged(*ids, "w1", "failed", desk.time.now, code="131026", reason="not deliverable")
+    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now))
+    await desk.outbox.record(claimed, Sent("w1"))
+    assert await desk.state(message_id) == "failed"
+    columns = (messages.c.error_code, messages.c.error_reason)
+    row = await desk.database.read(lambda c: c.execute(select(*columns).where(messages.c.id == message_id)).one())
+    assert tuple(row) == ("131026", "not deliverable")
+
+
+@pytest.mark.parametrize("count", [1, letters.RECEIPT_IDS, letters.RECEIPT_IDS + 1, 100_000])
+def test_of_one_receipt_a_bounded_number_of_ids_is_read_and_its_entry_ends(tmp_path: Path, count: int):
+    rig = IntakeRig(tmp_path)
+    rig.intake.online(connected=True)
+    rig.intake.take_receipt(receipt(*(f"m{n}" for n in range(count))))
+    rig.intake.take_receipt(receipt("after"))
+    read = min(count, letters.RECEIPT_IDS)
+    told = [rig.receipt() for _ in range(read + 1)]
+    assert [one.remote_id for one in told] == [*(f"m{n}" for n in range(read)), "after"]
+    assert [f"names {count - read} messages more" in what for what in rig.device.complaints] == [True] * (count > read)
+    rig.store(*told)
+    assert rig.kept() == 0
+    rig.intake.close()
 
 
 async def test_a_receipt_of_another_account_settles_nothing(desk: Desk):

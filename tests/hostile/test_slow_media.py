@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import itertools
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ from tests.unit.linked_device.intake_rig import IntakeRig, picture, text
 from kurir.channels.linked_device import media_fetches
 from kurir.channels.linked_device.engine import Notice, decode_upward, sound_frame
 from kurir.foundation.url_rules import Allowed
-from kurir.messages.reports import IncomingMedia, MediaFetched, Received
+from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside
 from kurir.webhooks.endpoints import add
 
 # isort: split
@@ -148,6 +150,90 @@ def test_a_download_during_which_processes_end_is_put_off_and_given_up(tmp_path:
     assert rig.fetched().media.state == "gone"
     assert len(seen) == 3
     assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(seen))
+    rig.intake.close()
+
+
+def pictures_to_fetch(rig: IntakeRig, *names: str) -> list[int]:
+    """Stored messages whose media wait for the device to be online; returns their entries."""
+    rig.intake.online(connected=True)
+    for name in names:
+        rig.intake.take(picture(name))
+    told = [rig.received() for _ in names]
+    rig.intake.online(connected=False)
+    rig.store(*told)
+    return [one.entry for one in told]
+
+
+def spoil(rig: IntakeRig, entries: list[int], **columns: object) -> None:
+    """Changes the entries in the file, as a damaged disk or an earlier release may."""
+    values = ", ".join(f"{name} = ?" for name in columns)
+    with closing(sqlite3.connect(rig.order.journal)) as file, file:
+        for entry in entries:
+            file.execute(f"UPDATE received SET {values} WHERE id = ?", (*columns.values(), entry))
+
+
+@pytest.mark.parametrize(
+    "hopeless",
+    [{"owner": "628999"}, {"at": 1.0}, {"tries": 9}, {}],
+    ids=["another phone's", "old", "tried", "not yet hopeless"],
+)
+def test_an_entry_that_cannot_be_read_is_set_aside_and_keeps_no_other_waiting(tmp_path: Path, hopeless: dict):
+    rig = IntakeRig(tmp_path)
+    *bad, good = pictures_to_fetch(rig, "p0", "p1", "p2", "good")
+    spoil(rig, bad, event=b"\xff\xff no protobuf", **hopeless)
+    rig.intake.online(connected=True)
+    told = [rig.next() for _ in range(4)]
+    (fetched,) = [one for one in told if isinstance(one, MediaFetched)]
+    assert (fetched.remote_id, fetched.entry) == ("good", good)
+    aside = [one for one in told if isinstance(one, SetAside)]
+    assert sorted(one.entry for one in aside) == bad
+    assert {one.payload for one in aside} == {b"\xff\xff no protobuf"}
+    assert "DecodeError" in aside[0].reason
+    rig.store(*told)
+    assert rig.kept() == 0
+    rig.intake.close()
+
+
+@pytest.mark.parametrize("refused", [(MediaFetched, 1), (SetAside, 1), (SetAside, 5)], ids=str)
+def test_what_could_not_be_told_of_media_is_told_in_another_way_or_later(tmp_path: Path, refused: tuple[type, int]):
+    rig = IntakeRig(tmp_path, pauses=(0.01,) * 50)
+    (entry,) = pictures_to_fetch(rig, "p")
+    kind, left = refused
+    tell, count = rig.tell, itertools.count(1)
+    whats: list[str] = []
+
+    def refuse(news) -> bool:
+        whats.append(type(news).__name__)
+        if isinstance(news, MediaFetched):
+            return kind is not MediaFetched and tell(news)
+        return not (isinstance(news, kind) and next(count) <= left) and tell(news)
+
+    if kind is SetAside:
+        spoil(rig, [entry], event=b"\xff", owner="628999")
+    rig.intake._fetches._tell = refuse
+    rig.intake.online(connected=True)
+    aside = rig.aside()
+    assert aside.entry == entry
+    assert whats.count("SetAside") == (1 if kind is MediaFetched else left + 1)
+    rig.store(aside)
+    assert rig.kept() == 0
+    rig.intake.close()
+
+
+def test_a_thread_that_cannot_be_had_delays_media_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rig = IntakeRig(tmp_path)
+    pictures_to_fetch(rig, "p")
+    spawn, left = media_fetches.threads.spawn, [1, 1]
+
+    def scarce(*arguments):
+        if left:
+            left.pop()
+            raise RuntimeError("can't start new thread")
+        return spawn(*arguments)
+
+    monkeypatch.setattr(media_fetches.threads, "spawn", scarce)
+    rig.intake.online(connected=True)
+    assert rig.fetched().media.state == "stored"
     rig.intake.close()
 
 

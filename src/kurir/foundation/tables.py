@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(
@@ -396,6 +396,9 @@ early_receipts = sa.Table(
     sa.Column("status", sa.Text, primary_key=True),
     _time("at", nullable=False),
     _time("stored_at", nullable=False),
+    sa.Column("code", sa.Text, nullable=False, server_default=""),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Index("ix_early_receipts_newest", "number_id", "stored_at"),
 )
 
 windows = sa.Table(

@@ -1,6 +1,7 @@
 """Receipts that are faster than the answer to their send: kept until that is recorded, over a crash too.
 
-Only receipts of a number that has something in flight can be such; of others nothing is kept.
+Only receipts of a number that has something in flight can be such; of others nothing is kept. Whoever knows a number
+can send it receipts for ids of their own choice: a number keeps its newest `MOST`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import early_receipts, messages
 from kurir.messages.reports import StatusChanged
 
+MOST = 1_000
+"""Receipts kept of one number: far more than can be about what it has in flight."""
 _LONGEST = 86_400.0
 """Seconds after which the answer to a send does not come any more: it was somebody else's message."""
 _IN_FLIGHT = sa.select(messages.c.id).where(
@@ -24,37 +27,56 @@ _OF_MESSAGE = (
     early_receipts.c.number_id == sa.bindparam("number"),
     early_receipts.c.remote_id == sa.bindparam("remote"),
 )
-_TAKE = early_receipts.delete().where(*_OF_MESSAGE).returning(early_receipts.c.status, early_receipts.c.at)
-_OLD = early_receipts.delete().where(
+_COLUMNS = ("account_id", "number_id", "remote_id", "status", "at", "stored_at", "code", "reason")
+_TAKE = (
+    early_receipts.delete()
+    .where(*_OF_MESSAGE)
+    .returning(early_receipts.c.status, early_receipts.c.at, early_receipts.c.code, early_receipts.c.reason)
+)
+_OF_NUMBER = (
     early_receipts.c.account_id == sa.bindparam("account"),
     early_receipts.c.number_id == sa.bindparam("number"),
-    early_receipts.c.stored_at < sa.bindparam("before"),
+)
+_TOO_MANY = (
+    sa.select(early_receipts.c.remote_id, early_receipts.c.status)
+    .where(*_OF_NUMBER)
+    .order_by(early_receipts.c.stored_at.desc())
+    .offset(MOST)
+)
+_TRIM = early_receipts.delete().where(
+    *_OF_NUMBER,
+    sa.or_(
+        early_receipts.c.stored_at < sa.bindparam("before"),
+        sa.tuple_(early_receipts.c.remote_id, early_receipts.c.status).in_(_TOO_MANY),
+    ),
 )
 
 
 def keep(connection: Connection, event: StatusChanged, now: float) -> None:
     """Keeps a receipt that no message is known for, if the number has something in flight that it may be about."""
-    if (
-        connection.execute(_IN_FLIGHT.limit(1), {"account": event.account_id, "number": event.number_id}).first()
-        is None
-    ):
-        return
-    connection.execute(_OLD, {"account": event.account_id, "number": event.number_id, "before": now - _LONGEST})
-    connection.execute(
-        insert_into(connection, early_receipts)
-        .values(
-            account_id=event.account_id,
-            number_id=event.number_id,
-            remote_id=event.remote_id,
-            status=event.status,
-            at=event.at,
-            stored_at=now,
-        )
-        .on_conflict_do_nothing()
+    values = (
+        event.account_id,
+        event.number_id,
+        event.remote_id,
+        event.status,
+        event.at,
+        now,
+        event.code,
+        event.reason,
     )
+    row = sa.select(
+        *(sa.literal(value, early_receipts.c[name].type) for name, value in zip(_COLUMNS, values, strict=True))
+    ).where(_IN_FLIGHT.exists())
+    number = {"account": event.account_id, "number": event.number_id}
+    insert = insert_into(connection, early_receipts).from_select(_COLUMNS, row).on_conflict_do_nothing()
+    if connection.execute(insert, number).rowcount:
+        connection.execute(_TRIM, {**number, "before": now - _LONGEST})
 
 
 def take(connection: Connection, account_id: int, number_id: int, remote_id: str) -> list[StatusChanged]:
     """The receipts that were kept for the number's message `remote_id`; they are forgotten."""
     rows = connection.execute(_TAKE, {"account": account_id, "number": number_id, "remote": remote_id}).all()
-    return [StatusChanged(account_id, number_id, remote_id, row.status, row.at) for row in rows]
+    return [
+        StatusChanged(account_id, number_id, remote_id, row.status, row.at, code=row.code, reason=row.reason)
+        for row in rows
+    ]

@@ -52,7 +52,7 @@ class Device:
         self.downloads += 1
         return self.fetch(message)
 
-    def complain(self, what: str) -> None:
+    def complain(self, what: str, _kind: str = "") -> None:
         self.complaints.append(what)
 
 

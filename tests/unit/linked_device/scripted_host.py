@@ -12,9 +12,10 @@ import threading
 from pathlib import Path
 
 from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device import threads
 from kurir.channels.linked_device.host import Host
 from kurir.messages.content import Text
-from kurir.messages.reports import InDoubt, Sent, StatusChanged
+from kurir.messages.reports import InDoubt, Refused, Sent, StatusChanged
 
 PAIRS_AT_ONCE = "6281111111111"
 STAYS_PAIRED = "6281111111112"
@@ -28,6 +29,7 @@ class ScriptedEngine:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.clinging: set[int] = set()
+        self.sound = threading.Event()
 
     def perform(self, command: say.Command) -> say.Answer:
         match command:
@@ -55,6 +57,10 @@ class ScriptedEngine:
             case say.LogOut(device=device):
                 self.host.tell(say.DeviceState(device, "logged_out", "told before the answer"))
                 return say.Done()
+            case say.Ping() if found := threads.failing():
+                return say.Alive(failing=found)
+            case say.Ping() if self.sound.is_set():
+                return say.Alive()
             case say.Close(device=device) if device in self.clinging:
                 threading.Event().wait()
                 return say.Done()
@@ -110,9 +116,31 @@ class ScriptedEngine:
             case ["flood", count]:
                 for n in range(int(count)):
                     self.host.tell(StatusChanged(1, device, f"m{n}", "delivered", float(n)))
+            case ["refused", count]:
+                for n in range(int(count)):
+                    self.host.tell(say.Trouble(device, f"look-up {n}"))
+                    self.host.tell(say.Unread(device, "call"))
+                    self.host.tell(say.StoreFailed(device))
+                    self.host.tell(say.DeviceState(device, "degraded", f"state {n}"))
+                self.host.tell(say.Paired(device, "62811", "62811:1@x"))
+                return Refused("not_on_whatsapp", "no")
+            case ["breaks", *names]:
+                for name in names:
+                    threads.keep(name, self._break, threading.Event(), lambda _: None)
+            case ["mends"]:
+                self.sound.set()
             case ["noise"]:
                 sys.stdout.write("x" * 3_000_000 + "\nphone 6281234567890\n")
                 sys.stdout.flush()
+        return self._sent(command)
+
+    def _break(self) -> None:
+        if not self.sound.is_set():
+            raise RuntimeError("broken on purpose")
+        threading.Event().wait()
+
+    @staticmethod
+    def _sent(command: say.Send) -> say.Answer:
         return Sent(f"id-{command.outgoing.message_id}-{command.typing:g}")
 
 

@@ -143,6 +143,8 @@ TROUBLES = (
     "device_left_out",  # a companion without keys, or some members of a group
     "call_failed",
     "not_relaxed",  # an unknown value of an event ends the event stream
+    "long_receipt",  # names more messages than are read of one
+    "notices_dropped",  # troubles and counts that the gateway was too far behind to take
     "other",
 )
 """The kinds of trouble that are counted."""
@@ -169,9 +171,11 @@ class JournalState(msgspec.Struct, frozen=True):
 
 
 class Alive(msgspec.Struct, frozen=True, tag="alive"):
-    """The answer to `Ping`, with the state of every open device's journal."""
+    """The answer to `Ping`, with the state of every open device's journal, and the host's threads that keep failing
+    (name: type name of what it raised)."""
 
     journals: list[JournalState] = []
+    failing: dict[str, str] = {}
 
 
 class OnWhatsApp(msgspec.Struct, frozen=True, tag="on_whatsapp"):
@@ -349,5 +353,5 @@ class Engine(Protocol):
 
 
 Tell = Callable[[News], bool]
-"""How an engine hands news to its host; may block when the gateway is behind. False: they could not be encoded, and the
-gateway got a `Trouble` instead."""
+"""How an engine hands news to its host; a `NumberEvent` blocks while the gateway is behind, nothing else does. False:
+they could not be encoded, and the gateway got a `Trouble` instead."""

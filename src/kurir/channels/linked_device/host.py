@@ -4,7 +4,8 @@ Started as `python -m kurir.channels.linked_device.host CALLS NEWS`.
 
 It speaks frames (see `engine`) on the two sockets whose file descriptors it is given, and nothing on standard output:
 commands and their answers on one, news on the other, so that an answer never waits behind news that the gateway does
-not take yet. It ends with its parent: when a socket closes, and by the kernel's parent-death signal. Opening and
+not take yet. Only who reads a journal may wait for the gateway to take its events; all other news go through `notices`.
+It ends with its parent: when a socket closes, and by the kernel's parent-death signal. Opening and
 closing devices come one at a time; each device has its own workers, so that one that waits does not hold up another.
 """
 
@@ -38,6 +39,7 @@ from kurir.channels.linked_device.engine import (
     decode_request,
     sound_frame,
 )
+from kurir.channels.linked_device.notices import Notices
 from kurir.channels.linked_device.sandbox_switch import trust_sandbox
 from kurir.foundation import crash_points
 
@@ -56,12 +58,13 @@ class Host:
     def __init__(self, calls: socket.socket, news: socket.socket) -> None:
         self._calls = _Wire(calls)
         self._news = _Wire(news)
+        self._notices = Notices(self._news.write)
         self._openings = ThreadPoolExecutor(1, "openings")
         self._journals = ThreadPoolExecutor(1, "journals")  # a slow disk must not hold up what is read from the socket
         self._workers: dict[int, ThreadPoolExecutor] = {}
 
     def tell(self, news: News) -> bool:
-        """Sends news to the gateway; blocks while the gateway is behind.
+        """Sends news to the gateway. While the gateway is behind, a journaled event blocks, and nothing else does.
 
         News that the gateway could not read are not sent: it gets a `Trouble` instead, and this returns False.
         """
@@ -70,9 +73,13 @@ class Host:
         except _NOT_ENCODABLE as error:
             device = news.number_id if isinstance(news, NumberEvent) else news.device
             what = f"{type(news).__name__} could not be encoded: {type(error).__name__}"
-            self._news.write(sound_frame(Notice(Trouble(device, what))))
+            trouble = Trouble(device, what)
+            self._notices.put(trouble, sound_frame(Notice(trouble)))
             return False
-        self._news.write(data)
+        if isinstance(news, NumberEvent):
+            self._news.write(data)
+        else:
+            self._notices.put(news, data)
         return True
 
     def serve(self, engine: Engine) -> None:

@@ -48,6 +48,9 @@ _PING_PATIENCE = 30.0
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _ENDED = "the engine host ended"
+_FAILED_HERE = "the gateway failed at reading from the engine host, which was ended"
+_DEVICE_THREAD = "device-thread"
+"""The name under which a thread of a host that keeps failing is a complaint of `TaskHealth`."""
 
 
 class HostLostError(Exception):
@@ -80,12 +83,14 @@ class HostProcess:
         self._calls = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._over = asyncio.Event()
-        self._tasks = Tasks(health)
+        self._health = health or TaskHealth()
+        self._failing_threads: dict[str, str] = {}
+        self._tasks = Tasks(self._health)
         key = str(process.pid)
         self._listening = self._tasks.spawn("host-answers", self._listen(), key=key)
-        self._hearing = self._tasks.spawn("host-news", self._hear(), key=key)
-        self._draining = self._tasks.spawn("host-output", self._drain(), key=key)
-        self._watching = self._tasks.spawn("host-check", self._watch(), key=key)
+        self._hearing = self._tasks.spawn("host-news", self._or_kill(self._hear), key=key)
+        self._draining = self._tasks.spawn("host-output", self._or_kill(self._drain), key=key)
+        self._watching = self._tasks.spawn("host-check", self._or_kill(self._watch), key=key)
 
     @classmethod
     async def launch(
@@ -176,15 +181,40 @@ class HostProcess:
                 if isinstance(upward, Reply):
                     if isinstance(upward.answer, Alive):
                         self.journals = {journal.device: journal for journal in upward.answer.journals}
+                        self._note_threads(upward.answer.failing)
                     future = self._waiting.get(upward.call)
                     if future is not None and not future.done():
                         future.set_result(upward.answer)
         except (asyncio.IncompleteReadError, OSError):
             pass  # the process ended
         except ValueError as error:
-            log.warning("engine_host_sent_no_frame", pid=self.pid, error=str(error))
+            self._lost_step(error)
+        except Exception:
+            self.why_lost = _FAILED_HERE
+            raise
         finally:
             await asyncio.shield(self._bury())
+
+    async def _or_kill(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Runs `work`; a host whose side in the gateway fails is ended, and so begun anew with a sound one."""
+        try:
+            await work()
+        except Exception:
+            self.why_lost = _FAILED_HERE
+            self.kill()
+            raise
+
+    def _lost_step(self, error: ValueError) -> None:
+        log.warning("engine_host_sent_no_frame", pid=self.pid, error=str(error))
+        self.why_lost = "the engine host sent something else than frames and was ended"
+
+    def _note_threads(self, failing: Mapping[str, str]) -> None:
+        """Reports the host's threads that began to fail since the last time, and those that run again."""
+        before, self._failing_threads = self._failing_threads, dict(failing)
+        for name in before.keys() - failing.keys():
+            self._health.recovered(_DEVICE_THREAD, f"{name} of {self.pid}")
+        for name in failing.keys() - before.keys():
+            self._health.failed(_DEVICE_THREAD, f"{name} of {self.pid}", failing[name])
 
     async def _hear(self) -> None:
         """Passes news on, one after the other, however long each has to wait."""
@@ -200,7 +230,7 @@ class HostProcess:
         except (asyncio.IncompleteReadError, OSError):
             pass  # the process ended, which `_listen` notices
         except ValueError as error:
-            log.warning("engine_host_sent_no_frame", pid=self.pid, error=str(error))
+            self._lost_step(error)
             self.kill()
 
     async def _frame(self, reader: asyncio.StreamReader) -> Reply | Notice | None:
@@ -211,7 +241,7 @@ class HostProcess:
         body = await reader.readexactly(body_length(await reader.readexactly(4)))
         try:
             return decode_upward(body)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self.unreadable += 1
             log.warning("engine_trouble", pid=self.pid, what="a frame could not be read", error=str(error))
             return None
@@ -235,6 +265,7 @@ class HostProcess:
                 future.set_exception(HostLostError(self.why_lost))
         for task in (self._draining, self._watching):
             task.cancel()
+        self._note_threads({})
 
     async def _drain(self) -> None:
         assert self._process.stdout is not None

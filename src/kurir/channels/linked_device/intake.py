@@ -11,7 +11,6 @@ and then handed to the gateway as it is, to be set aside. So is what an earlier 
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,15 +22,13 @@ from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from kurir.channels.linked_device import threads
 from kurir.channels.linked_device.engine import NumberEvent, Open, Tell, Unread
 from kurir.channels.linked_device.journal import Backlog, Entry, Journal, Kind
-from kurir.channels.linked_device.letters import Postman, read_letter, read_receipt
+from kurir.channels.linked_device.letters import RECEIPT_MARK, Postman, read_letter, read_receipt, set_aside
 from kurir.channels.linked_device.media_fetches import Limits, MediaFetches
-from kurir.messages.reports import Received, SetAside
+from kurir.messages.reports import Received
 
 TRIES = 3
 """Times an entry is read before it is set aside."""
 _DISK_PAUSE = 1.0
-_RECEIPT_MARK = b"receipt\0"
-"""Begins the payload of a receipt that is set aside; a message's begins with a protobuf tag, which this is none of."""
 
 
 class Intake:
@@ -75,8 +72,8 @@ class Intake:
 
     def replay(self, payload: bytes) -> None:
         """Puts what was set aside back, to be read again. Raises sqlite3.Error, and ValueError once closed."""
-        kind: Kind = "receipt" if payload.startswith(_RECEIPT_MARK) else "message"
-        self._journal.append(kind, payload.removeprefix(_RECEIPT_MARK), self._owner)
+        kind: Kind = "receipt" if payload.startswith(RECEIPT_MARK) else "message"
+        self._journal.append(kind, payload.removeprefix(RECEIPT_MARK), self._owner)
 
     def stored(self, entries: Sequence[int]) -> None:
         """What these entries held is in the gateway's database."""
@@ -210,7 +207,4 @@ class Intake:
         return news
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
-        payload = entry.event if entry.kind == "message" else _RECEIPT_MARK + entry.event
-        reference = hashlib.sha256(payload).hexdigest()[:32]
-        order = self._order
-        self._tell(SetAside(order.account_id, order.device, "journal", reference, reason, payload, entry.id))
+        self._tell(set_aside(entry, self._order, reason))

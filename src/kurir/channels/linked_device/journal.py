@@ -138,11 +138,6 @@ class Journal:
         """Counts a try of a fetch, durably, and says when the next one is due if nothing comes of this one."""
         self._change("UPDATE received SET tries = tries + 1, due_at = ? WHERE id = ?", again_at, entry_id)
 
-    def is_kept(self, entry_id: int) -> bool:
-        """Whether the entry is still there."""
-        with self._changed:
-            return self._open and self._one("id = ?", entry_id) is not None
-
     # -- the whole -------------------------------------------------------------------------------------------------
 
     def backlog(self) -> Backlog:

@@ -3,6 +3,7 @@ here, where it is first seen."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -12,11 +13,12 @@ from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
 from kurir.channels.linked_device.engine import Open
+from kurir.channels.linked_device.journal import Entry
 from kurir.channels.linked_device.protobufs import Attachment, interpret, unread_kind
 from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER
 from kurir.messages.lifecycle import ReceiptStatus
-from kurir.messages.reports import IncomingMedia, Received, StatusChanged
+from kurir.messages.reports import IncomingMedia, Received, SetAside, StatusChanged
 
 PEOPLE, LIDS, GROUPS = "s.whatsapp.net", "lid", "g.us"
 _USER = 64
@@ -30,6 +32,12 @@ _STATUS: dict[int, ReceiptStatus] = {
 }
 
 
+RECEIPT_IDS = 256
+"""Messages that one receipt is read for, as many as a phone names in one; the rest of a longer one is counted."""
+RECEIPT_MARK = b"receipt\0"
+"""Begins the payload of a receipt that is set aside; a message's begins with a protobuf tag, which this is none of."""
+
+
 class Postman(Protocol):
     """What reading a message needs of its device."""
 
@@ -41,8 +49,8 @@ class Postman(Protocol):
         """The media of a message. Raises NeonizeError."""
         ...
 
-    def complain(self, what: str) -> None:
-        """Tells of something that went wrong."""
+    def complain(self, what: str, kind: str = "") -> None:
+        """Tells of something that went wrong; `kind` as in `engine.Trouble`."""
         ...
 
 
@@ -98,7 +106,9 @@ def read_receipt(event: ev.ReceiptEv, order: Open, postman: Postman, entry: int,
         return
     person = postman.phone(source.SenderAlt, source.Sender)
     at = bounds.moment(unix(event.Timestamp), now)
-    ids = [bounds.identifier(remote_id) for remote_id in event.MessageIDs]
+    ids = [bounds.identifier(remote_id) for remote_id in event.MessageIDs[:RECEIPT_IDS]]
+    if (more := len(event.MessageIDs) - len(ids)) > 0:
+        postman.complain(f"a receipt names {more} messages more than are read of one", "long_receipt")
     for position, remote_id in enumerate(ids, start=1):
         yield StatusChanged(
             account_id=order.account_id,
@@ -109,6 +119,14 @@ def read_receipt(event: ev.ReceiptEv, order: Open, postman: Postman, entry: int,
             person=person,
             entry=entry if position == len(ids) else 0,
         )
+
+
+def set_aside(entry: Entry, order: Open, reason: str) -> SetAside:
+    """A journal entry as the quarantine takes it, whole."""
+    payload = RECEIPT_MARK + entry.event if entry.kind == "receipt" else entry.event
+    reference = hashlib.sha256(payload).hexdigest()[:32]
+    reason = bounds.text(reason, bounds.REASON)
+    return SetAside(order.account_id, order.device, "journal", reference, reason, payload, entry.id)
 
 
 def pending(attachment: Attachment, remote_id: str) -> IncomingMedia:

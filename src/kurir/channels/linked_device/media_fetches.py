@@ -1,7 +1,8 @@
 """The media of a device's received messages, fetched beside the messages and never in their way.
 
 A message is stored first, its media `pending`. Its journal entry then stays as a fetch, which is tried a bounded number
-of times within a day, over restarts too, until the file is stored or given up. A call into the engine cannot be
+of times within a day, over restarts too, until the file is stored or given up. An entry that cannot be read is put off
+like any other try, and set aside after a few, so that the others come to their turn. A call into the engine cannot be
 interrupted: one that takes longer than the time limit counts as failed and no longer takes a slot; what it yields
 later on is still used. How many such calls may hang is limited for the device and for the whole process.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
+import sqlite3
 import threading
 import time
 from collections.abc import Iterable
@@ -24,10 +26,10 @@ from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from kurir.channels.linked_device import threads
 from kurir.channels.linked_device.engine import Open, Tell
 from kurir.channels.linked_device.journal import Entry, Journal
-from kurir.channels.linked_device.letters import Postman, pending
+from kurir.channels.linked_device.letters import Postman, pending, set_aside
 from kurir.channels.linked_device.protobufs import interpret, unwrapped
 from kurir.messages import bounds
-from kurir.messages.reports import IncomingMedia, MediaFetched
+from kurir.messages.reports import IncomingMedia, MediaFetched, SetAside
 
 SLOTS = 4
 """Fetches of one device at once."""
@@ -37,6 +39,8 @@ PROCESS_CALLS = 64
 """Fetches of all devices of a process, those that hang included."""
 PAUSES = (5.0, 30.0, 120.0, 600.0, 1_800.0, 7_200.0, 21_600.0, 43_200.0)
 """Seconds from one try to the next; after the last the media are given up."""
+UNREAD_TRIES = 3
+"""Tries after which an entry that cannot be read is set aside."""
 _LONGEST = 86_400.0
 """Seconds after which media are given up in any case; WhatsApp keeps files for some weeks, but people read today."""
 _LOOK_AGAIN = 1.0
@@ -109,14 +113,38 @@ class MediaFetches:
                 free = self._online and self._free()
                 besides = [*self._began, *self._over]
             try:
-                entry = self._journal.due_fetch(time.time(), besides) if free else None
-                if entry is not None and self._begin(entry):
+                if free and self._begin_next(besides):
                     continue
-            except Exception as error:  # a full disk, or an entry that is not understood: the next look tries again
+            except sqlite3.Error as error:  # a full disk, as a rule: the next look tries again
                 self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
             with self._changed:
                 if not self._closing.is_set():
                     self._changed.wait(_LOOK_AGAIN)
+
+    def _begin_next(self, besides: list[int]) -> bool:
+        """Begins what is due the longest; False when nothing is, or there is no room for it. Raises sqlite3.Error."""
+        entry = self._journal.due_fetch(time.time(), besides)
+        if entry is None:
+            return False
+        try:
+            return self._begin(entry)
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            self._failed(entry, error)
+            return True
+
+    def _failed(self, entry: Entry, error: Exception) -> None:
+        """An entry could not be read: it is put off, so that others come first, or set aside. Raises sqlite3.Error."""
+        reason = f"{type(error).__name__}: {error}"
+        self._postman.complain(f"media of a received message: {reason}")
+        # on disk first, and also when it is set aside: should that not be taken, it comes again after the pause
+        self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
+        if entry.tries + 1 >= UNREAD_TRIES:
+            self._set_aside(entry, f"its media cannot be fetched: {reason}")
+
+    def _pause(self, entry: Entry) -> float:
+        return self._limits.pauses[min(entry.tries, len(self._limits.pauses) - 1)]
 
     def _free(self) -> bool:
         late = time.monotonic() - self._limits.seconds
@@ -131,18 +159,18 @@ class MediaFetches:
         if not self._limits.calls.acquire(blocking=False):
             return False
         try:
-            pause = self._limits.pauses[min(entry.tries, len(self._limits.pauses) - 1)]
             # counted, and the next try put off, before this one: it may end the process, again and again
-            self._journal.begin_fetch(entry.id, time.time() + pause)
+            self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
             with self._changed:
                 self._began[entry.id] = time.monotonic()
             name = f"fetch-{self._order.device}-{entry.id}"
             threads.spawn(name, lambda: self._try(entry), self._postman.complain)
-        except BaseException:
+        except (sqlite3.Error, RuntimeError) as error:  # no disk, or no thread to be had: not the entry's fault
+            self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
             with self._changed:
                 self._began.pop(entry.id, None)
             self._limits.calls.release()
-            raise
+            return False
         return True
 
     def _is_hopeless(self, entry: Entry) -> bool:
@@ -196,17 +224,38 @@ class MediaFetches:
         return msgspec.structs.replace(media, path=str(path), size=len(data), state="stored")
 
     def _finish(self, entry: Entry, media: IncomingMedia | None) -> None:
-        """Tells the gateway what became of the media: stored, or gone. The entry stays until that has been stored."""
+        """Tells the gateway what became of the media: stored, or gone. The entry stays until that has been stored.
+
+        Raises whatever an entry that cannot be decoded raises, and sqlite3.Error.
+        """
         event = MessageEvent.FromString(entry.event)
         if media is None:
             described = _described(event) or IncomingMedia("", remote_id=bounds.identifier(event.Info.ID))
             media = msgspec.structs.replace(described, state="gone")
+        order = self._order
+        fetched = MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id)
+        if not self._tell_once(entry, fetched):
+            self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
+            self._set_aside(entry, "what became of its media could not be encoded")
+
+    def _set_aside(self, entry: Entry, reason: str) -> None:
+        if not self._tell_once(entry, set_aside(entry, self._order, reason)):
+            self._postman.complain("media of a received message: the entry could not be set aside; it comes again")
+
+    def _tell_once(self, entry: Entry, news: MediaFetched | SetAside) -> bool:
+        """Tells the gateway how a fetch ended, unless it has been told; False: it could not be, and it comes again."""
         with self._changed:
             if self._closing.is_set() or entry.id in self._over:
-                return
+                return True
             self._over.add(entry.id)
-        order = self._order
-        self._tell(MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id))
+        told = False
+        try:
+            told = self._tell(news)
+        finally:
+            if not told:
+                with self._changed:
+                    self._over.discard(entry.id)
+        return told
 
 
 def _described(event: MessageEvent) -> IncomingMedia | None:

@@ -18,12 +18,13 @@ from kurir.channels.linked_device.neonize_device import NeonizeDevice  # first: 
 # isort: split
 from neonize.exc import NeonizeError, SendMessageError, UploadError
 from neonize.proto.Neonize_pb2 import JID, GroupInfo, GroupParticipant
+from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 from neonize.utils.enum import ChatPresence, ChatPresenceMedia, MediaType
 from neonize.utils.jid import JIDToNonAD
 
 from kurir.channels import previews
 from kurir.channels.linked_device import engine as say
-from kurir.channels.linked_device import optional_enums
+from kurir.channels.linked_device import optional_enums, threads
 from kurir.channels.linked_device.engine_errors import outcome_of, without_places
 from kurir.channels.linked_device.letters import GROUPS, PEOPLE, user_of
 from kurir.channels.linked_device.map_gate import MapGate
@@ -72,20 +73,18 @@ class NeonizeEngine:
             return self._perform(command)
         except UnavailableError as error:
             return say.Failed(str(error))
-        except NeonizeError as error:
-            self._complain(command, error)
-            return say.Failed("WhatsApp did not answer")
         except Exception as error:
             self._complain(command, error)
-            if isinstance(command, say.Send):
+            if isinstance(command, say.Send):  # on the wire: what fails before that is answered in `_send`
                 return InDoubt("the engine failed while it was sending")
-            return say.Failed("the engine failed")
+            return say.Failed("WhatsApp did not answer" if isinstance(error, NeonizeError) else "the engine failed")
 
     def _perform(self, command: say.Command) -> say.Answer:  # noqa: PLR0911, PLR0912  (one per command)
         match command:
             case say.Ping():
                 devices = list(self._devices.items())
-                return say.Alive([say.JournalState(number, *device.backlog()) for number, device in devices])
+                journals = [say.JournalState(number, *device.backlog()) for number, device in devices]
+                return say.Alive(journals, threads.failing())
             case say.Open(device=number):
                 if number not in self._devices:
                     return self._open(command)
@@ -138,7 +137,7 @@ class NeonizeEngine:
     def _complain(self, command: say.Command, error: Exception) -> None:
         number = getattr(command, "device", 0)
         what = f"{type(command).__name__}: {type(error).__name__}: {without_places(error)}"
-        self._tell(say.Trouble(number, what, "call_failed"))
+        self._tell(say.Trouble(number, bounds.text(what, bounds.REASON), "call_failed"))
 
     def _store_failed(self) -> None:
         for number in list(self._devices):  # the log does not say which
@@ -153,11 +152,20 @@ class NeonizeEngine:
             raise UnavailableError(f"the device is not connected: {reason}")
         return book
 
-    def _send(self, number: int, command: say.Send) -> say.Answer:  # noqa: PLR0911  (one return per way it can end)
+    def _send(self, number: int, command: say.Send) -> say.Answer:
         try:
             book = self._connected(number)
         except UnavailableError as error:
             return NotConnected(str(error))
+        try:
+            ready = self._prepare(book, command)
+        except Exception as error:
+            self._complain(command, error)
+            return TryLater("engine_failed", "the engine failed before it sent anything")
+        return self._put_on_wire(book, command, *ready) if isinstance(ready, tuple) else ready
+
+    def _prepare(self, book: _Book, command: say.Send) -> tuple[JID, Message] | Refused | TryLater:
+        """Where to send what, or why that cannot be said. Nothing of the message is on the wire yet."""
         device, outgoing = book.device, command.outgoing
         try:
             refusal = book.refusal(outgoing.recipient)
@@ -177,6 +185,10 @@ class NeonizeEngine:
         to = book.address(outgoing.recipient)
         if command.typing > 0:
             _type(device, to, command.typing)
+        return to, message
+
+    def _put_on_wire(self, book: _Book, command: say.Send, to: JID, message: Message) -> say.Answer:
+        device, outgoing = book.device, command.outgoing
         crash_points.reach("engine.sending")
         try:
             response = device.call(lambda: device.client.send_message(to, message))
@@ -190,7 +202,7 @@ class NeonizeEngine:
             return InDoubt(_LEFT_OUT, response.ID)
         if left_out:
             what = f"{len(left_out)} devices without keys got no copy of a message"
-            self._tell(say.Trouble(number, what, "device_left_out"))
+            self._tell(say.Trouble(command.device, what, "device_left_out"))
         return Sent(response.ID)
 
 

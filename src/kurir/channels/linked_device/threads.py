@@ -1,17 +1,44 @@
 """Threads of an engine host, with an owner: one that fails is reported and, when it is kept, started again.
 
+The names of the kept threads that keep failing go to the gateway with every answer to a ping (see `failing`).
 The only module of the host that may start a thread (a lint checks it).
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 BACK_OFF_FIRST, BACK_OFF_MOST = 0.5, 30.0
 """Seconds before a failed thread's work is begun again: doubled with each failure in a row."""
+STEADY = 60.0
+"""Seconds that work must have run for the pauses to begin small again; it counts as recovered after as long as its
+last pause, and after this at most."""
 
 Report = Callable[[str], None]
+
+
+class _Failure(NamedTuple):
+    """The type name of what a thread last raised, and the monotonic time from which it counts as recovered (None while
+    it is down)."""
+
+    name: str
+    reason: str
+    over_at: float | None
+
+
+_failures: dict[int, _Failure] = {}
+_lock = threading.Lock()
+
+
+def failing() -> dict[str, str]:
+    """The kept threads of this process that are down or have only just begun again, by name, each with the type name of
+    what it raised."""
+    now = time.monotonic()
+    with _lock:
+        return {one.name: one.reason for one in _failures.values() if one.over_at is None or now < one.over_at}
 
 
 def keep(name: str, work: Callable[[], None], closing: threading.Event, report: Report) -> threading.Thread:
@@ -21,16 +48,12 @@ def keep(name: str, work: Callable[[], None], closing: threading.Event, report: 
     """
 
     def run() -> None:
-        pause = BACK_OFF_FIRST
-        while True:
-            try:
-                work()
-                return
-            except Exception as error:
-                report(f"the thread {name} failed: {type(error).__name__}: {error}")
-            if closing.wait(pause):
-                return
-            pause = min(pause * 2, BACK_OFF_MOST)
+        key = threading.get_ident()
+        try:
+            _run_again(key, name, work, closing, report)
+        finally:
+            with _lock:
+                _failures.pop(key, None)
 
     return _start(name, run)
 
@@ -45,6 +68,30 @@ def spawn(name: str, work: Callable[[], None], report: Report) -> threading.Thre
             report(f"the thread {name} failed: {type(error).__name__}: {error}")
 
     return _start(name, run)
+
+
+def _run_again(key: int, name: str, work: Callable[[], None], closing: threading.Event, report: Report) -> None:
+    pause = BACK_OFF_FIRST
+    while True:
+        began = time.monotonic()
+        try:
+            work()
+            return
+        except Exception as error:
+            if time.monotonic() - began > STEADY:
+                pause = BACK_OFF_FIRST
+            reason = type(error).__name__
+            _note(key, _Failure(name, reason, None))
+            report(f"the thread {name} failed: {reason}: {error}")
+        if closing.wait(pause):
+            return
+        _note(key, _Failure(name, reason, time.monotonic() + min(pause, STEADY)))
+        pause = min(pause * 2, BACK_OFF_MOST)
+
+
+def _note(key: int, failure: _Failure) -> None:
+    with _lock:
+        _failures[key] = failure
 
 
 def _start(name: str, run: Callable[[], None]) -> threading.Thread:
