@@ -68,14 +68,15 @@ async def _sweep(database: Database, folder: Path, before: float) -> None:
 def _files(media: Iterable[str], folder: Path) -> set[Path]:
     """The files in `folder` that stored media name."""
     paths = {Path(msgspec.json.decode(one, type=_Media).path) for one in media if one}
-    return {path for path in paths if path.parent == folder}  # "" and other gateways' files are none of ours
+    return {path for path in paths if path.parent.parent == folder}  # "" and other gateways' files are none of ours
 
 
 def _older_than(folder: Path, before: float) -> set[Path]:
+    """Files older than that unix time; they lie in a folder for each number."""
     found: set[Path] = set()
-    for path in folder.glob("*"):
+    for path in folder.glob("*/*"):
         try:
-            if path.stat().st_mtime < before:
+            if path.is_file() and path.stat().st_mtime < before:
                 found.add(path)
         except OSError:
             continue  # it went meanwhile

@@ -144,10 +144,12 @@ def incoming(desk: Desk, n: int, age: float, path: str = "") -> dict[str, Any]:
 
 async def test_received_messages_go_with_their_files_and_orphans_are_swept_up(desk: Desk, tmp_path: Path) -> None:
     folder = tmp_path / "incoming"
-    folder.mkdir()
+    of_number = folder / str(desk.number.id)  # where linked devices put them
+    of_number.mkdir(parents=True)
+    os.utime(of_number, (at(desk, 400.0), at(desk, 400.0)))
 
     def file(name: str, age: float) -> str:
-        path = folder / name
+        path = of_number / name
         path.write_bytes(b"x")
         os.utime(path, (at(desk, age), at(desk, age)))
         return str(path)
@@ -169,14 +171,15 @@ async def test_received_messages_go_with_their_files_and_orphans_are_swept_up(de
     file("orphan.png", OLD)
     file("orphan-young.png", YOUNG)
     assert await received.forget_messages(desk.database, folder, limit(desk)) == 3
-    assert sorted(path.name for path in list(folder.iterdir())) == ["late.png", "orphan-young.png", "young.png"]
+    assert sorted(path.name for path in list(of_number.iterdir())) == ["late.png", "orphan-young.png", "young.png"]
     assert await asyncio.to_thread(elsewhere.exists)
 
 
 async def test_a_received_file_stays_when_the_removal_of_its_row_fails(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "a.png"
+    path = tmp_path / "1" / "a.png"
+    path.parent.mkdir()
     path.write_bytes(b"x")
     await add(desk, tables.incoming, [incoming(desk, 1, OLD, str(path))])
 

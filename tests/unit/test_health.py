@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
@@ -11,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import Connection, exc
 from starlette.applications import Starlette
 from tests.sqlite import new_database
 
-from kurir.foundation.database import Database
+from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.telemetry import Metrics
 from kurir.settings import Settings
@@ -96,3 +98,15 @@ async def test_a_closed_database_and_a_full_disk(gateway: Gateway, monkeypatch: 
         "the database does not answer writes",
         "the disk of the data folder is almost full",
     ]
+
+
+async def test_a_database_that_answers_and_stores_nothing_is_told(gateway: Gateway) -> None:
+    def damaged(_connection: Connection) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # type: ignore[misc]
+        raise exc.DatabaseError("INSERT", {}, error)
+
+    assert await health.not_ready(gateway) == []
+    with pytest.raises(DatabaseUnavailable, match="malformed"):
+        await gateway.database.write(damaged)
+    assert await health.not_ready(gateway) == ["the database refuses to store things"]

@@ -86,7 +86,8 @@ class MediaStore:
         except (UrlRefused, TooLarge, FetchFailed, _NotUsable) as error:
             return _verdict("image_url" if isinstance(content, Image) else "file_url", error)
         except TooSlow:
-            return TryLater("media_not_inspected", "the file could not be inspected in time", after=_OWN_TROUBLE)
+            why = "the file could not be inspected: the machine is busy or short of memory"
+            return TryLater("media_not_inspected", why, after=_OWN_TROUBLE)
         except (DatabaseUnavailable, OSError) as error:
             why = f"the file could not be stored ({type(error).__name__})"
             return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)

@@ -57,7 +57,7 @@ class TooCostly(Exception):  # noqa: N818 - a verdict on the job, not a mistake
 
 
 class TooSlow(Exception):  # noqa: N818 - a verdict on the machine, not a mistake
-    """The job was not done in time although it had not used up its processor time: the machine is busy."""
+    """The job was not done, for which it need not be the cause: the machine is busy or short of memory."""
 
 
 class Confined:
@@ -123,6 +123,9 @@ class Confined:
             log.warning("confined_process_ended", program=self._module, pid=child.process.pid, status=status)
             if not child.proven and status not in _LIMIT_SIGNALS:
                 raise OSError(f"{self._module} did not start (status {status})") from error
+            if status == -signal.SIGKILL and not isinstance(error, ValueError):
+                # nothing of ours kills it so: the machine is short of memory, which need not be this job's doing
+                raise TooSlow("its process was killed") from error
             why = "too much processor time" if status == -signal.SIGXCPU else "more than it may take"
             raise TooCostly(why) from error
         child.proven = True

@@ -186,6 +186,11 @@ class Database:
         """
         return await self._submit(Item(self._future(), work=work, after_commit=after_commit), patience, in_haste)
 
+    def refused_within(self, seconds: float) -> bool:
+        """Whether the database could not store a transaction in the last so many seconds."""
+        refused_at = self._writer.refused_at if self._writer is not None else None
+        return refused_at is not None and time.monotonic() - refused_at < seconds
+
     async def append(
         self, batch: Batch, rows: Sequence[Sequence[Any]], *, after_commit: Callable[[None], None] | None = None
     ) -> None:

@@ -47,6 +47,8 @@ class Sqlite:
         code = getattr(error.orig, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_TOOBIG:
             return "value"
+        if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return "down"
         if not isinstance(error, exc.OperationalError):
             return None
         if code is not None and code & 0xFF != sqlite3.SQLITE_ERROR:

@@ -110,7 +110,8 @@ class Item:
 class Writer:
     """The thread. Items are put from the event loop; their futures are resolved there after the commit.
 
-    `busy_since`: when the group under way began (monotonic seconds), None between groups.
+    `busy_since`: when the group under way began (monotonic seconds), None between groups; `refused_at`: when a group
+    could last not be stored.
     """
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, health: TaskHealth) -> None:
@@ -124,6 +125,7 @@ class Writer:
         self._not_before = 0.0
         self._sealing = threading.Lock()
         self.busy_since: float | None = None
+        self.refused_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
 
     def start(self) -> None:
@@ -179,6 +181,7 @@ class Writer:
         try:
             self._commit(group)
         except DatabaseUnavailable as error:
+            self.refused_at = time.monotonic()
             for item in group:
                 item.error = error
         except BaseException as error:

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 PATIENCE = 1.0
 """Seconds in which the database has to answer."""
+LATELY = 10.0
+"""Seconds for which a transaction that the database refused counts."""
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes that must be free in the data folder: room for the write-ahead log and one large file."""
 _FRESH = {"Cache-Control": "no-store"}
@@ -60,7 +62,11 @@ async def not_ready(gateway: Gateway) -> list[str]:
         _complaint(database.write(lambda c: None), "does not answer writes"),
         _disk(gateway),
     )
-    return [answer for answer in answers if answer] + gateway.health.complaints()
+    reasons = [answer for answer in answers if answer]
+    if not reasons and database.refused_within(LATELY):
+        # the questions above change nothing, so they do not notice a file that is damaged or a quota that is used up
+        reasons.append("the database refuses to store things")
+    return reasons + gateway.health.complaints()
 
 
 async def _complaint(work: Awaitable[object], what: str) -> str:

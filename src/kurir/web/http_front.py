@@ -242,6 +242,7 @@ class Connection(HttpToolsProtocol):
         self.front.refused(why)
         self._phase = _CLOSING
         self._since = self.loop.time()
+        self.pipeline.clear()  # what was sent ahead is not begun: its answers could not be written
         under_way = self.cycle is not None and not self.cycle.response_complete
         if under_way:
             self.cycle.disconnected = True

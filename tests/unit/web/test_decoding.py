@@ -120,6 +120,7 @@ def test_bodies_that_clients_send(raw: bytes, content_type: str, fields: dict[st
         (b"a[b]=2&a=1", FORM, "both"),
         (b"a" + b"[b]" * 20 + b"=1", FORM, "deeply"),
         (b"no parts here", PARTS, "multipart"),
+        (b"no parts here", "multipart/form-data; boundary=" + "x" * 300, "multipart"),
         (parts(("a", "1"), end=""), PARTS, "closing boundary"),
         (parts(("a", "1")), "multipart/form-data", "boundary"),
         (parts(("a", "1")), "multipart/form-data; boundary=other", "multipart"),

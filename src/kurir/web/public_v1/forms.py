@@ -58,21 +58,22 @@ def multipart(raw: bytes, content_type: str) -> dict[str, Any]:
     found: list[tuple[bytes, bytes]] = []
     files: list[bytes] = []
     finished: list[bool] = []
-    parser = FormParser(
-        "multipart/form-data",
-        lambda part: found.append((part.field_name or b"", part.value or b"")),
-        lambda part: files.append(part.field_name or b""),
-        on_end=lambda: finished.append(True),
-        boundary=boundary,
-        config={"MAX_FIELDS": FIELD_LIMIT, "MAX_MEMORY_FILE_SIZE": len(raw) + 1},
-    )
     try:
-        parser.write(raw)
-        parser.finalize()
-    except FormParserError as error:
+        parser = FormParser(
+            "multipart/form-data",
+            lambda part: found.append((part.field_name or b"", part.value or b"")),
+            lambda part: files.append(part.field_name or b""),
+            on_end=lambda: finished.append(True),
+            boundary=boundary,
+            config={"MAX_FIELDS": FIELD_LIMIT, "MAX_MEMORY_FILE_SIZE": len(raw) + 1},
+        )
+        try:
+            parser.write(raw)
+            parser.finalize()
+        finally:
+            parser.close()
+    except (FormParserError, ValueError) as error:
         raise FormError(MALFORMED, reason=f"broken multipart ({error})") from error
-    finally:
-        parser.close()
     if files:
         raise FormError(FILE_SENT, field=files[0].decode(errors="replace"))
     if not finished:
