@@ -7,7 +7,7 @@ told: what nobody here signed is refused alike.
 
 What is signed is parsed, stored, and answered with 200 after the commit, so that Meta repeats whatever could not be
 stored (for up to 7 days); repetitions are recognised by their fingerprints. A change that cannot be read or stored goes
-to the quarantine and does not keep the others back. A callback with anything that is not understood is kept raw,
+to the quarantine and does not keep the others back; so does a body that is no JSON object. A callback with anything that is not understood is kept raw,
 counted, and logged once per kind. A database that cannot store is answered with 503 by the server.
 """
 
@@ -29,7 +29,15 @@ from starlette.routing import Route
 
 from kurir import numbers
 from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
-from kurir.channels.cloud_api.callbacks import Change, Reading, changes_of, read, set_aside
+from kurir.channels.cloud_api.callbacks import (
+    Change,
+    Reading,
+    changes_of,
+    concerns,
+    read,
+    set_aside,
+    set_aside_whole,
+)
 from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.signers import Signers, is_signature
 from kurir.foundation.database import DatabaseUnavailable
@@ -117,9 +125,9 @@ class MetaDoor:
         self._good.put(source, True)
         changes = changes_of(body)
         if changes is None:
-            self._gateway.metrics.called_back("malformed")
-            raise HTTPException(400, "the body is not a JSON object")
-        await self._store(body, changes, signers)
+            await self._set_aside(body, signers)
+        else:
+            await self._store(body, changes, signers)
         return JSONResponse({"success": True})
 
     # -- before the signature --------------------------------------------------------------------------------------
@@ -154,9 +162,17 @@ class MetaDoor:
 
     # -- after it --------------------------------------------------------------------------------------------------
 
+    async def _set_aside(self, body: bytes, signers: list[Number]) -> None:
+        """Puts a body that is no JSON object into the quarantine, once for each account whose secret signed it."""
+        accounts = {number.account_id: number.id for number in reversed(signers)}
+        entries = [set_aside_whole(body, account_id, number_id) for account_id, number_id in accounts.items()]
+        await self._gateway.inbox.take_each([(entry, "") for entry in entries], queue="callback")
+        self._gateway.metrics.called_back("malformed")
+        log.warning("callback_malformed", size=len(body))
+
     async def _store(self, body: bytes, changes: list[Change], signers: list[Number]) -> None:
         inbox, metrics = self._gateway.inbox, self._gateway.metrics
-        reading = read(changes, lambda change: [n for n in signers if _concerns(change, n)], self._gateway.clock())
+        reading = read(changes, lambda change: [n for n in signers if concerns(change, n)], self._gateway.clock())
         events = [(found.event, found.fingerprint) for found in reading.events]
         new = 0
         for start in range(0, len(events), _GROUP):
@@ -243,7 +259,7 @@ def _of_unknown_numbers(changes: list[Change], signers: list[Number]) -> list[Se
     return [
         set_aside(change, signers[0].account_id, 0, f"no number of this gateway has the id {change.phone_number_id}")
         for change in changes
-        if change.phone_number_id and not any(_concerns(change, number) for number in signers)
+        if change.phone_number_id and not any(concerns(change, number) for number in signers)
     ]
 
 
@@ -253,9 +269,3 @@ def _too_large() -> HTTPException:
 
 def _source(request: Request) -> str:
     return source_of(request.client.host if request.client else "unknown")
-
-
-def _concerns(change: Change, number: Number) -> bool:
-    if change.phone_number_id:
-        return change.phone_number_id == number.phone_number_id
-    return bool(change.waba_id) and change.waba_id == number.waba_id
