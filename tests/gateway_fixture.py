@@ -39,6 +39,7 @@ from kurir.numbers import Number
 from kurir.outbox.outbox import Outbox
 from kurir.replay import Replays
 from kurir.settings import Settings
+from kurir.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
 from tests.sqlite import new_database
@@ -284,6 +285,7 @@ async def open_front(
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
         inbox = Inbox(database, outbox, clock, woken=woken, metrics=metrics)
+        templates = Templates(database, cast(Any, cloud), media, clock)
         gateway = Gateway(
             settings=settings,
             clock=clock,
@@ -298,7 +300,14 @@ async def open_front(
             cloud_api=cast(Any, cloud),
             pairing=cast(Any, None),
             health=health,
-            replays=Replays(database, inbox, outbox, cast(Any, devices), clock),
+            replays=Replays(
+                database,
+                inbox,
+                outbox,
+                cast(Any, devices),
+                templates=Templates(database, cast(Any, cloud), media, clock),
+                clock=clock,
+            ),
         )
         ours = await database.write(lambda c: _tenant(c, sealing, "ours@example.com"))
         theirs = await database.write(lambda c: _tenant(c, sealing, "theirs@example.com"))

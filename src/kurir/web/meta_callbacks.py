@@ -7,8 +7,9 @@ told: what nobody here signed is refused alike.
 
 What is signed is parsed, stored, and answered with 200 after the commit, so that Meta repeats whatever could not be
 stored (for up to 7 days); repetitions are recognised by their fingerprints. A change that cannot be read or stored goes
-to the quarantine and does not keep the others back; so does a body that is no JSON object. A callback with anything that is not understood is kept raw,
-counted, and logged once per kind. A database that cannot store is answered with 503 by the server.
+to the quarantine and does not keep the others back; so does a body that is no JSON object. A callback with anything
+that is not understood is kept raw, counted, and logged once per kind. A database that cannot store is answered with 503
+by the server.
 """
 
 from __future__ import annotations
