@@ -305,7 +305,7 @@ async def open_front(
                 inbox,
                 outbox,
                 cast(Any, devices),
-                templates=Templates(database, cast(Any, cloud), media, clock),
+                templates=templates,
                 clock=clock,
             ),
         )
