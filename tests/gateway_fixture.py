@@ -17,7 +17,7 @@ from typing import Any, cast
 import httpx
 import sqlalchemy as sa
 
-from kurir import contacts, numbers
+from kurir import contacts, numbers, quarantine
 from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
 from kurir.channels.channel import Capabilities
@@ -37,6 +37,7 @@ from kurir.messages.content import Outgoing
 from kurir.messages.reports import Event, Evidence, Outcome, Received, Sent, Unknown
 from kurir.numbers import Number
 from kurir.outbox.outbox import Outbox
+from kurir.quarantine import Entry
 from kurir.replay import Replays
 from kurir.settings import Settings
 from kurir.templates import Templates
@@ -224,6 +225,12 @@ class Front:
                 channel.arrived.clear()
                 await channel.arrived.wait()
         return channel.sent
+
+
+def set_aside(connection: sa.Connection) -> list[Entry]:
+    """The quarantine's entries with their payloads, newest first."""
+    found = [quarantine.by_id(connection, line.id) for line in quarantine.lines(connection, limit=1_000)]
+    return [entry for entry in found if entry is not None]
 
 
 @asynccontextmanager

@@ -49,6 +49,8 @@ class Replays:
         why), and DatabaseUnavailable.
         """
         entry = await self._found(entry_id)
+        if entry.is_cut:
+            raise NotPossible("it was too large to be kept whole: export it for a look, or discard it")
         match entry.queue:
             case "inbox":
                 await self._take(entry)

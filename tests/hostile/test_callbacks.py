@@ -22,7 +22,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
-from tests.gateway_fixture import Front, open_front
+from tests.gateway_fixture import Front, open_front, set_aside
 
 from kurir import quarantine
 from kurir.channels.cloud_api import callbacks as reading
@@ -96,7 +96,7 @@ def client_at(front: Front, address: str) -> httpx.AsyncClient:
 
 
 async def entries(front: Front) -> list[quarantine.Entry]:
-    return await front.gateway.database.read(lambda c: quarantine.entries(c, limit=1_000))
+    return await front.gateway.database.read(set_aside)
 
 
 async def stored(front: Front) -> set[str]:

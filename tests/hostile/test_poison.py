@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import PHONE, Front, open_front
+from tests.gateway_fixture import PHONE, Front, open_front, set_aside
 from tests.webhook_desk import WebhookDesk, delivering, eventually, open_webhook_desk, receiving
 
 from kurir import quarantine
@@ -52,7 +52,7 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str) -> None:
 
 
 async def entries(front: Front) -> list[Entry]:
-    return await front.gateway.database.read(quarantine.entries)
+    return await front.gateway.database.read(set_aside)
 
 
 async def scalar(front: Front, statement: sa.Select[Any]) -> Any:
@@ -346,7 +346,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes
         await desk.comes_in(chat="628222", text="elsewhere")
         await eventually(lambda: told_apart(desk, endpoint), (2, 1))
         assert {letter.text for letter in receiver.at()} >= {"behind it", "elsewhere"}
-    (entry,) = await desk.database.read(quarantine.entries)
+    (entry,) = await desk.database.read(set_aside)
     assert entry.queue == "webhook"
     assert entry.reference.startswith("delivery:")
 

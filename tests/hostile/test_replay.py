@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import PHONE, Front, open_front
+from tests.gateway_fixture import PHONE, Front, open_front, set_aside
 from tests.hostile.test_callbacks import callback, change, message, post
 
 from kurir import numbers, quarantine, templates
@@ -40,7 +40,7 @@ async def front(tmp_path: Path, database_url: str) -> AsyncIterator[Front]:
 
 
 async def entries(front: Front) -> list[Entry]:
-    return await front.gateway.database.read(quarantine.entries)
+    return await front.gateway.database.read(set_aside)
 
 
 async def stored(front: Front) -> set[str]:
@@ -343,3 +343,50 @@ async def test_an_event_that_could_not_be_written_says_what_it_was_and_that_it_c
     assert "cannot be replayed" in entry.reason
     with pytest.raises(NotPossible, match="cannot be replayed"):
         await front.gateway.replays.replay(entry.id)
+
+
+# -- how much is kept --------------------------------------------------------------------------------------------------
+
+
+async def test_strangers_cannot_fill_the_disk_through_the_quarantine(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "MOST", 5)
+    ours, theirs = front.ours.official, front.theirs.official
+    await put(front, SetAside(theirs.account_id, theirs.id, "callback", "theirs", "odd", b"x"))
+    for i in range(12):
+        await put(front, SetAside(ours.account_id, ours.id, "callback", f"change:{i}", "odd", b"x"))
+    found = await entries(front)
+    kept = [entry.reference for entry in found if entry.account_id == ours.account_id]
+    assert kept == [f"change:{i}" for i in (11, 10, 9, 8, 7)]
+    assert [entry.reference for entry in found if entry.account_id == theirs.account_id] == ["theirs"]
+
+
+async def test_a_payload_that_is_too_large_is_cut_and_says_so(front: Front) -> None:
+    raw = b"[" + b" " * (quarantine.LARGEST + 500_000) + b"]"
+    assert await post(front, raw) == 200
+    for entry in await entries(front):
+        assert entry.payload == raw[: quarantine.LARGEST]
+        assert entry.reason.startswith(f"cut: only the first {quarantine.LARGEST} of {len(raw)} bytes")
+        with pytest.raises(NotPossible, match="too large"):
+            await front.gateway.replays.replay(entry.id)
+
+
+async def test_a_list_reads_no_payloads(front: Front) -> None:
+    number = front.ours.official
+    await put(front, SetAside(number.account_id, number.id, "callback", "change:1", "odd", b"\x00\xff" * 2_000))
+    asked: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement)
+
+    engine = front.gateway.database.engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        [line] = await front.gateway.database.read(quarantine.lines)
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+    assert line.size == 4_000
+    [statement] = [one for one in asked if "quarantine" in one]
+    assert statement.count("payload") == 1
+    assert "length(quarantine.payload)" in statement

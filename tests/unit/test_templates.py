@@ -10,9 +10,10 @@ from typing import Any, cast
 import msgspec
 import pytest
 from aiohttp import web
+from tests.gateway_fixture import set_aside
 from tests.unit.cloud_api.graph_double import Bench, graph_error, open_bench
 
-from kurir import numbers, quarantine, templates
+from kurir import numbers, templates
 from kurir.broadcasts import RecipientsError, recipients_of
 from kurir.channels.cloud_api.template_calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _templates
 from kurir.channels.cloud_api.template_form import Button, Header, TemplateForm, Variable
@@ -361,7 +362,7 @@ async def test_a_template_that_cannot_be_taken_over_is_set_aside_and_the_others_
     found, total = await all_of(bench)
     assert {template.form.name for template in found} == {"satu", "dua"}
     assert total == 2
-    entries = await bench.database.read(quarantine.entries)
+    entries = await bench.database.read(set_aside)
     assert {(entry.queue, entry.reference) for entry in entries} == {("template", "1"), ("template", "77")}
 
 
@@ -419,7 +420,7 @@ async def test_nothing_is_deleted_while_meta_lists_a_template_without_a_readable
     await kept.refresh(bench.number)
     found, _ = await all_of(bench)
     assert {one.form.name: one.status for one in found} == dict.fromkeys(("promo", "lama", "baru"), "APPROVED")
-    [entry] = await bench.database.read(quarantine.entries)
+    [entry] = await bench.database.read(set_aside)
     assert entry.queue == "template"
     bench.time.now += 60  # once all can be read, what is gone is marked
     bench.respond = lambda *_: listing(meta_row("77", "promo"), meta_row("79", "baru"))
