@@ -435,7 +435,7 @@ class Outbox:
 
     async def waiting_facts(self, account_id: int, message_id: int) -> Facts | None:
         """What is known of a message that has not ended; None when it has. Raises DatabaseUnavailable."""
-        found = await self._database.read(lambda c: waiting_facts.facts(c, account_id, [message_id]))
+        found = await self._database.read(lambda c: waiting_facts.facts(c, account_id, [message_id]), of=account_id)
         return found.get(message_id)
 
     async def verdict(self, account_id: int, message_id: int, timeout: float) -> Snapshot:  # noqa: ASYNC109

@@ -58,8 +58,12 @@ _LARGE = 262_144
 _LARGE_AT_ONCE, _LARGE_OF_ONE = 8, 2
 """… and how many large ones of strangers may be in memory at once, in all and of one source."""
 _GOOD_SECONDS, _GOOD_SOURCES = 24 * 3600.0, 1_000
-"""How long, and of how many sources, it is remembered that a callback of theirs was signed: they are Meta's, and no
-limit of strangers holds for them."""
+"""How long, and of how many sources, it is remembered that a callback of theirs was signed: they are Meta's, most likely.
+Limits of their own hold for them: whoever has an official number here can sign a callback as well."""
+_GOOD_TRIES = 50
+"""How many times as many unsigned callbacks are allowed to them."""
+_GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE = 32, 16
+"""How many large ones of theirs may be in memory at once, in all and of one source."""
 _GROUP = 200
 """Events that are stored in one transaction, so that other writes do not wait long."""
 _KINDS = 200
@@ -83,8 +87,10 @@ class MetaDoor:
         self._gateway = gateway
         self._signers = Signers(gateway.database, gateway.sealing, gateway.clock)
         self._tries = FailedKeys(gateway.settings.callback_limit, "callback_limit")
+        self._tries_of_good = FailedKeys(gateway.settings.callback_limit, "callback_limit", times=_GOOD_TRIES)
         self._good: Expiring[str, bool] = Expiring(_GOOD_SOURCES, _GOOD_SECONDS, gateway.clock)
-        self._large: Counter[str] = Counter()
+        self._large = _Places(_LARGE_AT_ONCE, _LARGE_OF_ONE)
+        self._large_of_good = _Places(_GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE)
         self._kinds: set[str] = set()
 
     async def verify(self, request: Request) -> Response:
@@ -135,13 +141,11 @@ class MetaDoor:
 
     @asynccontextmanager
     async def _attempt(self, source: str) -> AsyncIterator[Attempt]:
-        """A try within the limit; whoever has sent signed callbacks has none. Raises HTTPException 429."""
-        if self._good.get(source):
-            yield Attempt()
-            return
+        """A try within the limit, which is higher for who has sent signed callbacks. Raises HTTPException 429."""
+        tries = self._tries_of_good if self._good.get(source) else self._tries
         async with contextlib.AsyncExitStack() as stack:
             try:
-                attempt = await stack.enter_async_context(self._tries.attempt(source))
+                attempt = await stack.enter_async_context(tries.attempt(source))
             except Blocked as blocked:
                 self._gateway.metrics.called_back("limited")
                 headers = {"Retry-After": str(blocked.seconds)}
@@ -151,7 +155,7 @@ class MetaDoor:
     @contextmanager
     def _room(self, source: str) -> Iterator[_Size]:
         """Counts a body once it is large, until it has been dealt with."""
-        size = _Size(self._large, source, limited=not self._good.get(source))
+        size = _Size(self._large_of_good if self._good.get(source) else self._large, source)
         try:
             yield size
         finally:
@@ -203,32 +207,50 @@ class MetaDoor:
             log.warning("callback_set_aside", changes=len(aside), reason=aside[0].reason)
 
 
+class _Places:
+    """Places for large bodies: `at_once` in all, `of_one` for each source."""
+
+    def __init__(self, at_once: int, of_one: int) -> None:
+        self._at_once = at_once
+        self._of_one = of_one
+        self._taken: Counter[str] = Counter()
+
+    def take(self, source: str) -> bool:
+        """Takes a place; False when none is free for that source."""
+        if self._taken.total() >= self._at_once or self._taken[source] >= self._of_one:
+            return False
+        self._taken[source] += 1
+        return True
+
+    def give_back(self, source: str) -> None:
+        """Frees a place."""
+        self._taken[source] -= 1
+        if not self._taken[source]:
+            del self._taken[source]
+
+
 class _Size:
     """How large a body has become: it takes one of the places for large ones when it gets there."""
 
-    def __init__(self, large: Counter[str], source: str, *, limited: bool) -> None:
-        self._large = large
+    def __init__(self, places: _Places, source: str) -> None:
+        self._places = places
         self._source = source
-        self._limited = limited
         self._counted = False
 
     def is_now(self, size: int) -> None:
         """The body has so many bytes. Raises HTTPException 413 and 503."""
         if size > BODY_LIMIT:
             raise _too_large()
-        if size <= _LARGE or self._counted or not self._limited:
+        if size <= _LARGE or self._counted:
             return
-        if self._large.total() >= _LARGE_AT_ONCE or self._large[self._source] >= _LARGE_OF_ONE:
+        if not self._places.take(self._source):
             raise HTTPException(503, "too many large callbacks at once: try again", {"Retry-After": "5"})
-        self._large[self._source] += 1
         self._counted = True
 
     def end(self) -> None:
         """The body is needed no more."""
         if self._counted:
-            self._large[self._source] -= 1
-            if not self._large[self._source]:
-                del self._large[self._source]
+            self._places.give_back(self._source)
 
 
 async def _bounded(request: Request, size: _Size) -> bytes:
