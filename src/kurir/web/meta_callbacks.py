@@ -58,7 +58,7 @@ _LARGE = 262_144
 _LARGE_AT_ONCE, _LARGE_OF_ONE = 8, 2
 """… and how many large ones of strangers may be in memory at once, in all and of one source."""
 _GOOD_SECONDS, _GOOD_SOURCES = 24 * 3600.0, 1_000
-"""How long, and of how many sources, it is remembered that a callback of theirs was signed: they are Meta's, most likely.
+"""How long, and of how many sources, it is remembered that a callback of theirs was signed: most likely Meta's sources.
 Limits of their own hold for them: whoever has an official number here can sign a callback as well."""
 _GOOD_TRIES = 50
 """How many times as many unsigned callbacks are allowed to them."""
