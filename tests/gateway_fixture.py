@@ -17,7 +17,7 @@ from typing import Any, cast
 import httpx
 import sqlalchemy as sa
 
-from kurir import contacts, numbers
+from kurir import contacts, numbers, quarantine
 from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
 from kurir.channels.channel import Capabilities
@@ -37,8 +37,10 @@ from kurir.messages.content import Outgoing
 from kurir.messages.reports import Event, Evidence, Outcome, Received, Sent, Unknown
 from kurir.numbers import Number
 from kurir.outbox.outbox import Outbox
+from kurir.quarantine import Entry
 from kurir.replay import Replays
 from kurir.settings import Settings
+from kurir.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
 from tests.sqlite import new_database
@@ -225,6 +227,12 @@ class Front:
         return channel.sent
 
 
+def set_aside(connection: sa.Connection) -> list[Entry]:
+    """The quarantine's entries with their payloads, newest first."""
+    found = [quarantine.by_id(connection, line.id) for line in quarantine.lines(connection, limit=1_000)]
+    return [entry for entry in found if entry is not None]
+
+
 @asynccontextmanager
 async def open_front(
     folder: Path, *, evidence: Callable[[Outgoing], Evidence] = lambda _: Unknown(), **changes: Any
@@ -284,6 +292,7 @@ async def open_front(
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
         inbox = Inbox(database, outbox, clock, woken=woken, metrics=metrics)
+        templates = Templates(database, cast(Any, cloud), media, clock)
         gateway = Gateway(
             settings=settings,
             clock=clock,
@@ -298,7 +307,14 @@ async def open_front(
             cloud_api=cast(Any, cloud),
             pairing=cast(Any, None),
             health=health,
-            replays=Replays(database, inbox, outbox, cast(Any, devices), clock),
+            replays=Replays(
+                database,
+                inbox,
+                outbox,
+                cast(Any, devices),
+                templates=templates,
+                clock=clock,
+            ),
         )
         ours = await database.write(lambda c: _tenant(c, sealing, "ours@example.com"))
         theirs = await database.write(lambda c: _tenant(c, sealing, "theirs@example.com"))

@@ -172,7 +172,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             cloud_api=cloud_api,
             pairing=Pairing(linked_devices, clock),
             health=health,
-            replays=Replays(database, inbox, outbox, linked_devices, clock),
+            replays=Replays(database, inbox, outbox, linked_devices, templates=templates, clock=clock),
             leases=leases,
         )
 

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import Connection
 
 from kurir.foundation.chunks import removed
@@ -24,6 +25,12 @@ Queue = Literal["journal", "inbox", "callback", "outbox", "webhook", "template"]
 callback: a change in a signed callback of Meta · outbox: a message that could not be decoded or tried · webhook: a
 delivery that could not be built or recorded · template: a template of Meta's that could not be taken over."""
 QUEUES: tuple[Queue, ...] = get_args(Queue)
+LARGEST = 1_000_000
+"""Bytes of a payload that are kept. What strangers send can be larger, and must not fill the disk."""
+MOST = 10_000
+"""Entries of an account: when there are more, the oldest go."""
+
+log = structlog.get_logger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -38,19 +45,49 @@ class Entry(msgspec.Struct, frozen=True):
     payload: bytes
     stored_at: float
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the payload is only the beginning of what was set aside."""
+        return len(self.payload) >= LARGEST
+
+
+class Line(msgspec.Struct, frozen=True):
+    """An entry in a list: the same without its payload, of which `size` is the number of bytes."""
+
+    id: int
+    account_id: int
+    number_id: int
+    queue: str
+    reference: str
+    reason: str
+    size: int
+    stored_at: float
+
 
 _COLUMNS = [quarantine.c[name] for name in Entry.__struct_fields__]
+_LINE = [
+    sa.func.length(quarantine.c.payload).label("size") if name == "size" else quarantine.c[name]
+    for name in Line.__struct_fields__
+]
 
 
 def set_aside(connection: Connection, what: SetAside, now: float) -> None:
-    """Stores an entry; one that is there already (same queue, number and reference) gets the newer reason."""
+    """Stores an entry; one that is there already (same queue, number and reference) gets the newer reason.
+
+    A payload of `LARGEST` bytes or more is cut, which the reason says. Of an account with more than `MOST` entries the
+    oldest are removed.
+    """
+    reason, payload = what.reason, what.payload
+    if len(payload) >= LARGEST:
+        reason = f"cut: only the first {LARGEST} of {len(payload)} bytes are kept; {reason}"
+        payload = payload[:LARGEST]
     row = insert_into(connection, quarantine).values(
         account_id=what.account_id,
         number_id=what.number_id,
         queue=what.queue,
         reference=bounds.identifier(what.reference),
-        reason=bounds.text(what.reason, bounds.REASON),
-        payload=what.payload,
+        reason=bounds.text(reason, bounds.REASON),
+        payload=payload,
         stored_at=now,
     )
     connection.execute(
@@ -59,16 +96,27 @@ def set_aside(connection: Connection, what: SetAside, now: float) -> None:
             set_={"reason": row.excluded.reason, "payload": row.excluded.payload, "stored_at": row.excluded.stored_at},
         )
     )
+    _remove_oldest(connection, what.account_id)
 
 
-def entries(connection: Connection, account_id: int | None = None, *, before: int = 0, limit: int = 100) -> list[Entry]:
+def _remove_oldest(connection: Connection, account_id: int) -> None:
+    """Removes what an account has beyond `MOST` entries."""
+    of_account = quarantine.c.account_id == account_id
+    newest = sa.select(quarantine.c.id).where(of_account).order_by(quarantine.c.id.desc())
+    last = connection.execute(newest.offset(MOST).limit(1)).scalar()
+    if last is not None:
+        gone = connection.execute(quarantine.delete().where(of_account, quarantine.c.id <= last)).rowcount
+        log.error("quarantine_full", account_id=account_id, removed=gone, most=MOST)
+
+
+def lines(connection: Connection, account_id: int | None = None, *, before: int = 0, limit: int = 100) -> list[Line]:
     """Entries, newest first, of one account or of all; `before` is the id of the last one of the page before."""
-    query = sa.select(*_COLUMNS).order_by(quarantine.c.id.desc()).limit(limit)
+    query = sa.select(*_LINE).order_by(quarantine.c.id.desc()).limit(limit)
     if account_id is not None:
         query = query.where(quarantine.c.account_id == account_id)
     if before:
         query = query.where(quarantine.c.id < before)
-    return [Entry(*row) for row in connection.execute(query)]
+    return [Line(*row) for row in connection.execute(query)]
 
 
 def by_id(connection: Connection, entry_id: int) -> Entry | None:

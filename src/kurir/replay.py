@@ -6,14 +6,17 @@ import msgspec
 import structlog
 
 from kurir import numbers, quarantine
+from kurir.channels.cloud_api.callbacks import BODY, CHANGE, Change, change_of, changes_of, concerns, read
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.errands import DeviceUnavailable
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.inbox import Inbox, event_of
+from kurir.numbers import Number
 from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.outbox import Outbox
 from kurir.quarantine import Entry
+from kurir.templates import Templates
 from kurir.webhooks import history
 
 log = structlog.get_logger(__name__)
@@ -23,12 +26,20 @@ class Replays:
     """Replays entries of the quarantine in the running gateway."""
 
     def __init__(
-        self, database: Database, inbox: Inbox, outbox: Outbox, linked_devices: LinkedDevices, clock: Clock
+        self,
+        database: Database,
+        inbox: Inbox,
+        outbox: Outbox,
+        linked_devices: LinkedDevices,
+        *,
+        templates: Templates,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._inbox = inbox
         self._outbox = outbox
         self._linked_devices = linked_devices
+        self._templates = templates
         self._clock = clock
 
     async def replay(self, entry_id: int) -> Entry:
@@ -38,9 +49,15 @@ class Replays:
         why), and DatabaseUnavailable.
         """
         entry = await self._found(entry_id)
+        if entry.is_cut:
+            raise NotPossible("it was too large to be kept whole: export it for a look, or discard it")
         match entry.queue:
             case "inbox":
                 await self._take(entry)
+            case "callback":
+                await self._call_back(entry)
+            case "template":
+                await self._list_again(entry)
             case "outbox":
                 await self._outbox.replay(entry.account_id, int(entry.reference))
             case "webhook":
@@ -71,6 +88,8 @@ class Replays:
             event = event_of(entry.payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise NotPossible("this version cannot read the event: upgrade first, or discard it") from error
+        if event.account_id != entry.account_id:
+            raise NotPossible("the event is of another account: discard it")
         try:
             await self._inbox.take([(event, "")])
         except DatabaseUnavailable:
@@ -79,10 +98,54 @@ class Replays:
             log.exception("replay_failed", entry=entry.id, queue=entry.queue)
             raise NotPossible(f"it fails again ({type(error).__name__}, see the gateway's log)") from error
 
-    async def _read_again(self, entry: Entry) -> None:
+    async def _call_back(self, entry: Entry) -> None:
+        """What Meta signed: an event, a change, or a whole body, by how its reference begins."""
+        if entry.reference.startswith(BODY):
+            changes = changes_of(entry.payload)
+            if changes is None:
+                raise NotPossible("the body is still not a JSON object: export it for a look, or discard it")
+        elif entry.reference.startswith(CHANGE):
+            try:
+                changes = [change_of(entry.payload)]
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise NotPossible("this version cannot read the change: upgrade first, or discard it") from error
+        else:
+            await self._take(entry)
+            return
+        await self._store(entry, changes)
+
+    async def _store(self, entry: Entry, changes: list[Change]) -> None:
+        """Stores what the changes say about numbers of the account whose secret signed them."""
+        ours = await self._database.read(
+            lambda c: numbers.of_account(c, entry.account_id), of=entry.account_id, pool="lists"
+        )
+
+        def owners(change: Change) -> list[Number]:
+            return [number for number in ours if number.channel == "cloud_api" and concerns(change, number)]
+
+        for change in changes:
+            if not owners(change):
+                wanted = change.phone_number_id or change.waba_id or "none"
+                raise NotPossible(f"no number of the account has the id {wanted} at Meta: add it first, or discard it")
+        reading = read(changes, owners, self._clock())
+        if reading.broken:
+            raise NotPossible(f"it still cannot be read ({reading.broken[0].reason}): upgrade first, or discard it")
+        if not reading.events:
+            raise NotPossible("this version understands nothing in it: upgrade first, or discard it")
+        await self._inbox.take_each([(found.event, found.fingerprint) for found in reading.events], queue="callback")
+
+    async def _list_again(self, entry: Entry) -> None:
+        if not await self._templates.refresh(await self._number(entry), every=0.0):
+            raise NotPossible("Meta's list of templates cannot be had now: try again later")
+
+    async def _number(self, entry: Entry) -> Number:
         number = await self._database.read(lambda c: numbers.by_id(c, entry.account_id, entry.number_id))
         if number is None:
             raise NotPossible("the number was removed: discard it")
+        return number
+
+    async def _read_again(self, entry: Entry) -> None:
+        number = await self._number(entry)
         try:
             await self._linked_devices.replay_received(number, entry.payload)
         except DeviceUnavailable as error:
@@ -91,7 +154,10 @@ class Replays:
     async def _deliver(self, entry: Entry) -> None:
         kind, _, delivery = entry.reference.partition(":")
         if kind != "delivery":
-            raise NotPossible("the event was never written: there is nothing to send; discard it")
+            raise NotPossible(
+                "the event could not be written when it happened, so there is nothing to deliver and it cannot be "
+                "replayed: the entry says what it was about; discard it once you have seen it"
+            )
         now = self._clock()
         if not await self._database.write(lambda c: history.replay_delivery(c, entry.account_id, int(delivery), now)):
             raise NotPossible("the delivery is gone or its endpoint was removed: discard it")

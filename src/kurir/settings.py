@@ -75,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Wrong API keys per client address; further ones are refused unseen. Fails closed."""
     callback_limit: str = "60/minute"
     """Callbacks per client address (IPv6: per /64) that no app secret of this gateway has signed; further ones are
-    refused unread. An address that has sent a signed one (Meta's) has no limit for a day."""
+    refused unread. An address that has sent a signed one (Meta's) has 50 times that limit for a day."""
     sync_timeout: float = 30.0
     """Seconds that `method_send:"sync"` waits for the channel's verdict before it answers 408."""
     meta_answer_timeout: float = 2.5

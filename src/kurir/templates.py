@@ -110,21 +110,25 @@ class Templates:
         stored = await self._database.write(lambda c: put(c, number, form, meta_id=meta_id, status=status, now=now))
         return stored if stored is not None else Faulty({"name": [NAME_TAKEN]})
 
-    async def refresh(self, number: Number, every: float = LIST_EVERY) -> None:
-        """Takes over what Meta lists, unless that was done in the last `every` seconds or Meta is slow to answer."""
+    async def refresh(self, number: Number, every: float = LIST_EVERY) -> bool:
+        """Takes over what Meta lists, unless that was done in the last `every` seconds or Meta is slow to answer.
+
+        Returns whether it was taken over now.
+        """
         if self._calls.listed_within(number, every):
-            return
+            return False
         asked_at = self._clock()
         try:
             async with asyncio.timeout(_LIST_PATIENCE):
                 listed = await self._calls.list(number)
         except TimeoutError:
             log.info("template_list_slow", number=number.key)
-            return
-        if isinstance(listed, list):
-            await self._adopt(number, listed, asked_at)
-        else:
+            return False
+        if not isinstance(listed, list):
             log.info("template_list_failed", number=number.key)
+            return False
+        await self._adopt(number, listed, asked_at)
+        return True
 
     async def refresh_all(self) -> None:
         """`refresh` for every official number, one after the other, for maintenance: one that fails keeps none back."""
@@ -306,7 +310,12 @@ def adopt_one(connection: Connection, number: Number, theirs: MetaTemplate | Unr
 def mark_gone(
     connection: Connection, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float
 ) -> None:
-    """Marks what Meta no longer lists as deleted; what it lists in a shape that is not known is there."""
+    """Marks what Meta no longer lists as deleted; what it lists in a shape that is not known is there.
+
+    Nothing is marked while a template without a readable id is in the list: it may be any of ours.
+    """
+    if not all(theirs.id for theirs in listed):
+        return
     connection.execute(
         _own(templates.update(), number)
         .where(

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import PHONE, Front, open_front
+from tests.gateway_fixture import PHONE, Front, open_front, set_aside
 from tests.webhook_desk import WebhookDesk, delivering, eventually, open_webhook_desk, receiving
 
 from kurir import quarantine
@@ -20,7 +20,7 @@ from kurir.foundation.tasks import Tasks
 from kurir.foundation.url_rules import Allowed
 from kurir.inbox import Inbox
 from kurir.messages.content import Text
-from kurir.messages.reports import ConnectionChanged, Event, Received, StatusChanged
+from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, StatusChanged
 from kurir.outbox import record, told
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.outbox.rows import encode_content
@@ -52,7 +52,7 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str) -> None:
 
 
 async def entries(front: Front) -> list[Entry]:
-    return await front.gateway.database.read(quarantine.entries)
+    return await front.gateway.database.read(set_aside)
 
 
 async def scalar(front: Front, statement: sa.Select[Any]) -> Any:
@@ -213,6 +213,59 @@ async def test_a_message_whose_outcome_cannot_be_recorded_ends_and_the_lane_goes
     assert len(front.devices.sent) == 2  # never twice
 
 
+@pytest.mark.parametrize("remote_id", [{"a": 1}, "a"], ids=["cannot be stored", "can be stored"])
+@pytest.mark.parametrize("quarantine_breaks", [False, True])
+async def test_a_message_leaves_the_queue_whatever_cannot_be_written_of_it(
+    front: Front, monkeypatch: pytest.MonkeyPatch, remote_id: Any, quarantine_breaks: bool
+) -> None:
+    monkeypatch.setattr(lane, "_PAUSE_AFTER_TROUBLE", 0.01)
+    if quarantine_breaks:
+        monkeypatch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
+    original, bad = record.record, await held(front, "628111")
+    good = await held(front, "628222")
+
+    def breaks(connection: sa.Connection, claimed: Any, *arguments: Any, **named: Any) -> Any:
+        if claimed.id == bad:
+            raise RuntimeError("unforeseen")
+        return original(connection, claimed, *arguments, **named)
+
+    monkeypatch.setattr(record, "record", breaks)
+    front.devices.outcome = lambda out: Sent(remote_id if out.message_id == bad else f"r{out.message_id}")
+    front.devices.connected = True
+    front.gateway.dispatcher.wake(front.ours.device.account_id, front.ours.device.id)
+
+    async def sent() -> bool:
+        return (await state(front, good), await state(front, bad)) == ("sent", "sent")
+
+    await until(sent, "a message stays in flight")
+    known_as = await scalar(front, sa.select(messages.c.remote_id).where(messages.c.id == bad))
+    assert known_as == (None if quarantine_breaks or not isinstance(remote_id, str) else remote_id)
+    assert len(await entries(front)) == (0 if quarantine_breaks else 1)
+    after = await accept(front, "628111")  # and those behind it go on
+
+    async def next_sent() -> bool:
+        return await state(front, after) == "sent"
+
+    front.devices.outcome = lambda out: Sent(f"r{out.message_id}")
+    await until(next_sent, "the lane stands still")
+    assert len(front.devices.sent) == 3
+
+
+async def test_a_message_that_cannot_be_read_nor_set_aside_holds_nobody_up(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
+    bad, good = await held(front, "628111"), await held(front, "628222")
+    await spoil(front, bad, "damaged")
+    front.devices.connected = True
+    front.gateway.dispatcher.wake(front.ours.device.account_id, front.ours.device.id)
+
+    async def settled() -> bool:
+        return (await state(front, good), await state(front, bad)) == ("sent", "failed unprocessable")
+
+    await until(settled, "a message stays in flight")
+
+
 async def held(front: Front, recipient: str) -> int:
     front.devices.connected = False
     return await accept(front, recipient)
@@ -293,7 +346,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes
         await desk.comes_in(chat="628222", text="elsewhere")
         await eventually(lambda: told_apart(desk, endpoint), (2, 1))
         assert {letter.text for letter in receiver.at()} >= {"behind it", "elsewhere"}
-    (entry,) = await desk.database.read(quarantine.entries)
+    (entry,) = await desk.database.read(set_aside)
     assert entry.queue == "webhook"
     assert entry.reference.startswith("delivery:")
 

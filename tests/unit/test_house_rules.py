@@ -242,3 +242,35 @@ def root_name(node: ast.expr) -> str:
 
 def last_name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def test_what_a_request_reads_is_read_for_its_account():
+    """A read without `of=` or `pool=` counts as the gateway's own, which no caller's flood may delay."""
+    asked = {
+        SOURCE / "outbox" / "outbox.py": {"snapshot", "waiting_facts", "verdict", "earlier"},
+        **dict.fromkeys(sorted((SOURCE / "web" / "public_v1").rglob("*.py"))),
+    }
+    found = [
+        f"{file.relative_to(SOURCE)}:{line}"
+        for file, functions in asked.items()
+        for line in unnamed_reads(ast.parse(file.read_text(encoding="utf-8")), functions)
+    ]
+    assert not found, found
+
+
+def unnamed_reads(tree: ast.AST, functions: set[str] | None) -> Iterator[int]:
+    """Lines of `….database.read(…)` that name neither an account nor a pool, in these functions (None: anywhere)."""
+    for outer in ast.walk(tree):
+        if functions is not None and not (
+            isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef) and outer.name in functions
+        ):
+            continue
+        for node in ast.walk(outer):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "read"):
+                continue
+            if not ast.unparse(node.func.value).endswith("database"):
+                continue
+            if not {keyword.arg for keyword in node.keywords} & {"of", "pool"}:
+                yield node.lineno
+        if functions is None:
+            return

@@ -10,9 +10,10 @@ from typing import Any, cast
 import msgspec
 import pytest
 from aiohttp import web
+from tests.gateway_fixture import set_aside
 from tests.unit.cloud_api.graph_double import Bench, graph_error, open_bench
 
-from kurir import numbers, quarantine, templates
+from kurir import numbers, templates
 from kurir.broadcasts import RecipientsError, recipients_of
 from kurir.channels.cloud_api.template_calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _templates
 from kurir.channels.cloud_api.template_form import Button, Header, TemplateForm, Variable
@@ -361,7 +362,7 @@ async def test_a_template_that_cannot_be_taken_over_is_set_aside_and_the_others_
     found, total = await all_of(bench)
     assert {template.form.name for template in found} == {"satu", "dua"}
     assert total == 2
-    entries = await bench.database.read(quarantine.entries)
+    entries = await bench.database.read(set_aside)
     assert {(entry.queue, entry.reference) for entry in entries} == {("template", "1"), ("template", "77")}
 
 
@@ -378,3 +379,61 @@ async def test_a_row_that_cannot_be_read_hides_no_other_and_is_healed_by_meta_s_
     await store(bench)._adopt(bench.number, listed, bench.time() + 10)
     found, _ = await all_of(bench)
     assert {template.form.name for template in found} == {"satu", "dua"}
+
+
+@pytest.mark.parametrize("odd", [{}, {"data": None}, {"data": {}}, {"data": "none"}, {"data": 7}, {"error": None}, []])
+async def test_an_answer_without_a_list_deletes_nothing(bench: Bench, odd: Any) -> None:
+    bench.respond = lambda *_: listing(meta_row("77", "promo"))
+    kept = store(bench)
+    assert await kept.refresh(bench.number)
+    bench.time.now += 60
+    bench.respond = lambda *_: web.json_response(odd)
+    assert not await kept.refresh(bench.number)
+    # nor when it is the second page that has none
+    pages = iter([listing(meta_row("1", "lain"), after="b"), web.json_response(odd)])
+    bench.respond = lambda *_: next(pages)
+    bench.time.now += 60
+    assert not await kept.refresh(bench.number)
+    found, _ = await all_of(bench)
+    assert [(one.form.name, one.status) for one in found] == [("promo", "APPROVED")]
+
+
+@pytest.mark.parametrize("meta_id", [77, "77"])
+async def test_an_id_may_be_a_number(bench: Bench, meta_id: Any) -> None:
+    bench.respond = lambda *_: listing(meta_row("77", "promo"))
+    kept = store(bench)
+    await kept.refresh(bench.number)
+    bench.time.now += 60
+    bench.respond = lambda *_: listing({**meta_row("", "promo"), "id": meta_id})
+    await kept.refresh(bench.number)
+    found, _ = await all_of(bench)
+    assert [(one.meta_id, one.status) for one in found] == [("77", "APPROVED")]
+
+
+@pytest.mark.parametrize("odd", [None, 7.5, True, [], {"id": "77"}, 10**40, "", -(2**70)], ids=repr)
+async def test_nothing_is_deleted_while_meta_lists_a_template_without_a_readable_id(bench: Bench, odd: Any) -> None:
+    bench.respond = lambda *_: listing(meta_row("77", "promo"), meta_row("78", "lama"))
+    kept = store(bench)
+    await kept.refresh(bench.number)
+    bench.time.now += 60
+    bench.respond = lambda *_: listing({**meta_row("", "promo"), "id": odd}, meta_row("79", "baru"))
+    await kept.refresh(bench.number)
+    found, _ = await all_of(bench)
+    assert {one.form.name: one.status for one in found} == dict.fromkeys(("promo", "lama", "baru"), "APPROVED")
+    [entry] = await bench.database.read(set_aside)
+    assert entry.queue == "template"
+    bench.time.now += 60  # once all can be read, what is gone is marked
+    bench.respond = lambda *_: listing(meta_row("77", "promo"), meta_row("79", "baru"))
+    await kept.refresh(bench.number)
+    found, _ = await all_of(bench)
+    assert {one.form.name for one in found} == {"promo", "baru"}
+
+
+@pytest.mark.parametrize("answer", [{"id": "x" * 5_001 + "\0", "status": "P\0" * 900}, {"id": 77, "status": "PENDING"}])
+async def test_what_meta_answers_to_a_submission_is_bounded(bench: Bench, answer: dict[str, Any]) -> None:
+    bench.respond = lambda *_: web.json_response({**answer, "category": ["odd"]})
+    created = await store(bench).create(bench.number, FORM, submit=True)
+    assert isinstance(created, Template), created
+    assert 0 < len(created.meta_id) <= bounds.ID
+    assert created.meta_id == bounds.identifier(str(answer["id"]))
+    assert "\0" not in created.status

@@ -106,9 +106,9 @@ class FailedKeys:
     never more under way than wrong ones are left to it. The others wait for their turn: those under way may be right.
     """
 
-    def __init__(self, notation: str, setting: str = "failed_key_limit") -> None:
-        """`notation` as in `30/minute`. Raises SettingsError naming `setting`."""
-        self._items = _parsed(setting, notation)
+    def __init__(self, notation: str, setting: str = "failed_key_limit", *, times: int = 1) -> None:
+        """`notation` as in `30/minute`, of which `times` as many are allowed. Raises SettingsError naming `setting`."""
+        self._items = [type(item)(item.amount * times, item.multiples) for item in _parsed(setting, notation)]
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._under_way: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}

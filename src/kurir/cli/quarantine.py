@@ -25,9 +25,9 @@ def list_(email: str = "", *, limit: int = 50) -> None:
     if not 1 <= limit <= 10_000:
         raise CommandError("--limit: expected 1 to 10000")
 
-    def work(connection, _sealing) -> tuple[list[quarantine.Entry], dict[int, str], dict[int, str]]:
+    def work(connection, _sealing) -> tuple[list[quarantine.Line], dict[int, str], dict[int, str]]:
         account = account_of(connection, email) if email else None
-        found = quarantine.entries(connection, account.id if account else None, limit=limit)
+        found = quarantine.lines(connection, account.id if account else None, limit=limit)
         owners = {one.id: one.email for one in accounts.everyone(connection)}
         keys = {number.id: number.key for owner in owners for number in numbers.of_account(connection, owner)}
         return found, owners, keys

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from kurir import numbers
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, windows
+from kurir.messages import bounds
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, TemplateReviewed
 from kurir.outbox import restrictions
 from kurir.webhooks.deliveries import publish
@@ -25,7 +26,7 @@ def store_callback(connection: Connection, number: tuple[int, int], fingerprint:
             account_id=number[0],
             number_id=number[1],
             fingerprint=fingerprint,
-            body=body.decode("utf-8", "replace"),
+            body=bounds.text(body, len(body)),
             stored_at=now,
         )
         .on_conflict_do_nothing()

@@ -435,7 +435,7 @@ class Outbox:
 
     async def waiting_facts(self, account_id: int, message_id: int) -> Facts | None:
         """What is known of a message that has not ended; None when it has. Raises DatabaseUnavailable."""
-        found = await self._database.read(lambda c: waiting_facts.facts(c, account_id, [message_id]))
+        found = await self._database.read(lambda c: waiting_facts.facts(c, account_id, [message_id]), of=account_id)
         return found.get(message_id)
 
     async def verdict(self, account_id: int, message_id: int, timeout: float) -> Snapshot:  # noqa: ASYNC109
@@ -495,6 +495,8 @@ class Outbox:
             return []
 
     async def _set_aside(self, tried: Tried, state: MessageState, reason: str, remote_id: str | None = None) -> None:
+        """Ends a message as well as that can be done; never raises for what is wrong with it. Raises
+        DatabaseUnavailable."""
         now = self._clock()
 
         def ended(after: Snapshot | None) -> None:
@@ -502,11 +504,32 @@ class Outbox:
                 self._metrics.set_aside("outbox")
                 self._effects.moved(after, left_queue=True)
 
-        await self._database.write(
-            lambda c: set_aside.end(c, tried, state, reason, now=now, remote_id=remote_id),
-            after_commit=ended,
-            patience=LONG_WORK,
-        )
+        # what cannot be written with it must not leave the message in flight: its id at WhatsApp, then its entry
+        ways = ((remote_id, True), (None, True), (None, False)) if remote_id else ((None, True), (None, False))
+        for known_as, entry in ways:
+            try:
+                await self._database.write(
+                    partial(
+                        set_aside.end,
+                        tried=tried,
+                        state=state,
+                        reason=reason,
+                        now=now,
+                        remote_id=known_as,
+                        entry=entry,
+                    ),
+                    after_commit=ended,
+                    patience=LONG_WORK,
+                )
+            except DatabaseUnavailable:
+                raise
+            except Exception:
+                log.exception("message_not_set_aside", message_id=tried.id, remote_id=bool(known_as), entry=entry)
+                continue
+            if not entry:
+                log.critical("message_ended_without_entry", message_id=tried.id, state=state)
+            return
+        log.critical("message_stays_in_flight", message_id=tried.id)
 
     async def _tell_ended(self, account_id: int, message_id: int) -> None:
         self._effects.notify()

@@ -41,9 +41,17 @@ class Tried(NamedTuple):
 
 
 def end(
-    connection: Connection, tried: Tried, state: MessageState, reason: str, *, now: float, remote_id: str | None = None
+    connection: Connection,
+    tried: Tried,
+    state: MessageState,
+    reason: str,
+    *,
+    now: float,
+    remote_id: str | None = None,
+    entry: bool = True,
 ) -> Snapshot | None:
-    """Ends the message in `state` and writes it into the quarantine; None when the attempt is no longer in flight."""
+    """Ends the message in `state` and, with `entry`, writes it into the quarantine; None when the attempt is no longer
+    in flight."""
     which = {"account": tried.account_id, "id": tried.id}
     content: Any = connection.execute(_CONTENT, which).scalar()
     moved = connection.execute(
@@ -60,15 +68,16 @@ def end(
     ).rowcount
     if not moved:
         return None
-    entry = SetAside(
-        account_id=tried.account_id,
-        number_id=tried.number_id,
-        queue="outbox",
-        reference=str(tried.id),
-        reason=reason,
-        payload=str(content or "").encode("utf-8", "replace"),
-    )
-    quarantine.set_aside(connection, entry, now)
+    if entry:
+        aside = SetAside(
+            account_id=tried.account_id,
+            number_id=tried.number_id,
+            queue="outbox",
+            reference=str(tried.id),
+            reason=reason,
+            payload=str(content or "").encode("utf-8", "replace"),
+        )
+        quarantine.set_aside(connection, aside, now)
     return record.by_id(connection, tried.account_id, tried.id)
 
 

@@ -7,8 +7,9 @@ told: what nobody here signed is refused alike.
 
 What is signed is parsed, stored, and answered with 200 after the commit, so that Meta repeats whatever could not be
 stored (for up to 7 days); repetitions are recognised by their fingerprints. A change that cannot be read or stored goes
-to the quarantine and does not keep the others back. A callback with anything that is not understood is kept raw,
-counted, and logged once per kind. A database that cannot store is answered with 503 by the server.
+to the quarantine and does not keep the others back; so does a body that is no JSON object. A callback with anything
+that is not understood is kept raw, counted, and logged once per kind. A database that cannot store is answered with 503
+by the server.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ from starlette.routing import Route
 
 from kurir import numbers
 from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
-from kurir.channels.cloud_api.callbacks import Change, Reading, changes_of, read, set_aside
+from kurir.channels.cloud_api.callbacks import (
+    Change,
+    Reading,
+    changes_of,
+    concerns,
+    read,
+    set_aside,
+    set_aside_whole,
+)
 from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.signers import Signers, is_signature
 from kurir.foundation.database import DatabaseUnavailable
@@ -49,8 +58,12 @@ _LARGE = 262_144
 _LARGE_AT_ONCE, _LARGE_OF_ONE = 8, 2
 """… and how many large ones of strangers may be in memory at once, in all and of one source."""
 _GOOD_SECONDS, _GOOD_SOURCES = 24 * 3600.0, 1_000
-"""How long, and of how many sources, it is remembered that a callback of theirs was signed: they are Meta's, and no
-limit of strangers holds for them."""
+"""How long, and of how many sources, it is remembered that a callback of theirs was signed: most likely Meta's sources.
+Limits of their own hold for them: whoever has an official number here can sign a callback as well."""
+_GOOD_TRIES = 50
+"""How many times as many unsigned callbacks are allowed to them."""
+_GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE = 32, 16
+"""How many large ones of theirs may be in memory at once, in all and of one source."""
 _GROUP = 200
 """Events that are stored in one transaction, so that other writes do not wait long."""
 _KINDS = 200
@@ -74,8 +87,10 @@ class MetaDoor:
         self._gateway = gateway
         self._signers = Signers(gateway.database, gateway.sealing, gateway.clock)
         self._tries = FailedKeys(gateway.settings.callback_limit, "callback_limit")
+        self._tries_of_good = FailedKeys(gateway.settings.callback_limit, "callback_limit", times=_GOOD_TRIES)
         self._good: Expiring[str, bool] = Expiring(_GOOD_SOURCES, _GOOD_SECONDS, gateway.clock)
-        self._large: Counter[str] = Counter()
+        self._large = _Places(_LARGE_AT_ONCE, _LARGE_OF_ONE)
+        self._large_of_good = _Places(_GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE)
         self._kinds: set[str] = set()
 
     async def verify(self, request: Request) -> Response:
@@ -117,22 +132,20 @@ class MetaDoor:
         self._good.put(source, True)
         changes = changes_of(body)
         if changes is None:
-            self._gateway.metrics.called_back("malformed")
-            raise HTTPException(400, "the body is not a JSON object")
-        await self._store(body, changes, signers)
+            await self._set_aside(body, signers)
+        else:
+            await self._store(body, changes, signers)
         return JSONResponse({"success": True})
 
     # -- before the signature --------------------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _attempt(self, source: str) -> AsyncIterator[Attempt]:
-        """A try within the limit; whoever has sent signed callbacks has none. Raises HTTPException 429."""
-        if self._good.get(source):
-            yield Attempt()
-            return
+        """A try within the limit, which is higher for who has sent signed callbacks. Raises HTTPException 429."""
+        tries = self._tries_of_good if self._good.get(source) else self._tries
         async with contextlib.AsyncExitStack() as stack:
             try:
-                attempt = await stack.enter_async_context(self._tries.attempt(source))
+                attempt = await stack.enter_async_context(tries.attempt(source))
             except Blocked as blocked:
                 self._gateway.metrics.called_back("limited")
                 headers = {"Retry-After": str(blocked.seconds)}
@@ -142,7 +155,7 @@ class MetaDoor:
     @contextmanager
     def _room(self, source: str) -> Iterator[_Size]:
         """Counts a body once it is large, until it has been dealt with."""
-        size = _Size(self._large, source, limited=not self._good.get(source))
+        size = _Size(self._large_of_good if self._good.get(source) else self._large, source)
         try:
             yield size
         finally:
@@ -154,9 +167,17 @@ class MetaDoor:
 
     # -- after it --------------------------------------------------------------------------------------------------
 
+    async def _set_aside(self, body: bytes, signers: list[Number]) -> None:
+        """Puts a body that is no JSON object into the quarantine, once for each account whose secret signed it."""
+        accounts = {number.account_id: number.id for number in reversed(signers)}
+        entries = [set_aside_whole(body, account_id, number_id) for account_id, number_id in accounts.items()]
+        await self._gateway.inbox.take_each([(entry, "") for entry in entries], queue="callback")
+        self._gateway.metrics.called_back("malformed")
+        log.warning("callback_malformed", size=len(body))
+
     async def _store(self, body: bytes, changes: list[Change], signers: list[Number]) -> None:
         inbox, metrics = self._gateway.inbox, self._gateway.metrics
-        reading = read(changes, lambda change: [n for n in signers if _concerns(change, n)], self._gateway.clock())
+        reading = read(changes, lambda change: [n for n in signers if concerns(change, n)], self._gateway.clock())
         events = [(found.event, found.fingerprint) for found in reading.events]
         new = 0
         for start in range(0, len(events), _GROUP):
@@ -186,32 +207,50 @@ class MetaDoor:
             log.warning("callback_set_aside", changes=len(aside), reason=aside[0].reason)
 
 
+class _Places:
+    """Places for large bodies: `at_once` in all, `of_one` for each source."""
+
+    def __init__(self, at_once: int, of_one: int) -> None:
+        self._at_once = at_once
+        self._of_one = of_one
+        self._taken: Counter[str] = Counter()
+
+    def take(self, source: str) -> bool:
+        """Takes a place; False when none is free for that source."""
+        if self._taken.total() >= self._at_once or self._taken[source] >= self._of_one:
+            return False
+        self._taken[source] += 1
+        return True
+
+    def give_back(self, source: str) -> None:
+        """Frees a place."""
+        self._taken[source] -= 1
+        if not self._taken[source]:
+            del self._taken[source]
+
+
 class _Size:
     """How large a body has become: it takes one of the places for large ones when it gets there."""
 
-    def __init__(self, large: Counter[str], source: str, *, limited: bool) -> None:
-        self._large = large
+    def __init__(self, places: _Places, source: str) -> None:
+        self._places = places
         self._source = source
-        self._limited = limited
         self._counted = False
 
     def is_now(self, size: int) -> None:
         """The body has so many bytes. Raises HTTPException 413 and 503."""
         if size > BODY_LIMIT:
             raise _too_large()
-        if size <= _LARGE or self._counted or not self._limited:
+        if size <= _LARGE or self._counted:
             return
-        if self._large.total() >= _LARGE_AT_ONCE or self._large[self._source] >= _LARGE_OF_ONE:
+        if not self._places.take(self._source):
             raise HTTPException(503, "too many large callbacks at once: try again", {"Retry-After": "5"})
-        self._large[self._source] += 1
         self._counted = True
 
     def end(self) -> None:
         """The body is needed no more."""
         if self._counted:
-            self._large[self._source] -= 1
-            if not self._large[self._source]:
-                del self._large[self._source]
+            self._places.give_back(self._source)
 
 
 async def _bounded(request: Request, size: _Size) -> bytes:
@@ -243,7 +282,7 @@ def _of_unknown_numbers(changes: list[Change], signers: list[Number]) -> list[Se
     return [
         set_aside(change, signers[0].account_id, 0, f"no number of this gateway has the id {change.phone_number_id}")
         for change in changes
-        if change.phone_number_id and not any(_concerns(change, number) for number in signers)
+        if change.phone_number_id and not any(concerns(change, number) for number in signers)
     ]
 
 
@@ -253,9 +292,3 @@ def _too_large() -> HTTPException:
 
 def _source(request: Request) -> str:
     return source_of(request.client.host if request.client else "unknown")
-
-
-def _concerns(change: Change, number: Number) -> bool:
-    if change.phone_number_id:
-        return change.phone_number_id == number.phone_number_id
-    return bool(change.waba_id) and change.waba_id == number.waba_id

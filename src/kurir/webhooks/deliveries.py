@@ -34,6 +34,7 @@ from kurir.foundation.tables import (
     webhook_endpoints,
     webhook_events,
 )
+from kurir.messages import bounds
 from kurir.messages.reports import SetAside
 from kurir.webhooks import endpoints, schedule
 from kurir.webhooks.events import Body, EventType, encode
@@ -162,9 +163,12 @@ def publish(
     except Exception as error:
         # what happened counts, also when nobody can be notified of it
         log.exception("event_set_aside", type=event, number_id=number_id)
-        reason = f"the event could not be written ({type(error).__name__})"
+        reason = f"the event could not be written ({type(error).__name__}); it cannot be replayed"
         reference = f"{event}/{chat}/{now}"
-        quarantine.set_aside(connection, SetAside(account_id, number_id, "webhook", reference, reason, b""), now)
+        kept = msgspec.json.encode(
+            {"type": event, "chat": bounds.text(chat), "number": number_id, "at": now, "endpoints": takers}
+        )
+        quarantine.set_aside(connection, SetAside(account_id, number_id, "webhook", reference, reason, kept), now)
         return 0
     added = connection.execute(
         _EVENT,

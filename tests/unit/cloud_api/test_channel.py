@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from aiohttp import web
 from tests.unit.cloud_api.graph_double import Bench, graph_error
 
 from kurir import numbers
+from kurir.channels.cloud_api import callbacks
 from kurir.foundation.tables import numbers as numbers_table
+from kurir.messages import bounds
 from kurir.messages.content import Content, Document, Image, Location, MediaFile, Outgoing, TemplateUse, Text
-from kurir.messages.reports import Halted, InDoubt, Outcome, Refused, Sent, TryLater, Unknown
+from kurir.messages.reports import Halted, InDoubt, Outcome, Refused, Sent, StatusChanged, TryLater, Unknown
 
 TO = "6281234567801"
 
@@ -204,3 +207,30 @@ async def test_marking_as_read(bench: Bench) -> None:
     }
     bench.respond = lambda _request, _body: graph_error(131009)
     assert not await bench.channel.mark_read(bench.number, "wamid.in")
+
+
+@pytest.mark.parametrize(
+    "odd", ["x" * 5_001 + "\0", "a\0b", "wamid.\u00e9", "\ud800", "a b", "w" * 300], ids=lambda value: repr(value[:8])
+)
+async def test_an_id_of_meta_s_fits_and_is_the_one_that_its_receipts_have(bench: Bench, odd: str) -> None:
+    raw = json.dumps({"messages": [{"id": odd}]}).encode()
+    bench.respond = lambda *_: web.Response(body=raw, content_type="application/json")
+    outcome = await send(bench, Text("Halo"))
+    if "\ud800" in odd:  # an answer that is no JSON: it may have left
+        assert isinstance(outcome, InDoubt)
+        return
+    assert isinstance(outcome, Sent)
+    assert len(outcome.remote_id) <= bounds.ID
+    value = {"metadata": {"phone_number_id": "111"}, "statuses": [{"id": odd, "status": "sent"}]}
+    body = json.dumps({"entry": [{"changes": [{"field": "messages", "value": value}]}]}).encode()
+    [status] = callbacks.read(callbacks.changes_of(body) or [], lambda _: [bench.number], 1.0).events
+    assert isinstance(status.event, StatusChanged)
+    assert status.event.remote_id == outcome.remote_id
+
+
+@pytest.mark.parametrize("odd", ["", 7, None, "x" * 5_001, "a\0b", ["1"]], ids=lambda value: repr(value)[:8])
+async def test_an_upload_without_a_usable_id_is_tried_again(bench: Bench, tmp_path: Path, odd: Any) -> None:
+    bench.respond = lambda *_: web.json_response({"id": odd})
+    outcome = await send(bench, Document("https://example.com/f.pdf", "faktur.pdf"), file(tmp_path))
+    assert isinstance(outcome, TryLater)
+    assert len(bench.seen) == 1

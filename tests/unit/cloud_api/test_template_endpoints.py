@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 from tests.gateway_fixture import Front, open_front
 
 from kurir import templates
@@ -133,6 +135,11 @@ async def test_sync_waits_for_the_verdict(front: Front, outcome: Any, code: str,
         ({"recipients": ",,"}, "`recipients`"),
         ({"recipients": [SITI] * 5_001}, "`recipients`"),
         ({"latitude": 100, "longitude": 0}, "`latitude`"),
+        ({"template": "1" * 256}, "`template` is too long"),
+        ({"variables": ["a", "b" * 32_769]}, "`variables` is too long"),
+        ({"template": {"name": "n" * 513}}, "`name` is too long"),
+        ({"template": {"name": "pesanan_siap", "language": "i" * 33}}, "`language` is too long"),
+        ({"template": {"name": "pesanan_siap", "language": {"code": "i" * 33}}}, "`language.code` is too long"),
     ],
 )
 async def test_a_wrong_request_stores_nothing(front: Front, fields: dict[str, Any], part: str) -> None:
@@ -210,3 +217,42 @@ async def test_no_odd_value_is_a_surprise(front: Front, path: str) -> None:
             assert answer.status_code < 500, (name, value, answer.text)
             assert answer.json(), (name, value)
     assert front.surprises() == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({"variables": [{"placeholder": "{{1}}", "label": "l" * 513, "example": "x"}]}, "`label`"),
+        ({"variables": [{"placeholder": "p" * 513, "example": "x"}]}, "`placeholder`"),
+        ({"variables": [{"placeholder": "{{1}}", "example": "x" * 1_025}]}, "`example`"),
+        ({"header": {"type": "IMAGE", "url": "https://example.com/" + "x" * 2_000}}, "`url`"),
+        ({"header": {"type": "TEXT", "content": "x" * 513}}, "`content`"),
+        (
+            {"buttons": [{"type": "URL", "data": {"label": "a", "url": "https://e.com/", "example": "x" * 2_001}}]},
+            "`example`",
+        ),
+    ],
+)
+async def test_no_text_of_a_draft_is_without_a_limit(front: Front, fields: dict[str, Any], part: str) -> None:
+    draft = {"name": "draft", "language": "id", "category": "UTILITY", "body": "Halo {{1}}, sudah siap diambil ya."}
+    answer = await front.send("create-template", **draft | fields)
+    assert answer.status_code == 405, answer.text
+    assert f"{part} is too long" in answer.json()["message"]
+    assert (await front.rows())["templates"] == 1
+
+
+@pytest.mark.parametrize("field", ["file_name", "fileName"])
+async def test_a_file_s_name_has_a_limit(front: Front, field: str) -> None:
+    form = {"phone_no": SITI, "url": "https://example.com/a.pdf"}
+    answer = await front.send("send_personal_file", **form, **{field: "n" * 256})
+    assert answer.status_code == 405, answer.text
+    assert "`fileName` is too long" in answer.json()["message"]
+    assert (await front.rows())["messages"] == 0
+    # one out of the address is cut
+    long = {**form, "url": f"https://example.com/{'x' * 600}%00%ff.pdf"}
+    answer = await front.send("send_personal_file", **long)
+    assert answer.status_code == 200, answer.text
+    stored = await front.gateway.database.read(
+        lambda c: c.execute(sa.text("SELECT content FROM messages")).scalar_one()
+    )
+    assert json.loads(stored)["file_name"] == "x" * 255

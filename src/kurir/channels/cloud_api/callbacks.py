@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -43,8 +44,8 @@ _RECEIPTS: dict[str, ReceiptStatus] = {
     "failed": "failed",
 }
 _MEDIA = ("image", "video", "audio", "document", "sticker")
-
-
+CHANGE, BODY = "change:", "body:"
+"""How the reference of a quarantine entry begins that holds a change, or a whole body."""
 CLAIMS = 32
 """Distinct ids of a kind that are looked at before the signature is known to fit; a callback of Meta's names few."""
 _PHONE_NUMBER_ID = re.compile(rb'"phone_number_id"\s*:\s*"?([\w.-]{1,64})')
@@ -52,6 +53,8 @@ _ENTRY_ID = re.compile(rb'"id"\s*:\s*"?([\w.-]{1,64})')
 _KIND = re.compile(r"[a-z0-9_]{1,40}")
 _LONGEST_NUMBER = 64
 """Bits of a whole number that is taken for an id."""
+_LONGEST_DIGITS = 19
+"""Digits from which on a whole number of a body that is read leniently stays text."""
 _CODE = 32
 
 
@@ -111,11 +114,15 @@ def signed_by(app_secret: str, body: bytes, signature: str) -> bool:
 
 
 def changes_of(body: bytes) -> list[Change] | None:
-    """The changes in a body; None when it is not a JSON object."""
+    """The changes in a body; None when it is not a JSON object.
+
+    A character that is none (a byte that is no UTF-8, half a surrogate pair) or a number beyond any range spoils only
+    the value in which it is.
+    """
     try:
         envelope = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        envelope = _leniently_decoded(body)
     if not isinstance(envelope, dict):
         return None
     found: list[Change] = []
@@ -132,6 +139,42 @@ def changes_of(body: bytes) -> list[Change] | None:
                 )
             )
     return found
+
+
+def _leniently_decoded(body: bytes) -> object:
+    """The JSON value in a body, with U+FFFD for what is no character; None when it is no JSON even so."""
+    try:
+        text = body.decode("utf-8-sig", "replace")
+        return _plain(json.loads(text, strict=False, parse_int=_whole_number, parse_constant=lambda _: None))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _whole_number(digits: str) -> int | str:
+    """A whole number, as text when it has more digits than any id or time (`int()` refuses thousands of them)."""
+    return int(digits) if len(digits) < _LONGEST_DIGITS else digits
+
+
+def _plain(value: Any) -> Any:
+    """The same JSON value, able to be written as JSON again. Raises RecursionError."""
+    match value:
+        case str():
+            return bounds.text(value, len(value))
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {bounds.text(key, len(key)): _plain(part) for key, part in value.items()}
+        case list():
+            return [_plain(part) for part in value]
+        case _:
+            return value
+
+
+def concerns(change: Change, number: Number) -> bool:
+    """Whether a change is about that number, or about its whole business account."""
+    if change.phone_number_id:
+        return change.phone_number_id == number.phone_number_id
+    return bool(change.waba_id) and change.waba_id == number.waba_id
 
 
 def read(changes: Sequence[Change], owners: Callable[[Change], Sequence[Number]], now: float) -> Reading:
@@ -160,9 +203,26 @@ def read(changes: Sequence[Change], owners: Callable[[Change], Sequence[Number]]
 
 def set_aside(change: Change, account_id: int, number_id: int, reason: str) -> SetAside:
     """An entry for the quarantine that holds the whole change, as JSON of a `Change`."""
-    payload = msgspec.json.encode(change)
-    reference = f"change:{hashlib.sha256(payload).hexdigest()}"
+    try:
+        payload = msgspec.json.encode(change)
+    except (OverflowError, ValueError, RecursionError):  # a whole number of more than 64 bits
+        payload = json.dumps(msgspec.structs.asdict(change)).encode()
+    reference = f"{CHANGE}{hashlib.sha256(payload).hexdigest()}"
     return SetAside(account_id, number_id, "callback", reference, bounds.text(reason, bounds.REASON), payload)
+
+
+def set_aside_whole(body: bytes, account_id: int, number_id: int) -> SetAside:
+    """An entry for the quarantine that holds a whole signed body, which is no JSON object."""
+    reference = f"{BODY}{hashlib.sha256(body).hexdigest()}"
+    return SetAside(account_id, number_id, "callback", reference, "the body is not a JSON object", body)
+
+
+def change_of(payload: bytes) -> Change:
+    """The change in the payload of an entry that `set_aside` made. Raises MsgspecError and ValueError."""
+    try:
+        return msgspec.json.decode(payload, type=Change)
+    except msgspec.DecodeError:
+        return msgspec.convert(_leniently_decoded(payload), Change)
 
 
 def _events(change: Change, number: Number, now: float) -> Iterator[Fingerprinted | str]:

@@ -22,6 +22,7 @@ from kurir.channels.cloud_api.template_calls import TemplateCalls
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.sealing import Sealing
+from kurir.messages import bounds
 from kurir.messages.addresses import is_group
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
 from kurir.messages.reports import Event, Evidence, Halted, InDoubt, Outcome, Refused, Sent, TryLater, Unknown
@@ -140,8 +141,10 @@ class CloudApi:
         if call.error is not None:
             return outcome_of(call.status, call.error, call.retry_after)
         media_id = call.body.get("id") if call.body else None
-        if call.status != 200 or not isinstance(media_id, str):
-            return TryLater("upload", f"the Graph API answered the upload with HTTP {call.status} and no id")
+        # the id goes back to Meta as it came: one that had to be shortened names nothing there
+        usable = isinstance(media_id, str) and media_id and bounds.identifier(media_id) == media_id
+        if call.status != 200 or not usable:
+            return TryLater("upload", f"the Graph API answered the upload with HTTP {call.status} and no usable id")
         return self._uploads.put(key, media_id)
 
     def _noted(self, number: Number, outcome: Outcome) -> Outcome:
@@ -183,4 +186,4 @@ def _remote_id(call: Answer) -> str:
     messages = call.body.get("messages") if call.body else None
     first = messages[0] if isinstance(messages, list) and messages else None
     remote_id = first.get("id") if isinstance(first, dict) else None
-    return remote_id if isinstance(remote_id, str) else ""
+    return bounds.identifier(remote_id) if isinstance(remote_id, str) else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -23,6 +23,10 @@ _FIELDS = "id,name,language,status,category,components,rejected_reason"
 _PAGE = "100"
 _MOST_PAGES = 70
 """A business may have 6,000 templates."""
+_LONGEST_HANDLE = 8_192
+"""Characters of an upload's id or handle: both go back to Meta as they came and are stored nowhere."""
+_LONGEST_NUMBER = 64
+"""Bits of a whole number that is taken for an id."""
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -48,7 +52,7 @@ class Unreachable(msgspec.Struct, frozen=True):
 class MetaTemplate(msgspec.Struct, frozen=True):
     """A template as Meta lists it."""
 
-    id: str
+    id: Annotated[str, msgspec.Meta(min_length=1)]
     name: str
     language: str
     status: str
@@ -83,10 +87,11 @@ class TemplateCalls:
         answer = await self._call(number, "POST", f"{number.waba_id}/message_templates", json=body)
         if not isinstance(answer, dict):
             return answer
-        identifier, status = answer.get("id"), answer.get("status")
-        if not isinstance(identifier, str) or not isinstance(status, str):
+        identifier, status, category = _id(answer.get("id")), answer.get("status"), answer.get("category")
+        if not identifier or not isinstance(status, str):
             return Unreachable("the Graph API answered without a template id")
-        return Created(identifier, status, str(answer.get("category") or ""))
+        category = bounds.text(category, bounds.NAME) if isinstance(category, str) else ""
+        return Created(identifier, bounds.text(status, bounds.NAME), category)
 
     async def list(self, number: Number) -> list[MetaTemplate | UnreadTemplate] | GraphRefusal | Unreachable:
         """All templates of the number's business account, page by page."""
@@ -97,7 +102,10 @@ class TemplateCalls:
             answer = await self._call(number, "GET", f"{number.waba_id}/message_templates", query=query)
             if not isinstance(answer, dict):
                 return answer
-            found += _templates(answer.get("data"))
+            data = answer.get("data")
+            if not isinstance(data, list):
+                return Unreachable("the Graph API answered without a list of templates")
+            found += _templates(data)
             after = _next(answer.get("paging"))
             if not after:
                 return found
@@ -121,7 +129,7 @@ class TemplateCalls:
         if not isinstance(session, dict):
             return session
         upload_id = session.get("id")
-        if not isinstance(upload_id, str) or not upload_id.startswith("upload:"):
+        if not isinstance(upload_id, str) or not upload_id.startswith("upload:") or len(upload_id) > _LONGEST_HANDLE:
             return Unreachable("the Graph API opened no upload session")
         try:
             file = await asyncio.to_thread(Path(media.path).open, "rb")
@@ -134,7 +142,8 @@ class TemplateCalls:
         if not isinstance(answer, dict):
             return answer
         handle = answer.get("h")
-        return handle if isinstance(handle, str) and handle else Unreachable("the upload gave no handle")
+        usable = isinstance(handle, str) and 0 < len(handle) <= _LONGEST_HANDLE
+        return handle if usable else Unreachable("the upload gave no handle")
 
     async def _call(
         self, number: Number, method: str, path: str, **options: Any
@@ -155,19 +164,39 @@ def _object(call: Call) -> dict[str, Any] | GraphRefusal | Unreachable:
     return call.body
 
 
-def _templates(data: object) -> list[MetaTemplate | UnreadTemplate]:
-    return [_template(row) for row in data] if isinstance(data, list) else []
+def _id(value: object) -> str:
+    """An id of Meta's, which it writes as text or as a number; "" for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LONGEST_NUMBER:
+        return str(value)
+    return bounds.identifier(value) if isinstance(value, str) else ""
+
+
+def _templates(rows: list[Any]) -> list[MetaTemplate | UnreadTemplate]:
+    return [_template(row) for row in rows]
 
 
 def _template(row: object) -> MetaTemplate | UnreadTemplate:
     """One row of the list; texts are valid and of limited length. A row in another shape must not hide the others."""
+    identifier = _id(row.get("id")) if isinstance(row, dict) else ""
     try:
-        return msgspec.convert(_bounded(_without_null(row)), MetaTemplate)
+        read = msgspec.convert(_bounded(_without_null(row)), MetaTemplate)
+        return _of_limited_length(read, identifier)
     except (msgspec.ValidationError, RecursionError) as error:
-        identifier = row.get("id") if isinstance(row, dict) else None
         kept = bounds.text(json.dumps(row) if not isinstance(error, RecursionError) else "").encode()
         reason = f"Meta lists a template in a shape that is not known: {error}"
-        return UnreadTemplate(bounds.identifier(identifier) if isinstance(identifier, str) else "", kept, reason)
+        return UnreadTemplate(identifier, kept, reason)
+
+
+def _of_limited_length(read: MetaTemplate, identifier: str) -> MetaTemplate:
+    return msgspec.structs.replace(
+        read,
+        id=identifier,
+        name=bounds.text(read.name, bounds.NAME),
+        language=bounds.text(read.language, bounds.NAME),
+        status=bounds.text(read.status, bounds.NAME),
+        category=bounds.text(read.category, bounds.NAME),
+        rejected_reason=bounds.text(read.rejected_reason, bounds.REASON),
+    )
 
 
 def _bounded(value: Any) -> Any:
@@ -184,7 +213,10 @@ def _bounded(value: Any) -> Any:
 
 
 def _without_null(row: object) -> object:
-    return {key: value for key, value in row.items() if value is not None} if isinstance(row, dict) else row
+    """The row without what is null, and with its id as text."""
+    if not isinstance(row, dict):
+        return row
+    return {key: value for key, value in row.items() if value is not None} | {"id": _id(row.get("id"))}
 
 
 def _next(paging: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -12,24 +11,11 @@ from starlette.routing import BaseRoute, Route
 from kurir import quarantine
 from kurir.messages import bounds
 from kurir.outbox.by_hand import NotPossible
-from kurir.quarantine import Entry
+from kurir.quarantine import Entry, Line
 from kurir.web.api.operator import ApiError, guarded, load_token, reply
 from kurir.web.gateway import Gateway
 
 _MOST = 1_000
-
-
-class EntryView(msgspec.Struct):
-    """An entry as the operator sees it; `stored_at` in unix seconds. Never its payload, which is somebody's message."""
-
-    id: int
-    account_id: int
-    number_id: int
-    queue: str
-    reference: str
-    reason: str
-    size: int
-    stored_at: float
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
@@ -53,8 +39,8 @@ class _Quarantine:
         limit = _number(request, "limit", 100)
         if not 1 <= limit <= _MOST:
             raise ApiError(400, "invalid", f"expected 1 to {_MOST}", "limit")
-        found = await self._gateway.database.read(lambda c: quarantine.entries(c, before=before, limit=limit))
-        return reply({"entries": [_view(entry) for entry in found]})
+        found = await self._gateway.database.read(lambda c: quarantine.lines(c, before=before, limit=limit))
+        return reply({"entries": found})
 
     async def replay(self, request: Request) -> Response:
         """Puts an entry back into its queue."""
@@ -87,8 +73,9 @@ def _number(request: Request, name: str, default: int) -> int:
     return found
 
 
-def _view(entry: Entry) -> EntryView:
-    return EntryView(
+def _view(entry: Entry) -> Line:
+    """An entry as the operator sees it: never its payload, which is somebody's message."""
+    return Line(
         entry.id,
         entry.account_id,
         entry.number_id,

@@ -71,7 +71,7 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
 async def _require_a_way(gateway: Gateway, call: Call, phone: str, lifetime: int) -> None:
     """Raises WireError 408 when the device surely cannot send within the code's `lifetime` (seconds), 404 when it was
     removed; a device that is connecting again may."""
-    number, stranger = await gateway.database.read(lambda c: _sender(c, call, phone))
+    number, stranger = await gateway.database.read(lambda c: _sender(c, call, phone), of=call.account.id)
     if number is None:
         raise WireError("404", "invalid_number_id", NUMBER_REMOVED)
     waiting = number_waits(number, number.state, number.state_reason, call.now)

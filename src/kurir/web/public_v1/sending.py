@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from kurir.foundation.ids import public_message_id
 from kurir.foundation.url_rules import UrlRefused
+from kurir.messages import bounds
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
 from kurir.outbox.idempotency import Remembered
@@ -249,4 +250,5 @@ def _kind_by_ending(url: str, primary: str) -> str:
 
 def _file_name(body: Body, url: str) -> str:
     """The name that the recipient sees: as the caller says, or the URL's last segment."""
-    return body.text("fileName", "file_name") or unquote(PurePosixPath(urlsplit(url).path).name)
+    given = body.text("fileName", "file_name", limit=bounds.FILE_NAME)
+    return given or bounds.text(unquote(PurePosixPath(urlsplit(url).path).name), bounds.FILE_NAME)

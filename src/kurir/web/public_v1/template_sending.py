@@ -6,6 +6,7 @@ from typing import Literal
 
 from kurir import broadcasts
 from kurir.foundation.ids import public_message_id
+from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
 from kurir.messages.lifecycle import MessageState
 from kurir.numbers import Number
@@ -31,6 +32,10 @@ from kurir.web.public_v1.sending import METHODS
 from kurir.web.public_v1.waits import phrase, waits
 
 CHAPTER = "Template"
+_CODE_LIMIT = 32
+"""Characters of a language code."""
+_VARIABLE_LIMIT = 32_768
+"""Characters of one value: Meta's limit for a message whose template has nothing but a body."""
 _MEDIA_NAMES = ("header_url", "image_url", "file_url", "media_url", "url")
 
 TEMPLATE_EXPECTED = Phrase(
@@ -90,7 +95,7 @@ async def _content(gateway: Gateway, call: Call) -> TemplateUse:
         raise missing("template", TEMPLATE_EXPECTED)
     if isinstance(asked, dict):
         return await _ready_made(gateway, call.number, Body(asked))
-    template_id = call.body.text("template", expected=TEMPLATE_EXPECTED).strip()
+    template_id = call.body.text("template", expected=TEMPLATE_EXPECTED, limit=bounds.ID).strip()
     template = _sendable(await templates_of(gateway).find(call.number, meta_id=template_id), template_id)
     try:
         components = filled(template.form, _values(call.body), _replacement(gateway, call.body, template.form.header))
@@ -103,9 +108,12 @@ async def _content(gateway: Gateway, call: Call) -> TemplateUse:
 
 async def _ready_made(gateway: Gateway, number: Number, asked: Body) -> TemplateUse:
     """The second request shape: name, language and Meta's own components, checked against the stored template."""
-    name = asked.text("name", required=True, expected=TEMPLATE_EXPECTED).strip()
+    name = asked.text("name", required=True, expected=TEMPLATE_EXPECTED, limit=bounds.NAME).strip()
     language = asked.value("language")
-    code = Body(language).text("code") if isinstance(language, dict) else asked.text("language", default="id")
+    if isinstance(language, dict):
+        code = Body({"language.code": language.get("code")}).text("language.code", limit=_CODE_LIMIT)
+    else:
+        code = asked.text("language", default="id", limit=_CODE_LIMIT)
     components = asked.items("components") or []
     for position, component in enumerate(components):
         if not isinstance(component, dict):
@@ -133,7 +141,7 @@ def _sendable(template: Template | None, written: str) -> Template:
 def _values(body: Body) -> list[str]:
     found = body.value("variables", "parameters")
     items = found if isinstance(found, list) else [] if found is None else [found]
-    return [Body({"variables": item}).text("variables") for item in items]
+    return [Body({"variables": item}).text("variables", limit=_VARIABLE_LIMIT) for item in items]
 
 
 def _replacement(gateway: Gateway, body: Body, stored: Header | None) -> Header | None:

@@ -8,6 +8,8 @@ from typing import Any
 from babel import Locale, UnknownLocaleError
 
 from kurir.accounts.accounts import Account
+from kurir.channels.cloud_api.template_rules import BODY_LIMIT
+from kurir.messages import bounds
 from kurir.numbers import Number
 from kurir.templates import (
     APPROVED,
@@ -34,6 +36,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "Mei", "Jun", "Jul", "Agu", "Sep", "Okt",
 _GRAPH_ERROR_KEYS = ("message", "error_user_title", "error_user_msg", "code", "error_subcode")
 _LONGEST_PAGE = 500
 _SEARCH_LIMIT = 100
+_URL_LIMIT = 2_000
 """Characters that are looked for."""
 
 BUTTON_EXPECTED = Phrase(id="objek {{type, data}}", en="an object {{type, data}}")
@@ -103,13 +106,13 @@ def _header(header: Body) -> Header:
     place = kind == "LOCATION"
     return Header(
         type=kind,
-        content=header.text("content", "text"),
-        url=header.text("url").strip(),
+        content=header.text("content", "text", limit=bounds.NAME),
+        url=header.text("url", limit=_URL_LIMIT).strip(),
         name=header.text("name", limit=1000),
         address=header.text("address", limit=1000),
         latitude=header.number("latitude", least=-90, most=90) if place else None,
         longitude=header.number("longitude", least=-180, most=180) if place else None,
-        example=header.text("example"),
+        example=header.text("example", limit=bounds.NAME),
     )
 
 
@@ -121,8 +124,8 @@ def _button(item: Any, position: int) -> Button:
     return Button(
         type=button.text("type").strip().upper(),
         label=data.text("label", "text"),
-        url=data.text("url").strip(),
-        example=data.text("example"),
+        url=data.text("url", limit=_URL_LIMIT).strip(),
+        example=data.text("example", limit=_URL_LIMIT),
         phone_number=data.text("phone_number").strip(),
     )
 
@@ -132,9 +135,9 @@ def _variable(item: Any, position: int) -> Variable:
         raise wrong(f"variables.{position}", VARIABLE_EXPECTED)
     variable = Body(item)
     return Variable(
-        placeholder=variable.text("placeholder", default=f"{{{{{position + 1}}}}}").strip(),
-        label=variable.text("label"),
-        example=variable.text("example").strip(),
+        placeholder=variable.text("placeholder", default=f"{{{{{position + 1}}}}}", limit=bounds.NAME).strip(),
+        label=variable.text("label", limit=bounds.NAME),
+        example=variable.text("example", limit=BODY_LIMIT).strip(),
     )
 
 
