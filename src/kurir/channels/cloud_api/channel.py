@@ -142,8 +142,7 @@ class CloudApi:
             return outcome_of(call.status, call.error, call.retry_after)
         media_id = call.body.get("id") if call.body else None
         # the id goes back to Meta as it came: one that had to be shortened names nothing there
-        usable = isinstance(media_id, str) and media_id and bounds.identifier(media_id) == media_id
-        if call.status != 200 or not usable:
+        if call.status != 200 or not isinstance(media_id, str) or media_id != (bounds.identifier(media_id) or None):
             return TryLater("upload", f"the Graph API answered the upload with HTTP {call.status} and no usable id")
         return self._uploads.put(key, media_id)
 

@@ -142,8 +142,9 @@ class TemplateCalls:
         if not isinstance(answer, dict):
             return answer
         handle = answer.get("h")
-        usable = isinstance(handle, str) and 0 < len(handle) <= _LONGEST_HANDLE
-        return handle if usable else Unreachable("the upload gave no handle")
+        if not isinstance(handle, str) or not 0 < len(handle) <= _LONGEST_HANDLE:
+            return Unreachable("the upload gave no handle")
+        return handle
 
     async def _call(
         self, number: Number, method: str, path: str, **options: Any
