@@ -155,7 +155,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
                 settings, database, media=media, outbox=outbox, deliverer=deliverer, templates=templates
             )
             maintenance = Tasks(health)
-            maintenance.keep("maintenance", lambda: housekeeping.keep_house(chores, clock), endless=True)
+            maintenance.keep("maintenance", lambda: housekeeping.keep_house(chores, clock, health), endless=True)
             stack.push_async_callback(maintenance.close)
 
         yield Gateway(

@@ -16,6 +16,7 @@ from kurir import broadcasts, quarantine, received
 from kurir.channels.media import MediaStore
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.tasks import TaskHealth
 from kurir.otp import retention as otp
 from kurir.outbox.idempotency import KEPT
 from kurir.outbox.outbox import Outbox
@@ -24,6 +25,8 @@ from kurir.templates import Templates
 from kurir.webhooks.deliver import Deliverer
 
 _EVERY = 3600.0
+_AGAIN = 300.0
+"""Seconds until the next round when a chore failed."""
 _DAY = 86_400.0
 
 log = structlog.get_logger(__name__)
@@ -98,22 +101,24 @@ def chores(
     ]
 
 
-async def keep_house(todo: Sequence[Chore], clock: Clock) -> None:
-    """Goes round at the start and then every hour, until cancelled."""
+async def keep_house(todo: Sequence[Chore], clock: Clock, health: TaskHealth) -> None:
+    """Goes round at the start and then every hour, sooner when a chore failed, until cancelled."""
     while True:
-        await go_round(todo, clock)
-        await asyncio.sleep(_EVERY)
+        done = await go_round(todo, clock, health)
+        await asyncio.sleep(_EVERY if len(done) == len(todo) else _AGAIN)
 
 
-async def go_round(todo: Sequence[Chore], clock: Clock) -> dict[str, int]:
+async def go_round(todo: Sequence[Chore], clock: Clock, health: TaskHealth) -> dict[str, int]:
     """Does every chore once; returns how many rows each removed, without those that failed."""
     done: dict[str, int] = {}
     for name, work in todo:
         try:
             done[name] = await work(clock())
+            health.recovered("maintenance", name)
         except (DatabaseUnavailable, OSError) as error:
             log.warning("chore_put_off", chore=name, reason=str(error))
-        except Exception:
+        except Exception as error:
             log.exception("chore_failed", chore=name)
+            health.failed("maintenance", name, error)
     log.info("house_kept", forgotten={name: count for name, count in done.items() if count})
     return done

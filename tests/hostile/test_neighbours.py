@@ -68,10 +68,12 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         _, ours = tenant(connection, "ours@example.com")
         their_id, theirs = tenant(connection, EMAIL)
         members.create(connection, their_id, EMAIL, PASSWORD)
-        made = contacts.create_list(connection, their_id, "Everybody")
+        made = contacts.create_list(connection, their_id, "Everybody", at=time.time())
         people = [contacts.Person(f"62811{i:07d}", f"Person {i}") for i in range(PEOPLE)]
         for start in range(0, PEOPLE, contacts.CHUNK):
-            contacts.add_audiences(connection, their_id, made.id, people[start : start + contacts.CHUNK])
+            contacts.add_audiences(
+                connection, their_id, made.id, people[start : start + contacts.CHUNK], at=time.time()
+            )
     database.engine.dispose()
     known = {"email": EMAIL, "password": PASSWORD, "credentials": theirs, "contact_id": made.key}
     with socket.socket() as free:

@@ -22,6 +22,7 @@ from kurir.cli.doctor import kept_findings
 from kurir.foundation import chunks, tables
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.ids import first_id_at
+from kurir.foundation.tasks import TaskHealth
 from kurir.housekeeping import Chore
 from kurir.inbox import WINDOW, Inbox, window_open_until
 from kurir.leases import Alone
@@ -292,9 +293,11 @@ async def test_one_chore_that_fails_keeps_no_other_from_being_done() -> None:
         chore("c", OSError("no folder")),
         chore("d", None),
     ]
+    health = TaskHealth()
     with capture_logs() as lines:
-        assert await housekeeping.go_round(todo, lambda: 1.0) == {"d": 1}
+        assert await housekeeping.go_round(todo, lambda: 1.0, health) == {"d": 1}
     assert done == ["d"]
+    assert health.complaints() == ["the task maintenance a keeps failing (RuntimeError)"]
     assert {line.get("chore") for line in lines if line["log_level"] in ("warning", "error")} == {"a", "b", "c"}
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.gateway_fixture import PHONE
 from tests.sqlite import new_database
 
-from kurir import numbers
+from kurir import housekeeping, numbers
 from kurir.accounts import accounts
 from kurir.app import running
 from kurir.dispatch import dispatcher
@@ -158,6 +158,7 @@ CASES = [
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds and back-offs that a test can wait for; the rules stay the same."""
     monkeypatch.setattr(dispatcher, "_SWEEP", 0.05)
+    monkeypatch.setattr(housekeeping, "_AGAIN", 0.1)
     monkeypatch.setattr(deliver, "_POLL", 0.05)
     monkeypatch.setattr(deliver, "_MEND", 0.0)
     monkeypatch.setattr(leases, "HEARTBEAT", 0.2)
@@ -239,7 +240,7 @@ async def test_maintenance_that_breaks_comes_round_again(
     broken = Break(monkeypatch, Templates, "refresh_all")
     broken.on = True
     async with site(settings) as place:
-        await seen_and_healed(place, broken, "maintenance")
+        await seen_and_healed(place, broken, "maintenance templates")
 
 
 async def test_a_listener_that_breaks_comes_back(

@@ -256,7 +256,8 @@ class Lifecycle(RuleBasedStateMachine):
         message = self.known[data.draw(st.sampled_from(sorted(self.known)))]
         if by_our_id or message.remote_id is not None:
             self.believe_receipt(message, status)
-        else:
+        elif any(other.state == "sending" for other in self.known.values()):
+            # else the number has nothing in flight that it could be about
             self.early.setdefault(message.id, []).append(status)
         own = (self.number.account_id, self.number.id, self.remote(message.id))
         event = StatusChanged(*own, status, self.time.now, message_id=message.id if by_our_id else None)

@@ -12,6 +12,7 @@ from kurir import numbers
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.tables import callbacks, incoming, windows
 from kurir.messages import bounds
+from kurir.messages.addresses import is_group
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, TemplateReviewed
 from kurir.outbox import restrictions
 from kurir.webhooks.deliveries import publish
@@ -56,14 +57,17 @@ def publish_review(connection: Connection, template: Any, event: TemplateReviewe
 
 def store_media(connection: Connection, event: MediaFetched, now: float) -> None:
     """Writes down what became of a message's media, once; a message that was removed meanwhile has none."""
-    before = connection.execute(
-        sa.select(incoming.c.id, incoming.c.media).where(
+    candidates = connection.execute(
+        sa.select(incoming.c.id, incoming.c.media, incoming.c.sender).where(
             incoming.c.number_id == event.number_id,
             incoming.c.chat == event.chat,
-            incoming.c.remote_id == event.remote_id,
+            incoming.c.remote_id.in_([event.remote_id, _own_id(event.remote_id, event.sender)]),
             incoming.c.account_id == event.account_id,
         )
-    ).first()
+    ).all()
+    # the sender's address may have become known since; then there is only one message that can be meant
+    of_sender = [row for row in candidates if row.sender == event.sender] or candidates[: 2 - len(candidates)]
+    before = of_sender[0] if of_sender else None
     if before is None or not before.media:
         return
     if msgspec.json.decode(before.media, type=IncomingMedia).state != "pending":
@@ -86,14 +90,18 @@ def store_media(connection: Connection, event: MediaFetched, now: float) -> None
     )
 
 
-def store_message(connection: Connection, event: Received, now: float) -> bool:
-    """Stores a message, its window with it; returns whether it is new."""
+def _own_id(remote_id: str, sender: str) -> str:
+    """The id under which a group member's message is stored whose id another member has used before."""
+    return f"{remote_id}/{sender}"
+
+
+def _insert_message(connection: Connection, event: Received, remote_id: str, now: float) -> bool:
     stored = connection.execute(
         insert_into(connection, incoming)
         .values(
             account_id=event.account_id,
             number_id=event.number_id,
-            remote_id=event.remote_id,
+            remote_id=remote_id,
             chat=event.chat,
             sender=event.sender,
             sender_name=event.sender_name,
@@ -109,7 +117,30 @@ def store_message(connection: Connection, event: Received, now: float) -> bool:
         .on_conflict_do_nothing()
         .returning(incoming.c.id)
     )
-    is_new = stored.first() is not None
+    return stored.first() is not None
+
+
+def _is_taken_by_another(connection: Connection, event: Received) -> bool:
+    """Whether another member of the group has written under this id: a sender's client chooses its messages' ids."""
+    if not is_group(event.chat):
+        return False
+    sender = connection.execute(
+        sa.select(incoming.c.sender).where(
+            incoming.c.account_id == event.account_id,
+            incoming.c.number_id == event.number_id,
+            incoming.c.chat == event.chat,
+            incoming.c.remote_id == event.remote_id,
+        )
+    ).scalar()
+    # a LID beside a phone number may be the same person, whose message came twice
+    return sender is not None and sender != event.sender and sender.isdigit() == event.sender.isdigit()
+
+
+def store_message(connection: Connection, event: Received, now: float) -> bool:
+    """Stores a message, its window with it; returns whether it is new."""
+    is_new = _insert_message(connection, event, event.remote_id, now)
+    if not is_new and _is_taken_by_another(connection, event):
+        is_new = _insert_message(connection, event, _own_id(event.remote_id, event.sender), now)
     if event.from_me:
         return is_new
     restrictions.release(connection, event.number_id, event.chat, now)

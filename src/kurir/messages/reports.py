@@ -135,7 +135,7 @@ class Received(msgspec.Struct, frozen=True, tag="received"):
 
 
 class MediaFetched(msgspec.Struct, frozen=True, tag="media_fetched"):
-    """What became of the media of a message that was stored before them; `entry` as in `Received`."""
+    """What became of the media of a message that was stored before them; `sender` and `entry` as in `Received`."""
 
     account_id: int
     number_id: int
@@ -143,6 +143,7 @@ class MediaFetched(msgspec.Struct, frozen=True, tag="media_fetched"):
     remote_id: str
     media: IncomingMedia
     entry: int = 0
+    sender: str = ""
 
 
 class StatusChanged(msgspec.Struct, frozen=True, tag="status_changed"):

@@ -233,7 +233,9 @@ class MediaFetches:
             described = _described(event) or IncomingMedia("", remote_id=bounds.identifier(event.Info.ID))
             media = msgspec.structs.replace(described, state="gone")
         order = self._order
-        fetched = MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id)
+        source = event.Info.MessageSource
+        sender = bounds.identifier(self._postman.phone(source.Sender, source.SenderAlt))
+        fetched = MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id, sender)
         if not self._tell_once(entry, fetched):
             self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
             self._set_aside(entry, "what became of its media could not be encoded")
