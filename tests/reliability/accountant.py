@@ -196,15 +196,21 @@ def _beyond(unconfirmed: list[dict[str, Any]], site: Site, doubts: int) -> list[
 def _unsettled(unconfirmed: list[dict[str, Any]], seen: Counter[str], site: Site) -> dict[str, list[str]]:
     """What a receipt should have settled.
 
-    Only a receipt that the engine still held in memory at a kill may be missing (far fewer than one in ten kills were);
-    and a device's session tells nearly all of what never left from what did.
+    Of a device at most one a kill: a receipt that the engine had acknowledged and still held in memory. Of an official
+    number a call that was in flight to Graph cannot be asked about, only a callback settles it: few may be left. And a
+    device's session tells nearly all of what never left from what did.
     """
-    arrived = [serial_of(row["text"]) for row in unconfirmed if seen[serial_of(row["text"])]]
     devices = {shop.device.id for shop in site.shops}
-    of_devices = [serial_of(row["text"]) for row in unconfirmed if row["number_id"] in devices]
+    of_devices = [row for row in unconfirmed if row["number_id"] in devices]
+    of_official = [row for row in unconfirmed if row["number_id"] not in devices]
+
+    def arrived(rows: list[dict[str, Any]]) -> list[str]:
+        return [serial for row in rows if seen[serial := serial_of(row["text"])]]
+
     return {
-        "17 arrived unbeknown": arrived[1 + site.kills // 10 :],
-        "18 device doubts over one a kill": of_devices[site.kills :],
+        "17 arrived unbeknown, devices": arrived(of_devices)[site.kills :],
+        "17 arrived unbeknown, official": arrived(of_official)[1 + site.kills // 10 :],
+        "18 device doubts over one a kill": [serial_of(row["text"]) for row in of_devices[site.kills :]],
     }
 
 

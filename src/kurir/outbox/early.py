@@ -69,7 +69,8 @@ def keep(connection: Connection, event: StatusChanged, now: float) -> None:
     ).where(_IN_FLIGHT.exists())
     number = {"account": event.account_id, "number": event.number_id}
     insert = insert_into(connection, early_receipts).from_select(_COLUMNS, row).on_conflict_do_nothing()
-    if connection.execute(insert, number).rowcount:
+    # otherwise SQLAlchemy does not ask every driver how many rows an insert made
+    if connection.execute(insert, number, execution_options={"preserve_rowcount": True}).rowcount:
         connection.execute(_TRIM, {**number, "before": now - _LONGEST})
 
 
