@@ -321,7 +321,7 @@ class Lifecycle(RuleBasedStateMachine):
     def crash(self, data: st.DataObject) -> None:
         """The process is gone with what it carried; the next one asks for evidence of each message left in flight."""
         self.outbox = self.new_outbox()
-        self.carried, self.early = {}, {}
+        self.carried = {}  # early receipts are in the database
         self.run_(self.outbox.count_waiting())
         left = self.run_(self.outbox.left_in_flight(self.number.account_id, self.number.id))
         in_flight = sorted((m for m in self.known.values() if m.state == "sending"), key=lambda m: m.place)

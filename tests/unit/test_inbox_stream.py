@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import msgspec
+import sqlalchemy as sa
 from sqlalchemy import func, select
 from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.tables import incoming
-from kurir.messages.reports import Received
+from kurir.messages.reports import IncomingMedia, MediaFetched, Received
 
 
 def received(front: Front, remote_id: str) -> Received:
@@ -44,3 +46,38 @@ async def test_a_channel_may_let_go_of_what_is_committed_and_of_nothing_else(tmp
         count = select(func.count()).select_from(incoming).where(incoming.c.remote_id == "3EB0")
         assert await front.gateway.database.read(lambda c: c.execute(count).scalar_one()) == 1
         following.cancel()
+
+
+GROUP = "120363000000000001@g.us"
+
+
+async def test_members_of_a_group_cannot_take_each_other_s_ids(tmp_path: Path) -> None:
+    async with open_front(tmp_path) as front:
+        inbox, number = front.gateway.inbox, front.ours.device
+        pending = IncomingMedia("image/png", remote_id="VICT1", state="pending")
+        siti = Received(number.account_id, number.id, "VICT1", GROUP, "628111", "Siti", 1.0, "image", "bukti", pending)
+        budi = msgspec.structs.replace(siti, sender="628222", sender_name="Budi", text="palsu")
+        await inbox.take([(siti, ""), (budi, ""), (budi, ""), (siti, "")])  # each comes twice, as after a crash
+        theirs = IncomingMedia("image/png", path="/budi.png", remote_id="VICT1", state="stored")
+        ours = msgspec.structs.replace(theirs, path="/siti.png")
+        of = (number.account_id, number.id, GROUP, "VICT1")
+        await inbox.take(
+            [(MediaFetched(*of, theirs, sender="628222"), ""), (MediaFetched(*of, ours, sender="628111"), "")]
+        )
+        columns = (incoming.c.sender, incoming.c.text, incoming.c.media)
+        rows = await front.gateway.database.read(lambda c: c.execute(sa.select(*columns).order_by(incoming.c.id)).all())
+        found = [(row.sender, row.text, msgspec.json.decode(row.media)["path"]) for row in rows]
+        assert found == [("628111", "bukti", "/siti.png"), ("628222", "palsu", "/budi.png")]
+
+
+async def test_a_sender_whose_number_becomes_known_is_no_second_member(tmp_path: Path) -> None:
+    async with open_front(tmp_path) as front:
+        inbox, number = front.gateway.inbox, front.ours.device
+        pending = IncomingMedia("image/png", remote_id="A1", state="pending")
+        hidden = Received(number.account_id, number.id, "A1", GROUP, "2000@lid", "Siti", 1.0, "image", "halo", pending)
+        await inbox.take([(hidden, ""), (msgspec.structs.replace(hidden, sender="628111"), "")])
+        stored = IncomingMedia("image/png", path="/a.png", remote_id="A1", state="stored")
+        fetched = MediaFetched(number.account_id, number.id, GROUP, "A1", stored, sender="628111")
+        await inbox.take([(fetched, "")])
+        rows = await front.gateway.database.read(lambda c: c.execute(sa.select(incoming.c.media)).all())
+        assert [msgspec.json.decode(row.media)["path"] for row in rows] == ["/a.png"]
