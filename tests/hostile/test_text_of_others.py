@@ -18,6 +18,7 @@ import sqlalchemy as sa
 import structlog
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 import kurir
 from kurir import cli, numbers, quarantine
@@ -159,7 +160,7 @@ def test_every_list_shows_what_others_wrote(folder: Path, capsys: pytest.Capture
 def test_a_list_shows_markup_as_it_was_written(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(terminal, "_out", Console(highlight=False, width=400))
     fill(folder, ["[bold]x[/bold]", "Toko [/x]", ":smile:"])
     number.list_()
     shown = capsys.readouterr().out

@@ -9,10 +9,12 @@ from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
+from rich.console import Console
 from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir import numbers
 from kurir.cli import message as cli
+from kurir.cli import terminal
 from kurir.foundation.tables import accounts, messages
 from kurir.messages.reports import TryLater
 from kurir.numbers import NumberState
@@ -144,7 +146,7 @@ async def test_the_command_line_says_it(
     key = await becomes(front, state)
     sent = await front.send("send_personal_message", phone_no=PHONE, message="x")
     monkeypatch.setenv("KURIR_DATA_DIR", str(front.gateway.settings.data_dir))
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(terminal, "_out", Console(highlight=False, width=400))
     words = STATES[state][0].format(key=key)
     await asyncio.to_thread(cli.list_, front.ours.account.email)
     assert words in " ".join(capsys.readouterr().out.split())
