@@ -303,6 +303,7 @@ async def open_front(
             dispatcher=dispatcher,
             inbox=inbox,
             media=media,
+            templates=templates,
             linked_devices=cast(Any, devices),
             cloud_api=cast(Any, cloud),
             pairing=cast(Any, None),

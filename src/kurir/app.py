@@ -168,6 +168,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             dispatcher=dispatcher,
             inbox=inbox,
             media=media,
+            templates=templates,
             linked_devices=linked_devices,
             cloud_api=cloud_api,
             pairing=Pairing(linked_devices, clock),

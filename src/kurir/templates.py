@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,6 +85,7 @@ class Templates:
         self._calls = cloud_api.templates
         self._media = media
         self._clock = clock
+        self._listing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def create(
         self, number: Number, form: TemplateForm, *, submit: bool
@@ -113,10 +115,21 @@ class Templates:
     async def refresh(self, number: Number, every: float = LIST_EVERY) -> bool:
         """Takes over what Meta lists, unless that was done in the last `every` seconds or Meta is slow to answer.
 
-        Returns whether it was taken over now.
+        Whoever comes while that is under way waits for it, so that nobody sees the list of before. Returns whether it
+        was taken over now.
         """
-        if self._calls.listed_within(number, every):
+        listing = self._listing[number.id]
+        try:
+            async with asyncio.timeout(_LIST_PATIENCE):
+                await listing.acquire()
+        except TimeoutError:
             return False
+        try:
+            return not self._calls.listed_within(number, every) and await self._listed(number)
+        finally:
+            listing.release()
+
+    async def _listed(self, number: Number) -> bool:
         asked_at = self._clock()
         try:
             async with asyncio.timeout(_LIST_PATIENCE):

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from kurir.foundation.database import Batch, Database, DatabaseUnavailable, Overloaded, in_all
+from kurir.foundation.database import Batch, Database, DatabaseUnavailable, Overloaded, _patience, in_all
+from kurir.web.one_at_a_time import OneAtATime
 
 TABLE = sa.Table("t", sa.MetaData(), sa.Column("k", sa.BigInteger, primary_key=True), sa.Column("v", sa.Text))
 INSERT = Batch(TABLE, ("k", "v"))
@@ -138,6 +139,24 @@ async def test_a_task_waits_for_the_database_only_so_long_in_all(database: Datab
         assert time.monotonic() - began < 3
     assert await child == []
     released.set()
+
+
+async def test_waiting_for_what_another_task_asks_counts_as_waiting_for_the_database():
+    answered, single = asyncio.Event(), OneAtATime[str, str]()
+
+    async def look_up() -> str:
+        await answered.wait()
+        return "found"
+
+    first = asyncio.create_task(single.run("key", look_up))
+    await asyncio.sleep(0)
+    with in_all(30.0):
+        asyncio.get_running_loop().call_later(0.2, answered.set)
+        assert await single.run("key", look_up) == "found"
+        left = _patience.get()
+        assert left is not None
+        assert left.left < 29.9
+    await first
 
 
 async def test_a_transaction_of_ones_own_is_all_or_nothing(database: Database):

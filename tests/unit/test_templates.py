@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -379,6 +380,19 @@ async def test_a_row_that_cannot_be_read_hides_no_other_and_is_healed_by_meta_s_
     await store(bench)._adopt(bench.number, listed, bench.time() + 10)
     found, _ = await all_of(bench)
     assert {template.form.name for template in found} == {"satu", "dua"}
+
+
+async def test_whoever_looks_while_metas_list_is_on_its_way_sees_it(bench: Bench) -> None:
+    bench.respond = lambda *_: listing(meta_row("77", "promo"))
+    kept = store(bench)
+
+    async def look() -> list[str]:
+        await kept.refresh(bench.number)
+        found, _ = await all_of(bench)
+        return [one.form.name for one in found]
+
+    assert await asyncio.gather(look(), look(), look()) == [["promo"]] * 3
+    assert len(bench.seen) == 1
 
 
 @pytest.mark.parametrize("odd", [{}, {"data": None}, {"data": {}}, {"data": "none"}, {"data": 7}, {"error": None}, []])

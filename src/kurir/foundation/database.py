@@ -89,6 +89,20 @@ def in_all(seconds: float = PATIENCE) -> Iterator[None]:
         _patience.reset(token)
 
 
+@contextmanager
+def counted_wait() -> Iterator[None]:
+    """The time in this block counts as waiting for the database: another task asks it for this one."""
+    kept = _patience.get()
+    if kept is None or kept.task is not asyncio.current_task():
+        yield
+        return
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        kept.left -= time.monotonic() - began
+
+
 class _Watch:
     """After `seconds` looks whether the database stands still; as soon as it does, `give_up` is called, once."""
 
@@ -361,4 +375,6 @@ __all__ = [
     "Overloaded",
     "Pool",
     "Work",
+    "counted_wait",
+    "in_all",
 ]

@@ -46,7 +46,9 @@ class Verdicts:
 
         `look` reads where the message stands. Raises KeyError when it finds none.
         """
-        future: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        future: asyncio.Future[Snapshot] = loop.create_future()
         self._waiters.setdefault(message_id, []).append(future)  # before the look, so that nothing slips between
         try:
             now = await look()
@@ -54,7 +56,7 @@ class Verdicts:
                 raise KeyError(message_id)
             if now.state in SETTLED or self._dismissed:
                 return now
-            return await self._settled(future, now, timeout, look)
+            return await self._settled(future, now, deadline, look)
         finally:
             left = self._waiters.get(message_id, [])
             if future in left:
@@ -66,11 +68,10 @@ class Verdicts:
         self,
         future: asyncio.Future[Snapshot],
         message: Snapshot,
-        patience: float,
+        deadline: float,
         look: Callable[[], Awaitable[Snapshot | None]],
     ) -> Snapshot:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience
         while True:
             left = max(0.0, deadline - loop.time())
             done, _ = await asyncio.wait({future}, timeout=min(left, _LOOK) if self._shared else left)

@@ -19,6 +19,7 @@ from kurir.outbox.outbox import Outbox
 from kurir.pairing import Pairing
 from kurir.replay import Replays
 from kurir.settings import Settings
+from kurir.templates import Templates
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Gateway:
     dispatcher: Dispatcher
     inbox: Inbox
     media: MediaStore
+    templates: Templates
     linked_devices: LinkedDevices
     cloud_api: CloudApi
     pairing: Pairing

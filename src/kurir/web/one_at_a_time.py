@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from kurir.foundation.database import counted_wait
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -24,7 +26,8 @@ class OneAtATime(Generic[K, V]):
         """The result of `look_up`, or of one for the same key that was under way. Raises what it raises."""
         while (other := self._under_way.get(key)) is not None:
             try:
-                found = await asyncio.shield(other)
+                with counted_wait():
+                    found = await asyncio.shield(other)
             except asyncio.CancelledError:
                 if other.cancelled():
                     continue  # whoever looked up has gone, not the one who waits here

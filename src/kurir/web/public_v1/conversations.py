@@ -6,6 +6,7 @@ Meta would take the message and fail it later; here it is refused at once and no
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, assert_never
 
@@ -27,6 +28,8 @@ _KINDS = ("", "text", "image", "document", "file", "location")
 _PLACE_LIMIT = 1000
 _IN_ALL = 4.0
 """Seconds after which a caller who did not ask to wait gets an answer, whatever took so long."""
+_LATEST = 4.5
+"""Seconds after which even what became of the message is no longer looked up for that caller."""
 
 ONE_EXPECTED = Phrase(id="satu nomor telepon saja", en="one phone number only")
 WINDOW_CLOSED = Phrase(
@@ -89,10 +92,11 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
     [to] = recipients_in(call, "reciptient")
     ours, content = remembered.ids[0], _contents(gateway, call)[0]
     try:
-        message = await gateway.outbox.verdict(call.account.id, ours, patience)
-    except VerdictUnseen:
+        async with asyncio.timeout(None if sync else max(0.0, call.now + _LATEST - gateway.clock())):
+            message = await gateway.outbox.verdict(call.account.id, ours, patience)
+            waiting = await waits(gateway, call.account.id, ours) if message.state in {"queued", "sending"} else UNKNOWN
+    except (VerdictUnseen, TimeoutError):
         return _waiting(call, _shown(call, content, to), public_message_id(ours), headers, sync=sync)
-    waiting = await waits(gateway, call.account.id, ours) if message.state in {"queued", "sending"} else UNKNOWN
     return _answer(call, message, content, headers, sync=sync, waiting=waiting)
 
 

@@ -130,6 +130,7 @@ class FrontDoor:
         headers: dict[str, str] = {}
         try:
             raw = await _read(scope, receive, self._gateway.settings.max_body_bytes)
+            now = self._gateway.clock()
             content_type, encoding = header(scope, b"content-type"), header(scope, b"content-encoding")
             body = Body(decode(raw, content_type, encoding, endpoint.credential))
             account = await self._identity.account(body, endpoint.credential, _address(scope))
@@ -139,7 +140,7 @@ class FrontDoor:
             number = None
             if endpoint.number_field is not None:
                 number = await self._identity.number(account, body, endpoint.number_field)
-            call = Call(account, body, self._gateway.clock(), number)
+            call = Call(account, body, now, number)
             once = once_of(self._gateway.sealing, endpoint, call, header(scope, _IDEMPOTENCY_KEY))
             answer = await self._repeats.answer(endpoint, replace(call, once=once))
             return json_reply(answer.body, headers | answer.headers, answer.status)

@@ -18,7 +18,6 @@ from kurir.templates import (
     FillError,
     Header,
     Template,
-    Templates,
     VariableCountError,
     filled,
     variables_of,
@@ -96,7 +95,7 @@ async def _content(gateway: Gateway, call: Call) -> TemplateUse:
     if isinstance(asked, dict):
         return await _ready_made(gateway, call.number, Body(asked))
     template_id = call.body.text("template", expected=TEMPLATE_EXPECTED, limit=bounds.ID).strip()
-    template = _sendable(await templates_of(gateway).find(call.number, meta_id=template_id), template_id)
+    template = _sendable(await gateway.templates.find(call.number, meta_id=template_id), template_id)
     try:
         components = filled(template.form, _values(call.body), _replacement(gateway, call.body, template.form.header))
     except VariableCountError as error:
@@ -119,7 +118,7 @@ async def _ready_made(gateway: Gateway, number: Number, asked: Body) -> Template
         if not isinstance(component, dict):
             raise wrong(f"template.components.{position}", COMPONENT_EXPECTED)
     template = _sendable(
-        await templates_of(gateway).find(number, name=name, language=code.strip()), f"{name} ({code.strip()})"
+        await gateway.templates.find(number, name=name, language=code.strip()), f"{name} ({code.strip()})"
     )
     body = next((part for part in components if str(part.get("type", "")).lower() == "body"), {})
     parameters = body.get("parameters")
@@ -180,11 +179,6 @@ async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[s
             why = phrase(await waits(gateway, call.account.id, message_id))
             raise WireError("408", "timeout", SEND_WAITS, headers=headers, state=state, why=why)
     return "sent"
-
-
-def templates_of(gateway: Gateway) -> Templates:
-    """The template store of a gateway."""
-    return Templates(gateway.database, gateway.cloud_api, gateway.media, gateway.clock)
 
 
 ENDPOINT = Endpoint(

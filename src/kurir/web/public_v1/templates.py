@@ -30,7 +30,7 @@ from kurir.web.gateway import Gateway
 from kurir.web.public_v1 import template_sending
 from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
-from kurir.web.public_v1.template_sending import CHAPTER, templates_of
+from kurir.web.public_v1.template_sending import CHAPTER
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "Mei", "Jun", "Jul", "Agu", "Sep", "Okt", "Nov", "Des")
 _GRAPH_ERROR_KEYS = ("message", "error_user_title", "error_user_msg", "code", "error_subcode")
@@ -50,7 +50,7 @@ async def create_template(gateway: Gateway, call: Call) -> Answer:
     """Stores a draft or submits to Meta. The answer has neither `code` nor `type`, as in the reference."""
     form = _form(call.body)
     submit = call.body.flag("submitToFacebook", "submit_to_facebook")
-    result = await templates_of(gateway).create(call.number, form, submit=submit)
+    result = await gateway.templates.create(call.number, form, submit=submit)
     match result:
         case Faulty(errors):
             first = next(iter(errors.values()))[0]
@@ -152,7 +152,7 @@ async def get_template_list(gateway: Gateway, call: Call) -> Answer:
     descending = body.choice("order_dir", choices=("asc", "desc"), default="desc") == "desc"
     start = body.integer("start", default=0)
     length = body.integer("length", default=20, least=1, most=_LONGEST_PAGE)
-    await templates_of(gateway).refresh(call.number)
+    await gateway.templates.refresh(call.number)
     found, total = await gateway.database.read(
         lambda c: page(
             c,
