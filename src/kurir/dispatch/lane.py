@@ -1,8 +1,9 @@
 """A lane: the messages of one sender number on their way out. Read this first.
 
-A lane first settles what an earlier one left in flight. Then it waits until its number is ready, claims what is due,
-carries each message to the channel, asks for evidence where a try ended in doubt, and records what came of it.
-Different recipients may be in flight together, up to the channel's window; one recipient never twice.
+A lane first settles what an earlier one left in flight. Then it waits until its number is ready, has the files of the
+next messages fetched (`prefetch`), claims what is due and complete, carries each message to the channel, asks for
+evidence where a try ended in doubt, and records what came of it. Different recipients may be in flight together, up to
+the channel's window; one recipient never twice.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import Connection
 from kurir import numbers
 from kurir.channels.channel import Channel
 from kurir.channels.media import MediaStore
+from kurir.dispatch.prefetch import Prefetch
 from kurir.foundation import crash_points
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
@@ -71,6 +73,7 @@ class Lane:
         self._clock = clock
         self._gap = gap
         self._tasks = Tasks(health)
+        self._prefetch = Prefetch(number.account_id, media, self._tasks, self.wake)
         self._woken = asyncio.Event()
         self._stopping = False
         self._ended = asyncio.Event()
@@ -93,6 +96,7 @@ class Lane:
         try:
             await self._work()
         finally:
+            self._prefetch.cancel()
             self._ended.set()
 
     async def _work(self) -> None:
@@ -105,7 +109,8 @@ class Lane:
                 log.warning("lane_waits_for_database", number=self.number.key, reason=str(error))
                 wait = _PAUSE_AFTER_TROUBLE
             if wait is None:
-                if not self._flying and not self._woken.is_set() and self._next_doubt is None:
+                idle = not self._flying and not self._prefetch.busy
+                if idle and not self._woken.is_set() and self._next_doubt is None:
                     break
                 wait = _RECHECK
             if self._next_doubt is not None and self._ready_since is not None:
@@ -161,9 +166,20 @@ class Lane:
         if rest > 0:
             return rest
         now = self._clock()
+        claimed = await self._claim(free)
+        due = await self._look_ahead(now) if not claimed or self._prefetch.is_due() else 0.0
+        return 0.0 if claimed else due
+
+    async def _claim(self, free: int) -> bool:
+        """Takes up to `free` messages and puts them on their way; whether there were any."""
         try:
             claimed = await self._outbox.claim(
-                account_id, number_id, free, self._may_claim, restricted=self._is_restricted
+                self.number.account_id,
+                self.number.id,
+                free,
+                self._may_claim,
+                restricted=self._is_restricted,
+                answered=self._prefetch.answered(),
             )
         except DatabaseUnavailable:
             self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
@@ -172,7 +188,7 @@ class Lane:
             task = self._tasks.spawn("send", self._carry(message), key=str(message.id))
             self._flying[message.id] = task
             task.add_done_callback(functools.partial(self._landed, message.id))
-        return 0.0 if claimed else await self._until_due(now)
+        return bool(claimed)
 
     def _free(self) -> int:
         """How many more messages may be in flight. A number with a gap sends one at a time and rests after each."""
@@ -188,12 +204,14 @@ class Lane:
         current = numbers.by_id(connection, self.number.account_id, self.number.id)
         return current is not None and current.restricted_until is not None
 
-    async def _until_due(self, now: float) -> float | None:
-        """How long until something is due that was not yet at `now`, before a claim that found nothing."""
-        due_at = await self._outbox.next_due(self.number.account_id, self.number.id, now)
+    async def _look_ahead(self, now: float) -> float | None:
+        """Has the files fetched that are needed next; how long until something is due that was not yet at `now`,
+        before a claim that found nothing."""
+        due_at, files = await self._outbox.upcoming(self.number.account_id, self.number.id, now)
+        self._prefetch.begin(files)
         if due_at is None:
             return None
-        # what was due but not claimed waits behind a message in flight, whose landing wakes this lane
+        # what was due but not claimed waits behind a message in flight or for its file, whose landing wakes this lane
         wait = max(0.01, due_at - self._clock()) if due_at > now else _RECHECK
         # somebody whose message waits for the end of a restriction may write meanwhile, which nothing here hears of
         return wait if self.number.restricted_until is None else min(wait, _RECHECK)
@@ -236,7 +254,7 @@ class Lane:
         self._woken.set()
 
     async def _carry(self, message: Claimed) -> None:
-        """One message: fetch its media, send it, record the outcome whatever it takes."""
+        """One message: send it, record the outcome whatever it takes."""
         started = time.monotonic()
         outcome = await self._send(message)
         if outcome is None:
@@ -329,6 +347,9 @@ class Lane:
                 await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
 
     async def _send(self, message: Claimed) -> Outcome | None:
+        answer = self._prefetch.take(message.id)
+        if answer is not None:
+            return answer
         media: MediaFile | None = None
         content = message.content
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0008"
+SCHEMA_VERSION = "0009"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(
@@ -196,6 +196,14 @@ messages = sa.Table(
         "recipient",
         sqlite_where=sa.text("state IN ('delivered','read')"),
         postgresql_where=sa.text("state IN ('delivered','read')"),
+    ),
+    sa.Index(
+        "ix_messages_files",
+        "number_id",
+        "priority",
+        "id",
+        sqlite_where=sa.text("state = 'queued' AND kind IN ('image','document')"),
+        postgresql_where=sa.text("state = 'queued' AND kind IN ('image','document')"),
     ),
     sa.Index("ix_messages_broadcast", "broadcast_id"),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -26,7 +26,7 @@ from kurir.foundation.database import LONG_WORK, CommitUnknown, Database, Databa
 from kurir.foundation.ids import MessageIds
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.telemetry import Metrics
-from kurir.messages.content import kind_of
+from kurir.messages.content import Content, kind_of
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.messages.reports import Halted, Outcome, Restricted, Sent, StatusChanged
 from kurir.outbox import (
@@ -46,7 +46,7 @@ from kurir.outbox import (
 from kurir.outbox.effects import Effects
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Again, Settled, decide
-from kurir.outbox.rows import Claimed, Draft, Snapshot, decode_content
+from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, decode_content
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.waiting import Facts
 
@@ -214,9 +214,11 @@ class Outbox:
         guard: Callable[[Connection], bool] | None = None,
         *,
         restricted: Callable[[Connection], bool] = lambda _connection: False,
+        answered: Collection[int] = (),
     ) -> list[Claimed]:
         """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns.
 
+        Messages whose file is not there are passed over, but for those that are `answered`: their fetch has failed.
         `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken. Where
         `restricted`, asked after it, says so, first contacts are passed over (see `restrictions`).
         """
@@ -230,7 +232,7 @@ class Outbox:
                 complete, over = restrictions.put_off(connection, account_id, number_id, now)
                 if not complete:
                     return [], set(), False
-            rows = claim.claim(connection, account_id, number_id, limit, now)
+            rows = claim.claim(connection, account_id, number_id, limit, now, answered=answered)
             trials: set[int] = set()
             if over is not None:
                 trials = {row.id for row in rows if restrictions.is_first_contact(connection, number_id, row.recipient)}
@@ -256,9 +258,13 @@ class Outbox:
                 taken += await self._readable(row, "failed", first_contact=row.id in trials)
         return taken
 
-    async def next_due(self, account_id: int, number_id: int, now: float) -> float | None:
-        """When after `now` the number's next message is due, or None when nothing waits; see `claim.next_due`."""
-        return await self._database.read(lambda c: claim.next_due(c, account_id, number_id, now))
+    async def upcoming(self, account_id: int, number_id: int, now: float) -> tuple[float | None, list[FileAhead]]:
+        """When after `now` the number's next message is due, None when nothing waits (see `claim.next_due`); and the
+        next messages that wait for their files."""
+        due_at, rows = await self._database.read(
+            lambda c: (claim.next_due(c, account_id, number_id, now), claim.files_ahead(c, account_id, number_id, now))
+        )
+        return due_at, [FileAhead(row.id, self._content(row)) for row in rows]
 
     async def waiting_numbers(self) -> list[tuple[int, int]]:
         """Every (account, number) with queued messages."""
@@ -468,6 +474,12 @@ class Outbox:
     def _wake(self, drafts: Sequence[Draft]) -> None:
         for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
             self._woken(account_id, number_id)
+
+    def _content(self, row: Any) -> Content | None:
+        try:
+            return decode_content(self._sealing, row.id, row.content, bool(row.sealed))
+        except Exception:
+            return None  # the claim finds that too, and sets it aside
 
     def _claimed(self, row: Any, *, first_contact: bool = False) -> Claimed:
         return Claimed(

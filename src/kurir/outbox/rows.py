@@ -56,6 +56,13 @@ class Claimed(msgspec.Struct, frozen=True):
     first_contact: bool = False
 
 
+class FileAhead(msgspec.Struct, frozen=True):
+    """A message that waits for its file; `content` is None when it cannot be read."""
+
+    id: int
+    content: Content | None
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """Where a message stands. Times are unix seconds."""
 

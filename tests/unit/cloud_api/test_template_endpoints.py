@@ -49,7 +49,7 @@ class Meta:
 @pytest.fixture
 async def front(tmp_path: Path) -> AsyncIterator[Front]:
     async with open_front(tmp_path, sync_timeout=0.3) as front:
-        front.cloud.templates = Meta()  # type: ignore[attr-defined]
+        front.gateway.templates._calls = Meta()  # type: ignore[assignment]
         number = front.ours.official
         await front.gateway.database.write(
             lambda c: templates.put(c, number, FORM, meta_id="1", status="APPROVED", now=1_766_300_400.0)

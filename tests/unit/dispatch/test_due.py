@@ -11,6 +11,7 @@ from tests.gateway_fixture import PHONE, Front, open_front
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Outcome, Sent, TryLater
 from kurir.outbox.outbox import Draft
+from kurir.outbox.rows import FileAhead
 
 LATER = 1.0
 
@@ -22,17 +23,17 @@ async def test_a_slow_look_at_the_queue_misses_nothing_that_becomes_due(tmp_path
 
     async with open_front(tmp_path) as front:
         outbox, number = front.gateway.outbox, front.ours.device
-        ask, looking = outbox.next_due, asyncio.Event()
+        ask, looking = outbox.upcoming, asyncio.Event()
 
-        async def next_due(*question) -> float | None:
+        async def upcoming(*question) -> tuple[float | None, list[FileAhead]]:
             if slow == "the question" and looking.is_set():
                 await asyncio.sleep(2 * LATER)
-            due_at = await ask(*question)
+            found = await ask(*question)
             if slow == "the answer" and looking.is_set():
                 await asyncio.sleep(2 * LATER)
-            return due_at
+            return found
 
-        outbox.next_due = next_due  # type: ignore[method-assign]
+        outbox.upcoming = upcoming  # type: ignore[method-assign]
         front.devices.outcome = outcome
         draft = Draft(account_id=number.account_id, number_id=number.id, recipient=PHONE, content=Text("halo"))
         message_id = (await outbox.accept([draft])).ids[0]

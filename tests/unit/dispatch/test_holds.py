@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation.tables import messages
+from kurir.foundation.tables import media, messages
 from kurir.leases import Hold
 from kurir.messages.content import Image, MediaFile, Outgoing, Text
 from kurir.messages.reports import NeverLeft, Outcome, Sent
@@ -137,6 +137,10 @@ async def test_what_was_claimed_stays_off_the_wire_when_the_number_is_lost_meanw
 
     front.gateway.media.prepare = slow  # type: ignore[method-assign]
     message_id = await accept(front, Image("https://example.com/a.png", ""))
+    file = media.insert().values(
+        account_id=front.ours.account.id, message_id=message_id, url="", path="/nowhere", size=1, created_at=1.0
+    )
+    await front.gateway.database.write(lambda c: c.execute(file) and None)  # it was there before, and got lost
     dispatcher = await begin(front, held)
     async with asyncio.timeout(10):
         await fetching.wait()

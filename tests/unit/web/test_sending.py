@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 from tests.gateway_fixture import Front, open_front
 
 from kurir.foundation.ids import parse_message_id
+from kurir.foundation.tables import messages
 from kurir.messages.content import Document, Image, Text
 from kurir.messages.reports import InDoubt, Refused
 
@@ -17,7 +19,8 @@ FILE = "https://example.com/files/price%20list.pdf?x=1"
 async def stored(front: Front) -> list[tuple[str, object]]:
     """Recipient and content of every stored message, in order of acceptance."""
     front.devices.connected = False
-    claimed = await front.gateway.outbox.claim(front.ours.account.id, front.ours.device.id, 100)
+    ids = await front.gateway.database.read(lambda c: list(c.scalars(sa.select(messages.c.id))))
+    claimed = await front.gateway.outbox.claim(front.ours.account.id, front.ours.device.id, 100, answered=ids)
     return [(message.recipient, message.content) for message in claimed]
 
 

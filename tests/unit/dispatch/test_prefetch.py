@@ -1,0 +1,198 @@
+"""Files are fetched before their messages are claimed: whoever serves them slowly keeps back nobody else's messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from tests.gateway_fixture import PHONE, Front, open_front
+
+from kurir import number_status
+from kurir.foundation.inserts import insert_into
+from kurir.foundation.tables import media, messages
+from kurir.messages.content import Content, Document, Image, MediaFile, Outgoing, Text
+from kurir.messages.reports import Outcome, Refused, Sent, TryLater
+from kurir.outbox.claim import FILES_AHEAD
+from kurir.outbox.outbox import Draft
+
+
+class FileServer:
+    """Stands in for the media store: hangs until `served`, then answers what `answer` says (None: with a file)."""
+
+    def __init__(self, front: Front, folder: Path) -> None:
+        self.served = asyncio.Event()
+        self.answer: Outcome | None = None
+        self.asked: list[int] = []
+        self.ended: list[int] = []
+        self._database = front.gateway.database
+        self._path = folder / "file.png"
+        self._path.write_bytes(b"file")
+        self._known: dict[int, MediaFile] = {}
+        front.gateway.media.prepare = self.prepare  # type: ignore[method-assign, assignment]
+
+    async def prepare(self, account_id: int, message_id: int, _content: Content) -> MediaFile | Outcome:
+        if message_id in self._known:
+            return self._known[message_id]
+        self.asked.append(message_id)
+        try:
+            await self.served.wait()
+        finally:
+            self.ended.append(message_id)
+        if self.answer is not None:
+            return self.answer
+        file = MediaFile(str(self._path), "image/png", "file.png", 4, "ab" * 32)
+        row = {"account_id": account_id, "message_id": message_id, "url": "http://files.test/", "created_at": 1.0}
+        values = row | {name: getattr(file, name) for name in MediaFile.__struct_fields__}
+        await self._database.write(lambda c: c.execute(insert_into(c, media).values(values)) and None)
+        self._known[message_id] = file
+        return file
+
+
+@pytest.fixture(params=[0.0, 0.05], ids=["no gap", "gap"])
+async def front(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Front]:
+    async with open_front(tmp_path, device_gap=request.param) as front:
+        yield front
+
+
+@pytest.fixture
+def server(front: Front, tmp_path: Path) -> FileServer:
+    return FileServer(front, tmp_path)
+
+
+async def accept(front: Front, *contents: tuple[str, Content]) -> list[int]:
+    number = front.ours.device
+    drafts = [
+        Draft(account_id=number.account_id, number_id=number.id, recipient=to, content=content)
+        for to, content in contents
+    ]
+    return (await front.gateway.outbox.accept(drafts)).ids
+
+
+async def state(front: Front, message_id: int) -> str:
+    found = await front.gateway.outbox.snapshot(front.ours.account.id, message_id)
+    assert found is not None
+    return found.state
+
+
+async def until_asked(server: FileServer, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(server.asked) < count:
+            await asyncio.sleep(0.01)
+
+
+def person(index: int) -> str:
+    return f"62812{index:08d}"
+
+
+PICTURE = Image("http://files.test/a.png")
+
+
+async def test_while_files_hang_everything_else_leaves(front: Front, server: FileServer) -> None:
+    pictures = await accept(front, *((person(index), PICTURE) for index in range(FILES_AHEAD + 10)))
+    await until_asked(server, FILES_AHEAD)
+    texts = await accept(front, *((person(100 + index), Text("halo")) for index in range(10)))
+    sent = await front.until_sent(len(texts))
+    assert {one.message_id for one in sent} == set(texts)
+    assert sorted(server.asked) == pictures[:FILES_AHEAD]  # and no more at once, in the order of the sends
+    server.served.set()
+    await front.until_sent(len(texts) + len(pictures))
+    assert sorted(server.asked) == pictures  # each once
+
+
+async def test_to_one_person_the_order_holds(front: Front, server: FileServer) -> None:
+    ids = await accept(front, (PHONE, Text("1")), (PHONE, PICTURE), (PHONE, Text("3")), (PHONE, PICTURE))
+    await front.until_sent(1)
+    await until_asked(server, 1)
+    assert server.asked == [ids[1]]
+    server.served.set()
+    assert [one.message_id for one in await front.until_sent(4)] == ids
+
+
+async def test_files_are_fetched_while_texts_leave_without_a_pause(front: Front, server: FileServer) -> None:
+    going = True
+
+    def outcome(outgoing: Outgoing) -> Outcome:
+        if going:  # there is always another one
+            asyncio.get_running_loop().create_task(accept(front, (outgoing.recipient, Text("next"))))
+        return Sent(f"remote-{outgoing.message_id}")
+
+    front.devices.outcome = outcome
+    server.served.set()
+    await accept(front, *((person(index), Text("first")) for index in range(8)))
+    [picture] = await accept(front, (PHONE, PICTURE))
+    async with asyncio.timeout(20):
+        while all(one.message_id != picture for one in front.devices.sent):
+            await asyncio.sleep(0.02)
+    going = False
+
+
+async def test_a_message_that_waits_for_its_file_can_be_canceled(front: Front, server: FileServer) -> None:
+    [picture] = await accept(front, (PHONE, PICTURE))
+    await until_asked(server, 1)
+    assert await state(front, picture) == "queued"
+    await front.gateway.outbox.cancel(front.ours.account.id, picture)
+    server.served.set()
+    [text] = await accept(front, (PHONE, Text("halo")))
+    assert [one.message_id for one in await front.until_sent(1)] == [text]
+    assert await state(front, picture) == "canceled"
+
+
+async def test_a_pause_holds_what_waits_for_its_file(front: Front, server: FileServer) -> None:
+    number = front.ours.device
+    [picture] = await accept(front, (PHONE, PICTURE))
+    await until_asked(server, 1)
+    await front.gateway.database.write(lambda c: number_status.pause(c, number.account_id, number.id, "stop", 1.0))
+    server.served.set()
+    async with asyncio.timeout(10):
+        while not server.ended:
+            await asyncio.sleep(0.01)
+    front.gateway.dispatcher.wake(number.account_id, number.id)
+    await front.gateway.dispatcher.stop()
+    assert await state(front, picture) == "queued"
+    assert not front.devices.sent
+
+
+async def test_a_stop_ends_the_fetch_and_leaves_no_doubt(front: Front, server: FileServer) -> None:
+    [picture] = await accept(front, (PHONE, PICTURE))
+    await until_asked(server, 1)
+    assert await front.gateway.dispatcher.stop(5.0) == 0
+    assert server.ended == [picture]
+    assert await state(front, picture) == "queued"
+
+
+@pytest.mark.parametrize("content", [PICTURE, Document("http://files.test/a.pdf")], ids=["image", "document"])
+async def test_a_file_that_cannot_be_used_fails_its_message_alone(
+    front: Front, server: FileServer, content: Content
+) -> None:
+    server.answer = Refused("media_url_refused", "image_url: no")
+    server.served.set()
+    picture, text = await accept(front, (PHONE, content), (PHONE, Text("halo")))
+    assert [one.message_id for one in await front.until_sent(1)] == [text]
+    found = await front.gateway.outbox.snapshot(front.ours.account.id, picture)
+    assert found is not None
+    assert (found.state, found.error_code, found.attempts) == ("failed", "media_url_refused", 1)
+
+
+async def test_a_fetch_that_may_succeed_later_counts_as_a_try(front: Front, server: FileServer) -> None:
+    server.answer = TryLater("media_not_fetched", "not now", after=0.05)
+    server.served.set()
+    [picture] = await accept(front, (PHONE, PICTURE))
+    await until_asked(server, 2)
+    server.answer = None
+    [sent] = await front.until_sent(1)
+    assert (sent.message_id, sent.attempt) == (picture, len(server.asked))
+
+
+async def test_a_content_that_cannot_be_read_is_set_aside(front: Front, server: FileServer) -> None:
+    front.devices.connected = False
+    picture, text = await accept(front, (PHONE, PICTURE), (PHONE, Text("halo")))
+    spoiled = sa.update(messages).where(messages.c.id == picture).values(content="{")
+    await front.gateway.database.write(lambda c: c.execute(spoiled) and None)
+    front.devices.connected = True
+    front.gateway.dispatcher.wake(front.ours.account.id, front.ours.device.id)
+    assert [one.message_id for one in await front.until_sent(1)] == [text]
+    assert await state(front, picture) == "failed"
+    assert server.asked == []
