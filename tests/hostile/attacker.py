@@ -95,12 +95,40 @@ def lists(port: int, names: dict[str, Any]) -> None:
     _ask(port, "POST", "/public/v1/get-list-audiences", json.dumps(body).encode(), Content_Type="application/json")
 
 
+def otp_checks(port: int, names: dict[str, Any]) -> None:
+    """Guesses at one-time passwords, by a tenant with a right key."""
+    body = {**names["credentials"], "otp_code": f"{next(_COUNT) % 1_000_000:06d}"}
+    _ask(port, "POST", "/public/v1/validate_otp", json.dumps(body).encode(), Content_Type="application/json")
+
+
+def sends(port: int, names: dict[str, Any]) -> None:
+    """A tenant fills its queue."""
+    body = {**names["credentials"], "phone_no": f"62813{next(_COUNT):08d}", "message": "Halo " * 200}
+    _ask(port, "POST", "/public/v1/send_personal_message", json.dumps(body).encode(), Content_Type="application/json")
+
+
+def bodies(port: int, names: dict[str, Any]) -> None:
+    """Large bodies of deep and of wide JSON, and of forms with many fields."""
+    kind = next(_COUNT) % 3
+    if kind == 0:
+        body = b'{"api_key":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    elif kind == 1:
+        body = json.dumps({**names["credentials"], **{f"k{i}": i for i in range(20_000)}}).encode()
+    else:
+        body = "&".join(f"k{i}={i}" for i in range(20_000)).encode()
+    content_type = "application/x-www-form-urlencoded" if kind == 2 else "application/json"
+    _ask(port, "POST", "/public/v1/info", body, Content_Type=content_type, X_Forwarded_For=_address())
+
+
 KINDS: dict[str, tuple[int, float, Callable[[int, dict[str, Any]], None]]] = {
     "callbacks": (4, 0.1, callbacks),
     "sign_ins": (24, 0.2, sign_ins),
     "keys": (4, 0.05, keys),
     "heads": (2, 0.2, heads),
     "lists": (6, 0.1, lists),
+    "otp_checks": (4, 0.05, otp_checks),
+    "sends": (4, 0.05, sends),
+    "bodies": (2, 0.2, bodies),
 }
 """How many do it at once, and the seconds of rest of each in between: what is tried is not whether a machine can be
 kept busy by asking it very often, but whether little asking can cost it much."""

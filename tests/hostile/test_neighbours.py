@@ -183,4 +183,5 @@ async def test_others_do_not_notice_an_attack(target: Target, kind: str) -> None
             break
     else:
         pytest.fail(f"the p99 of others, quiet → attacked: {seen}")
+    sys.stderr.write(f"{kind}: {seen}\n")
     logging.getLogger(__name__).info("%s: p99 of others, quiet → attacked: %s", kind, seen)
