@@ -22,7 +22,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from kurir import numbers
 from kurir.accounts import accounts
 from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database
+from kurir.foundation.database import LONG_WORK, Database
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import webhook_attempts, webhook_deliveries, webhook_events
@@ -108,7 +108,8 @@ class WebhookDesk:
         """How many deliveries are in which state."""
         d = webhook_deliveries.c
         statement = sa.select(d.state).where(d.endpoint_id == endpoint.id if endpoint else sa.true())
-        return Counter(await self.database.read(lambda c: list(c.execute(statement).scalars())))
+        found = await self.database.read(lambda c: list(c.execute(statement).scalars()), patience=LONG_WORK)
+        return Counter(found)
 
     async def rows(self) -> tuple[int, int, int]:
         """How many events, deliveries and attempts there are."""

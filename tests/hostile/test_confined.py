@@ -15,7 +15,7 @@ from kurir.foundation.confined import Confined, Limits, TooCostly, TooSlow
 
 PROGRAM = "tests.hostile.confined_program"
 ROOT = Path(__file__).parents[2]
-LIMITS = Limits(memory=100_000_000, cpu=1, seconds=10.0, answer=5_000)
+LIMITS = Limits(memory=100_000_000, cpu=1, seconds=60.0, answer=5_000)
 
 
 @contextlib.asynccontextmanager

@@ -37,6 +37,8 @@ PICTURES = 25
 """Pictures that the victim sends, one after the other, in each slice."""
 WORSE, FLOOR = 1.2, 0.25
 """How much worse the victim's 99th percentile may be, and seconds that count as nothing on a shared machine."""
+TRIES = 3
+"""A measurement that another program disturbed is made again; what is truly slow is slow each time."""
 FLOOD = 140
 """Pictures that the attacker has under way at any time: more than there are places of any kind."""
 
@@ -180,10 +182,16 @@ def p99(times: list[float]) -> float:
 )
 async def test_another_accounts_pictures_come_as_fast_as_in_quiet_times(town: Town, attack: Attack, warm: int) -> None:
     await victims_times(town)  # the processes have started
-    quiet, attacked = [], []
-    for _ in range(SLICES):
-        quiet += await victims_times(town)
-        async with flooded(town, attack, warm):
-            await victims_times(town, 2)  # a process that the last slice has ended starts anew
-            attacked += await victims_times(town)
-    assert p99(attacked) <= WORSE * p99(quiet) + FLOOR, f"quiet {p99(quiet):.3f} s, attacked {p99(attacked):.3f} s"
+    seen: list[str] = []
+    for _ in range(TRIES):
+        quiet, attacked = [], []
+        for _ in range(SLICES):
+            quiet += await victims_times(town)
+            async with flooded(town, attack, warm):
+                await victims_times(town, 2)  # a process that the last slice has ended starts anew
+                attacked += await victims_times(town)
+        seen.append(f"quiet {p99(quiet):.3f} s, attacked {p99(attacked):.3f} s")
+        if p99(attacked) <= WORSE * p99(quiet) + FLOOR:
+            break
+    else:
+        pytest.fail(str(seen))
