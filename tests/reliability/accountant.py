@@ -199,8 +199,8 @@ def _unsettled(unconfirmed: list[dict[str, Any]], seen: Counter[str], site: Site
     """What a receipt should have settled.
 
     Of a device at most one a kill: a receipt that the engine had acknowledged and still held in memory. Of an official
-    number none: a call that was in flight to Graph cannot be asked about, but its callback comes. And a device's session
-    tells nearly all of what never left from what did.
+    number none: a call that was in flight to Graph cannot be asked about, but its callback comes. And a device's
+    session tells nearly all of what never left from what did.
     """
     devices = {shop.device.id for shop in site.shops}
     of_devices = [row for row in unconfirmed if row["number_id"] in devices]
