@@ -1,4 +1,4 @@
-"""Whoever is refused before his request has come in whole can read why, also if he writes it all first; within bounds."""
+"""Whoever is refused before his request has come in can read why, also if he writes it all first; within bounds."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ class Connection(HttpToolsProtocol):
         self._linger()
 
     def _close_answered(self) -> None:
-        """A door's answer is written and the last on this connection: closes it, gently if more of the request comes."""
+        """The last answer is written: closes the connection, gently when more of the request is to come."""
         if self._phase is _CLOSING:
             return  # it is on its way already
         if self._complete and not self.pipeline:
