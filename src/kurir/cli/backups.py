@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kurir.cli.terminal import CommandError, say
 from kurir.foundation import backups
-from kurir.foundation.data_folder import check_key, database_of, renew_schema, sole_gateway
+from kurir.foundation.data_folder import check_key, database_of, renew_schema, require_data, sole_gateway
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing, load_master_key
 from kurir.leases.statements import leave_all
@@ -47,6 +47,8 @@ def restore(folder: Path | None = None, *, resume_queue: bool = False) -> None:
         resume_queue: Keep the queue going. Only when nothing was sent after the backup was taken.
     """
     settings = Settings.load()
+    if folder is None:
+        require_data(settings)
     with sole_gateway(settings.data_dir):
         if folder is None:
             held = _put_right(settings, resume_queue)

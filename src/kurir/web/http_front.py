@@ -26,8 +26,8 @@ from kurir.accounts.limits import source_of
 _HEAD, _WORK, _IDLE, _CLOSING = range(4)
 """Phases of a connection: a head is awaited or comes in · the request is worked on · between requests · refused."""
 _LINGER, _LINGER_MOST, _LINGER_BYTES = 1.5, 20.0, 64_000_000
-"""How long a refused connection is read on: seconds without a byte, seconds in all, and bytes that are thrown away. Many
-clients write their whole request before they read the answer."""
+"""How long a refused connection is read on: seconds without a byte, seconds in all, and bytes that are thrown away.
+Many clients write their whole request before they read the answer."""
 _LINGERING, _LINGERING_OF_ONE = 256, 64
 """Refused connections that may linger at a time, in all and of one source; further ones are closed at once."""
 _FIELDS = 256
