@@ -99,7 +99,9 @@ async def _served(settings: Settings, stop: _Stop) -> str:
     port = listener.getsockname()[1]
     hopeless = ""
     url = f"http://{_host_in_url(settings.host)}:{port}"
-    async with running(settings, settings.gateway_url or url) as gateway:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(listener)
+        gateway = await stack.enter_async_context(running(settings, settings.gateway_url or url))
         front = HttpFront(_front_limits(settings))
         server = Server(
             front,

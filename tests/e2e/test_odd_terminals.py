@@ -1,4 +1,4 @@
-"""Commands on terminals of any size and in pipes, with any id, and where there is no data: never more than a sentence."""
+"""Commands on terminals of any size, in pipes, with any id, and where there is no data: never more than a sentence."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from kurir.foundation.sealing import Sealing
 from kurir.settings import Settings
 
 T = TypeVar("T")
-_LEAST, _MOST = 20, 1_000
+_LEAST, _MOST = 40, 1_000
 """Columns of a terminal that is drawn for, whatever size it claims."""
 _ANY_WIDTH = 1_000_000
 _LEAST_CELL = 4

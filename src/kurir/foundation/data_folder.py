@@ -65,7 +65,7 @@ def open_data_folder(
     """
     if not create:
         require_data(settings)
-    _refuse_emptied(settings)
+    refuse_emptied(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     sealing = Sealing(load_master_key(settings.data_dir))
     database = database_of(settings)
@@ -91,8 +91,11 @@ def require_data(settings: Settings) -> None:
         )
 
 
-def _refuse_emptied(settings: Settings) -> None:
-    """An empty file is a new database to SQLite; where a gateway has been before, it is all that was left of one."""
+def refuse_emptied(settings: Settings) -> None:
+    """An empty file is a new database to SQLite; where a gateway has been before, it is all that was left of one.
+
+    Raises SchemaError.
+    """
     file = settings.sqlite_path
     if settings.database_url or not file.exists():
         return

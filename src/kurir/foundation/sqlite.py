@@ -39,6 +39,8 @@ def damage(file: Path) -> str | None:
             verdict = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     except sqlite3.Error as error:
         return damaged(file, str(error))
+    except UnicodeDecodeError:  # what SQLite says quotes the file
+        return damaged(file, "what is in it is no UTF-8")
     return None if verdict == "ok" else damaged(file, verdict.replace("\n", ", "))
 
 
