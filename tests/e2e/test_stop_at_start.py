@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -66,3 +67,26 @@ def test_a_signal_at_any_moment_of_the_start_is_an_orderly_stop(tmp_path: Path, 
             with sole_gateway(folder):
                 pass
         assert children() <= before, "something is left running"
+
+
+SIGNAL_AT_IMPORT = """
+import os, runpy, sys
+module, number = sys.argv.pop(), int(sys.argv.pop())
+class Finder:
+    def find_spec(self, name, *_):
+        if name == module:
+            os.kill(os.getpid(), number)
+sys.meta_path.insert(0, Finder())
+sys.argv[:] = ["kurir", "serve"]
+runpy.run_module("kurir", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("module", ["kurir.cli", "sqlalchemy", "kurir.serve", "uvloop", "kurir.foundation.migrations"])
+def test_a_signal_while_a_module_is_loaded_is_an_orderly_stop(tmp_path: Path, number: signal.Signals, module: str):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KURIR_")}
+    environment |= {"KURIR_DATA_DIR": str(tmp_path / "data"), "KURIR_PORT": "0"}
+    command = [sys.executable, "-c", SIGNAL_AT_IMPORT, str(int(number)), module]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
