@@ -186,6 +186,8 @@ def test_odd_ids_are_one_sentence(here: Callable[..., Said], shop: tuple[Path, s
         assert said.startswith("kurir: "), (odd, said)
         assert "mistake of Kurir" not in said, (odd, said)
         assert "Error" not in said, (odd, said)
+        if command[1] in {"pair", "logout", "sync", "check"} and not re.fullmatch("[0-9-]+", odd, re.ASCII):
+            assert "number_id: " in said, (odd, said)  # it never becomes part of an address
 
 
 READING = [
