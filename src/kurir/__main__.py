@@ -1,6 +1,30 @@
-"""`python -m kurir` is the `kurir` command."""
+"""The `kurir` command, also as `python -m kurir`.
 
-from kurir.cli import main
+`kurir serve` can be told to stop from its first moment on: as long as it only loads its program, nothing is open and
+the process simply ends. From then on `serve` listens to the signals itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+
+def main() -> None:
+    """Runs the command line."""
+    if sys.argv[1:2] == ["serve"]:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _end)
+    from kurir.cli import main as command  # noqa: PLC0415 - takes a second, in which a signal may come
+
+    command()
+
+
+def _end(_number: int, _frame: object) -> NoReturn:
+    os._exit(0)  # an exception could be lost in whatever is being imported
+
 
 if __name__ == "__main__":
     main()

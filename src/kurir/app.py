@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -62,9 +64,13 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
     crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_gateway(settings.data_dir))
-        database, sealing = await asyncio.to_thread(
-            open_data_folder, settings, serving=True, said=lambda line: log.info("schema_renewed", step=line)
-        )
+        with ThreadPoolExecutor(
+            1, "open-data-folder"
+        ) as opener:  # it ends before the lock is let go, also when told to stop
+            opening = partial(
+                open_data_folder, settings, serving=True, said=lambda line: log.info("schema_renewed", step=line)
+            )
+            database, sealing = await asyncio.get_running_loop().run_in_executor(opener, opening)
         metrics = Metrics()
         health = TaskHealth(metrics.task_failed)
         metrics.watch_tasks(health.failing)

@@ -62,11 +62,46 @@ async def serve(settings: Settings) -> None:
 
     Raises what `running` raises, OSError for a port in use, and GaveUpError when a vital task could not be helped.
     """
+    stop = _Stop()
+    try:
+        hopeless = await _served(settings, stop)
+    except asyncio.CancelledError:
+        if not stop.told.is_set():
+            raise
+        log.info("stopped", while_="starting")
+        return
+    if hopeless:
+        raise GaveUpError(f"{hopeless} keeps failing (see the log); a supervisor such as systemd should start it again")
+
+
+class _Stop:
+    """SIGTERM or SIGINT: the first one ends the start, or is `told` to who serves; further ones change nothing."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+        self._starting = asyncio.current_task()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._tell)
+
+    def started(self) -> None:
+        """From now on nothing is broken off: whoever serves waits for `told`."""
+        self._starting = None
+
+    def _tell(self) -> None:
+        if not self.told.is_set() and self._starting is not None:
+            self._starting.cancel()  # what has been started is closed in order
+        self.told.set()
+
+
+async def _served(settings: Settings, stop: _Stop) -> str:
+    """Serves until it is told to stop, or a vital task cannot be helped: returns that task's name, else ""."""
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     hopeless = ""
     url = f"http://{_host_in_url(settings.host)}:{port}"
-    async with running(settings, settings.gateway_url or url) as gateway:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(listener)
+        gateway = await stack.enter_async_context(running(settings, settings.gateway_url or url))
         front = HttpFront(_front_limits(settings))
         server = Server(
             front,
@@ -86,9 +121,7 @@ async def serve(settings: Settings) -> None:
                 backlog=2048,
             ),
         )
-        told_to_stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+        stop.started()
         tasks = Tasks(gateway.health)
         work = tasks.spawn("http-server", server.serve(sockets=[listener]))
         while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
@@ -98,7 +131,7 @@ async def serve(settings: Settings) -> None:
             log.info("serving", url=url, data_dir=str(settings.data_dir))
             if settings.sandbox:
                 log.warning("SANDBOX IS ON: linked devices talk to a simulated WhatsApp, not to the real one")
-            hopeless = await _until_told(told_to_stop, work, gateway.health)
+            hopeless = await _until_told(stop.told, work, gateway.health)
             log.info("stopping", reason=hopeless or None)
             server.should_exit = True  # no new connections; requests under way go on
             if gateway.leases is not None:
@@ -109,8 +142,7 @@ async def serve(settings: Settings) -> None:
         await work
         await tasks.close()
         (settings.data_dir / READY_FILE).unlink(missing_ok=True)
-    if hopeless:
-        raise GaveUpError(f"{hopeless} keeps failing (see the log); a supervisor such as systemd should start it again")
+    return hopeless
 
 
 async def _until_told(told_to_stop: asyncio.Event, work: asyncio.Task[None], health: TaskHealth) -> str:

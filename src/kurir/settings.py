@@ -6,6 +6,7 @@ one `NAME=value` a line); the environment wins. `Settings.load()` names the sett
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -208,6 +209,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         settings = cls(**found)
         _check(settings)
         return settings
+
+
+_READ_ELSEWHERE = ("KURIR_CONFIG", "KURIR_MASTER_KEY", "KURIR_META_TOKEN", "KURIR_META_APP_SECRET")
+
+
+def unknown_settings(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each name in the environment, and in the file it names, that looks like a setting and is none.
+
+    Values are not shown: a mistyped name may hold a secret. Raises SettingsError for a file that cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    path = environ.get("KURIR_CONFIG", "")
+    known = ["KURIR_" + name.upper() for name in Settings.__struct_fields__] + [*_READ_ELSEWHERE]
+    found = {name: "the environment" for name in environ if name.upper().startswith("KURIR_")}
+    found |= {name: path for name, _ in _from_file(path)}
+    sentences: list[str] = []
+    for name, where in sorted(found.items()):
+        if name not in known:
+            close = difflib.get_close_matches(name.upper(), known, 1)
+            advice = f"; did you mean {close[0]}?" if close else ""
+            sentences.append(f"{name} in {where} is no setting of Kurir and changes nothing{advice}")
+    return sentences
 
 
 def _from_file(path: str) -> list[tuple[str, str]]:

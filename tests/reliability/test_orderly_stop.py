@@ -78,6 +78,7 @@ async def test_sends_in_flight_are_finished_and_the_rest_waits(tmp_path: Path):
         answers = await asyncio.wait_for(asyncio.gather(*calls, waiting), 30)
         assert [answer["code"] for answer in answers] == ["200", "200", "200", "408"]
         assert answers[3]["message"]["state"] == "queued"
+        assert "stopping" in answers[3]["message"]["detail"], answers[3]
         assert await asyncio.to_thread(site.process.wait, 40) == 0, site.explain()
         ended = await states(site)
         assert ended.pop("queued") == 1

@@ -19,12 +19,12 @@ from kurir.cli.terminal import CommandError, complain, say
 from kurir.demo.scene import DemoError
 from kurir.foundation import crash_points
 from kurir.foundation.backups import BackupError
-from kurir.foundation.data_folder import AlreadyRunning, SchemaError, open_data_folder
+from kurir.foundation.data_folder import AlreadyRunning, NoData, SchemaError, open_data_folder
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.sealing import SealError
 from kurir.foundation.tables import SCHEMA_VERSION
 from kurir.foundation.tasks import GaveUpError
-from kurir.settings import Settings, SettingsError
+from kurir.settings import Settings, SettingsError, unknown_settings
 
 app = App(
     name="kurir",
@@ -49,11 +49,15 @@ def serve(*, roles: str = "") -> None:
     Args:
         roles: What this process does, as in KURIR_ROLES: some of api, dispatch, webhooks, with commas between.
     """
+    import structlog  # noqa: PLC0415
+
     from kurir.foundation.telemetry import configure_logging  # noqa: PLC0415 - keeps `kurir --help` fast
     from kurir.serve import serve as run  # noqa: PLC0415
 
     settings = Settings.load({**os.environ, "KURIR_ROLES": roles} if roles else None)
     configure_logging(settings)
+    for sentence in unknown_settings():
+        structlog.get_logger("kurir.settings").warning("unknown_setting", reason=sentence)
     _run(run(settings))
 
 
@@ -76,7 +80,7 @@ def migrate() -> None:
     """Bring the database to the newest schema (`kurir serve` does it too). Stop every gateway before."""
     settings = Settings.load()
     crash_points.arm(settings.crash_at)
-    database, _ = open_data_folder(settings, said=say)
+    database, _ = open_data_folder(settings, create=bool(settings.database_url), said=say)
     say(f"The database has the newest schema ({SCHEMA_VERSION}): {database.name}")
 
 
@@ -99,7 +103,7 @@ def main() -> None:
         _check_arguments(sys.argv[1:])
         app(sys.argv[1:], print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        complain(str(error))
+        complain(" ".join(str(error).split()))
         sys.exit(1)
     except (
         CommandError,
@@ -108,6 +112,7 @@ def main() -> None:
         SealError,
         AccountError,
         AlreadyRunning,
+        NoData,
         SchemaError,
         BackupError,
         DatabaseUnavailable,
@@ -124,6 +129,9 @@ def main() -> None:
         complain("the input ended before everything was answered; nothing was changed")
         sys.exit(1)
     except Exception as error:
+        if sentence := _damage():
+            complain(sentence)
+            sys.exit(1)
         if os.environ.get("KURIR_LOG_LEVEL", "").lower() == "debug":
             raise
         from kurir.foundation.telemetry import redact_text  # noqa: PLC0415 - keeps `kurir --help` fast
@@ -131,6 +139,19 @@ def main() -> None:
         what = redact_text(f"{type(error).__name__}: {error}")
         complain(f"a mistake of Kurir's: {what} (KURIR_LOG_LEVEL=debug shows where it arose)")
         sys.exit(os.EX_SOFTWARE)
+
+
+def _damage() -> str | None:
+    """After a mistake: whether it comes of a damaged database, whose rows may hold anything."""
+    from kurir.foundation.sqlite import damage  # noqa: PLC0415 - keeps `kurir --help` fast
+
+    try:
+        settings = Settings.load()
+        if settings.database_url or not settings.sqlite_path.exists():
+            return None
+        return damage(settings.sqlite_path)
+    except (SettingsError, OSError):
+        return None
 
 
 def _check_arguments(arguments: list[str]) -> None:

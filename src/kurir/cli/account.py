@@ -51,7 +51,7 @@ def create(
         members.create(connection, account.id, account.email, password)
         return account, api_keys.create(connection, sealing, account.id, "first key")
 
-    account, key = with_database(work)
+    account, key = with_database(work, create=True)
     say("Account ", bold(account.email), " is ready.")
     say(f"  API key   {key}")
     say(f"  password  {password}")

@@ -8,7 +8,14 @@ from pathlib import Path
 
 from kurir.cli.terminal import CommandError, say
 from kurir.foundation import backups
-from kurir.foundation.data_folder import check_key, database_of, renew_schema, sole_gateway
+from kurir.foundation.data_folder import (
+    check_key,
+    database_of,
+    refuse_emptied,
+    renew_schema,
+    require_data,
+    sole_gateway,
+)
 from kurir.foundation.database import Database
 from kurir.foundation.sealing import Sealing, load_master_key
 from kurir.leases.statements import leave_all
@@ -33,6 +40,7 @@ def backup(folder: Path) -> None:
     settings = Settings.load()
     if settings.database_url:
         raise CommandError("the database is on a PostgreSQL server: back it up with pg_dump (see docs/operating.md)")
+    refuse_emptied(settings)
     size = backups.save(settings.data_dir, folder, time.time())
     say(f"Copied to {folder} ({size / 1e6:,.1f} MB): database and keys.")
     say("Not in it: device sessions (after a restore each linked device is paired again) and media.")
@@ -47,6 +55,8 @@ def restore(folder: Path | None = None, *, resume_queue: bool = False) -> None:
         resume_queue: Keep the queue going. Only when nothing was sent after the backup was taken.
     """
     settings = Settings.load()
+    if folder is None:
+        require_data(settings)
     with sole_gateway(settings.data_dir):
         if folder is None:
             held = _put_right(settings, resume_queue)

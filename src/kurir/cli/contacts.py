@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from kurir.cli.terminal import CommandError, account_of, counting, operator, say, waiting, with_async_database
+from kurir.cli.terminal import CommandError, account_of, counting, in_path, operator, say, waiting, with_async_database
 from kurir.contacts_import import importing
 from kurir.foundation.database import Database
 
@@ -49,7 +49,9 @@ def sync(key: str, *, group_id: str = "") -> None:
         group_id: Take this group's members instead of the address book.
     """
     with waiting("Asking the device …"):
-        report = operator("POST", f"/numbers/{key}/contacts/sync", {"group_id": group_id} if group_id else {})
+        report = operator(
+            "POST", f"/numbers/{in_path('number_id', key)}/contacts/sync", {"group_id": group_id} if group_id else {}
+        )
     say(f"contact_id  {report['contact_key']}")
     say(f"{report['stored']} people new, {report['merged']} known, {report['removed']} gone.")
     if report["hidden"]:
@@ -65,5 +67,5 @@ def check(key: str, contact_id: str) -> None:
         contact_id: The list, as `get-list-contacts` shows it.
     """
     with waiting("Asking WhatsApp …"):
-        report = operator("POST", f"/numbers/{key}/contacts/check", {"contact_id": contact_id})
+        report = operator("POST", f"/numbers/{in_path('number_id', key)}/contacts/check", {"contact_id": contact_id})
     say(f"{report['valid']} valid, {report['invalid']} invalid, {report['unknown']} without an answer.")

@@ -19,9 +19,10 @@ from kurir.channels.linked_device.journal import read_backlog
 from kurir.cli.terminal import mark, say
 from kurir.foundation.data_folder import database_of, read_ready_file
 from kurir.foundation.database import DatabaseUnavailable
+from kurir.foundation.sqlite import damaged
 from kurir.housekeeping import kept
 from kurir.numbers import restricted_count
-from kurir.settings import Settings, SettingsError
+from kurir.settings import Settings, SettingsError, unknown_settings
 
 _LEAST_FREE = 500_000_000
 _LONGEST_BACKLOG = 300.0
@@ -68,7 +69,8 @@ def _engine(_settings: Settings) -> Iterator[Finding]:
 def _folder(settings: Settings) -> Iterator[Finding]:
     folder = settings.data_dir
     if not folder.exists():
-        yield Finding("data folder", True, f"{folder} does not exist yet; the first start makes it")
+        advice = "set KURIR_DATA_DIR if it is elsewhere; `kurir serve` makes it"
+        yield Finding("data folder", True, f"{folder} does not exist yet: {advice}")
         return
     for path in (folder, folder / "master.key", folder / "devices", folder / "operator.token"):
         if path.exists():
@@ -85,15 +87,16 @@ def _database(settings: Settings) -> Iterator[Finding]:
         return
     try:
         with database_of(settings).transaction() as connection:
-            yield from _look_into(connection)
+            yield from _look_into(connection, settings)
     except (SettingsError, DatabaseUnavailable) as error:
         yield Finding("database", False, str(error))
 
 
-def _look_into(connection: Connection) -> Iterator[Finding]:
+def _look_into(connection: Connection, settings: Settings) -> Iterator[Finding]:
     if connection.dialect.name == "sqlite":
         verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar()
-        yield Finding("database", verdict == "ok", str(verdict))
+        wrong = ", ".join(str(verdict).splitlines())
+        yield Finding("database", wrong == "ok", wrong if wrong == "ok" else damaged(settings.sqlite_path, wrong))
     else:
         version, flushes = connection.exec_driver_sql(
             "SELECT current_setting('server_version'), current_setting('fsync')"
@@ -171,7 +174,14 @@ def _trust(settings: Settings) -> Iterator[Finding]:
         yield Finding("status page", inside, detail + (" (it listens on loopback only)" if inside else ""))
 
 
+def _names(_settings: Settings) -> Iterator[Finding]:
+    """Settings that nothing reads."""
+    for sentence in unknown_settings():
+        yield Finding("settings", True, sentence)
+
+
 _LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _names,
     _python,
     _engine,
     _folder,

@@ -118,10 +118,9 @@ def _decide(ids: tuple[str, ...], decision: str) -> None:
     """Decides all of them; those that have moved on are named at the end."""
     if not ids:
         raise CommandError("name at least one message: `kurir message list <email> --state unconfirmed` shows them")
-    for text in ids:
-        _id(text)
+    names = [public_message_id(_id(text)) for text in ids]
     refused: list[str] = []
-    for text in ids:
+    for text in names:
         try:
             message = operator("POST", f"/messages/{text}/{decision}")
         except CommandError as error:

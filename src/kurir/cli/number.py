@@ -12,7 +12,18 @@ from cyclopts import App
 from sqlalchemy import Connection
 
 from kurir import number_status, numbers
-from kurir.cli.terminal import CommandError, Table, account_of, bold, draw, operator, say, waiting, with_database
+from kurir.cli.terminal import (
+    CommandError,
+    Table,
+    account_of,
+    bold,
+    draw,
+    in_path,
+    operator,
+    say,
+    waiting,
+    with_database,
+)
 from kurir.foundation.data_folder import read_ready_file
 from kurir.foundation.sealing import Sealing
 from kurir.messages.addresses import AddressError, parse_phone
@@ -120,7 +131,7 @@ def pair(key: str, *, phone: str = "") -> None:
         key: The number_id (BO-…).
         phone: Pair by 8-character code for this number instead of by QR.
     """
-    state = operator("POST", f"/numbers/{key}/pairing", {"phone": phone} if phone else {})
+    state = operator("POST", f"/numbers/{in_path('number_id', key)}/pairing", {"phone": phone} if phone else {})
     shown = ""
     with waiting("Waiting for the phone …"):
         while state["state"] in {"starting", "qr", "code"}:
@@ -188,7 +199,7 @@ def _official(connection: Connection, key: str) -> Number:
 @app.command
 def logout(key: str) -> None:
     """Log a linked device out of its phone. Queued messages wait until it is paired again or expire."""
-    operator("POST", f"/numbers/{key}/logout")
+    operator("POST", f"/numbers/{in_path('number_id', key)}/logout")
     say(f"{key} is logged out.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -53,14 +54,15 @@ def list_(email: str = "", *, limit: int = 50) -> None:
 
 
 @app.command
-def export(entry: int, file: Path) -> None:
+def export(entry: str, file: Path) -> None:
     """Write what was set aside into a file, for a bug report or a look. It is somebody's message: handle it so.
 
     Args:
         entry: Its number in `kurir quarantine list`.
         file: Where to write it; must not exist.
     """
-    found = with_database(lambda connection, _sealing: quarantine.by_id(connection, entry))
+    number = _entry(entry)
+    found = with_database(lambda connection, _sealing: quarantine.by_id(connection, number))
     if found is None:
         raise CommandError(f"there is no entry {entry} in the quarantine")
     with file.open("xb") as target:
@@ -69,7 +71,7 @@ def export(entry: int, file: Path) -> None:
 
 
 @app.command
-def replay(*entries: int) -> None:
+def replay(*entries: str) -> None:
     """Put entries back into their queues; the gateway must be running. What fails again is set aside again.
 
     Args:
@@ -79,7 +81,7 @@ def replay(*entries: int) -> None:
 
 
 @app.command
-def discard(*entries: int) -> None:
+def discard(*entries: str) -> None:
     """Remove entries for good; the gateway must be running.
 
     Args:
@@ -88,12 +90,12 @@ def discard(*entries: int) -> None:
     _decide(entries, "discard", "was removed")
 
 
-def _decide(entries: tuple[int, ...], decision: str, done: str) -> None:
+def _decide(entries: tuple[str, ...], decision: str, done: str) -> None:
     """Decides all of them; those that cannot be are named at the end."""
     if not entries:
         raise CommandError("name at least one entry: `kurir quarantine list` shows them")
     refused: list[str] = []
-    for entry in entries:
+    for entry in [_entry(text) for text in entries]:
         try:
             operator("POST", f"/quarantine/{entry}/{decision}")
         except CommandError as error:
@@ -102,3 +104,9 @@ def _decide(entries: tuple[int, ...], decision: str, done: str) -> None:
             say(f"Entry {entry} {done}.")
     if refused:
         raise CommandError("; ".join(refused))
+
+
+def _entry(text: str) -> int:
+    if not re.fullmatch(r"0*[1-9][0-9]{0,17}", text):
+        raise CommandError(f"{text!r} is no entry: expected its number in `kurir quarantine list`")
+    return int(text)

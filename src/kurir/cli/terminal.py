@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import shutil
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import aiohttp
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import Progress
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -23,6 +27,25 @@ from kurir.foundation.sealing import Sealing
 from kurir.settings import Settings
 
 T = TypeVar("T")
+_LEAST, _MOST = 40, 1_000
+"""Columns of a terminal that is drawn for, whatever size it claims."""
+_ANY_WIDTH = 1_000_000
+_LEAST_CELL = 4
+"""Characters that a column of a table has at least; longer words go on in the next line."""
+
+
+def _sound_size() -> None:
+    """Makes COLUMNS a width that can be drawn for; the library takes it as it is, and 0 or ² stops it."""
+    claimed = os.environ.pop("COLUMNS", "")
+    if claimed.isascii() and claimed.isdigit() and len(claimed) < 10 and int(claimed):
+        os.environ["COLUMNS"] = str(min(max(int(claimed), _LEAST), _MOST))
+    elif (columns := shutil.get_terminal_size((80, 24)).columns) < _LEAST:
+        os.environ["COLUMNS"] = str(max(columns, _LEAST))
+    if not os.environ.get("LINES", "1").isascii():
+        del os.environ["LINES"]
+
+
+_sound_size()
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
 
@@ -61,10 +84,15 @@ def _line(parts: Sequence[str | Text]) -> Text:
 
 
 class Table:
-    """Rows under headings; cells are shown as `say` shows texts."""
+    """Rows under headings; cells are shown as `say` shows texts, and nothing is cut: ids are there to be copied.
+
+    A terminal gets lines of its width, in which long words go on below; whatever else reads gets one line a row.
+    """
 
     def __init__(self, *headings: str) -> None:
-        self._table = RichTable(*headings)
+        self._table = RichTable()
+        for heading in headings:
+            self._table.add_column(heading, overflow="fold", min_width=_LEAST_CELL)
 
     def add_row(self, *cells: str) -> None:
         """One more row."""
@@ -72,7 +100,10 @@ class Table:
 
     def show(self) -> None:
         """Prints the table."""
-        _out.print(self._table)
+        wanted = Measurement.get(_out, _out.options.update(max_width=_ANY_WIDTH), self._table).maximum
+        least = len(self._table.columns) * (_LEAST_CELL + 3) + 1
+        self._table.width = max(min(wanted, _out.width), least) if _out.is_terminal else wanted
+        _out.print(self._table, crop=False)
 
 
 @contextmanager
@@ -83,9 +114,12 @@ def counting(what: str) -> Iterator[Callable[[int], object]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def with_database(work: Callable[[Connection, Sealing], T]) -> T:
-    """Runs `work` in one transaction of its own; safe beside a running gateway."""
-    database, sealing = open_data_folder(Settings.load())
+def with_database(work: Callable[[Connection, Sealing], T], *, create: bool = False) -> T:
+    """Runs `work` in one transaction of its own; safe beside a running gateway.
+
+    Only with `create` the data folder is made where there is none; else NoData is raised.
+    """
+    database, sealing = open_data_folder(Settings.load(), create=create)
     with database.transaction() as connection:
         result = work(connection, sealing)
     database.engine.dispose()
@@ -96,7 +130,7 @@ def with_async_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """Runs asynchronous `work` with a started database."""
 
     async def run() -> T:
-        database, _ = open_data_folder(Settings.load())
+        database, _ = open_data_folder(Settings.load(), create=False)
         await database.start()
         try:
             return await work(database)
@@ -113,6 +147,13 @@ def account_of(connection: Connection, email: str) -> Account:
         known = ", ".join(a.email for a in accounts.everyone(connection)) or "none yet"
         raise CommandError(f"there is no account for {email} (accounts: {known}); see `kurir account create --help`")
     return account
+
+
+def in_path(what: str, key: str) -> str:
+    """A key or id that becomes part of an address. Raises CommandError, naming `what`, for what can be none."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", key):
+        raise CommandError(f"{what}: {key!r} is none; expected letters, digits, _ and - only")
+    return key
 
 
 def operator(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

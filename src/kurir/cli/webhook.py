@@ -107,9 +107,9 @@ def log(email: str, *, last: int = 20) -> None:
         email: Address of the account.
         last: How many.
     """
-    found = with_database(
-        lambda connection, _: history.latest(connection, account_of(connection, email).id, max(1, last))
-    )
+    if not 1 <= last <= 10_000:
+        raise CommandError("--last: expected 1 to 10000")
+    found = with_database(lambda connection, _: history.latest(connection, account_of(connection, email).id, last))
     table = Table("event", "type", "endpoint", "at", "state", "tries", "last answer")
     for told in found:
         at = datetime.fromtimestamp(told.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -55,7 +55,7 @@ def save(data_dir: Path, target: Path, taken_at: float) -> int:
         arriving.replace(target)
         _flush(target.parent)
     except sqlite3.Error as error:
-        raise BackupError(f"{data_dir / DATABASE} cannot be copied: {error}") from error
+        raise BackupError(f"{data_dir / DATABASE} cannot be copied: {error}; `kurir doctor` looks at it") from error
     finally:
         shutil.rmtree(arriving, ignore_errors=True)
     return (target / DATABASE).stat().st_size

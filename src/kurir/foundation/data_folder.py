@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from kurir.foundation.database import Database
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.postgres import take_your_time
 from kurir.foundation.sealing import SealError, Sealing, load_master_key
+from kurir.foundation.sqlite import damaged
 from kurir.foundation.tables import SCHEMA_VERSION, installation
 from kurir.settings import Settings, SettingsError
 
@@ -31,6 +33,10 @@ READY_FILE = "gateway.json"
 
 class AlreadyRunning(RuntimeError):  # noqa: N818 - a state of the world, not a mistake
     """Another gateway serves this data folder."""
+
+
+class NoData(RuntimeError):  # noqa: N818 - a state of the world, not a mistake
+    """There is no data of Kurir where a command looks for some."""
 
 
 class SchemaError(RuntimeError):
@@ -48,14 +54,18 @@ def _nobody_listens(_line: str) -> None: ...
 
 
 def open_data_folder(
-    settings: Settings, *, serving: bool = False, said: Callable[[str], None] = _nobody_listens
+    settings: Settings, *, serving: bool = False, create: bool = True, said: Callable[[str], None] = _nobody_listens
 ) -> tuple[Database, Sealing]:
-    """The folder's database with its newest schema, and its keys; everything is made on first use.
+    """The folder's database with its newest schema, and its keys; with `create` everything is made on first use.
 
-    A gateway that holds the folder's lock says `serving`. An older schema is renewed only while no other gateway serves
-    the folder, and SQLite's file is copied before; `said` gets a line for each step. Raises SettingsError, SealError,
+    Without it NoData is raised where there is none: a mistyped folder must not become a new, empty gateway. A gateway
+    that holds the folder's lock says `serving`. An older schema is renewed only while no other gateway serves the
+    folder, and SQLite's file is copied before; `said` gets a line for each step. Raises SettingsError, SealError,
     DatabaseUnavailable, AlreadyRunning, SchemaError, BackupError and OSError.
     """
+    if not create:
+        require_data(settings)
+    refuse_emptied(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     sealing = Sealing(load_master_key(settings.data_dir))
     database = database_of(settings)
@@ -66,6 +76,33 @@ def open_data_folder(
         database.engine.dispose()
         raise
     return database, sealing
+
+
+def require_data(settings: Settings) -> None:
+    """Raises NoData when no gateway has ever made its data there."""
+    where = settings.data_dir
+    if settings.database_url:
+        there = bool(os.environ.get("KURIR_MASTER_KEY")) or (where / "master.key").exists()
+    else:
+        there = settings.sqlite_path.exists()
+    if not there:
+        raise NoData(
+            f"there is no Kurir data in {where}: set KURIR_DATA_DIR, or start `kurir serve` or `kurir account create`"
+        )
+
+
+def refuse_emptied(settings: Settings) -> None:
+    """An empty file is a new database to SQLite; where a gateway has been before, it is all that was left of one.
+
+    Raises SchemaError.
+    """
+    file = settings.sqlite_path
+    if settings.database_url or not file.exists():
+        return
+    if file.is_dir():
+        raise SchemaError(damaged(file, "it is a folder"))
+    if not file.stat().st_size and (settings.data_dir / "master.key").exists():
+        raise SchemaError(damaged(file, "it is empty"))
 
 
 def _renew(settings: Settings, database: Database, serving: bool, said: Callable[[str], None]) -> None:
@@ -106,6 +143,8 @@ def renew_schema(database: Database, said: Callable[[str], None] = _nobody_liste
             return
         from kurir.foundation.migrations import migrate, versions  # noqa: PLC0415 - costs 12 MB for nothing else
 
+        if before is not None and not re.fullmatch(r"[0-9]{4}", before):
+            raise SchemaError(damaged(Path(database.name), "its schema has no version"))
         if before is not None and before not in versions():
             raise SchemaError(
                 f"{database.name} has schema {before}, made by a newer Kurir than this one ({SCHEMA_VERSION}): "
@@ -138,8 +177,10 @@ def check_key(database: Database, sealing: Sealing) -> None:
 
 def schema_version(connection: Connection) -> str | None:
     """The database's version of the schema, None when it is empty."""
-    known = sa.inspect(connection).has_table("alembic_version")
-    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() if known else None
+    known = sa.inspect(connection).has_table(
+        "alembic_version"
+    )  # a version that is not there is damage, no new database
+    return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()) if known else None
 
 
 def _keep_copy(data_dir: Path) -> Path:

@@ -29,7 +29,7 @@ from sqlalchemy import Connection, exc
 from kurir.foundation.inserts import Batch
 from kurir.foundation.postgres import Postgres
 from kurir.foundation.shared_threads import STANDSTILL, Full, SharedThreads
-from kurir.foundation.sqlite import Sqlite
+from kurir.foundation.sqlite import Sqlite, damaged
 from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.writer import (
     UNFIT,
@@ -333,7 +333,7 @@ class Database:
                 if trouble == "value":
                     raise BadValue(bad_value(error)) from error
                 if trouble != "again" or not tries_left:
-                    raise DatabaseUnavailable(str(error.orig)) from error
+                    raise DatabaseUnavailable(self._server.sentence(error)) from error
             except UNFIT as error:
                 raise BadValue(bad_value(error)) from error
             except exc.TimeoutError as error:
@@ -354,9 +354,13 @@ class Database:
         try:
             yield
         except exc.DBAPIError as error:
-            if self._server.trouble(error) in (None, "value"):
+            if self._server.trouble(error) in (None, "value") and not self._server.shows_damage(error):
                 raise
-            raise DatabaseUnavailable(f"{self.name}: {error.orig}") from error
+            raise DatabaseUnavailable(self._server.sentence(error)) from error
+        except UnicodeDecodeError as error:  # what SQLite says quotes the file, which holds anything
+            if isinstance(self.where, str):
+                raise
+            raise DatabaseUnavailable(damaged(self.where, "what is in it is no UTF-8")) from error
 
 
 def _too_late(item: Item, why: str) -> None:

@@ -90,6 +90,14 @@ class Postgres:
             return "busy"
         return "value" if state.startswith(_VALUE) else None
 
+    def sentence(self, error: exc.DBAPIError) -> str:
+        """What an error says, for people."""
+        return f"{self.name}: {error.orig}"
+
+    def shows_damage(self, error: exc.DBAPIError) -> bool:
+        """Never: the server knows, and says so by a code."""
+        return False
+
     def ticket(self, connection: Connection) -> str | None:
         """The name of the transaction under way, None when it has changed nothing."""
         return connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()::text").scalar()

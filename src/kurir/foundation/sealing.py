@@ -66,14 +66,14 @@ def load_master_key(data_dir: Path) -> bytes:
     text = os.environ.get("KURIR_MASTER_KEY", "")
     path = data_dir / "master.key"
     if not text and path.exists():
-        text = path.read_text(encoding="ascii").strip()
+        text = path.read_text(encoding="ascii", errors="replace").strip()
     if not text:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         text = secrets.token_hex(32)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            text = path.read_text(encoding="ascii").strip()
+            text = path.read_text(encoding="ascii", errors="replace").strip()
         else:
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(text + "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,34 @@ from kurir.foundation.writer import Trouble
 
 _VALUE = ("LIKE or GLOB pattern too complex", "integer overflow", "malformed JSON", "too many SQL variables")
 """How the messages begin that speak of a value rather than of the statement or the file."""
+_NO_TEXT = "Could not decode to UTF-8"
+_SCHEMA_BROKEN = ("no such table", "no such column", "malformed database schema")
+"""Of the newest schema nothing is missing, unless its pages are damaged."""
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
+
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_CLOSED = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
+
+
+def damaged(file: Path, what: str) -> str:
+    """The sentence about a database file that is damaged."""
+    return (
+        f"{file} is damaged ({what}): stop the gateway, move the file and {file.name}-wal and -shm beside it away, and "
+        "put a backup back with `kurir restore <backup folder>`"
+    )
+
+
+def damage(file: Path) -> str | None:
+    """Looks through a whole database file; the sentence about what is wrong with it, None when nothing is."""
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)) as connection:
+            verdict = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        return damaged(file, str(error))
+    except UnicodeDecodeError:  # what SQLite says quotes the file
+        return damaged(file, "what is in it is no UTF-8")
+    return None if verdict == "ok" else damaged(file, verdict.replace("\n", ", "))
 
 
 class Sqlite:
@@ -47,13 +75,29 @@ class Sqlite:
         code = getattr(error.orig, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_TOOBIG:
             return "value"
-        if code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if code is not None and code & 0xFF in _DAMAGED:
             return "down"
         if not isinstance(error, exc.OperationalError):
             return None
         if code is not None and code & 0xFF != sqlite3.SQLITE_ERROR:
             return "down"
         return "value" if str(error.orig).startswith(_VALUE) else None
+
+    def sentence(self, error: exc.DBAPIError) -> str:
+        """What an error says, for people: which file, and what to do about it."""
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        said = str(error.orig)
+        if said.startswith(_NO_TEXT):
+            return damaged(Path(self.name), "a text in it is no UTF-8")  # SQLite would show the text
+        if said.startswith(_SCHEMA_BROKEN) or (code is not None and code & 0xFF in _DAMAGED):
+            return damaged(Path(self.name), said)
+        if code is not None and code & 0xFF in _CLOSED:
+            return f"{self.name}: {said}; it and its folder must belong to the user that runs Kurir"
+        return f"{self.name}: {said}"
+
+    def shows_damage(self, error: exc.DBAPIError) -> bool:
+        """Whether an error can only come of a damaged file, whatever `trouble` says of it."""
+        return str(error.orig).startswith((_NO_TEXT, *_SCHEMA_BROKEN))
 
     def ticket(self, connection: Connection) -> str | None:
         """None: a commit that failed here has stored nothing, there is nothing to look up later."""

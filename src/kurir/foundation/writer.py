@@ -69,6 +69,14 @@ class Server(Protocol):
         """What an error says about the database; None when the statement itself is wrong."""
         ...
 
+    def sentence(self, error: exc.DBAPIError) -> str:
+        """What an error says, for people; it names the database, and what to do where that is known."""
+        ...
+
+    def shows_damage(self, error: exc.DBAPIError) -> bool:
+        """Whether an error can only come of a damaged database, whatever `trouble` says of it."""
+        ...
+
     def ticket(self, connection: Connection) -> str | None:
         """A name for the transaction under way, by which `was_committed` finds it after a broken commit."""
         ...
@@ -223,7 +231,7 @@ class Writer:
                 self._roll_back(error)
                 if self._server.trouble(error) == "again" and tries_left:
                     continue
-                raise DatabaseUnavailable(str(error.orig)) from error
+                raise DatabaseUnavailable(self._server.sentence(error)) from error
             try:
                 connection.exec_driver_sql("COMMIT")
             except exc.DBAPIError as error:
@@ -231,7 +239,7 @@ class Writer:
                 if ticket is not None and self._was_committed(ticket):
                     return
                 if ticket is None or not tries_left:
-                    raise DatabaseUnavailable(str(error.orig)) from error
+                    raise DatabaseUnavailable(self._server.sentence(error)) from error
                 self._unseal(live)
                 continue
             return
@@ -259,7 +267,7 @@ class Writer:
             except exc.DBAPIError as error:
                 self._not_before = time.monotonic() + self._pause
                 self._pause = min(self._pause * 2, _PAUSE_MOST)
-                raise DatabaseUnavailable(f"{self._server.name}: {error.orig}") from error
+                raise DatabaseUnavailable(self._server.sentence(error)) from error
             self._pause = _PAUSE_FIRST
         return self._connection
 
@@ -323,7 +331,7 @@ class Writer:
                 if trouble in ("again", "down"):
                     raise
                 if trouble == "busy":
-                    item.error = DatabaseUnavailable(str(error.orig))
+                    item.error = DatabaseUnavailable(self._server.sentence(error))
                 elif trouble == "value":
                     item.error = BadValue(bad_value(error))
             elif isinstance(error, UNFIT):

@@ -465,6 +465,11 @@ class Outbox:
             if now is not None and now.state in SETTLED:
                 self._effects.verdicts.tell(now)
 
+    @property
+    def dismissed(self) -> bool:
+        """Whether the process stops and nobody waits for a verdict any more."""
+        return self._effects.verdicts.dismissed
+
     def dismiss(self) -> None:
         """At the stop: whoever waits for a verdict learns where the message stands, and nobody waits any more."""
         self._effects.verdicts.dismiss()

@@ -24,6 +24,11 @@ class Verdicts:
         self._waiters: dict[int, list[asyncio.Future[Snapshot]]] = {}
         self._dismissed = False
 
+    @property
+    def dismissed(self) -> bool:
+        """Whether nobody may wait any more: the process stops."""
+        return self._dismissed
+
     def awaited(self, message_id: int) -> bool:
         """Whether anybody waits for this message."""
         return message_id in self._waiters

@@ -33,6 +33,7 @@ Cause = Literal[
     "receipt",
     "decision",
     "database",
+    "stopping",
 ]
 Ahead = Literal["", "message", "doubt"]
 """What keeps a later message to the same person back: an earlier one that is queued or in flight, or one in doubt."""
@@ -75,6 +76,8 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 UNKNOWN = Waiting(cause="database")
 """The database does not say now what a message waits for."""
+STOPPING = Waiting(cause="stopping")
+"""Nothing more goes out of this process; what is queued stays so until a gateway runs."""
 
 
 def waiting_for(facts: Facts, now: float) -> Waiting:  # noqa: PLR0911 - one return for each cause
@@ -204,6 +207,10 @@ _SENTENCES: dict[Cause, tuple[str, str]] = {
     "decision": (
         "a receipt or a decision: it may have been sent (`kurir message replay` or `kurir message cancel`)",
         "tanda terima atau keputusan: mungkin sudah terkirim (`kurir message replay` atau `kurir message cancel`)",
+    ),
+    "stopping": (
+        "the service, which is stopping; the message is kept and goes on when the service runs again",
+        "layanan, yang sedang berhenti; pesan disimpan dan dilanjutkan setelah layanan berjalan lagi",
     ),
     "database": ("not known: the database does not answer now", "tidak diketahui: basis data sedang tidak menjawab"),
 }

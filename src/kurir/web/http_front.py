@@ -2,8 +2,9 @@
 connections, one Host. uvicorn has none of these limits; this is a thin layer over its httptools protocol.
 
 Written for uvicorn 0.54 (pinned by the lock file): the methods of `HttpToolsProtocol` that are overridden here are
-called by httptools and by uvicorn's request cycle. What is refused is answered, and the connection is read on for a
-moment before it is closed: closing it with unread bytes would make the kernel reset it, and the answer would be lost.
+called by httptools and by uvicorn's request cycle. Whoever is answered before his request has come in whole, by this
+layer or by a door, is read on for a while before the connection is closed: closing it with unread bytes would make the
+kernel reset it, and the answer would be lost.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import ipaddress
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httptools
@@ -24,10 +25,11 @@ from kurir.accounts.limits import source_of
 
 _HEAD, _WORK, _IDLE, _CLOSING = range(4)
 """Phases of a connection: a head is awaited or comes in · the request is worked on · between requests · refused."""
-_LINGER = 1.5
-"""Seconds in which a refused client can read the answer."""
-_LINGERING = 256
-"""Refused connections that may linger at a time; further ones are closed at once."""
+_LINGER, _LINGER_MOST, _LINGER_BYTES = 1.5, 20.0, 64_000_000
+"""How long a refused connection is read on: seconds without a byte, seconds in all, and bytes that are thrown away.
+Many clients write their whole request before they read the answer."""
+_LINGERING, _LINGERING_OF_ONE = 256, 64
+"""Refused connections that may linger at a time, in all and of one source; further ones are closed at once."""
 _FIELDS = 256
 """Header fields of one request."""
 _PIPELINED = 32
@@ -59,7 +61,7 @@ class HttpFront:
         self.limits = limits
         self.connections: set[Connection] = set()
         self._by_source: Counter[str] = Counter()
-        self._lingering = 0
+        self._lingering: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._say_at = 0.0
         self._everybody = "*" in limits.trusted
@@ -73,7 +75,7 @@ class HttpFront:
         """Counts a connection in; why it has to be refused, "" when it may stay."""
         self.connections.add(connection)
         self._by_source[connection.source] += 1
-        if len(self.connections) - self._lingering > self.limits.connections:
+        if len(self.connections) - self._lingering.total() > self.limits.connections:
             return "too many connections are open"
         if self._by_source[connection.source] > self.limits.per_address and not self.trusts(connection.source):
             return "too many connections are open from this address"
@@ -86,13 +88,16 @@ class HttpFront:
         if not self._by_source[connection.source]:
             del self._by_source[connection.source]
         if connection.lingers:
-            self._lingering -= 1
+            self._lingering[connection.source] -= 1
+            if not self._lingering[connection.source]:
+                del self._lingering[connection.source]
 
-    def may_linger(self) -> bool:
+    def may_linger(self, source: str) -> bool:
         """Whether one more refused connection may stay for a moment; it is counted then."""
-        if self._lingering >= _LINGERING:
+        of_one = _LINGERING if self.trusts(source) else _LINGERING_OF_ONE
+        if self._lingering.total() >= _LINGERING or self._lingering[source] >= of_one:
             return False
-        self._lingering += 1
+        self._lingering[source] += 1
         return True
 
     def refused(self, why: str) -> None:
@@ -150,7 +155,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _CLOSING:
-            return  # what still comes is thrown away
+            self._heard = self.loop.time()
+            self._thrown_away += len(data)
+            if self._thrown_away > _LINGER_BYTES:
+                self.transport.abort()
+            return
         assert self.parser is not None
         self._unset_keepalive_if_required()
         self._chunk = len(data)
@@ -179,7 +188,10 @@ class Connection(HttpToolsProtocol):
             self._answer = fault
             raise _RefusedError
         self._phase = _WORK
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.transport = _Exit(self.transport, self._close_answered)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
@@ -201,7 +213,7 @@ class Connection(HttpToolsProtocol):
         waited = now - self._since
         limits = self.front.limits
         if self._phase is _CLOSING:
-            if waited > _LINGER:
+            if now - self._heard > _LINGER or waited > _LINGER_MOST:
                 self.transport.abort()
         elif self._phase is _HEAD:
             if waited > limits.head_seconds and (self.cycle is None or self.cycle.response_complete):
@@ -240,21 +252,44 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: int, why: str) -> None:
         """Answers and closes, with time for the client to read the answer."""
         self.front.refused(why)
-        self._phase = _CLOSING
-        self._since = self.loop.time()
-        self.pipeline.clear()  # what was sent ahead is not begun: its answers could not be written
         under_way = self.cycle is not None and not self.cycle.response_complete
         if under_way:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if not (under_way and self.cycle.response_started):
             self.transport.write(_refusal(status, why, self.server_state.default_headers))
-        self.lingers = self.front.may_linger()
+        self._linger()
+
+    def _close_answered(self) -> None:
+        """The last answer is written: closes the connection, gently when more of the request is to come."""
+        if self._phase is _CLOSING:
+            return  # it is on its way already
+        if self._complete and not self.pipeline:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Says that nothing more is written, and reads on and throws away until the client has gone, within bounds."""
+        self._phase = _CLOSING
+        self._since = self._heard = self.loop.time()
+        self._thrown_away = 0
+        self.pipeline.clear()  # what was sent ahead is not begun: its answers could not be written
+        self.lingers = self.front.may_linger(self.source)
         if self.lingers and self.transport.can_write_eof():
             self.flow.resume_reading()
             self.transport.write_eof()
         else:
             self.transport.close()
+
+
+class _Exit:
+    """What a request cycle of uvicorn writes to: the transport, but closed by the connection."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
 
 
 def _refusal(status: int, why: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

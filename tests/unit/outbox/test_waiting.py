@@ -59,7 +59,7 @@ def test_each_cause_follows_from_its_facts(cause: Cause, facts: Facts) -> None:
 
 
 def test_every_cause_and_every_state_of_a_number_is_tried() -> None:
-    assert {cause for cause, _ in CASES} | {"database"} == set(get_args(Cause))
+    assert {cause for cause, _ in CASES} | {"database", "stopping"} == set(get_args(Cause))
     assert {facts.state for _, facts in CASES} >= set(get_args(NumberState)) - {"connected"}
 
 

@@ -190,3 +190,14 @@ async def test_a_thousand_requests_at_once_are_all_answered(front: Front) -> Non
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.headers["X-Message-Id"] for answer in answers}) == 1000
     assert (await front.rows())["messages"] == 1000
+
+
+async def test_a_strangers_broken_form_writes_no_line_of_its_own(
+    front: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the parser would warn of is told to the caller."""
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    for broken in (b"--y\r\n", b"--x\r\nA B: c\r\n\r\n", b"--x\r\n\r\nz\r\n--x-!", b"\x00\xff"):
+        answer = await front.client.post("/public/v1/send_personal_message", content=broken, headers=kind)
+        assert answer.status_code in {400, 405}
+    assert [record for record in caplog.records if record.name.startswith("python_multipart")] == []

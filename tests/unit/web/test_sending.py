@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import Front, open_front
+from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir.foundation.ids import parse_message_id
 from kurir.foundation.tables import messages
 from kurir.messages.content import Document, Image, Text
-from kurir.messages.reports import InDoubt, Refused
+from kurir.messages.reports import InDoubt, Refused, TryLater
 
 ACCEPTED = {"code": "200", "message": "The message is in the delivery process", "type": "successfully"}
 PICTURE = "https://example.com/picture.png"
@@ -207,3 +210,27 @@ async def test_a_wrong_parameter_is_named_and_nothing_is_stored(
     assert (answer.status_code, body["code"], body["type"]) == (405, "405", "invalid_request")
     assert f"`{named}`" in body["message"]
     assert await front.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("send_personal_message", {"phone_no": PHONE, "message": "x"}),
+        ("send_meta_personal_message", {"reciptient": PHONE, "message": "x"}),
+        ("send_message_template", {"recipients": PHONE, "variables": ["Sari"]}),
+    ],
+)
+async def test_whoever_waits_at_a_stop_is_told_of_it(front: Front, path: str, fields: dict[str, Any]) -> None:
+    """Not that the time was up: it was not."""
+    furnished = (await front.furnish()).get(path, {})
+    front.devices.outcome = front.cloud.outcome = lambda _: TryLater("busy", "busy", after=60.0)
+    sending = asyncio.create_task(front.send(path, **(furnished | fields), method_send="sync"))
+    async with asyncio.timeout(10):
+        while not (front.devices.sent or front.cloud.sent):
+            await asyncio.sleep(0.01)
+    front.gateway.outbox.dismiss()
+    answer = await asyncio.wait_for(sending, 4)  # the call's own patience is 5 s
+    assert answer.status_code == 408
+    assert "the service, which is stopping" in answer.text
+    assert "within" not in answer.text
+    assert "o not send it again" in answer.text or "queued" in answer.text

@@ -21,7 +21,7 @@ from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
 from kurir.web.public_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.public_v1.sending import CAPTION_FIELD, METHODS, bubbles
-from kurir.web.public_v1.waits import phrase, waits
+from kurir.web.public_v1.waits import phrase, unseen, waits
 
 CHAPTER = "Conversation"
 _KINDS = ("", "text", "image", "document", "file", "location")
@@ -96,7 +96,8 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
             message = await gateway.outbox.verdict(call.account.id, ours, patience)
             waiting = await waits(gateway, call.account.id, ours) if message.state in {"queued", "sending"} else UNKNOWN
     except (VerdictUnseen, TimeoutError):
-        return _waiting(call, _shown(call, content, to), public_message_id(ours), headers, sync=sync)
+        shown = _shown(call, content, to)
+        return _waiting(call, shown, public_message_id(ours), headers, sync=sync, waiting=unseen(gateway))
     return _answer(call, message, content, headers, sync=sync, waiting=waiting)
 
 

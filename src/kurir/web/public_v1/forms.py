@@ -5,6 +5,7 @@ Files cannot be uploaded: the API takes media by URL, and says so instead of dro
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 from urllib.parse import parse_qsl
@@ -27,6 +28,9 @@ FILE_SENT = Phrase(
     id="Kolom `{field}` berisi berkas: kirim berkas lewat URL (`image_url`, `file_url`), bukan diunggah.",
     en="Field `{field}` is an uploaded file: files are sent by URL (`image_url`, `file_url`), not uploaded.",
 )
+
+# it warns of every broken form, which any stranger can send: the caller is told, and metrics count the answer
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 class FormError(ValueError):

@@ -18,12 +18,12 @@ from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen
-from kurir.outbox.waiting import UNKNOWN, Waiting
+from kurir.outbox.waiting import Waiting
 from kurir.web.envelopes import Answer, Phrase, WireError, missing, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import Call, Field
-from kurir.web.public_v1.waits import phrase, waits
+from kurir.web.public_v1.waits import phrase, unseen, waits
 
 IN_DELIVERY = "The message is in the delivery process"
 """The sample's answer to every accepted send."""
@@ -65,6 +65,10 @@ STILL_WAITING = Phrase(
     "Pesan disimpan dan akan dikirim begitu bisa, sampai kedaluwarsa; jangan kirim ulang.",
     en="Message {id} is stored but was not sent within {seconds} seconds (state: {state}). It waits for: {why}. "
     "It is kept and will still go out when it can, until it expires; do not send it again.",
+)
+STOPPING = Phrase(
+    id="Pesan {id} sudah tersimpan tetapi belum terkirim (status: {state}). Menunggu: {why}. Jangan kirim ulang.",
+    en="Message {id} is stored but was not sent yet (state: {state}). It waits for: {why}. Do not send it again.",
 )
 UNCONFIRMED = Phrase(
     id="Pesan {id} mungkin sudah terkirim, tetapi WhatsApp belum memastikannya. Pesan ditahan sampai ada kepastian; "
@@ -180,7 +184,7 @@ async def _verdict(gateway: Gateway, account_id: int, ids: list[int], patience: 
         try:
             message = await gateway.outbox.verdict(account_id, message_id, left)
         except VerdictUnseen:
-            raise _still_waiting(message_id, "queued", UNKNOWN, patience, headers) from None
+            raise _still_waiting(message_id, "queued", unseen(gateway), patience, headers) from None
         if message.state in {"queued", "sending"}:
             waiting = await waits(gateway, account_id, message_id)
             raise _still_waiting(message_id, message.state, waiting, patience, headers)
@@ -206,7 +210,7 @@ def _still_waiting(message_id: int, state: str, waiting: Waiting, waited: float,
     return WireError(
         "408",
         "timeout",
-        STILL_WAITING,
+        STOPPING if waiting.cause == "stopping" else STILL_WAITING,
         headers=headers,
         id=public_message_id(message_id),
         seconds=f"{waited:g}",

@@ -12,7 +12,6 @@ from kurir.messages.lifecycle import MessageState
 from kurir.numbers import Number
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import VerdictUnseen
-from kurir.outbox.waiting import UNKNOWN
 from kurir.templates import (
     APPROVED,
     FillError,
@@ -28,7 +27,7 @@ from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import Call, Endpoint, Field
 from kurir.web.public_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.public_v1.sending import METHODS
-from kurir.web.public_v1.waits import phrase, waits
+from kurir.web.public_v1.waits import phrase, unseen, waits
 
 CHAPTER = "Template"
 _CODE_LIMIT = 32
@@ -170,7 +169,7 @@ async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[s
             message = await gateway.outbox.verdict(call.account.id, message_id, left)
         except VerdictUnseen:
             raise WireError(
-                "408", "timeout", SEND_WAITS, headers=headers, state="queued", why=phrase(UNKNOWN)
+                "408", "timeout", SEND_WAITS, headers=headers, state="queued", why=phrase(unseen(gateway))
             ) from None
         state: MessageState = message.state
         if state in {"failed", "expired", "canceled"}:

@@ -6,13 +6,15 @@ import msgspec
 
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.numbers import Number
-from kurir.outbox.waiting import UNKNOWN, Waiting, sentence, waiting_for
+from kurir.outbox.waiting import STOPPING, UNKNOWN, Waiting, sentence, waiting_for
 from kurir.web.envelopes import Phrase
 from kurir.web.gateway import Gateway
 
 
 async def waits(gateway: Gateway, account_id: int, message_id: int) -> Waiting:
     """What the message waits for, as far as that can be seen now."""
+    if gateway.outbox.dismissed:
+        return STOPPING
     try:
         facts = await gateway.outbox.waiting_facts(account_id, message_id)
     except DatabaseUnavailable:
@@ -22,6 +24,11 @@ async def waits(gateway: Gateway, account_id: int, message_id: int) -> Waiting:
     if facts.number is not None:
         facts = msgspec.structs.replace(facts, state=connected_as(gateway, facts.number))
     return waiting_for(facts, gateway.clock())
+
+
+def unseen(gateway: Gateway) -> Waiting:
+    """What a message waits for of which nothing can be read."""
+    return STOPPING if gateway.outbox.dismissed else UNKNOWN
 
 
 def connected_as(gateway: Gateway, number: Number) -> str:
