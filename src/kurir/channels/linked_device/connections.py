@@ -192,6 +192,9 @@ class Connections:
             say_it = log.debug if kind == "unknown_receipt" and self.troubles[kind] > 1 else log.error
             say_it("engine_trouble", number=news.device, kind=kind, what=news.what)
             return
+        if isinstance(news, say.Unread):
+            self._unread(news.kind)
+            return
         if isinstance(news, say.NumberEvent):
             self._heard(news.number_id)
             await self._events.put(news)
@@ -200,7 +203,7 @@ class Connections:
         if connection is not None:  # else let go meanwhile
             await self._on_news_of(connection, news)
 
-    async def _on_news_of(self, connection: Connection, news: say.NewsOfDevice) -> None:  # noqa: PLR0912
+    async def _on_news_of(self, connection: Connection, news: say.NewsOfConnection) -> None:  # noqa: PLR0912
         pairing = connection.running_pairing
         match news:
             case say.QrShown(qr=qr):
@@ -230,8 +233,6 @@ class Connections:
             case say.Beat(round_trip=round_trip):
                 self._heard(news.device)
                 connection.round_trip = round_trip
-            case say.Unread(kind=kind):
-                self._unread(kind)
             case _:
                 assert_never(news)
 

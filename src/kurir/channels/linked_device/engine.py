@@ -279,14 +279,15 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
 
 
 class Unread(msgspec.Struct, frozen=True, tag="unread"):
-    """Something came in of a kind that is not read; `kind` is a name of the engine's, of a fixed list."""
+    """Something came in of a kind that is not read; `kind` is a name of the engine's, of a fixed list; `device` 0: on one
+    of the host's."""
 
     device: int
     kind: str
 
 
-NewsOfDevice = QrShown | CodeShown | Paired | PairingFailed | DeviceState | Unsteady | StoreFailed | Beat | Unread
-DeviceNews = NewsOfDevice | Trouble
+NewsOfConnection = QrShown | CodeShown | Paired | PairingFailed | DeviceState | Unsteady | StoreFailed | Beat
+DeviceNews = NewsOfConnection | Unread | Trouble
 NumberEvent = Received | MediaFetched | StatusChanged | SetAside
 """What goes on to the inbox as it is."""
 News = DeviceNews | NumberEvent
