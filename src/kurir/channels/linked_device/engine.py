@@ -279,8 +279,8 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
 
 
 class Unread(msgspec.Struct, frozen=True, tag="unread"):
-    """Something came in of a kind that is not read; `kind` is a name of the engine's, of a fixed list; `device` 0: on one
-    of the host's."""
+    """Something came in of a kind that is not read; `kind` is a name of the engine's, of a fixed list; `device` 0: on
+    one of the host's."""
 
     device: int
     kind: str

@@ -7,8 +7,8 @@ server acknowledges it all the same. The log line names the message and the devi
 opened because the store failed is given up after five retry receipts within moments, unacknowledged. Seen with the
 store on a PostgreSQL server that was shut down and on a full disk (neonize 0.5.2).
 
-What could be decrypted but is no message in itself (bytes that are no protobuf, an unknown version or way of encryption)
-is dropped with a line of the log; nobody else hears of it, and nothing would come of asking for it again.
+What could be decrypted but is no message in itself (bytes that are no protobuf, an unknown version or way of
+encryption) is dropped with a line of the log; nobody else hears of it, and nothing would come of asking for it again.
 
 Only a phone (device 0) that was left out puts a send in doubt: a phone hands nothing on to companions, but a companion
 without keys, often one of a client that is gone for good, keeps nobody from reading the message. A phone that was left
@@ -53,7 +53,8 @@ class Unencrypted(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Notes the message and the device that a warning names."""
-        text = record.getMessage()
+        # what is no UTF-8, an id in it as a rule, comes as bytes
+        text = record.msg.decode(errors="replace") if isinstance(record.msg, bytes) else record.getMessage()
         if _STORE_FAILED.match(text):
             self._store_failed()
         if _UNDECODABLE.match(text):
