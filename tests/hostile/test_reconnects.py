@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from tests.e2e.device_rig import Rig, number
+from tests.e2e.device_rig import KEY, Rig, number
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
+from tests.hostile.test_engine_stream import UNRELAXED
 
 from kurir.channels.linked_device import logins
+from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.logins import Logins, pause
 from kurir.messages.content import Text
 from kurir.messages.reports import ConnectionChanged, Sent
 
 PAUSES = 3
+STREAM_ENDS = 5
 
 
 def told(rig: Rig, number_id: int) -> list[ConnectionChanged]:
@@ -54,6 +59,27 @@ async def test_a_connection_that_ends_after_each_login_is_tried_with_growing_pau
         assert len(told(rig, good.id)) == others, "the other device has not noticed"
         await sandbox.delete("/faults")
         await eventually(lambda: rig.devices.ready(bad), 30, what="connected again")
+
+
+@pytest.mark.e2e
+async def test_an_event_stream_that_ends_after_each_login_is_begun_anew_with_growing_pauses(
+    sandbox: SandboxNetwork, tmp_path: Path
+) -> None:
+    owner, siti = await sandbox.person("Toko"), await sandbox.person("Siti")
+    rig = Rig(sandbox, tmp_path)
+    rig.devices = LinkedDevices(rig.settings, KEY, rig._list, time.time, UNRELAXED)
+    async with rig:
+        one = await rig.pair(owner)
+        troubles, ends = rig.devices.survey().troubles, []
+        while len(ends) < STREAM_ENDS:
+            await eventually(lambda: rig.devices.ready(one), 30, what="connected again")
+            await sandbox.post(f"/people/{siti}/receipts", {"to": owner, "type": "server-error", "ids": ["A"]})
+            await eventually(lambda: troubles["event_stream_ended"] > len(ends), what="the stream has ended")
+            ends.append(time.monotonic())
+            await eventually(lambda: not rig.devices.ready(one), what="says that it is away")
+        gaps = [later - earlier for earlier, later in itertools.pairwise(ends)][1:]  # the first one costs no pause
+        assert all(gap >= 2**n for n, gap in enumerate(gaps)), gaps
+        assert not any("proto" in change.reason for change in told(rig, one.id))
 
 
 def test_a_line_that_breaks_now_and_then_is_none_of_these() -> None:

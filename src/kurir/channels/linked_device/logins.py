@@ -58,6 +58,11 @@ class Logins:
 
 def pause(times: int) -> float:
     """Seconds for which a device is left alone whose engine was stopped `times` in a row: growing, with some chance, so
-    that devices which lost their connections together do not come back together."""
-    longest = min(_FIRST * 2 ** (min(times, 32) - 1), _LONGEST)
-    return longest * random.uniform(1.0, 1.0 + _JITTER)  # noqa: S311 - spreads load, guards nothing
+    that devices which lost their connections together do not come back together.
+    """
+    return spread(min(_FIRST * 2 ** (min(times, 32) - 1), _LONGEST))
+
+
+def spread(seconds: float) -> float:
+    """At least so many seconds, up to a quarter more."""
+    return seconds * random.uniform(1.0, 1.0 + _JITTER)  # noqa: S311 - spreads load, guards nothing

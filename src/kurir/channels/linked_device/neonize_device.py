@@ -41,7 +41,7 @@ from kurir.channels.linked_device.engine_errors import could_not_serialize, why_
 from kurir.channels.linked_device.intake import Intake
 from kurir.channels.linked_device.journal import Backlog
 from kurir.channels.linked_device.letters import LIDS, PEOPLE, user_of
-from kurir.channels.linked_device.logins import PROBATION, Logins
+from kurir.channels.linked_device.logins import PROBATION, Logins, spread
 from kurir.channels.linked_device.map_gate import MapGate
 from kurir.channels.linked_device.media_fetches import Limits
 from kurir.channels.linked_device.pulse import Pulse
@@ -221,7 +221,7 @@ class NeonizeDevice:
                 raw = f"{type(error).__name__}: {error}"
             finally:
                 change.end()
-            if self._gone:
+            if self._gone or self._unsteady:
                 return
             unreadable = could_not_serialize(raw)
             if unreadable:
@@ -232,7 +232,7 @@ class NeonizeDevice:
             lasted = time.monotonic() - began
             ends = 1 if self.state[0] == "connected" and lasted > _GOOD_LIFE else ends + 1
             self._become("connecting", why_not_connected(raw))
-            self._closing.wait(pause(ends, at_once=unreadable))
+            self._closing.wait(spread(pause(ends, at_once=unreadable)))
 
     def _become(self, state: NumberState, reason: str, **more: Any) -> None:
         reason = bounds.text(reason, bounds.REASON)
