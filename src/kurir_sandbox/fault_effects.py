@@ -84,6 +84,12 @@ EFFECTS: dict[str, Effect] = {
     "refuse_login": Effect(
         "the login gets a failure with `reason`", _WEB, needs=("reason",), takes=("attributes",), to_phone=False
     ),
+    "end_login": Effect(
+        "the connection ends right after the login (or `seconds` later), with stream error `code` if one is given",
+        _WEB,
+        takes=("seconds", "code"),
+        to_phone=False,
+    ),
     "withhold_restart": Effect(
         "the device was linked, but is not told to log in (stream error 515)", _WEB, to_phone=False
     ),

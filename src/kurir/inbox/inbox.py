@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+import msgspec
 import structlog
 from sqlalchemy import Connection
 
@@ -40,6 +41,7 @@ from kurir.quarantine import Queue
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import received
 
+_NOT_STORED = "what became of it could not be stored: see `kurir quarantine list`"
 _TRIES = 3
 """How often one event is tried before it is set aside."""
 
@@ -192,7 +194,20 @@ class Inbox:
             raise
         except Exception:
             log.critical("event_lost", kind=type(event).__name__, number_id=event.number_id, exc_info=True)
+        if isinstance(event, MediaFetched):
+            await self._give_up_media(event)
         return 0
+
+    async def _give_up_media(self, event: MediaFetched) -> None:
+        """What became of media could not be stored: they do not stay pending, and a replay may still bring them."""
+        media = msgspec.structs.replace(event.media, path="", state="gone", reason=_NOT_STORED)
+        gone, now = msgspec.structs.replace(event, media=media), self._clock()
+        try:
+            await self._database.write(lambda c: store_media(c, gone, now), after_commit=lambda _: self._told())
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            log.exception("media_stay_pending", number_id=event.number_id)
 
     def _apply(self, connection: Connection, event: Event, now: float) -> Receipt | None:
         match event:
@@ -230,6 +245,8 @@ class Inbox:
                     publish_review(connection, reviewed, event, now)
             case SetAside():
                 quarantine.set_aside(connection, event, now)
+                if event.fetch is not None:
+                    store_media(connection, event.fetch, now)
             case _:
                 assert_never(event)
         return None

@@ -56,7 +56,10 @@ def publish_review(connection: Connection, template: Any, event: TemplateReviewe
 
 
 def store_media(connection: Connection, event: MediaFetched, now: float) -> None:
-    """Writes down what became of a message's media, once; a message that was removed meanwhile has none."""
+    """Writes down what became of a message's media, once; a message that was removed meanwhile has none.
+
+    Media that were gone may be stored after all: what was set aside of them has been replayed.
+    """
     candidates = connection.execute(
         sa.select(incoming.c.id, incoming.c.media, incoming.c.sender).where(
             incoming.c.number_id == event.number_id,
@@ -70,7 +73,8 @@ def store_media(connection: Connection, event: MediaFetched, now: float) -> None
     before = of_sender[0] if of_sender else None
     if before is None or not before.media:
         return
-    if msgspec.json.decode(before.media, type=IncomingMedia).state != "pending":
+    was = msgspec.json.decode(before.media, type=IncomingMedia).state
+    if was != "pending" and (was, event.media.state) != ("gone", "stored"):
         return
     media = msgspec.json.encode(event.media).decode()
     connection.execute(incoming.update().where(incoming.c.id == before.id).values(media=media))

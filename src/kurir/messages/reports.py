@@ -98,7 +98,8 @@ MediaState = Literal["pending", "stored", "gone"]
 
 
 class IncomingMedia(msgspec.Struct, frozen=True):
-    """Media of a received message; `path` is the stored file (absolute), "" unless `state` is stored.
+    """Media of a received message; `path` is the stored file (absolute), "" unless `state` is stored; `reason` says why
+    they are gone.
 
     `state` is "" in rows of earlier releases: then `path` alone says whether there is a file.
     """
@@ -109,6 +110,7 @@ class IncomingMedia(msgspec.Struct, frozen=True):
     size: int = 0
     remote_id: str = ""
     state: MediaState | Literal[""] = ""
+    reason: str = ""
 
 
 class Received(msgspec.Struct, frozen=True, tag="received"):
@@ -193,7 +195,8 @@ class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
     """Something of a number that could not be processed, after some tries: kept whole in the quarantine.
 
     `queue` names where it waited (see `kurir.quarantine.QUEUES`), `reference` is its id there, `payload` what is needed
-    to try it again, `reason` why it failed; `entry` as in `Received`.
+    to try it again, `reason` why it failed; `entry` as in `Received`. `fetch` is what that means for the media of a
+    message that is stored already.
     """
 
     account_id: int
@@ -203,6 +206,7 @@ class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
     reason: str
     payload: bytes
     entry: int = 0
+    fetch: MediaFetched | None = None
 
 
 Event = Received | MediaFetched | StatusChanged | ConnectionChanged | TemplateReviewed | SetAside

@@ -55,8 +55,8 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True, tag="incoming_chat
 
 
 class MediaStatus(msgspec.Struct, frozen=True, kw_only=True, tag="media_status"):
-    """The file of a message that came in was fetched (`stored`), or could not be had (`gone`); `message_id` as in
-    `incoming_chat`. `media_size` is in bytes."""
+    """The file of a message that came in was fetched (`stored`), or could not be had (`gone`, for a `reason`);
+    `message_id` as in `incoming_chat`. `media_size` is in bytes. What is gone may be stored later after all."""
 
     message_id: str
     number_id: str
@@ -65,6 +65,7 @@ class MediaStatus(msgspec.Struct, frozen=True, kw_only=True, tag="media_status")
     media_mime: str
     media_name: str
     media_size: int
+    reason: str
     timestamp: int
 
 
@@ -176,6 +177,7 @@ def media_status(fetched: MediaFetched, number_key: str, now: float) -> MediaSta
         media_mime=media.mime,
         media_name=media.name,
         media_size=media.size,
+        reason=media.reason,
         timestamp=int(now),
     )
 

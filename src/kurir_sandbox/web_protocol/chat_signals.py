@@ -70,7 +70,7 @@ async def receive_receipt(exchange: Exchange, device: Device, node: Node) -> Nod
             await _pass_on(exchange, device, author, node, to)
     ack: dict[str, Attribute | None] = {
         "class": "receipt",
-        "id": wire_id,
+        "id": node.need_id(),
         "from": to,
         "participant": node.jid("participant"),
         "type": kind or None,
@@ -163,7 +163,7 @@ async def _pass_on(exchange: Exchange, device: Device, author: JID, node: Node, 
     target = exchange.devices.find(author) if author.server == "lid" else None
     if target is None:
         return
-    attrs: dict[str, Attribute | None] = {"id": node.need_text("id"), "t": now(), "type": node.text("type") or None}
+    attrs: dict[str, Attribute | None] = {"id": node.need_id(), "t": now(), "type": node.text("type") or None}
     if to.server == GROUP_SERVER:
         attrs |= {"from": to, "participant": device.lid, "participant_pn": device.jid.account}
     else:

@@ -12,7 +12,7 @@ import json
 import zlib
 from pathlib import Path
 
-from .stanza import JID, USER_SERVER, Attribute, Node, NodeContent, StanzaError
+from .stanza import JID, USER_SERVER, Attribute, Node, NodeContent, StanzaError, readable
 
 MAX_FRAME = 1 << 24
 MAX_INFLATED = 1 << 25
@@ -34,20 +34,21 @@ class CodecError(ValueError):
     """Bytes that are no stanza."""
 
 
-def decode(frame: bytes, *, own: bool = False) -> Node:
+def decode(frame: bytes) -> Node:
     """The stanza in one decrypted frame. Raises CodecError for anything malformed, truncated or too large.
 
-    own: the frame was made by `encode`, so text that is not UTF-8 was put there on purpose and is given as bytes.
+    To WhatsApp's server text is bytes, which clients choose and others repeat: an attribute that is not UTF-8 is given
+    as bytes, a tag, a name or an address with `\\xff` in the place of such a byte.
     """
     if not frame:
         raise CodecError("empty frame")
     data = frame[1:]
     if frame[0] & 2:
         data = _inflate(data)
-    reader = _Reader(data, own)
+    reader = _Reader(data)
     try:
         node = reader.node(0)
-    except (IndexError, UnicodeDecodeError, StanzaError) as error:
+    except (IndexError, StanzaError) as error:
         raise CodecError(f"malformed stanza near byte {reader.at}: {error}") from error
     if reader.at != len(data):
         raise CodecError(f"{len(data) - reader.at} bytes after the stanza")
@@ -71,9 +72,8 @@ def _inflate(data: bytes) -> bytes:
 
 
 class _Reader:
-    def __init__(self, data: bytes, own: bool) -> None:
+    def __init__(self, data: bytes) -> None:
         self.data = data
-        self.own = own
         self.at = 0
 
     def byte(self) -> int:
@@ -124,7 +124,7 @@ class _Reader:
         return value if value is None or isinstance(value, bytes) else str(value).encode()
 
     def string(self, what: str) -> str:
-        value = self.value(self.byte())
+        value = readable(self.value(self.byte()))
         if not isinstance(value, str):
             raise CodecError(f"{what}: text expected")
         return value
@@ -138,9 +138,7 @@ class _Reader:
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError:
-            if self.own:
-                return raw
-            raise
+            return raw
 
     def value(self, tag: int) -> Attribute | None:
         """A string, a JID or nothing; `tag` is the byte just read."""
@@ -158,7 +156,7 @@ class _Reader:
 
     def jid(self, tag: int) -> JID:
         if tag == _JID_PAIR:
-            user = self.value(self.byte())
+            user = readable(self.value(self.byte()))
             return JID("" if user is None else str(user), self.string("jid server"))
         if tag == _AD_JID:
             domain, device = self.byte(), self.byte()

@@ -64,14 +64,24 @@ class Connection:
         return greeting
 
     async def receive(self) -> Node | None:
-        """The next stanza; None when the client hung up. Raises NoiseError or CodecError for anything else."""
+        """The next stanza; None when the client hung up. Raises NoiseError for what is not sealed as it must be.
+
+        Of a device that has logged in, what is sealed but no stanza is passed over: the line is sound, and what follows
+        can be read. Anybody else's is a CodecError.
+        """
         assert self._transport is not None
         while True:
             try:
                 data = await self._frame()
             except ConnectionResetError:
                 return None
-            node = codec.decode(self._transport.open(data))
+            try:
+                node = codec.decode(self._transport.open(data))
+            except codec.CodecError as error:
+                if self.device is None:
+                    raise
+                log.warning("stanza_unreadable", device=self._who(), reason=str(error))
+                continue
             trace.debug("%s < %s", self._who(), node)
             if not self._silent():
                 return node

@@ -99,7 +99,7 @@ class LinkedDevices:
         self._one_time_keys[device.jid] = msgspec.msgpack.decode(keys, type=dict[int, bytes]) if keys else {}
         queue = self._queues.setdefault(device.jid, Queue())
         for number, raw in sorted(self._store.items(_queue_space(device))):
-            queue.add(Waiting(int(number), codec.decode(raw, own=True), stored=True))
+            queue.add(Waiting(int(number), codec.decode(raw), stored=True))
             self._number = max(self._number, int(number))
 
     # who there is

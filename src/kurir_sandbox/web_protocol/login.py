@@ -7,7 +7,7 @@ import time
 
 import structlog
 
-from kurir_sandbox.faults import Occasion
+from kurir_sandbox.faults import Fault, Occasion
 
 from . import device_news, downlink
 from .connection import Connection
@@ -51,6 +51,22 @@ async def welcome(exchange: Exchange, connection: Connection, noise_key: bytes, 
     }
     await connection.send(Node("success", attrs))
     log.info("device_logged_in", device=str(device.lid))
+    if ended := exchange.faults.strike(Occasion("linked_device", device.phone), "end_login"):
+        await _end(exchange, connection, ended)
+
+
+async def _end(exchange: Exchange, connection: Connection, fault: Fault) -> None:
+    """Ends a connection that has only just logged in, now or in a while."""
+
+    async def end() -> None:
+        if fault.code is not None:
+            await connection.send(Node("stream:error", {"code": str(fault.code)}))
+        await connection.hang_up()
+
+    if fault.seconds:
+        exchange.delays.after(fault.seconds, end)
+    else:
+        await end()
 
 
 async def activate(exchange: Exchange, device: Device) -> None:

@@ -53,8 +53,13 @@ SERVER = JID("", USER_SERVER)
 GROUPS = JID("", GROUP_SERVER)
 
 Attribute: TypeAlias = str | JID | bytes
-"""Text, an address, or (on purpose only) bytes that are not UTF-8 in the place of text."""
+"""Text, an address, or bytes that are not UTF-8 in the place of text."""
 NodeContent: TypeAlias = "list[Node] | bytes | None"
+
+
+def readable(value: Attribute | None) -> str | JID | None:
+    """A value to read; bytes that are not UTF-8 become text that says which (`\\xff`), others other text."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 @dataclass(slots=True)
@@ -97,9 +102,7 @@ class Node:
 
     def text(self, name: str, default: str = "") -> str:
         """Attribute `name` as text, `default` when it isn't there."""
-        value = self.attrs.get(name)
-        if isinstance(value, bytes):
-            return value.decode("utf-8", "replace")
+        value = readable(self.attrs.get(name))
         return default if value is None else str(value)
 
     def jid(self, name: str) -> JID | None:
@@ -113,6 +116,11 @@ class Node:
         if not value:
             raise StanzaError(f"{self.tag}: attribute {name} is missing")
         return value
+
+    def need_id(self) -> str | bytes:
+        """The attribute id as it came, for whoever repeats it; raises StanzaError when it is absent or empty."""
+        value = self.attrs.get("id")
+        return value if isinstance(value, bytes) and value else self.need_text("id")
 
     def need_jid(self, name: str) -> JID:
         """Attribute `name` as a JID; raises StanzaError when it is absent."""
@@ -143,7 +151,7 @@ class Node:
 
 def result(iq: Node, content: NodeContent = None) -> Node:
     """The answer `<iq type=result>` to the request `iq`."""
-    return Node("iq", {"from": iq.jid("to") or SERVER, "type": "result", "id": iq.need_text("id")}, content)
+    return Node("iq", {"from": iq.jid("to") or SERVER, "type": "result", "id": iq.need_id()}, content)
 
 
 def refusal(iq: Node, code: int, text: str, **further: str) -> Node:
@@ -151,6 +159,6 @@ def refusal(iq: Node, code: int, text: str, **further: str) -> Node:
     attrs: dict[str, Attribute | None] = {
         "from": iq.jid("to") or SERVER,
         "type": "error",
-        "id": iq.need_text("id"),
+        "id": iq.need_id(),
     }
     return Node("iq", attrs, [Node("error", {"code": str(code), "text": text, **further})])

@@ -163,7 +163,7 @@ async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: lis
         return
     sender = exchange.world.person(device.phone)
     attrs: dict[str, Attribute | None] = {
-        "id": letter.wire_id,
+        "id": letter.node.need_id(),
         "t": now(),
         "type": letter.node.text("type", "text"),
         "notify": sender.name if sender else None,
@@ -213,7 +213,7 @@ def acknowledgement(node: Node, error: str | None = None, **further: str) -> Nod
     """The `<ack>` of a message, with an error code (and further attributes) when it is refused."""
     attrs: dict[str, Attribute | None] = {
         "class": "message",
-        "id": node.need_text("id"),
+        "id": node.need_id(),
         "from": node.need_jid("to"),
         "t": now(),
         "error": error,

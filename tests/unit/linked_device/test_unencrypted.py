@@ -34,7 +34,7 @@ def test_only_the_phone_of_somebody_else_counts(devices: set[str], phones: set[s
 
 def test_the_log_names_message_and_device_and_is_asked_once() -> None:
     failed: list[bool] = []
-    heard = Unencrypted(lambda: failed.append(True))
+    heard = Unencrypted(lambda: failed.append(True), lambda: None)
     log = logging.getLogger("whatsmeow.Client")
     try:
         log.warning("Failed to encrypt 3EB0AA for 200000000000802:7@lid: can't encrypt message for device: no session")
@@ -48,5 +48,31 @@ def test_the_log_names_message_and_device_and_is_asked_once() -> None:
         log.warning("Error decrypting message 3EB0CC from 200000000000802@lid: failed to load session: disk I/O error")
         log.warning("Error decrypting message 3EB0CC from 200000000000802@lid: no session")
         assert failed == [True]
+        log.warning(b"Error decrypting message \xff\xfe from 2000@lid: failed to load session: disk I/O error")
+        assert failed == [True, True], "a sender's client chooses the id"
+    finally:
+        logging.getLogger("whatsmeow").removeHandler(heard)
+
+
+@pytest.mark.parametrize(
+    ("line", "counted"),
+    [
+        ("Error unmarshaling decrypted message from 2000@lid: proto: cannot parse invalid wire-format data", 1),
+        ("Error unmarshaling plaintext message from 1203@newsletter: proto: cannot parse", 1),
+        ("Failed to decode armadillo message from 2000@lid: failed to unmarshal transport: proto", 1),
+        ("Unknown version 7 in decrypted message from 2000@lid in 1203@g.us", 1),
+        (b"Unhandled encrypted message (type \xff\xfe) from 2000@lid", 1),
+        ("Unhandled encrypted message (type what) from 2000@lid", 1),
+        ("Error decrypting message 3EB0 from 2000@lid: no session", 0),
+        ("Ignoring message 3EB0 from 2000@lid: message with old counter 0 / 0", 0),
+        ("Failed to handle x: Error unmarshaling decrypted message from 2000@lid", 0),
+    ],
+)
+def test_what_was_opened_and_dropped_is_told(line: str | bytes, counted: int) -> None:
+    dropped: list[bool] = []
+    heard = Unencrypted(lambda: None, lambda: dropped.append(True))
+    try:
+        logging.getLogger("whatsmeow.Client").warning(line)
+        assert len(dropped) == counted
     finally:
         logging.getLogger("whatsmeow").removeHandler(heard)

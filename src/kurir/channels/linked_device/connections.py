@@ -6,6 +6,7 @@ One `Connection` per number. The engine's news move it; each change becomes a Co
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, assert_never
 import structlog
 
 from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device import logins
 from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.pairing_progress import PairingProgress
@@ -30,6 +32,7 @@ log = structlog.get_logger(__name__)
 _SHORTEST_BAN = 60.0
 _TRY_AGAIN = 1.0
 _PAIRED = "paired; connecting to WhatsApp"
+_UNSTEADY = "WhatsApp ends the connection right after each login; it is tried again with growing pauses"
 _STUCK = 30.0
 """Seconds for a device that was just paired to connect: the server ends the pairing's connection, and where it does not
 the engine waits for ever."""
@@ -42,7 +45,8 @@ class Connection:
     """A number's connection as this process knows it. `leaving` while it is being logged out from here.
 
     `heard_at`: when something last came from WhatsApp (unix seconds); `round_trip`: seconds of the last check's answer;
-    `failing`: from when its session could not be used until it has been opened anew; `jid`: of the latest pairing.
+    `failing`: from when its session could not be used until it has been opened anew; `jid`: of the latest pairing;
+    `pauses`: how often in a row it was left alone because no login held; `opened_at`: monotonic seconds.
     """
 
     number: Number
@@ -55,6 +59,8 @@ class Connection:
     jid: str = ""
     heard_at: float | None = None
     round_trip: float | None = None
+    pauses: int = 0
+    opened_at: float = 0.0
 
     @property
     def running_pairing(self) -> PairingProgress | None:
@@ -186,6 +192,9 @@ class Connections:
             say_it = log.debug if kind == "unknown_receipt" and self.troubles[kind] > 1 else log.error
             say_it("engine_trouble", number=news.device, kind=kind, what=news.what)
             return
+        if isinstance(news, say.Unread):
+            self._unread(news.kind)
+            return
         if isinstance(news, say.NumberEvent):
             self._heard(news.number_id)
             await self._events.put(news)
@@ -194,7 +203,7 @@ class Connections:
         if connection is not None:  # else let go meanwhile
             await self._on_news_of(connection, news)
 
-    async def _on_news_of(self, connection: Connection, news: say.NewsOfDevice) -> None:  # noqa: PLR0912
+    async def _on_news_of(self, connection: Connection, news: say.NewsOfConnection) -> None:  # noqa: PLR0912
         pairing = connection.running_pairing
         match news:
             case say.QrShown(qr=qr):
@@ -215,6 +224,8 @@ class Connections:
                     self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
             case say.DeviceState():
                 await self._on_state(connection, news)
+            case say.Unsteady(short=short):
+                await self._on_unsteady(connection, short)
             case say.StoreFailed():
                 if not connection.failing:
                     connection.failing = True
@@ -222,8 +233,6 @@ class Connections:
             case say.Beat(round_trip=round_trip):
                 self._heard(news.device)
                 connection.round_trip = round_trip
-            case say.Unread(kind=kind):
-                self._unread(kind)
             case _:
                 assert_never(news)
 
@@ -261,6 +270,24 @@ class Connections:
         elif news.state == "degraded":
             self._keep("device-restart", connection, lambda: self._restart(connection))
 
+    async def _on_unsteady(self, connection: Connection, short: int) -> None:
+        """Leaves a device alone whose logins do not hold, longer each time."""
+        if connection.state == "logged_out":
+            return
+        lived = time.monotonic() - connection.opened_at
+        connection.pauses = 1 if lived > logins.STEADY else connection.pauses + 1
+        after = logins.pause(connection.pauses)
+        self.troubles["reconnects_often"] += 1
+        log.warning(
+            "device_reconnects_often",
+            number=connection.number.key,
+            short_connections=short,
+            pauses=connection.pauses,
+            next_try_in=round(after, 1),
+        )
+        await self._become(connection, "disconnected", _UNSTEADY)
+        self._keep("device-reopening", connection, lambda: self._reopen_later(connection, after))
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _open(self, connection: Connection) -> None:
@@ -279,7 +306,9 @@ class Connections:
             phone=pairing.phone if pairing is not None else "",
             check_after=self._settings.device_check_after,
             check_patience=self._settings.device_check_patience,
+            short_connections=0 if connection.pauses else logins.MOST,
         )
+        connection.opened_at = time.monotonic()
         if self._connections.get(number.id) is not connection:
             return  # let go meanwhile
         await self.hosts.open(order, alone=pairing is not None)

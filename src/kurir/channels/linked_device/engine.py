@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from kurir.channels.linked_device.logins import MOST
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import (
     InDoubt,
@@ -62,7 +63,8 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     """Connect a device and keep it connected. Without a session in `session` it shows QR codes, or, when `phone` is
     given, one pairing code. `session`, `incoming` (folder for received media) and `journal` (file for what was received
     and is not stored yet) are absolute paths; `jid` is the device's own JID where it is known. After `check_after`
-    quiet seconds (0: never) the connection is checked; an answer must come within `check_patience`."""
+    quiet seconds (0: never) the connection is checked; an answer must come within `check_patience`. After more than
+    `short_connections` in a row the engine is stopped (see `logins`)."""
 
     device: int
     account_id: int
@@ -73,6 +75,7 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     phone: str = ""
     check_after: float = 0.0
     check_patience: float = 15.0
+    short_connections: int = MOST
 
 
 class Close(msgspec.Struct, frozen=True, tag="close"):
@@ -143,6 +146,7 @@ TROUBLES = (
     "device_left_out",  # a companion without keys, or some members of a group
     "call_failed",
     "not_relaxed",  # an unknown value of an event ends the event stream
+    "reconnects_often",  # WhatsApp ends the connection right after each login; the device was left alone for a time
     "long_receipt",  # names more messages than are read of one
     "notices_dropped",  # troubles and counts that the gateway was too far behind to take
     "other",
@@ -242,6 +246,13 @@ class DeviceState(msgspec.Struct, frozen=True, tag="device_state"):
     retry_after: float | None = None
 
 
+class Unsteady(msgspec.Struct, frozen=True, tag="unsteady"):
+    """The device's connections end right after each login, `short` in a row: the engine has been stopped."""
+
+    device: int
+    short: int
+
+
 class StoreFailed(msgspec.Struct, frozen=True, tag="store_failed"):
     """A received message could not be opened because the session could not be read or written. It was not acknowledged:
     WhatsApp repeats it when the device connects anew."""
@@ -268,14 +279,15 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
 
 
 class Unread(msgspec.Struct, frozen=True, tag="unread"):
-    """Something came in of a kind that is not read; `kind` is a name of the engine's, of a fixed list."""
+    """Something came in of a kind that is not read; `kind` is a name of the engine's, of a fixed list; `device` 0: on
+    one of the host's."""
 
     device: int
     kind: str
 
 
-NewsOfDevice = QrShown | CodeShown | Paired | PairingFailed | DeviceState | StoreFailed | Beat | Unread
-DeviceNews = NewsOfDevice | Trouble
+NewsOfConnection = QrShown | CodeShown | Paired | PairingFailed | DeviceState | Unsteady | StoreFailed | Beat
+DeviceNews = NewsOfConnection | Unread | Trouble
 NumberEvent = Received | MediaFetched | StatusChanged | SetAside
 """What goes on to the inbox as it is."""
 News = DeviceNews | NumberEvent

@@ -16,15 +16,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 from neonize.events import ReceiptEv
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
 
 from kurir.channels.linked_device import threads
 from kurir.channels.linked_device.engine import NumberEvent, Open, Tell, Unread
 from kurir.channels.linked_device.journal import Backlog, Entry, Journal, Kind
-from kurir.channels.linked_device.letters import RECEIPT_MARK, Postman, read_letter, read_receipt, set_aside
+from kurir.channels.linked_device.letters import RECEIPT_MARK, Postman, read_letter, read_receipt, set_aside, to_fetch
 from kurir.channels.linked_device.media_fetches import Limits, MediaFetches
-from kurir.messages.reports import Received
+from kurir.messages.reports import MediaFetched, Received
 
 TRIES = 3
 """Times an entry is read before it is set aside."""
@@ -46,8 +47,8 @@ class Intake:
         self._fetches = MediaFetches(order, postman, tell, self._journal, limits)
         self._lock = threading.Lock()
         self._owner = order.jid.partition("@")[0].partition(":")[0]
-        self._handed: dict[int, str | None] = {}
-        """Entries that were handed over: the chat, when media are still to be fetched."""
+        self._handed: dict[int, MediaFetched | None] = {}
+        """Entries that were handed over: what is still to be fetched of each."""
         self._online = threading.Event()
         self._closing = threading.Event()
         self._down = threading.Event()
@@ -78,13 +79,13 @@ class Intake:
     def stored(self, entries: Sequence[int]) -> None:
         """What these entries held is in the gateway's database."""
         with self._lock:
-            chats = {entry: self._handed.pop(entry, None) for entry in entries}
+            fetches = {entry: self._handed.pop(entry, None) for entry in entries}
         self._fetches.stored(entries)
         try:
-            for entry, chat in chats.items():
-                if chat is not None:
-                    self._journal.keep_for_fetch(entry, chat)
-            self._journal.forget([entry for entry, chat in chats.items() if chat is None])
+            for entry, fetch in fetches.items():
+                if fetch is not None:
+                    self._journal.keep_for_fetch(entry, fetch.chat, msgspec.json.encode(fetch).decode())
+            self._journal.forget([entry for entry, fetch in fetches.items() if fetch is None])
         except sqlite3.Error as error:  # they are told once more some day, which the inbox notices
             self._postman.complain(f"the journal of received messages: {error}")
         self._fetches.look()
@@ -180,8 +181,10 @@ class Intake:
         # from here on a process that ends has other reasons, however long the gateway lets this wait
         self._journal.succeeded(entry.id)
         kept = [one for one in news if not isinstance(one, Unread)]
-        told = [self._tell(one) for one in self._noted(entry, news)]
-        if not all(told):
+        if not self._note(entry, news):
+            return True  # closing: it is read again when the device is opened
+        # no further than what is not taken: the last event of an entry lets it go
+        if not all(self._tell(one) for one in news):
             self._set_aside(entry, "what it says could not be encoded")
         elif not kept:
             self._journal.forget([entry.id])
@@ -196,15 +199,22 @@ class Intake:
         read = read_letter(event, self._order, self._postman, entry.id, entry.at)
         yield read if isinstance(read, Received) else Unread(self._order.device, read)
 
-    def _noted(self, entry: Entry, news: list[NumberEvent | Unread]) -> list[NumberEvent | Unread]:
-        """Remembers what is handed over, before the gateway can answer that it is stored."""
-        if self._closing.is_set():
-            return []
-        for one in news:
-            if isinstance(one, Received):
-                with self._lock:
-                    self._handed[entry.id] = one.chat if one.media is not None else None
-        return news
+    def _note(self, entry: Entry, news: list[NumberEvent | Unread]) -> bool:
+        """Remembers what is handed over, before the gateway can answer that it is stored; False: nothing more is."""
+        with self._lock:
+            if self._closing.is_set():
+                return False
+            for one in news:
+                if isinstance(one, Received):
+                    self._handed[entry.id] = to_fetch(one)
+        return True
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
-        self._tell(set_aside(entry, self._order, reason))
+        """Has the gateway set an entry aside. One that it cannot take stays in the journal, and is tried again when the
+        device is opened: only what is stored leaves it."""
+        with self._lock:
+            if self._closing.is_set():
+                return
+            self._handed.pop(entry.id, None)  # its message is not stored: nothing is to be fetched
+        if not self._tell(set_aside(entry, self._order, reason)):
+            self._postman.complain(f"a received {entry.kind} could not be set aside and stays in the journal: {reason}")

@@ -34,9 +34,10 @@ _LATER_COLUMNS = {
     "tries": "INTEGER NOT NULL DEFAULT 0",
     "due_at": "REAL NOT NULL DEFAULT 0",
     "chat": "TEXT NOT NULL DEFAULT ''",
+    "about": "TEXT NOT NULL DEFAULT ''",
 }
 """Columns that files of earlier releases lack."""
-_COLUMNS = "id, kind, owner, at, tries, chat, event"
+_COLUMNS = "id, kind, owner, at, tries, chat, event, about"
 _BACKLOG_PATIENCE = 0.2
 """Seconds that a look at the backlog waits for a disk that is busy; then the last known figures are given."""
 
@@ -45,7 +46,7 @@ class Entry(NamedTuple):
     """A received message or receipt as the engine gave it; later entries have larger ids.
 
     `owner` is the phone number of the pairing it came to ("" while that was not known), `at` unix seconds, `chat` the
-    chat under which a fetch's message is stored.
+    chat under which a fetch's message is stored, `about` what is known of that message without reading `event`.
     """
 
     id: int
@@ -55,6 +56,7 @@ class Entry(NamedTuple):
     tries: int
     chat: str
     event: bytes
+    about: str = ""
 
 
 class Backlog(NamedTuple):
@@ -119,9 +121,10 @@ class Journal:
 
     # -- fetches ---------------------------------------------------------------------------------------------------
 
-    def keep_for_fetch(self, entry_id: int, chat: str) -> None:
+    def keep_for_fetch(self, entry_id: int, chat: str, about: str = "") -> None:
         """The message is stored under `chat`; its media are still to be fetched."""
-        self._change("UPDATE received SET kind = 'fetch', tries = 0, due_at = 0, chat = ? WHERE id = ?", chat, entry_id)
+        change = "UPDATE received SET kind = 'fetch', tries = 0, due_at = 0, chat = ?, about = ? WHERE id = ?"
+        self._change(change, chat, about, entry_id)
 
     def due_fetch(self, now: float, besides: Iterable[int]) -> Entry | None:
         """The fetch that is due the longest, leaving out those `besides`; None when there is none, or when closed."""

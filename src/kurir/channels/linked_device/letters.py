@@ -18,7 +18,7 @@ from kurir.channels.linked_device.protobufs import Attachment, interpret, unread
 from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER
 from kurir.messages.lifecycle import ReceiptStatus
-from kurir.messages.reports import IncomingMedia, Received, SetAside, StatusChanged
+from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
 
 PEOPLE, LIDS, GROUPS = "s.whatsapp.net", "lid", "g.us"
 _USER = 64
@@ -121,12 +121,27 @@ def read_receipt(event: ev.ReceiptEv, order: Open, postman: Postman, entry: int,
         )
 
 
-def set_aside(entry: Entry, order: Open, reason: str) -> SetAside:
-    """A journal entry as the quarantine takes it, whole."""
+def set_aside(entry: Entry, order: Open, reason: str, fetch: MediaFetched | None = None) -> SetAside:
+    """A journal entry as the quarantine takes it, whole; `fetch` as in `SetAside`."""
     payload = RECEIPT_MARK + entry.event if entry.kind == "receipt" else entry.event
     reference = hashlib.sha256(payload).hexdigest()[:32]
     reason = bounds.text(reason, bounds.REASON)
-    return SetAside(order.account_id, order.device, "journal", reference, reason, payload, entry.id)
+    return SetAside(order.account_id, order.device, "journal", reference, reason, payload, entry.id, fetch)
+
+
+def to_fetch(message: Received) -> MediaFetched | None:
+    """What is known of a message's media before they are fetched; None when it has none."""
+    if message.media is None:
+        return None
+    return MediaFetched(
+        message.account_id,
+        message.number_id,
+        message.chat,
+        message.remote_id,
+        message.media,
+        message.entry,
+        message.sender,
+    )
 
 
 def pending(attachment: Attachment, remote_id: str) -> IncomingMedia:

@@ -44,6 +44,8 @@ UNREAD_TRIES = 3
 _LONGEST = 86_400.0
 """Seconds after which media are given up in any case; WhatsApp keeps files for some weeks, but people read today."""
 _LOOK_AGAIN = 1.0
+_TOO_LARGE = "the file is larger than this gateway takes"
+_ASIDE = "it could not be processed: see `kurir quarantine list`"
 _FINAL = ("no url present", "find any attachments", "status code 403", "status code 404", "status code 410")
 """Words of the engine's errors that no further try will change."""
 
@@ -153,8 +155,8 @@ class MediaFetches:
 
     def _begin(self, entry: Entry) -> bool:
         """Starts a try, or ends the fetch; False when there is no room for it in this process."""
-        if self._is_hopeless(entry):
-            self._finish(entry, None)
+        if hopeless := self._hopeless(entry):
+            self._finish(entry, None, hopeless)
             return True
         if not self._limits.calls.acquire(blocking=False):
             return False
@@ -173,9 +175,12 @@ class MediaFetches:
             return False
         return True
 
-    def _is_hopeless(self, entry: Entry) -> bool:
-        others = bool(entry.owner and self._owner and entry.owner != self._owner)
-        return others or entry.tries > len(self._limits.pauses) or time.time() - entry.at > _LONGEST
+    def _hopeless(self, entry: Entry) -> str:
+        """Why no further try is worth it; "" while one is."""
+        if entry.owner and self._owner and entry.owner != self._owner:
+            return "it came to an earlier pairing of this number, with another phone"
+        late = entry.tries > len(self._limits.pauses) or time.time() - entry.at > _LONGEST
+        return "it could not be had within a day" if late else ""
 
     def _try(self, entry: Entry) -> None:
         try:
@@ -192,17 +197,17 @@ class MediaFetches:
         event = MessageEvent.FromString(entry.event)
         media = _described(event)
         if media is None or media.size > self._limits.size:
-            self._finish(entry, None)
+            self._finish(entry, None, _TOO_LARGE if media is not None else "the message names no file")
             return
         try:
             data = self._postman.download(unwrapped(event.Message))
         except NeonizeError as error:
             self._postman.complain(f"media of a received message: {error}")
             if any(words in str(error) for words in _FINAL):
-                self._finish(entry, None)
+                self._finish(entry, None, "WhatsApp has it no more")
             return
         if not data or len(data) > self._limits.size:
-            self._finish(entry, None)
+            self._finish(entry, None, _TOO_LARGE if data else "the file is empty")
             return
         self._finish(entry, self._stored(event, media, data))
 
@@ -223,15 +228,16 @@ class MediaFetches:
             raise
         return msgspec.structs.replace(media, path=str(path), size=len(data), state="stored")
 
-    def _finish(self, entry: Entry, media: IncomingMedia | None) -> None:
-        """Tells the gateway what became of the media: stored, or gone. The entry stays until that has been stored.
+    def _finish(self, entry: Entry, media: IncomingMedia | None, reason: str = "") -> None:
+        """Tells the gateway what became of the media: stored, or gone for a `reason`. The entry stays until that
+        has been stored.
 
         Raises whatever an entry that cannot be decoded raises, and sqlite3.Error.
         """
         event = MessageEvent.FromString(entry.event)
         if media is None:
             described = _described(event) or IncomingMedia("", remote_id=bounds.identifier(event.Info.ID))
-            media = msgspec.structs.replace(described, state="gone")
+            media = msgspec.structs.replace(described, state="gone", reason=reason)
         order = self._order
         source = event.Info.MessageSource
         sender = bounds.identifier(self._postman.phone(source.Sender, source.SenderAlt))
@@ -241,8 +247,16 @@ class MediaFetches:
             self._set_aside(entry, "what became of its media could not be encoded")
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
-        if not self._tell_once(entry, set_aside(entry, self._order, reason)):
+        if not self._tell_once(entry, set_aside(entry, self._order, reason, self._gone(entry))):
             self._postman.complain("media of a received message: the entry could not be set aside; it comes again")
+
+    def _gone(self, entry: Entry) -> MediaFetched | None:
+        """That the media of an entry that is set aside are gone; None when an earlier release wrote it, which did not
+        note whose they are."""
+        if not entry.about:
+            return None
+        known = msgspec.json.decode(entry.about, type=MediaFetched)
+        return msgspec.structs.replace(known, media=msgspec.structs.replace(known.media, state="gone", reason=_ASIDE))
 
     def _tell_once(self, entry: Entry, news: MediaFetched | SetAside) -> bool:
         """Tells the gateway how a fetch ended, unless it has been told; False: it could not be, and it comes again."""

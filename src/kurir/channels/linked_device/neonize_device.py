@@ -35,11 +35,13 @@ from kurir.channels.linked_device.engine import (
     Tell,
     Trouble,
     Unread,
+    Unsteady,
 )
 from kurir.channels.linked_device.engine_errors import could_not_serialize, why_not_connected
 from kurir.channels.linked_device.intake import Intake
 from kurir.channels.linked_device.journal import Backlog
 from kurir.channels.linked_device.letters import LIDS, PEOPLE, user_of
+from kurir.channels.linked_device.logins import PROBATION, Logins, spread
 from kurir.channels.linked_device.map_gate import MapGate
 from kurir.channels.linked_device.media_fetches import Limits
 from kurir.channels.linked_device.pulse import Pulse
@@ -97,6 +99,10 @@ class NeonizeDevice:
         self._gone = False
         self._code_asked = False
         self._presence_due = False
+        self._logins = Logins(order.short_connections)
+        self._line = 0
+        """Counts logins and lost lines: whether one is still the latest."""
+        self._unsteady = False
         self._registered: Callable[[], None] = lambda: None
         self.groups_changed = threading.Event()
         self.groups_changed.set()
@@ -215,7 +221,7 @@ class NeonizeDevice:
                 raw = f"{type(error).__name__}: {error}"
             finally:
                 change.end()
-            if self._gone:
+            if self._gone or self._unsteady:
                 return
             unreadable = could_not_serialize(raw)
             if unreadable:
@@ -224,14 +230,14 @@ class NeonizeDevice:
             if raw:
                 self.complain(f"the event stream ended: {raw}", "event_stream_ended" if unreadable else "not_connected")
             lasted = time.monotonic() - began
-            ends = 1 if self.state[0] == "connected" and (not unreadable or lasted > _GOOD_LIFE) else ends + 1
+            ends = 1 if self.state[0] == "connected" and lasted > _GOOD_LIFE else ends + 1
             self._become("connecting", why_not_connected(raw))
-            self._closing.wait(pause(ends, at_once=unreadable))
+            self._closing.wait(spread(pause(ends, at_once=unreadable)))
 
     def _become(self, state: NumberState, reason: str, **more: Any) -> None:
         reason = bounds.text(reason, bounds.REASON)
         with self._lock:
-            if self._closing.is_set() or (state, reason) == (self._state, self._reason):
+            if self._closing.is_set() or self._unsteady or (state, reason) == (self._state, self._reason):
                 return
             self._state, self._reason = state, reason
             self._intake.online(connected=state == "connected")
@@ -245,7 +251,7 @@ class NeonizeDevice:
         handlers: dict[type[Any], Callable[[Any], None]] = {
             ev.PairStatusEv: self._on_paired,
             ev.ConnectedEv: self._on_connected,
-            ev.DisconnectedEv: lambda _: self._become("connecting", "the connection to WhatsApp was lost"),
+            ev.DisconnectedEv: self._on_disconnected,
             ev.LoggedOutEv: self._on_logged_out,
             ev.StreamReplacedEv: lambda _: self._become(
                 "replaced", "the session was opened elsewhere; pair the number again to take it back"
@@ -327,13 +333,46 @@ class NeonizeDevice:
             self._tell(PairingFailed(self.order.device, reason))
 
     def _on_connected(self, _event: ev.ConnectedEv) -> None:
+        now = time.monotonic()
+        doubtful = self._logins.on_probation(now)
+        self._line += 1
+        if not self._logins.note(now):
+            self._stop_reconnecting()
+            return
         me = self.look(self.client.get_me)
         if not self._presence_due:
             self._presence_due = True
             threads.keep(f"presence-{self.order.device}", self._be_available, self._closing, self.complain)
         self.groups_changed.set()
         self._intake.paired(user_of(me.JID))
-        self._become("connected", "connected", phone=user_of(me.JID), jid=bounds.identifier(Jid2String(me.JID)))
+        phone, jid = user_of(me.JID), bounds.identifier(Jid2String(me.JID))
+        if not doubtful:
+            self._become("connected", "connected", phone=phone, jid=jid)
+            return
+        line = self._line
+
+        def believe() -> None:
+            if not self._closing.wait(PROBATION) and line == self._line:
+                self._become("connected", "connected", phone=phone, jid=jid)
+
+        threads.spawn(f"probation-{self.order.device}", believe, self.complain)
+
+    def _on_disconnected(self, _event: ev.DisconnectedEv) -> None:
+        self._line += 1
+        if not self._logins.lost(time.monotonic()):
+            self._stop_reconnecting()
+            return
+        self._become("connecting", "the connection to WhatsApp was lost")
+
+    def _stop_reconnecting(self) -> None:
+        """Has the engine, which would begin anew without a pause, give up; the gateway opens the device later."""
+        with self._lock:
+            told, self._unsteady = self._unsteady, True
+            self._intake.online(connected=False)
+        # beside the engine's own thread; an attempt that was under way ends here once more
+        threads.spawn(f"hang-up-{self.order.device}", lambda: self.call(self.client.disconnect), self.complain)
+        if not told:
+            self._tell(Unsteady(self.order.device, max(self._logins.short, 1)))
 
     def _on_logged_out(self, event: ev.LoggedOutEv) -> None:
         self._forbid()

@@ -58,7 +58,7 @@ class NeonizeEngine:
         self._tell = tell
         self._limits = Limits(media_limit, media_seconds)
         self._gate = MapGate()
-        self._unencrypted = Unencrypted(self._store_failed)
+        self._unencrypted = Unencrypted(self._store_failed, self._undecodable)
         try:
             optional_enums.relax(_LIBRARY)
         except (optional_enums.DescriptorNotFoundError, OSError) as error:
@@ -142,6 +142,9 @@ class NeonizeEngine:
     def _store_failed(self) -> None:
         for number in list(self._devices):  # the log does not say which
             self._tell(say.StoreFailed(number))
+
+    def _undecodable(self) -> None:
+        self._tell(say.Unread(0, "undecodable"))  # the log does not say on which device
 
     def _connected(self, number: int) -> _Book:
         book = self._books.get(number)

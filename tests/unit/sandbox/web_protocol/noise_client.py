@@ -121,4 +121,8 @@ class RawClient:
         return codec.decode(self.transport.open(await self.frame()))
 
     async def send(self, node: Node) -> None:
-        await self.socket.send_bytes(frame(self.transport.seal(codec.encode(node))))
+        await self.send_raw(codec.encode(node))
+
+    async def send_raw(self, data: bytes) -> None:
+        """Sends one sealed frame, whatever is in it."""
+        await self.socket.send_bytes(frame(self.transport.seal(data)))

@@ -8,7 +8,7 @@ import pytest
 
 from kurir_sandbox.ledger import Search
 from kurir_sandbox.traffic import Content
-from kurir_sandbox.web_protocol import signal_sessions
+from kurir_sandbox.web_protocol import codec, signal_sessions
 from kurir_sandbox.web_protocol.curve import KeyPair
 from kurir_sandbox.web_protocol.pairing import ScanError
 from kurir_sandbox.web_protocol.protobufs import e2e
@@ -71,6 +71,51 @@ async def test_a_malformed_stanza_is_passed_over(stage: Stage, node: Node) -> No
     async with stage.client() as client:
         await logged_in(client)
         await client.send(node)
+        assert (await ask(client, iq("w:p"))).text("type") == "result"
+
+
+ODD = [b"\xff\xfe", b"3EB0\xc3(", b"\xed\xa0\x80", b"\x80" * 300, b"\0\xff"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda raw: raw[:6].hex())
+async def test_an_id_that_is_no_utf8_is_repeated_as_it_came(stage: Stage, odd: bytes) -> None:
+    async with stage.client() as client:
+        await logged_in(client)
+        to = stage.lid(ALICE)
+        for node in (
+            Node("message", {"id": odd, "to": to}),
+            Node("receipt", {"id": odd, "to": to}),
+            Node("receipt", {"id": odd, "to": to, "type": "read"}, [Node("list", {}, [Node("item", {"id": odd})])]),
+            Node("iq", {"id": odd, "type": "get", "xmlns": "w:p"}),
+            Node("iq", {"id": odd, "type": "get", "xmlns": "unheard-of"}),
+            Node("message", {"id": odd, "to": JID("12-34", "g.us")}),
+        ):
+            assert (await ask(client, node)).attrs["id"] == odd, node
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda raw: raw[:6].hex())
+async def test_other_parts_that_are_no_utf8_leave_the_line_alone(stage: Stage, odd: bytes) -> None:
+    marked = b"Q" * len(odd)
+    name = marked.decode()
+    async with stage.client() as client:
+        await logged_in(client)
+        for node in (
+            Node(name),
+            Node("message", {name: "x", "to": stage.lid(ALICE), "id": "1", "type": odd}),
+            Node("receipt", {"to": odd, "id": "1", "participant": odd, "type": odd}),
+            Node("chatstate", {"to": JID(name, "lid")}, [Node(name)]),
+            Node("presence", {"type": "available", "name": odd}),
+            Node("ack", {"class": odd, "id": odd, "to": odd, "type": odd}),
+        ):
+            await client.send_raw(codec.encode(node).replace(marked, odd))
+        assert (await ask(client, Node("iq", {"id": "still", "type": "get", "xmlns": "w:p"}))).tag in ("ack", "iq")
+
+
+async def test_a_frame_that_is_no_stanza_is_passed_over(stage: Stage) -> None:
+    async with stage.client() as client:
+        await logged_in(client)
+        for frame in (b"", b"\0", b"\x02not zlib", bytes([0, 248, 3, 25, 6, 247, 99, 1, 255, 1, 0x12]), b"\0\xff\xff"):
+            await client.send_raw(frame)
         assert (await ask(client, iq("w:p"))).text("type") == "result"
 
 

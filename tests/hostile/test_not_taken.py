@@ -1,0 +1,288 @@
+"""What the gateway does not take of a device's journal is neither lost nor counted as done, and its media do not stay
+pending for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from tests.gateway_fixture import Front, open_front, set_aside
+from tests.hostile.test_slow_media import pictures_to_fetch, spoil
+from tests.unit.linked_device.intake_rig import SITI, IntakeRig, picture, receipt, refused, text
+
+from kurir.channels.linked_device import intake as intake_module
+from kurir.channels.linked_device import media_fetches
+from kurir.channels.linked_device.engine import News, Unread
+from kurir.foundation.tables import incoming
+from kurir.foundation.url_rules import Allowed
+from kurir.inbox import event_of
+from kurir.inbox import inbox as inbox_module
+from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
+from kurir.quarantine import Entry
+from kurir.webhooks.endpoints import add
+
+Refuses = Callable[[News], bool]
+
+
+def refusing(folder: Path, refuses: Refuses) -> tuple[IntakeRig, list[bool]]:
+    """A rig whose gateway does not take what `refuses` says, until the list is emptied."""
+    rig, on = IntakeRig(folder), [True]
+    rig.intake.close()
+    tell = rig.tell
+    rig.tell = lambda news: not (on and refuses(news)) and tell(news)
+    rig.intake = rig.open()
+    return rig, on
+
+
+@pytest.mark.parametrize("what", [text("bad"), picture("bad")], ids=["text", "picture"])
+def test_a_message_that_was_set_aside_is_done_and_nothing_is_fetched_of_it(tmp_path: Path, what: Any) -> None:
+    rig, _ = refusing(tmp_path, lambda news: isinstance(news, Received) and news.remote_id == "bad")
+    rig.intake.online(connected=True)
+    rig.intake.take(what)
+    rig.store(rig.aside())
+    assert rig.kept() == 0
+    rig.intake.take(text("good"))
+    assert rig.received().remote_id == "good"
+    assert rig.device.downloads == 0
+    rig.intake.close()
+
+
+@pytest.mark.parametrize("what", [text("bad"), picture("bad")], ids=["text", "picture"])
+def test_what_can_neither_be_told_nor_set_aside_stays_and_comes_again(tmp_path: Path, what: Any) -> None:
+    def refuses(news: News) -> bool:
+        return isinstance(news, SetAside) or (isinstance(news, Received) and news.remote_id == "bad")
+
+    rig, on = refusing(tmp_path, refuses)
+    rig.intake.online(connected=True)
+    rig.intake.take(what)
+    rig.intake.take(text("good"))
+    good = rig.received()
+    assert good.remote_id == "good", "it holds nobody up"
+    rig.store(good)
+    assert rig.kept() == 1
+    assert any("stays in the journal" in line for line in rig.device.complaints)
+    on.clear()
+    rig.reopen()
+    rig.intake.online(connected=True)
+    assert rig.received().remote_id == "bad"
+    rig.intake.close()
+
+
+@pytest.mark.parametrize("refused_id", ["a", "b", "c"])
+def test_a_receipt_of_which_a_part_is_not_taken_is_not_let_go(tmp_path: Path, refused_id: str) -> None:
+    def refuses(news: News) -> bool:
+        return isinstance(news, SetAside) or (isinstance(news, StatusChanged) and news.remote_id == refused_id)
+
+    rig, on = refusing(tmp_path, refuses)
+    rig.intake.online(connected=True)
+    rig.intake.take_receipt(receipt("a", "b", "c"))
+    rig.intake.take(text("behind"))
+    while not isinstance(told := rig.next(), Received):
+        rig.store(told)
+    rig.store(told)
+    assert rig.kept("receipt") == 1
+    on.clear()
+    rig.reopen()
+    rig.intake.online(connected=True)
+    assert [rig.receipt().remote_id for _ in range(3)] == ["a", "b", "c"]
+    rig.intake.close()
+
+
+def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what is only counted: it is not forgotten before it was told."""
+    rig = IntakeRig(tmp_path)
+
+    def closes(*_: object) -> str:
+        rig.intake.closing()
+        return "peer"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake_module, "read_letter", closes)
+        rig.intake.take(text("A"))
+        rig.intake.online(connected=True)
+        for thread in media_fetches.threading.enumerate():
+            if thread.name == "intake-7":
+                thread.join(10)
+    rig.intake.close()
+    assert rig.kept() == 1
+    assert rig.told.empty()
+    monkeypatch.setattr(intake_module, "read_letter", lambda *_: "peer")
+    rig.reopen()
+    rig.intake.online(connected=True)
+    told = rig.next()
+    assert isinstance(told, Unread)
+    assert told.kind == "peer"
+    rig.intake.close()
+
+
+# -- media whose fetch was set aside -----------------------------------------------------------------------------------
+
+
+class Ward:
+    """A gateway's inbox behind a device's intake; webhooks want to know of media."""
+
+    def __init__(self, front: Front, rig: IntakeRig) -> None:
+        self.front = front
+        self.rig = rig
+
+    async def store(self, *news: Any) -> None:
+        """The gateway takes what the device told, as of its own number."""
+        ours = self.front.ours.device
+
+        def as_ours(event: Any) -> Any:
+            changes = {"account_id": ours.account_id, "number_id": ours.id}
+            if getattr(event, "fetch", None) is not None:
+                changes["fetch"] = as_ours(event.fetch)
+            return msgspec.structs.replace(event, **changes)
+
+        await self.front.gateway.inbox.take_each([(as_ours(one), "") for one in news])
+        self.rig.store(*news)
+
+    async def media(self) -> IncomingMedia:
+        (found,) = await self.front.gateway.database.read(lambda c: c.scalars(sa.select(incoming.c.media)).all())
+        return msgspec.json.decode(found, type=IncomingMedia)
+
+    async def told(self) -> list[dict[str, Any]]:
+        query = "SELECT body FROM webhook_events WHERE type = 'media_status' ORDER BY id"
+        bodies = await self.front.gateway.database.read(lambda c: c.exec_driver_sql(query).scalars().all())
+        return [msgspec.json.decode(body)["data"] for body in bodies]
+
+    async def aside(self) -> list[Entry]:
+        return await self.front.gateway.database.read(set_aside)
+
+
+@pytest.fixture
+async def ward(where: Path | str, tmp_path: Path) -> Any:
+    async with open_front(tmp_path / "gateway", database_url=where if isinstance(where, str) else "") as front:
+        ours = front.ours.device
+
+        def listen(connection: sa.Connection) -> None:
+            address = "https://shop.example/hook"
+            sealing, events = front.gateway.sealing, ("media_status",)
+            add(
+                connection,
+                sealing,
+                ours.account_id,
+                address,
+                allowed=Allowed.parse(["127.0.0.0/8"]),
+                now=1.0,
+                events=events,
+            )
+
+        await front.gateway.database.write(listen)
+        rig = IntakeRig(tmp_path / "device")
+        yield Ward(front, rig)
+        rig.intake.close()
+
+
+async def pending(ward: Ward) -> int:
+    """A stored picture whose media are not fetched yet; returns its entry."""
+    ward.rig.intake.online(connected=True)
+    ward.rig.intake.take(picture("p"))
+    message = ward.rig.received()
+    ward.rig.intake.online(connected=False)
+    await ward.store(message)
+    assert (await ward.media()).state == "pending"
+    return message.entry
+
+
+@pytest.mark.parametrize("spoilt", [{}, {"owner": "628999"}, {"at": 1.0}], ids=["spoilt", "another phone's", "old"])
+async def test_media_whose_fetch_cannot_be_read_are_gone(ward: Ward, spoilt: dict[str, Any]) -> None:
+    entry = await pending(ward)
+    spoil(ward.rig, [entry], event=b"\xff\xff no protobuf", **spoilt)
+    ward.rig.intake.online(connected=True)
+    await ward.store(ward.rig.aside())
+    media = await ward.media()
+    assert (media.state, media.mime) == ("gone", "image/png")
+    assert "kurir quarantine list" in media.reason
+    (body,) = await ward.told()
+    assert (body["status"], body["message_id"], body["reason"]) == ("gone", "p", media.reason)
+    assert [one.queue for one in await ward.aside()] == ["journal"]
+    assert ward.rig.kept() == 0
+
+
+async def test_a_replay_that_succeeds_stores_media_that_were_gone(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    await pending(ward)
+    with monkeypatch.context() as patch:
+        patch.setattr(media_fetches.MediaFetches, "_begin", lambda *_: 1 / 0)
+        ward.rig.intake.online(connected=True)
+        await ward.store(ward.rig.aside())
+    assert (await ward.media()).state == "gone"
+    (entry,) = await ward.aside()
+    ward.rig.intake.replay(entry.payload)
+    await ward.store(ward.rig.received())
+    await ward.store(ward.rig.fetched())
+    media = await ward.media()
+    assert media.state == "stored"
+    assert media.path
+    assert [body["status"] for body in await ward.told()] == ["gone", "stored"]
+    assert ward.rig.kept() == 0
+
+
+async def test_a_replay_that_fails_again_leaves_them_gone(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = await pending(ward)
+    spoil(ward.rig, [entry], event=b"\xff\xff no protobuf")
+    ward.rig.intake.online(connected=True)
+    await ward.store(ward.rig.aside())
+    (kept,) = await ward.aside()
+    ward.rig.intake.replay(kept.payload)
+    again = ward.rig.aside()
+    assert again.fetch is None
+    await ward.store(again)
+    assert (await ward.media()).state == "gone"
+    assert len(await ward.aside()) == 1
+
+
+@pytest.mark.parametrize("state", ["stored", "gone"])
+async def test_what_became_of_media_and_cannot_be_stored_leaves_them_gone(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    await pending(ward)
+    if state == "gone":
+        ward.rig.device.fetch = lambda _: b""
+    ward.rig.intake.online(connected=True)
+    fetched = ward.rig.fetched()
+    assert fetched.media.state == state
+    original, broken = inbox_module.store_media, [1, 1, 1, 1]
+
+    def breaks(connection: sa.Connection, event: MediaFetched, now: float) -> None:
+        if broken:
+            broken.pop()
+            raise ValueError("unforeseen")
+        original(connection, event, now)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox_module, "store_media", breaks)
+        await ward.store(fetched)
+    media = await ward.media()
+    assert (media.state, media.path) == ("gone", "")
+    assert media.reason
+    (entry,) = await ward.aside()
+    assert entry.queue == "inbox"
+    await ward.front.gateway.inbox.take([(event_of(entry.payload), "")])
+    assert (await ward.media()).state == state
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda rig: setattr(rig.device, "fetch", lambda _: b""), "empty"),
+        (lambda rig: setattr(rig.device, "fetch", lambda _: bytes(2_000_000)), "larger"),
+        (lambda rig: setattr(rig.device, "fetch", refused), "within a day"),
+    ],
+    ids=["empty", "large", "late"],
+)
+def test_media_that_are_gone_say_why(tmp_path: Path, make: Callable[[IntakeRig], None], words: str) -> None:
+    rig = IntakeRig(tmp_path)
+    make(rig)
+    pictures_to_fetch(rig, "p")
+    rig.intake.online(connected=True)
+    fetched = rig.fetched()
+    assert fetched.media.state == "gone"
+    assert words in fetched.media.reason
+    assert fetched.chat == SITI
+    rig.intake.close()
