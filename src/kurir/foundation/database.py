@@ -258,6 +258,20 @@ class Database:
             connection.exec_driver_sql("COMMIT")
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """The data as of one moment, for commands that only look: however long, it delays no write.
+
+        Raises DatabaseUnavailable.
+        """
+        with self._unavailable(), self.engine.connect() as connection:
+            connection.exec_driver_sql(self._server.begin_read)
+            try:
+                yield connection
+            finally:
+                with contextlib.suppress(exc.SQLAlchemyError):
+                    connection.exec_driver_sql("ROLLBACK")
+
+    @contextmanager
     def schema_change(self) -> Iterator[Connection]:
         """A transaction in which tables may be rebuilt, on a connection of its own. Raises DatabaseUnavailable.
 
