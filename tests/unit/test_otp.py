@@ -206,6 +206,47 @@ async def test_a_field_that_cannot_be_used_is_named(desk: Target, fields: dict[s
     assert await desk.count(messages) == 0
 
 
+# -- counting --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_became_of_codes_and_checks_is_counted_without_names(desk: Target) -> None:
+    def counted() -> dict[str, float]:
+        found = re.findall(r'^kurir_otp_total\{outcome="(\w+)"\} (\S+)$', desk.metrics.render().decode(), re.MULTILINE)
+        return {outcome: float(count) for outcome, count in found}
+
+    async def checked(expected: str, **fields: Any) -> None:
+        before = counted()
+        await desk.post(validate_otp, **fields)
+        after = counted()
+        assert {name for name in after if after[name] != before.get(name, 0)} == {expected}, fields
+        assert after[expected] == before.get(expected, 0) + 1
+
+    sent = [(await desk.post(send_otp, phone_no=PHONE, lifetime=3600)).body for _ in range(5)]
+    with pytest.raises(WireError):
+        await desk.post(send_otp, phone_no=PHONE)
+    assert counted() == {"issued": 5, "limited": 1}
+    code, req_id = sent[0]["otp_code"], sent[0]["req_id"]
+    await checked("wrong", otp_code=another(code))
+    await checked("wrong", otp_code=another(code), req_id=req_id)
+    await checked("wrong", otp_code=another(code), phone_no=PHONE)
+    await checked("unknown", otp_code=code, req_id="no such request")
+    await checked("unknown", otp_code=code, phone_no="6281200000009")
+    await checked("unknown", otp_code="not digits")
+    await checked("unknown", otp_code="1234")  # no code has that length
+    await checked("right", otp_code=code)
+    await checked("unknown", otp_code=code, req_id=req_id)  # used
+    dead = sent[1]
+    for _ in range(WRONG_TRIES):
+        await checked("wrong", otp_code=another(dead["otp_code"]), req_id=dead["req_id"])
+    await checked("unknown", otp_code=dead["otp_code"], req_id=dead["req_id"])
+    while (await desk.check(another(sent[2]["otp_code"]))).retry_after is None:
+        pass
+    await checked("refused", otp_code=another(sent[2]["otp_code"]))
+    desk.now += 3600
+    await checked("unknown", otp_code=sent[3]["otp_code"], req_id=sent[3]["req_id"])
+    assert PHONE not in desk.metrics.render().decode()
+
+
 # -- checking --------------------------------------------------------------------------------------------------------
 
 
