@@ -1,4 +1,4 @@
-"""An account that sends one-time passwords on a real database, with a clock that the test drives."""
+"""An account that sends and checks one-time passwords on a real database, with a clock that the test drives."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import sqlalchemy as sa
 
 from kurir import numbers
 from kurir.accounts import accounts
@@ -20,11 +24,16 @@ from kurir.otp.check import Attempt, Verdict, check
 from kurir.otp.issue import Issued, issue
 from kurir.outbox.outbox import Outbox
 from kurir.settings import Settings
+from kurir.web.envelopes import Answer
+from kurir.web.public_v1.body import Body
+from kurir.web.public_v1.endpoint import Call
+
+PHONE = "6281234567890"
 
 
 @dataclass
 class Target:
-    """An account under attack."""
+    """An account with a linked device, as one gateway sees it; `lifetime` of its codes in seconds."""
 
     database: Database
     sealing: Sealing
@@ -33,22 +42,37 @@ class Target:
     number: numbers.Number
     settings: Settings = field(default_factory=Settings)
     now: float = 1_750_000_020.0
+    lifetime: int = 3600
     dice: random.Random = field(default_factory=lambda: random.Random(7))
+    metrics: Metrics = field(default_factory=Metrics)
 
-    async def send(self, phone: str, lifetime: int = 3600) -> Issued:
+    async def send(self, phone: str = PHONE, lifetime: int = 0) -> Issued:
         """A code to that phone number."""
-        request = rules.OtpRequest(account=self.account, number_id=self.number.id, phone=phone, lifetime=lifetime)
+        request = rules.OtpRequest(
+            account=self.account, number_id=self.number.id, phone=phone, lifetime=lifetime or self.lifetime
+        )
         return await issue(self.outbox, self.sealing, self.settings, request, self.now)
 
     async def open(self, count: int, first: int = 0) -> list[Issued]:
         """Codes to so many phone numbers, in order."""
         return [await self.send(f"62812{n:08d}") for n in range(first, first + count)]
 
-    async def guess(self, code: str, request_id: str = "", phone: str = "") -> Verdict:
+    async def check(self, code: str, request_id: str = "", phone: str = "", account_id: int = 0) -> Verdict:
         """One check."""
-        attempt = Attempt(account_id=self.account.id, code=code, request_id=request_id, phone=phone)
+        attempt = Attempt(account_id=account_id or self.account.id, code=code, request_id=request_id, phone=phone)
         lengths = self.settings.otp_digits, self.settings.otp_digits_most
         return await check(self.database, self.sealing, attempt, self.now, lengths[0], digits_most=lengths[1])
+
+    async def post(self, handler: Any, **fields: Any) -> Answer:
+        """What an endpoint answers to a body with these fields."""
+        call = Call(account=self.account, body=Body(fields), now=self.now, _number=self.number)
+        return await handler(cast("Any", SimpleNamespace(**vars(self))), call)
+
+    async def count(self, table: sa.Table) -> int:
+        """Rows of a table."""
+        found = await self.database.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(table)))
+        assert found is not None
+        return found
 
 
 @asynccontextmanager
@@ -59,7 +83,25 @@ async def new_target(where: Path | str) -> AsyncIterator[Target]:
     await database.start()
     account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
     number = await database.write(lambda c: numbers.add_linked_device(c, account.id))
+    target = _target(database, account, number)
+    yield target
+    await target.database.close()
+
+
+@asynccontextmanager
+async def another_gateway(first: Target) -> AsyncIterator[Target]:
+    """The same account at a second gateway on the same database."""
+    database = Database(first.database.where)
+    await database.start()
+    target = _target(database, first.account, first.number)
+    target.settings, target.now = first.settings, first.now
+    yield target
+    await database.close()
+
+
+def _target(database: Database, account: Account, number: numbers.Number) -> Target:
     sealing = Sealing(bytes(32))
+    metrics = Metrics()
     outbox = Outbox(
         database,
         sealing,
@@ -67,12 +109,11 @@ async def new_target(where: Path | str) -> AsyncIterator[Target]:
         lifetime=86_400,
         max_attempts=8,
         queue_limit=100_000,
-        metrics=Metrics(),
+        metrics=metrics,
         woken=lambda _account, _number: None,
     )
-    target = Target(database, sealing, outbox, account, number)
-    yield target
-    await database.close()
+    target = Target(database, sealing, outbox, account, number, metrics=metrics)
+    return target
 
 
 def another(code: str) -> str:

@@ -45,6 +45,8 @@ NAME_TAKEN = "Template Name Already Exists"
 LIST_EVERY = 30.0
 """Seconds between two listings at Meta for the same number, however often somebody looks."""
 _LIST_PATIENCE = 3.0
+_AT_ONCE = 100
+"""Templates that are taken over in one transaction: a business may have thousands, and everybody's writes wait."""
 _ORDERS = {
     "template_created_at": templates.c.created_at,
     "template_updated_at": templates.c.updated_at,
@@ -159,15 +161,17 @@ class Templates:
 
     async def _adopt(self, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float) -> None:
         """Takes over Meta's list; a template that cannot be taken over goes to the quarantine, the others are."""
-        try:
-            await self._database.write(lambda c: adopt(c, number, listed, asked_at))
-        except DatabaseUnavailable:
-            raise
-        except Exception:
-            log.exception("template_list_not_adopted", number=number.key)
-            for theirs in listed:
-                await self._adopt_or_set_aside(number, theirs, asked_at)
-            await self._database.write(lambda c: mark_gone(c, number, listed, asked_at))
+        for start in range(0, len(listed), _AT_ONCE):
+            some = listed[start : start + _AT_ONCE]
+            try:
+                await self._database.write(lambda c, some=some: adopt(c, number, some, asked_at))
+            except DatabaseUnavailable:
+                raise
+            except Exception:
+                log.exception("template_list_not_adopted", number=number.key)
+                for theirs in some:
+                    await self._adopt_or_set_aside(number, theirs, asked_at)
+        await self._database.write(lambda c: mark_gone(c, number, listed, asked_at))
 
     async def _adopt_or_set_aside(self, number: Number, theirs: MetaTemplate | UnreadTemplate, asked_at: float) -> None:
         try:
@@ -289,10 +293,9 @@ def page(
 def adopt(
     connection: Connection, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float
 ) -> None:
-    """Takes over Meta's list as of `asked_at`: new ones, changed ones, and those that are gone there."""
+    """Takes over some of Meta's list as of `asked_at`: new ones and changed ones."""
     for theirs in listed:
         adopt_one(connection, number, theirs, asked_at)
-    mark_gone(connection, number, listed, asked_at)
 
 
 def adopt_one(connection: Connection, number: Number, theirs: MetaTemplate | UnreadTemplate, asked_at: float) -> None:

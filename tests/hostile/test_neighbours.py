@@ -59,6 +59,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     settings = Settings(data_dir=folder / "data")
     database, sealing = open_data_folder(settings)
 
+    password_hash = members.hashed(PASSWORD)
+
     def tenant(connection: sa.Connection, email: str) -> tuple[int, dict[str, str]]:
         account = accounts.create(connection, name=email, email=email, language="en")
         device = numbers.add_linked_device(connection, account.id, "shop")
@@ -67,7 +69,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with database_of(settings).transaction() as connection:
         _, ours = tenant(connection, "ours@example.com")
         their_id, theirs = tenant(connection, EMAIL)
-        members.create(connection, their_id, EMAIL, PASSWORD)
+        members.create(connection, their_id, EMAIL, password_hash)
         made = contacts.create_list(connection, their_id, "Everybody", at=time.time())
         people = [contacts.Person(f"62811{i:07d}", f"Person {i}") for i in range(PEOPLE)]
         for start in range(0, PEOPLE, contacts.CHUNK):

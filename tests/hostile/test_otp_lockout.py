@@ -118,35 +118,35 @@ def test_without_limits_the_same_guesser_would_hit() -> None:
 async def test_five_hundred_wrong_codes_do_not_refuse_an_honest_one(target: Target) -> None:
     waiting = await target.open(3)
     for _ in range(10):
-        await asyncio.gather(*(target.guess(f"{n:06d}") for n in range(50)))
+        await asyncio.gather(*(target.check(f"{n:06d}") for n in range(50)))
     fresh = await target.send("6281277777777")
-    assert (await target.guess(fresh.code)).valid
-    assert (await target.guess(waiting[0].code, waiting[0].request_id)).valid
+    assert (await target.check(fresh.code)).valid
+    assert (await target.check(waiting[0].code, waiting[0].request_id)).valid
 
 
 async def test_whoever_asks_again_under_attack_gets_a_longer_code_that_works(target: Target) -> None:
     await target.open(30)
     for _ in range(100):
-        refused = (await target.guess(f"{target.dice.randrange(10**6):06d}")).retry_after
+        refused = (await target.check(f"{target.dice.randrange(10**6):06d}")).retry_after
     assert refused
     again = await target.send("6281277777777")
     assert len(again.code) > 7
-    await asyncio.gather(*(target.guess(f"{n:06d}") for n in range(100)))
-    await asyncio.gather(*(target.guess(f"{n:0{len(again.code)}d}") for n in range(100)))
-    assert (await target.guess(again.code)).valid
+    await asyncio.gather(*(target.check(f"{n:06d}") for n in range(100)))
+    await asyncio.gather(*(target.check(f"{n:0{len(again.code)}d}") for n in range(100)))
+    assert (await target.check(again.code)).valid
 
 
 async def test_the_youngest_codes_are_compared_when_the_room_gets_small(target: Target) -> None:
     old = await target.open(10)
     guesses = 0
-    while (await target.guess(another(old[-1].code))).retry_after is None:
+    while (await target.check(another(old[-1].code))).retry_after is None:
         guesses += 1
     assert guesses * 10 / 10**6 <= budget.SHARED
-    assert await target.guess(old[0].code) == Verdict(False, 60)
-    assert (await target.guess(old[-1].code)).valid
+    assert await target.check(old[0].code) == Verdict(False, 60)
+    assert (await target.check(old[-1].code)).valid
     target.now += HOUR + 120
     late = await target.send("6281277777777")
-    assert (await target.guess(late.code)).valid
+    assert (await target.check(late.code)).valid
 
 
 async def test_whoever_knows_a_phone_number_does_not_lock_its_owner_out(target: Target) -> None:
@@ -155,8 +155,8 @@ async def test_whoever_knows_a_phone_number_does_not_lock_its_owner_out(target: 
     for _ in range(4):
         issued = await target.send(phone)
         lengths.append(len(issued.code))
-        await asyncio.gather(*(target.guess(another(issued.code), phone=phone) for _ in range(60)))
-        verdict = await target.guess(issued.code, phone=phone)
+        await asyncio.gather(*(target.check(another(issued.code), phone=phone) for _ in range(60)))
+        verdict = await target.check(issued.code, phone=phone)
         if verdict.valid:
             break
         target.now += 5
@@ -165,20 +165,20 @@ async def test_whoever_knows_a_phone_number_does_not_lock_its_owner_out(target: 
     assert len(lengths) <= 2
     bystander = await target.send("6281266666666")
     assert len(bystander.code) <= 7
-    assert (await target.guess(bystander.code, phone="6281266666666")).valid
+    assert (await target.check(bystander.code, phone="6281266666666")).valid
 
 
 async def test_wrong_tries_by_phone_number_leave_the_request_id_alone(target: Target) -> None:
     issued = await target.send("6281277777777")
     for _ in range(20):
-        await target.guess(another(issued.code), phone="6281277777777")
-    assert not (await target.guess(issued.code, phone="6281277777777")).valid
-    assert (await target.guess(issued.code, issued.request_id)).valid
+        await target.check(another(issued.code), phone="6281277777777")
+    assert not (await target.check(issued.code, phone="6281277777777")).valid
+    assert (await target.check(issued.code, issued.request_id)).valid
 
 
 async def test_hundreds_of_checks_at_once_are_all_counted(target: Target) -> None:
     await target.open(20)
-    verdicts = await asyncio.gather(*(target.guess(f"{n:06d}") for n in range(200)))
+    verdicts = await asyncio.gather(*(target.check(f"{n:06d}") for n in range(200)))
     counted, chance = await target.database.read(
         lambda c: c.execute(sa.select(sa.func.sum(otp_checks.c.wrong), sa.func.sum(otp_checks.c.chance))).one()
     )
@@ -203,11 +203,11 @@ async def test_the_owner_is_notified_once_an_hour(target: Target) -> None:
     await target.database.write(listen)
     await target.open(2)
     for _ in range(2):
-        await asyncio.gather(*(target.guess(f"{n:06d}") for n in range(200)))
+        await asyncio.gather(*(target.check(f"{n:06d}") for n in range(200)))
     assert await _events(target) == 1
     target.now += HOUR
     await target.open(2)
-    await asyncio.gather(*(target.guess(f"{n:06d}") for n in range(200)))
+    await asyncio.gather(*(target.check(f"{n:06d}") for n in range(200)))
     assert await _events(target) == 2
 
 
@@ -223,7 +223,7 @@ async def _events(target: Target) -> int:
 async def test_with_a_greatest_length_codes_do_not_grow_beyond_it(target: Target) -> None:
     target.settings = Settings(otp_digits=6, otp_digits_most=7)
     await target.open(40)
-    await asyncio.gather(*(target.guess(f"{n:06d}") for n in range(100)))
+    await asyncio.gather(*(target.check(f"{n:06d}") for n in range(100)))
     await target.open(40, first=40)
     longest = await target.database.read(lambda c: c.scalar(sa.select(sa.func.max(otps.c.digits))))
     assert longest == 7

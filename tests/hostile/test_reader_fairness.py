@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 from tests.gateway_fixture import open_front
 
-from kurir.foundation.database import Database, DatabaseUnavailable, Overloaded
+from kurir.foundation.database import _POOLS, Database, DatabaseUnavailable, Overloaded
 from kurir.foundation.shared_threads import Full, SharedThreads
 from kurir.web.health import not_ready
 
@@ -29,6 +29,11 @@ async def database(where: Path | str) -> AsyncIterator[Database]:
 
 def one(connection: Connection) -> int:
     return connection.exec_driver_sql("SELECT 1").scalar() or 0
+
+
+THREADS = _POOLS["work"][0]
+HALF = THREADS // 2
+"""What one account alone may occupy."""
 
 
 class Flood:
@@ -85,8 +90,8 @@ async def test_a_flood_delays_whoever_makes_it(
 
 
 async def test_who_hangs_is_told_so_in_time_and_nobody_else(database: Database) -> None:
-    flooding = Flood(database, 2, of=1)
-    await flooding.flowing(2)
+    flooding = Flood(database, HALF, of=1)
+    await flooding.flowing(HALF)
     late = [asyncio.create_task(database.read(one, of=1, patience=0.1)) for _ in range(5)]
     for task in late:
         with pytest.raises(DatabaseUnavailable):
@@ -96,11 +101,22 @@ async def test_who_hangs_is_told_so_in_time_and_nobody_else(database: Database) 
     assert await database.read(one, of=1) == 1
 
 
-async def test_when_every_thread_hangs_everybody_is_told_in_time(database: Database) -> None:
-    floods = [Flood(database, 2, of=account) for account in (1, 2)]
+async def test_two_accounts_whose_reads_hang_leave_a_thread_to_others(database: Database) -> None:
+    floods = [Flood(database, 50, of=account) for account in range(2)]
     for flood in floods:
-        await flood.flowing(2)
-    for account in (1, 2, 3):
+        await flood.flowing(1)
+    await asyncio.sleep(0.8)  # longer than healthy work takes
+    assert await asyncio.gather(*(database.read(one, of=99, patience=0.2) for _ in range(20))) == [1] * 20
+    assert await asyncio.gather(*(database.read(one, patience=0.2) for _ in range(20))) == [1] * 20
+    for flood in floods:
+        await flood.end()
+
+
+async def test_when_every_thread_hangs_everybody_is_told_in_time(database: Database) -> None:
+    floods = [Flood(database, 20, of=account) for account in range(3)]  # one half, then a third, then the last place
+    for flood in floods:
+        await flood.flowing(1)
+    for account in (0, 2, 3):
         with pytest.raises(DatabaseUnavailable):
             await database.read(one, of=account, patience=0.1)
     for flood in floods:
@@ -121,8 +137,8 @@ async def test_a_long_queue_that_moves_is_waited_for_also_while_others_hang(data
 
 @pytest.mark.parametrize("how", ["cancelled", "given up"])
 async def test_what_nobody_waits_for_any_more_is_not_begun(database: Database, how: str) -> None:
-    flooding = Flood(database, 2, of=1)
-    await flooding.flowing(2)
+    flooding = Flood(database, HALF, of=1)
+    await flooding.flowing(HALF)
     begun: list[int] = []
     waiting = [asyncio.create_task(database.read(lambda _: begun.append(1), of=1, patience=0.1)) for _ in range(20)]
     await asyncio.sleep(0)
@@ -168,7 +184,7 @@ def test_everybody_has_a_turn(order: list[str]) -> None:
     """With one thread: between two jobs of one, everybody who waits meanwhile gets one done."""
 
     async def run() -> list[str]:
-        turns = SharedThreads("test", 1, share=1, room=1_000)
+        turns = SharedThreads("test", 1, room=1_000)
         go, done = threading.Event(), []
         first = turns.put(lambda: go.wait(10), "first")
         await until(lambda: first.began is not None)
@@ -187,7 +203,7 @@ def test_everybody_has_a_turn(order: list[str]) -> None:
 
 
 async def test_threads_are_used_as_far_as_there_is_work() -> None:
-    turns = SharedThreads("test", 4, share=4, room=100)
+    turns = SharedThreads("test", 4, room=100)
     together = threading.Barrier(4, timeout=10)
     for _ in range(5):  # also by threads that had nothing to do before
         await asyncio.gather(*(turns.put(together.wait, of).future for of in range(4)))
@@ -198,7 +214,7 @@ async def test_a_job_that_fails_ends_no_thread_and_a_full_room_is_said() -> None
     def broken() -> None:
         raise KeyError("x")
 
-    turns = SharedThreads("test", 1, share=1, room=1)
+    turns = SharedThreads("test", 1, room=1)
     for _ in range(3):
         with pytest.raises(KeyError):
             await turns.put(broken, None).future
@@ -217,7 +233,7 @@ async def test_a_job_that_fails_ends_no_thread_and_a_full_room_is_said() -> None
 
 
 async def test_a_system_without_threads_is_a_refusal_and_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns = SharedThreads("test", 2, share=2, room=10)
+    turns = SharedThreads("test", 2, room=10)
     with monkeypatch.context() as without:
         without.setattr(threading.Thread, "start", _no_thread)
         with pytest.raises(Full):

@@ -46,7 +46,8 @@ async def opened(folder: Path, **changes: Any) -> AsyncIterator[Front]:
     """A gateway with a member."""
     async with open_front(folder, **({"failed_key_limit": "30/minute"} | changes)) as front:
         account_id = front.ours.account.id
-        await front.gateway.database.write(lambda c: members.create(c, account_id, EMAIL, PASSWORD))
+        password_hash = members.hashed(PASSWORD)
+        await front.gateway.database.write(lambda c: members.create(c, account_id, EMAIL, password_hash))
         yield front
 
 

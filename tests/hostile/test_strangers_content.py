@@ -1,30 +1,22 @@
 """Whatever strangers write: valid on our side, never in silence, and no trouble to anybody else.
 
-`KURIR_STRANGERS` raises the number of random messages that go through a whole gateway.
+Random messages go through a whole gateway in `test_whole_gateway`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import os
 import random
-import re
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.gateway_fixture import open_front
 from tests.hostile import strangers
-from tests.reliability.site import Site, open_site
 from tests.unit.linked_device import intake_rig
 from tests.unit.linked_device.intake_rig import OURS, IntakeRig, text
 
@@ -40,9 +32,6 @@ from neonize.proto.Neonize_pb2 import JID
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
-MESSAGES = int(os.environ.get("KURIR_STRANGERS", "400"))
-_LARGEST = 60_000
-"""Bytes of a message that WhatsApp's server takes, about."""
 ORDER = IntakeRig.opening(Path("/nowhere"), f"{OURS}:1@s.whatsapp.net")
 LONGEST = {"text": bounds.TEXT, "sender_name": bounds.NAME, "name": bounds.FILE_NAME, "mime": bounds.MIME}
 
@@ -229,60 +218,3 @@ def test_news_that_cannot_be_encoded_are_set_aside(tmp_path: Path):
     rig.intake.online(connected=True)
     assert rig.aside().reason == "what it says could not be encoded"
     rig.intake.close()
-
-
-async def test_random_messages_through_a_whole_gateway(tmp_path: Path):
-    """Each is stored, set aside, or a counted kind; and the next honest message of everybody arrives."""
-    dice = random.Random(20)
-    async with open_site(tmp_path, people=2, shops=2) as site:
-        shop, other = site.shops
-        before = await _tally(site, shop.device.id)
-        for _ in range(MESSAGES):
-            while len(raw := strangers.plaintext(dice)) > _LARGEST:
-                pass
-            notify = {"base64": _b64(strangers.string(dice)[:300])} if dice.random() < 0.3 else "Orang"
-            body = {"to": shop.device_phone, "raw": _b64(raw), "attributes": {"notify": notify}}
-            await site.sandbox.post(f"/people/{dice.choice(site.people)}/messages", body)
-        deep = {"to": shop.device_phone, "raw": _b64(strangers.too_deep())}
-        await site.sandbox.post(f"/people/{site.people[0]}/messages", deep)
-        for one in site.shops:
-            await site.sandbox.post(f"/people/{site.people[0]}/messages", {"to": one.device_phone, "text": "#akhir"})
-        async with asyncio.timeout(120):
-            for one in site.shops:
-                while not await asyncio.to_thread(
-                    site.rows, "SELECT id FROM incoming WHERE number_id = :n AND text = '#akhir'", n=one.device.id
-                ):
-                    await asyncio.sleep(0.1)
-            while (now := await _tally(site, shop.device.id)) != {**now, "journal": 0}:
-                await asyncio.sleep(0.2)
-        grown = {name: now[name] - before[name] for name in now}
-        assert grown["stored"] + grown["aside"] + grown["unread"] == MESSAGES + 2, (grown, site.explain())
-        assert grown["aside"] == 1, "what is nested too deep for us is set aside whole"
-        states = await asyncio.to_thread(site.rows, "SELECT state FROM numbers WHERE channel = 'linked_device'")
-        assert {row[0] for row in states} == {"connected"}
-        log = (site.folder / "gateway.log").read_text(errors="replace")
-        assert log.count("engine_host_ended") == 0
-        assert "engine_host_sent_no_frame" not in log
-        assert other.device.id != shop.device.id
-
-
-async def _tally(site: Site, number_id: int) -> dict[str, int]:
-    def count(table: str) -> int:
-        return site.rows(f"SELECT count(*) FROM {table} WHERE number_id = :n", n=number_id)[0][0]
-
-    async with aiohttp.ClientSession() as session, session.get(f"{site.url}/metrics") as answer:
-        metrics = await answer.text()
-    unread = sum(float(value) for value in re.findall(r"^kurir_incoming_unread_total\{.*\} (.*)$", metrics, re.M))
-    with closing(sqlite3.connect(site.settings.data_dir / "journals" / f"{number_id}.db")) as file:
-        waiting = file.execute("SELECT count(*) FROM received WHERE kind <> 'fetch'").fetchone()[0]
-    return {
-        "stored": await asyncio.to_thread(count, "incoming"),
-        "aside": await asyncio.to_thread(count, "quarantine"),
-        "unread": int(unread),
-        "journal": waiting,
-    }
-
-
-def _b64(data: bytes) -> str:
-
-    return base64.b64encode(data).decode()

@@ -22,6 +22,7 @@ from tests.unit.outbox.desk import Desk, open_desk
 from kurir import contacts, contacts_sync, templates
 from kurir.accounts import accounts, members
 from kurir.accounts.accounts import AccountError
+from kurir.accounts.members import PasswordHash
 from kurir.channels.cloud_api.template_calls import MetaTemplate
 from kurir.channels.media import MediaStore, _remove_rows, _store
 from kurir.channels.media_files import MediaFiles
@@ -400,7 +401,7 @@ def test_the_same_address_twice_is_a_clear_error_for_one(pair: Pair, official: A
     def make(connection: Connection, _which: int) -> Any:
         if kind == "account":
             return accounts.create(connection, name="b", email="b@example.com")
-        return members.create(connection, official.account_id, "b@example.com", "secret")
+        return members.create(connection, official.account_id, "b@example.com", PasswordHash("a hash"))
 
     first, second = pair.both(make)
     assert not isinstance(first, Exception)

@@ -54,13 +54,13 @@ async def test_the_tables_and_the_model_of_the_simulations_agree(target: Target,
         text = issued.code if dice.random() < 0.2 else another(issued.code)
         match dice.randrange(4):
             case 0:
-                verdict = await target.guess(text, phone=code.phone)
+                verdict = await target.check(text, phone=code.phone)
                 expected = model.check_phone(text, code.phone, target.now)
             case 1:
-                verdict = await target.guess(text, issued.request_id)
+                verdict = await target.check(text, issued.request_id)
                 expected = model.check_request(text, code, target.now)
             case _:
-                verdict = await target.guess(text)
+                verdict = await target.check(text)
                 expected = model.check(text, target.now)
         assert (None if verdict.retry_after else verdict.valid) is expected
         answers[expected] += 1
@@ -74,7 +74,7 @@ async def test_the_hours_chance_is_never_exceeded_and_comes_back(target: Target)
     for minute in range(130):
         await target.send(f"62812{minute:08d}")
         for _ in range(10):
-            await target.guess(f"{target.dice.randrange(10**6):06d}")
+            await target.check(f"{target.dice.randrange(10**6):06d}")
         target.now += 60
     rows = await target.database.read(
         lambda c: c.execute(sa.select(otp_checks.c.minute, otp_checks.c.chance).order_by(otp_checks.c.minute)).all()
@@ -83,32 +83,32 @@ async def test_the_hours_chance_is_never_exceeded_and_comes_back(target: Target)
     assert 0.5 * budget.UNSCOPED < max(sums) <= budget.UNSCOPED
     target.now += 2 * HOUR
     issued = await target.send("6281299999999")
-    assert (await target.guess(issued.code)).valid
+    assert (await target.check(issued.code)).valid
 
 
 async def test_a_refused_right_code_is_not_used_up(target: Target) -> None:
     issued = (await target.open(10))[0]
-    while (await target.guess("000000")).retry_after is None:
+    while (await target.check("000000")).retry_after is None:
         pass
-    assert await target.guess(issued.code) == Verdict(False, 60)
-    assert (await target.guess(issued.code, issued.request_id)).valid
+    assert await target.check(issued.code) == Verdict(False, 60)
+    assert (await target.check(issued.code, issued.request_id)).valid
 
 
 async def test_what_is_no_code_costs_nothing(target: Target) -> None:
     issued = await target.send("6281200000001")
     for text in ["wrong", "", "12345", "1" * 11, "١٢٣٤٥٦", "12345\n"] * 50:
-        assert await target.guess(text) == Verdict(False)
+        assert await target.check(text) == Verdict(False, any_open=False)
     chance = await target.database.read(lambda c: c.scalar(sa.select(sa.func.sum(otp_checks.c.chance))))
     assert chance == 0
-    assert (await target.guess(issued.code)).valid
+    assert (await target.check(issued.code)).valid
 
 
 async def test_a_guesser_does_not_keep_out_people_whose_request_is_known(target: Target) -> None:
     for minute in range(120):
         for n in range(5):
-            await target.guess(f"{n:06d}")
+            await target.check(f"{n:06d}")
         issued = await target.send(f"62813{minute:08d}", lifetime=60)
-        assert (await target.guess(issued.code, issued.request_id)).valid
+        assert (await target.check(issued.code, issued.request_id)).valid
         target.now += 60
 
 
@@ -117,43 +117,43 @@ async def test_the_first_try_with_a_request_id_counts_when_the_limit_is_spent(ta
     opened = await target.open(6)
     for issued in opened[:4]:  # 10 wrong tries are 0.1 % of four digits
         for _ in range(3):
-            await target.guess(another(issued.code), issued.request_id)
-    assert (await target.guess(opened[4].code, opened[4].request_id)).valid
-    assert not (await target.guess(another(opened[5].code), opened[5].request_id)).valid
-    assert not (await target.guess(opened[5].code, opened[5].request_id)).valid
+            await target.check(another(issued.code), issued.request_id)
+    assert (await target.check(opened[4].code, opened[4].request_id)).valid
+    assert not (await target.check(another(opened[5].code), opened[5].request_id)).valid
+    assert not (await target.check(opened[5].code, opened[5].request_id)).valid
 
 
 async def test_one_accounts_guesser_does_not_touch_another_account(target: Target) -> None:
     await target.open(10)
-    while (await target.guess("000000")).retry_after is None:
+    while (await target.check("000000")).retry_after is None:
         pass
     other = await target.database.write(lambda c: accounts.create(c, name="Lain", email="lain@example.com"))
     target.account = other
     target.number = await target.database.write(lambda c: numbers.add_linked_device(c, other.id))
     issued = await target.send("6281299999999")
     assert len(issued.code) == 6
-    assert (await target.guess(issued.code)).valid
+    assert (await target.check(issued.code)).valid
 
 
 async def test_when_the_database_cannot_answer_nothing_is_valid(target: Target) -> None:
     issued = (await target.open(1))[0]
     await target.database.close()
     with pytest.raises(DatabaseUnavailable):
-        await target.guess(issued.code)
+        await target.check(issued.code)
 
 
 async def test_a_check_does_the_same_work_for_a_used_an_expired_and_an_unknown_code(target: Target) -> None:
     """Equal work is why the answers take equally long, without a stop-watch that a busy machine would upset."""
     used, expired = await target.send("6281200000001"), await target.send("6281200000002", lifetime=60)
-    assert (await target.guess(used.code, used.request_id)).valid
+    assert (await target.check(used.code, used.request_id)).valid
     target.now += 120
     statements: list[str] = []
     sa.event.listen(target.database.engine, "before_cursor_execute", lambda *seen: statements.append(seen[2]))
     work = []
-    await target.guess("no code")
+    await target.check("no code")
     for code in (another(used.code), used.code, expired.code):
         statements.clear()
-        assert await target.guess(code) == Verdict(False)
+        assert await target.check(code) == Verdict(False, any_open=False)
         work.append(list(statements))
     assert work[0] == work[1] == work[2]
     assert any(statement.startswith("UPDATE otps") for statement in work[0])

@@ -10,6 +10,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from kurir import numbers
+from kurir.accounts import accounts
+from kurir.cli import account, message, number, quarantine, webhook
+from kurir.cli.doctor import _database
 from kurir.foundation import migrations
 from kurir.foundation.data_folder import (
     AlreadyRunning,
@@ -77,3 +81,23 @@ def test_the_ready_file_says_where(tmp_path: Path):
     assert read_ready_file(tmp_path) is None
     write_ready_file(tmp_path, ReadyFile(7, "http://127.0.0.1:1"))
     assert read_ready_file(tmp_path) == ReadyFile(7, "http://127.0.0.1:1")
+
+
+def test_commands_that_only_look_need_no_turn_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a gateway writes waits for no look, and a look for nothing that a gateway writes."""
+    monkeypatch.setenv("KURIR_DATA_DIR", str(tmp_path))
+    settings = Settings.load()
+    database, _ = open_data_folder(settings)
+    with database.transaction() as connection:
+        owner = accounts.create(connection, name="Toko", email="owner@example.com")
+        numbers.add_linked_device(connection, owner.id, "Toko")
+    with database.transaction():  # the one write at a time that SQLite allows; who wants it too waits ten seconds
+        account.list_()
+        account.keys(owner.email)
+        number.list_()
+        message.list_(owner.email)
+        webhook.list_(owner.email)
+        webhook.log(owner.email)
+        quarantine.list_()
+        assert all(finding.fine for finding in _database(settings))
+    database.engine.dispose()

@@ -168,6 +168,17 @@ async def test_a_transaction_of_ones_own_is_all_or_nothing(database: Database):
     assert await database.read(keys) == [2]
 
 
+async def test_a_snapshot_delays_no_write_and_does_not_see_it(database: Database):
+    await database.write(insert(1))
+    with database.snapshot() as connection:
+        assert keys(connection) == [1]
+        async with asyncio.timeout(5):
+            await database.write(insert(2))
+        assert keys(connection) == [1]
+    with database.snapshot() as connection:
+        assert keys(connection) == [1, 2]
+
+
 async def test_it_refuses_when_closed_or_overloaded(where: Path | str):
     database = Database(where, pending_limit=0)
     with pytest.raises(DatabaseUnavailable):

@@ -3,7 +3,8 @@
 `Database.write` and `Database.read` may run their work several times, or roll it back, on a thread of their own. So a
 function that takes a `Connection`, and every function handed to the database, may change no object that it did not
 make itself, touch no file, ask no clock and call nothing of asyncio. What a commit changes in memory goes into
-`after_commit`; files are removed after the commit; the time is an argument.
+`after_commit`; files are removed after the commit; the time is an argument. And it does nothing that is slow by its
+nature (hashing passwords, compressing, other programs, the network): everybody's writes wait for it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import kurir
 SOURCE = Path(kurir.__file__).parent
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
-RUN_WORK = {"write", "read", "with_database"}
+RUN_WORK = {"write", "read", "with_database", "with_snapshot"}
 """Calls whose function arguments run inside a transaction; `after_commit=` does not."""
 MUTATING = {
     "append", "appendleft", "extend", "insert", "add", "discard", "remove", "pop", "popitem", "popleft", "clear",
@@ -32,6 +33,12 @@ FILES = {
 }  # fmt: skip
 CLOCKS = {"system_clock", "self._clock", "self._now", "datetime.now", "datetime.utcnow", "date.today"}
 MODULES = ("time.", "asyncio.", "os.", "shutil.", "threading.")
+SLOW_MODULES = (
+    "_hasher.", "zlib.", "gzip.", "bz2.", "lzma.", "zipfile.", "tarfile.", "subprocess.", "socket.", "ssl.", "urllib.",
+    "requests.", "aiohttp.", "httpx.", "http.", "hashlib.scrypt", "hashlib.pbkdf2_hmac",
+)  # fmt: skip
+SLOW = {"hashed", "fits", "getaddrinfo", "urlopen"}
+"""Functions of ours and others that take longer than a transaction may, by their last name."""
 LOOP = {"create_task", "call_soon", "call_later", "call_soon_threadsafe", "run_in_executor", "spawn"}
 
 
@@ -82,6 +89,11 @@ def test_nothing_is_added_to_memory_across_an_await():
         "def f(self, c: Connection):\n    for one in self._all:\n        one.done = True",
         "def f(self, c: Connection):\n    self._seen.setdefault(1, []).append(2)",
         "def f(c: Connection):\n    def inner():\n        SEEN.add(1)\n    inner()",
+        "def f(c: Connection, password):\n    c.execute(x, members.hashed(password))",
+        "def f(c: Connection, password):\n    c.execute(x, _hasher.hash(password))",
+        "def f(c: Connection, body):\n    c.execute(x, zlib.compress(body))",
+        "def f(c: Connection):\n    requests.get('http://x/')",
+        "def work(c, _sealing):\n    return hashed('x')\ndef g():\n    with_database(work)",
     ],
 )
 def test_the_rule_finds_each_kind(code: str):
@@ -189,6 +201,8 @@ def called(call: ast.Call, own: set[str]) -> Iterator[str]:
         yield f"touches a file: {full}"
     elif full in CLOCKS or full.startswith(MODULES) or (on_object and name in LOOP):
         yield f"calls {full}"
+    elif full.startswith(SLOW_MODULES) or name in SLOW:
+        yield f"is slow: {full}"
     elif on_object and name in MUTATING and root_name(call.func) not in own and not is_statement(call):
         yield f"changes an object: {full}"
 

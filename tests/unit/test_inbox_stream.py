@@ -51,8 +51,8 @@ async def test_a_channel_may_let_go_of_what_is_committed_and_of_nothing_else(tmp
 GROUP = "120363000000000001@g.us"
 
 
-async def test_members_of_a_group_cannot_take_each_other_s_ids(tmp_path: Path) -> None:
-    async with open_front(tmp_path) as front:
+async def test_members_of_a_group_cannot_take_each_other_s_ids(tmp_path: Path, database_url: str) -> None:
+    async with open_front(tmp_path, database_url=database_url) as front:
         inbox, number = front.gateway.inbox, front.ours.device
         pending = IncomingMedia("image/png", remote_id="VICT1", state="pending")
         siti = Received(number.account_id, number.id, "VICT1", GROUP, "628111", "Siti", 1.0, "image", "bukti", pending)
@@ -70,8 +70,8 @@ async def test_members_of_a_group_cannot_take_each_other_s_ids(tmp_path: Path) -
         assert found == [("628111", "bukti", "/siti.png"), ("628222", "palsu", "/budi.png")]
 
 
-async def test_a_sender_whose_number_becomes_known_is_no_second_member(tmp_path: Path) -> None:
-    async with open_front(tmp_path) as front:
+async def test_a_sender_whose_number_becomes_known_is_no_second_member(tmp_path: Path, database_url: str) -> None:
+    async with open_front(tmp_path, database_url=database_url) as front:
         inbox, number = front.gateway.inbox, front.ours.device
         pending = IncomingMedia("image/png", remote_id="A1", state="pending")
         hidden = Received(number.account_id, number.id, "A1", GROUP, "2000@lid", "Siti", 1.0, "image", "halo", pending)
@@ -81,3 +81,32 @@ async def test_a_sender_whose_number_becomes_known_is_no_second_member(tmp_path:
         await inbox.take([(fetched, "")])
         rows = await front.gateway.database.read(lambda c: c.execute(sa.select(incoming.c.media)).all())
         assert [msgspec.json.decode(row.media)["path"] for row in rows] == ["/a.png"]
+
+
+async def test_a_message_from_before_the_rule_keeps_its_own_file(tmp_path: Path, database_url: str) -> None:
+    """Then the second member's message was dropped, while the journal still has its fetch, or one that names nobody."""
+    async with open_front(tmp_path, database_url=database_url) as front:
+        inbox, number = front.gateway.inbox, front.ours.device
+        pending = IncomingMedia("image/png", remote_id="OLD1", state="pending")
+        row = {"account_id": number.account_id, "number_id": number.id, "chat": GROUP, "remote_id": "OLD1"}
+        row |= {"sender": "628111", "kind": "image", "media": msgspec.json.encode(pending).decode()}
+        row |= {"at": 1.0, "stored_at": 1.0}
+        await front.gateway.database.write(lambda c: c.execute(incoming.insert().values(row)) and None)
+
+        def fetched(path: str, sender: str) -> MediaFetched:
+            stored = IncomingMedia("image/png", path=path, remote_id="OLD1", state="stored")
+            return MediaFetched(number.account_id, number.id, GROUP, "OLD1", stored, sender=sender)
+
+        async def files() -> list[tuple[str, str]]:
+            rows = await front.gateway.database.read(
+                lambda c: c.execute(sa.select(incoming.c.sender, incoming.c.media).order_by(incoming.c.id)).all()
+            )
+            return [(row.sender, msgspec.json.decode(row.media, type=IncomingMedia).path) for row in rows]
+
+        await inbox.take([(fetched("/budi.png", "628222"), "")])
+        assert await files() == [("628111", "")], "the file of a message that is not there belongs to nobody's"
+        budi = Received(number.account_id, number.id, "OLD1", GROUP, "628222", "Budi", 1.0, "image", "palsu", pending)
+        await inbox.take([(budi, ""), (fetched("/budi.png", "628222"), ""), (fetched("/siti.png", ""), "")])
+        assert await files() == [("628111", "/siti.png"), ("628222", "/budi.png")]
+        await inbox.take([(fetched("/other.png", "628111"), ""), (fetched("/other.png", "628222"), "")])
+        assert await files() == [("628111", "/siti.png"), ("628222", "/budi.png")], "a file is written down once"

@@ -4,101 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
+from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.otp_target import PHONE, Target, another, another_gateway, new_target
 
-from kurir import numbers
 from kurir.accounts import accounts
-from kurir.accounts.accounts import Account
-from kurir.foundation.data_folder import renew_schema
 from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import messages, otp_checks, otps
-from kurir.foundation.telemetry import Metrics
 from kurir.otp import budget, retention, rules
+from kurir.otp import issue as issue_module
 from kurir.otp.budget import WRONG_TRIES, Lengths, Wrong
-from kurir.otp.check import Attempt, Verdict, check
-from kurir.otp.issue import Issued, SendLimited, issue
-from kurir.outbox.outbox import Outbox
+from kurir.otp.check import Verdict
+from kurir.otp.issue import Issued, SendLimited
 from kurir.settings import Settings
 from kurir.web.envelopes import Answer, WireError
-from kurir.web.public_v1.body import Body
-from kurir.web.public_v1.endpoint import Call
 from kurir.web.public_v1.otp import send_otp, validate_otp
 
-PHONE = "6281234567890"
 INVALID = {"code": "400", "message": "OTP Code is Invalid"}
 
 
-@dataclass
-class Desk:
-    """An account with a linked device on a real database, and a clock that the test drives."""
-
-    database: Database
-    sealing: Sealing
-    outbox: Outbox
-    account: Account
-    number: numbers.Number
-    settings: Settings = field(default_factory=Settings)
-    now: float = 1_750_000_000.0
-
-    async def send(self, phone: str = PHONE, lifetime: int = 60) -> Issued:
-        request = rules.OtpRequest(account=self.account, number_id=self.number.id, phone=phone, lifetime=lifetime)
-        return await issue(self.outbox, self.sealing, self.settings, request, self.now)
-
-    async def check(self, code: str, *, request_id: str = "", phone: str = "", account_id: int = 0) -> Verdict:
-        attempt = Attempt(account_id=account_id or self.account.id, code=code, request_id=request_id, phone=phone)
-        return await check(self.database, self.sealing, attempt, self.now)
-
-    async def post(self, handler: Any, **fields: Any) -> Answer:
-        call = Call(account=self.account, body=Body(fields), now=self.now, _number=self.number)
-        return await handler(cast("Any", SimpleNamespace(**vars(self))), call)
-
-    async def count(self, table: sa.Table) -> int:
-        found = await self.database.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(table)))
-        assert found is not None
-        return found
-
-
 @pytest.fixture
-async def desk(where: Path | str) -> AsyncIterator[Desk]:
-    database = Database(where)
-    renew_schema(database)
-    await database.start()
-    sealing = Sealing(bytes(32))
-    account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
-    number = await database.write(lambda c: numbers.add_linked_device(c, account.id))
-    outbox = Outbox(
-        database,
-        sealing,
-        lambda: desk.now,
-        lifetime=86_400,
-        max_attempts=8,
-        queue_limit=100_000,
-        metrics=Metrics(),
-        woken=lambda _account, _number: None,
-    )
-    desk = Desk(database, sealing, outbox, account, number)
-    yield desk
-    await database.close()
-
-
-def another(code: str) -> str:
-    return f"{(int(code) + 1) % 1_000_000:06d}"
+async def desk(where: Path | str) -> AsyncIterator[Target]:
+    async with new_target(where) as desk:
+        desk.lifetime = 60
+        yield desk
 
 
 # -- issuing ---------------------------------------------------------------------------------------------------------
 
 
-async def test_the_answer_of_send_otp_has_exactly_the_samples_keys(desk: Desk) -> None:
+async def test_the_answer_of_send_otp_has_exactly_the_samples_keys(desk: Target) -> None:
     answer = await desk.post(
         send_otp, phone_no="0812-3456-7890", country_code=62, lifetime="90", service_name="Masuk", company_name="PT A"
     )
@@ -111,7 +54,7 @@ async def test_the_answer_of_send_otp_has_exactly_the_samples_keys(desk: Desk) -
     assert answer.headers["X-Message-Id"].startswith("msg_")
 
 
-async def test_the_message_goes_first_lives_as_long_as_the_code_and_carries_it_sealed(desk: Desk) -> None:
+async def test_the_message_goes_first_lives_as_long_as_the_code_and_carries_it_sealed(desk: Target) -> None:
     issued = await desk.send(lifetime=120)
     row = await desk.database.read(lambda c: c.execute(sa.select(messages)).one())
     assert (row.id, row.priority, row.origin, row.sealed) == (issued.message_id, 0, "otp", 1)
@@ -122,7 +65,7 @@ async def test_the_message_goes_first_lives_as_long_as_the_code_and_carries_it_s
     assert issued.code in claimed[0].content.body  # type: ignore[union-attr]
 
 
-async def test_neither_the_code_nor_the_request_id_is_on_disk(desk: Desk) -> None:
+async def test_neither_the_code_nor_the_request_id_is_on_disk(desk: Target) -> None:
     issued = await desk.send()
     row = await desk.database.read(lambda c: c.execute(sa.select(otps)).one())
     assert issued.code not in (row.code_hash, row.request_hash)
@@ -134,13 +77,13 @@ async def test_neither_the_code_nor_the_request_id_is_on_disk(desk: Desk) -> Non
     assert issued.request_id not in repr(issued)
 
 
-async def test_open_codes_of_an_account_are_all_different(desk: Desk) -> None:
+async def test_open_codes_of_an_account_are_all_different(desk: Target) -> None:
     desk.settings = Settings(otp_digits=2, otp_digits_most=2)
     codes = {(await desk.send(phone=f"62812345{n:05d}")).code for n in range(60)}
     assert len(codes) == 60
 
 
-async def test_when_hardly_a_code_is_free_no_further_one_is_sent(desk: Desk) -> None:
+async def test_when_hardly_a_code_is_free_no_further_one_is_sent(desk: Target) -> None:
     desk.settings = Settings(otp_digits=1, otp_digits_most=1)
     with pytest.raises(SendLimited):
         for n in range(11):
@@ -148,7 +91,7 @@ async def test_when_hardly_a_code_is_free_no_further_one_is_sent(desk: Desk) -> 
     assert await desk.count(otps) == await desk.count(messages) <= 10
 
 
-async def test_a_phone_gets_five_codes_in_ten_minutes_and_nothing_is_stored_beyond(desk: Desk) -> None:
+async def test_a_phone_gets_five_codes_in_ten_minutes_and_nothing_is_stored_beyond(desk: Target) -> None:
     for _ in range(5):
         await desk.post(send_otp, phone_no=PHONE)
         desk.now += 10
@@ -165,13 +108,69 @@ async def test_a_phone_gets_five_codes_in_ten_minutes_and_nothing_is_stored_beyo
         await desk.post(send_otp, phone_no=PHONE)
 
 
-async def test_of_many_sends_at_once_to_a_phone_five_pass(desk: Desk) -> None:
+async def test_of_many_sends_at_once_to_a_phone_five_pass(desk: Target) -> None:
     results = await asyncio.gather(*(desk.send() for _ in range(30)), return_exceptions=True)
     assert sum(isinstance(result, Issued) for result in results) == 5
     assert sum(isinstance(result, SendLimited) for result in results) == 25
 
 
-async def test_the_least_interval_between_two_codes_is_kept(desk: Desk) -> None:
+async def test_two_gateways_keep_the_limit_per_phone_together(desk: Target) -> None:
+    async with another_gateway(desk) as beside:
+        for n in range(8):
+            phone = f"62812345{n:05d}"
+            sends = [gateway.send(phone) for _ in range(12) for gateway in (desk, beside)]
+            results = await asyncio.gather(*sends, return_exceptions=True)
+            assert Counter(map(type, results)) == {Issued: 5, SendLimited: 19}
+    assert await desk.count(otps) == await desk.count(messages) == 40
+
+
+async def test_a_gateway_that_hangs_within_a_send_holds_up_its_phone_number_only(
+    desk: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(desk.database.where, Path):
+        pytest.skip("SQLite has one writer at a time")
+    hangs, release, digits = threading.Event(), threading.Event(), issue_module._digits
+
+    def hang(*arguments: Any) -> int:
+        if not hangs.is_set():
+            hangs.set()
+            assert release.wait(20)
+        return digits(*arguments)
+
+    monkeypatch.setattr(issue_module, "_digits", hang)
+    async with another_gateway(desk) as beside:
+        hanging = asyncio.create_task(beside.send())
+        try:
+            assert await asyncio.to_thread(hangs.wait, 10)
+            with pytest.raises(SendLimited) as refused:
+                await desk.send()
+            assert refused.value.retry_after == 1
+            assert (await desk.send("6281200000001")).code
+        finally:
+            release.set()
+        assert (await hanging).code
+        assert (await desk.send()).code
+    assert await desk.count(otps) == 3
+
+
+async def test_two_gateways_keep_the_least_interval_together(desk: Target) -> None:
+    desk.settings = Settings(otp_min_interval=30)
+    async with another_gateway(desk) as beside:
+        for n in range(8):
+            sends = [gateway.send(f"62812345{n:05d}") for _ in range(6) for gateway in (desk, beside)]
+            results = await asyncio.gather(*sends, return_exceptions=True)
+            assert Counter(map(type, results)) == {Issued: 1, SendLimited: 11}
+
+
+async def test_open_codes_of_an_account_are_all_different_at_two_gateways(desk: Target) -> None:
+    desk.settings = Settings(otp_digits=2, otp_digits_most=2)
+    async with another_gateway(desk) as beside:
+        sends = [gateway.send(f"62812345{n:04d}{i}") for n in range(25) for i, gateway in enumerate((desk, beside))]
+        codes = {issued.code for issued in await asyncio.gather(*sends)}
+    assert len(codes) == 50
+
+
+async def test_the_least_interval_between_two_codes_is_kept(desk: Target) -> None:
     desk.settings = Settings(otp_min_interval=30)
     await desk.send()
     desk.now += 29.5
@@ -183,7 +182,7 @@ async def test_the_least_interval_between_two_codes_is_kept(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("asked", "given"), [("5", 30), (0, 30), ("60", 60), (None, 60), ("99999", 3600), (45, 45)])
-async def test_the_lifetime_is_moved_into_its_range(desk: Desk, asked: object, given: int) -> None:
+async def test_the_lifetime_is_moved_into_its_range(desk: Target, asked: object, given: int) -> None:
     await desk.post(send_otp, phone_no=PHONE, lifetime=asked)
     row = await desk.database.read(lambda c: c.execute(sa.select(otps)).one())
     assert row.expires_at - row.created_at == given
@@ -199,7 +198,7 @@ async def test_the_lifetime_is_moved_into_its_range(desk: Desk, asked: object, g
         ({"phone_no": PHONE, "company_name": ["x"]}, "company_name"),
     ],
 )
-async def test_a_field_that_cannot_be_used_is_named(desk: Desk, fields: dict[str, Any], named: str) -> None:
+async def test_a_field_that_cannot_be_used_is_named(desk: Target, fields: dict[str, Any], named: str) -> None:
     with pytest.raises(WireError) as refused:
         await desk.post(send_otp, **fields)
     assert refused.value.code == "405"
@@ -207,16 +206,57 @@ async def test_a_field_that_cannot_be_used_is_named(desk: Desk, fields: dict[str
     assert await desk.count(messages) == 0
 
 
+# -- counting --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_became_of_codes_and_checks_is_counted_without_names(desk: Target) -> None:
+    def counted() -> dict[str, float]:
+        found = re.findall(r'^kurir_otp_total\{outcome="(\w+)"\} (\S+)$', desk.metrics.render().decode(), re.MULTILINE)
+        return {outcome: float(count) for outcome, count in found}
+
+    async def checked(expected: str, **fields: Any) -> None:
+        before = counted()
+        await desk.post(validate_otp, **fields)
+        after = counted()
+        assert {name for name in after if after[name] != before.get(name, 0)} == {expected}, fields
+        assert after[expected] == before.get(expected, 0) + 1
+
+    sent = [(await desk.post(send_otp, phone_no=PHONE, lifetime=3600)).body for _ in range(5)]
+    with pytest.raises(WireError):
+        await desk.post(send_otp, phone_no=PHONE)
+    assert counted() == {"issued": 5, "limited": 1}
+    code, req_id = sent[0]["otp_code"], sent[0]["req_id"]
+    await checked("wrong", otp_code=another(code))
+    await checked("wrong", otp_code=another(code), req_id=req_id)
+    await checked("wrong", otp_code=another(code), phone_no=PHONE)
+    await checked("unknown", otp_code=code, req_id="no such request")
+    await checked("unknown", otp_code=code, phone_no="6281200000009")
+    await checked("unknown", otp_code="not digits")
+    await checked("unknown", otp_code="1234")  # no code has that length
+    await checked("right", otp_code=code)
+    await checked("unknown", otp_code=code, req_id=req_id)  # used
+    dead = sent[1]
+    for _ in range(WRONG_TRIES):
+        await checked("wrong", otp_code=another(dead["otp_code"]), req_id=dead["req_id"])
+    await checked("unknown", otp_code=dead["otp_code"], req_id=dead["req_id"])
+    while (await desk.check(another(sent[2]["otp_code"]))).retry_after is None:
+        pass
+    await checked("refused", otp_code=another(sent[2]["otp_code"]))
+    desk.now += 3600
+    await checked("unknown", otp_code=sent[3]["otp_code"], req_id=sent[3]["req_id"])
+    assert PHONE not in desk.metrics.render().decode()
+
+
 # -- checking --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_code_is_right_once(desk: Desk) -> None:
+async def test_a_code_is_right_once(desk: Target) -> None:
     issued = await desk.send()
     assert (await desk.post(validate_otp, otp_code=issued.code)).body == {"code": "200", "message": "OTP Code is Valid"}
     assert (await desk.post(validate_otp, otp_code=issued.code)).body == INVALID
 
 
-async def test_two_hundred_racers_on_one_code_have_one_winner(desk: Desk) -> None:
+async def test_two_hundred_racers_on_one_code_have_one_winner(desk: Target) -> None:
     for _ in range(5):
         issued = await desk.send(phone=f"62812{_:08d}")
         racers = [desk.check(issued.code, request_id=issued.request_id if n % 2 else "") for n in range(200)]
@@ -225,7 +265,7 @@ async def test_two_hundred_racers_on_one_code_have_one_winner(desk: Desk) -> Non
         desk.now += 7200
 
 
-async def test_wrong_expired_used_dead_and_unknown_codes_look_alike(desk: Desk) -> None:
+async def test_wrong_expired_used_dead_and_unknown_codes_look_alike(desk: Target) -> None:
     expired, used, dead = await desk.send(), await desk.send(), await desk.send()
     await desk.check(used.code)
     for _ in range(WRONG_TRIES):
@@ -244,13 +284,13 @@ async def test_wrong_expired_used_dead_and_unknown_codes_look_alike(desk: Desk) 
 
 
 @pytest.mark.parametrize(("after", "valid"), [(0, True), (59.999, True), (60, False), (61, False)])
-async def test_a_code_ends_with_its_lifetime(desk: Desk, after: float, valid: bool) -> None:
+async def test_a_code_ends_with_its_lifetime(desk: Target, after: float, valid: bool) -> None:
     issued = await desk.send(lifetime=60)
     desk.now += after
     assert (await desk.check(issued.code)).valid is valid
 
 
-async def test_a_code_belongs_to_its_account(desk: Desk) -> None:
+async def test_a_code_belongs_to_its_account(desk: Target) -> None:
     issued = await desk.send()
     other = await desk.database.write(lambda c: accounts.create(c, name="Lain", email="lain@example.com"))
     assert not (await desk.check(issued.code, account_id=other.id)).valid
@@ -258,7 +298,7 @@ async def test_a_code_belongs_to_its_account(desk: Desk) -> None:
     assert (await desk.check(issued.code)).valid
 
 
-async def test_a_request_id_and_a_phone_number_narrow_the_check(desk: Desk) -> None:
+async def test_a_request_id_and_a_phone_number_narrow_the_check(desk: Target) -> None:
     first, second = await desk.send(), await desk.send(phone="6281200000002")
     assert not (await desk.check(first.code, request_id=second.request_id)).valid
     assert not (await desk.check(first.code, phone="6281200000002")).valid
@@ -267,7 +307,7 @@ async def test_a_request_id_and_a_phone_number_narrow_the_check(desk: Desk) -> N
     assert (await desk.check(second.code, phone="6281200000002")).valid
 
 
-async def test_five_wrong_tries_kill_the_narrowed_code_and_no_other(desk: Desk) -> None:
+async def test_five_wrong_tries_kill_the_narrowed_code_and_no_other(desk: Target) -> None:
     target, bystander = await desk.send(), await desk.send(phone="6281200000003")
     for _ in range(WRONG_TRIES - 1):
         assert await desk.check(another(target.code), request_id=target.request_id) == Verdict(False)
@@ -281,7 +321,7 @@ async def test_five_wrong_tries_kill_the_narrowed_code_and_no_other(desk: Desk) 
     assert (await desk.check(bystander.code)).valid
 
 
-async def test_checks_of_requests_that_do_not_exist_leave_the_accounts_ledger_alone(desk: Desk) -> None:
+async def test_checks_of_requests_that_do_not_exist_leave_the_accounts_ledger_alone(desk: Target) -> None:
     issued = await desk.send()
     for _ in range(150):
         await desk.check("000000", request_id="somebody else's")
@@ -291,7 +331,7 @@ async def test_checks_of_requests_that_do_not_exist_leave_the_accounts_ledger_al
 
 
 async def test_a_code_sent_as_a_json_number_gets_its_leading_zeros_back(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kurir.otp.rules.secrets.randbelow", lambda _limit: 7)
     issued = await desk.send()
@@ -300,14 +340,14 @@ async def test_a_code_sent_as_a_json_number_gets_its_leading_zeros_back(
     assert (await desk.post(validate_otp, otp_code=7)).body["code"] == "200"
 
 
-async def test_a_check_without_a_code_names_the_field(desk: Desk) -> None:
+async def test_a_check_without_a_code_names_the_field(desk: Target) -> None:
     with pytest.raises(WireError) as refused:
         await desk.post(validate_otp)
     assert refused.value.code == "405"
     assert "`otp_code`" in refused.value.body("id")["message"]
 
 
-async def test_a_used_code_stays_used_after_a_restart(desk: Desk) -> None:
+async def test_a_used_code_stays_used_after_a_restart(desk: Target) -> None:
     issued = await desk.send()
     assert (await desk.check(issued.code)).valid
     await desk.database.close()
@@ -317,7 +357,7 @@ async def test_a_used_code_stays_used_after_a_restart(desk: Desk) -> None:
     await desk.database.close()
 
 
-async def test_what_no_rule_needs_any_more_is_forgotten(desk: Desk) -> None:
+async def test_what_no_rule_needs_any_more_is_forgotten(desk: Target) -> None:
     await desk.send()
     await desk.check("not a code")
     assert await desk.count(otp_checks) == 1
@@ -331,7 +371,7 @@ async def test_what_no_rule_needs_any_more_is_forgotten(desk: Desk) -> None:
 # -- rules -----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_text_holds_code_service_company_customer_and_lifetime_in_both_languages(desk: Desk) -> None:
+async def test_the_text_holds_code_service_company_customer_and_lifetime_in_both_languages(desk: Target) -> None:
     request = rules.OtpRequest(
         account=desk.account,
         number_id=1,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from aiohttp import web
 from tests.gateway_fixture import set_aside
 from tests.unit.cloud_api.graph_double import Bench, graph_error, open_bench
@@ -214,7 +216,7 @@ async def test_changes_and_deletions_at_meta_are_taken_over(bench: Bench) -> Non
 
     async def after_listing(*rows: MetaTemplate) -> Template:
         bench.time.now += 10
-        await bench.database.write(lambda c: templates.adopt(c, number, rows, bench.time.now))
+        await store(bench)._adopt(number, rows, bench.time.now)
         found = await bench.database.read(
             lambda c: templates.by_name(c, number.account_id, number.id, FORM.name, FORM.language)
         )
@@ -237,6 +239,27 @@ async def test_changes_and_deletions_at_meta_are_taken_over(bench: Bench) -> Non
     assert (again.status, again.meta_id) == ("DRAFT", "")
 
 
+async def test_a_long_list_keeps_nobody_waiting_until_its_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = [MetaTemplate(str(n), f"promo_{n}", "id", "APPROVED") for n in range(300)]
+    begun, asked, adopt_one = threading.Event(), threading.Event(), templates.adopt_one
+
+    def adopt_when_asked(*arguments: Any) -> None:
+        begun.set()
+        assert asked.wait(10)
+        adopt_one(*arguments)
+
+    monkeypatch.setattr(templates, "adopt_one", adopt_when_asked)
+    adopting = asyncio.create_task(store(bench)._adopt(bench.number, listed, bench.time.now))
+    assert await asyncio.to_thread(begun.wait, 10)
+    count = sa.select(sa.func.count()).select_from(templates_table)
+    between = asyncio.create_task(bench.database.write(lambda c: c.scalar(count)))
+    await asyncio.sleep(0)  # it is handed in
+    asked.set()
+    assert 0 < (await between or 0) < 300
+    await adopting
+    assert (await all_of(bench))[1] == 300
+
+
 async def test_a_list_that_is_older_than_our_news_changes_nothing(bench: Bench) -> None:
     now = bench.time.now
     await bench.database.write(
@@ -245,7 +268,7 @@ async def test_a_list_that_is_older_than_our_news_changes_nothing(bench: Bench) 
     await bench.database.write(
         lambda c: templates.adopt(c, bench.number, [MetaTemplate("1", FORM.name, "id", "PENDING")], now)
     )
-    await bench.database.write(lambda c: templates.adopt(c, bench.number, [], now))
+    await bench.database.write(lambda c: templates.mark_gone(c, bench.number, [], now))
     [kept], _ = await all_of(bench)
     assert kept.status == "APPROVED"
 

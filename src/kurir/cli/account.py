@@ -8,7 +8,7 @@ from datetime import datetime
 from cyclopts import App
 
 from kurir.accounts import accounts, api_keys, members
-from kurir.cli.terminal import CommandError, Table, account_of, bold, say, with_database
+from kurir.cli.terminal import CommandError, Table, account_of, bold, say, with_database, with_snapshot
 
 app = App(name="account", help="Accounts (tenants) and their API keys.")
 
@@ -36,6 +36,7 @@ def create(
         country_code: Country of recipients that come without one.
     """
     password = secrets.token_urlsafe(12)
+    password_hash = members.hashed(password)
 
     def work(connection, sealing):
         account = accounts.create(
@@ -48,7 +49,7 @@ def create(
             language=language,
             country_code=country_code,
         )
-        members.create(connection, account.id, account.email, password)
+        members.create(connection, account.id, account.email, password_hash)
         return account, api_keys.create(connection, sealing, account.id, "first key")
 
     account, key = with_database(work, create=True)
@@ -61,7 +62,7 @@ def create(
 @app.command(name="list")
 def list_() -> None:
     """List all accounts."""
-    found = with_database(lambda connection, _: accounts.everyone(connection))
+    found = with_snapshot(lambda connection, _: accounts.everyone(connection))
     table = Table("account", "name", "package", "until", "time zone", "language")
     for account in found:
         until = account.local(account.package_until).strftime("%Y-%m-%d")
@@ -107,7 +108,7 @@ def key(email: str, *, label: str = "") -> None:
 @app.command
 def keys(email: str) -> None:
     """List an account's live API keys by their last four characters."""
-    found = with_database(lambda connection, _: api_keys.of_account(connection, account_of(connection, email).id))
+    found = with_snapshot(lambda connection, _: api_keys.of_account(connection, account_of(connection, email).id))
     table = Table("key", "label", "made")
     for last4, label, made in found:
         table.add_row("…" + last4, label, datetime.fromtimestamp(made).astimezone().strftime("%Y-%m-%d %H:%M"))

@@ -9,7 +9,7 @@ from cyclopts import App
 from sqlalchemy import Connection
 
 from kurir import numbers
-from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_database
+from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_snapshot
 from kurir.foundation.ids import parse_message_id, public_message_id
 from kurir.messages.lifecycle import STATES, MessageState
 from kurir.outbox import by_hand
@@ -42,7 +42,7 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
         found = by_hand.listed(connection, account.id, state, limit)
         return found, keys, reasons(connection, account.id, [message.id for message in found], now)
 
-    found, keys, waits = with_database(work)
+    found, keys, waits = with_snapshot(work)
     table = Table("message", "accepted", "from", "to", "kind", "state", "tries", "reason or what it waits for")
     for message in found:
         table.add_row(
@@ -75,7 +75,7 @@ def show(id: str) -> None:
         waits = reasons(connection, message.account_id, [message.id], now)
         return message, by_hand.tries(connection, message.account_id, message.id), waits.get(message.id)
 
-    message, tries, waits = with_database(work)
+    message, tries, waits = with_snapshot(work)
     facts = {
         "to": message.recipient,
         "kind": message.kind,

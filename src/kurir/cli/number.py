@@ -23,6 +23,7 @@ from kurir.cli.terminal import (
     say,
     waiting,
     with_database,
+    with_snapshot,
 )
 from kurir.foundation.data_folder import read_ready_file
 from kurir.foundation.sealing import Sealing
@@ -108,7 +109,7 @@ def list_(email: str = "") -> None:
         return numbers.all_of_channel(connection, "linked_device") + numbers.all_of_channel(connection, "cloud_api")
 
     table = Table("key", "channel", "phone", "name", "state", "reason")
-    for number in with_database(work):
+    for number in with_snapshot(work):
         state, reason = numbers.shown_state(number, number.state, number.state_reason)
         table.add_row(
             number.key,

@@ -10,7 +10,7 @@ from cyclopts import App
 
 from kurir import numbers, quarantine
 from kurir.accounts import accounts
-from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_database
+from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_snapshot
 
 app = App(name="quarantine", help="What could not be processed and was set aside: list, export, replay, discard.")
 
@@ -33,7 +33,7 @@ def list_(email: str = "", *, limit: int = 50) -> None:
         keys = {number.id: number.key for owner in owners for number in numbers.of_account(connection, owner)}
         return found, owners, keys
 
-    found, owners, keys = with_database(work)
+    found, owners, keys = with_snapshot(work)
     if not found:
         say("Nothing is in the quarantine.")
         return
@@ -62,7 +62,7 @@ def export(entry: str, file: Path) -> None:
         file: Where to write it; must not exist.
     """
     number = _entry(entry)
-    found = with_database(lambda connection, _sealing: quarantine.by_id(connection, number))
+    found = with_snapshot(lambda connection, _sealing: quarantine.by_id(connection, number))
     if found is None:
         raise CommandError(f"there is no entry {entry} in the quarantine")
     with file.open("xb") as target:

@@ -126,6 +126,15 @@ def with_database(work: Callable[[Connection, Sealing], T], *, create: bool = Fa
     return result
 
 
+def with_snapshot(work: Callable[[Connection, Sealing], T]) -> T:
+    """Runs `work`, which only looks, on the data as of this moment; a running gateway goes on writing meanwhile."""
+    database, sealing = open_data_folder(Settings.load())
+    with database.snapshot() as connection:
+        result = work(connection, sealing)
+    database.engine.dispose()
+    return result
+
+
 def with_async_database(work: Callable[[Database], Awaitable[T]]) -> T:
     """Runs asynchronous `work` with a started database."""
 

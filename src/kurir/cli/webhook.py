@@ -11,7 +11,7 @@ from cyclopts import App
 from sqlalchemy import Connection
 
 from kurir import numbers
-from kurir.cli.terminal import CommandError, Table, account_of, say, with_database
+from kurir.cli.terminal import CommandError, Table, account_of, say, with_database, with_snapshot
 from kurir.foundation.ids import opaque_id
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.url_rules import Allowed, UrlRefused
@@ -82,7 +82,7 @@ def list_(email: str) -> None:
         keys = {number.id: number.key for number in numbers.of_account(connection, account.id)}
         return endpoints.of_account(connection, account.id), history.counts(connection, account.id), keys
 
-    found, counts, keys = with_database(work)
+    found, counts, keys = with_snapshot(work)
     table = Table("endpoint", "url", "number", "events", "state", "delivered", "open", "failed")
     for endpoint in found:
         count = counts.get(endpoint.id, {})
@@ -109,7 +109,7 @@ def log(email: str, *, last: int = 20) -> None:
     """
     if not 1 <= last <= 10_000:
         raise CommandError("--last: expected 1 to 10000")
-    found = with_database(lambda connection, _: history.latest(connection, account_of(connection, email).id, last))
+    found = with_snapshot(lambda connection, _: history.latest(connection, account_of(connection, email).id, last))
     table = Table("event", "type", "endpoint", "at", "state", "tries", "last answer")
     for told in found:
         at = datetime.fromtimestamp(told.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -134,7 +134,7 @@ def test(email: str, key: str) -> None:
         of = next((n.key for n in mine if endpoint.number_id in (None, n.id)), "")
         return endpoint, endpoints.secrets(connection, sealing, endpoint.account_id, endpoint.id, now), of
 
-    endpoint, secrets, number_key = with_database(work)
+    endpoint, secrets, number_key = with_snapshot(work)
     body = encode(Test(message="Kurir can reach this address.", timestamp=int(now)))
     signed = headers(secrets, "evt_" + opaque_id(24), number_key, body, now)
     answer = asyncio.run(_post(endpoint.url, body, signed))

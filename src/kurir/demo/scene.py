@@ -148,13 +148,15 @@ def ensure_account(settings: Settings, memory: Memory, business: Business, peopl
     """The demo's account with its keys, its two numbers and a contact list; made once, then found again."""
     database, sealing = open_data_folder(settings)
     now = system_clock()
+    password = secrets.token_urlsafe(9)
+    password_hash = members.hashed(password)
     with database.transaction() as connection:
         if accounts.by_email(connection, EMAIL) is None:
             account = accounts.create(connection, name="Toko Kurir", email=EMAIL, language="en")
-            memory.password = secrets.token_urlsafe(9)
+            memory.password = password
             memory.api_key = api_keys.create(connection, sealing, account.id, "demo")
             memory.verify_token = business.verify_token
-            members.create(connection, account.id, EMAIL, memory.password)
+            members.create(connection, account.id, EMAIL, password_hash)
             memory.number_id = numbers.add_linked_device(connection, account.id, "Toko Kurir").key
             official = numbers.add_official(
                 connection,

@@ -106,7 +106,7 @@ def refuse_emptied(settings: Settings) -> None:
 
 
 def _renew(settings: Settings, database: Database, serving: bool, said: Callable[[str], None]) -> None:
-    with database.transaction() as connection:
+    with database.snapshot() as connection:
         if backups.is_marked(connection):
             raise SchemaError(
                 f"{database.name} is a backup, and what it holds as queued may have been sent since: put it back with "
@@ -161,10 +161,11 @@ def check_key(database: Database, sealing: Sealing) -> None:
     Raises SealError and DatabaseUnavailable.
     """
     ours = sealing.hash("master key", "installation")
-    with database.transaction() as connection:
-        noted = sa.select(installation.c.key_check).where(installation.c.id == 1)
+    noted = sa.select(installation.c.key_check).where(installation.c.id == 1)
+    with database.snapshot() as connection:
         theirs = connection.execute(noted).scalar()
-        if theirs is None:  # of two first gateways, one is faster
+    if theirs is None:
+        with database.transaction() as connection:  # of two first gateways, one is faster
             first = insert_into(connection, installation).values(id=1, key_check=ours).on_conflict_do_nothing()
             connection.execute(first)
             theirs = connection.execute(noted).scalar_one()

@@ -49,14 +49,14 @@ _READ_TRIES = 2
 Pool = Literal["work", "lists", "strangers", "probe"]
 """work: reads of a few rows, for a caller or for the gateway itself · lists: pages, searches and counts, which may look
 at very many rows · strangers: what somebody sets off who has not shown yet who he is · probe: health checks."""
-_POOLS: dict[Pool, tuple[int, int, int]] = {
-    "work": (4, 2, 10_000),
-    "lists": (2, 1, 1_000),
-    "strangers": (1, 1, 500),
-    "probe": (1, 1, 100),
+_POOLS: dict[Pool, tuple[int, int]] = {
+    "work": (6, 10_000),
+    "lists": (2, 1_000),
+    "strangers": (1, 500),
+    "probe": (1, 100),
 }
-"""Each pool's threads, how many of them one account may occupy, and how many reads may wait."""
-_CONNECTIONS = 1 + sum(threads for threads, _, _ in _POOLS.values())
+"""Each pool's threads, and how many reads may wait. One account alone may occupy half of the threads (`turns`)."""
+_CONNECTIONS = 1 + sum(threads for threads, _ in _POOLS.values())
 
 PATIENCE = 2.5
 """Seconds within which a read or a write has its answer, or is given up if the database has come to a standstill; who
@@ -165,8 +165,7 @@ class Database:
         await asyncio.to_thread(writer.start)
         self._writer = writer
         self._readers = {
-            name: SharedThreads(f"db-read-{name}", threads, share=share, room=room)
-            for name, (threads, share, room) in _POOLS.items()
+            name: SharedThreads(f"db-read-{name}", threads, room=room) for name, (threads, room) in _POOLS.items()
         }
 
     async def close(self) -> None:
@@ -256,6 +255,20 @@ class Database:
                     connection.exec_driver_sql("ROLLBACK")
                 raise
             connection.exec_driver_sql("COMMIT")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """The data as of one moment, for commands that only look: however long, it delays no write.
+
+        Raises DatabaseUnavailable.
+        """
+        with self._unavailable(), self.engine.connect() as connection:
+            connection.exec_driver_sql(self._server.begin_read)
+            try:
+                yield connection
+            finally:
+                with contextlib.suppress(exc.SQLAlchemyError):
+                    connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager
     def schema_change(self) -> Iterator[Connection]:

@@ -1,7 +1,8 @@
 """Threads that are shared fairly: work is handed in for somebody, and everybody who waits gets a thread in turn.
 
 Used for reads of the database and for password checks. Each `SharedThreads` is a pool of its own, so that whoever fills
-one delays nobody in another. Within a pool nobody occupies more than a share of the threads, however much they hand in.
+one delays nobody in another. Within a pool a thread is a place of `turns.Shares`: nobody occupies more of them than are
+left for others, however much they hand in.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import structlog
+
+from kurir.foundation.turns import Shares
 
 log = structlog.get_logger(__name__)
 
@@ -41,22 +44,17 @@ class Job:
 class SharedThreads:
     """A pool of `threads`, started when there is work for them. Hand in and take back from one event loop.
 
-    share: how many of the threads one `of` may occupy; the gateway's own work (None) all but one. room: how many jobs
-    may wait.
-    prepared: called once in each new thread.
+    room: how many jobs may wait. prepared: called once in each new thread.
     """
 
-    def __init__(
-        self, name: str, threads: int, *, share: int, room: int, prepared: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, name: str, threads: int, *, room: int, prepared: Callable[[], None] = lambda: None) -> None:
         self._name = name
-        self._threads = threads
-        self._share = share
-        self._own_share = max(share, threads - 1)
+        self._shares = Shares(threads)
         self._room = room
         self._prepared = prepared
         self._changed = threading.Condition(threading.Lock())
-        self._waiting: OrderedDict[Hashable, deque[Job]] = OrderedDict()
+        self._ready: deque[Job] = deque()
+        """Jobs whose turn it is, for the next thread that is free."""
         self._count = 0
         self._running: set[Job] = set()
         self._started: list[threading.Thread] = []
@@ -70,18 +68,27 @@ class SharedThreads:
         with self._changed:
             if self._count >= self._room or self._closing:
                 raise Full(f"more than {self._room} wait for {self._name}")
-            self._waiting.setdefault(of, deque()).append(job)
             self._count += 1
+            self._admit(self._shares.ask(of, job), loop)
+            if not self._started:  # nobody would ever begin it
+                self._ready.remove(job)
+                self._shares.leave(of)
+                self._count -= 1
+                raise Full(f"the system starts no thread for {self._name}")
+        return job
+
+    def _admit(self, given: Sequence[Hashable], loop: asyncio.AbstractEventLoop, *, free: int = 0) -> None:
+        """A thread for each of these jobs: one that is about to be `free`, one that has nothing to do, or a new one."""
+        for number, job in enumerate(given):
+            assert isinstance(job, Job)
+            self._ready.append(job)
+            if number < free:
+                continue
             if self._idle:
                 self._idle -= 1
                 self._changed.notify()
-            elif len(self._started) < self._threads:
+            elif len(self._started) < self._shares.places:
                 self._start(loop)
-                if not self._started:  # nobody would ever begin it
-                    self._waiting.pop(of)
-                    self._count -= 1
-                    raise Full(f"the system starts no thread for {self._name}")
-        return job
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         """One thread more; when the system has none to give, those that run go on and the next job tries again."""
@@ -96,16 +103,12 @@ class SharedThreads:
     def take_back(self, job: Job) -> None:
         """Nobody waits for the job any more: it is not begun, unless it has been."""
         with self._changed:
-            queue = self._waiting.get(job.of)
-            if job.began is not None or queue is None:
-                return
-            try:
-                queue.remove(job)
-            except ValueError:
-                return
-            self._count -= 1
-            if not queue:
-                del self._waiting[job.of]
+            if self._shares.withdraw(job.of, job):
+                self._count -= 1
+            elif job in self._ready:
+                self._ready.remove(job)
+                self._count -= 1
+                self._admit(self._shares.leave(job.of), asyncio.get_running_loop())
 
     def stands(self, job: Job) -> bool:
         """Whether waiting for this job is in vain for now: it takes longer than healthy work does, or every thread that
@@ -115,7 +118,7 @@ class SharedThreads:
             if job.began is not None:
                 return job.began < late
             stuck = [other.of for other in self._running if other.began is not None and other.began < late]
-        return len(stuck) >= self._threads or stuck.count(job.of) >= self._share_of(job.of)
+        return self._shares.full_with(job.of, stuck)
 
     def waiting(self) -> int:
         """How many jobs wait for a thread."""
@@ -142,6 +145,7 @@ class SharedThreads:
                 error = raised
             with self._changed:
                 self._running.discard(job)
+                self._admit(self._shares.leave(job.of), loop, free=1)
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
                 loop.call_soon_threadsafe(_resolve, job, result, error)
             del job, result, error  # an idle thread must hold nothing
@@ -149,32 +153,17 @@ class SharedThreads:
     def _next(self) -> Job | None:
         """Waits for a job whose turn it is; None when there is nothing more to come."""
         with self._changed:
-            while True:
-                if (job := self._chosen()) is not None:
-                    return job
-                if self._closing and not self._waiting:
+            while not self._ready:
+                if self._closing and not self._shares.waiting:
                     self._changed.notify_all()
                     return None
                 self._idle += 1  # whoever notifies takes it off
                 self._changed.wait()
-
-    def _share_of(self, of: Hashable) -> int:
-        return self._own_share if of is None else self._share
-
-    def _chosen(self) -> Job | None:
-        for of, queue in self._waiting.items():
-            if sum(other.of == of for other in self._running) >= self._share_of(of):
-                continue
-            job = queue.popleft()
-            if queue:
-                self._waiting.move_to_end(of)
-            else:
-                del self._waiting[of]
+            job = self._ready.popleft()
             self._count -= 1
             job.began = time.monotonic()
             self._running.add(job)
             return job
-        return None
 
 
 def _resolve(job: Job, result: Any, error: BaseException | None) -> None:

@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import msgspec
 import structlog
@@ -160,6 +160,12 @@ def _masked(key: str, value: Any) -> Any:
     return value if isinstance(value, (int, float)) else redact_text(str(value))
 
 
+OtpOutcome = Literal["issued", "limited", "right", "wrong", "unknown", "refused"]
+"""issued: a code is on its way · limited: none was sent, for too many went to that phone number or are open · right: a
+check named an open code · wrong: it missed those that it could mean · unknown: there was none that it could mean
+(expired, used, dead, never sent, of another length) · refused: not compared with all, for somebody is guessing."""
+
+
 class Survey(msgspec.Struct, frozen=True):
     """All linked devices at a glance: how many are in each state (every state is there), and the worst figures among
     the connected ones, in seconds; `hosts` engine processes run; `journal_entries` of received messages and receipts
@@ -208,6 +214,12 @@ class Metrics:
             "Time of one send, its media included",
             ["channel"],
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 75, 120),
+            registry=registry,
+        )
+        self._otp = Counter(
+            "kurir_otp",
+            "One-time passwords: what became of codes asked for and of checks",
+            ["outcome"],
             registry=registry,
         )
         self._states = Counter("kurir_message_states", "Messages that reached a state", ["state"], registry=registry)
@@ -284,6 +296,10 @@ class Metrics:
         """A channel answered a send with an `Outcome` after `seconds`."""
         self._outcomes.labels(channel, str(outcome.__struct_config__.tag)).inc()
         self._send_seconds.labels(channel).observe(seconds)
+
+    def otp(self, outcome: OtpOutcome) -> None:
+        """A code was asked for or checked; see `OtpOutcome`."""
+        self._otp.labels(outcome).inc()
 
     def reached(self, state: str) -> None:
         """A message reached a state of `messages.lifecycle`."""

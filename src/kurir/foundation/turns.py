@@ -5,13 +5,15 @@ Networking 6(2), 1998; used for the shared buffers of network switches): an acco
 holds fewer than are free. One busy account therefore takes half of the places, n busy accounts take 1/(n+1) each, and
 an account that holds none finds a free place as long as fewer accounts than there are places keep the others busy.
 Among those who wait, accounts take turns; within an account the order of asking counts.
+
+`Shares` is the rule, `Turns` applies it on an event loop, `shared_threads` to threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Collection, Hashable
 from contextlib import asynccontextmanager
 
 
@@ -29,6 +31,10 @@ class Shares:
     def free(self) -> int:
         """Places that nobody holds."""
         return self.places - self.held.total()
+
+    def full_with(self, account: Hashable, held: Collection[Hashable]) -> bool:
+        """Whether the account would wait if only these places were held, each by the account that is named."""
+        return sum(one == account for one in held) >= self.places - len(held)
 
     @property
     def idle(self) -> bool:
@@ -59,8 +65,8 @@ class Shares:
 
     def _given(self) -> list[Hashable]:
         given: list[Hashable] = []
-        while (account := self._next()) is not None:
-            queue = self.waiting[account]
+        while (turn := self._turn()) is not None:
+            account, queue = turn
             given.append(queue.popleft())
             self.held[account] += 1
             if queue:
@@ -69,9 +75,12 @@ class Shares:
                 del self.waiting[account]
         return given
 
-    def _next(self) -> Hashable | None:
+    def _turn(self) -> tuple[Hashable, deque[Hashable]] | None:
+        """Who is the next to get a place, and its tickets."""
         free = self.free
-        return next((account for account in self.waiting if self.held[account] < free), None)
+        if not free:  # else all who wait would be looked at; who is passed over below holds a place
+            return None
+        return next((one for one in self.waiting.items() if self.held[one[0]] < free), None)
 
 
 class Turns:

@@ -68,9 +68,10 @@ def store_media(connection: Connection, event: MediaFetched, now: float) -> None
             incoming.c.account_id == event.account_id,
         )
     ).all()
+    of_sender = [row for row in candidates if row.sender == event.sender]
     # the sender's address may have become known since; then there is only one message that can be meant
-    of_sender = [row for row in candidates if row.sender == event.sender] or candidates[: 2 - len(candidates)]
-    before = of_sender[0] if of_sender else None
+    maybe = [row for row in candidates if not _is_another(event.chat, row.sender, event.sender)]
+    before = of_sender[0] if of_sender else maybe[0] if len(maybe) == 1 else None
     if before is None or not before.media:
         return
     was = msgspec.json.decode(before.media, type=IncomingMedia).state
@@ -97,6 +98,12 @@ def store_media(connection: Connection, event: MediaFetched, now: float) -> None
 def _own_id(remote_id: str, sender: str) -> str:
     """The id under which a group member's message is stored whose id another member has used before."""
     return f"{remote_id}/{sender}"
+
+
+def _is_another(chat: str, known: str, sender: str) -> bool:
+    """Whether two senders in a chat are surely two members of a group. A LID beside a phone number may be one person,
+    and older entries of a journal do not say whose media they fetched."""
+    return is_group(chat) and bool(sender) and known != sender and known.isdigit() == sender.isdigit()
 
 
 def _insert_message(connection: Connection, event: Received, remote_id: str, now: float) -> bool:
@@ -136,8 +143,7 @@ def _is_taken_by_another(connection: Connection, event: Received) -> bool:
             incoming.c.remote_id == event.remote_id,
         )
     ).scalar()
-    # a LID beside a phone number may be the same person, whose message came twice
-    return sender is not None and sender != event.sender and sender.isdigit() == event.sender.isdigit()
+    return sender is not None and _is_another(event.chat, sender, event.sender)
 
 
 def store_message(connection: Connection, event: Received, now: float) -> bool:

@@ -60,10 +60,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 class Verdict(msgspec.Struct, frozen=True):
     """The answer to an attempt. `retry_after` (whole seconds) is set when it was not compared with every code that it
-    could have meant."""
+    could have meant; `any_open` says whether there was an open code that it could have meant: for counting, never for
+    callers."""
 
     valid: bool
     retry_after: int | None = None
+    any_open: bool = True
 
 
 class _Checked(msgspec.Struct, frozen=True):
@@ -126,6 +128,7 @@ class _Checking:
         return _Checked(verdict, guessing)
 
     def _of_request(self, connection: Connection, wrong: Wrong) -> Verdict:
+        any_open = False
         left = budget.REQUEST - sum(wrong.spent.values())
         for length, code_hash in self._hashes.items():
             takes = [*self._narrowing]
@@ -136,15 +139,17 @@ class _Checking:
                 return Verdict(True)
             if found := self._count(connection, [*takes, otps.c.digits == length]):
                 self._add(connection, length, _cost(found, length))
+                any_open = True
         self._miss(connection, otps.c.wrong_tries)
-        return Verdict(False)
+        return Verdict(False, any_open=any_open)
 
     def _of_phone(self, connection: Connection, wrong: Wrong) -> Verdict:
         left = budget.PHONE - sum(wrong.spent.values())
-        refused = False
+        refused = any_open = False
         for length, code_hash in self._hashes.items():
             takes = [*self._narrowing, otps.c.wrong_by_phone < budget.phone_tries(length)]
             found = self._count(connection, [*takes, otps.c.digits == length])
+            any_open = any_open or found > 0
             if found and _cost(found, length) > left:
                 refused = True
                 continue
@@ -154,13 +159,14 @@ class _Checking:
             if found:
                 self._add(connection, length, _cost(found, length))
         self._miss(connection, otps.c.wrong_by_phone)
-        return Verdict(False, _RETRY_AFTER if refused else None)
+        return Verdict(False, _RETRY_AFTER if refused else None, any_open)
 
     def _of_account(self, connection: Connection, wrong: Wrong, open_codes: dict[int, int]) -> Verdict:
-        refused = False
+        refused = any_open = False
         for length, code_hash in self._hashes.items():
             takes: list[sa.ColumnElement[bool]] = []
             found = open_codes.get(length, 0)
+            any_open = any_open or found > 0
             most = budget.compared(budget.room(wrong.spent, length, self._lengths), length, wrong.recent)
             if found > most:
                 refused = True
@@ -169,7 +175,7 @@ class _Checking:
                 self._add(connection, length, 0.0, wrong=0)
                 return Verdict(True)
             self._add(connection, length, _cost(min(found, most), length))
-        return Verdict(False, _RETRY_AFTER if refused else None)
+        return Verdict(False, _RETRY_AFTER if refused else None, any_open)
 
     def _use(self, connection: Connection, code_hash: str, takes: list[sa.ColumnElement[bool]]) -> bool:
         used = connection.execute(

@@ -1,7 +1,12 @@
-"""Sending a one-time password: the code and its message are stored in one durable transaction."""
+"""Sending a one-time password: the code and its message are stored in one durable transaction.
+
+Gateways on one PostgreSQL send to one phone number one after the other (`claims`), so that its limits are kept by all
+of them together; two codes that are open at the same time differ for the same reason.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
 from functools import partial
@@ -12,6 +17,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
+from kurir.foundation.claims import claim
 from kurir.foundation.sealing import Sealing
 from kurir.foundation.tables import otps
 from kurir.messages.content import Text
@@ -25,6 +31,8 @@ CODE, REQUEST_ID = "otp_code", "req_id"
 """What is remembered of a request for a code besides its message."""
 
 _DRAWS = 16
+_PAUSE = 0.03
+"""Seconds: about what another gateway takes to commit."""
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +60,10 @@ class _CodeTaken(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The drawn code is open already; draw again."""
 
 
+class _PhoneTaken(Exception):  # noqa: N818 - a state of the world, not a mistake
+    """Another gateway stores a code for this phone number at this moment; come again when it has."""
+
+
 class _TooShort(Exception):  # noqa: N818 - a state of the world, not a mistake
     """Codes have to be longer now: draw one of so many `digits`."""
 
@@ -76,6 +88,7 @@ async def issue(
     """
     account_id = request.account.id
     digits = settings.otp_digits
+    taken = False
     for _ in range(_DRAWS):
         code = rules.draw_code(digits)
         request_id = secrets.token_urlsafe(32)
@@ -98,6 +111,7 @@ async def issue(
             "expires_at": now + request.lifetime,
             "digits": digits,
         }
+        taken = False
         try:
             accepted = await outbox.accept(
                 [draft],
@@ -110,7 +124,13 @@ async def issue(
         except _TooShort as short:
             digits = short.digits
             continue
+        except _PhoneTaken:
+            taken = True
+            await asyncio.sleep(_PAUSE)
+            continue
         return Issued(code, request_id, accepted.ids[0])
+    if taken:
+        raise SendLimited(1)
     # hardly a code of the greatest length is free any more, and guessing must not get easier meanwhile
     _log.warning("otp_codes_crowded", account_id=account_id, digits=digits)
     raise SendLimited(rules.LIFETIME_DEFAULT)
@@ -118,6 +138,11 @@ async def issue(
 
 def _store(settings: Settings, row: dict[str, Any], connection: Connection, message_ids: list[int]) -> None:
     account_id, phone, now = row["account_id"], row["phone"], row["created_at"]
+    phone_is_ours, code_is_ours = claim(
+        connection, [f"otp phone {account_id} {phone}", f"otp code {account_id} {row['code_hash']}"]
+    )
+    if not phone_is_ours:
+        raise _PhoneTaken
     window = max(rules.SEND_WINDOW, settings.otp_min_interval)
     sent = connection.scalars(
         sa.select(otps.c.created_at)
@@ -133,7 +158,7 @@ def _store(settings: Settings, row: dict[str, Any], connection: Connection, mess
     if row["digits"] < digits:
         raise _TooShort(digits)
     same = sa.select(otps.c.id).where(*rules.open_codes(account_id, now), otps.c.code_hash == row["code_hash"])
-    if connection.execute(same.limit(1)).first():
+    if not code_is_ours or connection.execute(same.limit(1)).first():
         raise _CodeTaken
     connection.execute(otps.insert().values(**row, message_id=message_ids[0]))
 

@@ -66,7 +66,7 @@ class SignIn:
         self._remembered: Expiring[bytes, _Remembered] = Expiring(_SIZE, REMEMBERED, clock)
         self._known: Expiring[bytes, bool] = Expiring(_SIZE, _KNOWN, clock)
         self._single: OneAtATime[bytes, Member] = OneAtATime()
-        self._comparing = SharedThreads("passwords", 1, share=1, room=_WAITING, prepared=_give_way)
+        self._comparing = SharedThreads("passwords", 1, room=_WAITING, prepared=_give_way)
 
     async def member(self, authorization: str, address: str) -> Member | None:
         """The member whose e-mail and password the header carries; None when it carries no right ones.

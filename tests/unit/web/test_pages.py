@@ -18,7 +18,8 @@ XSS = "<script>alert(1)</script>"
 
 async def with_a_member(front: Front) -> None:
     account_id = front.ours.account.id
-    await front.gateway.database.write(lambda c: members.create(c, account_id, "sari@example.com", "a good pass: word"))
+    password_hash = members.hashed("a good pass: word")
+    await front.gateway.database.write(lambda c: members.create(c, account_id, "sari@example.com", password_hash))
 
 
 async def test_the_numbers_are_for_members(front: Front) -> None:

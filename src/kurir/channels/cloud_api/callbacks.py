@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from kurir.channels.cloud_api.errors import halts
+from kurir.channels.cloud_api.lenient_json import decoded, leniently_decoded
 from kurir.channels.cloud_api.template_components import shown_status
 from kurir.messages import bounds
 from kurir.messages.lifecycle import ReceiptStatus
@@ -53,8 +54,6 @@ _ENTRY_ID = re.compile(rb'"id"\s*:\s*"?([\w.-]{1,64})')
 _KIND = re.compile(r"[a-z0-9_]{1,40}")
 _LONGEST_NUMBER = 64
 """Bits of a whole number that is taken for an id."""
-_LONGEST_DIGITS = 19
-"""Digits from which on a whole number of a body that is read leniently stays text."""
 _CODE = 32
 
 
@@ -119,10 +118,7 @@ def changes_of(body: bytes) -> list[Change] | None:
     A character that is none (a byte that is no UTF-8, half a surrogate pair) or a number beyond any range spoils only
     the value in which it is.
     """
-    try:
-        envelope = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        envelope = _leniently_decoded(body)
+    envelope = decoded(body)
     if not isinstance(envelope, dict):
         return None
     found: list[Change] = []
@@ -139,35 +135,6 @@ def changes_of(body: bytes) -> list[Change] | None:
                 )
             )
     return found
-
-
-def _leniently_decoded(body: bytes) -> object:
-    """The JSON value in a body, with U+FFFD for what is no character; None when it is no JSON even so."""
-    try:
-        text = body.decode("utf-8-sig", "replace")
-        return _plain(json.loads(text, strict=False, parse_int=_whole_number, parse_constant=lambda _: None))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _whole_number(digits: str) -> int | str:
-    """A whole number, as text when it has more digits than any id or time (`int()` refuses thousands of them)."""
-    return int(digits) if len(digits) < _LONGEST_DIGITS else digits
-
-
-def _plain(value: Any) -> Any:
-    """The same JSON value, able to be written as JSON again. Raises RecursionError."""
-    match value:
-        case str():
-            return bounds.text(value, len(value))
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            return {bounds.text(key, len(key)): _plain(part) for key, part in value.items()}
-        case list():
-            return [_plain(part) for part in value]
-        case _:
-            return value
 
 
 def concerns(change: Change, number: Number) -> bool:
@@ -222,7 +189,7 @@ def change_of(payload: bytes) -> Change:
     try:
         return msgspec.json.decode(payload, type=Change)
     except msgspec.DecodeError:
-        return msgspec.convert(_leniently_decoded(payload), Change)
+        return msgspec.convert(leniently_decoded(payload), Change)
 
 
 def _events(change: Change, number: Number, now: float) -> Iterator[Fingerprinted | str]:

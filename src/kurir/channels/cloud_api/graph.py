@@ -14,13 +14,18 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from kurir.channels.cloud_api.lenient_json import decoded
+
 _LARGEST_ANSWER = 8_000_000
 _CONNECTIONS = 256
 _CONNECT_SECONDS = 5.0
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A complete answer; `body` is its JSON object, None when it was none; `retry_after` in seconds."""
+    """A complete answer; `body` is its JSON object, None when it was none; `retry_after` in seconds.
+
+    A character that is none spoils only the text in which it is: an id beside it still says that Meta took the message.
+    """
 
     status: int
     body: dict[str, Any] | None
@@ -133,10 +138,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _object(raw: bytes) -> dict[str, Any] | None:
-    try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    value = decoded(raw)
     return value if isinstance(value, dict) else None
 
 

@@ -6,7 +6,8 @@ from sqlalchemy import Connection
 
 from kurir import numbers
 from kurir.foundation.ids import public_message_id
-from kurir.otp.check import Attempt, check
+from kurir.foundation.telemetry import OtpOutcome
+from kurir.otp.check import Attempt, Verdict, check
 from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue
 from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime
 from kurir.outbox.idempotency import Remembered
@@ -57,6 +58,7 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
         once = call.once if call.once and call.once.key_hash else None
         issued = await issue(gateway.outbox, gateway.sealing, gateway.settings, request, call.now, once=once)
     except SendLimited as limited:
+        gateway.metrics.otp("limited")
         raise WireError(
             "400",
             "rate_limited",
@@ -64,6 +66,7 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
             headers={"Retry-After": str(limited.retry_after)},
             seconds=limited.retry_after,
         ) from limited
+    gateway.metrics.otp("issued")
     facts = {CODE: issued.code, REQUEST_ID: issued.request_id}
     return await otp_sent(gateway, call, Remembered([issued.message_id], facts))
 
@@ -116,6 +119,7 @@ async def validate_otp(gateway: Gateway, call: Call) -> Answer:
         settings.otp_digits,
         digits_most=settings.otp_digits_most,
     )
+    gateway.metrics.otp(_outcome(verdict))
     if verdict.valid:
         return Answer({"code": "200", "message": "OTP Code is Valid"})
     if verdict.retry_after is None:
@@ -124,6 +128,14 @@ async def validate_otp(gateway: Gateway, call: Call) -> Answer:
         {"code": "400", "message": TOO_MANY_CHECKS.say(call.account.language, seconds=verdict.retry_after)},
         {"Retry-After": str(verdict.retry_after)},
     )
+
+
+def _outcome(verdict: Verdict) -> OtpOutcome:
+    if verdict.valid:
+        return "right"
+    if verdict.retry_after is not None:
+        return "refused"
+    return "wrong" if verdict.any_open else "unknown"
 
 
 ENDPOINTS = (

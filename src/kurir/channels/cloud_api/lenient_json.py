@@ -1,0 +1,55 @@
+"""JSON of Meta's, read so that one bad character costs the text in which it is and nothing else.
+
+Answers and callbacks carry names and texts that people chose. A byte that is no UTF-8, half a surrogate pair, a bare
+control character or a number beyond any range makes a strict reader refuse the whole body, and with it a message's id.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import msgspec
+
+from kurir.messages import bounds
+
+_LONGEST_DIGITS = 19
+"""Digits from which on a whole number stays text."""
+
+
+def decoded(body: bytes) -> object:
+    """The JSON value in a body, with U+FFFD for what is no character; None when it is no JSON even so."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return leniently_decoded(body)
+
+
+def leniently_decoded(body: bytes) -> object:
+    """The same for a body that a strict reader has refused; several times slower."""
+    try:
+        text = body.decode("utf-8-sig", "replace")
+        return _plain(json.loads(text, strict=False, parse_int=_whole_number, parse_constant=lambda _: None))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _whole_number(digits: str) -> int | str:
+    """A whole number, as text when it has more digits than any id or time (`int()` refuses thousands of them)."""
+    return int(digits) if len(digits) < _LONGEST_DIGITS else digits
+
+
+def _plain(value: Any) -> Any:
+    """The same JSON value, able to be written as JSON again. Raises RecursionError."""
+    match value:
+        case str():
+            return bounds.text(value, len(value))
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {bounds.text(key, len(key)): _plain(part) for key, part in value.items()}
+        case list():
+            return [_plain(part) for part in value]
+        case _:
+            return value
