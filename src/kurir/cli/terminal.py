@@ -128,7 +128,7 @@ def with_database(work: Callable[[Connection, Sealing], T], *, create: bool = Fa
 
 def with_snapshot(work: Callable[[Connection, Sealing], T]) -> T:
     """Runs `work`, which only looks, on the data as of this moment; a running gateway goes on writing meanwhile."""
-    database, sealing = open_data_folder(Settings.load())
+    database, sealing = open_data_folder(Settings.load(), create=False)
     with database.snapshot() as connection:
         result = work(connection, sealing)
     database.engine.dispose()
