@@ -32,12 +32,14 @@ from kurir.messages.reports import Halted, InDoubt, NeverLeft, Outcome, Refused,
 from kurir.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
-from kurir.outbox.rows import Claimed
+from kurir.outbox.rows import Claimed, Upcoming
 
 _RECHECK = 30.0
 _PAUSE_AFTER_TROUBLE = 1.0
 _RECORD_TRIES = 3
 """How often an outcome that cannot be recorded is tried before the message is set aside."""
+_DEEP_PAUSE = 1.0
+"""Seconds, at least, between two looks at a whole queue that found nothing to take."""
 _LONGEST_REST = 3_600.0
 _LAST_BREATH = 60.0
 """Seconds after which a connection of the gateway that had the number before can have sent all that it was going to."""
@@ -85,6 +87,7 @@ class Lane:
         self._ready_since: float | None = None
         self._next_doubt: float | None = None
         self._rests_until = 0.0
+        self._next_deep = 0.0
         self._slowed = 0
 
     def wake(self) -> None:
@@ -96,7 +99,7 @@ class Lane:
         try:
             await self._work()
         finally:
-            self._prefetch.cancel()
+            await self._prefetch.close()
             self._ended.set()
 
     async def _work(self) -> None:
@@ -147,7 +150,7 @@ class Lane:
     async def _turn(self) -> float | None:
         """One look at the queue. Returns how long to wait for the next one; None when nothing is queued."""
         account_id, number_id = self.number.account_id, self.number.id
-        current = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id))
+        current = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)
         ready = current is not None and self._channel.ready(current)
         if not self._recovered and not await self._recover(ready=ready):
             return _RECHECK
@@ -165,12 +168,36 @@ class Lane:
         rest = self._rests_until - time.monotonic()
         if rest > 0:
             return rest
+        return await self._take(free)
+
+    async def _take(self, free: int) -> float | None:
+        """Puts up to `free` messages on their way; how long to wait, as `_turn`."""
         now = self._clock()
         claimed = await self._claim(free)
-        due = await self._look_ahead(now) if not claimed or self._prefetch.is_due() else 0.0
-        return 0.0 if claimed else due
+        if claimed and not self._prefetch.is_due():
+            return 0.0
+        upcoming = await self._look_ahead(now)
+        wait = self._until_due(upcoming.due_at, now)
+        if not claimed and upcoming.crowded:
+            claimed = await self._look_deep(free, now)
+            wait = min(wait or _RECHECK, max(0.01, self._next_deep - time.monotonic()))
+        return 0.0 if claimed else wait
 
-    async def _claim(self, free: int) -> bool:
+    async def _look_deep(self, free: int, now: float) -> bool:
+        """Claims, and has files fetched, behind many messages that may not be taken; whether any could be claimed.
+
+        That reads the whole queue of the number in everybody's writer: it may take a tenth of the time at most.
+        """
+        began = time.monotonic()
+        if began < self._next_deep:
+            return False
+        claimed = await self._claim(free, deep=True)
+        await self._look_ahead(now, deep=True)
+        if not claimed:
+            self._next_deep = time.monotonic() + max(_DEEP_PAUSE, 10 * (time.monotonic() - began))
+        return claimed
+
+    async def _claim(self, free: int, *, deep: bool = False) -> bool:
         """Takes up to `free` messages and puts them on their way; whether there were any."""
         try:
             claimed = await self._outbox.claim(
@@ -179,7 +206,8 @@ class Lane:
                 free,
                 self._may_claim,
                 restricted=self._is_restricted,
-                answered=self._prefetch.answered(),
+                ready=self._prefetch.ready(),
+                deep=deep,
             )
         except DatabaseUnavailable:
             self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
@@ -204,11 +232,14 @@ class Lane:
         current = numbers.by_id(connection, self.number.account_id, self.number.id)
         return current is not None and current.restricted_until is not None
 
-    async def _look_ahead(self, now: float) -> float | None:
-        """Has the files fetched that are needed next; how long until something is due that was not yet at `now`,
-        before a claim that found nothing."""
-        due_at, files = await self._outbox.upcoming(self.number.account_id, self.number.id, now)
-        self._prefetch.begin(files)
+    async def _look_ahead(self, now: float, *, deep: bool = False) -> Upcoming:
+        """Looks at what comes next, and has the files fetched that it needs."""
+        upcoming = await self._outbox.upcoming(self.number.account_id, self.number.id, now, deep=deep)
+        self._prefetch.begin(upcoming.files)
+        return upcoming
+
+    def _until_due(self, due_at: float | None, now: float) -> float | None:
+        """How long until something is due that was not yet at `now`, before a claim that found nothing."""
         if due_at is None:
             return None
         # what was due but not claimed waits behind a message in flight or for its file, whose landing wakes this lane
@@ -350,17 +381,9 @@ class Lane:
         answer = self._prefetch.take(message.id)
         if answer is not None:
             return answer
-        media: MediaFile | None = None
-        content = message.content
-        try:
-            if isinstance(content, Image | Document):
-                prepared = await self._media.prepare(message.account_id, message.id, content)
-                if not isinstance(prepared, MediaFile):
-                    return prepared
-                media = prepared
-        except Exception:
-            log.exception("media_broke", message_id=message.id)
-            return Refused("media_failed", "the file could not be prepared (see the gateway's log)")
+        media = await self._file_of(message) if isinstance(message.content, Image | Document) else None
+        if not isinstance(media, MediaFile | None):
+            return media
         crash_points.reach("send.begun")
         if not self._hold.valid():
             log.warning("send_left_to_another_gateway", message_id=message.id, number=self.number.key)
@@ -368,8 +391,19 @@ class Lane:
         try:
             return await self._channel.send(
                 self.number,
-                Outgoing(message.id, message.recipient, content, message.typing, media, message.attempt),
+                Outgoing(message.id, message.recipient, message.content, message.typing, media, message.attempt),
             )
         except Exception:
             log.exception("channel_broke", message_id=message.id)
             return InDoubt("the channel broke while sending; the message may have left")
+
+    async def _file_of(self, message: Claimed) -> MediaFile | TryLater | Refused:
+        """The file that was fetched for the message; nothing is fetched while it is in flight."""
+        try:
+            file = await self._media.known(message.account_id, message.id)
+        except DatabaseUnavailable as error:
+            return TryLater("media_not_found", f"the file cannot be looked up now: {error}", counted=False)
+        except Exception:
+            log.exception("media_broke", message_id=message.id)
+            return Refused("media_failed", "the file could not be read (see the gateway's log)")
+        return file or TryLater("media_lost", "the file is no longer there; it is fetched again", counted=False)

@@ -17,10 +17,13 @@ from kurir.channels.media import MediaStore
 from kurir.foundation.tasks import Tasks
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Outcome, Refused
+from kurir.outbox.claim import FILES_AHEAD
 from kurir.outbox.rows import FileAhead
 
 _EVERY = 1.0
 """Seconds between two looks for files while messages leave without a pause."""
+_KEPT = 4 * FILES_AHEAD
+"""How many messages are remembered as ready; of those beyond, the file is looked for again."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +37,7 @@ class Prefetch:
         self._tasks = tasks
         self._woken = woken
         self._under_way: dict[int, asyncio.Task[None]] = {}
-        self._answers: dict[int, Outcome | None] = {}
+        self._ready: dict[int, Outcome | None] = {}
         self._looked_at = float("-inf")
 
     @property
@@ -42,37 +45,38 @@ class Prefetch:
         """Whether a file is being fetched."""
         return bool(self._under_way)
 
-    def answered(self) -> tuple[int, ...]:
-        """The messages that may be claimed without a file, as `take` knows what became of it."""
-        return tuple(self._answers)
+    def ready(self) -> tuple[int, ...]:
+        """The messages that may be claimed: their file is there, or `take` says what became of it."""
+        return tuple(self._ready)
 
     def is_due(self) -> bool:
         """Whether it is time to look which files are needed, although messages are leaving."""
         return time.monotonic() - self._looked_at >= _EVERY
 
     def begin(self, needed: Sequence[FileAhead]) -> None:
-        """Fetches what is needed and not under way; forgets what became of files that are no longer needed."""
+        """Fetches what is needed, not ready and not under way, `FILES_AHEAD` files at once."""
         self._looked_at = time.monotonic()
-        self._answers = {one.id: self._answers[one.id] for one in needed if one.id in self._answers}
         for one in needed:
-            if one.id in self._under_way or one.id in self._answers:
+            if one.id in self._under_way or one.id in self._ready:
                 continue
-            if isinstance(one.content, Image | Document):
+            if not isinstance(one.content, Image | Document):
+                self._answer(one.id, None)  # there is nothing to fetch; whoever sends it finds out why
+            elif len(self._under_way) < FILES_AHEAD:
                 task = self._tasks.spawn("fetch", self._fetch(one.id, one.content), key=str(one.id))
                 self._under_way[one.id] = task
                 task.add_done_callback(functools.partial(self._ended, one.id))
-            else:
-                self._answers[one.id] = None  # there is nothing to fetch; whoever sends it finds out why
-                self._woken()
 
     def take(self, message_id: int) -> Outcome | None:
-        """What became of the message's file when it could not be fetched, once; else None."""
-        return self._answers.pop(message_id, None)
+        """What became of the message's file when it could not be fetched; else None. Forgets the message."""
+        return self._ready.pop(message_id, None)
 
-    def cancel(self) -> None:
-        """Ends all fetches; their messages are in the queue."""
-        for task in self._under_way.values():
+    async def close(self) -> None:
+        """Ends all fetches and waits until they have; their messages are in the queue."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
             task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _fetch(self, message_id: int, content: Image | Document) -> None:
         try:
@@ -80,8 +84,13 @@ class Prefetch:
         except Exception:
             log.exception("media_broke", message_id=message_id)
             prepared = Refused("media_failed", "the file could not be prepared (see the gateway's log)")
-        if not isinstance(prepared, MediaFile):
-            self._answers[message_id] = prepared
+        self._answer(message_id, None if isinstance(prepared, MediaFile) else prepared)
+
+    def _answer(self, message_id: int, outcome: Outcome | None) -> None:
+        self._ready[message_id] = outcome
+        while len(self._ready) > _KEPT:
+            del self._ready[next(iter(self._ready))]
+        self._woken()
 
     def _ended(self, message_id: int, _task: asyncio.Task[None]) -> None:
         del self._under_way[message_id]

@@ -149,6 +149,13 @@ messages = sa.Table(
         "number_id",
         "priority",
         "id",
+        sqlite_where=sa.text("state = 'queued' AND kind NOT IN ('image','document')"),
+        postgresql_where=sa.text("state = 'queued' AND kind NOT IN ('image','document')"),
+    ),
+    sa.Index(
+        "ix_messages_due",
+        "number_id",
+        "due_at",
         sqlite_where=sa.text("state = 'queued'"),
         postgresql_where=sa.text("state = 'queued'"),
     ),

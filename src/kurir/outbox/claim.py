@@ -4,10 +4,13 @@ Order: per recipient the message of the lowest priority number, then the oldest,
 and nothing is taken for a recipient while one is in flight, or while an earlier one in doubt may go out once more. The
 database refuses a second one in flight (`uq_messages_in_flight`).
 
-A message with a picture or a file may be taken once its file is there, or once the fetch has failed (`answered`): until
-then it waits in the queue, and whoever is slow to serve the file keeps no place in flight.
+A message with a picture or a file is taken only when the lane says that its file is there, or that it could not be
+fetched (`ready`): until then it waits in the queue, and whoever is slow to serve the file keeps no place in flight.
 
-`state = was` is looked at again when the row is locked: of two claims at the same moment, one gets the message.
+A claim runs in the one writer of everybody, so it looks at the number's first `WINDOW` messages only; only a `deep` one
+looks at all of them, for messages that wait behind many which may not be taken.
+
+`state = 'queued'` is looked at again when the row is locked: of two claims at the same moment, one gets the message.
 `+account_id` keeps SQLite from the account's index: only the indexes of waiting messages are short.
 """
 
@@ -21,52 +24,85 @@ from sqlalchemy import Connection
 
 from kurir.outbox import record, waiting_facts
 
+WINDOW = 256
+"""How many of a number's first messages a claim looks at."""
 FILES_AHEAD = 32
 """How many of a number's next messages with files are fetched ahead of their sends."""
 
+_WITH_FILE = "kind IN ('image','document')"
+_WITHOUT_FILE = "kind NOT IN ('image','document')"
+_OF_NUMBER = "number_id = :number AND +account_id = :account AND state = 'queued'"
 _NEXT = """
-    m.number_id = :number AND +m.account_id = :account AND m.state = 'queued' AND m.due_at <= :now
-      AND NOT EXISTS (
-        SELECT 1 FROM messages AS e
+    +due_at <= :now
+      AND NOT EXISTS (SELECT 1 FROM messages AS f
+        WHERE f.number_id = :number AND f.recipient = m.recipient AND f.state = 'sending')
+      AND NOT EXISTS (SELECT 1 FROM messages AS e
         WHERE e.number_id = :number AND e.recipient = m.recipient AND e.state IN ('queued','sending')
-          AND (e.state = 'sending' OR e.priority < m.priority OR (e.priority = m.priority AND e.id < m.id))
-      )
+          AND e.priority < m.priority)
+      AND NOT EXISTS (SELECT 1 FROM messages AS e
+        WHERE e.number_id = :number AND e.recipient = m.recipient AND e.state IN ('queued','sending')
+          AND e.priority = m.priority AND e.id < m.id)
       AND NOT EXISTS (
         SELECT 1 FROM messages AS d
         WHERE d.number_id = :number AND d.recipient = m.recipient AND d.doubt_until IS NOT NULL
-          AND (d.priority < m.priority OR (d.priority = m.priority AND d.id < m.id))
-      )
+          AND (d.priority < m.priority OR (d.priority = m.priority AND d.id < m.id)))
 """
-"""The messages `m` whose turn it is with their recipient."""
+"""Of messages `m`: those whose turn it is with their recipient."""
 
-_FILE_IS_THERE = "m.kind NOT IN ('image','document') OR EXISTS (SELECT 1 FROM media AS f WHERE f.message_id = m.id)"
+_WINDOWED = f"""
+first AS MATERIALIZED (
+    SELECT id, recipient, priority, due_at FROM messages
+    WHERE {_OF_NUMBER} AND {{kinds}} ORDER BY priority, id LIMIT {WINDOW}),
+turn AS MATERIALIZED (
+    SELECT id AS next_id, priority FROM first AS m WHERE {_NEXT} ORDER BY priority, id LIMIT :limit)
+"""  # noqa: S608 - our own conditions
+_DEEP = f"""
+turn AS MATERIALIZED (
+    SELECT id AS next_id, priority FROM messages AS m
+    WHERE {_OF_NUMBER} AND {{kinds}} AND {_NEXT} ORDER BY priority, id LIMIT :limit)
+"""  # noqa: S608 - our own conditions
+_READY = f"""
+    UNION ALL SELECT id, priority FROM messages AS m
+    WHERE id IN :ready AND +number_id = :number AND +account_id = :account AND state = 'queued' AND {_NEXT}
+"""  # noqa: S608 - our own conditions
+
 _CLAIM = """
-WITH next AS MATERIALIZED (
-    SELECT m.id AS next_id, m.state AS was FROM messages AS m
-    WHERE {next} AND ({file})
-    ORDER BY m.priority, m.id LIMIT :limit)
+WITH {turn}, next AS MATERIALIZED (
+    SELECT next_id FROM (SELECT next_id, priority FROM turn {ready}) AS any_kind
+    ORDER BY priority, next_id LIMIT :limit)
 UPDATE messages
 SET state = CASE WHEN expires_at <= :now THEN 'expired' ELSE 'sending' END,
     attempts = CASE WHEN expires_at <= :now THEN attempts ELSE attempts + 1 END,
     ended_at = CASE WHEN expires_at <= :now THEN :now ELSE NULL END,
     content = CASE WHEN expires_at <= :now AND sealed = 1 THEN '' ELSE content END,
     error_code = CASE WHEN expires_at <= :now AND error_code = '' THEN 'expired' ELSE error_code END
-FROM next WHERE id = next_id AND state = was
+FROM next WHERE id = next_id AND state = 'queued'
 RETURNING id, account_id, number_id, recipient, content, sealed, typing, origin, attempts, created_at, expires_at,
     state, priority
 """
-_CLAIM_FETCHED = sa.text(_CLAIM.format(next=_NEXT, file=_FILE_IS_THERE))
-_CLAIM_ANSWERED = sa.text(_CLAIM.format(next=_NEXT, file=f"{_FILE_IS_THERE} OR m.id IN :answered")).bindparams(
-    sa.bindparam("answered", expanding=True)
-)
+_FILES_AHEAD = """
+WITH {turn}
+SELECT id, content, sealed FROM messages JOIN turn ON id = next_id WHERE expires_at > :now
+ORDER BY messages.priority, id
+"""
 
-_FILES_AHEAD = sa.text(f"""
-WITH ahead AS MATERIALIZED (
-    SELECT m.id, m.content, m.sealed FROM messages AS m
-    WHERE {_NEXT} AND m.kind IN ('image','document') AND m.expires_at > :now
-    ORDER BY m.priority, m.id LIMIT :limit)
-SELECT id, content, sealed FROM ahead WHERE NOT EXISTS (SELECT 1 FROM media AS f WHERE f.message_id = ahead.id)
-""")  # noqa: S608 - our own conditions
+
+def _claim(*, deep: bool, ready: bool) -> sa.TextClause:
+    turn = (_DEEP if deep else _WINDOWED).format(kinds=_WITHOUT_FILE)
+    statement = sa.text(_CLAIM.format(turn=turn, ready=_READY if ready else ""))
+    return statement.bindparams(sa.bindparam("ready", expanding=True)) if ready else statement
+
+
+_CLAIMS = {(deep, ready): _claim(deep=deep, ready=ready) for deep in (False, True) for ready in (False, True)}
+_AHEAD = {
+    deep: sa.text(_FILES_AHEAD.format(turn=(_DEEP if deep else _WINDOWED).format(kinds=_WITH_FILE)))
+    for deep in (False, True)
+}
+
+_BEYOND = [
+    sa.text(f"SELECT 1 FROM messages WHERE {_OF_NUMBER} AND {kinds} ORDER BY priority, id LIMIT 1 OFFSET {WINDOW}")  # noqa: S608
+    for kinds in (_WITHOUT_FILE, _WITH_FILE)
+]
 
 _NEXT_DUE = sa.text("""
 SELECT coalesce(
@@ -100,22 +136,42 @@ SELECT +account_id AS account_id, count(*) FROM messages WHERE state IN ('queued
 
 
 def claim(
-    connection: Connection, account_id: int, number_id: int, limit: int, now: float, *, answered: Collection[int] = ()
+    connection: Connection,
+    account_id: int,
+    number_id: int,
+    limit: int,
+    now: float,
+    *,
+    ready: Collection[int] = (),
+    deep: bool = False,
 ) -> list[Any]:
     """Takes up to `limit` messages; rows come back in sending order, with their new state (sending or expired).
 
-    `answered`: messages that may be taken although their file is not there.
+    `ready`: messages with files that may be taken. `deep`: looks beyond the first `WINDOW` messages.
     """
     parameters: dict[str, Any] = {"account": account_id, "number": number_id, "limit": limit, "now": now}
-    if answered:
-        rows = connection.execute(_CLAIM_ANSWERED, parameters | {"answered": list(answered)}).fetchall()
-    else:
-        rows = connection.execute(_CLAIM_FETCHED, parameters).fetchall()
+    if ready:
+        parameters["ready"] = list(ready)
+    rows = connection.execute(_CLAIMS[deep, bool(ready)], parameters).fetchall()
     waiting_facts.explain_expired(connection, [row for row in rows if row.state == "expired"], now)
     for row in rows:
         if row.state == "expired":
             record.ended(connection, row.account_id, row.id, "queued", now)
     return sorted(rows, key=lambda row: (row.priority, row.id))
+
+
+def files_ahead(
+    connection: Connection, account_id: int, number_id: int, now: float, *, deep: bool = False
+) -> list[Any]:
+    """The number's next `FILES_AHEAD` messages with files: id, content, sealed. `deep` as for `claim`."""
+    parameters = {"account": account_id, "number": number_id, "limit": FILES_AHEAD, "now": now}
+    return list(connection.execute(_AHEAD[deep], parameters))
+
+
+def crowded(connection: Connection, account_id: int, number_id: int) -> bool:
+    """Whether more messages of the number wait, with files or without, than a claim looks at."""
+    parameters = {"account": account_id, "number": number_id}
+    return any(connection.execute(beyond, parameters).first() for beyond in _BEYOND)
 
 
 def next_due(connection: Connection, account_id: int, number_id: int, now: float) -> float | None:
@@ -125,12 +181,6 @@ def next_due(connection: Connection, account_id: int, number_id: int, now: float
     one's time counts. A time that is past means that all are due.
     """
     return connection.execute(_NEXT_DUE, {"account": account_id, "number": number_id, "now": now}).scalar()
-
-
-def files_ahead(connection: Connection, account_id: int, number_id: int, now: float) -> list[Any]:
-    """Of the number's next `FILES_AHEAD` messages with files those whose file is not there: id, content, sealed."""
-    parameters = {"account": account_id, "number": number_id, "limit": FILES_AHEAD, "now": now}
-    return list(connection.execute(_FILES_AHEAD, parameters))
 
 
 def expire(connection: Connection, now: float) -> list[Any]:

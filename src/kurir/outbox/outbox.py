@@ -46,7 +46,7 @@ from kurir.outbox import (
 from kurir.outbox.effects import Effects
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.retries import Again, Settled, decide
-from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, decode_content
+from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, Upcoming, decode_content
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.waiting import Facts
 
@@ -214,11 +214,13 @@ class Outbox:
         guard: Callable[[Connection], bool] | None = None,
         *,
         restricted: Callable[[Connection], bool] = lambda _connection: False,
-        answered: Collection[int] = (),
+        ready: Collection[int] = (),
+        deep: bool = False,
     ) -> list[Claimed]:
         """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns.
 
-        Messages whose file is not there are passed over, but for those that are `answered`: their fetch has failed.
+        Messages with files are passed over, but for those that are `ready`. `deep`: looks beyond the number's first
+        messages, which may take long (see `claim`).
         `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken. Where
         `restricted`, asked after it, says so, first contacts are passed over (see `restrictions`).
         """
@@ -232,7 +234,7 @@ class Outbox:
                 complete, over = restrictions.put_off(connection, account_id, number_id, now)
                 if not complete:
                     return [], set(), False
-            rows = claim.claim(connection, account_id, number_id, limit, now, answered=answered)
+            rows = claim.claim(connection, account_id, number_id, limit, now, ready=ready, deep=deep)
             trials: set[int] = set()
             if over is not None:
                 trials = {row.id for row in rows if restrictions.is_first_contact(connection, number_id, row.recipient)}
@@ -258,13 +260,18 @@ class Outbox:
                 taken += await self._readable(row, "failed", first_contact=row.id in trials)
         return taken
 
-    async def upcoming(self, account_id: int, number_id: int, now: float) -> tuple[float | None, list[FileAhead]]:
-        """When after `now` the number's next message is due, None when nothing waits (see `claim.next_due`); and the
-        next messages that wait for their files."""
-        due_at, rows = await self._database.read(
-            lambda c: (claim.next_due(c, account_id, number_id, now), claim.files_ahead(c, account_id, number_id, now))
-        )
-        return due_at, [FileAhead(row.id, self._content(row)) for row in rows]
+    async def upcoming(self, account_id: int, number_id: int, now: float, *, deep: bool = False) -> Upcoming:
+        """What the number will send after `now`; `deep` as for `claim`."""
+
+        def work(connection: Connection) -> tuple[float | None, list[Any], bool]:
+            return (
+                claim.next_due(connection, account_id, number_id, now),
+                claim.files_ahead(connection, account_id, number_id, now, deep=deep),
+                claim.crowded(connection, account_id, number_id),
+            )
+
+        due_at, rows, crowded = await self._database.read(work, of=account_id)
+        return Upcoming(due_at, [FileAhead(row.id, self._content(row)) for row in rows], crowded)
 
     async def waiting_numbers(self) -> list[tuple[int, int]]:
         """Every (account, number) with queued messages."""
@@ -380,7 +387,7 @@ class Outbox:
 
     async def left_in_flight(self, account_id: int, number_id: int) -> list[Claimed]:
         """What a carrier that is gone left in flight; record an outcome for each. Ask only for a number of your own."""
-        rows = await self._database.read(lambda c: recovery.left_in_flight(c, account_id, number_id))
+        rows = await self._database.read(lambda c: recovery.left_in_flight(c, account_id, number_id), of=account_id)
         # of what cannot be read nobody can tell whether it left
         return [claimed for row in rows for claimed in await self._readable(row, "unconfirmed")]
 
@@ -392,7 +399,7 @@ class Outbox:
         """
         now = self._clock()
 
-        rows = await self._database.read(lambda c: recovery.doubts(c, account_id, number_id))
+        rows = await self._database.read(lambda c: recovery.doubts(c, account_id, number_id), of=account_id)
         ripe = [(max(row.doubt_until, since + doubt.patience(row.origin, patience)), row) for row in rows]
         due = [row for at, row in ripe if at <= now]
 

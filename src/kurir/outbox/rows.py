@@ -63,6 +63,15 @@ class FileAhead(msgspec.Struct, frozen=True):
     content: Content | None
 
 
+class Upcoming(msgspec.Struct, frozen=True):
+    """What a number will send next. `due_at`: when something becomes due, None when nothing waits; `files`: messages
+    that wait for their files; `crowded`: more messages wait than a claim looks at."""
+
+    due_at: float | None
+    files: list[FileAhead]
+    crowded: bool
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """Where a message stands. Times are unix seconds."""
 

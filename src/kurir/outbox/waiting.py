@@ -28,6 +28,7 @@ Cause = Literal[
     "ahead",
     "doubt_ahead",
     "retry",
+    "file",
     "turn",
     "sending",
     "receipt",
@@ -50,7 +51,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     `number` is None when it was removed; `state` and `reason` say how it is connected, as the gateway that carries it
     sees it, and `opens_at` when a banned device tries again, where that is known. `code` and `last` are the latest
-    try's. `may_resend`: a message in doubt that goes out once more without a person.
+    try's. `file_missing`: its picture or file has not been fetched. `may_resend`: a message in doubt that goes out once more without a person.
     """
 
     number: Number | None
@@ -62,6 +63,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     state: str = ""
     reason: str = ""
     opens_at: float | None = None
+    file_missing: bool = False
     may_resend: bool = False
 
 
@@ -97,7 +99,7 @@ def waiting_for(facts: Facts, now: float) -> Waiting:  # noqa: PLR0911 - one ret
         return restricted(facts.number, facts.last, facts.due_at, now)
     if facts.due_at > now:
         return Waiting(cause="retry", reason=(facts.last or facts.code)[:_REASON], seconds=_left(facts.due_at, now))
-    return Waiting(cause="turn")
+    return Waiting(cause="file" if facts.file_missing else "turn")
 
 
 def number_waits(number: Number, state: str, reason: str, now: float, opens_at: float | None = None) -> Waiting | None:
@@ -198,6 +200,10 @@ _SENTENCES: dict[Cause, tuple[str, str]] = {
         "pesan sebelumnya ke penerima yang sama belum pasti dan mungkin dikirim sekali lagi",
     ),
     "retry": ("it is tried again{when}{because}", "akan dicoba lagi{when}{because}"),
+    "file": (
+        "its file, which is being fetched from its address",
+        "berkasnya, yang sedang diambil dari alamatnya",
+    ),
     "turn": ("its turn among the number's messages", "giliran di antara pesan nomor ini"),
     "sending": ("WhatsApp's answer: it is being sent", "jawaban WhatsApp: sedang dikirim"),
     "receipt": (

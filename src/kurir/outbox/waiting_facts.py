@@ -17,6 +17,8 @@ _AT_ONCE = 500
 
 _FACTS = sa.text("""
 SELECT m.id, m.number_id, m.state, m.due_at, m.error_code, m.error_reason, m.doubt_until,
+    CASE WHEN m.kind IN ('image','document') AND NOT EXISTS (SELECT 1 FROM media AS f WHERE f.message_id = m.id)
+        THEN 1 ELSE 0 END AS file_missing,
     CASE WHEN m.state <> 'queued' THEN ''
         WHEN EXISTS (
             SELECT 1 FROM messages AS e WHERE e.number_id = m.number_id AND e.recipient = m.recipient
@@ -56,6 +58,7 @@ def _facts(row: Any, number: Number | None) -> Facts:
         ahead=ahead,
         code=row.error_code,
         last=row.error_reason,
+        file_missing=bool(row.file_missing),
         may_resend=row.doubt_until is not None,
     )
 

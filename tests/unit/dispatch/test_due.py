@@ -11,7 +11,7 @@ from tests.gateway_fixture import PHONE, Front, open_front
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Outcome, Sent, TryLater
 from kurir.outbox.outbox import Draft
-from kurir.outbox.rows import FileAhead
+from kurir.outbox.rows import Upcoming
 
 LATER = 1.0
 
@@ -25,10 +25,10 @@ async def test_a_slow_look_at_the_queue_misses_nothing_that_becomes_due(tmp_path
         outbox, number = front.gateway.outbox, front.ours.device
         ask, looking = outbox.upcoming, asyncio.Event()
 
-        async def upcoming(*question) -> tuple[float | None, list[FileAhead]]:
+        async def upcoming(*question, **how) -> Upcoming:
             if slow == "the question" and looking.is_set():
                 await asyncio.sleep(2 * LATER)
-            found = await ask(*question)
+            found = await ask(*question, **how)
             if slow == "the answer" and looking.is_set():
                 await asyncio.sleep(2 * LATER)
             return found

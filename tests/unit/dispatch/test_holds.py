@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation.tables import media, messages
+from kurir.foundation.tables import messages
 from kurir.leases import Hold
 from kurir.messages.content import Image, MediaFile, Outgoing, Text
 from kurir.messages.reports import NeverLeft, Outcome, Sent
@@ -128,22 +128,23 @@ async def test_whoever_has_lost_the_number_by_the_database_judges_and_claims_not
 
 async def test_what_was_claimed_stays_off_the_wire_when_the_number_is_lost_meanwhile(front: Front):
     held = Held()
-    fetching, go_on = asyncio.Event(), asyncio.Event()
+    reading, go_on = asyncio.Event(), asyncio.Event()
+    file = MediaFile("/nowhere", "image/png", "a.png", 1, "0")
 
-    async def slow(_account_id: int, _message_id: int, _content: object) -> MediaFile:
-        fetching.set()
+    async def fetched(_account_id: int, _message_id: int, _content: object) -> MediaFile:
+        return file
+
+    async def slow(_account_id: int, _message_id: int) -> MediaFile:
+        reading.set()
         await go_on.wait()
-        return MediaFile("/nowhere", "image/png", "a.png", 1, "0")
+        return file
 
-    front.gateway.media.prepare = slow  # type: ignore[method-assign]
+    front.gateway.media.prepare = fetched  # type: ignore[method-assign]
+    front.gateway.media.known = slow  # type: ignore[method-assign]
     message_id = await accept(front, Image("https://example.com/a.png", ""))
-    file = media.insert().values(
-        account_id=front.ours.account.id, message_id=message_id, url="", path="/nowhere", size=1, created_at=1.0
-    )
-    await front.gateway.database.write(lambda c: c.execute(file) and None)  # it was there before, and got lost
     dispatcher = await begin(front, held)
     async with asyncio.timeout(10):
-        await fetching.wait()
+        await reading.wait()
     held.by_clock = False
     go_on.set()
     async with asyncio.timeout(10):

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir import number_status
-from kurir.foundation.inserts import insert_into
-from kurir.foundation.tables import media, messages
+from kurir.foundation.tables import messages
 from kurir.messages.content import Content, Document, Image, MediaFile, Outgoing, Text
 from kurir.messages.reports import Outcome, Refused, Sent, TryLater
-from kurir.outbox.claim import FILES_AHEAD
+from kurir.numbers import Number
+from kurir.outbox.claim import FILES_AHEAD, WINDOW
 from kurir.outbox.outbox import Draft
 
 
@@ -27,13 +27,16 @@ class FileServer:
         self.answer: Outcome | None = None
         self.asked: list[int] = []
         self.ended: list[int] = []
-        self._database = front.gateway.database
         self._path = folder / "file.png"
         self._path.write_bytes(b"file")
         self._known: dict[int, MediaFile] = {}
         front.gateway.media.prepare = self.prepare  # type: ignore[method-assign, assignment]
+        front.gateway.media.known = self.known  # type: ignore[method-assign]
 
-    async def prepare(self, account_id: int, message_id: int, _content: Content) -> MediaFile | Outcome:
+    async def known(self, _account_id: int, message_id: int) -> MediaFile | None:
+        return self._known.get(message_id)
+
+    async def prepare(self, _account_id: int, message_id: int, _content: Content) -> MediaFile | Outcome:
         if message_id in self._known:
             return self._known[message_id]
         self.asked.append(message_id)
@@ -44,9 +47,6 @@ class FileServer:
         if self.answer is not None:
             return self.answer
         file = MediaFile(str(self._path), "image/png", "file.png", 4, "ab" * 32)
-        row = {"account_id": account_id, "message_id": message_id, "url": "http://files.test/", "created_at": 1.0}
-        values = row | {name: getattr(file, name) for name in MediaFile.__struct_fields__}
-        await self._database.write(lambda c: c.execute(insert_into(c, media).values(values)) and None)
         self._known[message_id] = file
         return file
 
@@ -196,3 +196,61 @@ async def test_a_content_that_cannot_be_read_is_set_aside(front: Front, server: 
     assert [one.message_id for one in await front.until_sent(1)] == [text]
     assert await state(front, picture) == "failed"
     assert server.asked == []
+
+
+async def test_a_file_that_got_lost_is_fetched_again_and_not_while_its_message_is_in_flight(
+    front: Front, server: FileServer
+) -> None:
+    server.served.set()
+    lost: list[int] = []
+
+    async def known(_account_id: int, message_id: int) -> MediaFile | None:
+        if not lost:
+            lost.append(message_id)
+            server.served.clear()
+            server._known.clear()
+            return None
+        return server._known.get(message_id)
+
+    front.gateway.media.known = known  # type: ignore[method-assign]
+    [picture] = await accept(front, (PHONE, PICTURE))
+    await until_asked(server, 2)
+    assert await state(front, picture) == "queued"
+    server.served.set()
+    [sent] = await front.until_sent(1)
+    assert (sent.message_id, sent.attempt) == (picture, 1)
+
+
+async def test_slow_servers_of_one_number_delay_no_other_number(front: Front, server: FileServer) -> None:
+    theirs = front.theirs.device
+    await accept(front, *((person(index), PICTURE) for index in range(FILES_AHEAD + 10)))
+    await until_asked(server, FILES_AHEAD)
+    draft = Draft(account_id=theirs.account_id, number_id=theirs.id, recipient=PHONE, content=Text("halo"))
+    [text] = (await front.gateway.outbox.accept([draft])).ids
+    assert [one.message_id for one in await front.until_sent(1)] == [text]
+
+
+async def test_behind_many_that_may_not_leave_the_others_do(front: Front, server: FileServer) -> None:
+    """More messages wait for one person, who is in flight, than a claim looks at."""
+    reached, go_on, send = asyncio.Event(), asyncio.Event(), front.devices.send
+
+    async def slow(number: Number, outgoing: Outgoing) -> Outcome:
+        if outgoing.recipient == PHONE:
+            reached.set()
+            await go_on.wait()
+        return await send(number, outgoing)
+
+    front.devices.send = slow  # type: ignore[method-assign]
+    server.served.set()
+    crowd = await accept(front, *((PHONE, Text("x")) for _ in range(WINDOW + 10)))
+    await accept(front, *((PHONE, PICTURE) for _ in range(WINDOW + 10)))
+    if front.gateway.dispatcher._gaps["linked_device"]:
+        go_on.set()  # one at a time, whoever it is
+    others = await accept(front, (person(1), Text("halo")), (person(2), PICTURE))
+    async with asyncio.timeout(20):
+        await reached.wait()
+        while len({one.message_id for one in front.devices.sent} & set(others)) < len(others):
+            await asyncio.sleep(0.02)
+            front.gateway.dispatcher.wake(front.ours.account.id, front.ours.device.id)
+    go_on.set()
+    assert crowd

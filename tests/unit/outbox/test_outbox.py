@@ -67,8 +67,8 @@ async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(desk
     await desk.outbox.record(first, TryLater("130429", "slow down", after=60))
     await desk.outbox.record(other, Sent("x"))
     assert await desk.claim() == []
-    due_at, _ = await desk.outbox.upcoming(desk.number.account_id, desk.number.id, desk.time.now)
-    assert due_at == desk.time.now + 60
+    upcoming = await desk.outbox.upcoming(desk.number.account_id, desk.number.id, desk.time.now)
+    assert upcoming.due_at == desk.time.now + 60
     desk.time.now += 60
     (again,) = await desk.claim()
     assert (again.content, again.attempt) == (Text("1"), 2)

@@ -79,8 +79,8 @@ async def test_a_refused_first_contact_waits_uncounted_and_says_why(shop: Desk) 
     assert "463" in found.error_reason
     assert await restricted(shop) == numbers.Restriction(shop.time.now + SHORTEST, SHORTEST)
     assert await claim(shop) == []
-    due_at, _ = await shop.outbox.upcoming(shop.number.account_id, shop.number.id, shop.time.now)
-    assert due_at == shop.time.now + SHORTEST
+    upcoming = await shop.outbox.upcoming(shop.number.account_id, shop.number.id, shop.time.now)
+    assert upcoming.due_at == shop.time.now + SHORTEST
 
 
 @pytest.mark.parametrize("how", ["wrote", "was reached", "is a group"])

@@ -23,7 +23,7 @@ async def stored(front: Front) -> list[tuple[str, object]]:
     """Recipient and content of every stored message, in order of acceptance."""
     front.devices.connected = False
     ids = await front.gateway.database.read(lambda c: list(c.scalars(sa.select(messages.c.id))))
-    claimed = await front.gateway.outbox.claim(front.ours.account.id, front.ours.device.id, 100, answered=ids)
+    claimed = await front.gateway.outbox.claim(front.ours.account.id, front.ours.device.id, 100, ready=ids)
     return [(message.recipient, message.content) for message in claimed]
 
 

@@ -168,3 +168,21 @@ async def test_an_event_and_the_operator_api_say_it(front: Front, state: str) ->
         f"/api/v1/messages/{sent.headers['X-Message-Id']}/replay", headers={"Authorization": f"Bearer {token}"}
     )
     assert STATES[state][0].format(key=key) in replayed.json()["waits_for"]
+
+
+@pytest.mark.parametrize(("language", "words"), [("en", "its file, which is being fetched"), ("id", "berkasnya")])
+async def test_a_message_whose_file_hangs_says_so(front: Front, language: str, words: str) -> None:
+    await speaks(front, language)
+    asked = asyncio.Event()
+
+    async def hangs(*_of_message: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    front.gateway.media.prepare = hangs  # type: ignore[method-assign,assignment]
+    answer = await front.send(
+        "send_personal_message", phone_no=PHONE, image_url="https://files.example.com/a.png", method_send="sync"
+    )
+    await asked.wait()
+    assert answer.status_code == 408
+    assert words in answer.json()["message"]
