@@ -51,7 +51,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     `number` is None when it was removed; `state` and `reason` say how it is connected, as the gateway that carries it
     sees it, and `opens_at` when a banned device tries again, where that is known. `code` and `last` are the latest
-    try's. `file_missing`: its picture or file has not been fetched. `may_resend`: a message in doubt that goes out once more without a person.
+    try's. `file_missing`: its picture or file has not been fetched. `may_resend`: a message in doubt that goes out once
+    more without a person.
     """
 
     number: Number | None

@@ -49,6 +49,7 @@ CASES: list[tuple[Cause, Facts]] = [
     ("ahead", Facts(number=NUMBER, ahead="message", due_at=NOW + 5)),
     ("doubt_ahead", Facts(number=NUMBER, ahead="doubt")),
     ("retry", Facts(number=NUMBER, due_at=NOW + 30.2, code="131056", last="pair rate limit")),
+    ("file", Facts(number=NUMBER, due_at=NOW, file_missing=True)),
     ("turn", Facts(number=NUMBER, due_at=NOW)),
 ]
 
