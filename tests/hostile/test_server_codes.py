@@ -141,7 +141,7 @@ async def test_a_restricted_number_goes_on_with_those_it_knows(sandbox: SandboxN
         state, reason = numbers.shown_state(stored, *shop.gateway.linked_devices.state(stored))
         assert state == "restricted"
         assert "first contacts wait until" in reason
-        findings = await shop.gateway.database.read(lambda c: list(_look_into(c)))
+        findings = await shop.gateway.database.read(lambda c: list(_look_into(c, shop.gateway.settings)))
         assert next(one for one in findings if not one.fine).what == "numbers that WhatsApp restricts"
         # somebody who writes is no first contact any more
         await shop.wrote(cold[5], owner)

@@ -115,7 +115,7 @@ def test_data_of_a_newer_program_are_left_alone(settings: Settings):
     open_data_folder(settings)[0].engine.dispose()
     with opened(settings) as database, database.transaction() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    refused = kurir(settings, "serve")
+    refused = kurir(settings, "serve", KURIR_PORT="0")
     assert refused.returncode == 1
     assert "newer Kurir" in refused.stderr and "Traceback" not in refused.stderr
     assert contents(settings) == ("9999", [])
