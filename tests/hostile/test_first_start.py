@@ -32,11 +32,12 @@ def step():
         os.kill(os.getpid(), signal.SIGKILL)
 
 def audited(event, arguments):
-    if event in ("open", "os.mkdir", "os.link", "os.remove", "sqlite3.connect") and folder in str(arguments[0]):
+    made = event in ("open", "os.mkdir", "os.link", "os.remove", "sqlite3.connect") and folder in str(arguments[0])
+    if made or event == "sqlite3.connect/handle":  # the file is there now, with nothing in it
         step()
 
 sys.addaudithook(audited)
-sa.event.listen(sa.engine.Engine, "before_cursor_execute", lambda *_: step())
+sa.event.listen(sa.pool.Pool, "connect", lambda connection, _: connection.set_trace_callback(lambda _: step()))
 with data_folder.sole_gateway(Path(folder)):
     data_folder.open_data_folder(Settings(data_dir=Path(folder)), serving=True)
 print(steps)
