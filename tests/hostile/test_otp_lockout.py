@@ -152,7 +152,7 @@ async def test_the_youngest_codes_are_compared_when_the_room_gets_small(target: 
 async def test_a_code_that_another_gateway_uses_while_the_youngest_are_sought_costs_no_error(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On PostgreSQL each statement sees what others committed before it, so fewer codes may be open than were counted."""
+    """PostgreSQL shows each statement what was committed before it: fewer codes may be open than were counted."""
     old = await target.open(10)
     while (await target.check(another(old[-1].code))).retry_after is None:
         pass

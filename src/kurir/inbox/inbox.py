@@ -50,7 +50,7 @@ _TRIES = 3
 log = structlog.get_logger(__name__)
 
 
-class NotStored(DatabaseUnavailable):  # noqa: N818 - a state of the world, not a mistake
+class NotStored(DatabaseUnavailable):
     """These events could be neither stored nor set aside; everything else of their group was."""
 
     def __init__(self, events: list[Event], reason: Exception) -> None:
