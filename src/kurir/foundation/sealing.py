@@ -107,7 +107,7 @@ def _place(path: Path, text: str) -> None:
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
     finally:
-        os.unlink(temporary)
+        Path(temporary).unlink()
 
 
 def _derive(master: bytes, purpose: bytes) -> bytes:
