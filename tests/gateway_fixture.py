@@ -291,7 +291,7 @@ async def open_front(
         dispatchers.append(dispatcher)
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
-        inbox = Inbox(database, outbox, clock, woken=woken, metrics=metrics)
+        inbox = Inbox(database, outbox, clock, woken=woken, metrics=metrics, health=health)
         templates = Templates(database, cast(Any, cloud), media, clock)
         gateway = Gateway(
             settings=settings,

@@ -130,7 +130,16 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
         )
         metrics.watch_devices(linked_devices.survey)
         cloud_api = CloudApi(settings, database, sealing, clock)
-        inbox = Inbox(database, outbox, clock, woken=wakes.woken, told=wakes.told, ownership=leases, metrics=metrics)
+        inbox = Inbox(
+            database,
+            outbox,
+            clock,
+            woken=wakes.woken,
+            told=wakes.told,
+            ownership=leases,
+            metrics=metrics,
+            health=health,
+        )
         if leases is not None:
             stack.push_async_callback(leases.close)  # when nothing is carried any more
         for channel in (linked_devices, cloud_api):

@@ -28,7 +28,7 @@ QUEUES: tuple[Queue, ...] = get_args(Queue)
 LARGEST = 1_000_000
 """Bytes of a payload that are kept. What strangers send can be larger, and must not fill the disk."""
 MOST = 10_000
-"""Entries of an account: when there are more, the oldest go."""
+"""Entries of an account: when there are more, what failed longest ago goes."""
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +74,8 @@ _LINE = [
 def set_aside(connection: Connection, what: SetAside, now: float) -> None:
     """Stores an entry; one that is there already (same queue, number and reference) gets the newer reason.
 
-    A payload of `LARGEST` bytes or more is cut, which the reason says. Of an account with more than `MOST` entries the
-    oldest are removed.
+    A payload of `LARGEST` bytes or more is cut, which the reason says. Of an account with more than `MOST` entries
+    those that failed longest ago are removed.
     """
     reason, payload = what.reason, what.payload
     if len(payload) >= LARGEST:
@@ -102,10 +102,13 @@ def set_aside(connection: Connection, what: SetAside, now: float) -> None:
 def _remove_oldest(connection: Connection, account_id: int) -> None:
     """Removes what an account has beyond `MOST` entries."""
     of_account = quarantine.c.account_id == account_id
-    newest = sa.select(quarantine.c.id).where(of_account).order_by(quarantine.c.id.desc())
-    last = connection.execute(newest.offset(MOST).limit(1)).scalar()
+    # not by the id alone, which an entry that failed again keeps
+    age = sa.tuple_(quarantine.c.stored_at, quarantine.c.id)
+    newest = sa.select(quarantine.c.stored_at, quarantine.c.id).where(of_account)
+    newest = newest.order_by(quarantine.c.stored_at.desc(), quarantine.c.id.desc())
+    last = connection.execute(newest.offset(MOST).limit(1)).first()
     if last is not None:
-        gone = connection.execute(quarantine.delete().where(of_account, quarantine.c.id <= last)).rowcount
+        gone = connection.execute(quarantine.delete().where(of_account, age <= sa.tuple_(*last))).rowcount
         log.error("quarantine_full", account_id=account_id, removed=gone, most=MOST)
 
 

@@ -20,7 +20,7 @@ from tests.otp_target import Target, another, new_target
 
 from kurir.foundation.tables import otp_checks, otps, webhook_events
 from kurir.foundation.url_rules import Allowed
-from kurir.otp import budget
+from kurir.otp import budget, ledger
 from kurir.otp.budget import Lengths
 from kurir.otp.check import Verdict
 from kurir.settings import Settings
@@ -147,6 +147,26 @@ async def test_the_youngest_codes_are_compared_when_the_room_gets_small(target: 
     target.now += HOUR + 120
     late = await target.send("6281277777777")
     assert (await target.check(late.code)).valid
+
+
+async def test_a_code_that_another_gateway_uses_while_the_youngest_are_sought_costs_no_error(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL shows each statement what was committed before it: fewer codes may be open than were counted."""
+    old = await target.open(10)
+    while (await target.check(another(old[-1].code))).retry_after is None:
+        pass
+    monkeypatch.setattr(budget, "compared", lambda *_: len(old) - 1)
+    of_hour = ledger.of_hour
+
+    def and_meanwhile(connection: sa.Connection, account_id: int, now: float) -> ledger.Page:
+        page = of_hour(connection, account_id, now)
+        one = otps.update().where(otps.c.id == sa.select(sa.func.min(otps.c.id)).scalar_subquery())
+        connection.execute(one.values(used_at=now))
+        return page
+
+    monkeypatch.setattr(ledger, "of_hour", and_meanwhile)
+    assert (await target.check(old[1].code)).valid
 
 
 async def test_whoever_knows_a_phone_number_does_not_lock_its_owner_out(target: Target) -> None:

@@ -20,7 +20,7 @@ from kurir.foundation.tasks import Tasks
 from kurir.foundation.url_rules import Allowed
 from kurir.inbox import Inbox
 from kurir.messages.content import Text
-from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, StatusChanged
+from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, SetAside, StatusChanged
 from kurir.outbox import record, told
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.outbox.rows import encode_content
@@ -122,6 +122,22 @@ async def test_an_event_set_aside_can_be_replayed_once_what_was_wrong_is_right(f
     assert await entries(front) == []
     with pytest.raises(KeyError):
         await front.gateway.replays.replay(entry.id)
+
+
+async def test_of_a_full_quarantine_what_failed_longest_ago_goes(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "MOST", 3)
+    number = front.ours.device
+
+    async def fail(reference: str, now: float) -> None:
+        aside = SetAside(number.account_id, number.id, "inbox", reference, "unforeseen", b"x")
+        await front.gateway.database.write(lambda c: quarantine.set_aside(c, aside, now))
+
+    for at, reference in enumerate(["a", "b", "c", "a", "d"]):
+        await fail(reference, float(at))
+    assert {entry.reference for entry in await entries(front)} == {"a", "c", "d"}
+    for reference in "efg":  # all in one moment
+        await fail(reference, 9.0)
+    assert {entry.reference for entry in await entries(front)} == {"e", "f", "g"}
 
 
 # -- outbox ------------------------------------------------------------------------------------------------------------

@@ -6,13 +6,17 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import pytest
 import sqlalchemy as sa
 from sqlalchemy import func, select
 from tests.gateway_fixture import PHONE, Front, open_front
 
+from kurir import quarantine
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.tables import incoming
-from kurir.messages.reports import IncomingMedia, MediaFetched, Received
+from kurir.inbox import Inbox, stream
+from kurir.inbox.inbox import NotStored
+from kurir.messages.reports import ConnectionChanged, IncomingMedia, MediaFetched, Received
 
 
 def received(front: Front, remote_id: str) -> Received:
@@ -46,6 +50,61 @@ async def test_a_channel_may_let_go_of_what_is_committed_and_of_nothing_else(tmp
         count = select(func.count()).select_from(incoming).where(incoming.c.remote_id == "3EB0")
         assert await front.gateway.database.read(lambda c: c.execute(count).scalar_one()) == 1
         following.cancel()
+
+
+async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_is_tried_again(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rights or a column that are missing after an upgrade that was done by half, say."""
+    monkeypatch.setattr(stream, "AGAIN", 0.05)
+    async with open_front(tmp_path, database_url=database_url) as front:
+        database, inbox = front.gateway.database, front.gateway.inbox
+        hide = [f"ALTER TABLE {name} RENAME TO hidden_{name}" for name in ("incoming", "quarantine")]
+        show = [f"ALTER TABLE hidden_{name} RENAME TO {name}" for name in ("incoming", "quarantine")]
+
+        async def run(statements: list[str]) -> None:
+            await database.write(lambda c: [c.exec_driver_sql(one) for one in statements] and None)
+
+        number = front.ours.device
+        told = msgspec.structs.replace(received(front, "3EB0"), entry=7)
+        state = ConnectionChanged(number.account_id, number.id, "connected", "", 5.0)
+        # what SQLite calls a missing table is damage, for which everybody waits
+        monkeypatch.setattr(database._server, "trouble", lambda _error: None)
+        await run(hide)
+        following = asyncio.create_task(inbox.follow(front.devices))
+        front.devices.hear(told)
+        front.devices.hear(state)
+        async with asyncio.timeout(10):
+            while front.devices.let_go != [state]:
+                await asyncio.sleep(0.01)
+            while not front.gateway.health.complaints():
+                await asyncio.sleep(0.01)
+            assert "inbox-store inbox" in front.gateway.health.complaints()[0]
+            await run(show)
+            while told not in front.devices.let_go:
+                await asyncio.sleep(0.01)
+        assert front.devices.let_go == [state, told]
+        assert front.gateway.health.complaints() == []
+        count = select(func.count()).select_from(incoming)
+        assert await database.read(lambda c: c.execute(count).scalar_one()) == 1
+        following.cancel()
+
+
+async def test_a_callback_that_can_be_neither_stored_nor_set_aside_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_front(tmp_path) as front:
+        inbox = front.gateway.inbox
+        with monkeypatch.context() as patch:
+            patch.setattr(Inbox, "_apply", lambda *_: 1 / 0)
+            patch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
+            with pytest.raises(NotStored, match="2 events") as caught:
+                events = [(received(front, "A1"), "f1"), (received(front, "A2"), "f2")]
+                await inbox.take_each(events, b"body", "callback")
+        assert [event for event, _ in events] == caught.value.events
+        assert front.gateway.health.complaints() == ["the task inbox-store callback keeps failing (ZeroDivisionError)"]
+        assert await inbox.take_each(events, b"body", "callback") == 2, "Meta's repetition is stored"
+        assert front.gateway.health.complaints() == []
 
 
 GROUP = "120363000000000001@g.us"

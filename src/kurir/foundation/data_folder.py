@@ -23,7 +23,7 @@ from kurir.foundation import backups
 from kurir.foundation.database import Database
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.postgres import take_your_time
-from kurir.foundation.sealing import SealError, Sealing, load_master_key
+from kurir.foundation.sealing import SealError, Sealing, find_master_key, load_master_key
 from kurir.foundation.sqlite import damaged
 from kurir.foundation.tables import SCHEMA_VERSION, installation
 from kurir.settings import Settings, SettingsError
@@ -67,10 +67,12 @@ def open_data_folder(
         require_data(settings)
     refuse_emptied(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    sealing = Sealing(load_master_key(settings.data_dir))
+    find_master_key(settings.data_dir)  # one that is none is told before anything is changed
     database = database_of(settings)
     try:
         _renew(settings, database, serving, said)
+        # the tables first: where a first start is killed, an empty file beside a key would be a loss (`refuse_emptied`)
+        sealing = Sealing(load_master_key(settings.data_dir))
         check_key(database, sealing)
     except BaseException:
         database.engine.dispose()

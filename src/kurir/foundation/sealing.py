@@ -8,10 +8,12 @@ another row does not open. Two keys are derived from the master: one to seal, on
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -63,24 +65,49 @@ class Sealing:
 
 def load_master_key(data_dir: Path) -> bytes:
     """The master key from `KURIR_MASTER_KEY` or `<data_dir>/master.key`, made on first use. Raises SealError."""
-    text = os.environ.get("KURIR_MASTER_KEY", "")
-    path = data_dir / "master.key"
-    if not text and path.exists():
-        text = path.read_text(encoding="ascii", errors="replace").strip()
+    known = find_master_key(data_dir)
+    if known is not None:
+        return known
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _place(data_dir / "master.key", secrets.token_hex(32))
+    made = find_master_key(data_dir)
+    assert made is not None, "it is there now, whoever made it"
+    return made
+
+
+def find_master_key(data_dir: Path) -> bytes | None:
+    """The master key that is there, None when there is none yet. Raises SealError for one that is none."""
+    text, where = os.environ.get("KURIR_MASTER_KEY", ""), "KURIR_MASTER_KEY"
     if not text:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        text = secrets.token_hex(32)
+        path = data_dir / "master.key"
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            text = path.read_text(encoding="ascii", errors="replace").strip()
-        else:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(text + "\n")
+            text, where = path.read_text(encoding="ascii", errors="replace").strip(), str(path)
+        except FileNotFoundError:
+            return None
     try:
-        return bytes.fromhex(text)
-    except ValueError as error:
-        raise SealError("KURIR_MASTER_KEY / master.key: expected 64 hex digits") from error
+        key = bytes.fromhex(text)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise SealError(
+            f"{where}: expected 64 hex digits; put the key of this data folder back, or, before the very "
+            "first start, remove it"
+        )
+    return key
+
+
+def _place(path: Path, text: str) -> None:
+    """Writes a new file, whole or not at all; one that somebody else has made meanwhile stays."""
+    descriptor, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(descriptor)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        Path(temporary).unlink()
 
 
 def _derive(master: bytes, purpose: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0010"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(
@@ -413,6 +413,7 @@ early_receipts = sa.Table(
     _time("stored_at", nullable=False),
     sa.Column("code", sa.Text, nullable=False, server_default=""),
     sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("person", sa.Text, nullable=False, server_default=""),
     sa.Index("ix_early_receipts_newest", "number_id", "stored_at"),
 )
 
@@ -537,6 +538,7 @@ quarantine = sa.Table(
     sa.Column("payload", sa.LargeBinary, nullable=False),
     _time("stored_at", nullable=False),
     sa.Index("ix_quarantine_account_id", "account_id", "id"),
+    sa.Index("ix_quarantine_oldest", "account_id", "stored_at", "id"),
     sa.Index("ix_quarantine_stored_at", "stored_at"),
     sa.Index("uq_quarantine_queue_reference", "queue", "number_id", "reference", unique=True),
 )

@@ -21,7 +21,7 @@ from kurir.channels.channel import Channel
 from kurir.foundation.clock import Clock
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.tables import templates
-from kurir.foundation.tasks import Tasks
+from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.foundation.telemetry import Metrics
 from kurir.inbox.entries import payload_of, reference_of
 from kurir.inbox.records import publish_review, store_callback, store_media, store_message
@@ -42,10 +42,21 @@ from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import received
 
 _NOT_STORED = "what became of it could not be stored: see `kurir quarantine list`"
+_STORING = "inbox-store"
+"""What health checks call the storing of events, with the queue they came from."""
 _TRIES = 3
 """How often one event is tried before it is set aside."""
 
 log = structlog.get_logger(__name__)
+
+
+class NotStored(DatabaseUnavailable):
+    """These events could be neither stored nor set aside; everything else of their group was."""
+
+    def __init__(self, events: list[Event], reason: Exception) -> None:
+        super().__init__(f"{len(events)} events could be neither stored nor set aside ({type(reason).__name__})")
+        self.events = events
+        self.reason = reason
 
 
 class Inbox:
@@ -65,7 +76,9 @@ class Inbox:
         told: Callable[[], None] = lambda: None,
         ownership: Ownership | None = None,
         metrics: Metrics | None = None,
+        health: TaskHealth | None = None,
     ) -> None:
+        self._health = health or TaskHealth()
         self._metrics = metrics or Metrics()
         self._tasks = Tasks()
         self._streams: dict[Channel, Stream] = {}
@@ -113,16 +126,30 @@ class Inbox:
     async def take_each(self, events: Sequence[tuple[Event, str]], body: bytes = b"", queue: Queue = "inbox") -> int:
         """As `take`; an event that cannot be stored, tried by itself a few times, goes to the quarantine instead.
 
-        `queue` is where the events waited, for the quarantine. Raises DatabaseUnavailable; whoever calls again with the
-        same events changes nothing.
+        `queue` is where the events waited, for the quarantine. Raises DatabaseUnavailable, and NotStored when all were
+        tried and some are nowhere; whoever calls again with the same events changes nothing.
         """
         try:
-            return await self.take(events, body)
+            new = await self.take(events, body)
         except DatabaseUnavailable:
             raise
         except Exception:
             log.exception("events_not_stored", events=len(events))
-        return sum([await self._take_or_set_aside(event, fingerprint, body, queue) for event, fingerprint in events])
+        else:
+            self._health.recovered(_STORING, queue)
+            return new
+        new, lost, reason = 0, [], None
+        for event, fingerprint in events:
+            try:
+                new += await self._take_or_set_aside(event, fingerprint, body, queue)
+            except NotStored as error:
+                lost += error.events
+                reason = error.reason
+        if reason is not None:
+            self._health.failed(_STORING, queue, reason)
+            raise NotStored(lost, reason)
+        self._health.recovered(_STORING, queue)
+        return new
 
     async def keep(self, account_id: int, number_id: int, fingerprint: str, body: bytes) -> bool:
         """Keeps a raw callback of which something was not understood; False when it was kept before.
@@ -135,7 +162,8 @@ class Inbox:
     async def follow(self, channel: Channel) -> None:
         """Stores a channel's events as they come, in groups, until the channel is closed.
 
-        Nothing is dropped: what could not be stored when this ended by an exception is stored first by the next call.
+        Nothing is dropped: what could not be stored when this ended by an exception is stored first by the next call,
+        and what could not even be set aside stays the channel's and is tried again.
         """
         stream = self._streams.setdefault(channel, Stream())
         if stream.gatherer is None:
@@ -144,11 +172,12 @@ class Inbox:
             while True:
                 if not stream.group:
                     stream.group = await stream.next_group()
-                events = [event for event in stream.group if event is not None]
-                await self._store(events)
-                last = stream.group[-1] is None
-                stream.group = []
-                channel.stored(events)
+                events = stream.kept + [event for event in stream.group if event is not None]
+                kept = await self._store(events)
+                last = bool(stream.group) and stream.group[-1] is None
+                stream.group, stream.kept = [], [event for event in kept if getattr(event, "entry", 0)]
+                nowhere = set(map(id, kept))
+                channel.stored([event for event in events if id(event) not in nowhere])
                 if last:
                     break
         except asyncio.CancelledError:
@@ -157,15 +186,18 @@ class Inbox:
         gatherer, stream.gatherer = stream.gatherer, None
         await gatherer  # what ended the events: the channel's close, or its failure
 
-    async def _store(self, group: list[Event]) -> None:
+    async def _store(self, group: list[Event]) -> list[Event]:
+        """Stores a group, however long the database is away; returns what could not even be set aside."""
         while True:
             try:
                 await self.take_each([(event, "") for event in group])
+            except NotStored as error:
+                return error.events
             except DatabaseUnavailable as error:
                 log.warning("inbox_waits_for_database", events=len(group), reason=str(error))
                 await asyncio.sleep(1.0)
             else:
-                return
+                return []
 
     async def _take_or_set_aside(self, event: Event, fingerprint: str, body: bytes, queue: Queue) -> int:
         failure: Exception | None = None
@@ -192,8 +224,9 @@ class Inbox:
             await self._database.write(lambda c: quarantine.set_aside(c, entry, now))
         except DatabaseUnavailable:
             raise
-        except Exception:
-            log.critical("event_lost", kind=type(event).__name__, number_id=event.number_id, exc_info=True)
+        except Exception as error:
+            log.critical("event_not_set_aside", kind=type(event).__name__, number_id=event.number_id, exc_info=True)
+            raise NotStored([event], error) from error
         if isinstance(event, MediaFetched):
             await self._give_up_media(event)
         return 0

@@ -170,7 +170,8 @@ class _Checking:
             most = budget.compared(budget.room(wrong.spent, length, self._lengths), length, wrong.recent)
             if found > most:
                 refused = True
-                takes.append(otps.c.id > self._youngest(connection, length, most))
+                beyond = self._beyond(connection, length, most)
+                takes += [otps.c.id > beyond] if beyond is not None else []
             if self._use(connection, code_hash, takes):
                 self._add(connection, length, 0.0, wrong=0)
                 return Verdict(True)
@@ -187,10 +188,13 @@ class _Checking:
         found = sa.select(sa.func.count()).select_from(otps).where(*self._open, *takes)
         return connection.execute(found).scalar_one()
 
-    def _youngest(self, connection: Connection, length: int, most: int) -> int:
-        """The id of the youngest code that is not among the `most` youngest of that length."""
+    def _beyond(self, connection: Connection, length: int, most: int) -> int | None:
+        """The id of the youngest code that is not among the `most` youngest of that length.
+
+        None when there are no more: another gateway may have used one up since they were counted.
+        """
         rows = sa.select(otps.c.id).where(*self._open, otps.c.digits == length).order_by(otps.c.id.desc())
-        return connection.execute(rows.offset(most).limit(1)).scalar_one()
+        return connection.execute(rows.offset(most).limit(1)).scalar()
 
     def _miss(self, connection: Connection, tries: sa.Column[int]) -> None:
         """Every code that was meant has taken a wrong try; also those that are over, which shows how fast they come."""

@@ -1,7 +1,8 @@
 """Receipts that are faster than the answer to their send: kept until that is recorded, over a crash too.
 
 Only receipts of a number that has something in flight can be such; of others nothing is kept. Whoever knows a number
-can send it receipts for ids of their own choice: a number keeps its newest `MOST`.
+can send it receipts for ids of their own choice: a number keeps `MOST`, shared evenly between the people they come
+from, so that who sends many pushes out their own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from kurir.foundation.tables import early_receipts, messages
 from kurir.messages.reports import StatusChanged
 
 MOST = 1_000
-"""Receipts kept of one number: far more than can be about what it has in flight."""
+"""Receipts kept of one number at most: far more than can be about what it has in flight."""
+LEFT = 900
+"""Receipts left when there are more than that: they are not sorted out for each one that comes."""
 _LONGEST = 86_400.0
 """Seconds after which the answer to a send does not come any more: it was somebody else's message."""
 _IN_FLIGHT = sa.select(messages.c.id).where(
@@ -27,7 +30,7 @@ _OF_MESSAGE = (
     early_receipts.c.number_id == sa.bindparam("number"),
     early_receipts.c.remote_id == sa.bindparam("remote"),
 )
-_COLUMNS = ("account_id", "number_id", "remote_id", "status", "at", "stored_at", "code", "reason")
+_COLUMNS = ("account_id", "number_id", "remote_id", "status", "at", "stored_at", "code", "reason", "person")
 _TAKE = (
     early_receipts.delete()
     .where(*_OF_MESSAGE)
@@ -37,17 +40,28 @@ _OF_NUMBER = (
     early_receipts.c.account_id == sa.bindparam("account"),
     early_receipts.c.number_id == sa.bindparam("number"),
 )
-_TOO_MANY = (
-    sa.select(early_receipts.c.remote_id, early_receipts.c.status)
+_RANKED = (
+    sa.select(
+        early_receipts.c.remote_id,
+        early_receipts.c.status,
+        early_receipts.c.stored_at,
+        sa.func.row_number()
+        .over(partition_by=early_receipts.c.person, order_by=early_receipts.c.stored_at.desc())
+        .label("rank"),
+    )
     .where(*_OF_NUMBER)
-    .order_by(early_receipts.c.stored_at.desc())
-    .offset(MOST)
+    .subquery("ranked")
 )
+"""A number's receipts, each with its place among those of its person, the newest first."""
+_SURPLUS = (
+    sa.select(_RANKED.c.remote_id, _RANKED.c.status).order_by(_RANKED.c.rank, _RANKED.c.stored_at.desc()).offset(LEFT)
+)
+_TOO_MANY = sa.select(early_receipts.c.remote_id).where(*_OF_NUMBER).offset(MOST).limit(1).exists()
 _TRIM = early_receipts.delete().where(
     *_OF_NUMBER,
     sa.or_(
         early_receipts.c.stored_at < sa.bindparam("before"),
-        sa.tuple_(early_receipts.c.remote_id, early_receipts.c.status).in_(_TOO_MANY),
+        sa.and_(_TOO_MANY, sa.tuple_(early_receipts.c.remote_id, early_receipts.c.status).in_(_SURPLUS)),
     ),
 )
 
@@ -63,6 +77,7 @@ def keep(connection: Connection, event: StatusChanged, now: float) -> None:
         now,
         event.code,
         event.reason,
+        event.person,
     )
     row = sa.select(
         *(sa.literal(value, early_receipts.c[name].type) for name, value in zip(_COLUMNS, values, strict=True))

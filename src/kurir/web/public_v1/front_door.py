@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ from kurir.accounts.accounts import Account
 from kurir.accounts.limits import RequestLimit
 from kurir.foundation.database import BadValue, CommitUnknown, DatabaseUnavailable
 from kurir.outbox.outbox import QueueFull
-from kurir.web.envelopes import Phrase, WireError
+from kurir.web.envelopes import ErrorType, Phrase, WireError
 from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity
 from kurir.web.public_v1.body import Body
@@ -32,6 +33,7 @@ from kurir.web.replies import Reply, error_body, header, json_reply, language_of
 PREFIX = "/public/v1/"
 _BODY_PATIENCE = 20.0
 """Seconds a client may take to send its body."""
+SAY_EVERY = 60.0
 _IDEMPOTENCY_KEY = KEY_HEADER.lower().encode()
 _RETRY_AFTER = {"Retry-After": "2"}
 _QUEUE_RETRY_AFTER = {"Retry-After": "30"}
@@ -82,6 +84,23 @@ class Gone(Exception):  # noqa: N818 - the client's doing, not a mistake
     """The client went away before its request was complete."""
 
 
+class _Strangers:
+    """What was refused to people nobody knows: summed up in the log, which must not grow as fast as they ask."""
+
+    def __init__(self) -> None:
+        self._refusals: Counter[str] = Counter()
+
+    def refused(self, type_: ErrorType) -> None:
+        """Notes a refusal; the first is said with all that follow within `SAY_EVERY` seconds."""
+        if not self._refusals:
+            asyncio.get_running_loop().call_later(SAY_EVERY, self._say)
+        self._refusals[type_] += 1
+
+    def _say(self) -> None:
+        log.warning("strangers_refused", reasons=dict(self._refusals))
+        self._refusals.clear()
+
+
 class FrontDoor:
     """Answers `POST /public/v1/<endpoint>`; an ASGI application for that prefix."""
 
@@ -93,6 +112,7 @@ class FrontDoor:
         self._identity = identity
         self._request_limit = request_limit
         self._repeats = Repeats(gateway)
+        self._strangers = _Strangers()
         self._always_200 = gateway.settings.http_status == "always_200"
 
     def knows(self, path: str) -> bool:
@@ -128,6 +148,7 @@ class FrontDoor:
     async def _handled(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> Reply:
         language = language_of(scope)
         headers: dict[str, str] = {}
+        account = None
         try:
             raw = await _read(scope, receive, self._gateway.settings.max_body_bytes)
             now = self._gateway.clock()
@@ -145,7 +166,16 @@ class FrontDoor:
             answer = await self._repeats.answer(endpoint, replace(call, once=once))
             return json_reply(answer.body, headers | answer.headers, answer.status)
         except WireError as error:
-            log.info("request_refused", endpoint=endpoint.path, status=error.code, type=error.type)
+            if account is None:
+                self._strangers.refused(error.type)
+            else:
+                log.info(
+                    "request_refused",
+                    endpoint=endpoint.path,
+                    status=error.code,
+                    type=error.type,
+                    account_id=account.id,
+                )
             return json_reply(error.body(language), headers | error.headers)
         except QueueFull:
             return json_reply(error_body("400", "rate_limited", QUEUE_FULL, language), headers | _QUEUE_RETRY_AFTER)
