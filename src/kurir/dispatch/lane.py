@@ -81,6 +81,7 @@ class Lane:
         self._ended = asyncio.Event()
         self._flying: dict[int, asyncio.Task[None]] = {}
         self._landing: set[int] = set()
+        self._on_wire: set[int] = set()
         self._recovered = False
         self._begun = False
         self._began = time.monotonic()
@@ -207,6 +208,7 @@ class Lane:
                 self._may_claim,
                 restricted=self._is_restricted,
                 ready=self._prefetch.ready(),
+                failed=self._prefetch.failed(),
                 deep=deep,
             )
         except DatabaseUnavailable:
@@ -234,8 +236,11 @@ class Lane:
 
     async def _look_ahead(self, now: float, *, deep: bool = False) -> Upcoming:
         """Looks at what comes next, and has the files fetched that it needs."""
-        upcoming = await self._outbox.upcoming(self.number.account_id, self.number.id, now, deep=deep)
-        self._prefetch.begin(upcoming.files)
+        fetching = self._prefetch.fetching()
+        upcoming = await self._outbox.upcoming(
+            self.number.account_id, self.number.id, now, fetching=fetching, deep=deep
+        )
+        self._prefetch.begin(upcoming.files, upcoming.given_up)
         return upcoming
 
     def _until_due(self, due_at: float | None, now: float) -> float | None:
@@ -281,7 +286,9 @@ class Lane:
     def _landed(self, message_id: int, _task: asyncio.Task[None]) -> None:
         del self._flying[message_id]
         self._landing.discard(message_id)
-        self._rests_until = max(self._rests_until, time.monotonic() + self._gap)
+        if message_id in self._on_wire:  # what never went to the channel is no reason to rest
+            self._on_wire.discard(message_id)
+            self._rests_until = max(self._rests_until, time.monotonic() + self._gap)
         self._woken.set()
 
     async def _carry(self, message: Claimed) -> None:
@@ -388,6 +395,7 @@ class Lane:
         if not self._hold.valid():
             log.warning("send_left_to_another_gateway", message_id=message.id, number=self.number.key)
             return None
+        self._on_wire.add(message.id)
         try:
             return await self._channel.send(
                 self.number,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -17,11 +19,14 @@ from kurir.channels.media import MediaStore
 from kurir.foundation.tasks import Tasks
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Outcome, Refused
-from kurir.outbox.claim import FILES_AHEAD
 from kurir.outbox.rows import FileAhead
 
 _EVERY = 1.0
 """Seconds between two looks for files while messages leave without a pause."""
+FILES_AHEAD = 32
+"""How many files of a number are fetched at once, and how many may be there before their messages are sent."""
+_OF_ONE_HOST = 8
+"""How many of them from one host: a host that hangs leaves places to the others."""
 _KEPT = 4 * FILES_AHEAD
 """How many messages are remembered as ready; of those beyond, the file is looked for again."""
 
@@ -37,6 +42,7 @@ class Prefetch:
         self._tasks = tasks
         self._woken = woken
         self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._hosts: Counter[str] = Counter()
         self._ready: dict[int, Outcome | None] = {}
         self._looked_at = float("-inf")
 
@@ -49,22 +55,37 @@ class Prefetch:
         """The messages that may be claimed: their file is there, or `take` says what became of it."""
         return tuple(self._ready)
 
+    def failed(self) -> tuple[int, ...]:
+        """Those of the `ready` messages whose file could not be fetched."""
+        return tuple(message_id for message_id, outcome in self._ready.items() if outcome is not None)
+
+    def fetching(self) -> tuple[int, ...]:
+        """The messages whose files are being fetched."""
+        return tuple(self._under_way)
+
     def is_due(self) -> bool:
         """Whether it is time to look which files are needed, although messages are leaving."""
         return time.monotonic() - self._looked_at >= _EVERY
 
-    def begin(self, needed: Sequence[FileAhead]) -> None:
-        """Fetches what is needed, not ready and not under way, `FILES_AHEAD` files at once."""
+    def begin(self, needed: Sequence[FileAhead], given_up: Collection[int] = ()) -> None:
+        """Fetches what is needed, not ready and not under way, within the bounds; ends the fetches of `given_up`."""
         self._looked_at = time.monotonic()
+        for message_id in given_up:
+            if (task := self._under_way.get(message_id)) is not None:
+                task.cancel()
+        ahead = sum(one.id in self._ready for one in needed)
         for one in needed:
             if one.id in self._under_way or one.id in self._ready:
                 continue
             if not isinstance(one.content, Image | Document):
                 self._answer(one.id, None)  # there is nothing to fetch; whoever sends it finds out why
-            elif len(self._under_way) < FILES_AHEAD:
+                continue
+            host = urlsplit(one.content.url).netloc
+            if len(self._under_way) + ahead < FILES_AHEAD and self._hosts[host] < _OF_ONE_HOST:
+                self._hosts[host] += 1
                 task = self._tasks.spawn("fetch", self._fetch(one.id, one.content), key=str(one.id))
                 self._under_way[one.id] = task
-                task.add_done_callback(functools.partial(self._ended, one.id))
+                task.add_done_callback(functools.partial(self._ended, one.id, host))
 
     def take(self, message_id: int) -> Outcome | None:
         """What became of the message's file when it could not be fetched; else None. Forgets the message."""
@@ -92,6 +113,9 @@ class Prefetch:
             del self._ready[next(iter(self._ready))]
         self._woken()
 
-    def _ended(self, message_id: int, _task: asyncio.Task[None]) -> None:
+    def _ended(self, message_id: int, host: str, _task: asyncio.Task[None]) -> None:
         del self._under_way[message_id]
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
         self._woken()

@@ -208,6 +208,7 @@ messages = sa.Table(
         "ix_messages_files",
         "number_id",
         "priority",
+        "due_at",
         "id",
         sqlite_where=sa.text("state = 'queued' AND kind IN ('image','document')"),
         postgresql_where=sa.text("state = 'queued' AND kind IN ('image','document')"),

@@ -26,9 +26,6 @@ from kurir.outbox import record, waiting_facts
 
 WINDOW = 256
 """How many of a number's first messages a claim looks at."""
-FILES_AHEAD = 32
-"""How many of a number's next messages with files are fetched ahead of their sends."""
-
 _WITH_FILE = "kind IN ('image','document')"
 _WITHOUT_FILE = "kind NOT IN ('image','document')"
 _OF_NUMBER = "number_id = :number AND +account_id = :account AND state = 'queued'"
@@ -52,14 +49,14 @@ _NEXT = """
 _WINDOWED = f"""
 first AS MATERIALIZED (
     SELECT id, recipient, priority, due_at FROM messages
-    WHERE {_OF_NUMBER} AND {{kinds}} ORDER BY priority, id LIMIT {WINDOW}),
+    WHERE {_OF_NUMBER} AND {{kinds}} ORDER BY {{order}} LIMIT {WINDOW}),
 turn AS MATERIALIZED (
-    SELECT id AS next_id, priority FROM first AS m WHERE {_NEXT} ORDER BY priority, id LIMIT :limit)
+    SELECT id AS next_id, priority, due_at FROM first AS m WHERE {_NEXT} ORDER BY {{order}} LIMIT :limit)
 """  # noqa: S608 - our own conditions
 _DEEP = f"""
 turn AS MATERIALIZED (
-    SELECT id AS next_id, priority FROM messages AS m
-    WHERE {_OF_NUMBER} AND {{kinds}} AND {_NEXT} ORDER BY priority, id LIMIT :limit)
+    SELECT id AS next_id, priority, due_at FROM messages AS m
+    WHERE {_OF_NUMBER} AND {{kinds}} AND {_NEXT} ORDER BY {{order}} LIMIT :limit)
 """  # noqa: S608 - our own conditions
 _READY = f"""
     UNION ALL SELECT id, priority FROM messages AS m
@@ -83,25 +80,34 @@ RETURNING id, account_id, number_id, recipient, content, sealed, typing, origin,
 _FILES_AHEAD = """
 WITH {turn}
 SELECT id, content, sealed FROM messages JOIN turn ON id = next_id WHERE expires_at > :now
-ORDER BY messages.priority, id
+ORDER BY turn.priority, turn.due_at, id
 """
+_SENDING_ORDER = "priority, id"
+_FETCHING_ORDER = "priority, due_at, id"
+"""A file that is tried again comes after those that have not been tried yet."""
 
 
 def _claim(*, deep: bool, ready: bool) -> sa.TextClause:
-    turn = (_DEEP if deep else _WINDOWED).format(kinds=_WITHOUT_FILE)
+    turn = (_DEEP if deep else _WINDOWED).format(kinds=_WITHOUT_FILE, order=_SENDING_ORDER)
     statement = sa.text(_CLAIM.format(turn=turn, ready=_READY if ready else ""))
     return statement.bindparams(sa.bindparam("ready", expanding=True)) if ready else statement
 
 
 _CLAIMS = {(deep, ready): _claim(deep=deep, ready=ready) for deep in (False, True) for ready in (False, True)}
 _AHEAD = {
-    deep: sa.text(_FILES_AHEAD.format(turn=(_DEEP if deep else _WINDOWED).format(kinds=_WITH_FILE)))
+    deep: sa.text(
+        _FILES_AHEAD.format(turn=(_DEEP if deep else _WINDOWED).format(kinds=_WITH_FILE, order=_FETCHING_ORDER))
+    )
     for deep in (False, True)
 }
 
+_STILL_QUEUED = sa.text(
+    "SELECT id FROM messages WHERE id IN :ids AND +account_id = :account AND state = 'queued'"
+).bindparams(sa.bindparam("ids", expanding=True))
+
 _BEYOND = [
-    sa.text(f"SELECT 1 FROM messages WHERE {_OF_NUMBER} AND {kinds} ORDER BY priority, id LIMIT 1 OFFSET {WINDOW}")  # noqa: S608
-    for kinds in (_WITHOUT_FILE, _WITH_FILE)
+    sa.text(f"SELECT 1 FROM messages WHERE {_OF_NUMBER} AND {kinds} ORDER BY {order} LIMIT 1 OFFSET {WINDOW}")  # noqa: S608
+    for kinds, order in ((_WITHOUT_FILE, _SENDING_ORDER), (_WITH_FILE, _FETCHING_ORDER))
 ]
 
 _NEXT_DUE = sa.text("""
@@ -163,9 +169,16 @@ def claim(
 def files_ahead(
     connection: Connection, account_id: int, number_id: int, now: float, *, deep: bool = False
 ) -> list[Any]:
-    """The number's next `FILES_AHEAD` messages with files: id, content, sealed. `deep` as for `claim`."""
-    parameters = {"account": account_id, "number": number_id, "limit": FILES_AHEAD, "now": now}
+    """Up to `WINDOW` of the number's next messages with files: id, content, sealed. `deep` as for `claim`."""
+    parameters = {"account": account_id, "number": number_id, "limit": WINDOW, "now": now}
     return list(connection.execute(_AHEAD[deep], parameters))
+
+
+def still_queued(connection: Connection, account_id: int, ids: Collection[int]) -> set[int]:
+    """Those of the account's messages that are queued."""
+    if not ids:
+        return set()
+    return set(connection.execute(_STILL_QUEUED, {"account": account_id, "ids": list(ids)}).scalars())
 
 
 def crowded(connection: Connection, account_id: int, number_id: int) -> bool:

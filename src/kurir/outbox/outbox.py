@@ -215,11 +215,13 @@ class Outbox:
         *,
         restricted: Callable[[Connection], bool] = lambda _connection: False,
         ready: Collection[int] = (),
+        failed: Collection[int] = (),
         deep: bool = False,
     ) -> list[Claimed]:
         """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns.
 
-        Messages with files are passed over, but for those that are `ready`. `deep`: looks beyond the number's first
+        Messages with files are passed over, but for those that are `ready`; of these, `failed` ones will be recorded
+        without asking the network, and try nothing. `deep`: looks beyond the number's first
         messages, which may take long (see `claim`).
         `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken. Where
         `restricted`, asked after it, says so, first contacts are passed over (see `restrictions`).
@@ -237,7 +239,8 @@ class Outbox:
             rows = claim.claim(connection, account_id, number_id, limit, now, ready=ready, deep=deep)
             trials: set[int] = set()
             if over is not None:
-                trials = {row.id for row in rows if restrictions.is_first_contact(connection, number_id, row.recipient)}
+                asked = [row for row in rows if row.id not in failed]
+                trials = {r.id for r in asked if restrictions.is_first_contact(connection, number_id, r.recipient)}
                 if trials:
                     restrictions.try_one(connection, account_id, number_id, over, now)
             return rows, trials, True
@@ -260,18 +263,22 @@ class Outbox:
                 taken += await self._readable(row, "failed", first_contact=row.id in trials)
         return taken
 
-    async def upcoming(self, account_id: int, number_id: int, now: float, *, deep: bool = False) -> Upcoming:
+    async def upcoming(
+        self, account_id: int, number_id: int, now: float, *, fetching: Collection[int] = (), deep: bool = False
+    ) -> Upcoming:
         """What the number will send after `now`; `deep` as for `claim`."""
 
-        def work(connection: Connection) -> tuple[float | None, list[Any], bool]:
+        def work(connection: Connection) -> tuple[set[int], float | None, list[Any], bool]:
             return (
+                claim.still_queued(connection, account_id, fetching),
                 claim.next_due(connection, account_id, number_id, now),
                 claim.files_ahead(connection, account_id, number_id, now, deep=deep),
                 claim.crowded(connection, account_id, number_id),
             )
 
-        due_at, rows, crowded = await self._database.read(work, of=account_id)
-        return Upcoming(due_at, [FileAhead(row.id, self._content(row)) for row in rows], crowded)
+        queued, due_at, rows, crowded = await self._database.read(work, of=account_id)
+        files = [FileAhead(row.id, self._content(row)) for row in rows]
+        return Upcoming(due_at, files, set(fetching) - queued, crowded)
 
     async def waiting_numbers(self) -> list[tuple[int, int]]:
         """Every (account, number) with queued messages."""

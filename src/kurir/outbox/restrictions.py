@@ -5,8 +5,9 @@ long as no message of that person has come in on this number and none of ours ha
 restricted, their queued messages are put off to its end, so that a claim passes over them; messages to everybody else
 and to groups go on, each recipient's in order.
 
-When the time is over one first contact is claimed as a trial, the others wait once more. The trial's success ends the
-restriction, a refusal doubles its time (`next_length`).
+When the time is over one first contact is claimed as a trial, one without a file where there is one, as a file may
+take its time; until that is claimed the others are looked at again soon, and then wait once more. The trial's success
+ends the restriction, a refusal doubles its time (`next_length`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ CODE = "restricted"
 """`error_code` of a message that waits for the end of a restriction."""
 _LONGEST = 86_400.0
 _AT_ONCE = 1_000
+_LOOK_AGAIN = 30.0
+"""Seconds for which the others are put off while the trial has not been claimed: it may wait for its file."""
 _REASON = "WhatsApp lets this number write only to people it has been in contact with; this message waits"
 
 _UNKNOWN = """
@@ -37,7 +40,7 @@ WHERE state = 'queued' AND id IN (
     SELECT m.id FROM messages AS m
     WHERE m.number_id = :number AND +m.account_id = :account AND m.state = 'queued' AND m.due_at <= :now
       AND m.expires_at > :now AND m.recipient NOT LIKE '%@g.us' AND {_UNKNOWN}
-    ORDER BY m.priority, m.id LIMIT :limit OFFSET :kept)
+    ORDER BY CASE WHEN m.kind IN ('image','document') THEN 1 ELSE 0 END, m.priority, m.id LIMIT :limit OFFSET :kept)
 """)  # noqa: S608 - our own condition
 _KNOWN_ONE = sa.text(f"""
 SELECT 1 FROM (SELECT CAST(:recipient AS TEXT) AS recipient) AS m WHERE {_UNKNOWN}
@@ -95,7 +98,7 @@ def put_off(
     if current is None:
         return True, None
     over = current.until <= now
-    until = now + current.seconds if over else current.until
+    until = now + min(current.seconds, _LOOK_AGAIN) if over else current.until
     values = {
         "number": number_id,
         "account": account_id,

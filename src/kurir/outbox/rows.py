@@ -65,10 +65,12 @@ class FileAhead(msgspec.Struct, frozen=True):
 
 class Upcoming(msgspec.Struct, frozen=True):
     """What a number will send next. `due_at`: when something becomes due, None when nothing waits; `files`: messages
-    that wait for their files; `crowded`: more messages wait than a claim looks at."""
+    that wait for their files; `given_up`: of the messages whose files are being fetched, those that are no longer
+    queued; `crowded`: more messages wait than a claim looks at."""
 
     due_at: float | None
     files: list[FileAhead]
+    given_up: set[int]
     crowded: bool
 
 

@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir import number_status
+from kurir.dispatch.prefetch import FILES_AHEAD
 from kurir.foundation.tables import messages
 from kurir.messages.content import Content, Document, Image, MediaFile, Outgoing, Text
 from kurir.messages.reports import Outcome, Refused, Sent, TryLater
 from kurir.numbers import Number
-from kurir.outbox.claim import FILES_AHEAD, WINDOW
+from kurir.outbox.claim import WINDOW
 from kurir.outbox.outbox import Draft
 
 
@@ -90,8 +91,13 @@ def person(index: int) -> str:
 PICTURE = Image("http://files.test/a.png")
 
 
+def picture(index: int) -> Image:
+    """Each from one of many hosts."""
+    return Image(f"http://files-{index % 20}.test/a.png")
+
+
 async def test_while_files_hang_everything_else_leaves(front: Front, server: FileServer) -> None:
-    pictures = await accept(front, *((person(index), PICTURE) for index in range(FILES_AHEAD + 10)))
+    pictures = await accept(front, *((person(index), picture(index)) for index in range(FILES_AHEAD + 10)))
     await until_asked(server, FILES_AHEAD)
     texts = await accept(front, *((person(100 + index), Text("halo")) for index in range(10)))
     sent = await front.until_sent(len(texts))
@@ -223,7 +229,7 @@ async def test_a_file_that_got_lost_is_fetched_again_and_not_while_its_message_i
 
 async def test_slow_servers_of_one_number_delay_no_other_number(front: Front, server: FileServer) -> None:
     theirs = front.theirs.device
-    await accept(front, *((person(index), PICTURE) for index in range(FILES_AHEAD + 10)))
+    await accept(front, *((person(index), picture(index)) for index in range(FILES_AHEAD + 10)))
     await until_asked(server, FILES_AHEAD)
     draft = Draft(account_id=theirs.account_id, number_id=theirs.id, recipient=PHONE, content=Text("halo"))
     [text] = (await front.gateway.outbox.accept([draft])).ids
@@ -254,3 +260,50 @@ async def test_behind_many_that_may_not_leave_the_others_do(front: Front, server
             front.gateway.dispatcher.wake(front.ours.account.id, front.ours.device.id)
     go_on.set()
     assert crowd
+
+
+async def test_a_host_that_hangs_leaves_places_to_others(front: Front, server: FileServer) -> None:
+    dead = await accept(front, *((person(index), PICTURE) for index in range(100)))
+    await until_asked(server, 8)
+    [good] = await accept(front, (PHONE, Image("http://good.test/a.png")))
+    await until_asked(server, 9)
+    assert server.asked == [*dead[:8], good]
+
+
+async def test_a_canceled_message_gives_its_fetch_up(front: Front, server: FileServer) -> None:
+    pictures = await accept(front, *((person(index), PICTURE) for index in range(8)))
+    await until_asked(server, 8)
+    for message_id in pictures:
+        await front.gateway.outbox.cancel(front.ours.account.id, message_id)
+    await until_asked(server, 8)
+    [next_one] = await accept(front, (PHONE, PICTURE))
+    await until_asked(server, 9)
+    assert server.asked[-1] == next_one
+    assert sorted(server.ended) == pictures
+
+
+async def test_files_that_were_tried_wait_behind_those_that_were_not(front: Front, server: FileServer) -> None:
+    server.answer = TryLater("media_not_fetched", "not now", after=0.0)
+    await accept(front, *((person(index), PICTURE) for index in range(8)))
+    await until_asked(server, 8)
+    server.served.set()
+    async with asyncio.timeout(10):
+        while len(server.ended) < 8:
+            await asyncio.sleep(0.01)
+    [fresh] = await accept(front, (PHONE, PICTURE))
+    async with asyncio.timeout(10):
+        while fresh not in server.asked:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_file_that_cannot_be_had_costs_no_gap(tmp_path: Path) -> None:
+    async with open_front(tmp_path, device_gap=30.0) as front:
+        server = FileServer(front, tmp_path)
+        server.answer = Refused("media_url_refused", "image_url: no")
+        server.served.set()
+        dead = await accept(front, *((person(index), picture(index)) for index in range(20)))
+        async with asyncio.timeout(20):
+            while [await state(front, one) for one in dead] != ["failed"] * 20:
+                await asyncio.sleep(0.02)
+        [text] = await accept(front, (PHONE, Text("halo")))
+        assert [one.message_id for one in await front.until_sent(1)] == [text]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from tests.unit.outbox.desk import Desk, open_outbox
 
 from kurir import numbers
 from kurir.foundation.tables import incoming
-from kurir.messages.content import Text
+from kurir.messages.content import Image, Text
 from kurir.messages.reports import InDoubt, Refused, Restricted, Sent, StatusChanged
 from kurir.outbox import restrictions
 from kurir.outbox.restrictions import next_length
@@ -213,3 +214,46 @@ async def test_other_numbers_are_not_concerned(shop: Desk) -> None:
 )
 def test_how_long_a_restriction_lasts(last: float | None, trial: bool, length: float) -> None:
     assert next_length(600.0, last, trial=trial) == length
+
+
+async def test_a_file_that_cannot_be_had_uses_up_no_trial(shop: Desk) -> None:
+    await refused(shop)
+    picture = shop.draft(OTHER, "")
+    picture = msgspec.structs.replace(picture, content=Image("http://files.test/a.png"))
+    (pictured,) = (await shop.outbox.accept([picture])).ids
+    assert await claim(shop) == []
+    shop.time.now += SHORTEST
+    number = shop.number
+    # a text is tried before a picture, whichever came first
+    (trial,) = await claim(shop)
+    assert (trial.recipient, trial.content) == (STRANGER, Text("first"))
+    await shop.outbox.record(trial, REFUSAL)
+    await shop.outbox.cancel(number.account_id, trial.id)
+    before = await restricted(shop)
+    assert before is not None
+    shop.time.now = before.until
+    # only the picture is left, and its file cannot be fetched: that asks WhatsApp nothing
+    (failed,) = await shop.outbox.claim(
+        number.account_id, number.id, 10, restricted=lambda _: True, ready=[pictured], failed=[pictured]
+    )
+    assert (failed.id, failed.first_contact) == (pictured, False)
+    assert await restricted(shop) == before
+    await shop.outbox.record(failed, Refused("media_url_refused", "no"))
+    await shop.outbox.accept([shop.draft(THIRD)])
+    (trial,) = await claim(shop)
+    assert (trial.recipient, trial.first_contact) == (THIRD, True)
+
+
+async def test_what_waits_while_the_trial_waits_for_its_file_is_looked_at_again_soon(shop: Desk) -> None:
+    await refused(shop)
+    picture = msgspec.structs.replace(shop.draft(OTHER, ""), content=Image("http://files.test/a.png"))
+    later = msgspec.structs.replace(shop.draft(THIRD, ""), content=Image("http://files.test/b.png"))
+    await shop.outbox.accept([picture, later])
+    assert await claim(shop) == []
+    (trial,) = [one for one in await waiting(shop) if one.recipient == STRANGER]
+    await shop.outbox.cancel(shop.number.account_id, trial.id)
+    shop.time.now += SHORTEST
+    assert await claim(shop) == []  # the first picture's file is not there
+    await shop.outbox.accept([shop.draft(FRIEND, "a first contact without a file")])
+    shop.time.now += 31.0
+    assert [one.recipient for one in await claim(shop)] == [FRIEND]

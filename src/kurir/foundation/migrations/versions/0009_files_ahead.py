@@ -18,7 +18,7 @@ def _index(name: str, columns: list[str], where: str) -> None:
 def upgrade() -> None:
     op.drop_index("ix_messages_queue", "messages")
     _index("ix_messages_queue", ["number_id", "priority", "id"], f"{_QUEUED} AND {_NO_FILES}")
-    _index("ix_messages_files", ["number_id", "priority", "id"], f"{_QUEUED} AND {_FILES}")
+    _index("ix_messages_files", ["number_id", "priority", "due_at", "id"], f"{_QUEUED} AND {_FILES}")
     _index("ix_messages_due", ["number_id", "due_at"], _QUEUED)
 
 
