@@ -133,17 +133,13 @@ class NeonizeDevice:
         self._intake.start()
         if self.order.check_after:
             threads.keep(f"pulse-{number}", lambda: self._pulse.run(self._closing), self._closing, self.complain)
-        self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.complain)  # last, see `stop`
+        self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.complain)
 
     def stop(self) -> None:
         """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
         self._closing.set()
         self._intake.closing()
         self._forbid()
-        if self._runner is None:  # not started: the engine does not know the client, and must not be asked to stop it
-            self.client._stop_finalizer.detach()
-            self._intake.close()
-            return
         # on a dead line this takes as long as the other side may take to say good-bye: not while other devices' calls
         # are kept waiting, and not while the engine's map of clients changes
         self.call(self.client.disconnect)
