@@ -142,6 +142,7 @@ class Failing:
         self.device = self
         self.client = self
         self.state = ("connected", "")
+        self.order = say.Open(7, 1, "", "", "")
         self.complain = lambda what, kind="": host.tell(say.Trouble(7, what, kind))
 
     def refusal(self, _recipient: str) -> None:

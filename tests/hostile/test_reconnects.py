@@ -61,6 +61,24 @@ async def test_a_connection_that_ends_after_each_login_is_tried_with_growing_pau
 
 
 @pytest.mark.e2e
+async def test_a_number_that_is_left_alone_and_paired_again_is_not_left_in_mid_pairing(
+    sandbox: SandboxNetwork, tmp_path: Path
+) -> None:
+    owner = await sandbox.person("Toko")
+    async with Rig(sandbox, tmp_path) as rig:
+        one = await rig.pair(owner)
+        await sandbox.post("/faults", {"effect": "end_login", "number": owner})
+        await sandbox.post(f"/devices/{one.jid}/drop")
+        troubles = rig.devices.survey().troubles
+        await eventually(lambda: troubles["reconnects_often"] >= PAUSES, 60, what="left alone for some seconds")
+        await eventually(lambda: rig.devices.state(one)[0] == "disconnected", what="says that it is away")
+        pairing = await rig.devices.start_pairing(one)
+        await eventually(lambda: not pairing.running, 30, what=f"an end of the pairing, now {pairing.state}")
+        await sandbox.delete("/faults")
+        await eventually(lambda: rig.devices.ready(one), 90, what="connected again")
+
+
+@pytest.mark.e2e
 async def test_an_event_stream_that_ends_after_each_login_is_begun_anew_with_growing_pauses(
     sandbox: SandboxNetwork, tmp_path: Path
 ) -> None:

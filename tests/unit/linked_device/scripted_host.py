@@ -9,7 +9,10 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device import threads
@@ -22,6 +25,20 @@ STAYS_PAIRED = "6281111111112"
 """Is paired, but nothing follows: the server does not end the pairing's connection."""
 
 
+_LATE: dict[str, Callable[[int], say.News]] = {
+    "qr": lambda device: say.QrShown(device, "late"),
+    "code": lambda device: say.CodeShown(device, "LATE-LATE"),
+    "paired": lambda device: say.Paired(device, "62899", "62899:9@x"),
+    "pair-failed": lambda device: say.PairingFailed(device, "late"),
+    "unsteady": lambda device: say.Unsteady(device, 1),
+    "connected": lambda device: say.DeviceState(device, "connected", "late", phone="62899", jid="62899:9@x"),
+    "logged_out": lambda device: say.DeviceState(device, "logged_out", "late"),
+    "replaced": lambda device: say.DeviceState(device, "replaced", "late"),
+    "banned": lambda device: say.DeviceState(device, "banned", "late", retry_after=60.0),
+}
+"""What a host may still say of a device that it has closed."""
+
+
 class ScriptedEngine:
     """A device whose session file does not exist shows a QR text or code; any other is connected at once. One with
     a file `….deadly` beside its session ends the host."""
@@ -30,32 +47,34 @@ class ScriptedEngine:
         self.host = host
         self.clinging: set[int] = set()
         self.sound = threading.Event()
+        self.openings: dict[int, int] = {}
 
     def perform(self, command: say.Command) -> say.Answer:
         match command:
-            case say.Open(device=device, session=session, phone=phone):
+            case say.Open(device=device, session=session, phone=phone, opening=opening):
+                self.openings[device] = opening
                 if Path(session + ".deadly").exists():
                     os._exit(9)
                 if Path(session).exists():
-                    self.host.tell(say.DeviceState(device, "connected", "connected", phone="62811", jid="62811:1@x"))
+                    self._tell(say.DeviceState(device, "connected", "connected", phone="62811", jid="62811:1@x"))
                 elif phone == PAIRS_AT_ONCE:
                     Path(session).touch()
-                    self.host.tell(say.Paired(device, phone, f"{phone}:1@x"))
-                    self.host.tell(say.DeviceState(device, "connected", "connected", phone=phone, jid=f"{phone}:1@x"))
+                    self._tell(say.Paired(device, phone, f"{phone}:1@x"))
+                    self._tell(say.DeviceState(device, "connected", "connected", phone=phone, jid=f"{phone}:1@x"))
                 elif phone == STAYS_PAIRED:
                     Path(session).touch()
-                    self.host.tell(say.Paired(device, phone, f"{phone}:1@x"))
+                    self._tell(say.Paired(device, phone, f"{phone}:1@x"))
                 elif phone:
-                    self.host.tell(say.CodeShown(device, "ABCD-1234"))
+                    self._tell(say.CodeShown(device, "ABCD-1234"))
                 else:
-                    self.host.tell(say.QrShown(device, "qr-text"))
+                    self._tell(say.QrShown(device, "qr-text"))
                 return say.Done()
             case say.Send():
                 return self._send(command)
             case say.ListContacts():
                 return say.Contacts([say.DeviceContact(str(os.getpid()), "0")])
             case say.LogOut(device=device):
-                self.host.tell(say.DeviceState(device, "logged_out", "told before the answer"))
+                self._tell(say.DeviceState(device, "logged_out", "told before the answer"))
                 return say.Done()
             case say.Ping() if found := threads.failing():
                 return say.Alive(failing=found)
@@ -87,10 +106,10 @@ class ScriptedEngine:
                     broken = body.replace(b"delivered", b"\xffelivered") if n % 2 else body
                     os.write(int(sys.argv[2]), len(broken).to_bytes(4, "big") + broken)
             case ["tells", what]:
-                self.host.tell(say.Trouble(device, what * 10))
-                self.host.tell(say.Trouble(device, "half a pair \ud800"))
-                self.host.tell(say.Trouble(device, b"no text"))  # pyright: ignore[reportArgumentType]
-                self.host.tell(StatusChanged(1, device, "after", "delivered", 1.0))
+                self._tell(say.Trouble(device, what * 10))
+                self._tell(say.Trouble(device, "half a pair \ud800"))
+                self._tell(say.Trouble(device, b"no text"))  # pyright: ignore[reportArgumentType]
+                self._tell(StatusChanged(1, device, "after", "delivered", 1.0))
             case ["answers", "bytes"]:
                 return say.Failed(b"no text")  # pyright: ignore[reportArgumentType]
             case ["answers", "nonsense"]:
@@ -99,30 +118,37 @@ class ScriptedEngine:
                 os.write(int(sys.argv[1]), b"\xff" * 64)
                 threading.Event().wait()
             case ["news", "qr"]:
-                self.host.tell(say.QrShown(device, "unexpected"))
+                self._tell(say.QrShown(device, "unexpected"))
             case ["news", "ban", *seconds]:
                 retry_after = float(seconds[0]) if seconds else 3600.0
-                self.host.tell(say.DeviceState(device, "banned", "banned for a while", retry_after=retry_after))
+                self._tell(say.DeviceState(device, "banned", "banned for a while", retry_after=retry_after))
             case ["news", "dead"]:
-                self.host.tell(say.DeviceState(device, "degraded", "the check got no answer"))
-                self.host.tell(say.DeviceState(device, "degraded", "no keep-alive"))
-                self.host.tell(say.DeviceState(device, "connected", "connected"))
+                self._tell(say.DeviceState(device, "degraded", "the check got no answer"))
+                self._tell(say.DeviceState(device, "degraded", "no keep-alive"))
+                self._tell(say.DeviceState(device, "connected", "connected"))
             case ["news", "degraded"]:
-                self.host.tell(say.DeviceState(device, "degraded", "the check got no answer"))
+                self._tell(say.DeviceState(device, "degraded", "the check got no answer"))
             case ["clings"]:
                 self.clinging.add(device)
             case ["news", "pair-failed"]:
-                self.host.tell(say.PairingFailed(device, "no"))
+                self._tell(say.PairingFailed(device, "no"))
+            case ["news", "unsteady"]:
+                self._tell(say.Unsteady(device, 1))
+            case ["state", state, *seconds]:
+                retry_after = float(seconds[0]) if seconds else None
+                self._tell(say.DeviceState(device, state, f"is {state}", retry_after=retry_after))  # pyright: ignore[reportArgumentType]
+            case ["late", other, what]:
+                self._tell(_LATE[what](int(other)))
             case ["flood", count]:
                 for n in range(int(count)):
-                    self.host.tell(StatusChanged(1, device, f"m{n}", "delivered", float(n)))
+                    self._tell(StatusChanged(1, device, f"m{n}", "delivered", float(n)))
             case ["refused", count]:
                 for n in range(int(count)):
-                    self.host.tell(say.Trouble(device, f"look-up {n}"))
-                    self.host.tell(say.Unread(device, "call"))
-                    self.host.tell(say.StoreFailed(device))
-                    self.host.tell(say.DeviceState(device, "degraded", f"state {n}"))
-                self.host.tell(say.Paired(device, "62811", "62811:1@x"))
+                    self._tell(say.Trouble(device, f"look-up {n}"))
+                    self._tell(say.Unread(device, "call"))
+                    self._tell(say.StoreFailed(device))
+                    self._tell(say.DeviceState(device, "degraded", f"state {n}"))
+                self._tell(say.Paired(device, "62811", "62811:1@x"))
                 return Refused("not_on_whatsapp", "no")
             case ["breaks", *names]:
                 for name in names:
@@ -133,6 +159,11 @@ class ScriptedEngine:
                 sys.stdout.write("x" * 3_000_000 + "\nphone 6281234567890\n")
                 sys.stdout.flush()
         return self._sent(command)
+
+    def _tell(self, news: say.News) -> None:
+        if isinstance(news, say.OfOpening):
+            news = msgspec.structs.replace(news, opening=self.openings.get(getattr(news, "device", 0), 0))
+        self.host.tell(news)
 
     def _break(self) -> None:
         if not self.sound.is_set():

@@ -6,9 +6,10 @@ One `Connection` per number. The engine's news move it; each change becomes a Co
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -33,6 +34,8 @@ _SHORTEST_BAN = 60.0
 _TRY_AGAIN = 1.0
 _PAIRED = "paired; connecting to WhatsApp"
 _UNSTEADY = "WhatsApp ends the connection right after each login; it is tried again with growing pauses"
+_UNSTEADY_PAIRING = "WhatsApp ended the connection again and again; try again later"
+_NOT_BEGUN = "the pairing could not be begun; try again"
 _STUCK = 30.0
 """Seconds for a device that was just paired to connect: the server ends the pairing's connection, and where it does not
 the engine waits for ever."""
@@ -47,6 +50,8 @@ class Connection:
     `heard_at`: when something last came from WhatsApp (unix seconds); `round_trip`: seconds of the last check's answer;
     `failing`: from when its session could not be used until it has been opened anew; `jid`: of the latest pairing;
     `pauses`: how often in a row it was left alone because no login held; `opened_at`: monotonic seconds.
+    `opening`: the number of its latest opening; news of an earlier one are over. `changing`: held while the device is
+    taken down or up, so that what is left to do of before does not meet a pairing that has begun meanwhile.
     """
 
     number: Number
@@ -61,6 +66,8 @@ class Connection:
     round_trip: float | None = None
     pauses: int = 0
     opened_at: float = 0.0
+    opening: int = 0
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def running_pairing(self) -> PairingProgress | None:
@@ -92,6 +99,7 @@ class Connections:
         self._unread = unread
         self._clock = clock
         self._connections: dict[int, Connection] = {}
+        self._openings = itertools.count(1)
         self.troubles: dict[str, int] = dict.fromkeys(say.TROUBLES, 0)
         self._tasks = Tasks(health)
 
@@ -134,13 +142,27 @@ class Connections:
         return connection is not None and connection.running_pairing is not None
 
     async def pair(self, connection: Connection, phone: str) -> PairingProgress:
-        """Begins a pairing, by code when `phone` is not empty."""
+        """Begins a pairing, by code when `phone` is not empty. Raises DatabaseUnavailable and OSError."""
         if connection.reopening is not None:
             connection.reopening.cancel()
+        before = connection.pairing
+        void = connection.state == "logged_out" or (before is not None and before.came_to_nothing)
         pairing = connection.pairing = PairingProgress.begin(phone, self._clock())
-        await self._become(connection, "pairing", "waiting for the phone")
-        await self.hosts.close(connection.number.id)
-        await self._open(connection)
+        connection.opening = next(self._openings)  # whatever is still on its way is of before
+        connection.pauses = 0
+        try:
+            await self._become(connection, "pairing", "waiting for the phone")
+            async with connection.changing:
+                await self.hosts.close(connection.number.id)
+                if void:
+                    connection.jid = ""
+                    await asyncio.to_thread(self._sessions.forget, connection.number)
+                if pairing.running:
+                    await self._open(connection)
+        except BaseException:  # also when whoever asked for it has gone
+            pairing.fail(_NOT_BEGUN)
+            self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
+            raise
         self._keep("pairing-expiry", connection, lambda: self._expire(connection, pairing))
         return pairing
 
@@ -179,8 +201,7 @@ class Connections:
         log.warning("engine_host_lost", number=number_id, reason=reason)
         pairing = connection.running_pairing
         if pairing is not None:
-            pairing.fail(reason)
-            self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
+            self._fail(connection, pairing, reason)
         else:
             await self._become(connection, "connecting", f"{reason}; starting another")
 
@@ -200,8 +221,11 @@ class Connections:
             await self._events.put(news)
             return
         connection = self._connections.get(news.device)
-        if connection is not None:  # else let go meanwhile
-            await self._on_news_of(connection, news)
+        if connection is None or news.opening != connection.opening:
+            # let go meanwhile, or of an earlier opening: answers and news come on two sockets
+            log.debug("engine_news_late", number=news.device, news=type(news).__name__)
+            return
+        await self._on_news_of(connection, news)
 
     async def _on_news_of(self, connection: Connection, news: say.NewsOfConnection) -> None:  # noqa: PLR0912
         pairing = connection.running_pairing
@@ -220,8 +244,7 @@ class Connections:
                 self._keep("device-unstick", connection, lambda: self._unstick(connection))
             case say.PairingFailed(reason=reason):
                 if pairing is not None:
-                    pairing.fail(reason)
-                    self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
+                    self._fail(connection, pairing, reason)
             case say.DeviceState():
                 await self._on_state(connection, news)
             case say.Unsteady(short=short):
@@ -247,7 +270,13 @@ class Connections:
 
     async def _on_state(self, connection: Connection, news: say.DeviceState) -> None:
         pairing = connection.running_pairing
-        if news.state == "pairing" or (pairing is not None and news.state != "connected"):
+        if news.state == "pairing" or (pairing is not None and news.state in ("connecting", "degraded")):
+            return
+        if pairing is not None and news.state == "logged_out":
+            pairing.fail(news.reason)
+            pairing = None
+        if pairing is not None and news.state != "connected":  # the device has given up
+            self._fail(connection, pairing, news.reason)
             return
         if news.state == connection.state == "logged_out":
             return  # news of a logout may come after the answer to it, when all has been done
@@ -266,13 +295,17 @@ class Connections:
             after = max(news.retry_after, _SHORTEST_BAN)
             self._keep("device-reopening", connection, lambda: self._reopen_later(connection, after))
         elif news.state in ("replaced", "outdated"):
-            self._keep("device-close", connection, lambda: self.hosts.close(connection.number.id))
+            self._keep("device-close", connection, lambda: self._take_down(connection))
         elif news.state == "degraded":
             self._keep("device-restart", connection, lambda: self._restart(connection))
 
     async def _on_unsteady(self, connection: Connection, short: int) -> None:
         """Leaves a device alone whose logins do not hold, longer each time."""
         if connection.state == "logged_out":
+            return
+        pairing = connection.running_pairing
+        if pairing is not None:
+            self._fail(connection, pairing, _UNSTEADY_PAIRING)
             return
         lived = time.monotonic() - connection.opened_at
         connection.pauses = 1 if lived > logins.STEADY else connection.pauses + 1
@@ -292,6 +325,7 @@ class Connections:
 
     async def _open(self, connection: Connection) -> None:
         number, pairing = connection.number, connection.running_pairing
+        opening = connection.opening = next(self._openings)
         # first what may fail: whoever tries again goes by the state
         session = await asyncio.to_thread(self._sessions.place, number)
         if pairing is None:
@@ -307,6 +341,7 @@ class Connections:
             check_after=self._settings.device_check_after,
             check_patience=self._settings.device_check_patience,
             short_connections=0 if connection.pauses else logins.MOST,
+            opening=opening,
         )
         connection.opened_at = time.monotonic()
         if self._connections.get(number.id) is not connection:
@@ -332,9 +367,17 @@ class Connections:
             connection.heard_at = self._clock()
 
     async def _discard(self, connection: Connection) -> None:
-        """Takes a logged-out device down and deletes what is left of its session."""
-        await self.hosts.close(connection.number.id)
-        await asyncio.to_thread(self._sessions.forget, connection.number)
+        """Takes a logged-out device down and deletes what is left of its session; a pairing does so by itself."""
+        async with connection.changing:
+            if connection.state == "logged_out":
+                await self.hosts.close(connection.number.id)
+                await asyncio.to_thread(self._sessions.forget, connection.number)
+
+    async def _take_down(self, connection: Connection) -> None:
+        """Closes a device that has given up; not one that is being paired meanwhile."""
+        async with connection.changing:
+            if connection.running_pairing is None:
+                await self.hosts.close(connection.number.id)
 
     async def _move_in(self, connection: Connection) -> None:
         """Moves a newly paired device to a host that others live in: one of its own costs some 100 MiB."""
@@ -368,9 +411,12 @@ class Connections:
         await self.hosts.quiet(connection.number.id)
         # and not logged out or let go meanwhile
         while connection.state == "connecting" and self._connections.get(connection.number.id) is connection:
-            await self.hosts.close(connection.number.id)
             try:
-                await self._open(connection)
+                async with connection.changing:
+                    await self.hosts.close(connection.number.id)
+                    if connection.state != "connecting":
+                        return
+                    await self._open(connection)
             except (DatabaseUnavailable, OSError) as error:
                 log.warning("session_cannot_be_used", number=connection.number.key, reason=str(error))
                 await asyncio.sleep(_TRY_AGAIN)
@@ -379,23 +425,28 @@ class Connections:
 
     async def _restart(self, connection: Connection) -> None:
         """Takes a device whose line is dead down and up again; calls that wait on the line end with it."""
-        await self.hosts.close(connection.number.id)
-        ours = self._connections.get(connection.number.id) is connection  # or let go meanwhile
-        if ours and connection.state in ("degraded", "connected", "connecting"):  # the dead line may have woken up
-            await self._open(connection)
+        async with connection.changing:
+            if connection.running_pairing is not None:
+                return
+            await self.hosts.close(connection.number.id)
+            ours = self._connections.get(connection.number.id) is connection  # or let go meanwhile
+            if ours and connection.state in ("degraded", "connected", "connecting"):  # the dead line may have woken up
+                await self._open(connection)
 
     async def _reopen_later(self, connection: Connection, seconds: float) -> None:
-        await self.hosts.close(connection.number.id)
+        await self._take_down(connection)
+        if connection.running_pairing is not None or self._connections.get(connection.number.id) is not connection:
+            return
         loop = asyncio.get_running_loop()
         connection.reopening = loop.call_later(
             seconds, self._keep, "device-reopening", connection, lambda: self._reopen(connection)
         )
 
     async def _reopen(self, connection: Connection) -> None:
-        if connection.state in ("banned", "disconnected") and await asyncio.to_thread(
-            self._sessions.exists, connection.number
-        ):
-            await self._open(connection)
+        async with connection.changing:
+            there = await asyncio.to_thread(self._sessions.exists, connection.number)
+            if there and connection.state in ("banned", "disconnected"):
+                await self._open(connection)
 
     async def _expire(self, connection: Connection, pairing: PairingProgress) -> None:
         if not await pairing.settled():
@@ -403,11 +454,20 @@ class Connections:
             await self._give_up(connection, pairing)
 
     async def _give_up(self, connection: Connection, pairing: PairingProgress) -> None:
-        """Ends a pairing that did not succeed, with the half-made session."""
-        await self.hosts.close(connection.number.id)
-        if pairing.shown:
-            await asyncio.to_thread(self._sessions.forget, connection.number)
-        await self._become(connection, "disconnected", pairing.error)
+        """Ends a pairing that did not succeed, with the half-made session; one from before it is tried again later."""
+        async with connection.changing:
+            if connection.pairing is not pairing or self._connections.get(connection.number.id) is not connection:
+                return  # another one has begun, which ended this one, or let go meanwhile
+            await self.hosts.close(connection.number.id)
+            if pairing.shown:
+                await asyncio.to_thread(self._sessions.forget, connection.number)
+            await self._become(connection, "disconnected", pairing.error)
+        if connection.jid and not pairing.shown:
+            await self._reopen_later(connection, _SHORTEST_BAN)
+
+    def _fail(self, connection: Connection, pairing: PairingProgress, reason: str) -> None:
+        pairing.fail(reason)
+        self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
 
     def _keep(self, name: str, connection: Connection, work: Work) -> None:
         """Runs `work` in the background until it has succeeded: a device must not stay half closed or half opened."""

@@ -64,7 +64,7 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     given, one pairing code. `session`, `incoming` (folder for received media) and `journal` (file for what was received
     and is not stored yet) are absolute paths; `jid` is the device's own JID where it is known. After `check_after`
     quiet seconds (0: never) the connection is checked; an answer must come within `check_patience`. After more than
-    `short_connections` in a row the engine is stopped (see `logins`)."""
+    `short_connections` in a row the engine is stopped (see `logins`). `opening` is what its news are stamped with."""
 
     device: int
     account_id: int
@@ -76,6 +76,7 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     check_after: float = 0.0
     check_patience: float = 15.0
     short_connections: int = MOST
+    opening: int = 0
 
 
 class Close(msgspec.Struct, frozen=True, tag="close"):
@@ -206,21 +207,27 @@ Answer = Done | Failed | Alive | OnWhatsApp | Contacts | Groups | Verdict
 # -- news --------------------------------------------------------------------------------------------------------------
 
 
-class QrShown(msgspec.Struct, frozen=True, tag="qr_shown"):
+class OfOpening(msgspec.Struct, frozen=True, kw_only=True):
+    """News of a device's connection, of the `Open` with this number: news of an earlier one may come after it."""
+
+    opening: int = 0
+
+
+class QrShown(OfOpening, frozen=True, tag="qr_shown"):
     """A QR text for the phone's camera; the next one replaces it."""
 
     device: int
     qr: str
 
 
-class CodeShown(msgspec.Struct, frozen=True, tag="code_shown"):
+class CodeShown(OfOpening, frozen=True, tag="code_shown"):
     """An 8-character pairing code to type into the phone, such as `34DG-8G2E`."""
 
     device: int
     code: str
 
 
-class Paired(msgspec.Struct, frozen=True, tag="paired"):
+class Paired(OfOpening, frozen=True, tag="paired"):
     """The phone accepted the device: its phone number (digits) and device JID."""
 
     device: int
@@ -228,14 +235,14 @@ class Paired(msgspec.Struct, frozen=True, tag="paired"):
     jid: str
 
 
-class PairingFailed(msgspec.Struct, frozen=True, tag="pairing_failed"):
+class PairingFailed(OfOpening, frozen=True, tag="pairing_failed"):
     """The pairing cannot succeed any more."""
 
     device: int
     reason: str
 
 
-class DeviceState(msgspec.Struct, frozen=True, tag="device_state"):
+class DeviceState(OfOpening, frozen=True, tag="device_state"):
     """A device's connection changed. `retry_after` seconds: the engine has given up until then."""
 
     device: int
@@ -246,21 +253,21 @@ class DeviceState(msgspec.Struct, frozen=True, tag="device_state"):
     retry_after: float | None = None
 
 
-class Unsteady(msgspec.Struct, frozen=True, tag="unsteady"):
+class Unsteady(OfOpening, frozen=True, tag="unsteady"):
     """The device's connections end right after each login, `short` in a row: the engine has been stopped."""
 
     device: int
     short: int
 
 
-class StoreFailed(msgspec.Struct, frozen=True, tag="store_failed"):
+class StoreFailed(OfOpening, frozen=True, tag="store_failed"):
     """A received message could not be opened because the session could not be read or written. It was not acknowledged:
     WhatsApp repeats it when the device connects anew."""
 
     device: int
 
 
-class Beat(msgspec.Struct, frozen=True, tag="beat"):
+class Beat(OfOpening, frozen=True, tag="beat"):
     """A quiet device's connection was checked: WhatsApp answered after `round_trip` seconds."""
 
     device: int

@@ -48,7 +48,14 @@ class Intake:
         self._lock = threading.Lock()
         self._owner = order.jid.partition("@")[0].partition(":")[0]
         self._handed: dict[int, MediaFetched | None] = {}
-        """Entries that were handed over: what is still to be fetched of each."""
+        """Messages and receipts that were handed over: what is still to be fetched of each."""
+        self._stored: dict[int, MediaFetched | None] = {}
+        """Those of them that are stored and still in the journal."""
+        self._ended: set[int] = set()
+        """Fetches whose end is stored and that are still in the journal."""
+        self._letting_go = threading.Lock()
+        self._refused = False
+        """Whether the disk refused the last time that the journal was to let go."""
         self._online = threading.Event()
         self._closing = threading.Event()
         self._down = threading.Event()
@@ -56,7 +63,7 @@ class Intake:
     def start(self) -> None:
         """Begins to read: first what an earlier process left behind."""
         threads.keep(f"intake-{self._order.device}", self._read, self._closing, self._postman.complain)
-        self._fetches.start()
+        self._fetches.start(self._let_go)
 
     def take(self, event: MessageEvent) -> None:
         """Writes a message down. While the disk takes nothing this blocks, and the engine with it; it returns without
@@ -77,18 +84,18 @@ class Intake:
         self._journal.append(kind, payload.removeprefix(RECEIPT_MARK), self._owner)
 
     def stored(self, entries: Sequence[int]) -> None:
-        """What these entries held is in the gateway's database."""
+        """What these entries held is in the gateway's database. While the disk refuses to let them go, that is tried
+        again.
+
+        Of what an earlier opening of the device told, nobody knows here what is to be fetched: it is told once more.
+        """
         with self._lock:
-            fetches = {entry: self._handed.pop(entry, None) for entry in entries}
-        self._fetches.stored(entries)
-        try:
-            for entry, fetch in fetches.items():
-                if fetch is not None:
-                    self._journal.keep_for_fetch(entry, fetch.chat, msgspec.json.encode(fetch).decode())
-            self._journal.forget([entry for entry, fetch in fetches.items() if fetch is None])
-        except sqlite3.Error as error:  # they are told once more some day, which the inbox notices
-            self._postman.complain(f"the journal of received messages: {error}")
-        self._fetches.look()
+            for entry in entries:
+                if entry in self._handed:
+                    self._stored[entry] = self._handed.pop(entry)
+                elif self._fetches.has_ended(entry):
+                    self._ended.add(entry)
+        self._let_go()
 
     def paired(self, phone: str) -> None:
         """The phone number of the pairing, where `Open` could not say it yet."""
@@ -125,6 +132,34 @@ class Intake:
         self.closing()
         self._down.set()
         self._journal.close()
+
+    # -- what is stored --------------------------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        """Has the journal let go of what is stored, and keep what is to be fetched."""
+        with self._letting_go:
+            with self._lock:
+                stored, self._stored = self._stored, {}
+                ended, self._ended = self._ended, set()
+            if not stored and not ended:
+                return
+            try:
+                for entry, fetch in list(stored.items()):
+                    if fetch is not None:
+                        self._journal.keep_for_fetch(entry, fetch.chat, msgspec.json.encode(fetch).decode())
+                        del stored[entry]  # from here on it is a fetch, which may be under way at once
+                self._journal.forget([*stored, *ended])
+            except sqlite3.Error as error:
+                with self._lock:
+                    self._stored = stored | self._stored
+                    self._ended |= ended
+                if not self._refused:
+                    self._postman.complain(f"the journal of received messages: {error}")
+                self._refused = True
+                return
+            self._refused = False
+            self._fetches.stored(ended)
+        self._fetches.look()
 
     # -- the engine's thread ---------------------------------------------------------------------------------------
 
@@ -181,7 +216,7 @@ class Intake:
         # from here on a process that ends has other reasons, however long the gateway lets this wait
         self._journal.succeeded(entry.id)
         kept = [one for one in news if not isinstance(one, Unread)]
-        if not self._note(entry, news):
+        if not self._note(entry, kept):
             return True  # closing: it is read again when the device is opened
         # no further than what is not taken: the last event of an entry lets it go
         if not all(self._tell(one) for one in news):
@@ -199,14 +234,13 @@ class Intake:
         read = read_letter(event, self._order, self._postman, entry.id, entry.at)
         yield read if isinstance(read, Received) else Unread(self._order.device, read)
 
-    def _note(self, entry: Entry, news: list[NumberEvent | Unread]) -> bool:
+    def _note(self, entry: Entry, kept: list[NumberEvent]) -> bool:
         """Remembers what is handed over, before the gateway can answer that it is stored; False: nothing more is."""
         with self._lock:
             if self._closing.is_set():
                 return False
-            for one in news:
-                if isinstance(one, Received):
-                    self._handed[entry.id] = to_fetch(one)
+            if kept:
+                self._handed[entry.id] = next((to_fetch(one) for one in kept if isinstance(one, Received)), None)
         return True
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
@@ -215,6 +249,8 @@ class Intake:
         with self._lock:
             if self._closing.is_set():
                 return
-            self._handed.pop(entry.id, None)  # its message is not stored: nothing is to be fetched
+            self._handed[entry.id] = None  # its message is not stored: nothing is to be fetched
         if not self._tell(set_aside(entry, self._order, reason)):
+            with self._lock:
+                self._handed.pop(entry.id, None)
             self._postman.complain(f"a received {entry.kind} could not be set aside and stays in the journal: {reason}")

@@ -14,7 +14,7 @@ import mimetypes
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,10 +78,10 @@ class MediaFetches:
         self._over: set[int] = set()
         """Entries of which the gateway has been told what became of them."""
 
-    def start(self) -> None:
-        """Begins to fetch whatever is due while the device is online."""
+    def start(self, chore: Callable[[], None]) -> None:
+        """Begins to fetch whatever is due while the device is online; `chore` is done every second or so beside it."""
         name = f"fetches-{self._order.device}"
-        threads.keep(name, self._run, self._closing, self._postman.complain)
+        threads.keep(name, lambda: self._run(chore), self._closing, self._postman.complain)
 
     def online(self, owner: str, *, connected: bool) -> None:
         """Says whether the device is connected, without which nothing can be fetched, and as which phone number."""
@@ -94,8 +94,13 @@ class MediaFetches:
         with self._changed:
             self._changed.notify_all()
 
+    def has_ended(self, entry_id: int) -> bool:
+        """Whether the gateway has been told what became of this one."""
+        with self._changed:
+            return entry_id in self._over
+
     def stored(self, entry_ids: Iterable[int]) -> None:
-        """What became of these is in the database."""
+        """What became of these is in the database, and they are no longer in the journal."""
         with self._changed:
             self._over.difference_update(entry_ids)
 
@@ -107,8 +112,9 @@ class MediaFetches:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, chore: Callable[[], None]) -> None:
         while True:
+            chore()
             with self._changed:
                 if self._closing.is_set():
                     return
@@ -251,11 +257,14 @@ class MediaFetches:
             self._postman.complain("media of a received message: the entry could not be set aside; it comes again")
 
     def _gone(self, entry: Entry) -> MediaFetched | None:
-        """That the media of an entry that is set aside are gone; None when an earlier release wrote it, which did not
-        note whose they are."""
+        """That the media of an entry that is set aside are gone; None when it does not say whose they are, or not so
+        that this release can read it."""
         if not entry.about:
             return None
-        known = msgspec.json.decode(entry.about, type=MediaFetched)
+        try:
+            known = msgspec.json.decode(entry.about, type=MediaFetched)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
         return msgspec.structs.replace(known, media=msgspec.structs.replace(known.media, state="gone", reason=_ASIDE))
 
     def _tell_once(self, entry: Entry, news: MediaFetched | SetAside) -> bool:

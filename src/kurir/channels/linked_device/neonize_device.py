@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 import pylibmagic  # noqa: F401  (brings libmagic where the system has none; must come before neonize)
 from neonize import events as ev
 from neonize.client import NewClient
@@ -28,6 +29,7 @@ from kurir.channels.linked_device.engine import (
     Beat,
     CodeShown,
     DeviceState,
+    NewsOfConnection,
     Open,
     Paired,
     PairingFailed,
@@ -68,6 +70,8 @@ _ONLY_COUNTED = (
 )
 """Events that Kurir does nothing with but count. Not those that come in bulk and say nothing of a message: history and
 app state, typing and presence, offline summaries, steps of one call, privacy settings, blocked people."""
+_OVER = ("logged_out", "banned", "replaced", "outdated", "disconnected")
+"""States after which a device tells of no connection any more: the gateway closes it, and opens it anew if ever."""
 _NOT_HEARD = (ev.DisconnectedEv.__name__, ev.KeepAliveTimeoutEv.__name__)
 """Events that come from the engine's own clock or from a lost line, not from the server."""
 _BAN_REASONS = {
@@ -101,7 +105,7 @@ class NeonizeDevice:
         self._presence_due = False
         self._logins = Logins(order.short_connections)
         self._line = 0
-        """Counts logins and lost lines: whether one is still the latest."""
+        """Counts logins and whatever ends or troubles a line: whether a login is still the latest news."""
         self._unsteady = False
         self._registered: Callable[[], None] = lambda: None
         self.groups_changed = threading.Event()
@@ -124,12 +128,12 @@ class NeonizeDevice:
             return self._state, self._reason
 
     def start(self) -> None:
-        """Begins to connect; what comes of it is told."""
-        self._intake.start()
+        """Begins to connect; what comes of it is told. Raises RuntimeError when there is no thread; stop it then."""
         number = self.order.device
-        self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.complain)
+        self._intake.start()
         if self.order.check_after:
             threads.keep(f"pulse-{number}", lambda: self._pulse.run(self._closing), self._closing, self.complain)
+        self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.complain)
 
     def stop(self) -> None:
         """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
@@ -198,8 +202,11 @@ class NeonizeDevice:
         """Tells of something that went wrong and that no answer carries; `kind` as in `engine.Trouble`."""
         self._tell(Trouble(self.order.device, bounds.text(what, bounds.REASON), kind))
 
+    def _say(self, news: NewsOfConnection) -> None:
+        self._tell(msgspec.structs.replace(news, opening=self.order.opening))
+
     def _beat(self, seconds: float) -> None:
-        self._tell(Beat(self.order.device, seconds))
+        self._say(Beat(self.order.device, seconds))
 
     # -- connection ------------------------------------------------------------------------------------------------
 
@@ -221,7 +228,7 @@ class NeonizeDevice:
                 raw = f"{type(error).__name__}: {error}"
             finally:
                 change.end()
-            if self._gone or self._unsteady:
+            if self._gone or self._unsteady or self.state[0] in _OVER:
                 return
             unreadable = could_not_serialize(raw)
             if unreadable:
@@ -234,14 +241,20 @@ class NeonizeDevice:
             self._become("connecting", why_not_connected(raw))
             self._closing.wait(spread(pause(ends, at_once=unreadable)))
 
-    def _become(self, state: NumberState, reason: str, **more: Any) -> None:
+    def _become(self, state: NumberState, reason: str, *, line: int | None = None, **more: Any) -> None:
+        """Moves to a state and tells of it; with `line` only while that is the latest."""
         reason = bounds.text(reason, bounds.REASON)
         with self._lock:
-            if self._closing.is_set() or self._unsteady or (state, reason) == (self._state, self._reason):
+            if state != "connected":
+                self._line += 1
+            elif line is not None and line != self._line:
+                return
+            over = self._state in _OVER and state not in _OVER
+            if self._closing.is_set() or self._unsteady or over or (state, reason) == (self._state, self._reason):
                 return
             self._state, self._reason = state, reason
             self._intake.online(connected=state == "connected")
-        self._tell(DeviceState(self.order.device, state, reason, **more))
+        self._say(DeviceState(self.order.device, state, reason, **more))
 
     def _forbid(self) -> None:
         with self._lock:
@@ -260,7 +273,7 @@ class NeonizeDevice:
             ev.ConnectFailureEv: self._on_failure,
             ev.ClientOutdatedEv: lambda _: self._become("outdated", "WhatsApp refuses this version of the engine"),
             ev.KeepAliveTimeoutEv: lambda _: self._become("degraded", "WhatsApp does not answer keep-alives"),
-            ev.KeepAliveRestoredEv: lambda _: self._become("connected", "connected"),
+            ev.KeepAliveRestoredEv: self._on_alive_again,
             ev.MessageEv: self._intake.take,
             ev.ReceiptEv: self._on_receipt,
             ev.UndecryptableMessageEv: self._on_undecryptable,
@@ -310,55 +323,70 @@ class NeonizeDevice:
     def _on_qr(self, qr: bytes) -> None:
         self._become("pairing", "waiting for the phone")
         if not self.order.phone:
-            self._tell(QrShown(self.order.device, qr.decode(errors="replace")))
+            self._say(QrShown(self.order.device, qr.decode(errors="replace")))
         elif not self._code_asked:
-            self._code_asked = True
             threads.spawn(f"code-{self.order.device}", self._ask_code, self.complain)
+            self._code_asked = True  # not before: without a thread, the next QR code asks
 
     def _ask_code(self) -> None:
         try:
             code = self.call(lambda: self.client.PairPhone(self.order.phone, True))
         except NeonizeError as error:
             reason = bounds.text(f"WhatsApp gave no pairing code: {error}", bounds.REASON)
-            self._tell(PairingFailed(self.order.device, reason))
+            self._say(PairingFailed(self.order.device, reason))
         else:
-            self._tell(CodeShown(self.order.device, bounds.text(code, bounds.NAME)))
+            self._say(CodeShown(self.order.device, bounds.text(code, bounds.NAME)))
 
     def _on_paired(self, event: ev.PairStatusEv) -> None:
         if event.Status == ev.PairStatusEv.SUCCESS:
             self._intake.paired(user_of(event.ID))
-            self._tell(Paired(self.order.device, user_of(event.ID), bounds.identifier(Jid2String(event.ID))))
+            self._say(Paired(self.order.device, user_of(event.ID), bounds.identifier(Jid2String(event.ID))))
         else:
             reason = bounds.text(event.Error, bounds.REASON) or "the phone refused"
-            self._tell(PairingFailed(self.order.device, reason))
+            self._say(PairingFailed(self.order.device, reason))
 
     def _on_connected(self, _event: ev.ConnectedEv) -> None:
         now = time.monotonic()
         doubtful = self._logins.on_probation(now)
-        self._line += 1
+        line = self._next_line()
         if not self._logins.note(now):
             self._stop_reconnecting()
             return
         me = self.look(self.client.get_me)
-        if not self._presence_due:
-            self._presence_due = True
-            threads.keep(f"presence-{self.order.device}", self._be_available, self._closing, self.complain)
         self.groups_changed.set()
         self._intake.paired(user_of(me.JID))
         phone, jid = user_of(me.JID), bounds.identifier(Jid2String(me.JID))
-        if not doubtful:
-            self._become("connected", "connected", phone=phone, jid=jid)
-            return
-        line = self._line
 
         def believe() -> None:
-            if not self._closing.wait(PROBATION) and line == self._line:
-                self._become("connected", "connected", phone=phone, jid=jid)
+            self._become("connected", "connected", line=line, phone=phone, jid=jid)
 
-        threads.spawn(f"probation-{self.order.device}", believe, self.complain)
+        def believe_later() -> None:
+            if not self._closing.wait(PROBATION):
+                believe()
+
+        # threads last: the system may have none
+        if doubtful:
+            try:
+                threads.spawn(f"probation-{self.order.device}", believe_later, self.complain)
+            except RuntimeError:
+                believe()
+        else:
+            believe()
+        if not self._presence_due:
+            threads.keep(f"presence-{self.order.device}", self._be_available, self._closing, self.complain)
+            self._presence_due = True
+
+    def _next_line(self) -> int:
+        with self._lock:
+            self._line += 1
+            return self._line
+
+    def _on_alive_again(self, _event: ev.KeepAliveRestoredEv) -> None:
+        if self.state[0] == "degraded":
+            self._become("connected", "connected")
 
     def _on_disconnected(self, _event: ev.DisconnectedEv) -> None:
-        self._line += 1
+        self._next_line()
         if not self._logins.lost(time.monotonic()):
             self._stop_reconnecting()
             return
@@ -369,10 +397,10 @@ class NeonizeDevice:
         with self._lock:
             told, self._unsteady = self._unsteady, True
             self._intake.online(connected=False)
+        if not told:  # first: the gateway closes the device then, also when there is no thread for what follows
+            self._say(Unsteady(self.order.device, max(self._logins.short, 1)))
         # beside the engine's own thread; an attempt that was under way ends here once more
         threads.spawn(f"hang-up-{self.order.device}", lambda: self.call(self.client.disconnect), self.complain)
-        if not told:
-            self._tell(Unsteady(self.order.device, max(self._logins.short, 1)))
 
     def _on_logged_out(self, event: ev.LoggedOutEv) -> None:
         self._forbid()

@@ -39,8 +39,8 @@ from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLate
 
 _GROUPS_FRESH = 5.0
 """Seconds for which "not in the list of groups" is believed without asking again."""
-_DISK_RETRY = 30.0
-"""Seconds until a device whose journal could not be opened is tried again."""
+_OPEN_AGAIN = 30.0
+"""Seconds until a device that could not be opened is tried again, for want of disk or threads."""
 
 _LIBRARY = "neonize-linux"
 """Part of the engine library's file name."""
@@ -127,12 +127,21 @@ class NeonizeEngine:
         except (sqlite3.Error, OSError) as error:
             file = "/".join(Path(order.journal).parts[-2:])
             reason = f"{file} cannot be opened ({error}): make room on the disk, or move a damaged file away"
-            self._tell(say.DeviceState(order.device, "disconnected", reason, retry_after=_DISK_RETRY))
-            return say.Failed(reason)
+            return self._not_opened(order, reason)
+        try:
+            device.start()
+        except RuntimeError as error:  # no thread to be had
+            device.stop()
+            return self._not_opened(order, f"the device cannot be started: {error}")
         self._devices[order.device] = device
         self._books[order.device] = _Book(device)
-        device.start()
         return say.Done()
+
+    def _not_opened(self, order: say.Open, reason: str) -> say.Failed:
+        """Has the gateway try again after a while."""
+        state = say.DeviceState(order.device, "disconnected", reason, retry_after=_OPEN_AGAIN, opening=order.opening)
+        self._tell(state)
+        return say.Failed(reason)
 
     def _complain(self, command: say.Command, error: Exception) -> None:
         number = getattr(command, "device", 0)
@@ -140,8 +149,8 @@ class NeonizeEngine:
         self._tell(say.Trouble(number, bounds.text(what, bounds.REASON), "call_failed"))
 
     def _store_failed(self) -> None:
-        for number in list(self._devices):  # the log does not say which
-            self._tell(say.StoreFailed(number))
+        for number, device in list(self._devices.items()):  # the log does not say which
+            self._tell(say.StoreFailed(number, opening=device.order.opening))
 
     def _undecodable(self) -> None:
         self._tell(say.Unread(0, "undecodable"))  # the log does not say on which device

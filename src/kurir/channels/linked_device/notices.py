@@ -38,7 +38,10 @@ class _Waiting(NamedTuple):
 
 
 class Notices:
-    """The queue and its thread. `write` sends a frame and may block; it is called on that thread only."""
+    """The queue and its thread. `write` sends a frame and may block; it is called on that thread only.
+
+    Raises RuntimeError when no thread is to be had.
+    """
 
     def __init__(self, write: Callable[[bytes], None], most: int = MOST) -> None:
         self._write = write
@@ -46,7 +49,8 @@ class Notices:
         self._waiting: deque[_Waiting] = deque()
         self._dropped = 0
         self._changed = threading.Condition()
-        self._started = False
+        # what fails here cannot be reported by itself: the answer to a ping names the thread
+        threads.keep("notices", self._run, threading.Event(), lambda _: None)
 
     def put(self, news: DeviceNews, frame: bytes) -> None:
         """Has `frame`, which is `news`, sent when the gateway takes it. Never blocks."""
@@ -58,10 +62,6 @@ class Notices:
             else:
                 self._make_way(news)
                 self._waiting.append(_Waiting(news, frame))
-            if not self._started:
-                self._started = True
-                # what fails here cannot be reported by itself: the answer to a ping names the thread
-                threads.keep("notices", self._run, threading.Event(), lambda _: None)
             self._changed.notify()
 
     # -- inside ----------------------------------------------------------------------------------------------------

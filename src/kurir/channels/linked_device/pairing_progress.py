@@ -59,6 +59,11 @@ class PairingProgress:
         """Whether there was anything to scan or type: the session was not paired before."""
         return bool(self.qr or self.code)
 
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether it ended without the phone's yes after there was something to show: its session is half made."""
+        return self.shown and self.state in ("expired", "failed")
+
     def show_qr(self, qr: str, now: float) -> None:
         """A QR text replaces the one before."""
         self.expires_at = now + (_NEXT_QR if self.qr else _FIRST_QR)
