@@ -175,8 +175,9 @@ class Lane:
         """Puts up to `free` messages on their way; how long to wait, as `_turn`."""
         now = self._clock()
         claimed = await self._claim(free)
-        if claimed and not self._prefetch.is_due():
-            return 0.0
+        pause = self._prefetch.pause()
+        if pause and (claimed or self._prefetch.busy):
+            return 0.0 if claimed else pause
         upcoming = await self._look_ahead(now)
         wait = self._until_due(upcoming.due_at, now)
         if not claimed and upcoming.crowded:

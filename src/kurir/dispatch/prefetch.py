@@ -21,8 +21,11 @@ from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Outcome, Refused
 from kurir.outbox.rows import FileAhead
 
-_EVERY = 1.0
-"""Seconds between two looks for files while messages leave without a pause."""
+_EVERY = 0.25
+"""Seconds between two looks for files while messages leave or fetches are under way: new ones wait so long at most,
+and a host that refuses at once is asked `_OF_ONE_HOST` times in it."""
+_GATHERED = 0.1
+"""Seconds in which fetches that failed become one wake."""
 FILES_AHEAD = 32
 """How many files of a number are fetched at once, and how many may be there before their messages are sent."""
 _OF_ONE_HOST = 8
@@ -45,6 +48,7 @@ class Prefetch:
         self._hosts: Counter[str] = Counter()
         self._ready: dict[int, Outcome | None] = {}
         self._looked_at = float("-inf")
+        self._wake: asyncio.TimerHandle | None = None
 
     @property
     def busy(self) -> bool:
@@ -63,9 +67,9 @@ class Prefetch:
         """The messages whose files are being fetched."""
         return tuple(self._under_way)
 
-    def is_due(self) -> bool:
-        """Whether it is time to look which files are needed, although messages are leaving."""
-        return time.monotonic() - self._looked_at >= _EVERY
+    def pause(self) -> float:
+        """Seconds until it is time to look again which files are needed, 0 when it is."""
+        return max(0.0, self._looked_at + _EVERY - time.monotonic())
 
     def begin(self, needed: Sequence[FileAhead], given_up: Collection[int] = ()) -> None:
         """Fetches what is needed, not ready and not under way, within the bounds; ends the fetches of `given_up`."""
@@ -93,6 +97,8 @@ class Prefetch:
 
     async def close(self) -> None:
         """Ends all fetches and waits until they have; their messages are in the queue."""
+        if self._wake is not None:
+            self._wake.cancel()
         tasks = list(self._under_way.values())
         for task in tasks:
             task.cancel()
@@ -105,12 +111,23 @@ class Prefetch:
         except Exception:
             log.exception("media_broke", message_id=message_id)
             prepared = Refused("media_failed", "the file could not be prepared (see the gateway's log)")
-        self._answer(message_id, None if isinstance(prepared, MediaFile) else prepared)
+        if isinstance(prepared, MediaFile):
+            self._looked_at = float("-inf")  # others may take its place at once
+            self._answer(message_id, None)
+        else:
+            self._answer(message_id, prepared)
 
     def _answer(self, message_id: int, outcome: Outcome | None) -> None:
         self._ready[message_id] = outcome
         while len(self._ready) > _KEPT:
             del self._ready[next(iter(self._ready))]
+        if outcome is None:
+            self._woken()
+        elif self._wake is None:
+            self._wake = asyncio.get_running_loop().call_later(_GATHERED, self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._wake = None
         self._woken()
 
     def _ended(self, message_id: int, host: str, _task: asyncio.Task[None]) -> None:
@@ -118,4 +135,3 @@ class Prefetch:
         self._hosts[host] -= 1
         if not self._hosts[host]:
             del self._hosts[host]
-        self._woken()
