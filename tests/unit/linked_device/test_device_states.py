@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -207,3 +208,4 @@ def test_a_device_that_cannot_be_started_is_tried_again_later(
     assert engine.perform(order) == Done(), "and it is: nothing is left of the first try"
     assert started == [order]
     engine._devices[7].stop()
+    logging.getLogger("whatsmeow").removeHandler(engine._unencrypted)
