@@ -16,7 +16,7 @@ from tests.gateway_fixture import open_front
 
 from kurir.foundation.database import _POOLS, Database, DatabaseUnavailable, Overloaded
 from kurir.foundation.shared_threads import Full, SharedThreads
-from kurir.web.health import not_ready
+from kurir.web.health import Said, not_ready
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ async def test_a_probe_tells_the_truth_while_accounts_flood(tmp_path: Path) -> N
         floods = [Flood(front.gateway.database, 50, of=account) for account in range(2)]
         for flood in floods:
             await flood.flowing(2)
-        assert await not_ready(front.gateway) == []
+        assert await not_ready(front.gateway, Said()) == []
         for flood in floods:
             await flood.end()
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Connection, exc
 from starlette.applications import Starlette
+from structlog.testing import capture_logs
 from tests.sqlite import new_database
 
 from kurir.foundation.database import Database, DatabaseUnavailable
@@ -35,8 +36,10 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     await database.close()
 
 
-async def get(gateway: Gateway, path: str, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes]:
-    app = Starlette(routes=health.routes(gateway))
+async def get(
+    gateway: Gateway, path: str, method: str = "GET", app: Starlette | None = None
+) -> tuple[int, dict[bytes, bytes], bytes]:
+    app = app or Starlette(routes=health.routes(gateway))
     said: list[MutableMapping[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -106,7 +109,28 @@ async def test_a_database_that_answers_and_stores_nothing_is_told(gateway: Gatew
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # type: ignore[misc]
         raise exc.DatabaseError("INSERT", {}, error)
 
-    assert await health.not_ready(gateway) == []
+    assert await health.not_ready(gateway, health.Said()) == []
     with pytest.raises(DatabaseUnavailable, match="malformed"):
         await gateway.database.write(damaged)
-    assert await health.not_ready(gateway) == ["the database refuses to store things"]
+    assert await health.not_ready(gateway, health.Said()) == ["the database refuses to store things"]
+
+
+async def test_who_asks_often_does_not_fill_the_log(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Starlette(routes=health.routes(gateway))
+    await gateway.database.close()
+
+    async def asked() -> list[list[str]]:
+        with capture_logs() as logs:
+            answers = await asyncio.gather(*(get(gateway, "/readyz", app=app) for _ in range(50)))
+        assert {answer[0] for answer in answers} == {503}
+        causes = [line for line in logs if line["event"] == "database_unavailable"]
+        assert health.SAY_EVERY == 0 or len(causes) <= 2  # reads and writes
+        return [line["reasons"] for line in logs if line["event"] == "not_ready"]
+
+    down = ["the database does not answer reads", "the database does not answer writes"]
+    assert await asked() == [down]
+    assert await asked() == []
+    monkeypatch.setattr(health, "LEAST_FREE", 1 << 80)  # what changes is said at once
+    assert await asked() == [[*down, "the disk of the data folder is almost full"]]
+    monkeypatch.setattr(health, "SAY_EVERY", 0.0)  # the minute is over
+    assert await asked()

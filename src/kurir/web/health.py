@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Hashable
 
 import structlog
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -26,20 +27,37 @@ LATELY = 10.0
 """Seconds for which a transaction that the database refused counts."""
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes that must be free in the data folder: room for the write-ahead log and one large file."""
+SAY_EVERY = 60.0
+"""Seconds after which the log says a trouble that lasts again, however often somebody asks."""
 _FRESH = {"Cache-Control": "no-store"}
+
+
+class Said:
+    """What the log was told of late: whoever reaches the port asks as often as he likes, and must not fill it."""
+
+    def __init__(self) -> None:
+        self._at: dict[Hashable, float] = {}
+
+    def is_news(self, trouble: Hashable) -> bool:
+        """Whether to say it now, which is noted: it was not said within the last `SAY_EVERY` seconds."""
+        now = time.monotonic()
+        self._at = {known: at for known, at in self._at.items() if now - at < SAY_EVERY}
+        return self._at.setdefault(trouble, now) is now
 
 
 def routes(gateway: Gateway) -> list[Route]:
     """`GET /healthz`, `/readyz` and `/metrics`. The doors open after the channels have started and close before."""
+    said = Said()
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_FRESH)
 
     async def readyz(_request: Request) -> Response:
-        reasons = await not_ready(gateway)
+        reasons = await not_ready(gateway, said)
         if not reasons:
             return JSONResponse({"status": "ready"}, headers=_FRESH)
-        log.warning("not_ready", reasons=reasons)
+        if said.is_news(tuple(reasons)):
+            log.warning("not_ready", reasons=reasons)
         return JSONResponse({"status": "not_ready", "reasons": reasons}, 503, headers=_FRESH)
 
     async def metrics(_request: Request) -> Response:
@@ -52,14 +70,15 @@ def routes(gateway: Gateway) -> list[Route]:
     ]
 
 
-async def not_ready(gateway: Gateway) -> list[str]:
-    """Why the gateway cannot take messages now, as sentences; empty when it can."""
+async def not_ready(gateway: Gateway, said: Said) -> list[str]:
+    """Why the gateway cannot take messages now, as sentences; empty when it can. What only the log may know goes there,
+    unless it was `said` of late."""
     database = gateway.database
     answers = await asyncio.gather(
         _complaint(
-            database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"), "does not answer reads"
+            database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"), "does not answer reads", said
         ),
-        _complaint(database.write(lambda c: None), "does not answer writes"),
+        _complaint(database.write(lambda c: None), "does not answer writes", said),
         _disk(gateway),
     )
     reasons = [answer for answer in answers if answer]
@@ -69,14 +88,15 @@ async def not_ready(gateway: Gateway) -> list[str]:
     return reasons + gateway.health.complaints()
 
 
-async def _complaint(work: Awaitable[object], what: str) -> str:
+async def _complaint(work: Awaitable[object], what: str, said: Said) -> str:
     try:
         async with asyncio.timeout(PATIENCE):
             await work
     except TimeoutError:
         return f"the database {what} within {PATIENCE:g} s"
     except DatabaseUnavailable as error:
-        log.warning("database_unavailable", reason=str(error))  # names the server: not for whoever reaches the port
+        if said.is_news(what):
+            log.warning("database_unavailable", reason=str(error))  # names the server: not for whoever reaches the port
         return f"the database {what}"
     return ""
 
