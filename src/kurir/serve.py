@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import resource
 import signal
@@ -109,7 +108,6 @@ async def _served(settings: Settings, stop: _Stop) -> str:
                 build(gateway, settings.public_url or url),
                 loop="none",
                 http=front.protocol(),
-                timeout_keep_alive=math.ceil(settings.keep_alive_timeout),
                 ws="none",
                 lifespan="off",
                 access_log=False,

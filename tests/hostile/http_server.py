@@ -37,6 +37,7 @@ async def served(app: Any, limits: Limits = LIMITS) -> AsyncIterator[int]:
         log_config=None,
         server_header=False,
         forwarded_allow_ips=list(limits.trusted),
+        timeout_keep_alive=600,  # `HttpFront.sweep` ends idle connections; whatever waits for this one is seen
         timeout_graceful_shutdown=1,
     )
     server = Server(front, config)

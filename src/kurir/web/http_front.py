@@ -2,9 +2,11 @@
 connections, one Host. uvicorn has none of these limits; this is a thin layer over its httptools protocol.
 
 Written for uvicorn 0.54 (pinned by the lock file): the methods of `HttpToolsProtocol` that are overridden here are
-called by httptools and by uvicorn's request cycle. Whoever is answered before his request has come in whole, by this
-layer or by a door, is read on for a while before the connection is closed: closing it with unread bytes would make the
-kernel reset it, and the answer would be lost.
+called by httptools and by uvicorn's request cycle. uvicorn knows the newest cycle only; the one that is worked on, with
+others queued behind it, is known here. uvicorn's timer of idle connections is not used: `sweep` ends those.
+
+Whoever is answered before his request has come in whole, by this layer or by a door, is read on for a while before the
+connection is closed: closing it with unread bytes would make the kernel reset it, and the answer would be lost.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ import asyncio
 import ipaddress
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
 import msgspec
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kurir.accounts.limits import source_of
 
@@ -145,6 +147,7 @@ class Connection(HttpToolsProtocol):
         self._since = self.loop.time()
         self._unread = self._chunk = 0
         self._complete = True
+        self._at_work: RequestResponseCycle | None = None
         self._answer: tuple[int, str] = (400, "the request is no valid HTTP")
         if why := self.front.entered(self):
             self._refuse(503, why)
@@ -152,6 +155,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.front.left(self)
         super().connection_lost(exc)
+        self._abandon()
+        self.cycle = self._at_work = None  # type: ignore[assignment]  # they refer to this connection in turn
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _CLOSING:
@@ -161,7 +166,6 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
             return
         assert self.parser is not None
-        self._unset_keepalive_if_required()
         self._chunk = len(data)
         self._unread += self._chunk
         try:
@@ -181,6 +185,7 @@ class Connection(HttpToolsProtocol):
         self._phase = _HEAD
         self._since = self.loop.time()
         self._complete = False
+        self._unread = self._unread or 1  # it may have begun right behind another one, which is read
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -191,7 +196,7 @@ class Connection(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            self.cycle.transport = _Exit(self.transport, self._close_answered)  # type: ignore[assignment]
+            self.cycle.transport = _Exit(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
@@ -203,7 +208,11 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        if self._at_work is not None:
+            self._at_work.body = bytearray()  # what was not read is read no more; the connection may live for long
+            self._at_work = None
         super().on_response_complete()
+        self._unset_keepalive_if_required()  # it would keep the connection in memory after its end
         self._since = self.loop.time()
         if self._phase is _WORK and not self.pipeline:
             self._phase = _IDLE
@@ -216,7 +225,7 @@ class Connection(HttpToolsProtocol):
             if now - self._heard > _LINGER or waited > _LINGER_MOST:
                 self.transport.abort()
         elif self._phase is _HEAD:
-            if waited > limits.head_seconds and (self.cycle is None or self.cycle.response_complete):
+            if waited > limits.head_seconds and self._at_work is None:
                 if self._unread:
                     self._refuse(408, f"the head of the request did not arrive within {limits.head_seconds:g} seconds")
                 else:
@@ -225,7 +234,24 @@ class Connection(HttpToolsProtocol):
         elif self._phase is _IDLE and waited > (idle_seconds if self._complete else limits.head_seconds):
             self.transport.close()
 
+    def is_closing(self) -> bool:
+        """Whether nothing more can be written."""
+        return self._phase is _CLOSING or self.transport.is_closing()
+
+    def close_answered(self) -> None:
+        """The last answer is written: closes the connection, gently when more of the request is to come."""
+        if self._phase is _CLOSING:
+            return  # it is on its way already
+        if self._complete and not self.pipeline:
+            self.transport.close()
+        else:
+            self._linger()
+
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._at_work = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _fault(self) -> tuple[int, str] | None:
         """What is wrong with the head that has just come in."""
@@ -252,22 +278,20 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: int, why: str) -> None:
         """Answers and closes, with time for the client to read the answer."""
         self.front.refused(why)
-        under_way = self.cycle is not None and not self.cycle.response_complete
-        if under_way:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        if not (under_way and self.cycle.response_started):
+        if self._at_work is None or not self._at_work.response_started:
             self.transport.write(_refusal(status, why, self.server_state.default_headers))
+        self._abandon()
         self._linger()
 
-    def _close_answered(self) -> None:
-        """The last answer is written: closes the connection, gently when more of the request is to come."""
-        if self._phase is _CLOSING:
-            return  # it is on its way already
-        if self._complete and not self.pipeline:
-            self.transport.close()
-        else:
-            self._linger()
+    def _abandon(self) -> None:
+        """Nobody is to be answered any more: the request under way is told, those sent ahead are not begun."""
+        self.pipeline.clear()
+        if self._at_work is not None:
+            self._at_work.disconnected = True
+            self._at_work.message_event.set()
+            self._at_work.body = bytearray()
+        if self.cycle is not None:
+            self.cycle.body = bytearray()
 
     def _linger(self) -> None:
         """Says that nothing more is written, and reads on and throws away until the client has gone, within bounds."""
@@ -276,20 +300,29 @@ class Connection(HttpToolsProtocol):
         self._thrown_away = 0
         self.pipeline.clear()  # what was sent ahead is not begun: its answers could not be written
         self.lingers = self.front.may_linger(self.source)
-        if self.lingers and self.transport.can_write_eof():
-            self.flow.resume_reading()
-            self.transport.write_eof()
-        else:
+        if not self.lingers or not self.transport.can_write_eof():
             self.transport.close()
+            return
+        self.flow.resume_reading()
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client has reset the connection, and nobody was told yet
+            self.transport.abort()
 
 
 class _Exit:
-    """What a request cycle of uvicorn writes to: the transport, but closed by the connection."""
+    """What a request cycle of uvicorn writes to: the transport as long as it takes something, closed by the
+    connection."""
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write = transport.write
-        self.is_closing = transport.is_closing
-        self.close = close
+    def __init__(self, connection: Connection) -> None:
+        self.is_closing = connection.is_closing
+        self.close = connection.close_answered
+        self._write = connection.transport.write
+
+    def write(self, data: bytes) -> None:
+        """Writes, or drops it when the client has been told that nothing more comes."""
+        if not self.is_closing():
+            self._write(data)
 
 
 def _refusal(status: int, why: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -75,6 +75,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
         routes=routes,
         exception_handlers={
             HTTPException: _refused,
+            ClientDisconnect: _gone,
             DatabaseUnavailable: database_unavailable,
             BadValue: bad_value,
             Exception: unexpected,
@@ -116,6 +117,11 @@ async def _refused(request: Request, error: Exception) -> Response:
         return reference.not_found_page()
     kind = "not_found" if error.status_code == 404 else "invalid_request"
     return _error(error.status_code, kind, error.detail, dict(error.headers or {}))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Ends a request whose client went away before it had come in; nobody reads the answer."""
+    return Response(status_code=400)
 
 
 def _error(status: int, kind: str, message: str, headers: dict[str, str]) -> Response:
