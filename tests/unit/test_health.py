@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, MutableMapping
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 from tests.sqlite import new_database
 
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.disk_reserve import DiskReserve
 from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.telemetry import Metrics
 from kurir.settings import Settings
@@ -89,7 +91,7 @@ async def test_a_stuck_writer_is_told_while_reads_go_on(gateway: Gateway, monkey
 
 
 async def test_a_closed_database_and_a_full_disk(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "LEAST_FREE", 1 << 80)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     await gateway.database.close()
     status, _, body = await get(gateway, "/readyz")
     assert status == 503
@@ -110,3 +112,11 @@ async def test_a_database_that_answers_and_stores_nothing_is_told(gateway: Gatew
     with pytest.raises(DatabaseUnavailable, match="malformed"):
         await gateway.database.write(damaged)
     assert await health.not_ready(gateway) == ["the database refuses to store things"]
+
+
+async def test_a_disk_that_files_have_filled_takes_messages_still(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = DiskReserve(gateway.settings.data_dir, 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=reserve.size()))
+    assert (await get(gateway, "/readyz"))[0] == 200

@@ -46,8 +46,9 @@ UNREAD_TRIES = 3
 _LONGEST = 86_400.0
 """Seconds after which media are given up in any case; WhatsApp keeps files for some weeks, but people read today."""
 _LOOK_AGAIN = 1.0
-NO_ROOM_PAUSE = 60.0
+NO_ROOM_PAUSE = 30.0
 """Seconds until a file for which the disk has no room is looked at again; that counts as no try."""
+_SAY_AGAIN = 60.0
 _NO_ROOM = "the disk of this gateway was nearly full"
 _TOO_LARGE = "the file is larger than this gateway takes"
 _ASIDE = "it could not be processed: see `kurir quarantine list`"
@@ -76,7 +77,7 @@ class MediaFetches:
         self._journal = journal
         self._limits = limits
         self._reserve = DiskReserve(Path(order.incoming), limits.reserve)
-        self._said_at = -NO_ROOM_PAUSE
+        self._said_at = -_SAY_AGAIN
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._online = False
@@ -210,7 +211,7 @@ class MediaFetches:
 
     def _say_full(self) -> None:
         with self._changed:
-            if time.monotonic() - self._said_at < NO_ROOM_PAUSE:
+            if time.monotonic() - self._said_at < _SAY_AGAIN:
                 return
             self._said_at = time.monotonic()
         self._postman.complain("received files wait: the disk is nearly full", "no_room")
