@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import os
 import re
@@ -37,9 +38,8 @@ async def test_files_stop_where_texts_need_the_disk(tmp_path: Path):
         shop, stranger = site.shops[0], site.people[0]
         disk.fill(site.process.pid, ROOM)
         reserve = DiskReserve(site.settings.data_dir, 0)
-        for i in range(FILES):
-            document = {"data": base64.b64encode(os.urandom(SIZE)).decode(), "mime": "application/pdf", "name": f"{i}"}
-            await site.sandbox.post(f"/people/{stranger}/messages", {"to": shop.device_phone, "document": document})
+        for _ in range(FILES):
+            await _stranger_sends(site, stranger, os.urandom(SIZE))
         await eventually(lambda: _logged(site, "received_files_wait_for_space"), patience=60)
         await eventually(lambda: _under_way(site), 0, patience=60)
         states = await asyncio.to_thread(_states, site)
@@ -73,6 +73,14 @@ async def test_files_stop_where_texts_need_the_disk(tmp_path: Path):
                 arrived = await site.sandbox.arrival(person, lambda message: message["kind"] == "document", 60)
                 assert arrived["media"]["size"] == SIZE
         await eventually(lambda: asyncio.to_thread(_states, site), ["stored"] * FILES, patience=90)
+
+
+async def _stranger_sends(site: Site, stranger: str, file: bytes) -> None:
+    document = {"data": base64.b64encode(file).decode(), "mime": "application/pdf", "name": "a.pdf"}
+    body = io.BytesIO(json.dumps({"to": site.shops[0].device_phone, "document": document}).encode())
+    url, headers = f"{site.sandbox.url}/people/{stranger}/messages", {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
+        assert answer.status < 300, await answer.text()
 
 
 async def _files_to_send_wait(site: Site, url: str, counts: list[str]) -> None:
