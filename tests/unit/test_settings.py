@@ -7,7 +7,9 @@ from typing import get_type_hints
 
 import pytest
 
-from kurir.settings import RANGES, Settings, SettingsError, unknown_settings
+from kurir.demo import demo
+from kurir.settings import Settings, unknown_settings
+from kurir.settings_rules import RANGES, SettingsError
 
 NUMBERS = {name: hint for name, hint in get_type_hints(Settings).items() if hint in (int, float)}
 ODD = ["nan", "inf", "-inf", "-1", "1e400", "9" * 50, "9" * 5_000, "1,5", "many", "0x10", "½"]
@@ -84,3 +86,14 @@ def test_a_data_folder_is_no_file(tmp_path: Path) -> None:
 
 def test_the_demos_own_setting_is_known() -> None:
     assert unknown_settings({"KURIR_SANDBOX_PORT": "8090"}) == []
+
+
+def test_the_demo_keeps_the_networks_that_its_user_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KURIR_ALLOWED_NETWORKS", raising=False)
+    assert demo._networks("http://127.0.0.1:8090") == "127.0.0.1:8090"
+    file = tmp_path / "kurir.env"
+    file.write_text("KURIR_ALLOWED_NETWORKS=10.0.0.0/8\n")
+    monkeypatch.setenv("KURIR_CONFIG", str(file))
+    assert demo._networks("http://127.0.0.1:8090") == "10.0.0.0/8,127.0.0.1:8090"
+    monkeypatch.setenv("KURIR_ALLOWED_NETWORKS", "10.1.0.0/16, 10.2.0.1:80")
+    assert demo._networks("http://127.0.0.1:8090") == "10.1.0.0/16, 10.2.0.1:80,127.0.0.1:8090"

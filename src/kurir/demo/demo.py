@@ -36,7 +36,8 @@ from kurir.demo.supervisor import Supervised, last_lines
 from kurir.foundation.data_folder import READY_FILE, ReadyFile
 from kurir.foundation.tokens import read_token
 from kurir.foundation.whole_files import replace_whole
-from kurir.settings import Settings, check_data_dir, given
+from kurir.settings import Settings, given
+from kurir.settings_rules import check_data_dir
 
 T = TypeVar("T")
 out = Console(highlight=False)
@@ -167,7 +168,6 @@ class _Demo:
     async def _start_gateway(self, settings: Settings, sandbox: SandboxFile) -> str:
         ready = settings.data_dir / READY_FILE
         ready.unlink(missing_ok=True)
-        at = sandbox.url.split("://")[1]
         environment = {
             "KURIR_DATA_DIR": str(settings.data_dir),
             "KURIR_HOST": self.host,
@@ -179,7 +179,7 @@ class _Demo:
             "KURIR_SANDBOX_CA": sandbox.ca_file,
             "KURIR_SANDBOX_NOISE_ROOT": sandbox.noise_root,
             "KURIR_GRAPH_URL": sandbox.graph_url,
-            "KURIR_ALLOWED_NETWORKS": ",".join(filter(None, (given().get("KURIR_ALLOWED_NETWORKS"), at))),
+            "KURIR_ALLOWED_NETWORKS": _networks(sandbox.url),
         }
         self.gateway = Supervised(
             "gateway",
@@ -302,6 +302,12 @@ Send with the official number:
     -d licenses_key={file.licenses_key} -d reciptient={other} -d 'message=Halo dari nomor resmi'
   curl -s {file.sandbox_url}/people/{other}/inbox
 """
+
+
+def _networks(sandbox_url: str) -> str:
+    """The sandbox beside whatever networks the user has allowed."""
+    own = given().get("KURIR_ALLOWED_NETWORKS", "")
+    return ",".join(filter(None, (own, sandbox_url.partition("://")[2])))
 
 
 def _port(name: str, default: int) -> int:
