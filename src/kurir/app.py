@@ -30,6 +30,7 @@ from kurir.foundation import crash_points
 from kurir.foundation.clock import SteadyClock
 from kurir.foundation.data_folder import open_data_folder, sole_gateway
 from kurir.foundation.database import Database
+from kurir.foundation.disk_reserve import DiskReserve
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.tasks import TaskHealth, Tasks
 from kurir.foundation.telemetry import Metrics
@@ -74,6 +75,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
         metrics = Metrics()
         health = TaskHealth(metrics.task_failed)
         metrics.watch_tasks(health.failing)
+        metrics.watch_room(DiskReserve(settings.data_dir, settings.disk_reserve).room)
         await database.start(health)
         stack.push_async_callback(database.close)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -19,7 +20,7 @@ import uvicorn
 from kurir.app import running
 from kurir.foundation.data_folder import READY_FILE, ReadyFile, write_ready_file
 from kurir.foundation.tasks import GaveUpError, TaskHealth, Tasks
-from kurir.settings import Settings
+from kurir.settings import Settings, SettingsError
 from kurir.web.http_front import HttpFront, Limits
 from kurir.web.server import build
 
@@ -29,6 +30,7 @@ _LAST_ANSWERS = 3
 """Seconds more for the callers who waited for them."""
 _TICKS_A_SECOND = 10
 """How often uvicorn calls `on_tick`."""
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
 _MANY_FILES = 1_000_000
 _OTHER_FILES = 512
 """Open files that everything but callers' connections may need: database, engine hosts, fetches, webhooks …"""
@@ -59,7 +61,8 @@ class Server(uvicorn.Server):
 async def serve(settings: Settings) -> None:
     """Runs the gateway until it is told to stop.
 
-    Raises what `running` raises, OSError for a port in use, and GaveUpError when a vital task could not be helped.
+    Raises what `running` raises, SettingsError for a host that is none of this machine, OSError for a port in use, and
+    GaveUpError when a vital task could not be helped.
     """
     stop = _Stop()
     try:
@@ -187,8 +190,13 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+    except (socket.gaierror, UnicodeError) as error:
+        listener.close()
+        raise SettingsError(f"KURIR_HOST: expected an address of this machine or its name, got {host!r}") from error
     except OSError as error:
         listener.close()
+        if error.errno in _NO_SUCH_ADDRESS:
+            raise SettingsError(f"KURIR_HOST: {host} is no address of this machine") from error
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror} (set KURIR_PORT to another port)") from error
     listener.setblocking(False)
     return listener

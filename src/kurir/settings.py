@@ -14,15 +14,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-ROLES = ("api", "dispatch", "webhooks")
-"""What a gateway does; see the setting `roles`."""
-
-
-_FRONT = ("max_connections", "max_connections_per_address", "head_timeout", "keep_alive_timeout")
-
-
-class SettingsError(ValueError):
-    """A setting has a value that cannot be used; the message names it and says what was expected."""
+from kurir.settings_rules import ROLES, SettingsError, check, check_text, shown
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +125,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     one account never keeps the last of them busy, so at least 2."""
     allowed_networks: tuple[str, ...] = ()
     """Private networks (CIDR) or `host:port` pairs that fetches and webhooks may reach in spite of the deny list."""
+    disk_reserve: int = 0
+    """Bytes of the data folder's disk that files never touch, sent or received: they are for the database and the
+    journals. 0: 1 GiB or 5 % of the file system, whichever is less."""
 
     # -- what is kept, in days; 0 keeps for ever -------------------------------------------------------------------
     message_days: int = 90
@@ -196,22 +191,35 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Raises SettingsError.
         """
         environ = os.environ if environ is None else environ
-        values = dict(_from_file(environ.get("KURIR_CONFIG", "")))
-        values.update({k: v for k, v in environ.items() if k.startswith("KURIR_")})
+        values = given(environ)
         hints = get_type_hints(cls)
         found: dict[str, Any] = {}
         for name in cls.__struct_fields__:
             text = values.get("KURIR_" + name.upper())
             if text is not None and text != "":
-                _check_text(name, text)
+                check_text(name, text)
                 found[name] = _value(name, hints[name], text)
         found.update(overrides)
         settings = cls(**found)
-        _check(settings)
+        check(settings)
         return settings
 
 
-_READ_ELSEWHERE = ("KURIR_CONFIG", "KURIR_MASTER_KEY", "KURIR_META_TOKEN", "KURIR_META_APP_SECRET")
+def given(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the environment, and the file it names, say under names of settings, as text. Raises SettingsError."""
+    environ = os.environ if environ is None else environ
+    values = dict(_from_file(environ.get("KURIR_CONFIG", "")))
+    values.update({k: v for k, v in environ.items() if k.startswith("KURIR_")})
+    return values
+
+
+_READ_ELSEWHERE = (
+    "KURIR_CONFIG",
+    "KURIR_MASTER_KEY",
+    "KURIR_META_TOKEN",
+    "KURIR_META_APP_SECRET",
+    "KURIR_SANDBOX_PORT",  # of `kurir demo`
+)
 
 
 def unknown_settings(environ: Mapping[str, str] | None = None) -> list[str]:
@@ -260,81 +268,5 @@ def _value(name: str, hint: Any, text: str) -> Any:
     try:
         return hint(text)
     except ValueError as error:
-        raise SettingsError(f"KURIR_{name.upper()}: expected {hint.__name__}, got {text!r}") from error
-
-
-_LEAST_DAYS = {"message_days": 2, "received_days": 2, "callback_days": 8}
-
-
-def _check(settings: Settings) -> None:
-    choices = {
-        "log_level": ("debug", "info", "warning", "error"),
-        "log_format": ("auto", "json", "console"),
-        "http_status": ("code", "always_200"),
-        "status_page": ("members", "open"),
-    }
-    for name, allowed in choices.items():
-        if getattr(settings, name) not in allowed:
-            raise SettingsError(f"KURIR_{name.upper()}: expected one of {', '.join(allowed)}")
-    _check_roles(settings)
-    if not 0 <= settings.port <= 65_535:
-        raise SettingsError("KURIR_PORT: expected 0 to 65535")
-    for name in Settings.__struct_fields__:
-        value = getattr(settings, name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 0:
-            raise SettingsError(f"KURIR_{name.upper()}: expected a number that is not negative")
-    _check_digits(settings)
-    _check_days(settings)
-    for name in (
-        "max_attempts",
-        "device_window",
-        "cloud_window",
-        "devices_per_host",
-        "max_body_bytes",
-        "media_inspectors",
-        *_FRONT,
-    ):
-        if getattr(settings, name) < 1:
-            raise SettingsError(f"KURIR_{name.upper()}: expected at least 1")
-    if settings.max_head_bytes < 4_096:
-        raise SettingsError("KURIR_MAX_HEAD_BYTES: expected at least 4096")
-    if settings.crash_at and not settings.sandbox:
-        raise SettingsError("KURIR_CRASH_AT ends the gateway on purpose: it is allowed only with KURIR_SANDBOX=on")
-    if settings.sandbox and not (settings.sandbox_proxy and settings.sandbox_ca and settings.sandbox_noise_root):
-        raise SettingsError(
-            "KURIR_SANDBOX is on: KURIR_SANDBOX_PROXY, KURIR_SANDBOX_CA and KURIR_SANDBOX_NOISE_ROOT are needed too"
-        )
-
-
-def _check_digits(settings: Settings) -> None:
-    if not 4 <= settings.otp_digits <= 10:
-        raise SettingsError("KURIR_OTP_DIGITS: expected 4 to 10")
-    if not settings.otp_digits <= settings.otp_digits_most <= 10:
-        raise SettingsError("KURIR_OTP_DIGITS_MOST: expected KURIR_OTP_DIGITS to 10")
-
-
-def _check_text(name: str, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise SettingsError(f"KURIR_{name.upper()}: expected valid UTF-8") from None
-    if "\0" in text:
-        raise SettingsError(f"KURIR_{name.upper()}: expected text without the character NUL")
-
-
-def _check_days(settings: Settings) -> None:
-    for name, least in _LEAST_DAYS.items():
-        if 0 < getattr(settings, name) < least:
-            raise SettingsError(f"KURIR_{name.upper()}: expected 0 (keep for ever) or at least {least}")
-
-
-def _check_roles(settings: Settings) -> None:
-    unknown = ", ".join(sorted(set(settings.roles) - set(ROLES)))
-    if unknown or not settings.roles:
-        raise SettingsError(f"KURIR_ROLES: expected some of {', '.join(ROLES)}, got {unknown or 'none'}")
-    if not settings.database_url and set(settings.roles) != set(ROLES):
-        raise SettingsError(
-            "KURIR_ROLES: with SQLite one process does everything; leave it empty, or set KURIR_DATABASE_URL"
-        )
-    if settings.gateway_url and not settings.gateway_url.startswith(("http://", "https://")):
-        raise SettingsError("KURIR_GATEWAY_URL: expected an address such as http://10.0.0.7:8080")
+        what = {int: "a whole number", float: "a number"}[hint]
+        raise SettingsError(f"KURIR_{name.upper()}: expected {what}, got {shown(text)}") from error

@@ -17,6 +17,7 @@ from kurir import quarantine
 from kurir.dispatch import lane
 from kurir.foundation.tables import incoming, messages, webhook_endpoints
 from kurir.foundation.tasks import Tasks
+from kurir.foundation.tokens import load_token
 from kurir.foundation.url_rules import Allowed
 from kurir.inbox import Inbox
 from kurir.messages.content import Text
@@ -25,7 +26,6 @@ from kurir.outbox import record, told
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.outbox.rows import encode_content
 from kurir.quarantine import Entry
-from kurir.web.api.operator import load_token
 from kurir.webhooks import deliveries, endpoints
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.gateway_fixture import Front, open_front
 
 from kurir.foundation.database import BadValue, Batch, Database, DatabaseUnavailable
-from kurir.web.api.operator import load_token
+from kurir.foundation.tokens import load_token
 from kurir.web.public_v1.chapters import ENDPOINTS
 from kurir.web.public_v1.endpoint import Endpoint
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, MutableMapping
@@ -18,6 +19,7 @@ from structlog.testing import capture_logs
 from tests.sqlite import new_database
 
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.disk_reserve import DiskReserve
 from kurir.foundation.tasks import TaskHealth
 from kurir.foundation.telemetry import Metrics
 from kurir.settings import Settings
@@ -92,7 +94,7 @@ async def test_a_stuck_writer_is_told_while_reads_go_on(gateway: Gateway, monkey
 
 
 async def test_a_closed_database_and_a_full_disk(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "LEAST_FREE", 1 << 80)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     await gateway.database.close()
     status, _, body = await get(gateway, "/readyz")
     assert status == 503
@@ -130,7 +132,15 @@ async def test_who_asks_often_does_not_fill_the_log(gateway: Gateway, monkeypatc
     down = ["the database does not answer reads", "the database does not answer writes"]
     assert await asked() == [down]
     assert await asked() == []
-    monkeypatch.setattr(health, "LEAST_FREE", 1 << 80)  # what changes is said at once
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))  # what changes is said at once
     assert await asked() == [[*down, "the disk of the data folder is almost full"]]
     monkeypatch.setattr(health, "SAY_EVERY", 0.0)  # the minute is over
     assert await asked()
+
+
+async def test_a_disk_that_files_have_filled_takes_messages_still(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = DiskReserve(gateway.settings.data_dir, 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=reserve.size()))
+    assert (await get(gateway, "/readyz"))[0] == 200

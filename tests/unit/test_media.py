@@ -27,6 +27,7 @@ from kurir.channels import media_inspection, previews
 from kurir.channels.media import MediaStore
 from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
 from kurir.foundation.database import Database
+from kurir.foundation.disk_reserve import DiskReserve
 from kurir.foundation.safe_fetch import SafeFetch
 from kurir.foundation.tables import media, messages
 from kurir.foundation.url_rules import UrlRefused
@@ -451,3 +452,31 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     path.write_bytes(buffer.getvalue())
     found = inspect_document(path, len(buffer.getvalue()), "00", "http://a/bomb.zip")
     assert found.mime == "application/zip"
+
+
+# -- a disk that is nearly full ----------------------------------------------------------------------------------------
+
+
+async def test_a_file_never_touches_the_reserve(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is asked without room; what is announced is too much; what comes is more than what there is room for."""
+    room = 0
+    monkeypatch.setattr(DiskReserve, "room", lambda _: room)
+    for room, asked in ((0, 0), (len(PDF) - 1, 1)):
+        found = await desk.document(f"/{room}.pdf", PDF)
+        assert isinstance(found, TryLater)
+        assert (found.code, found.counted, found.after) == ("media_not_stored", False, 10.0)
+        assert found.reason == "the file could not be stored: the disk is nearly full"
+        assert len(desk.stranger.asked) == asked
+        assert files(desk.folder) == []
+    room = len(PDF)
+    assert isinstance(await desk.document("/fits.pdf", PDF), MediaFile)
+
+
+async def test_a_disk_that_fills_while_a_file_comes_ends_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rooms = iter([len(PDF), len(PDF), 1])  # before, when it is announced, and when it is written
+    monkeypatch.setattr(DiskReserve, "room", lambda _: next(rooms))
+    assert isinstance(await desk.document("/a.pdf", PDF), TryLater)
+    assert next(rooms, None) is None
+    assert files(desk.folder) == []

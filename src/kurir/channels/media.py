@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import Connection
 
 from kurir.channels import inspection_process
@@ -24,6 +26,7 @@ from kurir.foundation.chunks import oldest_first, removed
 from kurir.foundation.clock import Clock
 from kurir.foundation.confined import Confined, TooCostly, TooSlow
 from kurir.foundation.database import Database, DatabaseUnavailable
+from kurir.foundation.disk_reserve import DiskNearlyFull, DiskReserve
 from kurir.foundation.inserts import insert_into
 from kurir.foundation.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
 from kurir.foundation.tables import media, messages
@@ -32,8 +35,13 @@ from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
 from kurir.settings import Settings
 
+log = structlog.get_logger(__name__)
+
 _OWN_TROUBLE = 5.0
 """Seconds until a file that our disk or database could not take is fetched again."""
+_NO_ROOM = 10.0
+"""Seconds until a file for which the disk has no room is looked at again."""
+_SAY_AGAIN = 60.0
 _OPEN = ("queued", "sending", "unconfirmed")
 _SWEPT = 500
 _ABANDONED = 86_400.0
@@ -48,6 +56,8 @@ class MediaStore:
         self._files = MediaFiles(settings.data_dir.absolute() / "media")
         self._limits = {Image: settings.media_image_bytes, Document: settings.media_document_bytes}
         self._timeout = settings.media_timeout
+        self._reserve = DiskReserve(self._files.folder, settings.disk_reserve)
+        self._said_at = -_SAY_AGAIN
         self._database = database
         self._safe_fetch = safe_fetch
         self._clock = clock
@@ -88,6 +98,10 @@ class MediaStore:
         except TooSlow:
             why = "the file could not be inspected: the machine is busy or short of memory"
             return TryLater("media_not_inspected", why, after=_OWN_TROUBLE)
+        except DiskNearlyFull as error:
+            self._say_full()
+            why = f"the file could not be stored: {error.reason}"
+            return TryLater("media_not_stored", why, after=_NO_ROOM, counted=False)
         except (DatabaseUnavailable, OSError) as error:
             why = f"the file could not be stored ({type(error).__name__})"
             return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)
@@ -134,10 +148,16 @@ class MediaStore:
     async def _fetch(self, account_id: int, content: Image | Document) -> MediaFile:
         arriving = self._files.folder / f"arriving-{secrets.token_hex(8)}"
         limit = self._limits[type(content)]
+        await asyncio.to_thread(self._reserve.require, 0)  # before anybody is asked
         await asyncio.to_thread(self._files.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         try:
             fetched = await self._safe_fetch.fetch(
-                content.url, arriving, max_bytes=limit, within=self._timeout, account=account_id
+                content.url,
+                arriving,
+                max_bytes=limit,
+                within=self._timeout,
+                account=account_id,
+                reserve=self._reserve,
             )
             found = await self._inspected(account_id, content, fetched, limit)
             return await asyncio.to_thread(self._keep, arriving, found)
@@ -149,6 +169,7 @@ class MediaStore:
         path = str(fetched.path)
         match content:
             case Image():
+                await asyncio.to_thread(self._reserve.require, fetched.size)  # it may be written anew
                 question = InspectPicture(path, content.url, limit)
             case Document():
                 question = InspectDocument(path, fetched.size, fetched.sha256, content.url, content.file_name)
@@ -163,6 +184,11 @@ class MediaStore:
                 raise OSError(f"the file could not be inspected ({kind})")
             case found:
                 return found
+
+    def _say_full(self) -> None:
+        if time.monotonic() - self._said_at >= _SAY_AGAIN:
+            self._said_at = time.monotonic()
+            log.warning("files_to_send_wait_for_space", reason="the disk is nearly full: texts go on, files wait")
 
     def _keep(self, arrived: Path, found: Usable) -> MediaFile:
         """Moves the inspected file to its durable place, where it is in use until the caller releases it."""

@@ -24,6 +24,7 @@ from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.sealing import SealError
 from kurir.foundation.tables import SCHEMA_VERSION
 from kurir.foundation.tasks import GaveUpError
+from kurir.foundation.tokens import TokenError
 from kurir.settings import Settings, SettingsError, unknown_settings
 
 app = App(
@@ -115,6 +116,7 @@ def main() -> None:
         NoData,
         SchemaError,
         BackupError,
+        TokenError,
         DatabaseUnavailable,
         OSError,
     ) as error:

@@ -19,6 +19,7 @@ from kurir.channels.linked_device.journal import read_backlog
 from kurir.cli.terminal import mark, say
 from kurir.foundation.data_folder import database_of, read_ready_file
 from kurir.foundation.database import DatabaseUnavailable
+from kurir.foundation.disk_reserve import DiskReserve
 from kurir.foundation.sqlite import damaged
 from kurir.housekeeping import kept
 from kurir.numbers import restricted_count
@@ -79,6 +80,12 @@ def _folder(settings: Settings) -> Iterator[Finding]:
             yield Finding(str(path), fine, f"mode {mode:o}" + ("" if fine else f": run `chmod go-rwx {path}`"))
     free = shutil.disk_usage(folder).free
     yield Finding("disk", free >= _LEAST_FREE, f"{free // 1_000_000:,} MB free")
+    reserve = DiskReserve(folder, settings.disk_reserve)
+    room, kept = reserve.room(), f"{reserve.size() // 1_000_000:,} MB are for the database (KURIR_DISK_RESERVE)"
+    detail = (
+        f"{room // 1_000_000:,} MB; {kept}" if room else f"none, so files wait and only texts go: make room; {kept}"
+    )
+    yield Finding("room for files", room > 0, detail)
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

@@ -76,6 +76,9 @@ def official(
         raise CommandError(f"--phone: {error}") from error
     token = os.environ.get("KURIR_META_TOKEN") or getpass.getpass("Access token: ")
     secret = os.environ.get("KURIR_META_APP_SECRET") or getpass.getpass("App secret: ")
+    for what, value in (("--verify-token", verify_token), ("the access token", token), ("the app secret", secret)):
+        if not value.strip():
+            raise CommandError(f"{what} is empty: enter what Meta shows for the app")
     number = with_database(
         lambda connection, sealing: numbers.add_official(
             connection,

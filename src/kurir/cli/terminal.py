@@ -24,6 +24,7 @@ from kurir.foundation.data_folder import open_data_folder, read_ready_file
 from kurir.foundation.database import Database
 from kurir.foundation.plain_text import visible
 from kurir.foundation.sealing import Sealing
+from kurir.foundation.tokens import read_token
 from kurir.settings import Settings
 
 T = TypeVar("T")
@@ -176,11 +177,9 @@ async def _operator(method: str, path: str, body: dict[str, Any] | None) -> dict
     if ready is None:
         raise CommandError(f"no gateway is running on {settings.data_dir}: start it with `kurir serve` first")
     try:
-        token = (settings.data_dir / "operator.token").read_text(encoding="ascii").strip()
+        token = read_token(settings.data_dir)
     except OSError as error:
         raise CommandError(f"cannot read the operator token in {settings.data_dir}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"operator.token in {settings.data_dir} holds no token: restart the gateway") from error
     try:
         async with (
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,

@@ -31,11 +31,13 @@ from kurir.demo.scene import (
     port_for,
     read_memory,
     write_memory,
-    write_private,
 )
 from kurir.demo.supervisor import Supervised, last_lines
 from kurir.foundation.data_folder import READY_FILE, ReadyFile
-from kurir.settings import Settings
+from kurir.foundation.tokens import read_token
+from kurir.foundation.whole_files import replace_whole
+from kurir.settings import Settings, given
+from kurir.settings_rules import check_data_dir
 
 T = TypeVar("T")
 out = Console(highlight=False)
@@ -71,6 +73,7 @@ async def demo() -> None:
 def demo_folder() -> Path:
     """Where the demo keeps everything; made when missing."""
     folder = Path(os.environ.get("KURIR_DATA_DIR") or "var/demo").resolve()
+    check_data_dir(folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
@@ -176,7 +179,7 @@ class _Demo:
             "KURIR_SANDBOX_CA": sandbox.ca_file,
             "KURIR_SANDBOX_NOISE_ROOT": sandbox.noise_root,
             "KURIR_GRAPH_URL": sandbox.graph_url,
-            "KURIR_ALLOWED_NETWORKS": sandbox.url.split("://")[1],
+            "KURIR_ALLOWED_NETWORKS": _networks(sandbox.url),
         }
         self.gateway = Supervised(
             "gateway",
@@ -196,7 +199,7 @@ class _Demo:
 
     def _write(self) -> None:
         assert self.file is not None
-        write_private(self.folder / "demo.json", msgspec.json.format(msgspec.json.encode(self.file)))
+        replace_whole(self.folder / "demo.json", msgspec.json.format(msgspec.json.encode(self.file)))
 
     async def _until(self, program: Supervised, look: Callable[[], T | None]) -> T:
         deadline = asyncio.get_running_loop().time() + _PATIENCE
@@ -210,7 +213,7 @@ class _Demo:
     # -- what a person would do ------------------------------------------------------------------------------------
 
     async def _pair(self, session: aiohttp.ClientSession, url: str, sandbox: SandboxFile, phone: str) -> None:
-        token = (self.folder / "gateway" / "operator.token").read_text(encoding="ascii").strip()
+        token = read_token(self.folder / "gateway")
         headers = {"Authorization": f"Bearer {token}"}
         address = f"{url}/api/v1/numbers/{self.memory.number_id}"
 
@@ -299,6 +302,12 @@ Send with the official number:
     -d licenses_key={file.licenses_key} -d reciptient={other} -d 'message=Halo dari nomor resmi'
   curl -s {file.sandbox_url}/people/{other}/inbox
 """
+
+
+def _networks(sandbox_url: str) -> str:
+    """The sandbox beside whatever networks the user has allowed."""
+    own = given().get("KURIR_ALLOWED_NETWORKS", "")
+    return ",".join(filter(None, (own, sandbox_url.partition("://")[2])))
 
 
 def _port(name: str, default: int) -> int:

@@ -16,6 +16,7 @@ from kurir import contacts, numbers
 from kurir.accounts import accounts, api_keys, members
 from kurir.foundation.clock import system_clock
 from kurir.foundation.data_folder import open_data_folder
+from kurir.foundation.whole_files import replace_whole
 from kurir.settings import Settings
 
 EMAIL = "demo@kurir.example"
@@ -114,19 +115,13 @@ def read_memory(folder: Path) -> Memory:
         return msgspec.json.decode((folder / "memory.json").read_bytes(), type=Memory)
     except FileNotFoundError:
         return Memory()
+    except msgspec.MsgspecError as error:
+        raise DemoError(f"{folder}/memory.json is damaged: remove the folder {folder} to begin anew") from error
 
 
 def write_memory(folder: Path, memory: Memory) -> None:
     """Remembers for the next start."""
-    write_private(folder / "memory.json", msgspec.json.format(msgspec.json.encode(memory)))
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replaces a file at once; only its owner may read it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.touch(mode=0o600)
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    replace_whole(folder / "memory.json", msgspec.json.format(msgspec.json.encode(memory)))
 
 
 def port_for(wanted: int, before: int) -> int:

@@ -26,6 +26,7 @@ from kurir.foundation.postgres import take_your_time
 from kurir.foundation.sealing import SealError, Sealing, find_master_key, load_master_key
 from kurir.foundation.sqlite import damaged
 from kurir.foundation.tables import SCHEMA_VERSION, installation
+from kurir.foundation.whole_files import replace_whole
 from kurir.settings import Settings, SettingsError
 
 READY_FILE = "gateway.json"
@@ -213,9 +214,7 @@ def sole_gateway(data_dir: Path) -> Iterator[None]:
 
 def write_ready_file(data_dir: Path, ready: ReadyFile) -> None:
     """Tells where the gateway answers."""
-    temporary = data_dir / (READY_FILE + ".tmp")
-    temporary.write_bytes(msgspec.json.encode(ready))
-    temporary.replace(data_dir / READY_FILE)
+    replace_whole(data_dir / READY_FILE, msgspec.json.encode(ready))
 
 
 def read_ready_file(data_dir: Path) -> ReadyFile | None:

@@ -32,6 +32,7 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from kurir.foundation.disk_reserve import PIECE, DiskReserve
 from kurir.foundation.turns import Turns
 from kurir.foundation.url_rules import Allowed, UrlRefused, check_address, check_url
 from kurir.settings import Settings
@@ -49,7 +50,6 @@ LEAST_RATE = 10_000
 GRACE = 5.0
 NAME_WAIT = 10.0
 """Seconds that a name waits for its account's turn to be looked up."""
-_WRITE = 1 << 20
 _ANSWER_PATIENCE = 5.0
 """Seconds for the body of an answer to a POST: its status has been told by then, the rest is only for people."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -96,6 +96,24 @@ class Fetched(msgspec.Struct, frozen=True):
     sha256: str
     content_type: str
     final_url: str
+
+
+class _Disk(msgspec.Struct, frozen=True):
+    """Where a body goes, and how much of it: `max_bytes`, and what the `reserve` leaves."""
+
+    path: Path
+    max_bytes: int
+    reserve: DiskReserve | None
+
+    def require(self, size: int) -> None:
+        """Raises DiskNearlyFull when there is no room for so many bytes."""
+        if self.reserve is not None:
+            self.reserve.require(size)
+
+    def write(self, file: BinaryIO, piece: bytes) -> None:
+        """Writes a piece of it. Raises DiskNearlyFull, OSError."""
+        self.require(len(piece))
+        file.write(piece)
 
 
 class Posted(msgspec.Struct, frozen=True):
@@ -166,17 +184,26 @@ class SafeFetch:
         check_url(url, self._allowed)
 
     async def fetch(
-        self, url: str, into: Path, *, max_bytes: int, within: float, redirects: int = 3, account: int = 0
+        self,
+        url: str,
+        into: Path,
+        *,
+        max_bytes: int,
+        within: float,
+        redirects: int = 3,
+        account: int = 0,
+        reserve: DiskReserve | None = None,
     ) -> Fetched:
         """Streams the body behind `url` into the file `into`, `within` so many seconds; leaves no file on failure.
 
         The time begins when it is the account's turn. Raises UrlRefused, FetchFailed, TooLarge; OSError when the file
-        cannot be written.
+        cannot be written, DiskNearlyFull when it would touch the `reserve`.
         """
         _account.set(account)
         at = check_url(url, self._allowed)
         try:
-            return await self._follow(at, into, max_bytes, within, redirects=redirects, account=account)
+            disk = _Disk(into, max_bytes, reserve)
+            return await self._follow(at, disk, within, redirects=redirects, account=account)
         except BaseException as error:
             await asyncio.to_thread(into.unlink, missing_ok=True)
             if isinstance(error, (aiohttp.ClientError, TimeoutError)):
@@ -207,15 +234,13 @@ class SafeFetch:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise _failure(error) from error
 
-    async def _follow(
-        self, at: URL, into: Path, max_bytes: int, within: float, *, redirects: int, account: int
-    ) -> Fetched:
+    async def _follow(self, at: URL, disk: _Disk, within: float, *, redirects: int, account: int) -> Fetched:
         loop = asyncio.get_running_loop()
         for _ in range(redirects + 1):
             async with self._turn(at, account):
                 began = loop.time()
                 async with asyncio.timeout(within):
-                    found = await self._get(at, into, max_bytes)
+                    found = await self._get(at, disk)
                 within -= loop.time() - began
             if isinstance(found, Fetched):
                 return found
@@ -234,47 +259,48 @@ class SafeFetch:
             if host.idle and self._hosts.get(key) is host:
                 del self._hosts[key]
 
-    async def _get(self, url: URL, into: Path, max_bytes: int) -> Fetched | URL:
+    async def _get(self, url: URL, disk: _Disk) -> Fetched | URL:
         """The body behind `url`, or where it redirects to."""
         assert self._session is not None
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=STALL_TIMEOUT)
         async with self._session.get(url, allow_redirects=False, timeout=limits) as response:
             if response.status not in _REDIRECTS:
-                return await self._take(response, url, into, max_bytes)
+                return await self._take(response, url, disk)
             return _target(url, response.headers.get("Location", ""), self._allowed)
 
-    async def _take(self, response: aiohttp.ClientResponse, url: URL, into: Path, max_bytes: int) -> Fetched:
+    async def _take(self, response: aiohttp.ClientResponse, url: URL, disk: _Disk) -> Fetched:
         if response.status != 200:
             passing = response.status >= 500 or response.status in _PASSING
             raise FetchFailed(f"the server answered with status {response.status}", permanent=not passing)
         if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"identity", ""}:
             raise FetchFailed("the server sent a compressed answer that was not asked for", permanent=True)
-        if response.content_length is not None and response.content_length > max_bytes:
-            raise TooLarge(max_bytes)
-        with _new_file(into) as file:
-            size, digest = await self._stream(response, file, max_bytes)
+        if response.content_length is not None and response.content_length > disk.max_bytes:
+            raise TooLarge(disk.max_bytes)
+        await asyncio.to_thread(disk.require, response.content_length or 0)
+        with _new_file(disk.path) as file:
+            size, digest = await self._stream(response, file, disk)
         if size == 0:
             raise FetchFailed("the server's answer is empty", permanent=True)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return Fetched(into, size, digest, content_type, str(url))
+        return Fetched(disk.path, size, digest, content_type, str(url))
 
-    async def _stream(self, response: aiohttp.ClientResponse, file: BinaryIO, max_bytes: int) -> tuple[int, str]:
+    async def _stream(self, response: aiohttp.ClientResponse, file: BinaryIO, disk: _Disk) -> tuple[int, str]:
         digest = hashlib.sha256()
         waiting = bytearray()
         size = 0
         began = time.monotonic()
         async for chunk in response.content.iter_any():
             size += len(chunk)
-            if size > max_bytes:
-                raise TooLarge(max_bytes)
+            if size > disk.max_bytes:
+                raise TooLarge(disk.max_bytes)
             if size < self._least_rate * (time.monotonic() - began - self._grace):
                 raise FetchFailed("the server sends too slowly", permanent=False)
             digest.update(chunk)
             waiting += chunk
-            if len(waiting) >= _WRITE:
-                await asyncio.to_thread(file.write, bytes(waiting))
+            if len(waiting) >= PIECE:
+                await asyncio.to_thread(disk.write, file, bytes(waiting))
                 waiting.clear()
-        await asyncio.to_thread(file.write, bytes(waiting))
+        await asyncio.to_thread(disk.write, file, bytes(waiting))
         return size, digest.hexdigest()
 
 

@@ -8,18 +8,18 @@ another row does not open. Two keys are derived from the master: one to seal, on
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import hmac
 import os
 import secrets
-import tempfile
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from kurir.foundation.whole_files import place_new
 
 _VERSION = "k1."
 
@@ -69,7 +69,7 @@ def load_master_key(data_dir: Path) -> bytes:
     if known is not None:
         return known
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _place(data_dir / "master.key", secrets.token_hex(32))
+    place_new(data_dir / "master.key", (secrets.token_hex(32) + "\n").encode())
     made = find_master_key(data_dir)
     assert made is not None, "it is there now, whoever made it"
     return made
@@ -94,20 +94,6 @@ def find_master_key(data_dir: Path) -> bytes | None:
             "first start, remove it"
         )
     return key
-
-
-def _place(path: Path, text: str) -> None:
-    """Writes a new file, whole or not at all; one that somebody else has made meanwhile stays."""
-    descriptor, temporary = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        Path(temporary).unlink()
 
 
 def _derive(master: bytes, purpose: bytes) -> bytes:

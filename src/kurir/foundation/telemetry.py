@@ -246,6 +246,9 @@ class Metrics:
         self._failing_tasks = Gauge(
             "kurir_tasks_failing", "Background tasks that are down or keep failing", registry=registry
         )
+        self._room = Gauge(
+            "kurir_room_for_files_bytes", "Bytes that files may still take; 0: files wait", registry=registry
+        )
         self._hosts = Gauge("kurir_engine_hosts", "Running engine processes", registry=registry)
         self._devices = Gauge("kurir_linked_devices", "Linked devices by their state", ["state"], registry=registry)
         self._silence = Gauge(
@@ -334,6 +337,10 @@ class Metrics:
     def watch_tasks(self, failing: Callable[[], int]) -> None:
         """From now on a look at the metrics shows how many tasks `failing` counts then."""
         self._failing_tasks.set_function(failing)
+
+    def watch_room(self, room: Callable[[], int]) -> None:
+        """From now on a look at the metrics shows how many bytes `room` says that files may still take."""
+        self._room.set_function(room)
 
     def watch_devices(self, survey: Callable[[], Survey]) -> None:
         """From now on a look at the metrics shows what `survey` says then."""

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from kurir.foundation.database import Database, DatabaseUnavailable
 from kurir.foundation.tasks import TaskHealth, Tasks
+from kurir.foundation.whole_files import replace_whole
 from kurir.leases import statements
 from kurir.leases.ownership import Hold
 from kurir.leases.statements import Taken
@@ -105,7 +106,7 @@ class Leases:
         self._duties = duties
         self._taking = True
         with contextlib.suppress(FileNotFoundError):
-            self._before = self._memory.read_text(encoding="ascii")
+            self._before = self._memory.read_text(encoding="ascii", errors="replace")
         await self._beat()
         self._tasks.keep("heartbeat", self._go_on, vital=True, endless=True)
         self._tasks.keep("heartbeat-watch", self._watch, vital=True, endless=True)
@@ -167,7 +168,7 @@ class Leases:
                     self._lose("another gateway took this one for dead")
                 # a beat that was frozen began long ago: the new name's time counts from now
                 began, me, before = _now(), f"gw_{secrets.token_hex(8)}", self._before
-                self._memory.write_text(me, encoding="ascii")
+                await asyncio.to_thread(replace_whole, self._memory, me.encode())
                 await self._database.write(lambda c: statements.register(c, me, self._url, before, self._lease))
                 self._me = me
             if self._me == me:

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kurir.foundation.database import DatabaseUnavailable
+from kurir.foundation.disk_reserve import DiskReserve
 from kurir.web.gateway import Gateway
 
 log = structlog.get_logger(__name__)
@@ -26,7 +27,8 @@ PATIENCE = 1.0
 LATELY = 10.0
 """Seconds for which a transaction that the database refused counts."""
 LEAST_FREE = 64 * 1024 * 1024
-"""Bytes that must be free in the data folder: room for the write-ahead log and one large file."""
+"""Bytes that must be free in the data folder, or half of the reserve that files leave, where that is less: files may
+fill the rest, and the gateway still takes messages."""
 SAY_EVERY = 60.0
 """Seconds after which the log says a trouble that lasts again, however often somebody asks."""
 _FRESH = {"Cache-Control": "no-store"}
@@ -103,7 +105,9 @@ async def _complaint(work: Awaitable[object], what: str, said: Said) -> str:
 
 async def _disk(gateway: Gateway) -> str:
     try:
-        usage = await asyncio.to_thread(shutil.disk_usage, gateway.settings.data_dir)
+        folder = gateway.settings.data_dir
+        usage = await asyncio.to_thread(shutil.disk_usage, folder)
+        reserve = await asyncio.to_thread(DiskReserve(folder, gateway.settings.disk_reserve).size)
     except OSError as error:
         return f"the data folder cannot be read: {error.strerror}"
-    return "" if usage.free >= LEAST_FREE else "the disk of the data folder is almost full"
+    return "" if usage.free >= min(LEAST_FREE, reserve // 2) else "the disk of the data folder is almost full"

@@ -23,10 +23,12 @@ from tests.unit.linked_device.intake_rig import (
     text,
 )
 
+from kurir.channels.linked_device import media_fetches
 from kurir.channels.linked_device.engine import DeviceState, Failed, News, Unread
 from kurir.channels.linked_device.intake import Intake
 from kurir.channels.linked_device.journal import Backlog, Journal, read_backlog
 from kurir.channels.linked_device.neonize_engine import NeonizeEngine
+from kurir.foundation.disk_reserve import DiskReserve
 from kurir.messages.reports import Received
 
 # isort: split
@@ -163,6 +165,44 @@ def test_media_that_fail_are_tried_again_also_by_the_next_host_and_given_up(rig:
     assert rig.device.downloads == len(rig.limits.pauses) + 1
     rig.store(fetched)
     assert rig.kept() == 0
+
+
+def test_media_wait_for_room_on_the_disk(rig: IntakeRig, monkeypatch: pytest.MonkeyPatch):
+    """What is announced is not even fetched; what is larger than announced leaves nothing behind."""
+    room, asked = 0, 0
+
+    def look(_reserve: DiskReserve) -> int:
+        nonlocal asked
+        asked += 1
+        return room
+
+    monkeypatch.setattr(DiskReserve, "room", look)
+    monkeypatch.setattr(media_fetches, "NO_ROOM_PAUSE", 0.01)
+    rig.intake.online(connected=True)
+    rig.intake.take(picture("picture"))
+    rig.store(rig.received())
+    _until(lambda: asked > len(rig.limits.pauses) + 1)
+    assert rig.device.downloads == 0
+    assert rig.kept("fetch") == 1
+    assert rig.device.complaints == ["received files wait: the disk is nearly full"]
+    rig.device.fetch = lambda _: b"\x89PNG and more"
+    room = 5
+    _until(lambda: rig.device.downloads > 0)
+    _until(lambda: not list(Path(rig.order.incoming).glob("*")))
+    room = 100
+    assert rig.fetched().media.state == "stored"
+
+
+def test_media_without_room_for_a_day_are_gone_for_that_reason(rig: IntakeRig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(DiskReserve, "room", lambda _: 0)
+    monkeypatch.setattr(media_fetches, "_LONGEST", 0.2)
+    monkeypatch.setattr(media_fetches, "NO_ROOM_PAUSE", 0.01)
+    rig.intake.online(connected=True)
+    rig.intake.take(picture("picture"))
+    rig.store(rig.received())
+    fetched = rig.fetched()
+    assert (fetched.media.state, fetched.media.reason) == ("gone", "the disk of this gateway was nearly full")
+    assert rig.device.downloads == 0
 
 
 @pytest.mark.parametrize("words", ["no url present", "download failed with status code 404"])

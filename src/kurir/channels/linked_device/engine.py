@@ -149,6 +149,7 @@ TROUBLES = (
     "not_relaxed",  # an unknown value of an event ends the event stream
     "reconnects_often",  # WhatsApp ends the connection right after each login; the device was left alone for a time
     "long_receipt",  # names more messages than are read of one
+    "no_room",  # received files wait because the disk is nearly full
     "notices_dropped",  # troubles and counts that the gateway was too far behind to take
     "other",
 )

@@ -151,7 +151,7 @@ def run(calls: socket.socket, news: socket.socket) -> None:
         crash_points.arm(os.environ.get("KURIR_CRASH_AT", ""))
     host = Host(calls, news)
     limit, seconds = int(os.environ["KURIR_MEDIA_LIMIT"]), float(os.environ["KURIR_INCOMING_MEDIA_TIMEOUT"])
-    host.serve(NeonizeEngine(host.tell, limit, seconds))
+    host.serve(NeonizeEngine(host.tell, limit, seconds, int(os.environ["KURIR_DISK_RESERVE"])))
 
 
 def main() -> None:

@@ -50,6 +50,7 @@ def environment(settings: Settings) -> dict[str, str]:
     values["PYTHONUNBUFFERED"] = "1"
     values["KURIR_MEDIA_LIMIT"] = str(settings.media_document_bytes)
     values["KURIR_INCOMING_MEDIA_TIMEOUT"] = str(settings.incoming_media_timeout)
+    values["KURIR_DISK_RESERVE"] = str(settings.disk_reserve)
     if settings.sandbox:
         for name in _PROXY:
             values.pop(name, None)

@@ -141,6 +141,10 @@ class Journal:
         """Counts a try of a fetch, durably, and says when the next one is due if nothing comes of this one."""
         self._change("UPDATE received SET tries = tries + 1, due_at = ? WHERE id = ?", again_at, entry_id)
 
+    def put_off_fetch(self, entry_id: int, again_at: float) -> None:
+        """Says when a fetch is due again that could not even be tried."""
+        self._change("UPDATE received SET due_at = ? WHERE id = ?", again_at, entry_id)
+
     # -- the whole -------------------------------------------------------------------------------------------------
 
     def backlog(self) -> Backlog:

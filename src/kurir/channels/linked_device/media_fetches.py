@@ -9,6 +9,7 @@ later on is still used. How many such calls may hang is limited for the device a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mimetypes
 import sqlite3
@@ -28,6 +29,7 @@ from kurir.channels.linked_device.engine import Open, Tell
 from kurir.channels.linked_device.journal import Entry, Journal
 from kurir.channels.linked_device.letters import Postman, pending, set_aside
 from kurir.channels.linked_device.protobufs import interpret, unwrapped
+from kurir.foundation.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
 from kurir.messages import bounds
 from kurir.messages.reports import IncomingMedia, MediaFetched, SetAside
 
@@ -44,6 +46,10 @@ UNREAD_TRIES = 3
 _LONGEST = 86_400.0
 """Seconds after which media are given up in any case; WhatsApp keeps files for some weeks, but people read today."""
 _LOOK_AGAIN = 1.0
+NO_ROOM_PAUSE = 30.0
+"""Seconds until a file for which the disk has no room is looked at again; that counts as no try."""
+_SAY_AGAIN = 60.0
+_NO_ROOM = "the disk of this gateway was nearly full"
 _TOO_LARGE = "the file is larger than this gateway takes"
 _ASIDE = "it could not be processed: see `kurir quarantine list`"
 _FINAL = ("no url present", "find any attachments", "status code 403", "status code 404", "status code 410")
@@ -52,12 +58,13 @@ _FINAL = ("no url present", "find any attachments", "status code 403", "status c
 
 class Limits(NamedTuple):
     """`size`: bytes of the largest file; `seconds`: for one try; `pauses` between tries; `calls`: how many fetches the
-    whole process may have under way (one limit for all devices)."""
+    whole process may have under way (one limit for all devices); `reserve`: bytes of the disk as in `DiskReserve`."""
 
     size: int
     seconds: float
     pauses: tuple[float, ...] = PAUSES
     calls: threading.Semaphore = threading.BoundedSemaphore(PROCESS_CALLS)
+    reserve: int = 0
 
 
 class MediaFetches:
@@ -69,6 +76,8 @@ class MediaFetches:
         self._tell = tell
         self._journal = journal
         self._limits = limits
+        self._reserve = DiskReserve(Path(order.incoming), limits.reserve)
+        self._said_at = -_SAY_AGAIN
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._online = False
@@ -164,6 +173,10 @@ class MediaFetches:
         if hopeless := self._hopeless(entry):
             self._finish(entry, None, hopeless)
             return True
+        if not self._has_room(entry):
+            self._say_full()
+            self._journal.put_off_fetch(entry.id, time.time() + NO_ROOM_PAUSE)
+            return True
         if not self._limits.calls.acquire(blocking=False):
             return False
         try:
@@ -185,8 +198,23 @@ class MediaFetches:
         """Why no further try is worth it; "" while one is."""
         if entry.owner and self._owner and entry.owner != self._owner:
             return "it came to an earlier pairing of this number, with another phone"
-        late = entry.tries > len(self._limits.pauses) or time.time() - entry.at > _LONGEST
-        return "it could not be had within a day" if late else ""
+        if entry.tries <= len(self._limits.pauses) and time.time() - entry.at <= _LONGEST:
+            return ""
+        return "it could not be had within a day" if self._has_room(entry) else _NO_ROOM
+
+    def _has_room(self, entry: Entry) -> bool:
+        """Whether the disk has room for the file, as far as its message says how large it is."""
+        announced = 0
+        with contextlib.suppress(msgspec.MsgspecError):  # of an earlier release, which did not note it
+            announced = msgspec.json.decode(entry.about, type=MediaFetched).media.size
+        return announced > self._limits.size or self._reserve.room() >= max(1, announced)
+
+    def _say_full(self) -> None:
+        with self._changed:
+            if time.monotonic() - self._said_at < _SAY_AGAIN:
+                return
+            self._said_at = time.monotonic()
+        self._postman.complain("received files wait: the disk is nearly full", "no_room")
 
     def _try(self, entry: Entry) -> None:
         try:
@@ -215,7 +243,10 @@ class MediaFetches:
         if not data or len(data) > self._limits.size:
             self._finish(entry, None, _TOO_LARGE if data else "the file is empty")
             return
-        self._finish(entry, self._stored(event, media, data))
+        try:
+            self._finish(entry, self._stored(event, media, data))
+        except DiskNearlyFull:  # its message said that it is smaller
+            self._say_full()
 
     def _stored(self, event: MessageEvent, media: IncomingMedia, data: bytes) -> IncomingMedia:
         """Writes the file, whose name is made by us: nothing a sender chose becomes part of a path. Raises OSError."""
@@ -227,7 +258,11 @@ class MediaFetches:
         beside = path.with_suffix(".part")
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            beside.write_bytes(data)
+            with beside.open("wb", buffering=0) as file:
+                for start in range(0, len(data), PIECE):
+                    piece = data[start : start + PIECE]
+                    self._reserve.require(len(piece))
+                    file.write(piece)
             beside.replace(path)
         except OSError:  # a full disk, as a rule
             beside.unlink(missing_ok=True)

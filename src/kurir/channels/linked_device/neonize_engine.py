@@ -54,9 +54,9 @@ class UnavailableError(NeonizeError):
 class NeonizeEngine:
     """All devices of one host."""
 
-    def __init__(self, tell: say.Tell, media_limit: int, media_seconds: float = 120.0) -> None:
+    def __init__(self, tell: say.Tell, media_limit: int, media_seconds: float = 120.0, reserve: int = 0) -> None:
         self._tell = tell
-        self._limits = Limits(media_limit, media_seconds)
+        self._limits = Limits(media_limit, media_seconds, reserve=reserve)
         self._gate = MapGate()
         self._unencrypted = Unencrypted(self._store_failed, self._undecodable)
         try:

@@ -10,11 +10,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from kurir.foundation.ids import parse_message_id, public_message_id
+from kurir.foundation.tokens import load_token
 from kurir.outbox import by_hand
 from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.rows import Snapshot
 from kurir.outbox.waiting import sentence
-from kurir.web.api.operator import ApiError, Handler, guarded, load_token, reply
+from kurir.web.api.operator import ApiError, Handler, guarded, reply
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.waits import waits
 

@@ -1,17 +1,13 @@
 """Who may use the operator API, and how it says no: one bearer token per gateway, errors that name the field.
 
-The token is in `<data_dir>/operator.token` (mode 0600, made on first use): whoever can read the data folder is the
-operator. Error body: `{"error": {"code": "<word>", "message": "<sentence>", "field": "<name or empty>"}}`.
+The token: see `foundation/tokens`. Error body:
+`{"error": {"code": "<word>", "message": "<sentence>", "field": "<name or empty>"}}`.
 """
 
 from __future__ import annotations
 
 import functools
-import hmac
-import os
-import secrets
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -22,6 +18,7 @@ from starlette.responses import Response
 from kurir import numbers
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.foundation.database import BadValue, DatabaseUnavailable
+from kurir.foundation.tokens import opens
 from kurir.numbers import Number
 from kurir.web.gateway import Gateway
 
@@ -39,19 +36,6 @@ class ApiError(Exception):
         self.status = status
         self.code = code
         self.field = field
-
-
-def load_token(data_dir: Path) -> str:
-    """The operator's token, made on first use. Raises OSError."""
-    path = data_dir / "operator.token"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(token + "\n")
-    return token
 
 
 def reply(body: Any, status: int = 200) -> Response:
@@ -123,7 +107,7 @@ async def device_of(gateway: Gateway, request: Request) -> Number:
 
 def _bears(request: Request, token: str) -> bool:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())
+    return scheme.lower() == "bearer" and opens(given.strip(), token)
 
 
 def _refusal(status: int, code: str, message: str, field: str = "") -> Response:

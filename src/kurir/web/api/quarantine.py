@@ -9,10 +9,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from kurir import quarantine
+from kurir.foundation.tokens import load_token
 from kurir.messages import bounds
 from kurir.outbox.by_hand import NotPossible
 from kurir.quarantine import Entry, Line
-from kurir.web.api.operator import ApiError, guarded, load_token, reply
+from kurir.web.api.operator import ApiError, guarded, reply
 from kurir.web.gateway import Gateway
 
 _MOST = 1_000
