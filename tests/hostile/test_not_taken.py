@@ -3,6 +3,7 @@ pending for ever."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def test_a_receipt_of_which_a_part_is_not_taken_is_not_let_go(tmp_path: Path, re
 
 def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also what is only counted: it is not forgotten before it was told."""
+    others = set(threading.enumerate())
     rig = IntakeRig(tmp_path)
 
     def closes(*_: object) -> str:
@@ -104,7 +106,7 @@ def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monk
         patch.setattr(intake_module, "read_letter", closes)
         rig.intake.take(text("A"))
         rig.intake.online(connected=True)
-        for thread in media_fetches.threading.enumerate():
+        for thread in set(threading.enumerate()) - others:
             if thread.name == "intake-7":
                 thread.join(10)
     rig.intake.close()

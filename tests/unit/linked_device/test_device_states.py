@@ -72,10 +72,22 @@ def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         bench.device.stop()
 
 
+@pytest.fixture(autouse=True)
+def others() -> Iterator[None]:
+    """Threads that tests before this one left running are none of ours."""
+    _OTHERS.clear()
+    _OTHERS.update(threading.enumerate())
+    yield
+    _OTHERS.clear()
+
+
+_OTHERS: set[threading.Thread] = set()
+
+
 def over(name: str) -> None:
     """Waits until no thread of that name is left."""
     deadline = time.monotonic() + PATIENCE
-    while any(thread.name.startswith(name) for thread in threading.enumerate()):
+    while any(thread.name.startswith(name) for thread in set(threading.enumerate()) - _OTHERS):
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
