@@ -184,3 +184,26 @@ def test_nothing_else_creates_tasks_or_threads() -> None:
             if name == "Thread" and where not in threads:
                 found.append(f"{where}:{node.lineno} {name}")
     assert found == []
+
+
+async def test_a_second_close_and_one_that_is_given_up_do_not_cut_off_how_a_task_ends() -> None:
+    tasks, may_end, over = Tasks(), asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+            over.set()
+
+    tasks.spawn("work", work())
+    await asyncio.sleep(0)
+    first, second = asyncio.create_task(tasks.close()), asyncio.create_task(tasks.close())
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert not second.done()
+    may_end.set()
+    await second
+    assert over.is_set()

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import structlog
 
@@ -88,6 +89,7 @@ class Tasks:
     def __init__(self, health: TaskHealth | None = None) -> None:
         self._health = health or TaskHealth()
         self._running: set[asyncio.Task[Any]] = set()
+        self._canceled: WeakSet[asyncio.Task[Any]] = WeakSet()
 
     def keep(
         self,
@@ -124,8 +126,12 @@ class Tasks:
             await asyncio.wait(set(self._running), timeout=timeout)
         while running := [task for task in self._running if task is not asyncio.current_task()]:
             for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+                if task not in self._canceled:  # a second time would cut off how it ends in order
+                    self._canceled.add(task)
+                    task.cancel()
+            done, _ = await asyncio.wait(running)  # not gather: whoever gives this up must not cut that off either
+            for task in done:
+                _ = task.cancelled() or task.exception()  # it has been logged
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

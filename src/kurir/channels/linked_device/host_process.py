@@ -123,10 +123,11 @@ class HostProcess:
         try:
             answering = await asyncio.open_connection(sock=calls, limit=_LINE_LIMIT)
             telling = await asyncio.open_connection(sock=news, limit=_LINE_LIMIT)
-        except BaseException:  # canceled in the middle: nobody would ever end the process
+        except BaseException:  # canceled in the middle: nobody else would ever end the process, and hear of its end
             process.kill()
             calls.close()
             news.close()
+            await process.wait()
             raise
         return cls(process, answering, telling, on_news, health)
 

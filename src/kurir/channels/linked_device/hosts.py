@@ -83,6 +83,7 @@ class Hosts:
         self._on_lost = on_lost
         self._argv = argv
         self._slots: list[_Slot] = []
+        self._ending: set[_Slot] = set()
         self._closing = False
 
     async def open(self, order: Open, *, alone: bool) -> None:
@@ -133,7 +134,7 @@ class Hosts:
     async def stop(self) -> None:
         """Ends every host."""
         self._closing = True
-        await asyncio.gather(*(slot.end() for slot in list(self._slots)))
+        await asyncio.gather(*(slot.end() for slot in {*self._slots, *self._ending}))
 
     def pids(self) -> list[int]:
         """The process ids of the running hosts."""
@@ -209,7 +210,9 @@ class _Slot:
     async def end(self) -> None:
         self.orders.clear()
         self._hosts._drop(self)
+        self._hosts._ending.add(self)  # until its process is gone: whoever waits for this end may give it up
         await self._tasks.close()
+        self._hosts._ending.discard(self)
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
