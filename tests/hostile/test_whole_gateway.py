@@ -29,6 +29,7 @@ from google.protobuf.message import DecodeError
 from tests.hostile import strangers
 from tests.reliability.site import Site, open_site
 
+from kurir.channels.linked_device.host_process import STOPPED
 from kurir.messages import bounds
 
 from neonize.proto.Neonize_pb2 import Message as MessageEvent  # isort: skip
@@ -185,7 +186,9 @@ async def is_well(site: Site) -> None:
     assert (await metrics(site, "kurir_task_failures_total")).total() == 0
     log = (site.folder / "gateway.log").read_text(errors="replace")
     assert "Traceback" not in log, log[log.index("Traceback") - 200 :][:3_000]
-    assert "engine_host_ended" not in log
+    # a device that was paired moves to a shared host a minute later, and its first one is stopped
+    ends = [line for line in log.splitlines() if '"engine_host_ended"' in line and STOPPED not in line]
+    assert ends == []
     assert "engine_host_sent_no_frame" not in log
     shop, person = site.shops[0], site.people[0]
     for one in site.shops:

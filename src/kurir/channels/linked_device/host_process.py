@@ -48,6 +48,7 @@ _PING_PATIENCE = 30.0
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 _ENDED = "the engine host ended"
+STOPPED = "the engine host was stopped"
 _FAILED_HERE = "the gateway failed at reading from the engine host, which was ended"
 _DEVICE_THREAD = "device-thread"
 """The name under which a thread of a host that keeps failing is a complaint of `TaskHealth`."""
@@ -161,6 +162,12 @@ class HostProcess:
         """Waits until the calls under way have been answered, at most `patience` seconds."""
         if self._waiting:
             await asyncio.wait(list(self._waiting.values()), timeout=patience)
+
+    def stop(self) -> None:
+        """Ends the process because it is not needed any more."""
+        if self.why_lost == _ENDED:
+            self.why_lost = STOPPED
+        self.kill()
 
     def kill(self) -> None:
         """Ends the process at once. Sessions are transactional: nothing is damaged."""

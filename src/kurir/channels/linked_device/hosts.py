@@ -248,6 +248,9 @@ class _Slot:
             for order in list(self.orders.values()):
                 await self._open(process, order)
             await process.ended()
+        except asyncio.CancelledError:
+            process.stop()
+            raise
         finally:
             self.process = None
             process.kill()
