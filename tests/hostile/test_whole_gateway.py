@@ -10,6 +10,7 @@ import base64
 import copy
 import hashlib
 import hmac
+import io
 import json
 import os
 import random
@@ -31,6 +32,7 @@ from tests.reliability.site import Site, open_site
 
 from kurir.channels.linked_device.host_process import STOPPED
 from kurir.messages import bounds
+from kurir.web.meta_callbacks import BODY_LIMIT
 
 from neonize.proto.Neonize_pb2 import Message as MessageEvent  # isort: skip
 
@@ -353,7 +355,10 @@ def prepared(site: Site, count: int) -> Posted:
                 posted.receipts.add(f"status:wamid.S{i}:{'failed' if kind == 'failed' else 'delivered'}")
             posted.bodies.append(json.dumps(body).encode())
             continue
-        body = mutated(body, dice)
+        changed = mutated(body, dice)
+        while len(json.dumps(changed)) > BODY_LIMIT - 10_000:  # Meta sends no larger ones, and they are refused
+            changed = mutated(body, dice)
+        body = changed
         beside = with_honest_neighbour(body, callback(site, 1_000_000 + i * len(KINDS)))
         raw = json.dumps(body).encode()
         if dice.random() < 0.05:
@@ -375,7 +380,7 @@ async def test_mutated_callbacks_are_stored_set_aside_or_counted(site: Site) -> 
             raw = posted.bodies[i]
             signature = "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
             headers = {"X-Hub-Signature-256": signature, "Content-Type": "application/json"}
-            async with session.post(f"{site.url}/meta/callbacks", data=raw, headers=headers) as answer:
+            async with session.post(f"{site.url}/meta/callbacks", data=io.BytesIO(raw), headers=headers) as answer:
                 answers[answer.status] += 1
                 assert answer.status == 200, (answer.status, await answer.text(), raw[:500])
 
@@ -391,5 +396,6 @@ async def test_mutated_callbacks_are_stored_set_aside_or_counted(site: Site) -> 
     kept = {row[0] for row in site.rows("SELECT body FROM callbacks")}
     aside = {bytes(row[0]) for row in site.rows("SELECT payload FROM quarantine WHERE queue = 'callback'")}
     traceless = [raw for raw in posted.bodies if bounds.text(raw, len(raw)) not in kept and raw not in aside]
-    assert len(traceless) == counted["duplicate"], traceless[:3]
+    again = len(posted.bodies) - len(set(posted.bodies))  # mutations of large doses meet
+    assert len(traceless) <= counted["duplicate"] <= len(traceless) + again, traceless[:3]
     await is_well(site)
