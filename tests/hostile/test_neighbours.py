@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import socket
@@ -186,4 +185,3 @@ async def test_others_do_not_notice_an_attack(target: Target, kind: str) -> None
     else:
         pytest.fail(f"the p99 of others, quiet → attacked: {seen}")
     sys.stderr.write(f"{kind}: {seen}\n")
-    logging.getLogger(__name__).info("%s: p99 of others, quiet → attacked: %s", kind, seen)
