@@ -14,8 +14,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
-from kurir.foundation.data_folder import renew_schema
-from kurir.foundation.database import Database
+from kurir.data_folder import renew_schema
+from kurir.store.database import Database
 from tests.postgres import Postgres
 from tests.sqlite import new_database
 

@@ -25,14 +25,13 @@ from kurir.channels.cloud_api.template_calls import Created, MetaTemplate
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup
 from kurir.channels.media import MediaStore
+from kurir.data_folder import open_data_folder
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation.clock import SteadyClock
-from kurir.foundation.data_folder import open_data_folder
-from kurir.foundation.safe_fetch import SafeFetch
-from kurir.foundation.tables import metadata
-from kurir.foundation.tasks import TaskHealth
-from kurir.foundation.telemetry import Metrics
 from kurir.inbox import Inbox
+from kurir.kit.clock import SteadyClock
+from kurir.kit.safe_fetch import SafeFetch
+from kurir.kit.tasks import TaskHealth
+from kurir.kit.telemetry import Metrics
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import Event, Evidence, Outcome, Received, Sent, Unknown
 from kurir.numbers import Number
@@ -40,6 +39,7 @@ from kurir.outbox.outbox import Outbox
 from kurir.quarantine import Entry
 from kurir.replay import Replays
 from kurir.settings import Settings
+from kurir.store.tables import metadata
 from kurir.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.web.server import build

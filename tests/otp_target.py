@@ -15,15 +15,15 @@ import sqlalchemy as sa
 from kurir import numbers
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
-from kurir.foundation.data_folder import renew_schema
-from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.telemetry import Metrics
+from kurir.data_folder import renew_schema
+from kurir.kit.sealing import Sealing
+from kurir.kit.telemetry import Metrics
 from kurir.otp import rules
 from kurir.otp.check import Attempt, Verdict, check
 from kurir.otp.issue import Issued, issue
 from kurir.outbox.outbox import Outbox
 from kurir.settings import Settings
+from kurir.store.database import Database
 from kurir.web.envelopes import Answer
 from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.endpoint import Call

@@ -6,8 +6,8 @@ import functools
 import tempfile
 from pathlib import Path
 
-from kurir.foundation.data_folder import renew_schema
-from kurir.foundation.database import Database
+from kurir.data_folder import renew_schema
+from kurir.store.database import Database
 
 
 def new_database(file: Path) -> Path:

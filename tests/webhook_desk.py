@@ -21,17 +21,17 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from kurir import numbers
 from kurir.accounts import accounts
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import LONG_WORK, Database
-from kurir.foundation.safe_fetch import SafeFetch
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import webhook_attempts, webhook_deliveries, webhook_events
-from kurir.foundation.telemetry import Metrics
-from kurir.foundation.url_rules import Allowed
 from kurir.inbox import Inbox
+from kurir.kit.clock import Clock
+from kurir.kit.safe_fetch import SafeFetch
+from kurir.kit.sealing import Sealing
+from kurir.kit.telemetry import Metrics
+from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import Received
 from kurir.numbers import Number
 from kurir.settings import Settings
+from kurir.store.database import LONG_WORK, Database
+from kurir.store.tables import webhook_attempts, webhook_deliveries, webhook_events
 from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.deliver import Deliverer
 from kurir.webhooks.deliveries import Parcel

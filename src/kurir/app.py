@@ -24,22 +24,22 @@ from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.errands import Errands
 from kurir.channels.media import MediaStore
+from kurir.data_folder import open_data_folder, sole_gateway
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.dispatch.wakes import Wakes
-from kurir.foundation import crash_points
-from kurir.foundation.clock import SteadyClock
-from kurir.foundation.data_folder import open_data_folder, sole_gateway
-from kurir.foundation.database import Database
-from kurir.foundation.disk_reserve import DiskReserve
-from kurir.foundation.safe_fetch import SafeFetch
-from kurir.foundation.tasks import TaskHealth, Tasks
-from kurir.foundation.telemetry import Metrics
 from kurir.inbox import Inbox
+from kurir.kit import crash_points
+from kurir.kit.clock import SteadyClock
+from kurir.kit.disk_reserve import DiskReserve
+from kurir.kit.safe_fetch import SafeFetch
+from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.kit.telemetry import Metrics
 from kurir.leases import Duties, Leases
 from kurir.outbox.outbox import Outbox
 from kurir.pairing import Pairing
 from kurir.replay import Replays
 from kurir.settings import Settings
+from kurir.store.database import Database
 from kurir.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.webhooks.deliver import Deliverer

@@ -13,16 +13,16 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.chunks import removed
-from kurir.foundation.database import Database
-from kurir.foundation.ids import MessageIds, first_id_at, opaque_id
-from kurir.foundation.tables import broadcasts, messages
+from kurir.kit.ids import MessageIds, first_id_at, opaque_id
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import TemplateUse
 from kurir.numbers import Number
 from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import PRIORITY_BROADCAST, PRIORITY_NORMAL, Draft
+from kurir.store.chunks import removed
+from kurir.store.database import Database
+from kurir.store.tables import broadcasts, messages
 
 MOST_RECIPIENTS = 5_000
 """Recipients of one request: its numbers are checked while the caller, and everybody else, waits."""

@@ -16,10 +16,10 @@ from kurir import contacts
 from kurir.accounts.accounts import Account
 from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup
 from kurir.contacts import AudienceStatus, ContactList, ListType, Person
-from kurir.foundation.clock import system_clock
-from kurir.foundation.database import LONG_WORK, Database
+from kurir.kit.clock import system_clock
 from kurir.messages.addresses import AddressError, parse_group, parse_phone
 from kurir.numbers import Number
+from kurir.store.database import LONG_WORK, Database
 
 LOOKUP = 50
 """Phone numbers in one question to WhatsApp."""

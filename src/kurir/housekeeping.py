@@ -1,7 +1,7 @@
 """What must be done now and then: what is old is forgotten, and templates are compared with Meta's.
 
 Each chore is on its own: one that fails is logged and tried again in the next round, and the others go on. Forgetting
-goes in small chunks with pauses (`foundation/chunks`), so that a round after days of downtime delays nobody.
+goes in small chunks with pauses (`store/chunks`), so that a round after days of downtime delays nobody.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import structlog
 
 from kurir import broadcasts, quarantine, received
 from kurir.channels.media import MediaStore
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.tasks import TaskHealth
+from kurir.kit.clock import Clock
+from kurir.kit.tasks import TaskHealth
 from kurir.otp import retention as otp
 from kurir.outbox.idempotency import KEPT
 from kurir.outbox.outbox import Outbox
 from kurir.settings import Settings
+from kurir.store.database import Database, DatabaseUnavailable
 from kurir.templates import Templates
 from kurir.webhooks.deliver import Deliverer
 

@@ -11,10 +11,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.clock import Clock, system_clock
-from kurir.foundation.ids import opaque_id
-from kurir.foundation.sealing import SealError, Sealing
-from kurir.foundation.tables import numbers
+from kurir.kit.clock import Clock, system_clock
+from kurir.kit.ids import opaque_id
+from kurir.kit.sealing import SealError, Sealing
+from kurir.store.tables import numbers
 
 ChannelKind = Literal["linked_device", "cloud_api"]
 NumberState = Literal[

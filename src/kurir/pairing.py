@@ -11,7 +11,7 @@ import asyncio
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.errands import Errand, FollowPairing, PairingStands, StartPairing, StopPairing
 from kurir.channels.linked_device.pairing_progress import PairingProgress, PairingView
-from kurir.foundation.clock import Clock
+from kurir.kit.clock import Clock
 from kurir.numbers import Number
 
 FIRST_ANSWER = 15.0

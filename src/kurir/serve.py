@@ -18,8 +18,8 @@ import structlog
 import uvicorn
 
 from kurir.app import running
-from kurir.foundation.data_folder import READY_FILE, ReadyFile, write_ready_file
-from kurir.foundation.tasks import GaveUpError, TaskHealth, Tasks
+from kurir.data_folder import READY_FILE, ReadyFile, write_ready_file
+from kurir.kit.tasks import GaveUpError, TaskHealth, Tasks
 from kurir.settings import Settings, SettingsError
 from kurir.web.http_front import HttpFront, Limits
 from kurir.web.server import build

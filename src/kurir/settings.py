@@ -177,7 +177,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     sandbox_noise_root: str = ""
     """Noise root key of the sandbox, 64 hex digits."""
     crash_at: str = ""
-    """Ends the process at a named point, for tests of recovery (see `foundation/crash_points.py`)."""
+    """Ends the process at a named point, for tests of recovery (see `kit/crash_points.py`)."""
 
     @property
     def sqlite_path(self) -> Path:

@@ -31,14 +31,14 @@ from kurir.channels.cloud_api.template_components import (
 from kurir.channels.cloud_api.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, Variable, variables_of
 from kurir.channels.cloud_api.template_rules import faults
 from kurir.channels.media import MediaStore
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.ids import MessageIds, opaque_id
-from kurir.foundation.inserts import insert_into
-from kurir.foundation.tables import templates
+from kurir.kit.clock import Clock
+from kurir.kit.ids import MessageIds, opaque_id
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, SetAside, TryLater
 from kurir.numbers import Number, all_of_channel
+from kurir.store.database import Database, DatabaseUnavailable
+from kurir.store.inserts import insert_into
+from kurir.store.tables import templates
 
 DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED"
 NAME_TAKEN = "Template Name Already Exists"

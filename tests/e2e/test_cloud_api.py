@@ -24,9 +24,9 @@ from tests.e2e.sandbox_network import SandboxNetwork
 from kurir import numbers
 from kurir.accounts import accounts, api_keys
 from kurir.app import running
-from kurir.foundation.tables import broadcasts, callbacks, incoming, messages, templates
 from kurir.inbox import window_open_until
 from kurir.numbers import Number
+from kurir.store.tables import broadcasts, callbacks, incoming, messages, templates
 from kurir.web import meta_callbacks
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1 import conversations

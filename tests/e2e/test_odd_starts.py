@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.demo_process import wait_until
 from tests.e2e.test_serve_twice import serve
 
-from kurir.foundation.data_folder import read_ready_file
+from kurir.data_folder import read_ready_file
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from kurir.cli import main
-from kurir.foundation.data_folder import NoData, open_data_folder, require_data
+from kurir.data_folder import NoData, open_data_folder, require_data
 from kurir.settings import Settings, unknown_settings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.demo_process import wait_until
 
-from kurir.foundation.data_folder import read_ready_file
+from kurir.data_folder import read_ready_file
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.demo_process import wait_until
 from tests.e2e.test_serve_twice import serve
 
-from kurir.foundation.data_folder import read_ready_file, sole_gateway
+from kurir.data_folder import read_ready_file, sole_gateway
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 MOMENTS = 10
@@ -83,7 +83,7 @@ runpy.run_module("kurir", run_name="__main__")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("module", ["kurir.cli", "sqlalchemy", "kurir.serve", "uvloop", "kurir.foundation.migrations"])
+@pytest.mark.parametrize("module", ["kurir.cli", "sqlalchemy", "kurir.serve", "uvloop", "kurir.store.migrations"])
 def test_a_signal_while_a_module_is_loaded_is_an_orderly_stop(tmp_path: Path, number: signal.Signals, module: str):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KURIR_")}
     environment |= {"KURIR_DATA_DIR": str(tmp_path / "data"), "KURIR_PORT": "0"}

@@ -13,12 +13,12 @@ from tests.e2e.test_cloud_api import Shop, open_shop
 from tests.webhook_desk import Letter, Receiver, receiving, verified
 
 from kurir import numbers
-from kurir.foundation.ids import public_message_id
-from kurir.foundation.tables import webhook_deliveries
-from kurir.foundation.url_rules import Allowed
+from kurir.kit.ids import public_message_id
+from kurir.kit.url_rules import Allowed
 from kurir.messages.content import Text
 from kurir.numbers import Number
 from kurir.outbox.rows import Draft
+from kurir.store.tables import webhook_deliveries
 from kurir.webhooks import endpoints
 
 pytestmark = pytest.mark.e2e

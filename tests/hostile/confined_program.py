@@ -1,4 +1,4 @@
-"""A program that misbehaves on demand, for tests of `foundation/confined`."""
+"""A program that misbehaves on demand, for tests of `kit/confined`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from kurir.foundation.confined import serve
+from kurir.kit.confined import serve
 
 
 def handle(job: bytes) -> bytes:

@@ -27,7 +27,7 @@ from tests.gateway_fixture import Front, open_front, set_aside
 from kurir import quarantine
 from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api.errors import code_of, outcome_of, reason_of
-from kurir.foundation.tables import callbacks, incoming
+from kurir.store.tables import callbacks, incoming
 from kurir.web.meta_callbacks import BODY_LIMIT, PATH
 
 SECRET = "secret of the test"

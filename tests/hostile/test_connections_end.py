@@ -22,7 +22,7 @@ from tests.gateway_fixture import Front, open_front
 from tests.hostile.http_server import LIMITS, Raw, served
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from kurir.foundation.tokens import load_token
+from kurir.kit.tokens import load_token
 from kurir.web import http_front, meta_callbacks
 from kurir.web.public_v1 import front_door
 

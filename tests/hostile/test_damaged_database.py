@@ -17,7 +17,7 @@ from tests.gateway_fixture import _tenant, open_front
 
 from kurir.accounts import accounts
 from kurir.cli import main
-from kurir.foundation.data_folder import open_data_folder
+from kurir.data_folder import open_data_folder
 from kurir.settings import Settings
 
 EMAIL = "a@example.com"

@@ -21,8 +21,8 @@ from kurir.channels.linked_device.connections import Connections
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.sessions import FileSessions
-from kurir.foundation import tasks
-from kurir.foundation.tasks import TaskHealth
+from kurir.kit import tasks
+from kurir.kit.tasks import TaskHealth
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Sent
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from kurir.foundation.data_folder import open_data_folder
-from kurir.foundation.sealing import SealError, find_master_key
-from kurir.foundation.tables import installation
+from kurir.data_folder import open_data_folder
+from kurir.kit.sealing import SealError, find_master_key
 from kurir.settings import Settings
+from kurir.store.tables import installation
 
 _FIRST_START = """
 import os, signal, sys
 from pathlib import Path
 import sqlalchemy as sa
-from kurir.foundation import data_folder, migrations
+from kurir.kit import data_folder, migrations
 from kurir.settings import Settings
 
 folder, last = sys.argv[1], int(sys.argv[2])

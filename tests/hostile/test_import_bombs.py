@@ -18,7 +18,7 @@ import pytest
 from kurir.contacts_import import files, reading_process
 from kurir.contacts_import.columns import RowError, person_of, phone_text, understand
 from kurir.contacts_import.files import ImportRefused, Row
-from kurir.foundation.confined import Limits
+from kurir.kit.confined import Limits
 
 SECONDS = 12.0
 """Processor time that reading any file of these may take; a 64 KB file took more than a minute."""

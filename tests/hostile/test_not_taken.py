@@ -18,12 +18,12 @@ from tests.unit.linked_device.intake_rig import SITI, IntakeRig, picture, receip
 from kurir.channels.linked_device import intake as intake_module
 from kurir.channels.linked_device import media_fetches
 from kurir.channels.linked_device.engine import News, Unread
-from kurir.foundation.tables import incoming
-from kurir.foundation.url_rules import Allowed
 from kurir.inbox import event_of
 from kurir.inbox import inbox as inbox_module
+from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
 from kurir.quarantine import Entry
+from kurir.store.tables import incoming
 from kurir.webhooks.endpoints import add
 
 Refuses = Callable[[News], bool]

@@ -18,12 +18,12 @@ import sqlalchemy as sa
 from tests.otp_model import HOUR, Model, Shop, guess_at_somebody, guess_code, play
 from tests.otp_target import Target, another, new_target
 
-from kurir.foundation.tables import otp_checks, otps, webhook_events
-from kurir.foundation.url_rules import Allowed
+from kurir.kit.url_rules import Allowed
 from kurir.otp import budget, ledger
 from kurir.otp.budget import Lengths
 from kurir.otp.check import Verdict
 from kurir.settings import Settings
+from kurir.store.tables import otp_checks, otps, webhook_events
 from kurir.webhooks import endpoints
 
 SEEDS = range(1, 1 + int(os.environ.get("KURIR_OTP_SEEDS", "1")))

@@ -24,7 +24,7 @@ from kurir.channels.inspection_process import InspectPicture, Unusable, Usable
 from kurir.channels.media import MediaStore
 from kurir.channels.media_inspection import NotUsable, inspect_picture
 from kurir.channels.picture_headers import read_header
-from kurir.foundation.confined import Confined, Limits
+from kurir.kit.confined import Confined, Limits
 from kurir.messages.content import Image, MediaFile, Preview
 from kurir.messages.reports import Refused
 

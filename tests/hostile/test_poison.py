@@ -15,17 +15,17 @@ from tests.webhook_desk import WebhookDesk, delivering, eventually, open_webhook
 
 from kurir import quarantine
 from kurir.dispatch import lane
-from kurir.foundation.tables import incoming, messages, webhook_endpoints
-from kurir.foundation.tasks import Tasks
-from kurir.foundation.tokens import load_token
-from kurir.foundation.url_rules import Allowed
 from kurir.inbox import Inbox
+from kurir.kit.tasks import Tasks
+from kurir.kit.tokens import load_token
+from kurir.kit.url_rules import Allowed
 from kurir.messages.content import Text
 from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, SetAside, StatusChanged
 from kurir.outbox import record, told
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.outbox.rows import encode_content
 from kurir.quarantine import Entry
+from kurir.store.tables import incoming, messages, webhook_endpoints
 from kurir.webhooks import deliveries, endpoints
 
 

@@ -26,10 +26,10 @@ from tests.unit.test_media import picture
 
 from kurir.accounts import accounts
 from kurir.channels.media import MediaStore
-from kurir.foundation.database import Database
-from kurir.foundation.safe_fetch import SafeFetch
+from kurir.kit.safe_fetch import SafeFetch
 from kurir.messages.content import Image, MediaFile
 from kurir.settings import Settings
+from kurir.store.database import Database
 
 DOSE = int(os.environ.get("KURIR_SHARING_DOSE", "1"))
 SLICES = 4 * DOSE

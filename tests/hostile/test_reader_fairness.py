@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 from tests.gateway_fixture import open_front
 
-from kurir.foundation.database import _POOLS, Database, DatabaseUnavailable, Overloaded
-from kurir.foundation.shared_threads import Full, SharedThreads
+from kurir.kit.shared_threads import Full, SharedThreads
+from kurir.store.database import _POOLS, Database, DatabaseUnavailable, Overloaded
 from kurir.web.health import Said, not_ready
 
 

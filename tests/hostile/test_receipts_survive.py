@@ -15,10 +15,10 @@ from tests.unit.linked_device.intake_rig import IntakeRig, receipt
 from tests.unit.outbox.desk import Desk, open_desk, open_outbox
 
 from kurir.channels.linked_device import letters
-from kurir.foundation.tables import early_receipts, messages
 from kurir.messages.reports import InDoubt, Sent, StatusChanged, TryLater
 from kurir.outbox import early
 from kurir.outbox.early import _LONGEST, LEFT, MOST
+from kurir.store.tables import early_receipts, messages
 
 
 @pytest.fixture

@@ -19,9 +19,8 @@ from kurir import numbers, quarantine, templates
 from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api.template_calls import MetaTemplate, UnreadTemplate
 from kurir.channels.linked_device.channel import DeviceUnavailable
-from kurir.foundation.tables import incoming, webhook_deliveries
-from kurir.foundation.url_rules import Allowed
 from kurir.inbox import Inbox
+from kurir.kit.url_rules import Allowed
 from kurir.messages.content import Text
 from kurir.messages.reports import Event, Received, SetAside
 from kurir.numbers import Number
@@ -30,6 +29,7 @@ from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import encode_content
 from kurir.quarantine import QUEUES, Entry
+from kurir.store.tables import incoming, webhook_deliveries
 from kurir.webhooks import deliveries, endpoints
 
 

@@ -19,18 +19,18 @@ from tests.unit.outbox.desk import Desk, open_desk
 
 from kurir import broadcasts, housekeeping, numbers, quarantine, received
 from kurir.cli.doctor import kept_findings
-from kurir.foundation import chunks, tables
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.ids import first_id_at
-from kurir.foundation.tasks import TaskHealth
 from kurir.housekeeping import Chore
 from kurir.inbox import WINDOW, Inbox, window_open_until
+from kurir.kit.ids import first_id_at
+from kurir.kit.tasks import TaskHealth
 from kurir.leases import Alone
 from kurir.messages.lifecycle import STATES
 from kurir.messages.reports import ConnectionChanged, Received, SetAside
 from kurir.otp import retention as otp
 from kurir.outbox import retention
 from kurir.settings import Settings, SettingsError
+from kurir.store import chunks, tables
+from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks import history
 
 DAY = 86_400.0

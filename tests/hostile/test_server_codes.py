@@ -16,7 +16,7 @@ from kurir.accounts import accounts
 from kurir.app import running
 from kurir.channels.linked_device.server_codes import CODES
 from kurir.cli.doctor import _look_into
-from kurir.foundation.data_folder import open_data_folder
+from kurir.data_folder import open_data_folder
 from kurir.messages.content import Text
 from kurir.messages.reports import Refused, Restricted, Sent, TryLater
 from kurir.numbers import Number

@@ -19,7 +19,7 @@ from tests.unit.linked_device.intake_rig import IntakeRig, picture, text
 
 from kurir.channels.linked_device import media_fetches
 from kurir.channels.linked_device.engine import Notice, decode_upward, sound_frame
-from kurir.foundation.url_rules import Allowed
+from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside
 from kurir.webhooks.endpoints import add
 

@@ -19,10 +19,8 @@ from kurir.accounts import accounts
 from kurir.app import running
 from kurir.dispatch import dispatcher
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation import bell, tasks
-from kurir.foundation.tables import incoming
-from kurir.foundation.writer import Writer
 from kurir.inbox import Inbox
+from kurir.kit import tasks
 from kurir.leases import leases
 from kurir.leases.leases import Leases
 from kurir.messages.content import Text
@@ -30,6 +28,9 @@ from kurir.messages.reports import Received
 from kurir.numbers import Number
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.settings import Settings
+from kurir.store import pg_notify
+from kurir.store.tables import incoming
+from kurir.store.writer import Writer
 from kurir.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
@@ -246,7 +247,7 @@ async def test_maintenance_that_breaks_comes_round_again(
 async def test_a_listener_that_breaks_comes_back(
     tmp_path: Path, postgres: Any, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = Break(monkeypatch, bell, "listening_address")
+    broken = Break(monkeypatch, pg_notify, "listening_address")
     broken.on = True
     url = postgres.new_database("kurir")
     async with site(Settings(data_dir=tmp_path, database_url=url)) as place:

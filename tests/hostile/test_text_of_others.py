@@ -25,14 +25,14 @@ from kurir import cli, numbers, quarantine
 from kurir.accounts import accounts, api_keys
 from kurir.cli import account, message, number, terminal, webhook
 from kurir.cli import quarantine as quarantine_commands
-from kurir.foundation.data_folder import open_data_folder
-from kurir.foundation.ids import MessageIds, public_message_id
-from kurir.foundation.plain_text import visible
-from kurir.foundation.tables import attempts, messages, webhook_attempts, webhook_deliveries, webhook_events
-from kurir.foundation.telemetry import configure_logging, redact_text
-from kurir.foundation.url_rules import Allowed
+from kurir.data_folder import open_data_folder
+from kurir.kit.ids import MessageIds, public_message_id
+from kurir.kit.plain_text import visible
+from kurir.kit.telemetry import configure_logging, redact_text
+from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import SetAside
 from kurir.settings import Settings
+from kurir.store.tables import attempts, messages, webhook_attempts, webhook_deliveries, webhook_events
 from kurir.webhooks import endpoints
 
 EVIL = [

@@ -28,14 +28,14 @@ from kurir.channels.media import MediaStore, _remove_rows, _store
 from kurir.channels.media_files import MediaFiles
 from kurir.contacts import Person
 from kurir.contacts_import import importing
-from kurir.foundation.data_folder import renew_schema
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.safe_fetch import SafeFetch
-from kurir.foundation.tables import audiences, media, messages
+from kurir.data_folder import renew_schema
 from kurir.inbox import Inbox
+from kurir.kit.safe_fetch import SafeFetch
 from kurir.messages.content import MediaFile
 from kurir.messages.reports import Received, Refused, Sent, StatusChanged, TryLater
 from kurir.settings import Settings
+from kurir.store.database import Database, DatabaseUnavailable
+from kurir.store.tables import audiences, media, messages
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ def pair(where: Path | str) -> Iterator[Pair]:
 @pytest.fixture
 def official(pair: Pair) -> Any:
     from kurir import numbers
-    from kurir.foundation.sealing import Sealing
+    from kurir.kit.sealing import Sealing
 
     def make(connection: Connection) -> Any:
         account = accounts.create(connection, name="a", email="a@example.com")

@@ -13,8 +13,8 @@ import pytest
 import sqlalchemy as sa
 from tests.gateway_fixture import Front, open_front
 
-from kurir.foundation.database import BadValue, Batch, Database, DatabaseUnavailable
-from kurir.foundation.tokens import load_token
+from kurir.kit.tokens import load_token
+from kurir.store.database import BadValue, Batch, Database, DatabaseUnavailable
 from kurir.web.public_v1.chapters import ENDPOINTS
 from kurir.web.public_v1.endpoint import Endpoint
 

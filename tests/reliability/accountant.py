@@ -19,7 +19,7 @@ from tests.reliability.load import Call
 from tests.reliability.site import Site
 from tests.webhook_desk import Letter, verified
 
-from kurir.foundation.ids import public_message_id
+from kurir.kit.ids import public_message_id
 
 ARRIVED = ("sent", "delivered", "read")
 _BUSY = ("queued", "sending", "webhook waiting", "webhook pending", "webhook sending", "callback waiting")

@@ -22,7 +22,7 @@ from tests.reliability.site import Site, open_site
 from tests.reliability.small_disk import here
 from tests.webhook_desk import eventually
 
-from kurir.foundation.disk_reserve import DiskReserve
+from kurir.kit.disk_reserve import DiskReserve
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 SIZE = 5_000_000

@@ -11,9 +11,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.database import Database
-from kurir.foundation.migrations import migrate
 from kurir.messages.content import Text
+from kurir.store.database import Database
+from kurir.store.migrations import migrate
 
 QUEUE = {
     1: {"state": "queued"},

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from tests.reliability.site import Shop, Site
 
-from kurir.foundation.ids import parse_message_id
+from kurir.kit.ids import parse_message_id
 
 
 class Operator:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.gateway_fixture import PHONE, Front, open_front
 
-from kurir.foundation.clock import SteadyClock
+from kurir.kit.clock import SteadyClock
 from kurir.messages.reports import InDoubt, Sent, TryLater
 
 HOUR, DAY = 3600.0, 86_400.0

@@ -19,8 +19,8 @@ from tests.postgres import Postgres
 from tests.reliability.by_hand import DEVICE, OFFICIAL, Answered, call, connected, kurir, send, until
 from tests.reliability.site import Shop, Site, open_site
 
-from kurir.foundation.crash_points import POINTS
-from kurir.foundation.ids import parse_message_id, public_message_id
+from kurir.kit.crash_points import POINTS
+from kurir.kit.ids import parse_message_id, public_message_id
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 GOOD = {"sent", "delivered", "read"}

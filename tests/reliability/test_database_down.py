@@ -29,8 +29,8 @@ from tests.reliability.site import Site, open_site
 from tests.reliability.wire import Wire, wire_to
 from tests.webhook_desk import LOOPBACK, Receiver, eventually
 
-from kurir.foundation.data_folder import open_data_folder
-from kurir.foundation.url_rules import Allowed
+from kurir.data_folder import open_data_folder
+from kurir.kit.url_rules import Allowed
 from kurir.webhooks import endpoints
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]

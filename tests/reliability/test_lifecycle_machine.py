@@ -31,10 +31,7 @@ from tests.unit.outbox.desk import Time, open_outbox
 
 from kurir import numbers
 from kurir.accounts import accounts
-from kurir.foundation.data_folder import renew_schema
-from kurir.foundation.database import Database
-from kurir.foundation.tables import accounts as account_table
-from kurir.foundation.tables import messages
+from kurir.data_folder import renew_schema
 from kurir.messages.content import Text
 from kurir.messages.reports import (
     Halted,
@@ -53,6 +50,9 @@ from kurir.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed, Draft
+from kurir.store.database import Database
+from kurir.store.tables import accounts as account_table
+from kurir.store.tables import messages
 
 T = TypeVar("T")
 RUNS = {"sqlite": int(os.environ.get("KURIR_MACHINE_RUNS", "300")), "postgresql": 80}

@@ -21,12 +21,12 @@ from tests.reliability.recorded_disk import Recording, recorded
 from tests.sqlite import new_database
 
 from kurir.app import running
-from kurir.foundation import sqlite
-from kurir.foundation.ids import parse_message_id
-from kurir.foundation.sealing import load_master_key
+from kurir.kit.ids import parse_message_id
+from kurir.kit.sealing import load_master_key
 from kurir.messages.content import Text
 from kurir.outbox.rows import Draft
 from kurir.settings import Settings
+from kurir.store import sqlite
 
 pytestmark = [pytest.mark.timeout(3600)]
 MESSAGES = int(os.environ.get("KURIR_STORM_MESSAGES", "400"))

@@ -17,13 +17,13 @@ from tests.gateway_fixture import open_front
 from tests.postgres import Postgres
 from tests.reliability import old_data
 
-from kurir.foundation.data_folder import AlreadyRunning, SchemaError, open_data_folder, schema_version, sole_gateway
-from kurir.foundation.database import Database
-from kurir.foundation.migrations import versions
-from kurir.foundation.tables import SCHEMA_VERSION
+from kurir.data_folder import AlreadyRunning, SchemaError, open_data_folder, schema_version, sole_gateway
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import Evidence, NeverLeft, Unknown
 from kurir.settings import Settings
+from kurir.store.database import Database
+from kurir.store.migrations import versions
+from kurir.store.tables import SCHEMA_VERSION
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 OLD = versions()[:-1]

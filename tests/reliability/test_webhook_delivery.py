@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from tests.webhook_desk import Receiver, WebhookDesk, delivering, eventually, open_webhook_desk, verified
 
-from kurir.foundation.tables import webhook_attempts
+from kurir.store.tables import webhook_attempts
 from kurir.webhooks import deliver, deliveries, endpoints
 from kurir.webhooks.schedule import DELAYS
 
@@ -228,8 +228,8 @@ async def test_an_address_that_was_allowed_once_is_judged_again_at_each_try(
 ) -> None:
     from tests.webhook_desk import SEALING
 
-    from kurir.foundation.safe_fetch import SafeFetch
-    from kurir.foundation.telemetry import Metrics
+    from kurir.kit.safe_fetch import SafeFetch
+    from kurir.kit.telemetry import Metrics
     from kurir.settings import Settings
 
     desk = webhook_desk

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.webhook_desk import delivering
 
-from kurir.foundation.database import Database
+from kurir.store.database import Database
 
 
 async def main(where: Path | str) -> None:

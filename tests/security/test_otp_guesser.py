@@ -15,13 +15,13 @@ from tests.sqlite import new_database
 
 from kurir import numbers
 from kurir.accounts import accounts
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.tables import otp_checks
 from kurir.otp import budget
 from kurir.otp.budget import Lengths
 from kurir.otp.check import Verdict
 from kurir.otp.issue import Issued
 from kurir.settings import Settings
+from kurir.store.database import DatabaseUnavailable
+from kurir.store.tables import otp_checks
 
 HOUR = 3600.0
 

@@ -21,8 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from kurir.foundation.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
-from kurir.foundation.url_rules import Allowed, UrlRefused, check_url, is_public
+from kurir.kit.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
+from kurir.kit.url_rules import Allowed, UrlRefused, check_url, is_public
 from kurir.settings import Settings, SettingsError
 
 PRIVATE = """

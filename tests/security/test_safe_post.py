@@ -18,9 +18,9 @@ from tests.security.test_safe_fetch import (  # noqa: F401  (fixtures are used b
     tripwire,
 )
 
-from kurir.foundation import safe_fetch
-from kurir.foundation.safe_fetch import FetchFailed, Posted, SafeFetch
-from kurir.foundation.url_rules import UrlRefused
+from kurir.kit import safe_fetch
+from kurir.kit.safe_fetch import FetchFailed, Posted, SafeFetch
+from kurir.kit.url_rules import UrlRefused
 
 BODY = b'{"type":"incoming_chat"}'
 

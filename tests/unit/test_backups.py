@@ -16,15 +16,15 @@ from tests.webhook_desk import open_webhook_desk
 
 from kurir.cli import backups as commands
 from kurir.cli.terminal import CommandError
-from kurir.foundation.backups import BackupError, save
-from kurir.foundation.data_folder import AlreadyRunning, SchemaError, open_data_folder, sole_gateway
-from kurir.foundation.sealing import SealError
-from kurir.foundation.tables import messages, otps
+from kurir.data_folder import AlreadyRunning, SchemaError, open_data_folder, sole_gateway
+from kurir.kit.sealing import SealError
 from kurir.messages.reports import InDoubt, Sent
 from kurir.otp.check import close_open_codes
 from kurir.outbox import restored
 from kurir.outbox.by_hand import NotPossible, tries
 from kurir.settings import Settings
+from kurir.store.backups import BackupError, save
+from kurir.store.tables import messages, otps
 
 
 @pytest.fixture

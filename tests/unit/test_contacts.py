@@ -19,10 +19,10 @@ from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup, DeviceParticipant
 from kurir.contacts import Added, ContactList, Person
 from kurir.contacts_sync import CheckReport, NoSuchGroup, check_numbers, sync_contacts, sync_group
-from kurir.foundation.data_folder import renew_schema
-from kurir.foundation.database import Database
+from kurir.data_folder import renew_schema
 from kurir.messages.addresses import AddressError
 from kurir.numbers import Number
+from kurir.store.database import Database
 from kurir.web.envelopes import WireError
 from kurir.web.public_v1.body import Body
 from kurir.web.public_v1.contacts import date_words, list_audiences, list_contacts

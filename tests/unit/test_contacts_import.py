@@ -25,7 +25,7 @@ from kurir.contacts_import import importing, reading_process
 from kurir.contacts_import.columns import RowError, phone_text
 from kurir.contacts_import.files import Row, decoded, delimiter_of, read_rows
 from kurir.contacts_import.importing import ImportRefused, ImportReport, Problem, import_file
-from kurir.foundation.database import Database
+from kurir.store.database import Database
 
 
 @pytest.fixture(autouse=True, scope="module")

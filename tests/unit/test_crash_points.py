@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from kurir.foundation import crash_points
+from kurir.kit import crash_points
 from kurir.settings import Settings, SettingsError
 
 PROGRAM = """
 import sys
-from kurir.foundation import crash_points
+from kurir.kit import crash_points
 crash_points.arm(sys.argv[1])
 for name in sys.argv[2:]:
     crash_points.reach(name)

@@ -14,8 +14,7 @@ from kurir import numbers
 from kurir.accounts import accounts
 from kurir.cli import account, message, number, quarantine, webhook
 from kurir.cli.doctor import _database
-from kurir.foundation import migrations
-from kurir.foundation.data_folder import (
+from kurir.data_folder import (
     AlreadyRunning,
     ReadyFile,
     open_data_folder,
@@ -23,9 +22,10 @@ from kurir.foundation.data_folder import (
     sole_gateway,
     write_ready_file,
 )
-from kurir.foundation.sealing import SealError
-from kurir.foundation.tables import SCHEMA_VERSION, metadata
+from kurir.kit.sealing import SealError
 from kurir.settings import Settings
+from kurir.store import migrations
+from kurir.store.tables import SCHEMA_VERSION, metadata
 
 
 def test_the_schema_version_is_the_newest_migration():

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from kurir.foundation.database import Batch, Database, DatabaseUnavailable, Overloaded, _patience, in_all
+from kurir.store.database import Batch, Database, DatabaseUnavailable, Overloaded, _patience, in_all
 from kurir.web.one_at_a_time import OneAtATime
 
 TABLE = sa.Table("t", sa.MetaData(), sa.Column("k", sa.BigInteger, primary_key=True), sa.Column("v", sa.Text))

@@ -18,11 +18,11 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 from tests.sqlite import new_database
 
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.disk_reserve import DiskReserve
-from kurir.foundation.tasks import TaskHealth
-from kurir.foundation.telemetry import Metrics
+from kurir.kit.disk_reserve import DiskReserve
+from kurir.kit.tasks import TaskHealth
+from kurir.kit.telemetry import Metrics
 from kurir.settings import Settings
+from kurir.store.database import Database, DatabaseUnavailable
 from kurir.web import health
 from kurir.web.gateway import Gateway
 

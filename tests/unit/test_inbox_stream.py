@@ -12,11 +12,11 @@ from sqlalchemy import func, select
 from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir import quarantine
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.tables import incoming
 from kurir.inbox import Inbox, stream
 from kurir.inbox.inbox import NotStored
 from kurir.messages.reports import ConnectionChanged, IncomingMedia, MediaFetched, Received
+from kurir.store.database import DatabaseUnavailable
+from kurir.store.tables import incoming
 
 
 def received(front: Front, remote_id: str) -> Received:

@@ -15,11 +15,11 @@ from tests.postgres import Postgres
 
 from kurir import numbers
 from kurir.accounts import accounts
-from kurir.foundation.bell import Bell, Ring
-from kurir.foundation.database import Database
-from kurir.foundation.tables import gateways, leases
 from kurir.leases import Alone, Duties, Leases, statements
 from kurir.leases import leases as leases_module
+from kurir.store.database import Database
+from kurir.store.pg_notify import Bell, Ring
+from kurir.store.tables import gateways, leases
 
 NUMBERS = 6
 SOON = 15.0

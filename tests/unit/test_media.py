@@ -26,14 +26,14 @@ from kurir.accounts import accounts
 from kurir.channels import media_inspection, previews
 from kurir.channels.media import MediaStore
 from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
-from kurir.foundation.database import Database
-from kurir.foundation.disk_reserve import DiskReserve
-from kurir.foundation.safe_fetch import SafeFetch
-from kurir.foundation.tables import media, messages
-from kurir.foundation.url_rules import UrlRefused
+from kurir.kit.disk_reserve import DiskReserve
+from kurir.kit.safe_fetch import SafeFetch
+from kurir.kit.url_rules import UrlRefused
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
 from kurir.settings import Settings
+from kurir.store.database import Database
+from kurir.store.tables import media, messages
 
 PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in</body></html>"

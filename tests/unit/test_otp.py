@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from tests.otp_target import PHONE, Target, another, another_gateway, new_target
 
 from kurir.accounts import accounts
-from kurir.foundation.database import Database
-from kurir.foundation.tables import messages, otp_checks, otps
 from kurir.otp import budget, retention, rules
 from kurir.otp import issue as issue_module
 from kurir.otp.budget import WRONG_TRIES, Lengths, Wrong
 from kurir.otp.check import Verdict
 from kurir.otp.issue import Issued, SendLimited
 from kurir.settings import Settings
+from kurir.store.database import Database
+from kurir.store.tables import messages, otp_checks, otps
 from kurir.web.envelopes import Answer, WireError
 from kurir.web.public_v1.otp import send_otp, validate_otp
 

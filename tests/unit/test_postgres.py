@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 from tests.postgres import Postgres
 
-from kurir.foundation.database import Batch, Database, DatabaseUnavailable
-from kurir.foundation.postgres import address
+from kurir.store.database import Batch, Database, DatabaseUnavailable
+from kurir.store.postgres import address
 
 TABLE = sa.Table("t", sa.MetaData(), sa.Column("k", sa.BigInteger, primary_key=True), sa.Column("v", sa.Text))
 INSERT = Batch(TABLE, ("k", "v"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import kurir
-from kurir.foundation.tasks import TaskHealth, Tasks
+from kurir.kit.tasks import TaskHealth, Tasks
 
 SHORT = (0.01, 0.02)
 
@@ -169,8 +169,8 @@ def test_nothing_else_creates_tasks_or_threads() -> None:
     root = Path(kurir.__file__).parent
     # the demo awaits the two tasks that it starts
     tasks, threads = (
-        {"foundation/tasks.py", "demo/demo.py"},
-        {"foundation/writer.py", "foundation/shared_threads.py", "channels/linked_device/threads.py"},
+        {"kit/tasks.py", "demo/demo.py"},
+        {"store/writer.py", "kit/shared_threads.py", "channels/linked_device/threads.py"},
     )
     found: list[str] = []
     for file in sorted(root.rglob("*.py")):

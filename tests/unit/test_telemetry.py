@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from kurir.foundation.telemetry import MASK, Metrics, configure_logging, mask_phone, redact_text
+from kurir.kit.telemetry import MASK, Metrics, configure_logging, mask_phone, redact_text
 from kurir.messages.reports import TryLater
 from kurir.settings import Settings
 

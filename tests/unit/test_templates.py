@@ -20,11 +20,11 @@ from kurir import numbers, templates
 from kurir.broadcasts import RecipientsError, recipients_of
 from kurir.channels.cloud_api.template_calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _templates
 from kurir.channels.cloud_api.template_form import Button, Header, TemplateForm, Variable
-from kurir.foundation.tables import templates as templates_table
 from kurir.messages import bounds
 from kurir.messages.addresses import CountryCodeError
 from kurir.messages.content import MediaFile
 from kurir.messages.reports import Refused
+from kurir.store.tables import templates as templates_table
 from kurir.templates import NAME_TAKEN, Faulty, Template, Templates
 
 FORM = TemplateForm(

@@ -12,11 +12,11 @@ from tests.sqlite import new_database
 from kurir import numbers
 from kurir.accounts import accounts
 from kurir.channels.cloud_api.callbacks import signed_by
-from kurir.foundation.data_folder import READY_FILE, ReadyFile, read_ready_file, write_ready_file
-from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tokens import TokenError, is_sound, load_token, opens, read_token
-from kurir.foundation.whole_files import place_new, replace_whole
+from kurir.data_folder import READY_FILE, ReadyFile, read_ready_file, write_ready_file
+from kurir.kit.atomic_files import place_new, replace_whole
+from kurir.kit.sealing import Sealing
+from kurir.kit.tokens import TokenError, is_sound, load_token, opens, read_token
+from kurir.store.database import Database
 
 SOUND = "k" * 43
 ODD = [

@@ -1,4 +1,4 @@
-"""The program that inspects fetched files, in a process of its own (`foundation/confined`), and how it is asked.
+"""The program that inspects fetched files, in a process of its own (`kit/confined`), and how it is asked.
 
 Kept free of everything that the gateway is made of, so that a process takes about 40 MB.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from kurir.channels.media_inspection import DECODED_BYTES, NotUsable, inspect_document, inspect_picture
-from kurir.foundation.confined import Limits, serve
+from kurir.kit.confined import Limits, serve
 from kurir.messages.content import Preview
 
 

@@ -22,18 +22,18 @@ from sqlalchemy import Connection
 from kurir.channels import inspection_process
 from kurir.channels.inspection_process import DiskFailed, InspectDocument, InspectPicture, Unusable, Usable
 from kurir.channels.media_files import MediaFiles, flush
-from kurir.foundation.chunks import oldest_first, removed
-from kurir.foundation.clock import Clock
-from kurir.foundation.confined import Confined, TooCostly, TooSlow
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.disk_reserve import DiskNearlyFull, DiskReserve
-from kurir.foundation.inserts import insert_into
-from kurir.foundation.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
-from kurir.foundation.tables import media, messages
-from kurir.foundation.url_rules import UrlRefused
+from kurir.kit.clock import Clock
+from kurir.kit.confined import Confined, TooCostly, TooSlow
+from kurir.kit.disk_reserve import DiskNearlyFull, DiskReserve
+from kurir.kit.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
+from kurir.kit.url_rules import UrlRefused
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
 from kurir.settings import Settings
+from kurir.store.chunks import oldest_first, removed
+from kurir.store.database import Database, DatabaseUnavailable
+from kurir.store.inserts import insert_into
+from kurir.store.tables import media, messages
 
 log = structlog.get_logger(__name__)
 

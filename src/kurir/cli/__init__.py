@@ -16,16 +16,16 @@ from kurir.cli import account, contacts, message, number, quarantine, webhook
 from kurir.cli.backups import backup, restore
 from kurir.cli.doctor import doctor
 from kurir.cli.terminal import CommandError, complain, say
+from kurir.data_folder import AlreadyRunning, NoData, SchemaError, open_data_folder
 from kurir.demo.scene import DemoError
-from kurir.foundation import crash_points
-from kurir.foundation.backups import BackupError
-from kurir.foundation.data_folder import AlreadyRunning, NoData, SchemaError, open_data_folder
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.sealing import SealError
-from kurir.foundation.tables import SCHEMA_VERSION
-from kurir.foundation.tasks import GaveUpError
-from kurir.foundation.tokens import TokenError
+from kurir.kit import crash_points
+from kurir.kit.sealing import SealError
+from kurir.kit.tasks import GaveUpError
+from kurir.kit.tokens import TokenError
 from kurir.settings import Settings, SettingsError, unknown_settings
+from kurir.store.backups import BackupError
+from kurir.store.database import DatabaseUnavailable
+from kurir.store.tables import SCHEMA_VERSION
 
 app = App(
     name="kurir",
@@ -52,7 +52,7 @@ def serve(*, roles: str = "") -> None:
     """
     import structlog  # noqa: PLC0415
 
-    from kurir.foundation.telemetry import configure_logging  # noqa: PLC0415 - keeps `kurir --help` fast
+    from kurir.kit.telemetry import configure_logging  # noqa: PLC0415 - keeps `kurir --help` fast
     from kurir.serve import serve as run  # noqa: PLC0415
 
     settings = Settings.load({**os.environ, "KURIR_ROLES": roles} if roles else None)
@@ -136,7 +136,7 @@ def main() -> None:
             sys.exit(1)
         if os.environ.get("KURIR_LOG_LEVEL", "").lower() == "debug":
             raise
-        from kurir.foundation.telemetry import redact_text  # noqa: PLC0415 - keeps `kurir --help` fast
+        from kurir.kit.telemetry import redact_text  # noqa: PLC0415 - keeps `kurir --help` fast
 
         what = redact_text(f"{type(error).__name__}: {error}")
         complain(f"a mistake of Kurir's: {what} (KURIR_LOG_LEVEL=debug shows where it arose)")
@@ -145,7 +145,7 @@ def main() -> None:
 
 def _damage() -> str | None:
     """After a mistake: whether it comes of a damaged database, whose rows may hold anything."""
-    from kurir.foundation.sqlite import damage  # noqa: PLC0415 - keeps `kurir --help` fast
+    from kurir.store.sqlite import damage  # noqa: PLC0415 - keeps `kurir --help` fast
 
     try:
         settings = Settings.load()

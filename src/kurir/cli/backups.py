@@ -7,21 +7,14 @@ from datetime import datetime
 from pathlib import Path
 
 from kurir.cli.terminal import CommandError, say
-from kurir.foundation import backups
-from kurir.foundation.data_folder import (
-    check_key,
-    database_of,
-    refuse_emptied,
-    renew_schema,
-    require_data,
-    sole_gateway,
-)
-from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing, load_master_key
+from kurir.data_folder import check_key, database_of, refuse_emptied, renew_schema, require_data, sole_gateway
+from kurir.kit.sealing import Sealing, load_master_key
 from kurir.leases.statements import leave_all
 from kurir.otp import check as otp
 from kurir.outbox import restored
 from kurir.settings import Settings
+from kurir.store import backups
+from kurir.store.database import Database
 
 _OTHERS = """
 SELECT count(*) FROM pg_stat_activity

@@ -17,13 +17,13 @@ from sqlalchemy import Connection
 from kurir import quarantine
 from kurir.channels.linked_device.journal import read_backlog
 from kurir.cli.terminal import mark, say
-from kurir.foundation.data_folder import database_of, read_ready_file
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.disk_reserve import DiskReserve
-from kurir.foundation.sqlite import damaged
+from kurir.data_folder import database_of, read_ready_file
 from kurir.housekeeping import kept
+from kurir.kit.disk_reserve import DiskReserve
 from kurir.numbers import restricted_count
 from kurir.settings import Settings, SettingsError, unknown_settings
+from kurir.store.database import DatabaseUnavailable
+from kurir.store.sqlite import damaged
 
 _LEAST_FREE = 500_000_000
 _LONGEST_BACKLOG = 300.0

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from kurir import numbers
 from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_snapshot
-from kurir.foundation.ids import parse_message_id, public_message_id
+from kurir.kit.ids import parse_message_id, public_message_id
 from kurir.messages.lifecycle import STATES, MessageState
 from kurir.outbox import by_hand
 from kurir.outbox.rows import Snapshot

@@ -25,8 +25,8 @@ from kurir.cli.terminal import (
     with_database,
     with_snapshot,
 )
-from kurir.foundation.data_folder import read_ready_file
-from kurir.foundation.sealing import Sealing
+from kurir.data_folder import read_ready_file
+from kurir.kit.sealing import Sealing
 from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers import Number
 from kurir.settings import Settings

@@ -20,12 +20,12 @@ from sqlalchemy import Connection
 
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
-from kurir.foundation.data_folder import open_data_folder, read_ready_file
-from kurir.foundation.database import Database
-from kurir.foundation.plain_text import visible
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tokens import read_token
+from kurir.data_folder import open_data_folder, read_ready_file
+from kurir.kit.plain_text import visible
+from kurir.kit.sealing import Sealing
+from kurir.kit.tokens import read_token
 from kurir.settings import Settings
+from kurir.store.database import Database
 
 T = TypeVar("T")
 _LEAST, _MOST = 40, 1_000

@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from kurir import numbers
 from kurir.cli.terminal import CommandError, Table, account_of, say, with_database, with_snapshot
-from kurir.foundation.ids import opaque_id
-from kurir.foundation.safe_fetch import SafeFetch
-from kurir.foundation.url_rules import Allowed, UrlRefused
+from kurir.kit.ids import opaque_id
+from kurir.kit.safe_fetch import SafeFetch
+from kurir.kit.url_rules import Allowed, UrlRefused
 from kurir.settings import Settings
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliver import post

@@ -20,9 +20,9 @@ from kurir.contacts import Added, Person
 from kurir.contacts_import import reading_process
 from kurir.contacts_import.columns import SAMPLE, Columns, RowError, person_of, understand
 from kurir.contacts_import.files import ImportRefused, Row
-from kurir.foundation.clock import system_clock
-from kurir.foundation.database import LONG_WORK, Database
+from kurir.kit.clock import system_clock
 from kurir.messages import bounds
+from kurir.store.database import LONG_WORK, Database
 
 ROWS = 100_000
 """Rows that one file may have, blank ones not counted."""

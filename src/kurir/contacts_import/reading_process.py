@@ -1,4 +1,4 @@
-"""Reading files of people in a process of its own (`foundation/confined`), whose program is `reading_program`."""
+"""Reading files of people in a process of its own (`kit/confined`), whose program is `reading_program`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from kurir.contacts_import.files import ImportRefused, Row
-from kurir.foundation.confined import Confined, Limits, TooCostly, TooSlow
+from kurir.kit.confined import Confined, Limits, TooCostly, TooSlow
 
 LIMITS = Limits(memory=700_000_000, cpu=30, seconds=180.0, answer=150_000_000)
 """What reading one file may take. The largest that is taken needs about a third of it."""

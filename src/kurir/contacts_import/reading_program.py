@@ -8,7 +8,7 @@ import msgspec
 
 from kurir.contacts_import.files import ImportRefused, read_rows
 from kurir.contacts_import.reading_process import Question, Refusal, Rows
-from kurir.foundation.confined import serve
+from kurir.kit.confined import serve
 
 
 def answer(job: bytes) -> bytes:

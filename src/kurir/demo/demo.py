@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 from rich.console import Console
 
+from kurir.data_folder import READY_FILE, ReadyFile
 from kurir.demo.scene import (
     EMAIL,
     TEMPLATE_NAME,
@@ -33,9 +34,8 @@ from kurir.demo.scene import (
     write_memory,
 )
 from kurir.demo.supervisor import Supervised, last_lines
-from kurir.foundation.data_folder import READY_FILE, ReadyFile
-from kurir.foundation.tokens import read_token
-from kurir.foundation.whole_files import replace_whole
+from kurir.kit.atomic_files import replace_whole
+from kurir.kit.tokens import read_token
 from kurir.settings import Settings, given
 from kurir.settings_rules import check_data_dir
 

@@ -14,9 +14,9 @@ from sqlalchemy import Connection
 
 from kurir import contacts, numbers
 from kurir.accounts import accounts, api_keys, members
-from kurir.foundation.clock import system_clock
-from kurir.foundation.data_folder import open_data_folder
-from kurir.foundation.whole_files import replace_whole
+from kurir.data_folder import open_data_folder
+from kurir.kit.atomic_files import replace_whole
+from kurir.kit.clock import system_clock
 from kurir.settings import Settings
 
 EMAIL = "demo@kurir.example"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from kurir.foundation.tasks import Tasks
+from kurir.kit.tasks import Tasks
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 1.5

@@ -11,13 +11,13 @@ from kurir import numbers
 from kurir.channels.channel import Channel
 from kurir.channels.media import MediaStore
 from kurir.dispatch.lane import Lane
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.tasks import TaskHealth, Tasks
-from kurir.foundation.telemetry import Metrics
+from kurir.kit.clock import Clock
+from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.kit.telemetry import Metrics
 from kurir.leases import Alone, Hold, Ownership
 from kurir.numbers import ChannelKind
 from kurir.outbox.outbox import Outbox
+from kurir.store.database import Database, DatabaseUnavailable
 
 _SWEEP = 5.0
 

@@ -21,11 +21,10 @@ from kurir import numbers
 from kurir.channels.channel import Channel
 from kurir.channels.media import MediaStore
 from kurir.dispatch.prefetch import Prefetch
-from kurir.foundation import crash_points
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.tasks import TaskHealth, Tasks
-from kurir.foundation.telemetry import Metrics
+from kurir.kit import crash_points
+from kurir.kit.clock import Clock
+from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.kit.telemetry import Metrics
 from kurir.leases import Hold
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
 from kurir.messages.reports import Halted, InDoubt, NeverLeft, Outcome, Refused, Sent, TryLater, Unknown
@@ -33,6 +32,7 @@ from kurir.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed, Upcoming
+from kurir.store.database import Database, DatabaseUnavailable
 
 _RECHECK = 30.0
 _PAUSE_AFTER_TROUBLE = 1.0

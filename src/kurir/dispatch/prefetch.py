@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from kurir.channels.media import MediaStore
-from kurir.foundation.tasks import Tasks
+from kurir.kit.tasks import Tasks
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Outcome, Refused
 from kurir.outbox.rows import FileAhead

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import structlog
 
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation.bell import Bell, Ring
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.tasks import TaskHealth, Tasks
+from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.leases import Leases
 from kurir.outbox.outbox import Outbox
+from kurir.store.database import Database, DatabaseUnavailable
+from kurir.store.pg_notify import Bell, Ring
 
 _LAST_LOOKS = 3.0
 """Seconds that look-ups under way may take at the stop."""

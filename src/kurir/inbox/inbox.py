@@ -18,14 +18,12 @@ from sqlalchemy import Connection
 
 from kurir import number_status, quarantine
 from kurir.channels.channel import Channel
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.tables import templates
-from kurir.foundation.tasks import TaskHealth, Tasks
-from kurir.foundation.telemetry import Metrics
 from kurir.inbox.entries import payload_of, reference_of
 from kurir.inbox.records import publish_review, store_callback, store_media, store_message
 from kurir.inbox.stream import Stream
+from kurir.kit.clock import Clock
+from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.kit.telemetry import Metrics
 from kurir.leases import Alone, Ownership
 from kurir.messages.reports import (
     ConnectionChanged,
@@ -38,6 +36,8 @@ from kurir.messages.reports import (
 )
 from kurir.outbox.outbox import Outbox, Receipt
 from kurir.quarantine import Queue
+from kurir.store.database import Database, DatabaseUnavailable
+from kurir.store.tables import templates
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import received
 

@@ -9,12 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir import numbers
-from kurir.foundation.inserts import insert_into
-from kurir.foundation.tables import callbacks, incoming, windows
 from kurir.messages import bounds
 from kurir.messages.addresses import is_group
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, TemplateReviewed
 from kurir.outbox import restrictions
+from kurir.store.inserts import insert_into
+from kurir.store.tables import callbacks, incoming, windows
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import MediaStatus, TemplateStatus, media_status
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import structlog
 from sqlalchemy import Connection
 
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.tasks import TaskHealth, Tasks
-from kurir.foundation.whole_files import replace_whole
+from kurir.kit.atomic_files import replace_whole
+from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.leases import statements
 from kurir.leases.ownership import Hold
 from kurir.leases.statements import Taken
+from kurir.store.database import Database, DatabaseUnavailable
 
 LEASE = 20.0
 """Seconds for which a heartbeat keeps a gateway's numbers."""

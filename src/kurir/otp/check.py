@@ -12,11 +12,11 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir import numbers
-from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import messages, otps
+from kurir.kit.sealing import Sealing
 from kurir.otp import budget, ledger, rules
 from kurir.otp.budget import Lengths, Scope, Wrong
+from kurir.store.database import Database
+from kurir.store.tables import messages, otps
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import OtpGuessing
 

@@ -7,10 +7,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.chunks import oldest_first, removed
-from kurir.foundation.database import Database
-from kurir.foundation.tables import otp_checks, otps
 from kurir.otp.ledger import minute_of
+from kurir.store.chunks import oldest_first, removed
+from kurir.store.database import Database
+from kurir.store.tables import otp_checks, otps
 
 _KEY = [otp_checks.c[name] for name in ("account_id", "scope", "digits", "minute", "process")]
 

@@ -8,9 +8,9 @@ import msgspec
 import sqlalchemy as sa
 
 from kurir.accounts.accounts import Account
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import otps
+from kurir.kit.sealing import Sealing
 from kurir.otp.budget import WRONG_TRIES
+from kurir.store.tables import otps
 
 LIFETIME_DEFAULT = 60
 LIFETIME_LEAST = 30

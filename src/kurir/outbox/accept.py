@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from kurir.foundation import crash_points
-from kurir.foundation.database import Batch
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import messages
+from kurir.kit import crash_points
+from kurir.kit.sealing import Sealing
 from kurir.messages.content import kind_of
 from kurir.outbox.rows import Draft, encode_content
+from kurir.store.database import Batch
+from kurir.store.tables import messages
 
 _COLUMNS = (
     "id",

@@ -15,10 +15,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.inserts import insert_into
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import idempotency
+from kurir.kit.sealing import Sealing
 from kurir.outbox.rows import Draft
+from kurir.store.inserts import insert_into
+from kurir.store.tables import idempotency
 
 KEPT = 86_400.0
 """Seconds for which a key is remembered."""

@@ -20,12 +20,11 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir import number_status
-from kurir.foundation import crash_points
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import LONG_WORK, CommitUnknown, Database, DatabaseUnavailable
-from kurir.foundation.ids import MessageIds
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.telemetry import Metrics
+from kurir.kit import crash_points
+from kurir.kit.clock import Clock
+from kurir.kit.ids import MessageIds
+from kurir.kit.sealing import Sealing
+from kurir.kit.telemetry import Metrics
 from kurir.messages.content import Content, kind_of
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.messages.reports import Halted, Outcome, Restricted, Sent, StatusChanged
@@ -49,6 +48,7 @@ from kurir.outbox.retries import Again, Settled, decide
 from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, Upcoming, decode_content
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.waiting import Facts
+from kurir.store.database import LONG_WORK, CommitUnknown, Database, DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
 

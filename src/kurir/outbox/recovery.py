@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.tables import accounts, attempts, messages
 from kurir.outbox import doubt
+from kurir.store.tables import accounts, attempts, messages
 
 _LEFT = sa.text("""
 SELECT * FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'sending' ORDER BY priority, id

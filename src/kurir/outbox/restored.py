@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.tables import attempts, messages
 from kurir.outbox import record
+from kurir.store.tables import attempts, messages
 
 CODE = "restored"
 REASON = "restored from a backup: it may have been sent after the backup was taken"

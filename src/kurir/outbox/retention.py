@@ -11,10 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.chunks import removed
-from kurir.foundation.database import Database
-from kurir.foundation.ids import first_id_at
-from kurir.foundation.tables import attempts, early_receipts, idempotency, messages
+from kurir.kit.ids import first_id_at
+from kurir.store.chunks import removed
+from kurir.store.database import Database
+from kurir.store.tables import attempts, early_receipts, idempotency, messages
 
 OPEN = ("queued", "sending", "unconfirmed")
 """States of messages that are never forgotten."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from kurir.foundation.sealing import Sealing
+from kurir.kit.sealing import Sealing
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import MessageState
 

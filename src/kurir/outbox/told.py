@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir import numbers
-from kurir.foundation.ids import public_message_id
-from kurir.foundation.tables import media, messages
+from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.outbox.rows import Snapshot
+from kurir.store.tables import media, messages
 from kurir.webhooks import endpoints, events
 from kurir.webhooks.deliveries import publish
 

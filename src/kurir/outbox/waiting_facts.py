@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir import numbers
-from kurir.foundation.tables import messages
 from kurir.numbers import Number
 from kurir.outbox.waiting import Ahead, Facts, Waiting, sentence, waiting_for
+from kurir.store.tables import messages
 
 _AT_ONCE = 500
 

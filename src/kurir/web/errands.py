@@ -12,7 +12,7 @@ from kurir import numbers
 from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device import errands
 from kurir.channels.linked_device.errands import DeviceUnavailable, Order, PairingStands, Result
-from kurir.foundation.tokens import opens
+from kurir.kit.tokens import opens
 from kurir.numbers import Number
 from kurir.web.gateway import Gateway
 

@@ -8,17 +8,17 @@ from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.media import MediaStore
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tasks import TaskHealth
-from kurir.foundation.telemetry import Metrics
 from kurir.inbox import Inbox
+from kurir.kit.clock import Clock
+from kurir.kit.sealing import Sealing
+from kurir.kit.tasks import TaskHealth
+from kurir.kit.telemetry import Metrics
 from kurir.leases import Leases
 from kurir.outbox.outbox import Outbox
 from kurir.pairing import Pairing
 from kurir.replay import Replays
 from kurir.settings import Settings
+from kurir.store.database import Database
 from kurir.templates import Templates
 
 

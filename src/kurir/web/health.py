@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.disk_reserve import DiskReserve
+from kurir.kit.disk_reserve import DiskReserve
+from kurir.store.database import DatabaseUnavailable
 from kurir.web.gateway import Gateway
 
 log = structlog.get_logger(__name__)

@@ -15,10 +15,10 @@ from kurir import numbers
 from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import Blocked, FailedKeys, source_of
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.sealing import Sealing
+from kurir.kit.clock import Clock
+from kurir.kit.sealing import Sealing
 from kurir.numbers import KEY_PREFIX, ChannelKind, Number
+from kurir.store.database import Database, DatabaseUnavailable
 from kurir.web.envelopes import REQUIRED, Phrase, WireError
 from kurir.web.one_at_a_time import OneAtATime
 from kurir.web.public_v1.body import Body

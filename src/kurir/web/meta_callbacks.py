@@ -41,9 +41,9 @@ from kurir.channels.cloud_api.callbacks import (
 )
 from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.signers import Signers, is_signature
-from kurir.foundation.database import DatabaseUnavailable
 from kurir.messages.reports import SetAside
 from kurir.numbers import Number
+from kurir.store.database import DatabaseUnavailable
 from kurir.web.gateway import Gateway
 
 PATH = "/meta/callbacks"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from kurir.foundation.database import counted_wait
+from kurir.store.database import counted_wait
 
 K = TypeVar("K")
 V = TypeVar("V")

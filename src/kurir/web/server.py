@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kurir.accounts.limits import FailedKeys, RequestLimit
-from kurir.foundation.database import BadValue, DatabaseUnavailable, in_all
+from kurir.store.database import BadValue, DatabaseUnavailable, in_all
 from kurir.web import errands, health, meta_callbacks, reference
 from kurir.web.allowed_hosts import host_check
 from kurir.web.api import contacts, messages, numbers, quarantine

@@ -24,9 +24,9 @@ from kurir.accounts import members
 from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
 from kurir.accounts.members import Member
 from kurir.channels.cloud_api.expiring import Expiring
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.shared_threads import Full, SharedThreads
+from kurir.kit.clock import Clock
+from kurir.kit.shared_threads import Full, SharedThreads
+from kurir.store.database import Database, DatabaseUnavailable
 from kurir.web.one_at_a_time import OneAtATime
 
 REMEMBERED = 600.0

@@ -19,14 +19,14 @@ from collections.abc import Mapping
 import structlog
 from sqlalchemy import Connection
 
-from kurir.foundation.clock import Clock, system_clock
-from kurir.foundation.database import LONG_WORK, Database, DatabaseUnavailable, Work
-from kurir.foundation.safe_fetch import FetchFailed, SafeFetch
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tasks import TaskHealth, Tasks
-from kurir.foundation.telemetry import Metrics
-from kurir.foundation.turns import Turns
-from kurir.foundation.url_rules import UrlRefused
+from kurir.kit.clock import Clock, system_clock
+from kurir.kit.safe_fetch import FetchFailed, SafeFetch
+from kurir.kit.sealing import Sealing
+from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.kit.telemetry import Metrics
+from kurir.kit.turns import Turns
+from kurir.kit.url_rules import UrlRefused
+from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.webhooks import deliveries, history
 from kurir.webhooks.deliveries import Parcel
 from kurir.webhooks.schedule import FAILING, Answer, Answered, Delivered, Unanswered, judge

@@ -24,18 +24,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from kurir import quarantine
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.ids import opaque_id
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import (
-    numbers,
-    webhook_attempts,
-    webhook_deliveries,
-    webhook_endpoints,
-    webhook_events,
-)
+from kurir.kit.ids import opaque_id
+from kurir.kit.sealing import Sealing
 from kurir.messages import bounds
 from kurir.messages.reports import SetAside
+from kurir.store.database import DatabaseUnavailable
+from kurir.store.tables import numbers, webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 from kurir.webhooks import endpoints, schedule
 from kurir.webhooks.events import Body, EventType, encode
 from kurir.webhooks.schedule import Again, Answer, Answered, Delivered, Exhausted, Gone, Verdict

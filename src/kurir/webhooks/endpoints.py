@@ -13,10 +13,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.ids import opaque_id
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.tables import webhook_endpoints as endpoints
-from kurir.foundation.url_rules import Allowed, check_url
+from kurir.kit.ids import opaque_id
+from kurir.kit.sealing import Sealing
+from kurir.kit.url_rules import Allowed, check_url
+from kurir.store.tables import webhook_endpoints as endpoints
 from kurir.webhooks.events import DEFAULT_EVENTS, EVENT_TYPES, EventType
 from kurir.webhooks.signing import new_secret
 

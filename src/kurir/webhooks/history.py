@@ -8,9 +8,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.chunks import removed
-from kurir.foundation.database import Database
-from kurir.foundation.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
+from kurir.store.chunks import removed
+from kurir.store.database import Database
+from kurir.store.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 from kurir.webhooks.deliveries import mend
 
 DeliveryState = Literal["waiting", "pending", "sending", "delivered", "failed", "canceled"]

@@ -16,11 +16,11 @@ from tests.sqlite import new_database
 from kurir import numbers
 from kurir.accounts import accounts
 from kurir.channels.cloud_api.channel import CloudApi
-from kurir.foundation.data_folder import open_data_folder
-from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing
+from kurir.data_folder import open_data_folder
+from kurir.kit.sealing import Sealing
 from kurir.numbers import Number
 from kurir.settings import Settings
+from kurir.store.database import Database
 
 Respond = Callable[[web.Request, Any], web.StreamResponse]
 

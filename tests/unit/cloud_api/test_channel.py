@@ -17,10 +17,10 @@ from tests.unit.cloud_api.graph_double import Bench, graph_error
 from kurir import numbers
 from kurir.channels.cloud_api import callbacks
 from kurir.channels.cloud_api.template_calls import MetaTemplate
-from kurir.foundation.tables import numbers as numbers_table
 from kurir.messages import bounds
 from kurir.messages.content import Content, Document, Image, Location, MediaFile, Outgoing, TemplateUse, Text
 from kurir.messages.reports import Halted, InDoubt, Outcome, Refused, Sent, StatusChanged, TryLater, Unknown
+from kurir.store.tables import numbers as numbers_table
 
 TO = "6281234567801"
 

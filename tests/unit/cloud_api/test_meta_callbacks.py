@@ -13,8 +13,8 @@ import pytest
 from tests.gateway_fixture import Front, open_front
 
 from kurir.channels.cloud_api.credentials import Credentials
-from kurir.foundation.database import DatabaseUnavailable
 from kurir.inbox import Inbox
+from kurir.store.database import DatabaseUnavailable
 from kurir.web.meta_callbacks import PATH
 
 SECRET = "secret of the test"

@@ -13,10 +13,10 @@ from kurir import number_status
 from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation.tables import messages
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Evidence, InDoubt, Left, NeverLeft, Outcome, Sent, StatusChanged, Unknown
 from kurir.outbox.outbox import Draft
+from kurir.store.tables import messages
 
 
 @pytest.fixture

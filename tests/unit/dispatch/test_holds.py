@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation.tables import messages
 from kurir.leases import Hold
 from kurir.messages.content import Image, MediaFile, Outgoing, Text
 from kurir.messages.reports import NeverLeft, Outcome, Sent
 from kurir.outbox.outbox import Draft
+from kurir.store.tables import messages
 
 
 @dataclass

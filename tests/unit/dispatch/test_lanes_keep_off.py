@@ -12,11 +12,11 @@ from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
-from kurir.foundation.database import DatabaseUnavailable
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import InDoubt, NeverLeft, Outcome, Sent, Unknown
 from kurir.numbers import Number
 from kurir.outbox.rows import Claimed, Draft
+from kurir.store.database import DatabaseUnavailable
 
 OTHER = "6281234567891"
 Claim = Callable[..., Awaitable[list[Claimed]]]

@@ -28,7 +28,7 @@ from kurir.channels.linked_device.engine import DeviceState, Failed, News, Unrea
 from kurir.channels.linked_device.intake import Intake
 from kurir.channels.linked_device.journal import Backlog, Journal, read_backlog
 from kurir.channels.linked_device.neonize_engine import NeonizeEngine
-from kurir.foundation.disk_reserve import DiskReserve
+from kurir.kit.disk_reserve import DiskReserve
 from kurir.messages.reports import Received
 
 # isort: split

@@ -15,9 +15,9 @@ from tests.sqlite import new_database
 
 from kurir import numbers
 from kurir.accounts import accounts
-from kurir.foundation.database import Database
 from kurir.numbers import Number
 from kurir.pairing import Pairing
+from kurir.store.database import Database
 from kurir.web.api.numbers import routes
 from kurir.web.gateway import Gateway
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from kurir import numbers
 from kurir.accounts import accounts
-from kurir.foundation.data_folder import renew_schema
-from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing
-from kurir.foundation.telemetry import Metrics
+from kurir.data_folder import renew_schema
+from kurir.kit.sealing import Sealing
+from kurir.kit.telemetry import Metrics
 from kurir.messages.content import Text
 from kurir.numbers import Number
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed, Draft
+from kurir.store.database import Database
 
 
 @dataclass

@@ -6,7 +6,6 @@ import pytest
 import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk
 
-from kurir.foundation.tables import accounts, attempts, messages
 from kurir.messages.reports import (
     Evidence,
     InDoubt,
@@ -20,6 +19,7 @@ from kurir.messages.reports import (
 )
 from kurir.outbox.doubt import explained, may_resend, patience, resend_now
 from kurir.outbox.rows import Claimed
+from kurir.store.tables import accounts, attempts, messages
 
 PATIENCE = 20.0
 

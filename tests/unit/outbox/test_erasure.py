@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk
 
-from kurir.foundation.tables import messages
 from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox import restored
 from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.rows import Claimed
+from kurir.store.tables import messages
 
 LIFETIME = 60.0
 Way = Callable[[Desk, int], Awaitable[None]]

@@ -9,9 +9,9 @@ import pytest
 import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk, open_outbox
 
-from kurir.foundation.database import Database
-from kurir.foundation.tables import idempotency, messages
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once, Remembered, Repeated
+from kurir.store.database import Database
+from kurir.store.tables import idempotency, messages
 
 
 async def count(desk: Desk) -> int:

@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk, open_outbox
 
-from kurir.foundation.tables import messages
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox.doubt import CUT_OFF
 from kurir.outbox.outbox import QueueFull
+from kurir.store.tables import messages
 
 
 async def test_an_accepted_message_is_there_and_its_number_is_woken(desk: Desk):

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from tests.unit.outbox.desk import Desk
 
-from kurir.foundation.database import LONG_WORK
-from kurir.foundation.tables import messages, metadata
 from kurir.messages.reports import InDoubt, Sent, StatusChanged
 from kurir.outbox import accept, claim
+from kurir.store.database import LONG_WORK
+from kurir.store.tables import messages, metadata
 
 FINISHED = 20_000
 WAITING = 200

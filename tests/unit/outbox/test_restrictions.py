@@ -7,12 +7,12 @@ import pytest
 from tests.unit.outbox.desk import Desk, open_outbox
 
 from kurir import numbers
-from kurir.foundation.tables import incoming
 from kurir.messages.content import Image, Text
 from kurir.messages.reports import InDoubt, Refused, Restricted, Sent, StatusChanged
 from kurir.outbox import restrictions
 from kurir.outbox.restrictions import next_length
 from kurir.outbox.rows import Claimed, Snapshot
+from kurir.store.tables import incoming
 
 REFUSAL = Restricted("restricted", "WhatsApp refused the message (error 463)")
 SHORTEST = 600.0

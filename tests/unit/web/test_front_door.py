@@ -11,7 +11,7 @@ import httpx
 import pytest
 from tests.gateway_fixture import Front, open_front
 
-from kurir.foundation.database import DatabaseUnavailable
+from kurir.store.database import DatabaseUnavailable
 from kurir.web.envelopes import Answer
 from kurir.web.public_v1.endpoint import Endpoint
 from kurir.web.server import build

@@ -11,8 +11,8 @@ from tests.gateway_fixture import Front, open_front
 
 from kurir.accounts import api_keys
 from kurir.accounts.limits import FailedKeys, RequestLimit
-from kurir.foundation.tables import accounts, numbers
 from kurir.settings import SettingsError
+from kurir.store.tables import accounts, numbers
 from kurir.web.envelopes import WireError
 from kurir.web.identity import MEMORY_SECONDS, Identity, Memory
 from kurir.web.public_v1.body import Body

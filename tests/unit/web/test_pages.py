@@ -10,7 +10,7 @@ import pytest
 from tests.gateway_fixture import Front, open_front
 
 from kurir.accounts import members
-from kurir.foundation.tables import numbers
+from kurir.store.tables import numbers
 from kurir.web.public_v1.chapters import ENDPOINTS
 
 XSS = "<script>alert(1)</script>"

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from tests.gateway_fixture import PHONE, Front
 
 from kurir.accounts import accounts
-from kurir.foundation.tables import idempotency, messages
 from kurir.messages.reports import Refused, Sent
+from kurir.store.tables import idempotency, messages
 from kurir.web.server import build
 
 TEXT = {"phone_no": PHONE, "message": "Halo"}

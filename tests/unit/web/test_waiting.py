@@ -15,9 +15,9 @@ from tests.gateway_fixture import PHONE, Front, open_front
 from kurir import numbers
 from kurir.cli import message as cli
 from kurir.cli import terminal
-from kurir.foundation.tables import accounts, messages
 from kurir.messages.reports import TryLater
 from kurir.numbers import NumberState
+from kurir.store.tables import accounts, messages
 
 STATES: dict[str, tuple[str, str]] = {
     "paused": ("kurir number resume {key}", "dijeda"),

@@ -10,9 +10,9 @@ from tests.webhook_desk import SEALING, WebhookDesk
 
 from kurir import number_status, numbers
 from kurir.accounts import accounts
-from kurir.foundation.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
-from kurir.foundation.url_rules import Allowed, UrlRefused
+from kurir.kit.url_rules import Allowed, UrlRefused
 from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged
+from kurir.store.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliveries import LEASE, Parcel
 from kurir.webhooks.endpoints import EndpointError

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kurir.channels.cloud_api.expiring import Expiring
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database
-from kurir.foundation.sealing import SealError, Sealing
+from kurir.kit.clock import Clock
+from kurir.kit.sealing import SealError, Sealing
 from kurir.numbers import CloudCredentials, Number, credentials
+from kurir.store.database import Database
 
 _KEPT_SECONDS = 30.0
 _KEPT_NUMBERS = 1_000

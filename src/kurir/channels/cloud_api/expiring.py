@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from kurir.foundation.clock import Clock
+from kurir.kit.clock import Clock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 
 from kurir import numbers
 from kurir.channels.cloud_api.callbacks import CLAIMS, ids_claimed, signed_by
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import Database
-from kurir.foundation.sealing import Sealing
+from kurir.kit.clock import Clock
+from kurir.kit.sealing import Sealing
 from kurir.numbers import Number, Signer
+from kurir.store.database import Database
 
 _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 _KEPT_SECONDS = 30.0

@@ -14,7 +14,7 @@ import msgspec
 
 from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.graph import Answer, Call, Graph
-from kurir.foundation.clock import Clock
+from kurir.kit.clock import Clock
 from kurir.messages import bounds
 from kurir.messages.content import MediaFile
 from kurir.numbers import Number

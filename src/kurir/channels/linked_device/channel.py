@@ -24,9 +24,9 @@ from kurir.channels.linked_device.pairing_progress import PairingProgress
 from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.channels.linked_device.typing_time import typing_seconds
-from kurir.foundation.clock import Clock
-from kurir.foundation.tasks import TaskHealth
-from kurir.foundation.telemetry import Survey
+from kurir.kit.clock import Clock
+from kurir.kit.tasks import TaskHealth
+from kurir.kit.telemetry import Survey
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import (
     Event,

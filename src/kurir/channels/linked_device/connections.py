@@ -21,12 +21,12 @@ from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.pairing_progress import PairingProgress
 from kurir.channels.linked_device.sessions import Sessions
-from kurir.foundation.clock import Clock
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.tasks import TaskHealth, Tasks, Work
+from kurir.kit.clock import Clock
+from kurir.kit.tasks import TaskHealth, Tasks, Work
 from kurir.messages.reports import ConnectionChanged
 from kurir.numbers import Number, NumberState
 from kurir.settings import Settings
+from kurir.store.database import DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
 

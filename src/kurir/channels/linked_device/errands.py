@@ -24,8 +24,8 @@ from kurir.channels.linked_device.engine import (
     OnWhatsApp,
 )
 from kurir.channels.linked_device.pairing_progress import PairingView
-from kurir.foundation.database import DatabaseUnavailable
 from kurir.numbers import Number
+from kurir.store.database import DatabaseUnavailable
 
 PATH = "/gateways/errands"
 _CONNECT = 3.0

@@ -41,7 +41,7 @@ from kurir.channels.linked_device.engine import (
 )
 from kurir.channels.linked_device.notices import Notices
 from kurir.channels.linked_device.sandbox_switch import trust_sandbox
-from kurir.foundation import crash_points
+from kurir.kit import crash_points
 
 _WORKERS_PER_DEVICE = 16
 """Calls at once per device: the sending window, and room for look-ups beside it."""

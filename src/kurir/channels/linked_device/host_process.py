@@ -35,7 +35,7 @@ from kurir.channels.linked_device.engine import (
     decode_upward,
     frame,
 )
-from kurir.foundation.tasks import TaskHealth, Tasks
+from kurir.kit.tasks import TaskHealth, Tasks
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ import structlog
 
 from kurir.channels.linked_device.engine import Answer, Close, Command, JournalState, News, Open, Ping
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
-from kurir.foundation.tasks import TaskHealth, Tasks
+from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.settings import Settings
 
 log = structlog.get_logger(__name__)

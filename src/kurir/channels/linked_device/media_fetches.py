@@ -29,7 +29,7 @@ from kurir.channels.linked_device.engine import Open, Tell
 from kurir.channels.linked_device.journal import Entry, Journal
 from kurir.channels.linked_device.letters import Postman, pending, set_aside
 from kurir.channels.linked_device.protobufs import interpret, unwrapped
-from kurir.foundation.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
+from kurir.kit.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
 from kurir.messages import bounds
 from kurir.messages.reports import IncomingMedia, MediaFetched, SetAside
 

@@ -31,7 +31,7 @@ from kurir.channels.linked_device.map_gate import MapGate
 from kurir.channels.linked_device.media_fetches import Limits
 from kurir.channels.linked_device.protobufs import NotCarriedError, Uploaded, compose
 from kurir.channels.linked_device.unencrypted import Unencrypted, phones_left_out
-from kurir.foundation import crash_points
+from kurir.kit import crash_points
 from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER, is_group
 from kurir.messages.content import Image, MediaFile, Outgoing

@@ -15,10 +15,10 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import URL
 
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.postgres import address, connected
 from kurir.messages.reports import Evidence, NeverLeft, Unknown
 from kurir.numbers import Number
+from kurir.store.database import DatabaseUnavailable
+from kurir.store.postgres import address, connected
 
 _VERSION_TABLE = "CREATE TABLE IF NOT EXISTS {} (version INTEGER, compat INTEGER)"
 """Made before the engine looks for it: it looks in all schemas, finds another device's, and then misses its own."""

@@ -13,9 +13,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from kurir.foundation.database import DatabaseUnavailable
 from kurir.messages.reports import Evidence, NeverLeft, Unknown
 from kurir.numbers import Number
+from kurir.store.database import DatabaseUnavailable
 
 _FOR_NOW = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 """Primary result codes of what may pass: the engine is writing, the disk is full or does not answer."""

@@ -11,7 +11,7 @@ from kurir import contacts, contacts_sync
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
 from kurir.contacts_sync import NoSuchGroup
-from kurir.foundation.tokens import load_token
+from kurir.kit.tokens import load_token
 from kurir.messages.addresses import AddressError
 from kurir.numbers import Number
 from kurir.web.api.operator import ApiError, Handler, device_of, guarded, reply, struct_of

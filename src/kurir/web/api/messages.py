@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from kurir.foundation.ids import parse_message_id, public_message_id
-from kurir.foundation.tokens import load_token
+from kurir.kit.ids import parse_message_id, public_message_id
+from kurir.kit.tokens import load_token
 from kurir.outbox import by_hand
 from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.rows import Snapshot

@@ -1,6 +1,6 @@
 """Who may use the operator API, and how it says no: one bearer token per gateway, errors that name the field.
 
-The token: see `foundation/tokens`. Error body:
+The token: see `kit/tokens`. Error body:
 `{"error": {"code": "<word>", "message": "<sentence>", "field": "<name or empty>"}}`.
 """
 
@@ -17,9 +17,9 @@ from starlette.responses import Response
 
 from kurir import numbers
 from kurir.channels.linked_device.channel import DeviceUnavailable
-from kurir.foundation.database import BadValue, DatabaseUnavailable
-from kurir.foundation.tokens import opens
+from kurir.kit.tokens import opens
 from kurir.numbers import Number
+from kurir.store.database import BadValue, DatabaseUnavailable
 from kurir.web.gateway import Gateway
 
 T = TypeVar("T")

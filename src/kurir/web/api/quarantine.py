@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from kurir import quarantine
-from kurir.foundation.tokens import load_token
+from kurir.kit.tokens import load_token
 from kurir.messages import bounds
 from kurir.outbox.by_hand import NotPossible
 from kurir.quarantine import Entry, Line

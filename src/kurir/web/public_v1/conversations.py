@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from kurir.foundation.ids import public_message_id
 from kurir.inbox import window_open_until
+from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen

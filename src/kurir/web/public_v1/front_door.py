@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import RequestLimit
-from kurir.foundation.database import BadValue, CommitUnknown, DatabaseUnavailable
 from kurir.outbox.outbox import QueueFull
+from kurir.store.database import BadValue, CommitUnknown, DatabaseUnavailable
 from kurir.web.envelopes import ErrorType, Phrase, WireError
 from kurir.web.gateway import Gateway
 from kurir.web.identity import Identity

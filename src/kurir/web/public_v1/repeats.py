@@ -14,9 +14,9 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.sealing import Sealing
+from kurir.kit.sealing import Sealing
 from kurir.outbox.idempotency import KEPT, Earlier, KeptAnswer, Once, Repeated
+from kurir.store.database import DatabaseUnavailable
 from kurir.web.envelopes import Answer, Phrase, WireError, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import API_KEY_NAMES, KEY_FIELD, KEY_HEADER, KEY_LIMIT, Call, Endpoint

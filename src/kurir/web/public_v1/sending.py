@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from kurir.foundation.ids import public_message_id
-from kurir.foundation.url_rules import UrlRefused
+from kurir.kit.ids import public_message_id
+from kurir.kit.url_rules import UrlRefused
 from kurir.messages import bounds
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text

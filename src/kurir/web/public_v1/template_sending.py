@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from kurir import broadcasts
-from kurir.foundation.ids import public_message_id
+from kurir.kit.ids import public_message_id
 from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
 from kurir.messages.lifecycle import MessageState

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from kurir.foundation.database import DatabaseUnavailable
 from kurir.numbers import Number
 from kurir.outbox.waiting import STOPPING, UNKNOWN, Waiting, sentence, waiting_for
+from kurir.store.database import DatabaseUnavailable
 from kurir.web.envelopes import Phrase
 from kurir.web.gateway import Gateway
 

@@ -20,7 +20,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kurir.foundation.plain_text import visible
+from kurir.kit.plain_text import visible
 from kurir.settings import Settings
 
 MASK = "••••"

@@ -26,12 +26,12 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, exc
 
-from kurir.foundation.inserts import Batch
-from kurir.foundation.postgres import Postgres
-from kurir.foundation.shared_threads import STANDSTILL, Full, SharedThreads
-from kurir.foundation.sqlite import Sqlite, damaged
-from kurir.foundation.tasks import TaskHealth
-from kurir.foundation.writer import (
+from kurir.kit.shared_threads import STANDSTILL, Full, SharedThreads
+from kurir.kit.tasks import TaskHealth
+from kurir.store.inserts import Batch
+from kurir.store.postgres import Postgres
+from kurir.store.sqlite import Sqlite, damaged
+from kurir.store.writer import (
     UNFIT,
     BadValue,
     CommitUnknown,

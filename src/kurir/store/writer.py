@@ -19,8 +19,8 @@ from typing import Any, Literal, Protocol, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, exc
 
-from kurir.foundation.inserts import Batch
-from kurir.foundation.tasks import TaskHealth
+from kurir.kit.tasks import TaskHealth
+from kurir.store.inserts import Batch
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]

@@ -19,8 +19,8 @@ from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, event, exc
 from sqlalchemy.engine import URL, make_url
 
-from kurir.foundation.inserts import NUL_STANDS_FOR
-from kurir.foundation.writer import Trouble
+from kurir.store.inserts import NUL_STANDS_FOR
+from kurir.store.writer import Trouble
 
 _SESSION = {
     "statement_timeout": "5s",

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, event, exc
 
-from kurir.foundation.writer import Trouble
+from kurir.store.writer import Trouble
 
 _VALUE = ("LIKE or GLOB pattern too complex", "integer overflow", "malformed JSON", "too many SQL variables")
 """How the messages begin that speak of a value rather than of the statement or the file."""

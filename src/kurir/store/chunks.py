@@ -14,7 +14,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation.database import LONG_WORK, Database
+from kurir.store.database import LONG_WORK, Database
 
 K = TypeVar("K")
 C = TypeVar("C")

@@ -15,9 +15,9 @@ import psycopg
 import sqlalchemy as sa
 import structlog
 
-from kurir.foundation.database import Database, DatabaseUnavailable
-from kurir.foundation.postgres import listening_address
-from kurir.foundation.tasks import TaskHealth, Tasks
+from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.store.database import Database, DatabaseUnavailable
+from kurir.store.postgres import listening_address
 
 _CHANNEL = "kurir"
 _GATHERED = 0.02

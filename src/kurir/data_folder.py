@@ -19,15 +19,15 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.foundation import backups
-from kurir.foundation.database import Database
-from kurir.foundation.inserts import insert_into
-from kurir.foundation.postgres import take_your_time
-from kurir.foundation.sealing import SealError, Sealing, find_master_key, load_master_key
-from kurir.foundation.sqlite import damaged
-from kurir.foundation.tables import SCHEMA_VERSION, installation
-from kurir.foundation.whole_files import replace_whole
+from kurir.kit.atomic_files import replace_whole
+from kurir.kit.sealing import SealError, Sealing, find_master_key, load_master_key
 from kurir.settings import Settings, SettingsError
+from kurir.store import backups
+from kurir.store.database import Database
+from kurir.store.inserts import insert_into
+from kurir.store.postgres import take_your_time
+from kurir.store.sqlite import damaged
+from kurir.store.tables import SCHEMA_VERSION, installation
 
 READY_FILE = "gateway.json"
 
@@ -144,7 +144,7 @@ def renew_schema(database: Database, said: Callable[[str], None] = _nobody_liste
         before = schema_version(connection)
         if before == SCHEMA_VERSION:
             return
-        from kurir.foundation.migrations import migrate, versions  # noqa: PLC0415 - costs 12 MB for nothing else
+        from kurir.store.migrations import migrate, versions  # noqa: PLC0415 - costs 12 MB for nothing else
 
         if before is not None and not re.fullmatch(r"[0-9]{4}", before):
             raise SchemaError(damaged(Path(database.name), "its schema has no version"))

@@ -11,7 +11,7 @@ import re
 import secrets
 from pathlib import Path
 
-from kurir.foundation.whole_files import place_new, replace_whole
+from kurir.kit.atomic_files import place_new, replace_whole
 
 _SOUND = re.compile(r"[\x21-\x7e]{16,1000}")
 

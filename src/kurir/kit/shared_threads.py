@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from kurir.foundation.turns import Shares
+from kurir.kit.turns import Shares
 
 log = structlog.get_logger(__name__)
 

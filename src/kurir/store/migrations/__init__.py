@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from kurir.foundation import crash_points
+from kurir.kit import crash_points
 
 
 def migrate(connection: Connection, to: str = "head", said: Callable[[str], None] = lambda _: None) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from kurir.foundation.turns import Turns
+from kurir.kit.turns import Turns
 
 _DONE, _NO_MEMORY, _BROKE = b"D", b"M", b"B"
 _START = 20.0

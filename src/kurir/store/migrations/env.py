@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from kurir.foundation.tables import metadata
+from kurir.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -7,7 +7,7 @@ proxy, cookie or compression; time, size and speed are bounded while the bytes s
 
 Customers' webhook receivers are strangers too: `post` sends to them under the same rules, without any redirect.
 
-Accounts take turns (`foundation/turns`) for connections, for connections to one host, and for name look-ups, so that
+Accounts take turns (`kit/turns`) for connections, for connections to one host, and for name look-ups, so that
 one account's slow servers and slow names delay nobody else's.
 """
 
@@ -32,9 +32,9 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from kurir.foundation.disk_reserve import PIECE, DiskReserve
-from kurir.foundation.turns import Turns
-from kurir.foundation.url_rules import Allowed, UrlRefused, check_address, check_url
+from kurir.kit.disk_reserve import PIECE, DiskReserve
+from kurir.kit.turns import Turns
+from kurir.kit.url_rules import Allowed, UrlRefused, check_address, check_url
 from kurir.settings import Settings
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from kurir.foundation.whole_files import place_new
+from kurir.kit.atomic_files import place_new
 
 _VERSION = "k1."
 

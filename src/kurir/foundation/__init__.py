@@ -1,1 +1,0 @@
-"""What every part stands on: the database, safe fetching, sealing, telemetry, the clock."""
