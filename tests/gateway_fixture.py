@@ -17,14 +17,13 @@ from typing import Any, cast
 import httpx
 import sqlalchemy as sa
 
-from kurir import contacts, numbers, quarantine
 from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
 from kurir.channels.channel import Capabilities
-from kurir.channels.cloud_api.template_calls import Created, MetaTemplate
+from kurir.channels.cloud_api.templates.calls import Created, MetaTemplate
 from kurir.channels.linked_device.channel import DeviceUnavailable
-from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup
-from kurir.channels.media import MediaStore
+from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup
+from kurir.contacts import contacts
 from kurir.data_folder import open_data_folder
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.inbox import Inbox
@@ -32,15 +31,18 @@ from kurir.kit.clock import SteadyClock
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.tasks import TaskHealth
 from kurir.kit.telemetry import Metrics
+from kurir.media.store import MediaStore
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import Event, Evidence, Outcome, Received, Sent, Unknown
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Outbox
-from kurir.quarantine import Entry
+from kurir.quarantine import quarantine
+from kurir.quarantine.quarantine import Entry
 from kurir.replay import Replays
 from kurir.settings import Settings
 from kurir.store.tables import metadata
-from kurir.templates import Templates
+from kurir.templates.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
 from tests.sqlite import new_database

@@ -12,12 +12,12 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
 from kurir.data_folder import renew_schema
 from kurir.kit.sealing import Sealing
 from kurir.kit.telemetry import Metrics
+from kurir.numbers import numbers
 from kurir.otp import rules
 from kurir.otp.check import Attempt, Verdict, check
 from kurir.otp.issue import Issued, issue

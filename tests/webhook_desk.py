@@ -19,7 +19,6 @@ import sqlalchemy as sa
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
@@ -28,7 +27,8 @@ from kurir.kit.sealing import Sealing
 from kurir.kit.telemetry import Metrics
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import Received
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.settings import Settings
 from kurir.store.database import LONG_WORK, Database
 from kurir.store.tables import webhook_attempts, webhook_deliveries, webhook_events

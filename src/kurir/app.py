@@ -18,12 +18,12 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
-from kurir import housekeeping, numbers
+from kurir import maintenance
 from kurir.channels.channel import Channel
 from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
-from kurir.channels.linked_device.errands import Errands
-from kurir.channels.media import MediaStore
+from kurir.channels.linked_device.pairing import Pairing
+from kurir.channels.linked_device.peer_calls import Errands
 from kurir.data_folder import open_data_folder, sole_gateway
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.dispatch.wakes import Wakes
@@ -35,12 +35,13 @@ from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.kit.telemetry import Metrics
 from kurir.leases import Duties, Leases
+from kurir.media.store import MediaStore
+from kurir.numbers import numbers
 from kurir.outbox.outbox import Outbox
-from kurir.pairing import Pairing
 from kurir.replay import Replays
 from kurir.settings import Settings
 from kurir.store.database import Database
-from kurir.templates import Templates
+from kurir.templates.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.webhooks.deliver import Deliverer
 
@@ -168,11 +169,11 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
 
         templates = Templates(database, cloud_api, media, clock)
         if dispatching:
-            chores = housekeeping.chores(
+            chores = maintenance.chores(
                 settings, database, media=media, outbox=outbox, deliverer=deliverer, templates=templates
             )
             maintenance = Tasks(health)
-            maintenance.keep("maintenance", lambda: housekeeping.keep_house(chores, clock, health), endless=True)
+            maintenance.keep("maintenance", lambda: maintenance.keep_house(chores, clock, health), endless=True)
             stack.push_async_callback(maintenance.close)
 
         yield Gateway(

@@ -6,9 +6,9 @@ from typing import cast
 
 from sqlalchemy import Connection
 
-from kurir import numbers
 from kurir.messages.reports import ConnectionChanged
-from kurir.numbers import Number, NumberState
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number, NumberState
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import DeviceStatus
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import msgspec
 import structlog
 
-from kurir import numbers, quarantine
 from kurir.channels.cloud_api.callbacks import BODY, CHANGE, Change, change_of, changes_of, concerns, read
 from kurir.channels.linked_device.channel import LinkedDevices
-from kurir.channels.linked_device.errands import DeviceUnavailable
+from kurir.channels.linked_device.peer_calls import DeviceUnavailable
 from kurir.inbox import Inbox, event_of
 from kurir.kit.clock import Clock
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.outbox import Outbox
-from kurir.quarantine import Entry
+from kurir.quarantine import quarantine
+from kurir.quarantine.quarantine import Entry
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.templates import Templates
+from kurir.templates.templates import Templates
 from kurir.webhooks import history
 
 log = structlog.get_logger(__name__)

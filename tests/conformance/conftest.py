@@ -12,10 +12,10 @@ import uvicorn
 from sqlalchemy import Connection
 from tests.e2e.sandbox_network import SandboxNetwork, eventually, start_sandbox
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.app import running
-from kurir.numbers import ChannelKind, Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import ChannelKind, Number
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
 

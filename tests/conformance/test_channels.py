@@ -10,7 +10,7 @@ from tests.conformance.conftest import NOT_ON_WHATSAPP, PERSON, Office
 from tests.conformance.samples import SAMPLES, Sample
 
 from kurir.messages.content import Text
-from kurir.numbers import ChannelKind
+from kurir.numbers.numbers import ChannelKind
 from kurir.outbox.rows import Draft
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]

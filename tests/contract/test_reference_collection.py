@@ -17,8 +17,8 @@ from PIL import Image as Picture
 from tests.contract.samples import Sample, Saved, filled, mismatches, sample, samples
 from tests.gateway_fixture import Front, open_front
 
-from kurir import contacts
-from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup, DeviceParticipant
+from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup, DeviceParticipant
+from kurir.contacts import contacts
 from kurir.messages.reports import Received, Sent
 from kurir.web.public_v1.chapters import ENDPOINTS
 from kurir.web.public_v1.decoding import decode

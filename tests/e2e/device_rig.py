@@ -17,7 +17,7 @@ from tests.e2e.sandbox_network import SandboxNetwork, eventually
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.messages.content import Content, MediaFile, Outgoing
 from kurir.messages.reports import ConnectionChanged, Event, Outcome
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 
 E = TypeVar("E", bound=Event)
 KEY = bytes(range(32))

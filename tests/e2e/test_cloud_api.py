@@ -21,11 +21,11 @@ import uvicorn
 from aiohttp import web
 from tests.e2e.sandbox_network import SandboxNetwork
 
-from kurir import numbers
 from kurir.accounts import accounts, api_keys
 from kurir.app import running
 from kurir.inbox import window_open_until
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.store.tables import broadcasts, callbacks, incoming, messages, templates
 from kurir.web import meta_callbacks
 from kurir.web.gateway import Gateway

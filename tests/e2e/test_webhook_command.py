@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from tests.webhook_desk import Receiver, receiving, verified
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.app import running
 from kurir.messages.reports import Received
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.settings import Settings
 from kurir.web.gateway import Gateway
 

@@ -12,11 +12,11 @@ from tests.e2e.sandbox_network import SandboxNetwork, eventually
 from tests.e2e.test_cloud_api import Shop, open_shop
 from tests.webhook_desk import Letter, Receiver, receiving, verified
 
-from kurir import numbers
 from kurir.kit.ids import public_message_id
 from kurir.kit.url_rules import Allowed
 from kurir.messages.content import Text
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox.rows import Draft
 from kurir.store.tables import webhook_deliveries
 from kurir.webhooks import endpoints

@@ -24,9 +24,9 @@ import sqlalchemy as sa
 from structlog.testing import capture_logs
 from tests.gateway_fixture import Front, open_front, set_aside
 
-from kurir import quarantine
 from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api.errors import code_of, outcome_of, reason_of
+from kurir.quarantine import quarantine
 from kurir.store.tables import callbacks, incoming
 from kurir.web.meta_callbacks import BODY_LIMIT, PATH
 

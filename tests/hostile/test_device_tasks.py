@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from tests.unit.linked_device.conftest import KEY, SCRIPT, Desk
 
-from kurir.channels.linked_device import engine as say
-from kurir.channels.linked_device import host_process, threads
+from kurir.channels.linked_device import host_process
+from kurir.channels.linked_device import protocol as say
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.connections import Connections
+from kurir.channels.linked_device.engine_host import threads
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.sessions import FileSessions

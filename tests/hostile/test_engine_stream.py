@@ -13,7 +13,7 @@ from tests.e2e.device_rig import KEY, Rig, number
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
 
 from kurir.channels.linked_device.channel import LinkedDevices
-from kurir.channels.linked_device.engine_errors import UNREADABLE
+from kurir.channels.linked_device.engine_host.engine_errors import UNREADABLE
 from kurir.messages.content import Text
 from kurir.messages.reports import ConnectionChanged, Received, Sent
 

@@ -19,11 +19,11 @@ import pytest
 from tests.unit.linked_device import intake_rig  # noqa: F401  (loads the engine's library without its open pipes)
 from tests.unit.linked_device.conftest import SCRIPT, Desk
 
-from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device import protocol as say
+from kurir.channels.linked_device.engine_host.engine import NeonizeEngine
+from kurir.channels.linked_device.engine_host.program import Host
 from kurir.channels.linked_device.event_stream import EventStream
-from kurir.channels.linked_device.host import Host
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
-from kurir.channels.linked_device.neonize_engine import NeonizeEngine
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged, TryLater
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from kurir.contacts_import import files, reading_process
-from kurir.contacts_import.columns import RowError, person_of, phone_text, understand
-from kurir.contacts_import.files import ImportRefused, Row
+from kurir.contacts.imports import files, reading_process
+from kurir.contacts.imports.columns import RowError, person_of, phone_text, understand
+from kurir.contacts.imports.files import ImportRefused, Row
 from kurir.kit.confined import Limits
 
 SECONDS = 12.0

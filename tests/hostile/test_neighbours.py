@@ -26,9 +26,10 @@ import pytest
 import sqlalchemy as sa
 from tests.hostile.attacker import KINDS
 
-from kurir import contacts, numbers
 from kurir.accounts import accounts, api_keys, members
+from kurir.contacts import contacts
 from kurir.data_folder import database_of, open_data_folder, read_ready_file
+from kurir.numbers import numbers
 from kurir.settings import Settings
 
 SLICE = float(os.environ.get("KURIR_HOSTILE_SECONDS", "0.4"))

@@ -15,14 +15,14 @@ from tests.gateway_fixture import Front, open_front, set_aside
 from tests.hostile.test_slow_media import pictures_to_fetch, spoil
 from tests.unit.linked_device.intake_rig import SITI, IntakeRig, picture, receipt, refused, text
 
-from kurir.channels.linked_device import intake as intake_module
-from kurir.channels.linked_device import media_fetches
-from kurir.channels.linked_device.engine import News, Unread
+from kurir.channels.linked_device.engine_host import media_fetches
+from kurir.channels.linked_device.engine_host import receiver as intake_module
+from kurir.channels.linked_device.protocol import News, Unread
 from kurir.inbox import event_of
 from kurir.inbox import inbox as inbox_module
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
-from kurir.quarantine import Entry
+from kurir.quarantine.quarantine import Entry
 from kurir.store.tables import incoming
 from kurir.webhooks.endpoints import add
 

@@ -19,12 +19,12 @@ from PIL import ExifTags, ImageOps
 from PIL import Image as Pillow
 from tests.unit.test_media import Desk, desk  # noqa: F401  (the fixture)
 
-from kurir.channels import inspection_process, previews
-from kurir.channels.inspection_process import InspectPicture, Unusable, Usable
-from kurir.channels.media import MediaStore
-from kurir.channels.media_inspection import NotUsable, inspect_picture
-from kurir.channels.picture_headers import read_header
 from kurir.kit.confined import Confined, Limits
+from kurir.media import inspection_process, previews
+from kurir.media.inspection import NotUsable, inspect_picture
+from kurir.media.inspection_process import InspectPicture, Unusable, Usable
+from kurir.media.picture_headers import read_header
+from kurir.media.store import MediaStore
 from kurir.messages.content import Image, MediaFile, Preview
 from kurir.messages.reports import Refused
 

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from tests.gateway_fixture import PHONE, Front, open_front, set_aside
 from tests.webhook_desk import WebhookDesk, delivering, eventually, open_webhook_desk, receiving
 
-from kurir import quarantine
 from kurir.dispatch import lane
 from kurir.inbox import Inbox
 from kurir.kit.tasks import Tasks
@@ -24,7 +23,8 @@ from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, Set
 from kurir.outbox import record, told
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.outbox.rows import encode_content
-from kurir.quarantine import Entry
+from kurir.quarantine import quarantine
+from kurir.quarantine.quarantine import Entry
 from kurir.store.tables import incoming, messages, webhook_endpoints
 from kurir.webhooks import deliveries, endpoints
 

@@ -25,8 +25,8 @@ from tests.sqlite import new_database
 from tests.unit.test_media import picture
 
 from kurir.accounts import accounts
-from kurir.channels.media import MediaStore
 from kurir.kit.safe_fetch import SafeFetch
+from kurir.media.store import MediaStore
 from kurir.messages.content import Image, MediaFile
 from kurir.settings import Settings
 from kurir.store.database import Database

@@ -14,7 +14,7 @@ from sqlalchemy import event as sa_event
 from tests.unit.linked_device.intake_rig import IntakeRig, receipt
 from tests.unit.outbox.desk import Desk, open_desk, open_outbox
 
-from kurir.channels.linked_device import letters
+from kurir.channels.linked_device.engine_host import incoming_messages
 from kurir.messages.reports import InDoubt, Sent, StatusChanged, TryLater
 from kurir.outbox import early
 from kurir.outbox.early import _LONGEST, LEFT, MOST
@@ -168,13 +168,13 @@ async def test_why_a_message_failed_is_known_though_it_failed_before_the_answer(
     assert tuple(row) == ("131026", "not deliverable")
 
 
-@pytest.mark.parametrize("count", [1, letters.RECEIPT_IDS, letters.RECEIPT_IDS + 1, 100_000])
+@pytest.mark.parametrize("count", [1, incoming_messages.RECEIPT_IDS, incoming_messages.RECEIPT_IDS + 1, 100_000])
 def test_of_one_receipt_a_bounded_number_of_ids_is_read_and_its_entry_ends(tmp_path: Path, count: int):
     rig = IntakeRig(tmp_path)
     rig.intake.online(connected=True)
     rig.intake.take_receipt(receipt(*(f"m{n}" for n in range(count))))
     rig.intake.take_receipt(receipt("after"))
-    read = min(count, letters.RECEIPT_IDS)
+    read = min(count, incoming_messages.RECEIPT_IDS)
     told = [rig.receipt() for _ in range(read + 1)]
     assert [one.remote_id for one in told] == [*(f"m{n}" for n in range(read)), "after"]
     assert [f"names {count - read} messages more" in what for what in rig.device.complaints] == [True] * (count > read)

@@ -15,21 +15,23 @@ import sqlalchemy as sa
 from tests.gateway_fixture import PHONE, Front, open_front, set_aside
 from tests.hostile.test_callbacks import callback, change, message, post
 
-from kurir import numbers, quarantine, templates
 from kurir.channels.cloud_api import callbacks as reading
-from kurir.channels.cloud_api.template_calls import MetaTemplate, UnreadTemplate
+from kurir.channels.cloud_api.templates.calls import MetaTemplate, UnreadTemplate
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.inbox import Inbox
 from kurir.kit.url_rules import Allowed
 from kurir.messages.content import Text
 from kurir.messages.reports import Event, Received, SetAside
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox import told
 from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import encode_content
-from kurir.quarantine import QUEUES, Entry
+from kurir.quarantine import quarantine
+from kurir.quarantine.quarantine import QUEUES, Entry
 from kurir.store.tables import incoming, webhook_deliveries
+from kurir.templates import templates
 from kurir.webhooks import deliveries, endpoints
 
 

@@ -17,17 +17,21 @@ from sqlalchemy import Connection
 from structlog.testing import capture_logs
 from tests.unit.outbox.desk import Desk, open_desk
 
-from kurir import broadcasts, housekeeping, numbers, quarantine, received
+from kurir import maintenance
+from kurir.broadcasts import broadcasts
 from kurir.cli.doctor import kept_findings
-from kurir.housekeeping import Chore
 from kurir.inbox import WINDOW, Inbox, window_open_until
+from kurir.inbox import retention as received
 from kurir.kit.ids import first_id_at
 from kurir.kit.tasks import TaskHealth
 from kurir.leases import Alone
+from kurir.maintenance import Chore
 from kurir.messages.lifecycle import STATES
 from kurir.messages.reports import ConnectionChanged, Received, SetAside
+from kurir.numbers import numbers
 from kurir.otp import retention as otp
 from kurir.outbox import retention
+from kurir.quarantine import quarantine
 from kurir.settings import Settings, SettingsError
 from kurir.store import chunks, tables
 from kurir.store.database import DatabaseUnavailable
@@ -295,7 +299,7 @@ async def test_one_chore_that_fails_keeps_no_other_from_being_done() -> None:
     ]
     health = TaskHealth()
     with capture_logs() as lines:
-        assert await housekeeping.go_round(todo, lambda: 1.0, health) == {"d": 1}
+        assert await maintenance.go_round(todo, lambda: 1.0, health) == {"d": 1}
     assert done == ["d"]
     assert health.complaints() == ["the task maintenance a keeps failing (RuntimeError)"]
     assert {line.get("chore") for line in lines if line["log_level"] in ("warning", "error")} == {"a", "b", "c"}
@@ -313,14 +317,14 @@ def test_zero_keeps_for_ever(setting: str) -> None:
     everything = Settings()
     some = Settings(**{setting: 0})
     parts: Any = {name: Anything() for name in ("media", "outbox", "deliverer", "templates")}
-    before = {chore.name for chore in housekeeping.chores(everything, Anything(), **parts)}
-    after = {chore.name for chore in housekeeping.chores(some, Anything(), **parts)}
+    before = {chore.name for chore in maintenance.chores(everything, Anything(), **parts)}
+    after = {chore.name for chore in maintenance.chores(some, Anything(), **parts)}
     # files of sent messages never stay longer than these
-    gone = {one.what for one in housekeeping.kept(everything) if one.setting == setting} - {"media"}
+    gone = {one.what for one in maintenance.kept(everything) if one.setting == setting} - {"media"}
     assert before - after == gone
     assert all(
         f"KURIR_{one.setting.upper()}" in detail
-        for one, (_, _, detail) in zip(housekeeping.kept(some), kept_findings(some), strict=True)
+        for one, (_, _, detail) in zip(maintenance.kept(some), kept_findings(some), strict=True)
     )
 
 

@@ -11,7 +11,6 @@ import pytest
 from tests.e2e.device_rig import Rig
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.app import running
 from kurir.channels.linked_device.server_codes import CODES
@@ -19,7 +18,8 @@ from kurir.cli.doctor import _look_into
 from kurir.data_folder import open_data_folder
 from kurir.messages.content import Text
 from kurir.messages.reports import Refused, Restricted, Sent, TryLater
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import Snapshot
 from kurir.web.gateway import Gateway

@@ -17,8 +17,8 @@ from tests.e2e.sandbox_network import eventually, start_sandbox
 from tests.gateway_fixture import open_front
 from tests.unit.linked_device.intake_rig import IntakeRig, picture, text
 
-from kurir.channels.linked_device import media_fetches
-from kurir.channels.linked_device.engine import Notice, decode_upward, sound_frame
+from kurir.channels.linked_device.engine_host import media_fetches
+from kurir.channels.linked_device.protocol import Notice, decode_upward, sound_frame
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside
 from kurir.webhooks.endpoints import add

@@ -20,9 +20,9 @@ from tests.hostile import strangers
 from tests.unit.linked_device import intake_rig
 from tests.unit.linked_device.intake_rig import OURS, IntakeRig, text
 
-from kurir.channels.linked_device.engine import Notice, decode_upward, sound_frame
-from kurir.channels.linked_device.intake import TRIES
-from kurir.channels.linked_device.letters import read_letter, read_receipt, user_of
+from kurir.channels.linked_device.engine_host.incoming_messages import read_letter, read_receipt, user_of
+from kurir.channels.linked_device.engine_host.receiver import TRIES
+from kurir.channels.linked_device.protocol import Notice, decode_upward, sound_frame
 from kurir.messages import bounds
 from kurir.messages.reports import Received
 
@@ -138,7 +138,7 @@ def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp
             raise RuntimeError("unforeseen")
         return reading(event, *rest)
 
-    monkeypatch.setattr("kurir.channels.linked_device.intake.read_letter", choke)
+    monkeypatch.setattr("kurir.channels.linked_device.engine_host.receiver.read_letter", choke)
     rig.intake.online(connected=True)
     for one in ("before", "poison", "after"):
         rig.intake.take(text(one))

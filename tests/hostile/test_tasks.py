@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.gateway_fixture import PHONE
 from tests.sqlite import new_database
 
-from kurir import housekeeping, numbers
+from kurir import maintenance
 from kurir.accounts import accounts
 from kurir.app import running
 from kurir.dispatch import dispatcher
@@ -25,13 +25,14 @@ from kurir.leases import leases
 from kurir.leases.leases import Leases
 from kurir.messages.content import Text
 from kurir.messages.reports import Received
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.settings import Settings
 from kurir.store import pg_notify
 from kurir.store.tables import incoming
 from kurir.store.writer import Writer
-from kurir.templates import Templates
+from kurir.templates.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.web.server import build
 from kurir.webhooks import deliver
@@ -159,7 +160,7 @@ CASES = [
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds and back-offs that a test can wait for; the rules stay the same."""
     monkeypatch.setattr(dispatcher, "_SWEEP", 0.05)
-    monkeypatch.setattr(housekeeping, "_AGAIN", 0.1)
+    monkeypatch.setattr(maintenance, "_AGAIN", 0.1)
     monkeypatch.setattr(deliver, "_POLL", 0.05)
     monkeypatch.setattr(deliver, "_MEND", 0.0)
     monkeypatch.setattr(leases, "HEARTBEAT", 0.2)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import kurir
-from kurir import cli, numbers, quarantine
+from kurir import cli
 from kurir.accounts import accounts, api_keys
 from kurir.cli import account, message, number, terminal, webhook
 from kurir.cli import quarantine as quarantine_commands
@@ -31,6 +31,8 @@ from kurir.kit.plain_text import visible
 from kurir.kit.telemetry import configure_logging, redact_text
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import SetAside
+from kurir.numbers import numbers
+from kurir.quarantine import quarantine
 from kurir.settings import Settings
 from kurir.store.tables import attempts, messages, webhook_attempts, webhook_deliveries, webhook_events
 from kurir.webhooks import endpoints

@@ -19,23 +19,24 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, exc
 from tests.unit.outbox.desk import Desk, open_desk
 
-from kurir import contacts, contacts_sync, templates
 from kurir.accounts import accounts, members
 from kurir.accounts.accounts import AccountError
 from kurir.accounts.members import PasswordHash
-from kurir.channels.cloud_api.template_calls import MetaTemplate
-from kurir.channels.media import MediaStore, _remove_rows, _store
-from kurir.channels.media_files import MediaFiles
-from kurir.contacts import Person
-from kurir.contacts_import import importing
+from kurir.channels.cloud_api.templates.calls import MetaTemplate
+from kurir.contacts import contacts, sync
+from kurir.contacts.contacts import Person
+from kurir.contacts.imports import importing
 from kurir.data_folder import renew_schema
 from kurir.inbox import Inbox
 from kurir.kit.safe_fetch import SafeFetch
+from kurir.media.files import MediaFiles
+from kurir.media.store import MediaStore, _remove_rows, _store
 from kurir.messages.content import MediaFile
 from kurir.messages.reports import Received, Refused, Sent, StatusChanged, TryLater
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.tables import audiences, media, messages
+from kurir.templates import templates
 
 
 @pytest.fixture
@@ -315,8 +316,8 @@ def pair(where: Path | str) -> Iterator[Pair]:
 
 @pytest.fixture
 def official(pair: Pair) -> Any:
-    from kurir import numbers
     from kurir.kit.sealing import Sealing
+    from kurir.numbers import numbers
 
     def make(connection: Connection) -> Any:
         account = accounts.create(connection, name="a", email="a@example.com")
@@ -365,11 +366,11 @@ def test_a_draft_that_another_gateway_submits_meanwhile_is_not_lost(pair: Pair, 
 
 
 def test_two_syncs_and_two_imports_make_one_list_each(pair: Pair, official: Any) -> None:
-    mirror = contacts_sync._Mirror("sync_from_whatsapp", official.id, "", "Toko")
-    lists = pair.both(lambda c, _which: contacts_sync._list_of(c, official.account_id, mirror, 1.0))
+    mirror = sync._Mirror("sync_from_whatsapp", official.id, "", "Toko")
+    lists = pair.both(lambda c, _which: sync._list_of(c, official.account_id, mirror, 1.0))
     assert lists[0].id == lists[1].id
-    group = contacts_sync._Mirror("group", official.id, "120363@g.us", "Keluarga")
-    lists = pair.both(lambda c, _which: contacts_sync._list_of(c, official.account_id, group, 1.0))
+    group = sync._Mirror("group", official.id, "120363@g.us", "Keluarga")
+    lists = pair.both(lambda c, _which: sync._list_of(c, official.account_id, group, 1.0))
     assert lists[0].id == lists[1].id
     people = [Person("62811", "Sari"), Person("62812", "Budi")]
     keys = pair.both(lambda c, _which: importing._store(c, official.account_id, "pelanggan", people, 1.0))

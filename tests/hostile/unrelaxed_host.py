@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kurir.channels.linked_device import optional_enums
-from kurir.channels.linked_device.host import main
+from kurir.channels.linked_device.engine_host import optional_enums
+from kurir.channels.linked_device.engine_host.program import main
 
 
 def _not_found(_library: str) -> int:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from tests.reliability.site import Shop, Site
 
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 
 GIVE_UP = 5.0
 

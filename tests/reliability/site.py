@@ -26,11 +26,11 @@ import sqlalchemy as sa
 from tests.e2e.demo_process import wait_until
 from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
 
-from kurir import numbers
 from kurir.accounts import accounts, api_keys
 from kurir.data_folder import database_of, open_data_folder, read_ready_file
 from kurir.kit.url_rules import Allowed
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.settings import Settings
 from kurir.webhooks import endpoints
 

@@ -29,7 +29,6 @@ from hypothesis.stateful import (
 )
 from tests.unit.outbox.desk import Time, open_outbox
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.data_folder import renew_schema
 from kurir.messages.content import Text
@@ -46,7 +45,8 @@ from kurir.messages.reports import (
     TryLater,
     Unknown,
 )
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed, Draft

@@ -19,7 +19,7 @@ from tests.reliability.load import Callers
 from tests.reliability.site import Site, open_site
 from tests.webhook_desk import Receiver
 
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

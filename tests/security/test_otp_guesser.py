@@ -13,8 +13,8 @@ from tests.otp_model import Code, Model
 from tests.otp_target import Target, another, new_target
 from tests.sqlite import new_database
 
-from kurir import numbers
 from kurir.accounts import accounts
+from kurir.numbers import numbers
 from kurir.otp import budget
 from kurir.otp.budget import Lengths
 from kurir.otp.check import Verdict

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from tests.gateway_fixture import TEMPLATE, Front, Tenant, open_front
 
-from kurir import contacts
+from kurir.contacts import contacts
 from kurir.store.tables import metadata
 from kurir.web.public_v1.chapters import ENDPOINTS
 from kurir.web.public_v1.endpoint import Endpoint

@@ -12,16 +12,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from kurir import contacts, numbers
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
 from kurir.channels.linked_device.channel import DeviceUnavailable
-from kurir.channels.linked_device.engine import DeviceContact, DeviceGroup, DeviceParticipant
-from kurir.contacts import Added, ContactList, Person
-from kurir.contacts_sync import CheckReport, NoSuchGroup, check_numbers, sync_contacts, sync_group
+from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup, DeviceParticipant
+from kurir.contacts import contacts
+from kurir.contacts.contacts import Added, ContactList, Person
+from kurir.contacts.sync import CheckReport, NoSuchGroup, check_numbers, sync_contacts, sync_group
 from kurir.data_folder import renew_schema
 from kurir.messages.addresses import AddressError
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.store.database import Database
 from kurir.web.envelopes import WireError
 from kurir.web.public_v1.body import Body

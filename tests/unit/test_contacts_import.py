@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.sqlite import new_database
 
-from kurir import contacts
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
-from kurir.contacts_import import importing, reading_process
-from kurir.contacts_import.columns import RowError, phone_text
-from kurir.contacts_import.files import Row, decoded, delimiter_of, read_rows
-from kurir.contacts_import.importing import ImportRefused, ImportReport, Problem, import_file
+from kurir.contacts import contacts
+from kurir.contacts.imports import importing, reading_process
+from kurir.contacts.imports.columns import RowError, phone_text
+from kurir.contacts.imports.files import Row, decoded, delimiter_of, read_rows
+from kurir.contacts.imports.importing import ImportRefused, ImportReport, Problem, import_file
 from kurir.store.database import Database
 
 

@@ -10,7 +10,6 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.cli import account, message, number, quarantine, webhook
 from kurir.cli.doctor import _database
@@ -23,6 +22,7 @@ from kurir.data_folder import (
     write_ready_file,
 )
 from kurir.kit.sealing import SealError
+from kurir.numbers import numbers
 from kurir.settings import Settings
 from kurir.store import migrations
 from kurir.store.tables import SCHEMA_VERSION, metadata

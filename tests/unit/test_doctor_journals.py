@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from kurir.channels.linked_device.journal import Journal
+from kurir.channels.linked_device.engine_host.journal import Journal
 from kurir.cli.doctor import _journals
 from kurir.settings import Settings
 

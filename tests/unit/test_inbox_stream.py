@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy import func, select
 from tests.gateway_fixture import PHONE, Front, open_front
 
-from kurir import quarantine
 from kurir.inbox import Inbox, stream
 from kurir.inbox.inbox import NotStored
 from kurir.messages.reports import ConnectionChanged, IncomingMedia, MediaFetched, Received
+from kurir.quarantine import quarantine
 from kurir.store.database import DatabaseUnavailable
 from kurir.store.tables import incoming
 

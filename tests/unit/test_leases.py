@@ -13,10 +13,10 @@ import pytest
 import sqlalchemy as sa
 from tests.postgres import Postgres
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.leases import Alone, Duties, Leases, statements
 from kurir.leases import leases as leases_module
+from kurir.numbers import numbers
 from kurir.store.database import Database
 from kurir.store.pg_notify import Bell, Ring
 from kurir.store.tables import gateways, leases

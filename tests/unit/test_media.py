@@ -21,16 +21,16 @@ import sqlalchemy as sa
 from PIL import Image as Pillow
 from tests.sqlite import new_database
 
-from kurir import numbers
 from kurir.accounts import accounts
-from kurir.channels import media_inspection, previews
-from kurir.channels.media import MediaStore
-from kurir.channels.media_inspection import NotUsable, inspect_document, inspect_picture
 from kurir.kit.disk_reserve import DiskReserve
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.url_rules import UrlRefused
+from kurir.media import inspection, previews
+from kurir.media.inspection import NotUsable, inspect_document, inspect_picture
+from kurir.media.store import MediaStore
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
+from kurir.numbers import numbers
 from kurir.settings import Settings
 from kurir.store.database import Database
 from kurir.store.tables import media, messages
@@ -429,7 +429,7 @@ async def test_documents_by_content_under_a_decent_name(
     found = await desk.document(path, body, file_name)
     assert isinstance(found, MediaFile)
     assert (found.mime, found.name) == (mime, name)
-    assert len(found.name) <= media_inspection.NAME_LENGTH
+    assert len(found.name) <= inspection.NAME_LENGTH
     assert stored(found) == body
 
 

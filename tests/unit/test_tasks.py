@@ -170,7 +170,7 @@ def test_nothing_else_creates_tasks_or_threads() -> None:
     # the demo awaits the two tasks that it starts
     tasks, threads = (
         {"kit/tasks.py", "demo/demo.py"},
-        {"store/writer.py", "kit/shared_threads.py", "channels/linked_device/threads.py"},
+        {"store/writer.py", "kit/shared_threads.py", "channels/linked_device/engine_host/threads.py"},
     )
     found: list[str] = []
     for file in sorted(root.rglob("*.py")):

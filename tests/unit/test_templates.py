@@ -16,16 +16,17 @@ from aiohttp import web
 from tests.gateway_fixture import set_aside
 from tests.unit.cloud_api.graph_double import Bench, graph_error, open_bench
 
-from kurir import numbers, templates
-from kurir.broadcasts import RecipientsError, recipients_of
-from kurir.channels.cloud_api.template_calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _templates
-from kurir.channels.cloud_api.template_form import Button, Header, TemplateForm, Variable
+from kurir.broadcasts.broadcasts import RecipientsError, recipients_of
+from kurir.channels.cloud_api.templates.calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _templates
 from kurir.messages import bounds
 from kurir.messages.addresses import CountryCodeError
 from kurir.messages.content import MediaFile
 from kurir.messages.reports import Refused
+from kurir.messages.template_form import Button, Header, TemplateForm, Variable
+from kurir.numbers import numbers
 from kurir.store.tables import templates as templates_table
-from kurir.templates import NAME_TAKEN, Faulty, Template, Templates
+from kurir.templates import templates
+from kurir.templates.templates import NAME_TAKEN, Faulty, Template, Templates
 
 FORM = TemplateForm(
     "pesanan_siap",

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from tests.sqlite import new_database
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.channels.cloud_api.callbacks import signed_by
 from kurir.data_folder import READY_FILE, ReadyFile, read_ready_file, write_ready_file
 from kurir.kit.atomic_files import place_new, replace_whole
 from kurir.kit.sealing import Sealing
 from kurir.kit.tokens import TokenError, is_sound, load_token, opens, read_token
+from kurir.numbers import numbers
 from kurir.store.database import Database
 
 SOUND = "k" * 43

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from kurir.messages.content import Kind, Outgoing
 from kurir.messages.reports import Event, Evidence, Outcome
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 
 
 @dataclass(frozen=True, slots=True)

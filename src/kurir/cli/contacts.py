@@ -7,7 +7,7 @@ from pathlib import Path
 from cyclopts import App
 
 from kurir.cli.terminal import CommandError, account_of, counting, in_path, operator, say, waiting, with_async_database
-from kurir.contacts_import import importing
+from kurir.contacts.imports import importing
 from kurir.store.database import Database
 
 app = App(name="contacts", help="Contact lists and the people (audiences) in them.")

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir import quarantine
-from kurir.channels.linked_device.journal import read_backlog
+from kurir.channels.linked_device.engine_host.journal import read_backlog
 from kurir.cli.terminal import mark, say
 from kurir.data_folder import database_of, read_ready_file
-from kurir.housekeeping import kept
 from kurir.kit.disk_reserve import DiskReserve
-from kurir.numbers import restricted_count
+from kurir.maintenance import kept
+from kurir.numbers.numbers import restricted_count
+from kurir.quarantine import quarantine
 from kurir.settings import Settings, SettingsError, unknown_settings
 from kurir.store.database import DatabaseUnavailable
 from kurir.store.sqlite import damaged

@@ -8,10 +8,10 @@ from datetime import datetime
 from cyclopts import App
 from sqlalchemy import Connection
 
-from kurir import numbers
 from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_snapshot
 from kurir.kit.ids import parse_message_id, public_message_id
 from kurir.messages.lifecycle import STATES, MessageState
+from kurir.numbers import numbers
 from kurir.outbox import by_hand
 from kurir.outbox.rows import Snapshot
 from kurir.outbox.waiting import Waiting, sentence

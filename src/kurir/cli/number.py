@@ -11,7 +11,7 @@ import segno
 from cyclopts import App
 from sqlalchemy import Connection
 
-from kurir import number_status, numbers
+from kurir import number_status
 from kurir.cli.terminal import (
     CommandError,
     Table,
@@ -28,7 +28,8 @@ from kurir.cli.terminal import (
 from kurir.data_folder import read_ready_file
 from kurir.kit.sealing import Sealing
 from kurir.messages.addresses import AddressError, parse_phone
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.settings import Settings
 
 app = App(name="number", help="Sender numbers: linked devices (BO-…) and official numbers (WB-…).")

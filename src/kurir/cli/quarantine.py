@@ -8,9 +8,10 @@ from pathlib import Path
 
 from cyclopts import App
 
-from kurir import numbers, quarantine
 from kurir.accounts import accounts
 from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_snapshot
+from kurir.numbers import numbers
+from kurir.quarantine import quarantine
 
 app = App(name="quarantine", help="What could not be processed and was set aside: list, export, replay, discard.")
 

@@ -10,11 +10,11 @@ from datetime import datetime
 from cyclopts import App
 from sqlalchemy import Connection
 
-from kurir import numbers
 from kurir.cli.terminal import CommandError, Table, account_of, say, with_database, with_snapshot
 from kurir.kit.ids import opaque_id
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.url_rules import Allowed, UrlRefused
+from kurir.numbers import numbers
 from kurir.settings import Settings
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliver import post

@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import Connection
 
-from kurir import contacts, numbers
 from kurir.accounts import accounts, api_keys, members
+from kurir.contacts import contacts
 from kurir.data_folder import open_data_folder
 from kurir.kit.atomic_files import replace_whole
 from kurir.kit.clock import system_clock
+from kurir.numbers import numbers
 from kurir.settings import Settings
 
 EMAIL = "demo@kurir.example"

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 import structlog
 
-from kurir import numbers
 from kurir.channels.channel import Channel
-from kurir.channels.media import MediaStore
 from kurir.dispatch.lane import Lane
 from kurir.kit.clock import Clock
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.kit.telemetry import Metrics
 from kurir.leases import Alone, Hold, Ownership
-from kurir.numbers import ChannelKind
+from kurir.media.store import MediaStore
+from kurir.numbers import numbers
+from kurir.numbers.numbers import ChannelKind
 from kurir.outbox.outbox import Outbox
 from kurir.store.database import Database, DatabaseUnavailable
 

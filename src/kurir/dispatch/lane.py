@@ -17,18 +17,18 @@ from collections.abc import Callable
 import structlog
 from sqlalchemy import Connection
 
-from kurir import numbers
 from kurir.channels.channel import Channel
-from kurir.channels.media import MediaStore
 from kurir.dispatch.prefetch import Prefetch
 from kurir.kit import crash_points
 from kurir.kit.clock import Clock
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.kit.telemetry import Metrics
 from kurir.leases import Hold
+from kurir.media.store import MediaStore
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
 from kurir.messages.reports import Halted, InDoubt, NeverLeft, Outcome, Refused, Sent, TryLater, Unknown
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed, Upcoming

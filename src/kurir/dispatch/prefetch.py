@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from kurir.channels.media import MediaStore
 from kurir.kit.tasks import Tasks
+from kurir.media.store import MediaStore
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Outcome, Refused
 from kurir.outbox.rows import FileAhead

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from kurir import number_status, quarantine
+from kurir import number_status
 from kurir.channels.channel import Channel
 from kurir.inbox.entries import payload_of, reference_of
 from kurir.inbox.records import publish_review, store_callback, store_media, store_message
@@ -35,7 +35,8 @@ from kurir.messages.reports import (
     TemplateReviewed,
 )
 from kurir.outbox.outbox import Outbox, Receipt
-from kurir.quarantine import Queue
+from kurir.quarantine import quarantine
+from kurir.quarantine.quarantine import Queue
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.tables import templates
 from kurir.webhooks.deliveries import publish

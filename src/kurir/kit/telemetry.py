@@ -327,7 +327,7 @@ class Metrics:
         self._delivery_seconds.observe(seconds)
 
     def set_aside(self, queue: str) -> None:
-        """Something could not be processed; `queue` is one of `kurir.quarantine.QUEUES`."""
+        """Something could not be processed; `queue` is one of `kurir.quarantine.quarantine.QUEUES`."""
         self._set_aside.labels(queue).inc()
 
     def task_failed(self, name: str) -> None:

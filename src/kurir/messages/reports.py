@@ -167,7 +167,7 @@ class StatusChanged(msgspec.Struct, frozen=True, tag="status_changed"):
 
 
 class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection_changed"):
-    """A number's connection state changed; `state` is one of `kurir.numbers.NumberState`, `reason` a sentence.
+    """A number's connection state changed; `state` is one of `kurir.numbers.numbers.NumberState`, `reason` a sentence.
 
     `phone` and `jid` are filled when a device has just been paired.
     """
@@ -194,7 +194,7 @@ class TemplateReviewed(msgspec.Struct, frozen=True, tag="template_reviewed"):
 class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
     """Something of a number that could not be processed, after some tries: kept whole in the quarantine.
 
-    `queue` names where it waited (see `kurir.quarantine.QUEUES`), `reference` is its id there, `payload` what is needed
+    `queue` names where it waited (see `kurir.quarantine.quarantine.QUEUES`), `reference` is its id there, `payload` what is needed
     to try it again, `reason` why it failed; `entry` as in `Received`. `fetch` is what that means for the media of a
     message that is stored already.
     """

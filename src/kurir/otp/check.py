@@ -11,8 +11,8 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
-from kurir import numbers
 from kurir.kit.sealing import Sealing
+from kurir.numbers import numbers
 from kurir.otp import budget, ledger, rules
 from kurir.otp.budget import Lengths, Scope, Wrong
 from kurir.store.database import Database

@@ -15,8 +15,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir import number_status, numbers
+from kurir import number_status
 from kurir.messages.addresses import is_group
+from kurir.numbers import numbers
 
 CODE = "restricted"
 """`error_code` of a message that waits for the end of a restriction."""

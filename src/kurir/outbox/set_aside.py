@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir import quarantine
 from kurir.messages.lifecycle import MessageState
 from kurir.messages.reports import InDoubt, Outcome, Sent, SetAside
 from kurir.outbox import record
 from kurir.outbox.rows import Snapshot
+from kurir.quarantine import quarantine
 
 CODE = "unprocessable"
 

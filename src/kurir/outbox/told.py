@@ -9,10 +9,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir import numbers
 from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import SETTLED, MessageState
+from kurir.numbers import numbers
 from kurir.outbox.rows import Snapshot
 from kurir.store.tables import media, messages
 from kurir.webhooks import endpoints, events

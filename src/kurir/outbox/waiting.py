@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from kurir.messages.lifecycle import MessageState
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 
 Cause = Literal[
     "removed",

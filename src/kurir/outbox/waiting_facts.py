@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir import numbers
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox.waiting import Ahead, Facts, Waiting, sentence, waiting_for
 from kurir.store.tables import messages
 

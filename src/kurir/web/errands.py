@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kurir import numbers
-from kurir.channels.linked_device import engine as say
-from kurir.channels.linked_device import errands
-from kurir.channels.linked_device.errands import DeviceUnavailable, Order, PairingStands, Result
+from kurir.channels.linked_device import peer_calls
+from kurir.channels.linked_device import protocol as say
+from kurir.channels.linked_device.peer_calls import DeviceUnavailable, Order, PairingStands, Result
 from kurir.kit.tokens import opens
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.web.gateway import Gateway
 
 _MOST = 65_536
@@ -33,12 +33,12 @@ def routes(gateway: Gateway) -> list[Route]:
             if len(body) > _MOST:
                 raise HTTPException(413, f"an errand has at most {_MOST} bytes")
         try:
-            order = errands.decode_order(body)
+            order = peer_calls.decode_order(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise HTTPException(400, "this is no errand; do all gateways have the same version?") from error
-        return Response(errands.encode(await _run(gateway, order)), media_type="application/msgpack")
+        return Response(peer_calls.encode(await _run(gateway, order)), media_type="application/msgpack")
 
-    return [Route(errands.PATH, take, methods=["POST"])]
+    return [Route(peer_calls.PATH, take, methods=["POST"])]
 
 
 def errands_token(gateway: Gateway) -> str:
@@ -58,7 +58,7 @@ async def _run(gateway: Gateway, order: Order) -> Result:
         return say.Failed(str(error))
 
 
-async def _done(gateway: Gateway, number: Number, errand: errands.Errand) -> Result:  # noqa: PLR0911 - one each
+async def _done(gateway: Gateway, number: Number, errand: peer_calls.Errand) -> Result:  # noqa: PLR0911 - one each
     devices, pairing = gateway.linked_devices, gateway.pairing
     match errand:
         case say.LookUp(phones=phones):
@@ -70,9 +70,9 @@ async def _done(gateway: Gateway, number: Number, errand: errands.Errand) -> Res
         case say.LogOut():
             await devices.logout(number)
             return say.Done()
-        case errands.StartPairing(phone=phone):
+        case peer_calls.StartPairing(phone=phone):
             return PairingStands(await pairing.start(number, phone))
-        case errands.FollowPairing(patience=patience):
+        case peer_calls.FollowPairing(patience=patience):
             return PairingStands(await pairing.next(number, patience))
-        case errands.StopPairing():
+        case peer_calls.StopPairing():
             return PairingStands(await pairing.cancel(number))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
-from kurir.channels.media import MediaStore
+from kurir.channels.linked_device.pairing import Pairing
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
@@ -14,12 +14,12 @@ from kurir.kit.sealing import Sealing
 from kurir.kit.tasks import TaskHealth
 from kurir.kit.telemetry import Metrics
 from kurir.leases import Leases
+from kurir.media.store import MediaStore
 from kurir.outbox.outbox import Outbox
-from kurir.pairing import Pairing
 from kurir.replay import Replays
 from kurir.settings import Settings
 from kurir.store.database import Database
-from kurir.templates import Templates
+from kurir.templates.templates import Templates
 
 
 @dataclass(frozen=True, slots=True)

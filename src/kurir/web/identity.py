@@ -11,13 +11,13 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 
-from kurir import numbers
 from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import Blocked, FailedKeys, source_of
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import Sealing
-from kurir.numbers import KEY_PREFIX, ChannelKind, Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import KEY_PREFIX, ChannelKind, Number
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.web.envelopes import REQUIRED, Phrase, WireError
 from kurir.web.one_at_a_time import OneAtATime

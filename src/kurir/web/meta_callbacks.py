@@ -28,7 +28,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from kurir import numbers
 from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
 from kurir.channels.cloud_api.callbacks import (
     Change,
@@ -42,7 +41,8 @@ from kurir.channels.cloud_api.callbacks import (
 from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.signers import Signers, is_signature
 from kurir.messages.reports import SetAside
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 from kurir.web.gateway import Gateway
 

@@ -17,11 +17,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from kurir import __version__, numbers
+from kurir import __version__
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import Blocked
-from kurir.numbers import Number, shown_state
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number, shown_state
 from kurir.web import openapi
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Endpoint

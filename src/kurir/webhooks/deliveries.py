@@ -23,11 +23,11 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from kurir import quarantine
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
 from kurir.messages import bounds
 from kurir.messages.reports import SetAside
+from kurir.quarantine import quarantine
 from kurir.store.database import DatabaseUnavailable
 from kurir.store.tables import numbers, webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 from kurir.webhooks import endpoints, schedule

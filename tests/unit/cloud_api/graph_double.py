@@ -13,12 +13,12 @@ from aiohttp import web
 from sqlalchemy import Connection
 from tests.sqlite import new_database
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.channels.cloud_api.channel import CloudApi
 from kurir.data_folder import open_data_folder
 from kurir.kit.sealing import Sealing
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.settings import Settings
 from kurir.store.database import Database
 

@@ -16,7 +16,7 @@ from pywa.utils import webhook_updates_validator
 
 from kurir.channels.cloud_api.callbacks import Reading, changes_of, read, signed_by
 from kurir.messages.reports import IncomingMedia, Received, StatusChanged, TemplateReviewed
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 
 NOW = 1_800_000_000.0
 NUMBER = Number(

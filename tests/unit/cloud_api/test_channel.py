@@ -14,12 +14,12 @@ import pytest
 from aiohttp import web
 from tests.unit.cloud_api.graph_double import Bench, graph_error
 
-from kurir import numbers
 from kurir.channels.cloud_api import callbacks
-from kurir.channels.cloud_api.template_calls import MetaTemplate
+from kurir.channels.cloud_api.templates.calls import MetaTemplate
 from kurir.messages import bounds
 from kurir.messages.content import Content, Document, Image, Location, MediaFile, Outgoing, TemplateUse, Text
 from kurir.messages.reports import Halted, InDoubt, Outcome, Refused, Sent, StatusChanged, TryLater, Unknown
+from kurir.numbers import numbers
 from kurir.store.tables import numbers as numbers_table
 
 TO = "6281234567801"

@@ -13,11 +13,11 @@ import pytest
 import sqlalchemy as sa
 from tests.gateway_fixture import Front, open_front
 
-from kurir import templates
-from kurir.channels.cloud_api.template_calls import Created
-from kurir.channels.cloud_api.template_form import Button, Header, TemplateForm, Variable
+from kurir.channels.cloud_api.templates.calls import Created
 from kurir.messages.content import TemplateUse
 from kurir.messages.reports import Refused, Sent, TryLater
+from kurir.messages.template_form import Button, Header, TemplateForm, Variable
+from kurir.templates import templates
 from kurir.web.public_v1.templates import written_date
 
 SITI = "6281234567801"

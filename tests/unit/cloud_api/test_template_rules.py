@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurir.channels.cloud_api.template_components import (
+from kurir.channels.cloud_api.templates.components import (
     FillError,
     VariableCountError,
     creation_body,
@@ -17,8 +17,8 @@ from kurir.channels.cloud_api.template_components import (
     form_of,
     shown_status,
 )
-from kurir.channels.cloud_api.template_form import Button, Header, TemplateForm, Variable, variables_of
-from kurir.channels.cloud_api.template_rules import VARIABLE_AT_END, VARIABLE_AT_START, faults, languages
+from kurir.channels.cloud_api.templates.rules import VARIABLE_AT_END, VARIABLE_AT_START, faults, languages
+from kurir.messages.template_form import Button, Header, TemplateForm, Variable, variables_of
 
 GOOD = TemplateForm(
     name="pesanan_siap",

@@ -14,7 +14,7 @@ from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import InDoubt, NeverLeft, Outcome, Sent, Unknown
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.outbox.rows import Claimed, Draft
 from kurir.store.database import DatabaseUnavailable
 

@@ -14,7 +14,7 @@ from kurir import number_status
 from kurir.dispatch.prefetch import FILES_AHEAD
 from kurir.messages.content import Content, Document, Image, MediaFile, Outgoing, Text
 from kurir.messages.reports import Outcome, Refused, Sent, TryLater
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.outbox.claim import WINDOW
 from kurir.outbox.outbox import Draft
 from kurir.store.tables import messages

@@ -16,7 +16,7 @@ import pytest
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Event, Evidence, Outcome
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.settings import Settings
 
 KEY = b"k" * 32

@@ -14,14 +14,14 @@ from unittest.mock import patch
 
 from google.protobuf.message import Message as Protobuf
 
-from kurir.channels.linked_device.engine import News, Notice, Open, decode_upward, sound_frame
+from kurir.channels.linked_device.protocol import News, Notice, Open, decode_upward, sound_frame
 from kurir.messages.reports import MediaFetched, Received, SetAside, StatusChanged
 
 # neonize runs `uname` through pipes that it does not close when it is imported
 with patch("os.popen", lambda _command: io.StringIO("Linux")):
-    from kurir.channels.linked_device import protobufs  # noqa: F401  (readies libmagic, which the engine needs)
-    from kurir.channels.linked_device.intake import Intake
-    from kurir.channels.linked_device.media_fetches import Limits
+    from kurir.channels.linked_device.engine_host import protobufs  # noqa: F401  (readies libmagic, which the engine needs)
+    from kurir.channels.linked_device.engine_host.media_fetches import Limits
+    from kurir.channels.linked_device.engine_host.receiver import Intake
 
 # isort: split
 from neonize.events import ReceiptEv

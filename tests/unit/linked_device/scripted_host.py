@@ -14,9 +14,9 @@ from pathlib import Path
 
 import msgspec
 
-from kurir.channels.linked_device import engine as say
-from kurir.channels.linked_device import threads
-from kurir.channels.linked_device.host import Host
+from kurir.channels.linked_device import protocol as say
+from kurir.channels.linked_device.engine_host import threads
+from kurir.channels.linked_device.engine_host.program import Host
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, Refused, Sent, StatusChanged
 

@@ -19,8 +19,8 @@ from kurir.channels.linked_device import connections, hosts, pairing_progress
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.host_process import masked
 from kurir.channels.linked_device.hosts import environment
+from kurir.channels.linked_device.pairing import Pairing, PairingView
 from kurir.messages.reports import ConnectionChanged, InDoubt, NeverLeft, NotConnected, Sent, StatusChanged, Unknown
-from kurir.pairing import Pairing, PairingView
 from kurir.settings import Settings
 
 MakeDesk = Callable[..., Awaitable[Any]]
@@ -103,7 +103,7 @@ async def test_a_host_does_not_outlive_its_gateway(tmp_path: Path) -> None:
             "import asyncio, sys\n"
             "from kurir.channels.linked_device.host_process import HostProcess\n"
             "from kurir.channels.linked_device.hosts import ARGV, environment\n"
-            "from kurir.channels.linked_device.engine import Ping\n"
+            "from kurir.channels.linked_device.protocol import Ping\n"
             "from kurir.settings import Settings\n"
             "async def news(_): pass\n"
             "async def main():\n"

@@ -14,12 +14,12 @@ import msgspec
 import pytest
 from tests.unit.linked_device.intake_rig import OURS, PATIENCE, IntakeRig, complete
 
-from kurir.channels.linked_device import neonize_device, threads
-from kurir.channels.linked_device.engine import DeviceState, Done, Failed, News, Open, Unsteady
-from kurir.channels.linked_device.map_gate import MapGate
-from kurir.channels.linked_device.media_fetches import Limits
-from kurir.channels.linked_device.neonize_device import NeonizeDevice
-from kurir.channels.linked_device.neonize_engine import NeonizeEngine
+from kurir.channels.linked_device.engine_host import device, threads
+from kurir.channels.linked_device.engine_host.client_map_lock import MapGate
+from kurir.channels.linked_device.engine_host.device import NeonizeDevice
+from kurir.channels.linked_device.engine_host.engine import NeonizeEngine
+from kurir.channels.linked_device.engine_host.media_fetches import Limits
+from kurir.channels.linked_device.protocol import DeviceState, Done, Failed, News, Open, Unsteady
 
 # isort: split
 from neonize import events as ev
@@ -60,7 +60,7 @@ class Bench:
 
 @pytest.fixture
 def make_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Bench]]:
-    monkeypatch.setattr(neonize_device, "PROBATION", JUST_NOW)
+    monkeypatch.setattr(device, "PROBATION", JUST_NOW)
     benches: list[Bench] = []
 
     def make(**values: int) -> Bench:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kurir.channels.linked_device import engine_errors, server_codes
-from kurir.channels.linked_device.engine_errors import outcome_of, why_not_connected, without_places
+from kurir.channels.linked_device import server_codes
+from kurir.channels.linked_device.engine_host import engine_errors
+from kurir.channels.linked_device.engine_host.engine_errors import outcome_of, why_not_connected, without_places
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Restricted, TryLater
 
 READ_AGAIN = (

@@ -8,7 +8,7 @@ import os
 import pytest
 from tests.unit.linked_device.conftest import SCRIPT
 
-from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device import protocol as say
 from kurir.channels.linked_device.host_process import HostProcess
 
 

@@ -23,11 +23,11 @@ from tests.unit.linked_device.intake_rig import (
     text,
 )
 
-from kurir.channels.linked_device import media_fetches
-from kurir.channels.linked_device.engine import DeviceState, Failed, News, Unread
-from kurir.channels.linked_device.intake import Intake
-from kurir.channels.linked_device.journal import Backlog, Journal, read_backlog
-from kurir.channels.linked_device.neonize_engine import NeonizeEngine
+from kurir.channels.linked_device.engine_host import media_fetches
+from kurir.channels.linked_device.engine_host.engine import NeonizeEngine
+from kurir.channels.linked_device.engine_host.journal import Backlog, Journal, read_backlog
+from kurir.channels.linked_device.engine_host.receiver import Intake
+from kurir.channels.linked_device.protocol import DeviceState, Failed, News, Unread
 from kurir.kit.disk_reserve import DiskReserve
 from kurir.messages.reports import Received
 

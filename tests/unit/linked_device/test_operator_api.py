@@ -13,10 +13,10 @@ import pytest
 from starlette.applications import Starlette
 from tests.sqlite import new_database
 
-from kurir import numbers
 from kurir.accounts import accounts
-from kurir.numbers import Number
-from kurir.pairing import Pairing
+from kurir.channels.linked_device.pairing import Pairing
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.store.database import Database
 from kurir.web.api.numbers import routes
 from kurir.web.gateway import Gateway

@@ -12,11 +12,11 @@ import pytest
 from tests.unit.linked_device.conftest import Desk
 from tests.unit.linked_device.scripted_host import PAIRS_AT_ONCE
 
-from kurir.channels.linked_device import connections, engine, hosts
+from kurir.channels.linked_device import connections, hosts, protocol
 from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.logins import MOST
 from kurir.messages.content import Outgoing, Text
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 
 MakeDesk = Callable[..., Awaitable[Desk]]
 PHONE = "6281234567890"
@@ -42,7 +42,7 @@ def pid_of(desk: Desk, number: Number) -> int:
 
 async def script(desk: Desk, number: Number, text: str) -> None:
     """Has a device's engine do something, connected or not."""
-    command = engine.Send(number.id, Outgoing(1, "62812", Text(text)), b"")
+    command = protocol.Send(number.id, Outgoing(1, "62812", Text(text)), b"")
     with contextlib.suppress(HostLostError):  # what it tells may end its host before it answers
         await desk.channel._connections.hosts.call(number.id, command, 10)
 
@@ -56,12 +56,12 @@ async def unsteady(desk: Desk, number: Number) -> None:
     assert connection.pauses == 1
 
 
-def opened(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[engine.Open]:
+def opened(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[protocol.Open]:
     """The orders to open a device, from now on."""
-    orders: list[engine.Open] = []
+    orders: list[protocol.Open] = []
     open_ = desk.channel._connections.hosts.open
 
-    async def noting(order: engine.Open, *, alone: bool) -> None:
+    async def noting(order: protocol.Open, *, alone: bool) -> None:
         orders.append(order)
         await open_(order, alone=alone)
 

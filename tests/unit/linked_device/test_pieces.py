@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurir.channels.linked_device import engine as say
-from kurir.channels.linked_device import map_gate
-from kurir.channels.linked_device.map_gate import MapGate
-from kurir.channels.linked_device.sandbox_switch import NOISE_ROOT, SandboxSwitchError, trust_sandbox
-from kurir.channels.linked_device.typing_time import typing_seconds
+from kurir.channels.linked_device import protocol as say
+from kurir.channels.linked_device.engine_host import client_map_lock
+from kurir.channels.linked_device.engine_host.client_map_lock import MapGate
+from kurir.channels.linked_device.engine_host.sandbox_switch import NOISE_ROOT, SandboxSwitchError, trust_sandbox
+from kurir.channels.linked_device.engine_host.typing_time import typing_seconds
 from kurir.messages.content import Document, Image, Location, Outgoing, Text
 from kurir.messages.reports import Sent
 
@@ -53,7 +53,7 @@ def test_no_call_enters_during_a_change_and_changes_wait_for_the_last_entry() ->
     gate.enter()
     before = time.monotonic()
     change = gate.change()
-    assert time.monotonic() - before >= map_gate.SETTLE * 0.9
+    assert time.monotonic() - before >= client_map_lock.SETTLE * 0.9
     entered = _in_thread(gate.enter)
     second = _in_thread(lambda: gate.change().end())
     assert not entered.wait(0.1)
@@ -65,7 +65,7 @@ def test_no_call_enters_during_a_change_and_changes_wait_for_the_last_entry() ->
 
 
 def test_a_change_that_is_never_ended_does_not_block_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(map_gate, "PATIENCE", 0.1)
+    monkeypatch.setattr(client_map_lock, "PATIENCE", 0.1)
     gate = MapGate()
     gate.change()
     assert _in_thread(gate.enter).wait(5)

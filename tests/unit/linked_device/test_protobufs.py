@@ -13,7 +13,7 @@ from kurir.messages.content import Document, Image, Location, MediaFile, Preview
 
 # neonize runs `uname` through pipes that it does not close when it is imported
 with patch("os.popen", lambda _command: io.StringIO("Linux")):
-    from kurir.channels.linked_device.protobufs import (
+    from kurir.channels.linked_device.engine_host.protobufs import (
         Attachment,
         NotCarriedError,
         Reading,

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from kurir.channels.linked_device import pulse
-from kurir.channels.linked_device.pulse import Pulse
+from kurir.channels.linked_device.engine_host import liveness
+from kurir.channels.linked_device.engine_host.liveness import Pulse
 from kurir.settings import Settings
 
 ENGINE_PING_AT_MOST, ENGINE_PING_PATIENCE = 30.0, 10.0
@@ -69,7 +69,7 @@ def fail(words: str) -> Callable[[], object]:
 
 def test_the_defaults_find_a_dead_line_within_60_seconds():
     settings = Settings()
-    assert settings.device_check_after + settings.device_check_patience + pulse._AGAIN < 60
+    assert settings.device_check_after + settings.device_check_patience + liveness._AGAIN < 60
     assert ENGINE_PING_AT_MOST + ENGINE_PING_PATIENCE < 60, "with the check turned off"
 
 
@@ -111,7 +111,7 @@ def test_a_refusal_is_an_answer():
 
 @pytest.mark.parametrize("words", ["info query timed out", "websocket not connected"])
 def test_a_line_that_fails_and_does_not_say_so_is_dead(words: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pulse, "_AGAIN", 0.1)
+    monkeypatch.setattr(liveness, "_AGAIN", 0.1)
     line = Line()
     line.answer = fail(words)
     with line.followed(0.05, 5):
@@ -120,7 +120,7 @@ def test_a_line_that_fails_and_does_not_say_so_is_dead(words: str, monkeypatch: 
 
 
 def test_a_line_that_says_it_is_lost_is_left_alone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pulse, "_AGAIN", 0.1)
+    monkeypatch.setattr(liveness, "_AGAIN", 0.1)
     line, asked = Line(), threading.Event()
 
     def lost() -> object:

@@ -10,8 +10,8 @@ import pytest
 
 # neonize runs `uname` through pipes that it does not close when it is imported
 with patch("os.popen", lambda _command: io.StringIO("Linux")):
-    from kurir.channels.linked_device import protobufs  # noqa: F401  (readies libmagic, which the engine needs)
-    from kurir.channels.linked_device.unencrypted import Unencrypted, phones_left_out
+    from kurir.channels.linked_device.engine_host import protobufs  # noqa: F401  (readies libmagic, which the engine needs)
+    from kurir.channels.linked_device.engine_host.engine_log_watch import Unencrypted, phones_left_out
 
 OWN = ("6281100000001", "200000000000001")
 SITI = "200000000000802"

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kurir import numbers
 from kurir.accounts import accounts
 from kurir.data_folder import renew_schema
 from kurir.kit.sealing import Sealing
 from kurir.kit.telemetry import Metrics
 from kurir.messages.content import Text
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed, Draft
 from kurir.store.database import Database

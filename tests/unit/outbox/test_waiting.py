@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from kurir.numbers import Number, NumberState
+from kurir.numbers.numbers import Number, NumberState
 from kurir.outbox.waiting import _SENTENCES, Cause, Facts, Waiting, lasts, number_waits, sentence, waiting_for
 
 NOW = 1_800_000_000.0

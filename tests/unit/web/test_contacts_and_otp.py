@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import Connection
 from tests.gateway_fixture import Front, open_front
 
-from kurir import contacts
-from kurir.contacts import Person
+from kurir.contacts import contacts
+from kurir.contacts.contacts import Person
 from kurir.messages.content import Text
 
 

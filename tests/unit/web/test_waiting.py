@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from rich.console import Console
 from tests.gateway_fixture import PHONE, Front, open_front
 
-from kurir import numbers
 from kurir.cli import message as cli
 from kurir.cli import terminal
 from kurir.messages.reports import TryLater
-from kurir.numbers import NumberState
+from kurir.numbers import numbers
+from kurir.numbers.numbers import NumberState
 from kurir.store.tables import accounts, messages
 
 STATES: dict[str, tuple[str, str]] = {

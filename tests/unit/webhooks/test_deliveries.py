@@ -8,10 +8,11 @@ import pytest
 import sqlalchemy as sa
 from tests.webhook_desk import SEALING, WebhookDesk
 
-from kurir import number_status, numbers
+from kurir import number_status
 from kurir.accounts import accounts
 from kurir.kit.url_rules import Allowed, UrlRefused
 from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged
+from kurir.numbers import numbers
 from kurir.store.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliveries import LEASE, Parcel

@@ -23,7 +23,7 @@ import msgspec
 
 from kurir.channels.cloud_api.errors import halts
 from kurir.channels.cloud_api.lenient_json import decoded, leniently_decoded
-from kurir.channels.cloud_api.template_components import shown_status
+from kurir.channels.cloud_api.templates.components import shown_status
 from kurir.messages import bounds
 from kurir.messages.lifecycle import ReceiptStatus
 from kurir.messages.reports import (
@@ -35,7 +35,7 @@ from kurir.messages.reports import (
     StatusChanged,
     TemplateReviewed,
 )
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 
 _RECEIPTS: dict[str, ReceiptStatus] = {
     "sent": "sent",

@@ -18,14 +18,14 @@ from kurir.channels.cloud_api.errors import outcome_of
 from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.graph import Answer, Graph, NoAnswer, NotSent
 from kurir.channels.cloud_api.payloads import message_body, read_body
-from kurir.channels.cloud_api.template_calls import TemplateCalls
+from kurir.channels.cloud_api.templates.calls import TemplateCalls
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import Sealing
 from kurir.messages import bounds
 from kurir.messages.addresses import is_group
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
 from kurir.messages.reports import Event, Evidence, Halted, InDoubt, Outcome, Refused, Sent, TryLater, Unknown
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kurir.channels.cloud_api.expiring import Expiring
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import SealError, Sealing
-from kurir.numbers import CloudCredentials, Number, credentials
+from kurir.numbers.numbers import CloudCredentials, Number, credentials
 from kurir.store.database import Database
 
 _KEPT_SECONDS = 30.0

@@ -12,11 +12,11 @@ import asyncio
 import re
 from collections.abc import Iterable
 
-from kurir import numbers
 from kurir.channels.cloud_api.callbacks import CLAIMS, ids_claimed, signed_by
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import Sealing
-from kurir.numbers import Number, Signer
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number, Signer
 from kurir.store.database import Database
 
 _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")

@@ -14,16 +14,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple, get_args
 
 from kurir.channels.channel import Capabilities
-from kurir.channels.linked_device import engine as say
+from kurir.channels.linked_device import protocol as say
 from kurir.channels.linked_device.connections import Connections
-from kurir.channels.linked_device.errands import DeviceUnavailable, Errand, Errands, Result
+from kurir.channels.linked_device.engine_host.typing_time import typing_seconds
 from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.hosts import ARGV
 from kurir.channels.linked_device.pairing_progress import PairingProgress
+from kurir.channels.linked_device.peer_calls import DeviceUnavailable, Errand, Errands, Result
 from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
-from kurir.channels.linked_device.typing_time import typing_seconds
 from kurir.kit.clock import Clock
 from kurir.kit.tasks import TaskHealth
 from kurir.kit.telemetry import Survey
@@ -39,7 +39,7 @@ from kurir.messages.reports import (
     Sent,
     TryLater,
 )
-from kurir.numbers import Number, NumberState
+from kurir.numbers.numbers import Number, NumberState
 from kurir.settings import Settings
 
 _EVENTS = 10_000

@@ -15,8 +15,8 @@ from typing import Any, assert_never
 
 import structlog
 
-from kurir.channels.linked_device import engine as say
 from kurir.channels.linked_device import logins
+from kurir.channels.linked_device import protocol as say
 from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.pairing_progress import PairingProgress
@@ -24,7 +24,7 @@ from kurir.channels.linked_device.sessions import Sessions
 from kurir.kit.clock import Clock
 from kurir.kit.tasks import TaskHealth, Tasks, Work
 from kurir.messages.reports import ConnectionChanged
-from kurir.numbers import Number, NumberState
+from kurir.numbers.numbers import Number, NumberState
 from kurir.settings import Settings
 from kurir.store.database import DatabaseUnavailable
 

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import msgspec
 import structlog
 
-from kurir.channels.linked_device.engine import (
+from kurir.channels.linked_device.protocol import (
     Alive,
     Answer,
     Command,

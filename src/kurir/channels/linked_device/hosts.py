@@ -15,14 +15,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from kurir.channels.linked_device.engine import Answer, Close, Command, JournalState, News, Open, Ping
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
+from kurir.channels.linked_device.protocol import Answer, Close, Command, JournalState, News, Open, Ping
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-ARGV = (sys.executable, "-m", "kurir.channels.linked_device.host")
+ARGV = (sys.executable, "-m", "kurir.channels.linked_device.engine_host.program")
 _BACK_OFF_FIRST, _BACK_OFF_MOST = 0.5, 30.0
 _START_PATIENCE = 60.0
 """Seconds for a host to load the engine; long, because many may start at once on a small machine."""

@@ -16,7 +16,7 @@ from psycopg import sql
 from sqlalchemy.engine import URL
 
 from kurir.messages.reports import Evidence, NeverLeft, Unknown
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 from kurir.store.postgres import address, connected
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kurir.messages.reports import Evidence, NeverLeft, Unknown
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 
 _FOR_NOW = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}

@@ -7,13 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from kurir import contacts, contacts_sync
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
-from kurir.contacts_sync import NoSuchGroup
+from kurir.contacts import contacts, sync
+from kurir.contacts.sync import NoSuchGroup
 from kurir.kit.tokens import load_token
 from kurir.messages.addresses import AddressError
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.web.api.operator import ApiError, Handler, device_of, guarded, reply, struct_of
 from kurir.web.gateway import Gateway
 
@@ -51,9 +51,9 @@ class _Contacts:
         wanted = await struct_of(request, self._gateway.settings.max_body_bytes, SyncRequest, '{"group_id": "120363…"}')
         database, devices = self._gateway.database, self._gateway.linked_devices
         if wanted.group_id is None:
-            return reply(await contacts_sync.sync_contacts(database, devices, account, number))
+            return reply(await sync.sync_contacts(database, devices, account, number))
         try:
-            return reply(await contacts_sync.sync_group(database, devices, account, number, wanted.group_id))
+            return reply(await sync.sync_group(database, devices, account, number, wanted.group_id))
         except AddressError as error:
             raise ApiError(400, "invalid", f"group_id: {error}", "group_id") from error
         except NoSuchGroup as error:
@@ -69,9 +69,7 @@ class _Contacts:
         if contact is None:
             raise ApiError(404, "not_found", "the number's account has no such contact list", "contact_id")
         return reply(
-            await contacts_sync.check_numbers(
-                self._gateway.database, self._gateway.linked_devices, account, number, contact.id
-            )
+            await sync.check_numbers(self._gateway.database, self._gateway.linked_devices, account, number, contact.id)
         )
 
     async def _parties(self, request: Request) -> tuple[Number, Account]:

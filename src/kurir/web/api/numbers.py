@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from kurir import numbers
 from kurir.kit.tokens import load_token
 from kurir.messages.addresses import AddressError, parse_phone
-from kurir.numbers import Number, shown_state
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number, shown_state
 from kurir.web.api.operator import ApiError, Handler, device_of, guarded, reply, struct_of
 from kurir.web.gateway import Gateway
 

@@ -15,10 +15,10 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kurir import numbers
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.kit.tokens import opens
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.store.database import BadValue, DatabaseUnavailable
 from kurir.web.gateway import Gateway
 

@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from kurir import quarantine
 from kurir.kit.tokens import load_token
 from kurir.messages import bounds
 from kurir.outbox.by_hand import NotPossible
-from kurir.quarantine import Entry, Line
+from kurir.quarantine import quarantine
+from kurir.quarantine.quarantine import Entry, Line
 from kurir.web.api.operator import ApiError, guarded, reply
 from kurir.web.gateway import Gateway
 

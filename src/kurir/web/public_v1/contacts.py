@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from kurir import contacts
 from kurir.accounts.accounts import Account
-from kurir.contacts import Audience, ContactList, Page, Query
+from kurir.contacts import contacts
+from kurir.contacts.contacts import Audience, ContactList, Page, Query
 from kurir.web.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.body import Body

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kurir.accounts.accounts import Account
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Once, Remembered
 from kurir.web.envelopes import Answer
 from kurir.web.gateway import Gateway

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kurir import numbers
 from kurir.accounts.accounts import Account
-from kurir.numbers import Number
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.web.envelopes import Answer, Phrase, WireError
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.endpoint import Call, Endpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kurir.channels.linked_device.engine import DeviceGroup
+from kurir.channels.linked_device.protocol import DeviceGroup
 from kurir.messages.addresses import GROUP_SERVER
 from kurir.web.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway

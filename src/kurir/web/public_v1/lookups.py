@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from kurir.channels.linked_device.channel import DeviceUnavailable
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.web.envelopes import Phrase, WireError
 from kurir.web.gateway import Gateway
 

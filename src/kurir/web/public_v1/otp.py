@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from kurir import numbers
 from kurir.kit.ids import public_message_id
 from kurir.kit.telemetry import OtpOutcome
+from kurir.numbers import numbers
 from kurir.otp.check import Attempt, Verdict, check
 from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue
 from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime

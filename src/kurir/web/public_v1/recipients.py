@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kurir.broadcasts import MOST_RECIPIENTS, RecipientsError, recipients_of
+from kurir.broadcasts.broadcasts import MOST_RECIPIENTS, RecipientsError, recipients_of
 from kurir.messages.addresses import CountryCodeError
 from kurir.web.envelopes import Phrase, missing, wrong
 from kurir.web.public_v1.body import Body

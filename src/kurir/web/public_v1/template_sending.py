@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kurir import broadcasts
+from kurir.broadcasts import broadcasts
 from kurir.kit.ids import public_message_id
 from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
 from kurir.messages.lifecycle import MessageState
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import VerdictUnseen
-from kurir.templates import (
-    APPROVED,
-    FillError,
-    Header,
-    Template,
-    VariableCountError,
-    filled,
-    variables_of,
-)
+from kurir.templates.templates import APPROVED, FillError, Header, Template, VariableCountError, filled, variables_of
 from kurir.web.envelopes import Answer, Phrase, WireError, missing, wrong
 from kurir.web.gateway import Gateway
 from kurir.web.public_v1.body import Body

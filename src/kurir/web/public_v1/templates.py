@@ -8,10 +8,10 @@ from typing import Any
 from babel import Locale, UnknownLocaleError
 
 from kurir.accounts.accounts import Account
-from kurir.channels.cloud_api.template_rules import BODY_LIMIT
+from kurir.channels.cloud_api.templates.rules import BODY_LIMIT
 from kurir.messages import bounds
-from kurir.numbers import Number
-from kurir.templates import (
+from kurir.numbers.numbers import Number
+from kurir.templates.templates import (
     APPROVED,
     DRAFT,
     ORDERS,

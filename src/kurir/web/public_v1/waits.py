@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from kurir.numbers import Number
+from kurir.numbers.numbers import Number
 from kurir.outbox.waiting import STOPPING, UNKNOWN, Waiting, sentence, waiting_for
 from kurir.store.database import DatabaseUnavailable
 from kurir.web.envelopes import Phrase

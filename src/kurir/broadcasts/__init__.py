@@ -1,0 +1,1 @@
+"""Broadcasts: one content to one or many people."""

@@ -1,0 +1,165 @@
+"""Broadcasts: one content to one or many people, accepted as a whole or not at all.
+
+The broadcast's row and all its messages enter the outbox in one transaction; from there on each message has its own
+life, and the broadcast is no more than what they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kurir.kit.ids import MessageIds, first_id_at, opaque_id
+from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
+from kurir.messages.content import TemplateUse
+from kurir.numbers.numbers import Number
+from kurir.outbox.idempotency import Once
+from kurir.outbox.outbox import Outbox
+from kurir.outbox.rows import PRIORITY_BROADCAST, PRIORITY_NORMAL, Draft
+from kurir.store.chunks import removed
+from kurir.store.database import Database
+from kurir.store.tables import broadcasts, messages
+
+MOST_RECIPIENTS = 5_000
+"""Recipients of one request: its numbers are checked while the caller, and everybody else, waits."""
+KEY, TEMPLATE = "bc_id", "template"
+"""What is remembered of a request for a broadcast besides its messages."""
+_NAMED = 5
+
+_ids = MessageIds()
+
+
+class RecipientsError(ValueError):
+    """Some of the recipients cannot be phone numbers; `wrong` holds the first few as they came."""
+
+    def __init__(self, wrong: list[str], count: int) -> None:
+        super().__init__(f"{count} of the recipients cannot be phone numbers: {', '.join(wrong)}")
+        self.wrong = wrong
+        self.count = count
+
+
+class Broadcast(msgspec.Struct, frozen=True):
+    """A broadcast; `key` is the wire's `bc_id`, `recipients` how many people, `created_at` unix seconds."""
+
+    id: int
+    account_id: int
+    number_id: int
+    key: str
+    template_name: str
+    recipients: int
+    created_at: float
+
+
+def recipients_of(written: Iterable[str], country_code: str, default_country_code: str) -> list[str]:
+    """Phone numbers in digits, each once, in the order of first appearance.
+
+    Raises RecipientsError naming those that cannot be phone numbers, CountryCodeError when the country code is none.
+    """
+    found: dict[str, None] = {}
+    wrong: list[str] = []
+    for text in written:
+        try:
+            found[parse_phone(text, country_code, default_country_code)] = None
+        except CountryCodeError:
+            raise
+        except AddressError:
+            wrong.append(text)
+    if wrong:
+        raise RecipientsError([text[:30] for text in wrong[:_NAMED]], len(wrong))
+    return list(found)
+
+
+async def start(
+    outbox: Outbox,
+    number: Number,
+    recipients: list[str],
+    content: TemplateUse,
+    now: float,
+    *,
+    once: Once | None = None,
+) -> tuple[Broadcast, list[int]]:
+    """Stores the broadcast and one message per recipient, and returns it with the messages' ids in that order.
+
+    With `once` the request is remembered, together with the broadcast's key and the template's name. Raises QueueFull,
+    DatabaseUnavailable and Repeated; then nothing was stored.
+    """
+    broadcast = Broadcast(_ids.next(), number.account_id, number.id, opaque_id(16), content.name, len(recipients), now)
+    drafts = [
+        Draft(
+            account_id=number.account_id,
+            number_id=number.id,
+            recipient=recipient,
+            content=content,
+            # many messages of a broadcast let single ones pass
+            priority=PRIORITY_BROADCAST if len(recipients) > 1 else PRIORITY_NORMAL,
+            origin="broadcast",
+            broadcast_id=broadcast.id,
+        )
+        for recipient in recipients
+    ]
+    row = msgspec.structs.asdict(broadcast)
+
+    def also(connection: Connection, _ids_of_messages: list[int]) -> None:
+        connection.execute(broadcasts.insert().values(**row))
+
+    facts = {KEY: broadcast.key, TEMPLATE: content.name}
+    accepted = await outbox.accept(drafts, also, once=once, facts=facts)
+    return broadcast, accepted.ids
+
+
+def by_key(connection: Connection, account_id: int, key: str) -> Broadcast | None:
+    """The account's broadcast with that `bc_id`, or None."""
+    row = connection.execute(
+        sa.select(broadcasts).where(broadcasts.c.account_id == account_id, broadcasts.c.key == key)
+    ).first()
+    return _broadcast(row) if row else None
+
+
+def latest(connection: Connection, account_id: int, limit: int = 50) -> list[Broadcast]:
+    """The account's broadcasts, newest first."""
+    rows = connection.execute(
+        sa.select(broadcasts)
+        .where(broadcasts.c.account_id == account_id)
+        .order_by(broadcasts.c.created_at.desc(), broadcasts.c.id.desc())
+        .limit(limit)
+    )
+    return [_broadcast(row) for row in rows]
+
+
+def progress(connection: Connection, account_id: int, broadcast_id: int) -> dict[str, int]:
+    """How many of its messages are in which state; states without messages are left out."""
+    rows = connection.execute(
+        sa.select(messages.c.state, sa.func.count())
+        .where(messages.c.account_id == account_id, messages.c.broadcast_id == broadcast_id)
+        .group_by(messages.c.state)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def forget(database: Database, before: float) -> int:
+    """Removes broadcasts from before that unix time of which no message is left; returns how many."""
+    has_messages = sa.exists().where(messages.c.broadcast_id == broadcasts.c.id)
+
+    def find(connection: Connection, cursor: int | None, limit: int) -> tuple[list[int], int | None]:
+        rows = connection.execute(
+            sa.select(broadcasts.c.id)
+            .where(broadcasts.c.id > (cursor or 0), broadcasts.c.id < first_id_at(before))
+            .where(broadcasts.c.created_at < before, ~has_messages)
+            .order_by(broadcasts.c.id)
+            .limit(limit)
+        )
+        ids = list(rows.scalars())
+        return ids, ids[-1] if len(ids) == limit else None
+
+    def remove(connection: Connection, ids: list[int]) -> int:
+        return connection.execute(sa.delete(broadcasts).where(broadcasts.c.id.in_(ids), ~has_messages)).rowcount
+
+    return sum([count async for count in removed(database, find, remove)])
+
+
+def _broadcast(row: Any) -> Broadcast:
+    return Broadcast(*(getattr(row, name) for name in Broadcast.__struct_fields__))

@@ -1,0 +1,1 @@
+"""What Meta and the Graph API need of message templates."""

@@ -1,0 +1,466 @@
+"""One linked device on neonize (whatsmeow): its connection, what it tells, and the calls it answers.
+
+Runs only inside a host process. A thread of its own blocks in the engine's `connect`; the engine calls back on its
+own threads, one event at a time per device; calls come from the host's workers. Received messages go their own way
+(see `intake`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import pylibmagic  # noqa: F401  (brings libmagic where the system has none; must come before neonize)
+from neonize import events as ev
+from neonize.client import NewClient
+from neonize.exc import NeonizeError
+from neonize.proto.Neonize_pb2 import JID, Node
+from neonize.proto.waCompanionReg.WAWebProtobufsCompanionReg_pb2 import DeviceProps
+from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+from neonize.utils.enum import Presence
+from neonize.utils.jid import Jid2String, JIDToNonAD
+
+from kurir.channels.linked_device.engine_host import threads
+from kurir.channels.linked_device.engine_host.client_map_lock import MapGate
+from kurir.channels.linked_device.engine_host.engine_errors import could_not_serialize, why_not_connected
+from kurir.channels.linked_device.engine_host.incoming_messages import LIDS, PEOPLE, user_of
+from kurir.channels.linked_device.engine_host.journal import Backlog
+from kurir.channels.linked_device.engine_host.liveness import Pulse
+from kurir.channels.linked_device.engine_host.media_fetches import Limits
+from kurir.channels.linked_device.engine_host.receiver import Intake
+from kurir.channels.linked_device.logins import PROBATION, Logins, spread
+from kurir.channels.linked_device.protocol import (
+    Beat,
+    CodeShown,
+    DeviceState,
+    NewsOfConnection,
+    Open,
+    Paired,
+    PairingFailed,
+    QrShown,
+    Tell,
+    Trouble,
+    Unread,
+    Unsteady,
+)
+from kurir.messages import bounds
+from kurir.numbers.numbers import NumberState
+
+T = TypeVar("T")
+
+_PROPS = DeviceProps(os="Kurir", platformType=DeviceProps.CHROME)
+_RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
+_GOOD_LIFE = 60.0
+"""Seconds that an event stream must have lasted for the next pause to begin small again."""
+_PRESENCE_EVERY = 2.0
+_ONLY_COUNTED = (
+    ev.CallOfferEv,
+    ev.CallOfferNoticeEv,
+    ev.IdentityChangeEv,
+    ev.NewsletterJoinEv,
+    ev.NewsletterLeaveEv,
+    ev.NewsletterMuteChangeEv,
+    ev.PictureEv,
+    ev.StreamErrorEv,
+    ev.UnknownCallEventEV,
+)
+"""Events that Kurir does nothing with but count. Not those that come in bulk and say nothing of a message: history and
+app state, typing and presence, offline summaries, steps of one call, privacy settings, blocked people."""
+_OVER = ("logged_out", "banned", "replaced", "outdated", "disconnected")
+"""States after which a device tells of no connection any more: the gateway closes it, and opens it anew if ever."""
+_NOT_HEARD = (ev.DisconnectedEv.__name__, ev.KeepAliveTimeoutEv.__name__)
+"""Events that come from the engine's own clock or from a lost line, not from the server."""
+_BAN_REASONS = {
+    1: "sent to too many people",
+    2: "blocked by too many users",
+    3: "created too many groups",
+    4: "sent the same message too often",
+    5: "sent to too many people by broadcast list",
+}
+
+
+class GoneError(NeonizeError):
+    """The device has been closed or logged out: the engine must not be asked about it any more."""
+
+
+class NeonizeDevice:
+    """A device from `Open` to `Close`. Raises sqlite3.Error and OSError when its journal cannot be opened."""
+
+    def __init__(self, order: Open, gate: MapGate, tell: Tell, limits: Limits) -> None:
+        self.order = order
+        self._intake = Intake(order, self, tell, limits)  # first: it may fail, and a client must be stopped
+        self.client = NewClient(order.session, uuid=str(order.device), props=_PROPS)
+        self._gate = gate
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._state: NumberState = "connecting"
+        self._reason = "connecting to WhatsApp"
+        self._closing = threading.Event()
+        self._gone = False
+        self._code_asked = False
+        self._presence_due = False
+        self._logins = Logins(order.short_connections)
+        self._line = 0
+        """Counts logins and whatever ends or troubles a line: whether a login is still the latest news."""
+        self._unsteady = False
+        self._registered: Callable[[], None] = lambda: None
+        self.groups_changed = threading.Event()
+        self.groups_changed.set()
+        self._runner: threading.Thread | None = None
+        self._pulse = Pulse(
+            after=order.check_after,
+            patience=order.check_patience,
+            ask=lambda: self.call(self.client.get_blocklist),
+            connected=lambda: self.state[0] == "connected",
+            beat=self._beat,
+            silent=lambda: self._become("degraded", "connected, but WhatsApp does not answer"),
+        )
+        self._subscribe()
+
+    @property
+    def state(self) -> tuple[NumberState, str]:
+        """The connection state and why."""
+        with self._lock:
+            return self._state, self._reason
+
+    def start(self) -> None:
+        """Begins to connect; what comes of it is told. Raises RuntimeError when there is no thread; stop it then."""
+        number = self.order.device
+        self._intake.start()
+        if self.order.check_after:
+            threads.keep(f"pulse-{number}", lambda: self._pulse.run(self._closing), self._closing, self.complain)
+        self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.complain)
+
+    def stop(self) -> None:
+        """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
+        self._closing.set()
+        self._intake.closing()
+        self._forbid()
+        # on a dead line this takes as long as the other side may take to say good-bye: not while other devices' calls
+        # are kept waiting, and not while the engine's map of clients changes
+        self.call(self.client.disconnect)
+        change = self._gate.change()
+        try:
+            self.client.stop()
+            if self._runner is not None:
+                self._runner.join(2.0)
+            # otherwise the engine would be asked to stop it a second time, whenever Python frees the client
+            self.client._stop_finalizer.detach()
+        finally:
+            change.end()
+        self._intake.close()
+
+    def stored(self, entries: Sequence[int]) -> None:
+        """What these journal entries held is in the gateway's database."""
+        self._intake.stored(entries)
+
+    def replay(self, payload: bytes) -> None:
+        """Has what was set aside read again. Raises sqlite3.Error, and ValueError once closed."""
+        self._intake.replay(payload)
+
+    def backlog(self) -> Backlog:
+        """What has been received and is not stored yet."""
+        return self._intake.backlog()
+
+    def call(self, ask: Callable[[], T]) -> T:
+        """Asks the engine; may take as long as the server. Raises NeonizeError."""
+        self._gate.enter()
+        return ask()
+
+    def look(self, ask: Callable[[], T]) -> T:
+        """Asks the engine's store. These calls end the whole process when the client is gone. Raises GoneError."""
+        self._gate.enter()
+        with self._lock:
+            if self._gone:
+                raise GoneError("the device has been closed")
+            return ask()
+
+    def phone(self, *jids: JID) -> str:
+        """The phone number (digits) behind any of a person's addresses; `…@lid` when WhatsApp does not tell it."""
+        for jid in jids:
+            if jid.Server == PEOPLE and jid.User:
+                return user_of(jid)
+        for jid in jids:
+            if jid.Server == LIDS and jid.User:
+                bare = JIDToNonAD(jid)
+                try:
+                    found = self.look(lambda bare=bare: self.client.get_pn_from_lid(bare))
+                except NeonizeError:
+                    return f"{user_of(jid)}@{LIDS}"
+                return user_of(found) or f"{user_of(jid)}@{LIDS}"
+        return ""
+
+    def download(self, message: Message) -> bytes:
+        """The media of a received message. Raises NeonizeError."""
+        return self.call(lambda: self.client.download_any(message))
+
+    def complain(self, what: str, kind: str = "") -> None:
+        """Tells of something that went wrong and that no answer carries; `kind` as in `engine.Trouble`."""
+        self._tell(Trouble(self.order.device, bounds.text(what, bounds.REASON), kind))
+
+    def _say(self, news: NewsOfConnection) -> None:
+        self._tell(msgspec.structs.replace(news, opening=self.order.opening))
+
+    def _beat(self, seconds: float) -> None:
+        self._say(Beat(self.order.device, seconds))
+
+    # -- connection ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        ends = 0
+        while not self._closing.is_set():
+            began = time.monotonic()
+            change = self._gate.change()
+            self._registered = change.end
+            if self._closing.is_set():
+                change.end()
+                return
+            raw = ""
+            try:
+                self.client.connect()
+            except NeonizeError as error:
+                raw = str(error)
+            except Exception as error:
+                raw = f"{type(error).__name__}: {error}"
+            finally:
+                change.end()
+            if self._gone or self._unsteady or self.state[0] in _OVER:
+                return
+            unreadable = could_not_serialize(raw)
+            if unreadable:
+                # the client is still connected and acknowledges what nobody reads any more
+                self.call(self.client.disconnect)
+            if raw:
+                self.complain(f"the event stream ended: {raw}", "event_stream_ended" if unreadable else "not_connected")
+            lasted = time.monotonic() - began
+            ends = 1 if self.state[0] == "connected" and lasted > _GOOD_LIFE else ends + 1
+            self._become("connecting", why_not_connected(raw))
+            self._closing.wait(spread(pause(ends, at_once=unreadable)))
+
+    def _become(self, state: NumberState, reason: str, *, line: int | None = None, **more: Any) -> None:
+        """Moves to a state and tells of it; with `line` only while that is the latest."""
+        reason = bounds.text(reason, bounds.REASON)
+        with self._lock:
+            if state != "connected":
+                self._line += 1
+            elif line is not None and line != self._line:
+                return
+            over = self._state in _OVER and state not in _OVER
+            if self._closing.is_set() or self._unsteady or over or (state, reason) == (self._state, self._reason):
+                return
+            self._state, self._reason = state, reason
+            self._intake.online(connected=state == "connected")
+        self._say(DeviceState(self.order.device, state, reason, **more))
+
+    def _forbid(self) -> None:
+        with self._lock:
+            self._gone = True
+
+    def _subscribe(self) -> None:
+        handlers: dict[type[Any], Callable[[Any], None]] = {
+            ev.PairStatusEv: self._on_paired,
+            ev.ConnectedEv: self._on_connected,
+            ev.DisconnectedEv: self._on_disconnected,
+            ev.LoggedOutEv: self._on_logged_out,
+            ev.StreamReplacedEv: lambda _: self._become(
+                "replaced", "the session was opened elsewhere; pair the number again to take it back"
+            ),
+            ev.TemporaryBanEv: self._on_ban,
+            ev.ConnectFailureEv: self._on_failure,
+            ev.ClientOutdatedEv: lambda _: self._become("outdated", "WhatsApp refuses this version of the engine"),
+            ev.KeepAliveTimeoutEv: lambda _: self._become("degraded", "WhatsApp does not answer keep-alives"),
+            ev.KeepAliveRestoredEv: self._on_alive_again,
+            ev.MessageEv: self._intake.take,
+            ev.ReceiptEv: self._on_receipt,
+            ev.UndecryptableMessageEv: self._on_undecryptable,
+            ev.GroupInfoEv: lambda _: self.groups_changed.set(),
+            ev.JoinedGroupEv: lambda _: self.groups_changed.set(),
+        }
+        for kind in _ONLY_COUNTED:
+            handlers[kind] = lambda _, kind=kind: self._count(kind.__name__)
+        for kind, handler in handlers.items():
+            self.client.event(kind)(self._guarded(kind.__name__, handler))
+        self.client.event.qr(self._guarded("QR", self._on_qr))
+        self._keep_messages_undecoded()
+
+    def _keep_messages_undecoded(self) -> None:
+        """Writes messages down as the bytes that the engine gives, before the library decodes them.
+
+        What its engine decodes, Python's protobuf may refuse (nested too deep, for one): the library would print that
+        and lose the message.
+        """
+        execute = self.client.event.execute
+        write = self._guarded(ev.MessageEv.__name__, self._intake.take_bytes)
+
+        def written(uuid: int, binary: int, size: int, code: int) -> None:
+            if code == ev.EVENT_TO_INT[ev.MessageEv]:
+                write(self.client, ctypes.string_at(binary, size))
+            else:
+                execute(uuid, binary, size, code)
+
+        self.client.event.execute = written  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _guarded(self, name: str, handler: Callable[[Any], None]) -> Callable[[NewClient, Any], None]:
+        """A callback for the engine. What it raises would be printed and lost there, so it is told instead."""
+
+        def callback(_client: NewClient, event: Any) -> None:
+            self._registered()
+            if name not in _NOT_HEARD:
+                self._pulse.heard()
+            try:
+                handler(event)
+            except Exception as error:
+                self.complain(f"{name}: {type(error).__name__}: {error}")
+
+        return callback
+
+    # -- what the engine tells -------------------------------------------------------------------------------------
+
+    def _on_qr(self, qr: bytes) -> None:
+        self._become("pairing", "waiting for the phone")
+        if not self.order.phone:
+            self._say(QrShown(self.order.device, qr.decode(errors="replace")))
+        elif not self._code_asked:
+            threads.spawn(f"code-{self.order.device}", self._ask_code, self.complain)
+            self._code_asked = True  # not before: without a thread, the next QR code asks
+
+    def _ask_code(self) -> None:
+        try:
+            code = self.call(lambda: self.client.PairPhone(self.order.phone, True))
+        except NeonizeError as error:
+            reason = bounds.text(f"WhatsApp gave no pairing code: {error}", bounds.REASON)
+            self._say(PairingFailed(self.order.device, reason))
+        else:
+            self._say(CodeShown(self.order.device, bounds.text(code, bounds.NAME)))
+
+    def _on_paired(self, event: ev.PairStatusEv) -> None:
+        if event.Status == ev.PairStatusEv.SUCCESS:
+            self._intake.paired(user_of(event.ID))
+            self._say(Paired(self.order.device, user_of(event.ID), bounds.identifier(Jid2String(event.ID))))
+        else:
+            reason = bounds.text(event.Error, bounds.REASON) or "the phone refused"
+            self._say(PairingFailed(self.order.device, reason))
+
+    def _on_connected(self, _event: ev.ConnectedEv) -> None:
+        now = time.monotonic()
+        doubtful = self._logins.on_probation(now)
+        line = self._next_line()
+        if not self._logins.note(now):
+            self._stop_reconnecting()
+            return
+        me = self.look(self.client.get_me)
+        self.groups_changed.set()
+        self._intake.paired(user_of(me.JID))
+        phone, jid = user_of(me.JID), bounds.identifier(Jid2String(me.JID))
+
+        def believe() -> None:
+            self._become("connected", "connected", line=line, phone=phone, jid=jid)
+
+        def believe_later() -> None:
+            if not self._closing.wait(PROBATION):
+                believe()
+
+        # threads last: the system may have none
+        if doubtful:
+            try:
+                threads.spawn(f"probation-{self.order.device}", believe_later, self.complain)
+            except RuntimeError:
+                believe()
+        else:
+            believe()
+        if not self._presence_due:
+            threads.keep(f"presence-{self.order.device}", self._be_available, self._closing, self.complain)
+            self._presence_due = True
+
+    def _next_line(self) -> int:
+        with self._lock:
+            self._line += 1
+            return self._line
+
+    def _on_alive_again(self, _event: ev.KeepAliveRestoredEv) -> None:
+        if self.state[0] == "degraded":
+            self._become("connected", "connected")
+
+    def _on_disconnected(self, _event: ev.DisconnectedEv) -> None:
+        self._next_line()
+        if not self._logins.lost(time.monotonic()):
+            self._stop_reconnecting()
+            return
+        self._become("connecting", "the connection to WhatsApp was lost")
+
+    def _stop_reconnecting(self) -> None:
+        """Has the engine, which would begin anew without a pause, give up; the gateway opens the device later."""
+        with self._lock:
+            told, self._unsteady = self._unsteady, True
+            self._intake.online(connected=False)
+        if not told:  # first: the gateway closes the device then, also when there is no thread for what follows
+            self._say(Unsteady(self.order.device, max(self._logins.short, 1)))
+        # beside the engine's own thread; an attempt that was under way ends here once more
+        threads.spawn(f"hang-up-{self.order.device}", lambda: self.call(self.client.disconnect), self.complain)
+
+    def _on_logged_out(self, event: ev.LoggedOutEv) -> None:
+        self._forbid()
+        reason = "the phone removed this device" if not event.OnConnect else "WhatsApp no longer knows this device"
+        self._become("logged_out", f"{reason}; pair it again")
+
+    def _on_ban(self, event: ev.TemporaryBanEv) -> None:
+        why = _BAN_REASONS.get(event.Code, f"code {event.Code}") if event.HasField("Code") else "for an unknown reason"
+        seconds = _seconds(event.Expire)
+        reason = f"WhatsApp banned this number for {round(seconds)} seconds: {why}"
+        self._become("banned", reason, retry_after=seconds)
+
+    def _on_failure(self, event: ev.ConnectFailureEv) -> None:
+        code = event.Reason if event.HasField("Reason") else bounds.text(_attribute(event.Raw, "reason"), bounds.NAME)
+        reason = f"WhatsApp refused the connection (reason {code or 'unknown'})"
+        self._become("disconnected", reason, retry_after=_RETRY_MOST)
+
+    def _on_receipt(self, event: ev.ReceiptEv) -> None:
+        if event.HasField("Type"):
+            self._intake.take_receipt(event)
+        else:
+            self.complain("a receipt of an unknown type", "unknown_receipt")
+
+    def _on_undecryptable(self, event: ev.UndecryptableMessageEv) -> None:
+        """A message that a person's phone shows and this device cannot: a view-once one, or one without its keys."""
+        self._count("unavailable" if event.IsUnavailable else "undecryptable")
+
+    def _count(self, kind: str) -> None:
+        self._tell(Unread(self.order.device, kind))
+
+    def _be_available(self) -> None:
+        """Says "online". WhatsApp sends receipts as active only then; it needs the phone's push name, which is synced
+        some time after the pairing, so it may take several tries."""
+        while not self._closing.wait(_PRESENCE_EVERY):
+            if self.state[0] != "connected":
+                continue
+            try:
+                self.call(lambda: self.client.send_presence(Presence.AVAILABLE))
+            except NeonizeError:
+                continue
+            self._presence_due = False
+            return
+
+
+def _seconds(duration: int) -> float:
+    """Seconds; the engine gives durations in nanoseconds."""
+    return duration / 1e9 if duration > 100_000_000 else float(duration)
+
+
+def pause(ends: int, *, at_once: bool) -> float:
+    """Seconds until the next connection after the event stream has ended `ends` times in a row; the first one of an
+    event that could not be serialized (`at_once`) costs no pause, because the line itself is fine."""
+    if at_once:
+        ends -= 1
+    return min(_RETRY_FIRST * 2 ** (ends - 1), _RETRY_MOST) if ends > 0 else 0.0
+
+
+def _attribute(node: Node, key: str) -> str:
+    """An attribute of a stanza, as text; "" when it has none such."""
+    for attribute in node.Attrs:
+        if attribute.name == key:
+            return attribute.text or str(attribute.integer or "")
+    return ""

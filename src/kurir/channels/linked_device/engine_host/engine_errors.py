@@ -1,0 +1,93 @@
+"""What the engine's error texts mean for a message or a connection. Pure.
+
+The engine (neonize) hands errors on as text only, so they are told apart by fixed parts of whatsmeow's and neonize's
+messages. Every part that is relied on is listed in `RELIED_ON`; a test looks each up in the library of the installed
+version. The texts themselves go to the log: callers and numbers' states get sentences of ours.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kurir.channels.linked_device import server_codes
+from kurir.channels.linked_device.protocol import Verdict
+from kurir.messages.reports import InDoubt, NotConnected, TryLater
+
+NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")
+NOT_ENCRYPTED = ("failed to prefetch sessions", "failed to save cached sessions", "failed to encrypt group message")
+"""How errors of steps before the network write begin (read in whatsmeow's send)."""
+NO_ADDRESS = "no LID found"
+"""The server's answer about a number held no LID, without which the engine does not send (whatsmeow's SendMessage)."""
+SERVER_REFUSED = "server returned error"
+"""The `<ack>` of a message carried an error code, which follows (whatsmeow's ErrServerReturnedError)."""
+NOT_CONNECTED = ("websocket not connected", "doesn't contain a device JID")
+REQUIRED_FIELD = "proto: required field"
+"""An event could not be serialized, and neonize's event loop has ended with it."""
+NO_ANSWER = ("timed out", "disconnected", "not connected", "failed to send")
+"""What errors of a query say when the server did not answer it; any other error is an answer."""
+NOT_ENCRYPTED_FOR = ("Failed to encrypt %s for %s: %v", "Error decrypting message %s from %s: %v")
+"""Formats of whatsmeow's warnings that `unencrypted` reads."""
+STORE_FAILED = ("disk is full", "disk I/O error", "database is locked", "pq: ", "bad connection")
+"""What such a warning holds when the session store failed (SQLite, lib/pq, database/sql)."""
+
+READ_IN = "0.5.2"
+"""The version of neonize whose messages these are."""
+RELIED_ON = (
+    *NEVER_LEFT,
+    *NOT_ENCRYPTED,
+    NO_ADDRESS,
+    SERVER_REFUSED,
+    *NOT_CONNECTED,
+    "required field %v not set",
+    *NO_ANSWER,
+    *NOT_ENCRYPTED_FOR,
+    *STORE_FAILED,
+)
+"""Every part of the engine's messages on which a decision rests, as the library holds it."""
+
+UNREADABLE = "the engine could not read an event of WhatsApp's; connecting anew"
+_UNREACHABLE = "WhatsApp could not be reached"
+_NO_SESSION = "the device's session could not be opened"
+_LET_GO = "the engine let the connection go"
+
+_PLACES = re.compile(r":?\s*\b(?:dial|read|write|lookup|open|pq:).*", re.DOTALL)
+"""Where an error begins to name addresses and files, which are nobody's business but the operator's."""
+_STORE = re.compile(r"(?i)\bpq: |\bsql|database|disk|failed to (?:open|get|upgrade)")
+_NETWORK = re.compile(r"(?i)\bdial\b|websocket|handshake|timeout|timed out|refused|reset|\bEOF\b|no such host|\bTLS\b")
+
+
+def without_places(error: Exception) -> str:
+    """An error's text without addresses and files."""
+    return _PLACES.sub("", str(error)) or type(error).__name__
+
+
+def could_not_serialize(error: str) -> bool:
+    """Whether the event loop ended with an event that could not be serialized; the client then goes on."""
+    return error.startswith("proto:")
+
+
+def why_not_connected(error: str) -> str:
+    """Why `connect` ended by itself, as a sentence for the number's state."""
+    if could_not_serialize(error):
+        return UNREADABLE
+    if not error:
+        return _LET_GO
+    if _NETWORK.search(error):
+        return _UNREACHABLE
+    return _NO_SESSION if _STORE.search(error) else _LET_GO
+
+
+def outcome_of(error: str) -> Verdict:
+    """What an error of `send_message` says about the message. In doubt, the gateway looks for evidence."""
+    if NO_ADDRESS in error:
+        return TryLater("lookup_failed", "WhatsApp does not give this number's address, though the number is there")
+    if SERVER_REFUSED in error:
+        code = error.rpartition(SERVER_REFUSED)[2].strip(" :.")
+        return server_codes.outcome_of(int(code) if code.isascii() and code.isdigit() else 0)
+    if any(words in error for words in NOT_CONNECTED):
+        return NotConnected("the device is not connected to WhatsApp")
+    if error.startswith(NEVER_LEFT):
+        return TryLater("lookup_failed", "the recipient's devices could not be looked up")
+    if error.startswith(NOT_ENCRYPTED):
+        return TryLater("not_encrypted", "the device's session could not be read or written")
+    return InDoubt("the engine could not tell whether the message left")

@@ -1,0 +1,159 @@
+"""Received messages and receipts: from what the engine gives to what the inbox stores. What strangers chose is bounded
+here, where it is first seen."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Protocol
+
+from neonize import events as ev
+from neonize.proto.Neonize_pb2 import JID
+from neonize.proto.Neonize_pb2 import Message as MessageEvent
+from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
+
+from kurir.channels.linked_device.engine_host.journal import Entry
+from kurir.channels.linked_device.engine_host.protobufs import Attachment, interpret, unread_kind
+from kurir.channels.linked_device.protocol import Open
+from kurir.messages import bounds
+from kurir.messages.addresses import GROUP_SERVER
+from kurir.messages.lifecycle import ReceiptStatus
+from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
+
+PEOPLE, LIDS, GROUPS = "s.whatsapp.net", "lid", "g.us"
+_USER = 64
+"""Characters of the user part of an address; phone numbers have 15 at most, groups about 30."""
+_ELSEWHERE = {"broadcast": "status_broadcast", "newsletter": "newsletter"}
+_STATUS: dict[int, ReceiptStatus] = {
+    ev.ReceiptEv.DELIVERED: "delivered",
+    ev.ReceiptEv.INACTIVE: "delivered",
+    ev.ReceiptEv.READ: "read",
+    ev.ReceiptEv.PLAYED: "read",
+}
+
+
+RECEIPT_IDS = 256
+"""Messages that one receipt is read for, as many as a phone names in one; the rest of a longer one is counted."""
+RECEIPT_MARK = b"receipt\0"
+"""Begins the payload of a receipt that is set aside; a message's begins with a protobuf tag, which this is none of."""
+
+
+class Postman(Protocol):
+    """What reading a message needs of its device."""
+
+    def phone(self, *jids: JID) -> str:
+        """The phone number behind a person's addresses."""
+        ...
+
+    def download(self, message: Message) -> bytes:
+        """The media of a message. Raises NeonizeError."""
+        ...
+
+    def complain(self, what: str, kind: str = "") -> None:
+        """Tells of something that went wrong; `kind` as in `engine.Trouble`."""
+        ...
+
+
+def read_letter(event: MessageEvent, order: Open, postman: Postman, entry: int, now: float) -> Received | str:
+    """What came in, its media still pending; or the name of its kind when that is not read.
+
+    `entry` is its journal entry and `now` when it came in (unix seconds), for a sender who names no possible time. Not
+    read are keys, edits, status broadcasts, newsletters, and whatever `interpret` does not know.
+    """
+    info = event.Info
+    source = info.MessageSource
+    server = source.Chat.Server
+    if server not in (PEOPLE, LIDS, GROUPS):
+        return _ELSEWHERE.get(server, "other") if isinstance(server, str) else "other"
+    if info.Category == "peer":
+        return "peer"
+    if event.IsEdit:
+        return "editedMessage"
+    reading = interpret(event.Message)
+    if reading is None:
+        return unread_kind(event.Message)
+    remote_id = bounds.identifier(info.ID)
+    if server == GROUPS:
+        chat = user_of(source.Chat) + GROUP_SERVER
+    elif source.IsFromMe:
+        chat = postman.phone(source.RecipientAlt, source.Chat)
+    else:
+        chat = postman.phone(source.SenderAlt, source.Chat)
+    media = pending(reading.attachment, remote_id) if reading.attachment is not None else None
+    return Received(
+        account_id=order.account_id,
+        number_id=order.device,
+        remote_id=remote_id,
+        chat=chat,
+        sender=postman.phone(source.Sender, source.SenderAlt),
+        sender_name=bounds.text(info.Pushname, bounds.NAME),
+        at=bounds.moment(unix(info.Timestamp), now),
+        kind=reading.kind,
+        text=reading.text,
+        media=media,
+        location=reading.location,
+        from_me=source.IsFromMe,
+        forwarded=reading.forwarded,
+        entry=entry,
+    )
+
+
+def read_receipt(event: ev.ReceiptEv, order: Open, postman: Postman, entry: int, now: float) -> Iterator[StatusChanged]:
+    """The messages that a receipt is about; the last of them carries the journal entry, which ends with all of them."""
+    source = event.MessageSource
+    status = _STATUS.get(event.Type)
+    if status is None or source.IsFromMe:
+        return
+    person = postman.phone(source.SenderAlt, source.Sender)
+    at = bounds.moment(unix(event.Timestamp), now)
+    ids = [bounds.identifier(remote_id) for remote_id in event.MessageIDs[:RECEIPT_IDS]]
+    if (more := len(event.MessageIDs) - len(ids)) > 0:
+        postman.complain(f"a receipt names {more} messages more than are read of one", "long_receipt")
+    for position, remote_id in enumerate(ids, start=1):
+        yield StatusChanged(
+            account_id=order.account_id,
+            number_id=order.device,
+            remote_id=remote_id,
+            status=status,
+            at=at,
+            person=person,
+            entry=entry if position == len(ids) else 0,
+        )
+
+
+def set_aside(entry: Entry, order: Open, reason: str, fetch: MediaFetched | None = None) -> SetAside:
+    """A journal entry as the quarantine takes it, whole; `fetch` as in `SetAside`."""
+    payload = RECEIPT_MARK + entry.event if entry.kind == "receipt" else entry.event
+    reference = hashlib.sha256(payload).hexdigest()[:32]
+    reason = bounds.text(reason, bounds.REASON)
+    return SetAside(order.account_id, order.device, "journal", reference, reason, payload, entry.id, fetch)
+
+
+def to_fetch(message: Received) -> MediaFetched | None:
+    """What is known of a message's media before they are fetched; None when it has none."""
+    if message.media is None:
+        return None
+    return MediaFetched(
+        message.account_id,
+        message.number_id,
+        message.chat,
+        message.remote_id,
+        message.media,
+        message.entry,
+        message.sender,
+    )
+
+
+def pending(attachment: Attachment, remote_id: str) -> IncomingMedia:
+    """Media that are still to be fetched."""
+    return IncomingMedia(attachment.mime, attachment.name, "", attachment.size, remote_id, "pending")
+
+
+def user_of(jid: JID) -> str:
+    """The user part of an address, bounded: digits as a rule."""
+    return bounds.identifier(jid.User, _USER)
+
+
+def unix(timestamp: int) -> float:
+    """Unix seconds; the engine gives some events' time in milliseconds."""
+    return timestamp / 1000 if timestamp > 100_000_000_000 else float(timestamp)

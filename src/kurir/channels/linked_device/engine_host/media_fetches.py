@@ -1,0 +1,329 @@
+"""The media of a device's received messages, fetched beside the messages and never in their way.
+
+A message is stored first, its media `pending`. Its journal entry then stays as a fetch, which is tried a bounded number
+of times within a day, over restarts too, until the file is stored or given up. An entry that cannot be read is put off
+like any other try, and set aside after a few, so that the others come to their turn. A call into the engine cannot be
+interrupted: one that takes longer than the time limit counts as failed and no longer takes a slot; what it yields
+later on is still used. How many such calls may hang is limited for the device and for the whole process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mimetypes
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from neonize.exc import NeonizeError
+from neonize.proto.Neonize_pb2 import JID
+from neonize.proto.Neonize_pb2 import Message as MessageEvent
+
+from kurir.channels.linked_device.engine_host import threads
+from kurir.channels.linked_device.engine_host.incoming_messages import Postman, pending, set_aside
+from kurir.channels.linked_device.engine_host.journal import Entry, Journal
+from kurir.channels.linked_device.engine_host.protobufs import interpret, unwrapped
+from kurir.channels.linked_device.protocol import Open, Tell
+from kurir.kit.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
+from kurir.messages import bounds
+from kurir.messages.reports import IncomingMedia, MediaFetched, SetAside
+
+SLOTS = 4
+"""Fetches of one device at once."""
+HANGING = 8
+"""Calls of one device that may hang beyond their time limit; then nothing more is fetched until one comes back."""
+PROCESS_CALLS = 64
+"""Fetches of all devices of a process, those that hang included."""
+PAUSES = (5.0, 30.0, 120.0, 600.0, 1_800.0, 7_200.0, 21_600.0, 43_200.0)
+"""Seconds from one try to the next; after the last the media are given up."""
+UNREAD_TRIES = 3
+"""Tries after which an entry that cannot be read is set aside."""
+_LONGEST = 86_400.0
+"""Seconds after which media are given up in any case; WhatsApp keeps files for some weeks, but people read today."""
+_LOOK_AGAIN = 1.0
+NO_ROOM_PAUSE = 30.0
+"""Seconds until a file for which the disk has no room is looked at again; that counts as no try."""
+_SAY_AGAIN = 60.0
+_NO_ROOM = "the disk of this gateway was nearly full"
+_TOO_LARGE = "the file is larger than this gateway takes"
+_ASIDE = "it could not be processed: see `kurir quarantine list`"
+_FINAL = ("no url present", "find any attachments", "status code 403", "status code 404", "status code 410")
+"""Words of the engine's errors that no further try will change."""
+
+
+class Limits(NamedTuple):
+    """`size`: bytes of the largest file; `seconds`: for one try; `pauses` between tries; `calls`: how many fetches the
+    whole process may have under way (one limit for all devices); `reserve`: bytes of the disk as in `DiskReserve`."""
+
+    size: int
+    seconds: float
+    pauses: tuple[float, ...] = PAUSES
+    calls: threading.Semaphore = threading.BoundedSemaphore(PROCESS_CALLS)
+    reserve: int = 0
+
+
+class MediaFetches:
+    """The fetches of one device, from its opening to its closing."""
+
+    def __init__(self, order: Open, postman: Postman, tell: Tell, journal: Journal, limits: Limits) -> None:
+        self._order = order
+        self._postman = postman
+        self._tell = tell
+        self._journal = journal
+        self._limits = limits
+        self._reserve = DiskReserve(Path(order.incoming), limits.reserve)
+        self._said_at = -_SAY_AGAIN
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._online = False
+        self._owner = ""
+        self._began: dict[int, float] = {}
+        """Calls under way by entry, with the monotonic time of their beginning."""
+        self._over: set[int] = set()
+        """Entries of which the gateway has been told what became of them."""
+
+    def start(self, chore: Callable[[], None]) -> None:
+        """Begins to fetch whatever is due while the device is online; `chore` is done every second or so beside it."""
+        name = f"fetches-{self._order.device}"
+        threads.keep(name, lambda: self._run(chore), self._closing, self._postman.complain)
+
+    def online(self, owner: str, *, connected: bool) -> None:
+        """Says whether the device is connected, without which nothing can be fetched, and as which phone number."""
+        with self._changed:
+            self._online, self._owner = connected, owner or self._owner
+            self._changed.notify_all()
+
+    def look(self) -> None:
+        """There may be something to fetch."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def has_ended(self, entry_id: int) -> bool:
+        """Whether the gateway has been told what became of this one."""
+        with self._changed:
+            return entry_id in self._over
+
+    def stored(self, entry_ids: Iterable[int]) -> None:
+        """What became of these is in the database, and they are no longer in the journal."""
+        with self._changed:
+            self._over.difference_update(entry_ids)
+
+    def closing(self) -> None:
+        """Nothing more is begun, and what hangs is left alone."""
+        with self._changed:
+            self._closing.set()
+            self._changed.notify_all()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _run(self, chore: Callable[[], None]) -> None:
+        while True:
+            chore()
+            with self._changed:
+                if self._closing.is_set():
+                    return
+                free = self._online and self._free()
+                besides = [*self._began, *self._over]
+            try:
+                if free and self._begin_next(besides):
+                    continue
+            except sqlite3.Error as error:  # a full disk, as a rule: the next look tries again
+                self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
+            with self._changed:
+                if not self._closing.is_set():
+                    self._changed.wait(_LOOK_AGAIN)
+
+    def _begin_next(self, besides: list[int]) -> bool:
+        """Begins what is due the longest; False when nothing is, or there is no room for it. Raises sqlite3.Error."""
+        entry = self._journal.due_fetch(time.time(), besides)
+        if entry is None:
+            return False
+        try:
+            return self._begin(entry)
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            self._failed(entry, error)
+            return True
+
+    def _failed(self, entry: Entry, error: Exception) -> None:
+        """An entry could not be read: it is put off, so that others come first, or set aside. Raises sqlite3.Error."""
+        reason = f"{type(error).__name__}: {error}"
+        self._postman.complain(f"media of a received message: {reason}")
+        # on disk first, and also when it is set aside: should that not be taken, it comes again after the pause
+        self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
+        if entry.tries + 1 >= UNREAD_TRIES:
+            self._set_aside(entry, f"its media cannot be fetched: {reason}")
+
+    def _pause(self, entry: Entry) -> float:
+        return self._limits.pauses[min(entry.tries, len(self._limits.pauses) - 1)]
+
+    def _free(self) -> bool:
+        late = time.monotonic() - self._limits.seconds
+        hanging = sum(began < late for began in self._began.values())
+        return hanging < HANGING and len(self._began) - hanging < SLOTS
+
+    def _begin(self, entry: Entry) -> bool:
+        """Starts a try, or ends the fetch; False when there is no room for it in this process."""
+        if hopeless := self._hopeless(entry):
+            self._finish(entry, None, hopeless)
+            return True
+        if not self._has_room(entry):
+            self._say_full()
+            self._journal.put_off_fetch(entry.id, time.time() + NO_ROOM_PAUSE)
+            return True
+        if not self._limits.calls.acquire(blocking=False):
+            return False
+        try:
+            # counted, and the next try put off, before this one: it may end the process, again and again
+            self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
+            with self._changed:
+                self._began[entry.id] = time.monotonic()
+            name = f"fetch-{self._order.device}-{entry.id}"
+            threads.spawn(name, lambda: self._try(entry), self._postman.complain)
+        except (sqlite3.Error, RuntimeError) as error:  # no disk, or no thread to be had: not the entry's fault
+            self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
+            with self._changed:
+                self._began.pop(entry.id, None)
+            self._limits.calls.release()
+            return False
+        return True
+
+    def _hopeless(self, entry: Entry) -> str:
+        """Why no further try is worth it; "" while one is."""
+        if entry.owner and self._owner and entry.owner != self._owner:
+            return "it came to an earlier pairing of this number, with another phone"
+        if entry.tries <= len(self._limits.pauses) and time.time() - entry.at <= _LONGEST:
+            return ""
+        return "it could not be had within a day" if self._has_room(entry) else _NO_ROOM
+
+    def _has_room(self, entry: Entry) -> bool:
+        """Whether the disk has room for the file, as far as its message says how large it is."""
+        announced = 0
+        with contextlib.suppress(msgspec.MsgspecError):  # of an earlier release, which did not note it
+            announced = msgspec.json.decode(entry.about, type=MediaFetched).media.size
+        return announced > self._limits.size or self._reserve.room() >= max(1, announced)
+
+    def _say_full(self) -> None:
+        with self._changed:
+            if time.monotonic() - self._said_at < _SAY_AGAIN:
+                return
+            self._said_at = time.monotonic()
+        self._postman.complain("received files wait: the disk is nearly full", "no_room")
+
+    def _try(self, entry: Entry) -> None:
+        try:
+            self._fetch(entry)
+        except Exception as error:
+            self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
+        finally:
+            self._limits.calls.release()
+            with self._changed:
+                self._began.pop(entry.id, None)
+                self._changed.notify_all()
+
+    def _fetch(self, entry: Entry) -> None:
+        event = MessageEvent.FromString(entry.event)
+        media = _described(event)
+        if media is None or media.size > self._limits.size:
+            self._finish(entry, None, _TOO_LARGE if media is not None else "the message names no file")
+            return
+        try:
+            data = self._postman.download(unwrapped(event.Message))
+        except NeonizeError as error:
+            self._postman.complain(f"media of a received message: {error}")
+            if any(words in str(error) for words in _FINAL):
+                self._finish(entry, None, "WhatsApp has it no more")
+            return
+        if not data or len(data) > self._limits.size:
+            self._finish(entry, None, _TOO_LARGE if data else "the file is empty")
+            return
+        try:
+            self._finish(entry, self._stored(event, media, data))
+        except DiskNearlyFull:  # its message said that it is smaller
+            self._say_full()
+
+    def _stored(self, event: MessageEvent, media: IncomingMedia, data: bytes) -> IncomingMedia:
+        """Writes the file, whose name is made by us: nothing a sender chose becomes part of a path. Raises OSError."""
+        source = event.Info.MessageSource
+        key = f"{self._order.device}\0{_address(source.Chat)}\0{_address(source.Sender)}\0{media.remote_id}"
+        extension = mimetypes.guess_extension(media.mime) or ".bin"
+        folder = Path(self._order.incoming)
+        path = folder / (hashlib.sha256(key.encode()).hexdigest()[:40] + extension)
+        beside = path.with_suffix(".part")
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with beside.open("wb", buffering=0) as file:
+                for start in range(0, len(data), PIECE):
+                    piece = data[start : start + PIECE]
+                    self._reserve.require(len(piece))
+                    file.write(piece)
+            beside.replace(path)
+        except OSError:  # a full disk, as a rule
+            beside.unlink(missing_ok=True)
+            raise
+        return msgspec.structs.replace(media, path=str(path), size=len(data), state="stored")
+
+    def _finish(self, entry: Entry, media: IncomingMedia | None, reason: str = "") -> None:
+        """Tells the gateway what became of the media: stored, or gone for a `reason`. The entry stays until that
+        has been stored.
+
+        Raises whatever an entry that cannot be decoded raises, and sqlite3.Error.
+        """
+        event = MessageEvent.FromString(entry.event)
+        if media is None:
+            described = _described(event) or IncomingMedia("", remote_id=bounds.identifier(event.Info.ID))
+            media = msgspec.structs.replace(described, state="gone", reason=reason)
+        order = self._order
+        source = event.Info.MessageSource
+        sender = bounds.identifier(self._postman.phone(source.Sender, source.SenderAlt))
+        fetched = MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id, sender)
+        if not self._tell_once(entry, fetched):
+            self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
+            self._set_aside(entry, "what became of its media could not be encoded")
+
+    def _set_aside(self, entry: Entry, reason: str) -> None:
+        if not self._tell_once(entry, set_aside(entry, self._order, reason, self._gone(entry))):
+            self._postman.complain("media of a received message: the entry could not be set aside; it comes again")
+
+    def _gone(self, entry: Entry) -> MediaFetched | None:
+        """That the media of an entry that is set aside are gone; None when it does not say whose they are, or not so
+        that this release can read it."""
+        if not entry.about:
+            return None
+        try:
+            known = msgspec.json.decode(entry.about, type=MediaFetched)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        return msgspec.structs.replace(known, media=msgspec.structs.replace(known.media, state="gone", reason=_ASIDE))
+
+    def _tell_once(self, entry: Entry, news: MediaFetched | SetAside) -> bool:
+        """Tells the gateway how a fetch ended, unless it has been told; False: it could not be, and it comes again."""
+        with self._changed:
+            if self._closing.is_set() or entry.id in self._over:
+                return True
+            self._over.add(entry.id)
+        told = False
+        try:
+            told = self._tell(news)
+        finally:
+            if not told:
+                with self._changed:
+                    self._over.discard(entry.id)
+        return told
+
+
+def _described(event: MessageEvent) -> IncomingMedia | None:
+    reading = interpret(event.Message)
+    if reading is None or reading.attachment is None:
+        return None
+    return pending(reading.attachment, bounds.identifier(event.Info.ID))
+
+
+def _address(jid: JID) -> str:
+    return f"{jid.User!r}@{jid.Server!r}"

@@ -1,0 +1,263 @@
+"""The way of a linked device's received messages and receipts: from the engine into the journal, from there to the
+gateway.
+
+The engine hands an event over on its own thread and goes on as soon as it is written down. A second thread reads it and
+tells the gateway, which may be behind. When the gateway has stored it, the journal lets it go; media are fetched after
+that, beside this lane (see `media_fetches`).
+
+An entry that cannot be read, or ends the process while it is read, is tried a few times over the lives of the process
+and then handed to the gateway as it is, to be set aside. So is what an earlier pairing with another phone left behind.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from neonize.events import ReceiptEv
+from neonize.proto.Neonize_pb2 import Message as MessageEvent
+
+from kurir.channels.linked_device.engine_host import threads
+from kurir.channels.linked_device.engine_host.incoming_messages import (
+    RECEIPT_MARK,
+    Postman,
+    read_letter,
+    read_receipt,
+    set_aside,
+    to_fetch,
+)
+from kurir.channels.linked_device.engine_host.journal import Backlog, Entry, Journal, Kind
+from kurir.channels.linked_device.engine_host.media_fetches import Limits, MediaFetches
+from kurir.channels.linked_device.protocol import NumberEvent, Open, Tell, Unread
+from kurir.messages.reports import MediaFetched, Received
+
+TRIES = 3
+"""Times an entry is read before it is set aside."""
+_DISK_PAUSE = 1.0
+
+
+class Intake:
+    """A device's received messages and receipts from `Open` to `Close`.
+
+    Raises sqlite3.Error and OSError when its journal cannot be opened.
+    """
+
+    def __init__(self, order: Open, postman: Postman, tell: Tell, limits: Limits, tries: int = TRIES) -> None:
+        self._order = order
+        self._postman = postman
+        self._tell = tell
+        self._most_tries = tries
+        self._journal = Journal(Path(order.journal))
+        self._fetches = MediaFetches(order, postman, tell, self._journal, limits)
+        self._lock = threading.Lock()
+        self._owner = order.jid.partition("@")[0].partition(":")[0]
+        self._handed: dict[int, MediaFetched | None] = {}
+        """Messages and receipts that were handed over: what is still to be fetched of each."""
+        self._stored: dict[int, MediaFetched | None] = {}
+        """Those of them that are stored and still in the journal."""
+        self._ended: set[int] = set()
+        """Fetches whose end is stored and that are still in the journal."""
+        self._letting_go = threading.Lock()
+        self._refused = False
+        """Whether the disk refused the last time that the journal was to let go."""
+        self._online = threading.Event()
+        self._closing = threading.Event()
+        self._down = threading.Event()
+
+    def start(self) -> None:
+        """Begins to read: first what an earlier process left behind."""
+        threads.keep(f"intake-{self._order.device}", self._read, self._closing, self._postman.complain)
+        self._fetches.start(self._let_go)
+
+    def take(self, event: MessageEvent) -> None:
+        """Writes a message down. While the disk takes nothing this blocks, and the engine with it; it returns without
+        having done so only when the connection is down, so that the engine cannot acknowledge the message."""
+        self._write("message", event.SerializeToString())
+
+    def take_bytes(self, event: bytes) -> None:
+        """Writes a message down, as `take` does, that nobody has decoded yet."""
+        self._write("message", event)
+
+    def take_receipt(self, event: ReceiptEv) -> None:
+        """Writes a receipt down, as `take` does a message."""
+        self._write("receipt", event.SerializeToString())
+
+    def replay(self, payload: bytes) -> None:
+        """Puts what was set aside back, to be read again. Raises sqlite3.Error, and ValueError once closed."""
+        kind: Kind = "receipt" if payload.startswith(RECEIPT_MARK) else "message"
+        self._journal.append(kind, payload.removeprefix(RECEIPT_MARK), self._owner)
+
+    def stored(self, entries: Sequence[int]) -> None:
+        """What these entries held is in the gateway's database. While the disk refuses to let them go, that is tried
+        again.
+
+        Of what an earlier opening of the device told, nobody knows here what is to be fetched: it is told once more.
+        """
+        with self._lock:
+            for entry in entries:
+                if entry in self._handed:
+                    self._stored[entry] = self._handed.pop(entry)
+                elif self._fetches.has_ended(entry):
+                    self._ended.add(entry)
+        self._let_go()
+
+    def paired(self, phone: str) -> None:
+        """The phone number of the pairing, where `Open` could not say it yet."""
+        with self._lock:
+            self._owner = phone or self._owner
+
+    def online(self, *, connected: bool) -> None:
+        """Says whether the device is connected, without which media and people's numbers cannot be had."""
+        with self._lock:
+            if connected and self._owner:
+                try:
+                    self._journal.belong(self._owner)
+                except sqlite3.Error as error:
+                    self._postman.complain(f"the journal of received messages: {error}")
+            if connected or self._closing.is_set():
+                self._online.set()
+            else:
+                self._online.clear()
+        self._fetches.online(self._owner, connected=connected)
+
+    def backlog(self) -> Backlog:
+        """What waits to be stored."""
+        return self._journal.backlog()
+
+    def closing(self) -> None:
+        """The connection is about to go: nothing more is told, what is not stored yet stays in the journal."""
+        with self._lock:
+            self._closing.set()
+            self._online.set()
+        self._fetches.closing()
+
+    def close(self) -> None:
+        """Call this when the connection is down and the engine can acknowledge nothing any more."""
+        self.closing()
+        self._down.set()
+        self._journal.close()
+
+    # -- what is stored --------------------------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        """Has the journal let go of what is stored, and keep what is to be fetched."""
+        with self._letting_go:
+            with self._lock:
+                stored, self._stored = self._stored, {}
+                ended, self._ended = self._ended, set()
+            if not stored and not ended:
+                return
+            try:
+                for entry, fetch in list(stored.items()):
+                    if fetch is not None:
+                        self._journal.keep_for_fetch(entry, fetch.chat, msgspec.json.encode(fetch).decode())
+                        del stored[entry]  # from here on it is a fetch, which may be under way at once
+                self._journal.forget([*stored, *ended])
+            except sqlite3.Error as error:
+                with self._lock:
+                    self._stored = stored | self._stored
+                    self._ended |= ended
+                if not self._refused:
+                    self._postman.complain(f"the journal of received messages: {error}")
+                self._refused = True
+                return
+            self._refused = False
+            self._fetches.stored(ended)
+        self._fetches.look()
+
+    # -- the engine's thread ---------------------------------------------------------------------------------------
+
+    def _write(self, kind: Kind, event: bytes) -> None:
+        complained = False
+        while not self._down.is_set():
+            try:
+                self._journal.append(kind, event, self._owner)
+            except sqlite3.Error as error:
+                if not complained:
+                    self._postman.complain(f"a received {kind} waits for the disk: {error}")
+                    complained = True
+                self._down.wait(_DISK_PAUSE)
+            except ValueError:
+                return  # closed, and the connection with it: WhatsApp repeats what was not acknowledged
+            else:
+                return
+
+    # -- the reading thread ----------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        self._online.wait()  # before that the engine cannot be asked who wrote
+        last = 0
+        while not self._closing.is_set():
+            try:
+                entry = self._journal.after(last)
+                if entry is None:
+                    continue
+                if self._hand_over(entry):
+                    last = entry.id
+            except sqlite3.Error as error:
+                self._postman.complain(f"received messages cannot be read: {error}")
+                self._closing.wait(_DISK_PAUSE)
+
+    def _hand_over(self, entry: Entry) -> bool:
+        """Reads an entry and tells the gateway; False: it has to be tried once more. Raises sqlite3.Error."""
+        foreign = entry.kind == "message" and entry.owner not in ("", self._owner)
+        if foreign and self._owner:
+            self._set_aside(entry, "it came to an earlier pairing of this number, with another phone")
+            return True
+        if entry.tries >= self._most_tries:
+            self._set_aside(entry, f"reading it ended the engine's process, or failed, {entry.tries} times")
+            return True
+        self._journal.begin(entry.id)  # on disk first: what follows may end the process
+        try:
+            news = list(self._events_of(entry))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            self._postman.complain(f"received {entry.kind}: {reason}")
+            if entry.tries + 1 < self._most_tries:
+                return False
+            self._set_aside(entry, reason)
+            return True
+        # from here on a process that ends has other reasons, however long the gateway lets this wait
+        self._journal.succeeded(entry.id)
+        kept = [one for one in news if not isinstance(one, Unread)]
+        if not self._note(entry, kept):
+            return True  # closing: it is read again when the device is opened
+        # no further than what is not taken: the last event of an entry lets it go
+        if not all(self._tell(one) for one in news):
+            self._set_aside(entry, "what it says could not be encoded")
+        elif not kept:
+            self._journal.forget([entry.id])
+        return True
+
+    def _events_of(self, entry: Entry) -> Iterator[NumberEvent | Unread]:
+        if entry.kind == "receipt":
+            receipt = ReceiptEv.FromString(entry.event)
+            yield from read_receipt(receipt, self._order, self._postman, entry.id, entry.at)
+            return
+        event = MessageEvent.FromString(entry.event)
+        read = read_letter(event, self._order, self._postman, entry.id, entry.at)
+        yield read if isinstance(read, Received) else Unread(self._order.device, read)
+
+    def _note(self, entry: Entry, kept: list[NumberEvent]) -> bool:
+        """Remembers what is handed over, before the gateway can answer that it is stored; False: nothing more is."""
+        with self._lock:
+            if self._closing.is_set():
+                return False
+            if kept:
+                self._handed[entry.id] = next((to_fetch(one) for one in kept if isinstance(one, Received)), None)
+        return True
+
+    def _set_aside(self, entry: Entry, reason: str) -> None:
+        """Has the gateway set an entry aside. One that it cannot take stays in the journal, and is tried again when the
+        device is opened: only what is stored leaves it."""
+        with self._lock:
+            if self._closing.is_set():
+                return
+            self._handed[entry.id] = None  # its message is not stored: nothing is to be fetched
+        if not self._tell(set_aside(entry, self._order, reason)):
+            with self._lock:
+                self._handed.pop(entry.id, None)
+            self._postman.complain(f"a received {entry.kind} could not be set aside and stays in the journal: {reason}")

@@ -1,0 +1,86 @@
+"""Pairing a number with a phone: what callers (operator API, command line, dashboard) show while it goes on.
+
+Two ways: the phone scans a QR code, or its owner types an 8-character code that WhatsApp made for that phone number.
+The same call pairs a number again after a logout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from kurir.channels.linked_device.channel import LinkedDevices
+from kurir.channels.linked_device.pairing_progress import PairingProgress, PairingView
+from kurir.channels.linked_device.peer_calls import Errand, FollowPairing, PairingStands, StartPairing, StopPairing
+from kurir.kit.clock import Clock
+from kurir.numbers.numbers import Number
+
+FIRST_ANSWER = 15.0
+"""Seconds that `start` waits for WhatsApp's first QR or code before it answers with what there is."""
+_ON_THE_WAY = 5.0
+
+
+class Pairing:
+    """The pairings of this gateway; those of numbers that another gateway carries take place there.
+
+    The phone and JID of a paired number reach the database as a ConnectionChanged.
+    """
+
+    def __init__(self, devices: LinkedDevices, clock: Clock) -> None:
+        self._devices = devices
+        self._clock = clock
+
+    async def start(self, number: Number, phone: str | None = None) -> PairingView:
+        """Begins a pairing, or goes on with the one under way; by code when `phone` (digits) is given.
+
+        Raises DeviceUnavailable when the number is paired already.
+        """
+        if not self._devices.carries(number.id):
+            return await self._there(number, StartPairing(phone), FIRST_ANSWER)
+        progress = await self._devices.start_pairing(number, phone)
+        if progress.state == "starting":
+            await _next(progress, FIRST_ANSWER)
+        return self._view(progress)
+
+    def state(self, number: Number) -> PairingView:
+        """Where the number's latest pairing stands."""
+        progress = self._devices.pairing(number)
+        return self._view(progress) if progress is not None else PairingView("none")
+
+    async def next(self, number: Number, patience: float) -> PairingView:
+        """The same after the next change, or after `patience` seconds. A pairing that has ended changes no more.
+
+        Raises DeviceUnavailable when another gateway carries the number and does not answer.
+        """
+        if not self._devices.carries(number.id):
+            return await self._there(number, FollowPairing(patience), patience)
+        progress = self._devices.pairing(number)
+        if progress is not None and progress.running:
+            await _next(progress, patience)
+        return self.state(number)
+
+    async def cancel(self, number: Number) -> PairingView:
+        """Gives up a pairing under way. Raises DeviceUnavailable as `next` does."""
+        if not self._devices.carries(number.id):
+            return await self._there(number, StopPairing(), _ON_THE_WAY)
+        await self._devices.stop_pairing(number)
+        return self.state(number)
+
+    async def _there(self, number: Number, errand: Errand, patience: float) -> PairingView:
+        answer = await self._devices.at_its_carrier(number, errand, patience + _ON_THE_WAY)
+        return answer.view if isinstance(answer, PairingStands) else PairingView("none")
+
+    def _view(self, progress: PairingProgress) -> PairingView:
+        if not progress.running:
+            return PairingView(progress.state, error=progress.error)
+        if progress.expires_at <= self._clock():  # the next QR is due: an old one would only be scanned in vain
+            return PairingView("starting")
+        shown = bool(progress.qr or progress.code)
+        return PairingView(progress.state, progress.qr, progress.code, progress.expires_at if shown else None)
+
+
+async def _next(progress: PairingProgress, patience: float) -> None:
+    try:
+        async with asyncio.timeout(patience):
+            await progress.changed()
+    except TimeoutError:
+        return

@@ -1,0 +1,115 @@
+"""Errands: what one gateway asks another about a device which that one carries.
+
+Gateways that share a PostgreSQL share its master key, from which the bearer token of this door is made. The carrier
+does what is asked as if its own callers had asked; it never passes an errand on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import msgspec
+
+from kurir.channels.linked_device.pairing_progress import PairingView
+from kurir.channels.linked_device.protocol import (
+    Contacts,
+    Done,
+    Failed,
+    Groups,
+    ListContacts,
+    ListGroups,
+    LogOut,
+    LookUp,
+    OnWhatsApp,
+)
+from kurir.numbers.numbers import Number
+from kurir.store.database import DatabaseUnavailable
+
+PATH = "/gateways/errands"
+_CONNECT = 3.0
+
+
+class DeviceUnavailable(Exception):  # noqa: N818  (a state of the field, not a fault of the program)
+    """The linked device cannot answer now; the message says why."""
+
+
+class StartPairing(msgspec.Struct, frozen=True, tag="start_pairing"):
+    """Begin a pairing, by code for `phone` (digits) when it is given."""
+
+    phone: str | None
+
+
+class FollowPairing(msgspec.Struct, frozen=True, tag="follow_pairing"):
+    """Tell where the pairing stands after its next change, or after `patience` seconds."""
+
+    patience: float
+
+
+class StopPairing(msgspec.Struct, frozen=True, tag="stop_pairing"):
+    """Give up the pairing."""
+
+
+class PairingStands(msgspec.Struct, frozen=True, tag="pairing_stands"):
+    """The answer to the three above."""
+
+    view: PairingView
+
+
+Errand = LookUp | ListContacts | ListGroups | LogOut | StartPairing | FollowPairing | StopPairing
+Result = Done | Failed | OnWhatsApp | Contacts | Groups | PairingStands
+
+
+class Order(msgspec.Struct, frozen=True):
+    """An errand and the number it is about."""
+
+    account_id: int
+    number_id: int
+    errand: Errand
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_order = msgspec.msgpack.Decoder(Order).decode
+_decode_result = msgspec.msgpack.Decoder(Result).decode
+
+
+class Errands:
+    """Runs errands at the gateways that carry the devices. `carrier` knows their addresses."""
+
+    def __init__(self, carrier: Callable[[int], Awaitable[str | None]], token: str) -> None:
+        self._carrier = carrier
+        self._token = token
+
+    async def run(self, number: Number, errand: Errand, patience: float) -> Result:
+        """What the carrier answered. Raises DeviceUnavailable, also when it cannot be reached or refuses."""
+        try:
+            where = await self._carrier(number.id)
+        except DatabaseUnavailable as error:
+            raise DeviceUnavailable("which gateway carries the device cannot be looked up now: try again") from error
+        if where is None:
+            raise DeviceUnavailable(
+                "no gateway carries this device just now: try again in half a minute; "
+                "some gateway on the database must have the role `dispatch`"
+            )
+        try:
+            result = _decode_result(await self._post(where, Order(number.account_id, number.id, errand), patience))
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DeviceUnavailable(
+                f"the gateway that carries this device does not answer at {where} ({type(error).__name__}): "
+                "if it runs, set KURIR_GATEWAY_URL there to an address that this gateway reaches"
+            ) from error
+        if isinstance(result, Failed):
+            raise DeviceUnavailable(result.reason)
+        return result
+
+    async def _post(self, where: str, order: Order, patience: float) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=patience, sock_connect=_CONNECT)
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/msgpack"}
+        async with (
+            asyncio.timeout(patience),
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            session.post(where.rstrip("/") + PATH, data=encode(order), allow_redirects=False) as answer,
+        ):
+            answer.raise_for_status()
+            return await answer.read()

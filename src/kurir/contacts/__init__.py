@@ -1,0 +1,1 @@
+"""Contact lists and the people in them, imported from files and taken from WhatsApp."""

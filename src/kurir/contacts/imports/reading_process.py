@@ -1,0 +1,56 @@
+"""Reading files of people in a process of its own (`kit/confined`), whose program is `reading_program`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from kurir.contacts.imports.files import ImportRefused, Row
+from kurir.kit.confined import Confined, Limits, TooCostly, TooSlow
+
+LIMITS = Limits(memory=700_000_000, cpu=30, seconds=180.0, answer=150_000_000)
+"""What reading one file may take. The largest that is taken needs about a third of it."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """`files.read_rows` of the file `path`."""
+
+    path: str
+    limit: int
+
+
+class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
+    """Why the file is not taken."""
+
+    reason: str
+
+
+class Rows(msgspec.Struct, frozen=True, tag="rows"):
+    """What is in the file."""
+
+    rows: list[Row]
+
+
+_ANSWER = msgspec.msgpack.Decoder(Rows | Refusal)
+
+
+async def read(path: Path, limit: int) -> list[Row]:
+    """The first `limit` rows of a file that are not blank, read in a process that ends afterwards.
+
+    Raises ImportRefused.
+    """
+    question = msgspec.msgpack.encode(Question(os.fspath(path), limit))
+    reading = Confined("kurir.contacts.imports.reading_program", 1, LIMITS)
+    try:
+        answer = _ANSWER.decode(await reading.run(0, question))
+    except TooCostly as error:
+        raise ImportRefused(f"the file cannot be read: that takes {error}; split it") from error
+    except TooSlow as error:
+        raise ImportRefused("the file could not be read in time; try again when the machine is less busy") from error
+    finally:
+        await reading.close()
+    if isinstance(answer, Refusal):
+        raise ImportRefused(answer.reason)
+    return answer.rows

@@ -1,0 +1,126 @@
+"""What must be done now and then: what is old is forgotten, and templates are compared with Meta's.
+
+Each chore is on its own: one that fails is logged and tried again in the next round, and the others go on. Forgetting
+goes in small chunks with pauses (`store/chunks`), so that a round after days of downtime delays nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from kurir.broadcasts import broadcasts
+from kurir.inbox import retention
+from kurir.kit.clock import Clock
+from kurir.kit.tasks import TaskHealth
+from kurir.media.store import MediaStore
+from kurir.otp import retention as otp
+from kurir.outbox.idempotency import KEPT
+from kurir.outbox.outbox import Outbox
+from kurir.quarantine import quarantine
+from kurir.settings import Settings
+from kurir.store.database import Database, DatabaseUnavailable
+from kurir.templates.templates import Templates
+from kurir.webhooks.deliver import Deliverer
+
+_EVERY = 3600.0
+_AGAIN = 300.0
+"""Seconds until the next round when a chore failed."""
+_DAY = 86_400.0
+
+log = structlog.get_logger(__name__)
+
+
+class Chore(NamedTuple):
+    """One thing to do in each round; `work` is given the time (unix seconds) and says how many rows it removed."""
+
+    name: str
+    work: Callable[[float], Awaitable[int]]
+
+
+class Kept(NamedTuple):
+    """How long something is kept: `days` by the setting `setting`, 0 for ever."""
+
+    what: str
+    setting: str
+    days: int
+
+
+def kept(settings: Settings) -> list[Kept]:
+    """What is kept and for how long."""
+    files = [days for days in (settings.media_days, settings.message_days) if days]
+    return [
+        Kept("messages", "message_days", settings.message_days),
+        Kept("broadcasts", "message_days", settings.message_days),
+        Kept("media", "media_days", min(files, default=0)),
+        Kept("received messages", "received_days", settings.received_days),
+        Kept("service windows", "received_days", settings.received_days),
+        Kept("callbacks", "callback_days", settings.callback_days),
+        Kept("quarantine", "quarantine_days", settings.quarantine_days),
+        Kept("one-time passwords", "otp_days", settings.otp_days),
+        Kept("webhook events", "webhook_days", settings.webhook_days),
+    ]
+
+
+def chores(
+    settings: Settings,
+    database: Database,
+    *,
+    media: MediaStore,
+    outbox: Outbox,
+    deliverer: Deliverer,
+    templates: Templates,
+) -> list[Chore]:
+    """Everything that a gateway does in a round, in this order."""
+    incoming = settings.data_dir.absolute() / "incoming"
+    forget: dict[str, Callable[[float], Awaitable[int]]] = {
+        "messages": outbox.forget_messages,
+        "broadcasts": lambda before: broadcasts.forget(database, before),
+        "media": media.forget,
+        "received messages": lambda before: retention.forget_messages(database, incoming, before),
+        "service windows": lambda before: retention.forget_windows(database, before),
+        "callbacks": lambda before: retention.forget_callbacks(database, before),
+        "quarantine": lambda before: quarantine.forget(database, before),
+        "one-time passwords": lambda before: otp.forget(database, before),
+        "webhook events": deliverer.forget,
+    }
+
+    def older(what: str, days: int) -> Chore:
+        return Chore(what, lambda now: forget[what](now - days * _DAY))
+
+    async def compare(_now: float) -> int:
+        await templates.refresh_all()
+        return 0
+
+    return [
+        Chore("requests", lambda now: outbox.forget_requests(now - KEPT)),
+        Chore("early receipts", lambda now: outbox.forget_early_receipts(now - _DAY)),
+        *(older(one.what, one.days) for one in kept(settings) if one.days),
+        Chore("templates", compare),
+    ]
+
+
+async def keep_house(todo: Sequence[Chore], clock: Clock, health: TaskHealth) -> None:
+    """Goes round at the start and then every hour, sooner when a chore failed, until cancelled."""
+    while True:
+        done = await go_round(todo, clock, health)
+        await asyncio.sleep(_EVERY if len(done) == len(todo) else _AGAIN)
+
+
+async def go_round(todo: Sequence[Chore], clock: Clock, health: TaskHealth) -> dict[str, int]:
+    """Does every chore once; returns how many rows each removed, without those that failed."""
+    done: dict[str, int] = {}
+    for name, work in todo:
+        try:
+            done[name] = await work(clock())
+            health.recovered("maintenance", name)
+        except (DatabaseUnavailable, OSError) as error:
+            log.warning("chore_put_off", chore=name, reason=str(error))
+        except Exception as error:
+            log.exception("chore_failed", chore=name)
+            health.failed("maintenance", name, error)
+    log.info("house_kept", forgotten={name: count for name, count in done.items() if count})
+    return done

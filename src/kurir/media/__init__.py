@@ -1,0 +1,1 @@
+"""Pictures and files to send: fetched from their URLs, inspected in a process of their own, kept until sent."""

@@ -1,0 +1,260 @@
+"""Pictures and files to send: `image_url` and `file_url` become checked bytes on our disk, once per message.
+
+A message's first try fetches; a retry or a restart finds the row in `media` and the file it names, so that what the
+recipient gets cannot change between tries. Files are stored under their SHA-256 and shared by messages with the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import Connection
+
+from kurir.kit.clock import Clock
+from kurir.kit.confined import Confined, TooCostly, TooSlow
+from kurir.kit.disk_reserve import DiskNearlyFull, DiskReserve
+from kurir.kit.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
+from kurir.kit.url_rules import UrlRefused
+from kurir.media import inspection_process
+from kurir.media.files import MediaFiles, flush
+from kurir.media.inspection_process import DiskFailed, InspectDocument, InspectPicture, Unusable, Usable
+from kurir.messages.content import Document, Image, MediaFile
+from kurir.messages.reports import Refused, TryLater
+from kurir.settings import Settings
+from kurir.store.chunks import oldest_first, removed
+from kurir.store.database import Database, DatabaseUnavailable
+from kurir.store.inserts import insert_into
+from kurir.store.tables import media, messages
+
+log = structlog.get_logger(__name__)
+
+_OWN_TROUBLE = 5.0
+"""Seconds until a file that our disk or database could not take is fetched again."""
+_NO_ROOM = 10.0
+"""Seconds until a file for which the disk has no room is looked at again."""
+_SAY_AGAIN = 60.0
+_OPEN = ("queued", "sending", "unconfirmed")
+_SWEPT = 500
+_ABANDONED = 86_400.0
+"""Seconds after which a half-fetched file belongs to no fetch of this process."""
+_COLUMNS = [media.c[name] for name in MediaFile.__struct_fields__]
+
+
+class MediaStore:
+    """The media of outgoing messages, under `<data_dir>/media`."""
+
+    def __init__(self, settings: Settings, database: Database, safe_fetch: SafeFetch, clock: Clock) -> None:
+        self._files = MediaFiles(settings.data_dir.absolute() / "media")
+        self._limits = {Image: settings.media_image_bytes, Document: settings.media_document_bytes}
+        self._timeout = settings.media_timeout
+        self._reserve = DiskReserve(self._files.folder, settings.disk_reserve)
+        self._said_at = -_SAY_AGAIN
+        self._database = database
+        self._safe_fetch = safe_fetch
+        self._clock = clock
+        largest = max(self._limits.values())
+        self._inspection = Confined(
+            inspection_process.__name__, settings.media_inspectors, inspection_process.limits(largest)
+        )
+
+    async def close(self) -> None:
+        """Ends the processes that inspect files; a later file starts new ones."""
+        await self._inspection.close()
+
+    def check(self, url: str) -> None:
+        """Raises UrlRefused when `url` can never be fetched; for the moment of acceptance, asks no network."""
+        self._safe_fetch.check(url)
+
+    async def prepare(
+        self, account_id: int, message_id: int, content: Image | Document
+    ) -> MediaFile | Refused | TryLater:
+        """The message's file, fetched and checked now or earlier.
+
+        Refused: the address, the answer or the file cannot be used. TryLater: the server or our disk may recover.
+        """
+        try:
+            known = await self.known(account_id, message_id)
+            if known is not None:
+                return known
+            file = await self._fetch(account_id, content)
+            try:
+                row = {"account_id": account_id, "message_id": message_id, "url": content.url}
+                now = self._clock()
+                await self._database.write(lambda c: _store(c, {**row, "created_at": now}, file))
+            finally:
+                self._files.release(Path(file.path))
+            return file
+        except (UrlRefused, TooLarge, FetchFailed, _NotUsable) as error:
+            return _verdict("image_url" if isinstance(content, Image) else "file_url", error)
+        except TooSlow:
+            why = "the file could not be inspected: the machine is busy or short of memory"
+            return TryLater("media_not_inspected", why, after=_OWN_TROUBLE)
+        except DiskNearlyFull as error:
+            self._say_full()
+            why = f"the file could not be stored: {error.reason}"
+            return TryLater("media_not_stored", why, after=_NO_ROOM, counted=False)
+        except (DatabaseUnavailable, OSError) as error:
+            why = f"the file could not be stored ({type(error).__name__})"
+            return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)
+
+    async def known(self, account_id: int, message_id: int) -> MediaFile | None:
+        """The message's file when it was fetched and is whole here, else None. Raises DatabaseUnavailable."""
+        found = await self._database.read(lambda c: _row(c, account_id, message_id), of=account_id)
+        return found if found is not None and await asyncio.to_thread(_is_whole, found) else None
+
+    async def is_known(self, account_id: int, message_id: int) -> bool:
+        """Whether the message's file was ever fetched: before that, the message cannot have left.
+
+        Raises DatabaseUnavailable.
+        """
+        return await self._database.read(lambda c: _row(c, account_id, message_id), of=account_id) is not None
+
+    async def forget(self, before: float) -> int:
+        """Removes the media of messages stored before that unix time and returns how many; shared files stay.
+
+        What belongs to a message on its way stays too, whatever its age: a later try sends it, and it is evidence.
+        """
+        forgotten = 0
+        find = oldest_first(media, media.c.created_at, before)
+        async for paths in removed(self._database, find, _remove_rows):
+            forgotten += len(paths)
+            await self._remove_files({Path(path) for path in paths})
+        await self._sweep(before)
+        return forgotten
+
+    async def _sweep(self, before: float) -> None:
+        """Removes files that no row names: another gateway removed the row, or this one died before the file went."""
+        old = sorted(await asyncio.to_thread(self._files.older_than, before))
+        for start in range(0, len(old), _SWEPT):
+            await self._remove_files(set(old[start : start + _SWEPT]))
+        for path in await asyncio.to_thread(self._files.left_behind, self._clock() - _ABANDONED):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def _remove_files(self, paths: set[Path]) -> None:
+        """Removes those of the files that no row names, once that is committed."""
+        marks = await asyncio.to_thread(self._files.mark, paths)
+        named = await self._database.read(lambda c: _named(c, list(marks)), pool="lists") if marks else set[Path]()
+        await asyncio.to_thread(self._files.remove, {path: mark for path, mark in marks.items() if path not in named})
+
+    async def _fetch(self, account_id: int, content: Image | Document) -> MediaFile:
+        arriving = self._files.folder / f"arriving-{secrets.token_hex(8)}"
+        limit = self._limits[type(content)]
+        await asyncio.to_thread(self._reserve.require, 0)  # before anybody is asked
+        await asyncio.to_thread(self._files.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
+        try:
+            fetched = await self._safe_fetch.fetch(
+                content.url,
+                arriving,
+                max_bytes=limit,
+                within=self._timeout,
+                account=account_id,
+                reserve=self._reserve,
+            )
+            found = await self._inspected(account_id, content, fetched, limit)
+            return await asyncio.to_thread(self._keep, arriving, found)
+        finally:
+            await asyncio.to_thread(arriving.unlink, missing_ok=True)
+
+    async def _inspected(self, account_id: int, content: Image | Document, fetched: Fetched, limit: int) -> Usable:
+        """What the fetched file is; a picture may have been rewritten in place. Raises _NotUsable, TooSlow, OSError."""
+        path = str(fetched.path)
+        match content:
+            case Image():
+                await asyncio.to_thread(self._reserve.require, fetched.size)  # it may be written anew
+                question = InspectPicture(path, content.url, limit)
+            case Document():
+                question = InspectDocument(path, fetched.size, fetched.sha256, content.url, content.file_name)
+        try:
+            answer = await self._inspection.run(account_id, inspection_process.encode(question))
+        except TooCostly as verdict:
+            raise _NotUsable("media_too_costly", f"the file cannot be opened: that takes {verdict}") from verdict
+        match inspection_process.decode(answer):
+            case Unusable(code, reason):
+                raise _NotUsable(code, reason)
+            case DiskFailed(kind):
+                raise OSError(f"the file could not be inspected ({kind})")
+            case found:
+                return found
+
+    def _say_full(self) -> None:
+        if time.monotonic() - self._said_at >= _SAY_AGAIN:
+            self._said_at = time.monotonic()
+            log.warning("files_to_send_wait_for_space", reason="the disk is nearly full: texts go on, files wait")
+
+    def _keep(self, arrived: Path, found: Usable) -> MediaFile:
+        """Moves the inspected file to its durable place, where it is in use until the caller releases it."""
+        flush(arrived)
+        place = self._files.place(arrived, found.sha256, found.preview)
+        return MediaFile(str(place), found.mime, found.name, found.size, found.sha256)
+
+
+class _NotUsable(Exception):  # noqa: N818 - a verdict, not a mistake
+    """The file cannot be sent; `code` is a stable word, `reason` a sentence."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def _remove_rows(connection: Connection, ids: list[int]) -> list[str]:
+    """Removes those of the rows whose messages are not on their way; returns the paths that they named."""
+    open_ = sa.exists().where(messages.c.id == media.c.message_id, messages.c.state.in_(_OPEN))
+    gone = sa.delete(media).where(media.c.id.in_(ids), ~open_).returning(media.c.path)
+    return list(connection.execute(gone).scalars())
+
+
+def _named(connection: Connection, paths: list[Path]) -> set[Path]:
+    """Those of the paths that a row names."""
+    rows = connection.execute(sa.select(media.c.path).where(media.c.path.in_([str(path) for path in paths])))
+    return {Path(row.path) for row in rows}
+
+
+def _is_whole(file: MediaFile) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(file.path).stat().st_size == file.size
+    return False
+
+
+def _row(connection: Connection, account_id: int, message_id: int) -> MediaFile | None:
+    row = connection.execute(
+        sa.select(*_COLUMNS).where(media.c.account_id == account_id, media.c.message_id == message_id)
+    ).first()
+    return MediaFile(*row) if row else None
+
+
+def _store(connection: Connection, row: dict[str, Any], file: MediaFile) -> None:
+    """Takes the place of a row whose file got lost, or that another gateway stored for the same message."""
+    new = insert_into(connection, media).values(**row, **msgspec.structs.asdict(file))
+    changed = [name for name in (*row, *MediaFile.__struct_fields__) if name not in ("account_id", "message_id")]
+    connection.execute(
+        new.on_conflict_do_update(
+            index_elements=[media.c.message_id],
+            set_={name: getattr(new.excluded, name) for name in changed},
+            where=media.c.account_id == new.excluded.account_id,
+        )
+    )
+
+
+def _verdict(field: str, error: UrlRefused | TooLarge | _NotUsable | FetchFailed) -> Refused | TryLater:
+    reason = f"{field}: {error.reason}"
+    match error:
+        case UrlRefused():
+            return Refused("media_url_refused", reason)
+        case TooLarge():
+            return Refused("media_too_large", reason)
+        case _NotUsable():
+            return Refused(error.code, reason)
+        case FetchFailed(permanent=True):
+            return Refused("media_not_fetched", reason)
+        case FetchFailed():
+            return TryLater("media_not_fetched", reason)

@@ -1,0 +1,1 @@
+"""Sender numbers: linked devices and official numbers, their owner and their state."""

@@ -1,0 +1,451 @@
+"""Message templates of official numbers: our drafts, what Meta says of them, and filling them in for a send.
+
+A template is ours from the moment it is written: DRAFT here, IN_REVIEW at Meta, then whatever Meta decides. Meta's
+list is asked again when somebody looks, at most every `LIST_EVERY` seconds, and adopts templates made elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import Connection
+
+from kurir.channels.cloud_api.channel import CloudApi
+from kurir.channels.cloud_api.templates.calls import Created, GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate
+from kurir.channels.cloud_api.templates.components import (
+    FillError,
+    VariableCountError,
+    creation_body,
+    filled,
+    form_of,
+    shown_status,
+)
+from kurir.channels.cloud_api.templates.rules import faults
+from kurir.kit.clock import Clock
+from kurir.kit.ids import MessageIds, opaque_id
+from kurir.media.store import MediaStore
+from kurir.messages.content import Document, Image, MediaFile
+from kurir.messages.reports import Refused, SetAside, TryLater
+from kurir.messages.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, Variable, variables_of
+from kurir.numbers.numbers import Number, all_of_channel
+from kurir.quarantine import quarantine
+from kurir.store.database import Database, DatabaseUnavailable
+from kurir.store.inserts import insert_into
+from kurir.store.tables import templates
+
+DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED"
+NAME_TAKEN = "Template Name Already Exists"
+LIST_EVERY = 30.0
+"""Seconds between two listings at Meta for the same number, however often somebody looks."""
+_LIST_PATIENCE = 3.0
+_AT_ONCE = 100
+"""Templates that are taken over in one transaction: a business may have thousands, and everybody's writes wait."""
+_ORDERS = {
+    "template_created_at": templates.c.created_at,
+    "template_updated_at": templates.c.updated_at,
+    "template_name": templates.c.name,
+    "template_status": templates.c.status,
+}
+ORDERS = tuple(_ORDERS)
+
+log = structlog.get_logger(__name__)
+
+
+class Template(msgspec.Struct, frozen=True):
+    """A stored template; `key` is our public id, `meta_id` Meta's ("" for a draft), times in unix seconds."""
+
+    id: int
+    account_id: int
+    number_id: int
+    key: str
+    form: TemplateForm
+    meta_id: str
+    status: str
+    rejected_reason: str
+    created_at: float
+    updated_at: float
+
+
+class Faulty(msgspec.Struct, frozen=True):
+    """Refused before Meta saw it: sentences by field."""
+
+    errors: dict[str, list[str]]
+
+
+class Templates:
+    """Creates, lists and refreshes templates; every method takes the number, which belongs to the account."""
+
+    def __init__(self, database: Database, cloud_api: CloudApi, media: MediaStore, clock: Clock) -> None:
+        self._database = database
+        self._calls = cloud_api.templates
+        self._media = media
+        self._clock = clock
+        self._listing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def create(
+        self, number: Number, form: TemplateForm, *, submit: bool
+    ) -> Template | Faulty | GraphRefusal | Unreachable:
+        """Stores a draft or, with `submit`, sends the template to Meta and stores it when Meta took it.
+
+        A draft of the same name and language is replaced by its submission. Raises DatabaseUnavailable.
+        """
+        errors = faults(form)
+        if errors:
+            return Faulty(errors)
+        existing = await self._database.read(
+            lambda c: by_name(c, number.account_id, number.id, form.name, form.language), of=number.account_id
+        )
+        if existing is not None and not (existing.status == DELETED or (submit and existing.status == DRAFT)):
+            return Faulty({"name": [NAME_TAKEN]})
+        meta_id, status = "", DRAFT
+        if submit:
+            created = await self._submit(number, form)
+            if not isinstance(created, Created):
+                return created
+            meta_id, status = created.id, shown_status(created.status)
+        now = self._clock()
+        stored = await self._database.write(lambda c: put(c, number, form, meta_id=meta_id, status=status, now=now))
+        return stored if stored is not None else Faulty({"name": [NAME_TAKEN]})
+
+    async def refresh(self, number: Number, every: float = LIST_EVERY) -> bool:
+        """Takes over what Meta lists, unless that was done in the last `every` seconds or Meta is slow to answer.
+
+        Whoever comes while that is under way waits for it, so that nobody sees the list of before. Returns whether it
+        was taken over now.
+        """
+        listing = self._listing[number.id]
+        try:
+            async with asyncio.timeout(_LIST_PATIENCE):
+                await listing.acquire()
+        except TimeoutError:
+            return False
+        try:
+            return not self._calls.listed_within(number, every) and await self._listed(number)
+        finally:
+            listing.release()
+
+    async def _listed(self, number: Number) -> bool:
+        asked_at = self._clock()
+        try:
+            async with asyncio.timeout(_LIST_PATIENCE):
+                listed = await self._calls.list(number)
+        except TimeoutError:
+            log.info("template_list_slow", number=number.key)
+            return False
+        if not isinstance(listed, list):
+            log.info("template_list_failed", number=number.key)
+            return False
+        await self._adopt(number, listed, asked_at)
+        return True
+
+    async def refresh_all(self) -> None:
+        """`refresh` for every official number, one after the other, for maintenance: one that fails keeps none back."""
+        failures: list[Exception] = []
+        for number in await self._database.read(lambda c: all_of_channel(c, "cloud_api")):
+            try:
+                await self.refresh(number)
+            except DatabaseUnavailable:
+                raise
+            except Exception as error:
+                log.exception("templates_not_refreshed", number=number.key)
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    async def _adopt(self, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float) -> None:
+        """Takes over Meta's list; a template that cannot be taken over goes to the quarantine, the others are."""
+        for start in range(0, len(listed), _AT_ONCE):
+            some = listed[start : start + _AT_ONCE]
+            try:
+                await self._database.write(lambda c, some=some: adopt(c, number, some, asked_at))
+            except DatabaseUnavailable:
+                raise
+            except Exception:
+                log.exception("template_list_not_adopted", number=number.key)
+                for theirs in some:
+                    await self._adopt_or_set_aside(number, theirs, asked_at)
+        await self._database.write(lambda c: mark_gone(c, number, listed, asked_at))
+
+    async def _adopt_or_set_aside(self, number: Number, theirs: MetaTemplate | UnreadTemplate, asked_at: float) -> None:
+        try:
+            await self._database.write(lambda c: adopt_one(c, number, theirs, asked_at))
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            log.exception("template_set_aside", number=number.key, template=theirs.id)
+            reason = f"it could not be taken over ({type(error).__name__})"
+            unread = UnreadTemplate(theirs.id, msgspec.json.encode(theirs), reason)
+            await self._database.write(lambda c: adopt_one(c, number, unread, asked_at))
+
+    async def find(self, number: Number, *, meta_id: str = "", name: str = "", language: str = "") -> Template | None:
+        """The template by Meta's id, or by name and language; asks Meta once more when ours is not approved yet."""
+
+        def stored(connection: Connection) -> Template | None:
+            if meta_id:
+                return by_meta_id(connection, number.account_id, number.id, meta_id)
+            return by_name(connection, number.account_id, number.id, name, language)
+
+        found = await self._database.read(stored, of=number.account_id)
+        if found is None or found.status != APPROVED:
+            await self.refresh(number, every=2.0)
+            found = await self._database.read(stored, of=number.account_id)
+        return found
+
+    async def _submit(self, number: Number, form: TemplateForm) -> Created | Faulty | GraphRefusal | Unreachable:
+        handle = ""
+        if form.header is not None and form.header.type in MEDIA_HEADERS:
+            sample = await self._sample(number, form.header)
+            if not isinstance(sample, MediaFile):
+                return Faulty({"header": [sample.reason]})
+            uploaded = await self._calls.upload_sample(number, sample)
+            if not isinstance(uploaded, str):
+                return uploaded
+            handle = uploaded
+        return await self._calls.create(number, creation_body(form, handle))
+
+    async def _sample(self, number: Number, header: Header) -> MediaFile | Refused | TryLater:
+        content = Image(header.url) if header.type == "IMAGE" else Document(header.url)
+        # a sample belongs to no message; it is fetched under an id of its own
+        return await self._media.prepare(number.account_id, MessageIds().next(), content)
+
+
+# -- store -------------------------------------------------------------------------------------------------------------
+
+
+def put(
+    connection: Connection, number: Number, form: TemplateForm, *, meta_id: str, status: str, now: float
+) -> Template | None:
+    """Stores a template, in place of a draft or a deleted one of that name. None when the name is taken."""
+    values = {**_columns(form), "meta_id": meta_id, "status": status, "rejected_reason": "", "updated_at": now}
+    if not _add(connection, number, {**values, "created_at": now}):
+        replaced = {DELETED} if status == DRAFT else {DRAFT, DELETED}
+        taken = connection.execute(
+            _own(templates.update(), number)
+            .where(
+                templates.c.name == form.name,
+                templates.c.language == form.language,
+                sa.or_(
+                    templates.c.status.in_(replaced),
+                    sa.and_(templates.c.meta_id == meta_id, templates.c.status != DRAFT),
+                ),
+            )
+            .values(**values)
+        )
+        if taken.rowcount == 0:
+            return None
+    return by_name(connection, number.account_id, number.id, form.name, form.language)
+
+
+def by_name(connection: Connection, account_id: int, number_id: int, name: str, language: str) -> Template | None:
+    """The number's template with that name and language, or None."""
+    return _one(connection, account_id, number_id, templates.c.name == name, templates.c.language == language)
+
+
+def by_meta_id(connection: Connection, account_id: int, number_id: int, meta_id: str) -> Template | None:
+    """The number's template with that id at Meta, or None."""
+    return _one(connection, account_id, number_id, templates.c.meta_id == meta_id)
+
+
+def page(
+    connection: Connection,
+    account_id: int,
+    number_id: int,
+    *,
+    search: str = "",
+    order_by: str = "template_created_at",
+    descending: bool = True,
+    start: int = 0,
+    length: int = 20,
+) -> tuple[list[Template], int]:
+    """One page of the number's templates and how many match; `search` looks into names and bodies, `order_by` is one
+    of `ORDERS`."""
+    where = [
+        templates.c.account_id == account_id,
+        templates.c.number_id == number_id,
+        templates.c.status != DELETED,
+    ]
+    if search:
+        where.append(
+            sa.or_(
+                templates.c.name.icontains(search, autoescape=True), templates.c.body.icontains(search, autoescape=True)
+            )
+        )
+    column = _ORDERS[order_by]
+    rows = connection.execute(
+        sa.select(templates)
+        .where(*where)
+        .order_by(column.desc() if descending else column, templates.c.id.desc() if descending else templates.c.id)
+        .offset(start)
+        .limit(length)
+    )
+    found = [template for row in rows if (template := _readable(row)) is not None]
+    total = connection.execute(sa.select(sa.func.count()).select_from(templates).where(*where)).scalar_one()
+    return found, total
+
+
+def adopt(
+    connection: Connection, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float
+) -> None:
+    """Takes over some of Meta's list as of `asked_at`: new ones and changed ones."""
+    for theirs in listed:
+        adopt_one(connection, number, theirs, asked_at)
+
+
+def adopt_one(connection: Connection, number: Number, theirs: MetaTemplate | UnreadTemplate, asked_at: float) -> None:
+    """Takes over one template as of `asked_at`; one that cannot be read goes to the quarantine."""
+    if isinstance(theirs, UnreadTemplate):
+        reference = theirs.id or hashlib.sha256(theirs.row).hexdigest()
+        entry = SetAside(number.account_id, number.id, "template", reference, theirs.reason, theirs.row)
+        quarantine.set_aside(connection, entry, asked_at)
+        return
+    ours = by_name(connection, number.account_id, number.id, theirs.name, theirs.language)
+    form = form_of(theirs.name, theirs.language, theirs.category, theirs.components, known=ours.form if ours else None)
+    values = {
+        **_columns(form),
+        "meta_id": theirs.id,
+        "status": shown_status(theirs.status),
+        "rejected_reason": "" if theirs.rejected_reason == "NONE" else theirs.rejected_reason,
+    }
+    if ours is None:
+        _add(connection, number, {**values, "created_at": asked_at, "updated_at": asked_at}, over=asked_at)
+    elif (ours.form, ours.meta_id, ours.status) != (form, theirs.id, values["status"]):
+        if ours.updated_at > asked_at:
+            return  # a callback or a submission was faster than the list
+        connection.execute(
+            _own(templates.update(), number).where(templates.c.id == ours.id).values(**values, updated_at=asked_at)
+        )
+
+
+def mark_gone(
+    connection: Connection, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float
+) -> None:
+    """Marks what Meta no longer lists as deleted; what it lists in a shape that is not known is there.
+
+    Nothing is marked while a template without a readable id is in the list: it may be any of ours.
+    """
+    if not all(theirs.id for theirs in listed):
+        return
+    connection.execute(
+        _own(templates.update(), number)
+        .where(
+            templates.c.meta_id != "",
+            templates.c.meta_id.not_in([theirs.id for theirs in listed]),
+            templates.c.updated_at < asked_at,
+            templates.c.status != DELETED,
+        )
+        .values(status=DELETED, updated_at=asked_at)
+    )
+
+
+def _add(connection: Connection, number: Number, values: dict[str, Any], over: float | None = None) -> bool:
+    """Adds a template; False when the number has one of that name and language already.
+
+    With `over` one that was last changed before that time is replaced: a row that cannot be read, or one that was added
+    at the same time by whoever asked Meta at the same time.
+    """
+    owner = {"account_id": number.account_id, "number_id": number.id, "key": opaque_id(16)}
+    row = insert_into(connection, templates).values(**owner, **values)
+    if over is None:
+        row = row.on_conflict_do_nothing()
+    else:
+        kept = {"created_at", "name", "language"}
+        row = row.on_conflict_do_update(
+            index_elements=[templates.c.number_id, templates.c.name, templates.c.language],
+            set_={name: value for name, value in values.items() if name not in kept},
+            where=templates.c.updated_at <= over,
+        )
+    return connection.execute(row.returning(templates.c.id)).first() is not None
+
+
+def _one(connection: Connection, account_id: int, number_id: int, *where: sa.ColumnElement[bool]) -> Template | None:
+    row = connection.execute(
+        sa.select(templates).where(templates.c.account_id == account_id, templates.c.number_id == number_id, *where)
+    ).first()
+    return _readable(row) if row else None
+
+
+def _readable(row: Any) -> Template | None:
+    """The row as a template; None, with a line in the log, when it cannot be decoded."""
+    try:
+        return _template(row)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        log.exception("template_unreadable", template=row.key)
+        return None
+
+
+def _own(statement: sa.Update, number: Number) -> sa.Update:
+    return statement.where(templates.c.account_id == number.account_id, templates.c.number_id == number.id)
+
+
+def _columns(form: TemplateForm) -> dict[str, Any]:
+    return {
+        "name": form.name,
+        "language": form.language,
+        "category": form.category,
+        "body": form.body,
+        "footer": form.footer,
+        "header": msgspec.json.encode(form.header).decode() if form.header else "",
+        "buttons": msgspec.json.encode(form.buttons).decode(),
+        "variables": msgspec.json.encode(form.variables).decode(),
+    }
+
+
+def _template(row: Any) -> Template:
+    form = TemplateForm(
+        name=row.name,
+        language=row.language,
+        category=row.category,
+        body=row.body,
+        header=msgspec.json.decode(row.header, type=Header) if row.header else None,
+        footer=row.footer,
+        buttons=msgspec.json.decode(row.buttons, type=list[Button]),
+        variables=msgspec.json.decode(row.variables, type=list[Variable]),
+    )
+    return Template(
+        row.id,
+        row.account_id,
+        row.number_id,
+        row.key,
+        form,
+        row.meta_id,
+        row.status,
+        row.rejected_reason,
+        row.created_at,
+        row.updated_at,
+    )
+
+
+__all__ = [
+    "APPROVED",
+    "DELETED",
+    "DRAFT",
+    "IN_REVIEW",
+    "LIST_EVERY",
+    "NAME_TAKEN",
+    "ORDERS",
+    "Button",
+    "Faulty",
+    "FillError",
+    "GraphRefusal",
+    "Header",
+    "Template",
+    "TemplateForm",
+    "Templates",
+    "Unreachable",
+    "Variable",
+    "VariableCountError",
+    "adopt",
+    "by_meta_id",
+    "by_name",
+    "filled",
+    "page",
+    "put",
+    "variables_of",
+]
