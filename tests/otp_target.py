@@ -24,9 +24,9 @@ from kurir.otp.issue import Issued, issue
 from kurir.outbox.outbox import Outbox
 from kurir.settings import Settings
 from kurir.store.database import Database
-from kurir.web.envelopes import Answer
-from kurir.web.public_v1.body import Body
-from kurir.web.public_v1.endpoint import Call
+from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.endpoint import Call
+from kurir.web.compat_v1.envelopes import Answer
 
 PHONE = "6281234567890"
 

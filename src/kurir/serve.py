@@ -21,7 +21,7 @@ from kurir.app import running
 from kurir.data_folder import READY_FILE, ReadyFile, write_ready_file
 from kurir.kit.tasks import GaveUpError, TaskHealth, Tasks
 from kurir.settings import Settings, SettingsError
-from kurir.web.http_front import HttpFront, Limits
+from kurir.web.http.connection_limits import HttpFront, Limits
 from kurir.web.server import build
 
 _GRACE = 25.0

@@ -20,8 +20,8 @@ from tests.gateway_fixture import Front, open_front
 from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup, DeviceParticipant
 from kurir.contacts import contacts
 from kurir.messages.reports import Received, Sent
-from kurir.web.public_v1.chapters import ENDPOINTS
-from kurir.web.public_v1.decoding import decode
+from kurir.web.compat_v1.decoding import decode
+from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 
 PHONE = "6281234567890"
 GROUP = "120363322806000000"

@@ -28,9 +28,9 @@ from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.store.tables import broadcasts, callbacks, incoming, messages, templates
 from kurir.web import meta_callbacks
+from kurir.web.compat_v1.endpoints import conversations
+from kurir.web.compat_v1.endpoints import templates as template_endpoints
 from kurir.web.gateway import Gateway
-from kurir.web.public_v1 import conversations
-from kurir.web.public_v1 import templates as template_endpoints
 from kurir.web.server import build
 
 pytestmark = pytest.mark.e2e

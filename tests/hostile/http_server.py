@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from kurir.serve import Server
-from kurir.web.http_front import HttpFront, Limits
+from kurir.web.http.connection_limits import HttpFront, Limits
 
 LIMITS = Limits(head_bytes=65_536, head_seconds=10.0, idle_seconds=75.0, connections=4_096, per_address=512)
 

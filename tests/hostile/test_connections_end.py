@@ -23,8 +23,9 @@ from tests.hostile.http_server import LIMITS, Raw, served
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from kurir.kit.tokens import load_token
-from kurir.web import http_front, meta_callbacks
-from kurir.web.public_v1 import front_door
+from kurir.web import meta_callbacks
+from kurir.web.compat_v1 import handler
+from kurir.web.http import connection_limits
 
 INFO, CALLBACK = "/public/v1/info", "/meta/callbacks"
 LIMIT = 100_000
@@ -39,7 +40,7 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
 
 @pytest.fixture
 async def port(front: Front, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(front_door, "_BODY_PATIENCE", 0.3)
+    monkeypatch.setattr(handler, "_BODY_PATIENCE", 0.3)
     monkeypatch.setattr(meta_callbacks, "_BODY_PATIENCE", 0.3)
     async with served(front.app, msgspec.structs.replace(LIMITS, head_bytes=8_192, head_seconds=1.0)) as port:
         yield port
@@ -125,7 +126,7 @@ async def often(port: int, data: bytes, ending: Callable[[socket.socket], None],
 def kept() -> Counter[str]:
     """What is left of connections: themselves, their requests, and the tasks of these."""
     gc.collect()
-    kinds = (http_front.Connection, http_front._Exit, RequestResponseCycle)
+    kinds = (connection_limits.Connection, connection_limits._Exit, RequestResponseCycle)
     found = Counter(kind.__name__ for one in gc.get_objects() for kind in kinds if isinstance(one, kind))
     found["tasks"] = sum("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks())
     return +found
@@ -149,8 +150,8 @@ async def until_nothing_is_kept() -> None:
 async def test_nothing_is_left_of_who_is_refused_early(
     port: int, ending: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_front, "_LINGER_BYTES", 2_000_000)
-    monkeypatch.setattr(http_front, "_LINGER_MOST", 2.0)
+    monkeypatch.setattr(connection_limits, "_LINGER_BYTES", 2_000_000)
+    monkeypatch.setattr(connection_limits, "_LINGER_MOST", 2.0)
     for data in EARLY.values():
         await often(port, data, ending, 8)
     await until_nothing_is_kept()

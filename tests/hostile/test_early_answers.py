@@ -14,7 +14,7 @@ import pytest
 from tests.gateway_fixture import open_front
 from tests.hostile.http_server import LIMITS, served
 
-from kurir.web import http_front
+from kurir.web.http import connection_limits
 
 CLIENTS = 50
 SIZE = 50_000_000
@@ -103,9 +103,9 @@ async def test_every_early_answer_is_read(port: int, head: bytes, piece: bytes, 
 
 async def test_whoever_never_stops_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By bytes when he is fast, by seconds when he drips."""
-    monkeypatch.setattr(http_front, "_LINGER_MOST", 3.0)
+    monkeypatch.setattr(connection_limits, "_LINGER_MOST", 3.0)
     with pytest.raises(ConnectionError):
-        await all_of(port, post(SEND, size=10**12), 1, size=http_front._LINGER_BYTES + 50_000_000)
+        await all_of(port, post(SEND, size=10**12), 1, size=connection_limits._LINGER_BYTES + 50_000_000)
 
     def drip() -> float:
         with socket.create_connection(("127.0.0.1", port), timeout=30) as line:

@@ -15,7 +15,7 @@ from tests.hostile.http_server import LIMITS, Raw, served
 
 from kurir.serve import _raise_file_limit
 from kurir.settings import Settings
-from kurir.web.allowed_hosts import host_check
+from kurir.web.http.allowed_hosts import host_check
 
 GET = b"GET /x HTTP/1.1\r\nHost: gateway\r\n"
 

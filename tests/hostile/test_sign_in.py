@@ -21,7 +21,7 @@ from kurir.kit.clock import SteadyClock
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.tables import accounts as accounts_table
 from kurir.store.tables import members as members_table
-from kurir.web.sign_in import Busy, SignIn
+from kurir.web.http.sign_in import Busy, SignIn
 
 EMAIL, PASSWORD = "sari@example.com", "a good pass: word"
 ADDRESS = "192.0.2.7"

@@ -15,8 +15,8 @@ from tests.gateway_fixture import Front, open_front
 
 from kurir.kit.tokens import load_token
 from kurir.store.database import BadValue, Batch, Database, DatabaseUnavailable
-from kurir.web.public_v1.chapters import ENDPOINTS
-from kurir.web.public_v1.endpoint import Endpoint
+from kurir.web.compat_v1.endpoint import Endpoint
+from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 
 TABLE = sa.Table(
     "t", sa.MetaData(), sa.Column("k", sa.BigInteger, primary_key=True), sa.Column("v", sa.Text, unique=True)

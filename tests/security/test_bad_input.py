@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tests.gateway_fixture import Front, open_front
 
-from kurir.web.public_v1.chapters import ENDPOINTS
-from kurir.web.public_v1.endpoint import Endpoint
+from kurir.web.compat_v1.endpoint import Endpoint
+from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 
 CODES = {200, 400, 403, 404, 405, 408}
 every_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.path)

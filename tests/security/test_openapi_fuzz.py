@@ -25,8 +25,8 @@ from schemathesis.specs.openapi.checks import (
 )
 from tests.gateway_fixture import open_front
 
-from kurir.web import openapi
-from kurir.web.public_v1.chapters import ENDPOINTS
+from kurir.web.compat_v1 import openapi
+from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 
 CASES = int(os.environ.get("KURIR_FUZZ_CASES", "20"))
 """Requests per endpoint; 15 endpoints."""

@@ -14,8 +14,8 @@ from tests.gateway_fixture import TEMPLATE, Front, Tenant, open_front
 
 from kurir.contacts import contacts
 from kurir.store.tables import metadata
-from kurir.web.public_v1.chapters import ENDPOINTS
-from kurir.web.public_v1.endpoint import Endpoint
+from kurir.web.compat_v1.endpoint import Endpoint
+from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 
 WITH_NUMBER = [endpoint for endpoint in ENDPOINTS if endpoint.number_field is not None]
 ACCOUNT_TABLES = {table.name for table in metadata.sorted_tables if "account_id" in table.c} - {"api_keys", "members"}

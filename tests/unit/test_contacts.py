@@ -24,10 +24,10 @@ from kurir.messages.addresses import AddressError
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.store.database import Database
-from kurir.web.envelopes import WireError
-from kurir.web.public_v1.body import Body
-from kurir.web.public_v1.contacts import date_words, list_audiences, list_contacts
-from kurir.web.public_v1.endpoint import Call
+from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.endpoint import Call
+from kurir.web.compat_v1.endpoints.contacts import date_words, list_audiences, list_contacts
+from kurir.web.compat_v1.envelopes import WireError
 
 AT = datetime(2025, 8, 10, 14, 4, tzinfo=ZoneInfo("UTC")).timestamp()
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from kurir.store.database import Batch, Database, DatabaseUnavailable, Overloaded, _patience, in_all
-from kurir.web.one_at_a_time import OneAtATime
+from kurir.web.http.single_flight import OneAtATime
 
 TABLE = sa.Table("t", sa.MetaData(), sa.Column("k", sa.BigInteger, primary_key=True), sa.Column("v", sa.Text))
 INSERT = Batch(TABLE, ("k", "v"))

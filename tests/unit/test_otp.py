@@ -25,8 +25,8 @@ from kurir.otp.issue import Issued, SendLimited
 from kurir.settings import Settings
 from kurir.store.database import Database
 from kurir.store.tables import messages, otp_checks, otps
-from kurir.web.envelopes import Answer, WireError
-from kurir.web.public_v1.otp import send_otp, validate_otp
+from kurir.web.compat_v1.endpoints.otp import send_otp, validate_otp
+from kurir.web.compat_v1.envelopes import Answer, WireError
 
 INVALID = {"code": "400", "message": "OTP Code is Invalid"}
 

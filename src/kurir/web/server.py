@@ -18,16 +18,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kurir.accounts.limits import FailedKeys, RequestLimit
 from kurir.store.database import BadValue, DatabaseUnavailable, in_all
-from kurir.web import errands, health, meta_callbacks, reference
-from kurir.web.allowed_hosts import host_check
-from kurir.web.api import contacts, messages, numbers, quarantine
+from kurir.web import health, meta_callbacks, pages, peers
+from kurir.web.compat_v1.endpoint import Endpoint
+from kurir.web.compat_v1.endpoint_table import ENDPOINTS
+from kurir.web.compat_v1.handler import PREFIX, FrontDoor
+from kurir.web.compat_v1.identity import Identity
+from kurir.web.compat_v1.replies import header, json_reply, send_reply, wants_json
 from kurir.web.gateway import Gateway
-from kurir.web.identity import Identity
-from kurir.web.public_v1.chapters import ENDPOINTS
-from kurir.web.public_v1.endpoint import Endpoint
-from kurir.web.public_v1.front_door import PREFIX, FrontDoor
-from kurir.web.replies import header, json_reply, send_reply, wants_json
-from kurir.web.sign_in import SignIn
+from kurir.web.http.allowed_hosts import host_check
+from kurir.web.http.sign_in import SignIn
+from kurir.web.operator import contacts, messages, numbers, quarantine
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     answering = "api" in gateway.settings.roles
     routes = list(health.routes(gateway))
     if gateway.database.shared and "dispatch" in gateway.settings.roles:
-        routes += errands.routes(gateway)
+        routes += peers.routes(gateway)
     if answering:
         routes += [
             *numbers.routes(gateway),
@@ -68,7 +68,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
             *messages.routes(gateway),
             *quarantine.routes(gateway),
             *meta_callbacks.routes(gateway),
-            *reference.routes(gateway, endpoints, base_url.rstrip("/"), sign_in),
+            *pages.routes(gateway, endpoints, base_url.rstrip("/"), sign_in),
         ]
 
     rest = Starlette(
@@ -114,7 +114,7 @@ def _foreign_host() -> dict[str, str]:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404 and not wants_json(request.scope):
-        return reference.not_found_page()
+        return pages.not_found_page()
     kind = "not_found" if error.status_code == 404 else "invalid_request"
     return _error(error.status_code, kind, error.detail, dict(error.headers or {}))
 

@@ -18,7 +18,7 @@ from kurir.messages.content import TemplateUse
 from kurir.messages.reports import Refused, Sent, TryLater
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable
 from kurir.templates import templates
-from kurir.web.public_v1.templates import written_date
+from kurir.web.compat_v1.endpoints.templates import written_date
 
 SITI = "6281234567801"
 FORM = TemplateForm(

@@ -18,8 +18,8 @@ from kurir.channels.linked_device.pairing import Pairing
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.store.database import Database
-from kurir.web.api.numbers import routes
 from kurir.web.gateway import Gateway
+from kurir.web.operator.numbers import routes
 
 
 @pytest.fixture

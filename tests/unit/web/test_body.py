@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kurir.web.envelopes import WireError
-from kurir.web.public_v1.body import Body
+from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.envelopes import WireError
 
 
 @pytest.mark.parametrize("value", ["1", 1, True, "true", "TRUE", "yes", "on", 1.0, " 1 "])

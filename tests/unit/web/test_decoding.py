@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kurir.web.envelopes import WireError
-from kurir.web.public_v1.decoding import decode
+from kurir.web.compat_v1.decoding import decode
+from kurir.web.compat_v1.envelopes import WireError
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

@@ -12,8 +12,8 @@ import pytest
 from tests.gateway_fixture import Front, open_front
 
 from kurir.store.database import DatabaseUnavailable
-from kurir.web.envelopes import Answer
-from kurir.web.public_v1.endpoint import Endpoint
+from kurir.web.compat_v1.endpoint import Endpoint
+from kurir.web.compat_v1.envelopes import Answer
 from kurir.web.server import build
 
 INFO = "/public/v1/info"

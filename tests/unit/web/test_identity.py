@@ -13,9 +13,9 @@ from kurir.accounts import api_keys
 from kurir.accounts.limits import FailedKeys, RequestLimit
 from kurir.settings import SettingsError
 from kurir.store.tables import accounts, numbers
-from kurir.web.envelopes import WireError
-from kurir.web.identity import MEMORY_SECONDS, Identity, Memory
-from kurir.web.public_v1.body import Body
+from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.envelopes import WireError
+from kurir.web.compat_v1.identity import MEMORY_SECONDS, Identity, Memory
 
 
 @pytest.mark.parametrize("name", ["api_key", "secret_key", "secretKey", "access_token"])

@@ -11,7 +11,7 @@ from tests.gateway_fixture import Front, open_front
 
 from kurir.accounts import members
 from kurir.store.tables import numbers
-from kurir.web.public_v1.chapters import ENDPOINTS
+from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 
 XSS = "<script>alert(1)</script>"
 

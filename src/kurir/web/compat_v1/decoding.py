@@ -1,0 +1,120 @@
+"""From the bytes of a request to its fields: JSON first, then the forms that existing clients send.
+
+JSON is recognised by its first character, whatever `Content-Type` says or does not say, and may carry the `// …`
+comments of the reference collection's samples. Everything else is a form. Whatever cannot be read is a 400 that says
+what was wrong; no input raises anything but `WireError`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from kurir.web.compat_v1 import forms
+from kurir.web.compat_v1.envelopes import Phrase, WireError
+
+DEPTH_LIMIT = 40
+"""Objects and lists within one another; a template's components need six."""
+_UTF8_BOM = b"\xef\xbb\xbf"
+_WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+# a string literal is matched so that `//` inside it is kept; its closing quote is optional, so that an unclosed one
+# swallows the rest at once instead of being tried again from every later quote
+_STRING_OR_COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*+"?)|//[^\r\n]*', re.DOTALL)
+_decode_json = msgspec.json.Decoder(dict[str, Any]).decode
+
+EMPTY = Phrase(
+    id="Isi permintaan (body) kosong: kirim objek JSON dengan `{credential}`.",
+    en="The request body is empty: send a JSON object with `{credential}`.",
+)
+NOT_UTF8 = Phrase(
+    id="Isi permintaan (body) bukan teks UTF-8: kirim dalam UTF-8 (ditemukan: {found}).",
+    en="The request body is not UTF-8 text: send it as UTF-8 (found: {found}).",
+)
+COMPRESSED = Phrase(
+    id="Content-Encoding `{encoding}` tidak didukung: kirim body tanpa kompresi.",
+    en="Content-Encoding `{encoding}` is not supported: send the body uncompressed.",
+)
+NOT_JSON = Phrase(
+    id="Isi permintaan (body) bukan JSON yang sah: {reason}.", en="The request body is not JSON: {reason}."
+)
+NOT_AN_OBJECT = Phrase(
+    id='Isi permintaan (body) harus berupa objek JSON: {{"nama": "nilai"}}.',
+    en='The request body must be a JSON object: {{"name": "value"}}.',
+)
+TOO_DEEP = Phrase(id="Isi permintaan (body) bertingkat terlalu dalam.", en="The request body is nested too deeply.")
+
+
+def decode(
+    raw: bytes, content_type: str = "", content_encoding: str = "", credential: str = "api_key"
+) -> dict[str, Any]:
+    """The fields of a request body.
+
+    `raw` is the whole body, already bounded; `content_type` and `content_encoding` are the headers' values ("" when
+    absent); `credential` is named when nothing was sent at all. Raises WireError 400.
+    """
+    encoding = content_encoding.strip().lower()
+    if encoding not in ("", "identity"):
+        raise refusal(COMPRESSED, encoding=encoding)
+    if raw.startswith(_WIDE_BOMS) or b"\x00" in raw[:4]:
+        raise refusal(NOT_UTF8, found="UTF-16 / UTF-32")
+    text = raw.removeprefix(_UTF8_BOM).strip()
+    if not text:
+        raise refusal(EMPTY, credential=credential)
+    if text.startswith((b"{", b"[", b'"', b"//")):
+        return _json(text)
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return _form(forms.multipart, raw, content_type)
+    if kind == "application/x-www-form-urlencoded" or (kind != "application/json" and b"=" in text):
+        return _form(forms.urlencoded, text)
+    return _json(text)
+
+
+def refusal(phrase: Phrase, **values: str) -> WireError:
+    """400: the body as a whole cannot be read."""
+    return WireError("400", "invalid_request", phrase, headers=None, **values)
+
+
+def _json(text: bytes) -> dict[str, Any]:
+    try:
+        fields = _decode_json(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        without = _STRING_OR_COMMENT.sub(rb"\1", text) if b"//" in text else text
+        if without == text:
+            raise _explained(error) from error
+        return _json(without)
+    # only a body with many brackets can be deep
+    if text.count(b"{") + text.count(b"[") > DEPTH_LIMIT and _depth(fields) > DEPTH_LIMIT:
+        raise refusal(TOO_DEEP)
+    return fields
+
+
+def _depth(fields: dict[str, Any]) -> int:
+    """How many objects and lists stand within one another."""
+    depth = 0
+    level: list[Any] = [fields]
+    while level:
+        depth += 1
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [item for items in inner for item in items if isinstance(item, (dict, list))]
+    return depth
+
+
+def _explained(error: Exception) -> WireError:
+    if isinstance(error, RecursionError):
+        return refusal(TOO_DEEP)
+    if isinstance(error, UnicodeDecodeError):
+        return refusal(NOT_UTF8, found=f"byte 0x{error.object[error.start]:02x}")
+    reason = str(error).removeprefix("JSON is malformed: ")
+    if isinstance(error, msgspec.ValidationError) and "object" in reason:
+        return refusal(NOT_AN_OBJECT)
+    return refusal(NOT_JSON, reason=reason)
+
+
+def _form(parse: Any, *arguments: Any) -> dict[str, Any]:
+    try:
+        return parse(*arguments)
+    except forms.FormError as error:
+        raise refusal(error.phrase, **error.values) from error

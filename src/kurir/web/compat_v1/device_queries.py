@@ -1,0 +1,36 @@
+"""Asking a linked device something, bounded: what it cannot answer in time or while it is away is a 408."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from kurir.channels.linked_device.channel import DeviceUnavailable
+from kurir.numbers.numbers import Number
+from kurir.web.compat_v1.envelopes import Phrase, WireError
+from kurir.web.gateway import Gateway
+
+T = TypeVar("T")
+
+DEVICE_UNAVAILABLE = Phrase(
+    id="Perangkat `{number}` tidak dapat menjawab saat ini: {reason}",
+    en="The device `{number}` cannot answer now: {reason}",
+)
+NO_ANSWER = Phrase(
+    id="WhatsApp tidak menjawab dalam {seconds} detik: coba lagi.",
+    en="WhatsApp did not answer within {seconds} seconds: try again.",
+)
+
+
+async def asked(gateway: Gateway, number: Number, question: Awaitable[T]) -> T:
+    """The device's answer to `question`, within `settings.sync_timeout`. Raises WireError 408 with the reason."""
+    patience = gateway.settings.sync_timeout
+    try:
+        # not wait_for: on Python 3.11 it swallows a cancellation that meets the answer
+        async with asyncio.timeout(patience):
+            return await question
+    except DeviceUnavailable as error:
+        raise WireError("408", "timeout", DEVICE_UNAVAILABLE, number=number.key, reason=error) from error
+    except TimeoutError as error:
+        raise WireError("408", "timeout", NO_ANSWER, seconds=f"{patience:g}") from error

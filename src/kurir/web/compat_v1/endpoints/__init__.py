@@ -1,0 +1,1 @@
+"""The endpoints of the compatible API, one module per section of the reference collection."""

@@ -1,0 +1,263 @@
+"""Chapter "Contacts": the account's lists (a *contact* is a list) and the people in one (its *audiences*).
+
+Both endpoints take a page as DataTables asks for it, in either of the forms that the reference shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from kurir.accounts.accounts import Account
+from kurir.contacts import contacts
+from kurir.contacts.contacts import Audience, ContactList, Page, Query
+from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
+from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.gateway import Gateway
+
+CHAPTER = "Contacts"
+_LENGTH_MOST = 500
+_SEARCH_LIMIT = 100
+_ORDER_MOST = 5
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_TYPES: Mapping[contacts.ListType, str] = {
+    "manual": "Manual Input",
+    "import": "Import",
+    "sync_from_whatsapp": "Sync From WhatsApp",
+    "group": "Group",
+}
+_STATUSES: Mapping[contacts.AudienceStatus, str] = {"not_checked": "Pending", "valid": "Valid", "invalid": "Invalid"}
+_LIST_COLUMNS = {
+    "contacts_name": "name",
+    "contacts_type": "type",
+    "contacts_type_defined": "type",
+    "contacts_audience": "audience",
+    "contacts_created_at": "created_at",
+    "contacts_last_updated": "updated_at",
+}
+_AUDIENCE_COLUMNS = {
+    "name": "name",
+    "wa_number": "phone",
+    "status": "status",
+    "status_defined": "status",
+    "date_insert": "created_at",
+}
+
+CONTACT_EXPECTED = Phrase(
+    id="`contacts_id` dari get-list-contacts", en="the `contacts_id` of one of your lists (get-list-contacts)"
+)
+ORDER_EXPECTED = Phrase(
+    id=f'daftar {{{{"column": nomor kolom, "dir": "asc" atau "desc"}}}}, paling banyak {_ORDER_MOST}',
+    en=f'a list of {{{{"column": index of a column, "dir": "asc" or "desc"}}}}, at most {_ORDER_MOST}',
+)
+
+
+async def list_contacts(gateway: Gateway, call: Call) -> Answer:
+    """A page of the account's lists, the newest first unless asked otherwise."""
+    query = _query(call.body, _LIST_COLUMNS, (("created_at", True),))
+    page = await gateway.database.read(
+        lambda c: contacts.lists(c, call.account.id, query), of=call.account.id, pool="lists"
+    )
+    return _answer(call.body, page, [_contact(call.account, row) for row in page.rows])
+
+
+async def list_audiences(gateway: Gateway, call: Call) -> Answer:
+    """A page of the people in one list. 405 for a list that the account does not have."""
+    key = call.body.text("contact_id", "contacts_id", required=True, expected=CONTACT_EXPECTED).strip()
+    query = _query(call.body, _AUDIENCE_COLUMNS, ())
+    contact = await gateway.database.read(lambda c: contacts.by_key(c, call.account.id, key), of=call.account.id)
+    if contact is None:
+        raise wrong("contact_id", CONTACT_EXPECTED)
+    page = await gateway.database.read(
+        lambda c: contacts.audience_page(c, call.account.id, contact.id, query), of=call.account.id, pool="lists"
+    )
+    return _answer(call.body, page, [_audience(call.account, row) for row in page.rows])
+
+
+def date_words(at: datetime) -> str:
+    """`10 Aug 2025 21:04 WIB`: English months whatever the language, as the reference has it in this chapter.
+
+    The zone's abbreviation is that of the time zone database: WIB, WITA, WIT in Indonesia.
+    """
+    return f"{at.day} {_MONTHS[at.month - 1]} {at:%Y %H:%M %Z}"
+
+
+def _query(body: Body, columns: Mapping[str, str], default: tuple[tuple[str, bool], ...]) -> Query:
+    search = body.value("search")
+    text = Body({"search": search.get("value")}) if isinstance(search, dict) else body
+    return Query(
+        start=body.integer("start", default=0),
+        length=body.integer("length", default=10, least=1, most=_LENGTH_MOST),
+        search=text.text("search", limit=_SEARCH_LIMIT).strip(),
+        order=_order(body, columns) or default,
+    )
+
+
+def _order(body: Body, columns: Mapping[str, str]) -> tuple[tuple[str, bool], ...]:
+    if body.value("order_by") is not None:
+        descending = body.choice("order_dir", choices=("asc", "desc"), default="asc") == "desc"
+        return ((_column("order_by", body.text("order_by").strip(), columns), descending),)
+    entries = body.items("order") or []
+    if len(entries) > _ORDER_MOST:
+        raise wrong("order", ORDER_EXPECTED)
+    return tuple(_ordered(entry, _shown(body, columns), columns) for entry in entries)
+
+
+def _shown(body: Body, columns: Mapping[str, str]) -> list[Any]:
+    """The names of the caller's table columns, from which `order` picks by index."""
+    given = body.items("columns")
+    return [(c.get("data") if isinstance(c, dict) else c) for c in given] if given else list(columns)
+
+
+def _ordered(entry: Any, shown: list[Any], columns: Mapping[str, str]) -> tuple[str, bool]:
+    if not isinstance(entry, dict):
+        raise wrong("order", ORDER_EXPECTED)
+    fields = Body({"order": entry.get("column"), "order.dir": entry.get("dir")})
+    index = fields.integer("order", default=0)
+    if index >= len(shown):
+        raise wrong("order", ORDER_EXPECTED)
+    descending = fields.choice("order.dir", choices=("asc", "desc"), default="asc") == "desc"
+    return _column("columns", shown[index], columns), descending
+
+
+def _column(field: str, name: Any, columns: Mapping[str, str]) -> str:
+    if not isinstance(name, str) or name not in columns:
+        names = ", ".join(columns)
+        raise wrong(field, Phrase(id=f"salah satu dari {names}", en=f"expected one of {names}"))
+    return columns[name]
+
+
+def _answer(body: Body, page: Page, data: list[dict[str, Any]]) -> Answer:
+    return Answer(
+        {
+            "code": "200",
+            "message": "Successfully",
+            "type": "successfully",
+            "data": data,
+            "draw": body.integer("draw", default=0),
+            "iTotalRecords": str(page.total),
+            "iTotalDisplayRecords": str(page.matching),
+        }
+    )
+
+
+def _contact(account: Account, row: ContactList) -> dict[str, Any]:
+    return {
+        "contacts_id": row.key,
+        "contacts_name": row.name,
+        "contacts_type": row.type,
+        "contacts_type_defined": _TYPES[row.type],
+        "contacts_audience": row.audience,
+        "contacts_created_at": date_words(account.local(row.created_at)),
+        "contacts_last_updated": date_words(account.local(row.updated_at)),
+    }
+
+
+def _audience(account: Account, row: Audience) -> dict[str, Any]:
+    return {
+        "audience_id": row.key,
+        "name": row.name,
+        "wa_number": row.phone,
+        "status": row.status,
+        "status_defined": _STATUSES[row.status],
+        "date_insert": date_words(account.local(row.created_at)),
+        "custom_fields": [{"name": name, "value": value} for name, value in row.custom_fields.items()],
+    }
+
+
+_PAGE_FIELDS = (
+    Field("draw", "integer", "Comes back as it was sent.", example=1),
+    Field("start", "integer", "Rows to leave out at the beginning.", example=0),
+    Field("length", "integer", f"Rows to return, 1 to {_LENGTH_MOST}.", example=10),
+    Field("search", "any", 'What to look for: a string, or `{"value": "…"}`.', example=""),
+)
+_ORDER_FIELDS = (
+    Field("order_by", "string", "The column to order by.", example="contacts_created_at"),
+    Field("order_dir", "string", "`asc` or `desc`.", example="desc"),
+)
+_TABLE_FIELDS = (
+    Field("order", "array", 'What to order by: `[{"column": 0, "dir": "asc"}]`, an index into `columns`.'),
+    Field("columns", "array", 'The caller\'s columns: `[{"data": "name"}, …]`.'),
+)
+
+ENDPOINTS = (
+    Endpoint(
+        path="get-list-contacts",
+        chapter=CHAPTER,
+        summary="The account's contact lists, a page at a time",
+        handler=list_contacts,
+        credential="api_key",
+        number_field=None,
+        fields=(*_PAGE_FIELDS, *_ORDER_FIELDS, *_TABLE_FIELDS),
+        request_sample={
+            "start": 0,
+            "length": 10,
+            "search": "",
+            "order_by": "contacts_created_at",
+            "order_dir": "desc",
+        },
+        answer_sample={
+            "code": "200",
+            "message": "Successfully",
+            "type": "successfully",
+            "data": [
+                {
+                    "contacts_id": "b7Qe2mXk9TzR4wVs",
+                    "contacts_name": "Pelanggan",
+                    "contacts_type": "import",
+                    "contacts_type_defined": "Import",
+                    "contacts_audience": 6,
+                    "contacts_created_at": "10 Aug 2025 21:04 WIB",
+                    "contacts_last_updated": "10 Aug 2025 21:04 WIB",
+                }
+            ],
+            "draw": 0,
+            "iTotalRecords": "1",
+            "iTotalDisplayRecords": "1",
+        },
+    ),
+    Endpoint(
+        path="get-list-audiences",
+        chapter=CHAPTER,
+        summary="The people in one contact list, a page at a time",
+        handler=list_audiences,
+        credential="api_key",
+        number_field=None,
+        fields=(
+            Field("contact_id", "string", "The list's `contacts_id`.", required=True, example="b7Qe2mXk9TzR4wVs"),
+            *_PAGE_FIELDS,
+            *_TABLE_FIELDS,
+            *_ORDER_FIELDS,
+        ),
+        request_sample={
+            "contact_id": "b7Qe2mXk9TzR4wVs",
+            "draw": 1,
+            "start": 0,
+            "length": 10,
+            "search": {"value": ""},
+            "order": [{"column": 0, "dir": "asc"}],
+            "columns": [{"data": "name"}, {"data": "wa_number"}, {"data": "status"}, {"data": "date_insert"}],
+        },
+        answer_sample={
+            "code": "200",
+            "message": "Successfully",
+            "type": "successfully",
+            "data": [
+                {
+                    "audience_id": "Zt5cYh1Ln8PqW3dA",
+                    "name": "Jono",
+                    "wa_number": "6281234567890",
+                    "status": "not_checked",
+                    "status_defined": "Pending",
+                    "date_insert": "3 Jun 2025 15:38 WIB",
+                    "custom_fields": [],
+                }
+            ],
+            "draw": 1,
+            "iTotalRecords": "1",
+            "iTotalDisplayRecords": "1",
+        },
+    ),
+)

@@ -1,0 +1,257 @@
+"""Chapter "Conversation": free text, picture, file or place from an official number, inside the 24-hour window.
+
+The window opens, and is reset, whenever the person writes (Meta, "Customer service windows"). While it is closed
+Meta would take the message and fail it later; here it is refused at once and nothing is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, assert_never
+
+from kurir.inbox import window_open_until
+from kurir.kit.ids import public_message_id
+from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
+from kurir.outbox.idempotency import Remembered
+from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen
+from kurir.outbox.waiting import OF_ITS_OWN, UNKNOWN, Waiting
+from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
+from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
+from kurir.web.compat_v1.sending import CAPTION_FIELD, METHODS, bubbles
+from kurir.web.compat_v1.waits import phrase, unseen, waits
+from kurir.web.gateway import Gateway
+
+CHAPTER = "Conversation"
+_KINDS = ("", "text", "image", "document", "file", "location")
+_PLACE_LIMIT = 1000
+_IN_ALL = 4.0
+"""Seconds after which a caller who did not ask to wait gets an answer, whatever took so long."""
+_LATEST = 4.5
+"""Seconds after which even what became of the message is no longer looked up for that caller."""
+
+ONE_EXPECTED = Phrase(id="satu nomor telepon saja", en="one phone number only")
+WINDOW_CLOSED = Phrase(
+    id="Re-engagement message: {to} terakhir menulis ke nomor ini lebih dari 24 jam yang lalu, atau belum pernah. "
+    "Gunakan template yang sudah disetujui.",
+    en="Re-engagement message: {to} last wrote to this number more than 24 hours ago, or never did. Use an approved "
+    "template.",
+)
+QUEUED = "Message queued to be sent."
+UNCONFIRMED = Phrase(
+    id="Pesan mungkin sudah terkirim, tetapi Meta belum memastikannya; jangan kirim ulang.",
+    en="The message may have been sent, but Meta has not confirmed it; do not send it again.",
+)
+STILL_WAITING = Phrase(
+    id="Pesan sudah tersimpan dan akan dikirim begitu bisa; jangan kirim ulang. Menunggu: {why}.",
+    en="The message is stored and will still go out when it can; do not send it again. It waits for: {why}.",
+)
+
+PAUSED = Phrase(
+    id="Pesan tersimpan, tetapi nomor ini dijeda sampai pengelola bertindak: {reason} "
+    "(setelah beres: `kurir number resume {number}`)",
+    en="The message is stored, but this number is paused until its operator acts: {reason} "
+    "(once that is settled: `kurir number resume {number}`)",
+)
+
+
+async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
+    """Sends one message and answers with its `wamid`, or with our own id when Meta has not answered in time."""
+    body = call.body
+    body.choice("platform", choices=PLATFORMS, default=PLATFORMS[-1])
+    body.choice("method_send", choices=METHODS, default=METHODS[0])
+    recipients = recipients_in(call, "reciptient")
+    if len(recipients) > 1:
+        raise wrong("reciptient", ONE_EXPECTED)
+    [to] = recipients
+    contents = _contents(gateway, call)
+    if not await _window_open(gateway, call, to):
+        gateway.metrics.refused("window_closed")
+        return _failed(to, WINDOW_CLOSED.say(call.account.language, to=to), {})
+    accepted = await gateway.outbox.accept(
+        [
+            Draft(account_id=call.account.id, number_id=call.number.id, recipient=to, content=content)
+            for content in contents
+        ],
+        once=call.once,
+    )
+    return await conversation_sent(gateway, call, Remembered(accepted.ids, {}))
+
+
+async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
+    """The answer to a request whose messages are stored: Meta's id for the first, once there is one."""
+    sync = call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
+    headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
+    patience = gateway.settings.sync_timeout
+    if call.number.state == "paused":
+        patience = 0.0  # only a person can let it go on
+    elif not sync:  # storing it may have taken most of its caller's patience
+        left = max(0.0, call.now + _IN_ALL - gateway.clock())
+        patience = min(gateway.settings.meta_answer_timeout, left)
+    [to] = recipients_in(call, "reciptient")
+    ours, content = remembered.ids[0], _contents(gateway, call)[0]
+    try:
+        async with asyncio.timeout(None if sync else max(0.0, call.now + _LATEST - gateway.clock())):
+            message = await gateway.outbox.verdict(call.account.id, ours, patience)
+            waiting = await waits(gateway, call.account.id, ours) if message.state in {"queued", "sending"} else UNKNOWN
+    except (VerdictUnseen, TimeoutError):
+        shown = _shown(call, content, to)
+        return _waiting(call, shown, public_message_id(ours), headers, sync=sync, waiting=unseen(gateway))
+    return _answer(call, message, content, headers, sync=sync, waiting=waiting)
+
+
+async def _window_open(gateway: Gateway, call: Call, person: str) -> bool:
+    until = await gateway.database.read(
+        lambda c: window_open_until(c, call.account.id, call.number.id, person), of=call.account.id
+    )
+    return until is not None and call.now < until
+
+
+def _contents(gateway: Gateway, call: Call) -> list[Content]:
+    """What to send, by the fields that are there. Raises WireError 405."""
+    body = call.body
+    kind = body.choice("messageType", "message_type", choices=_KINDS, default="")
+    if kind == "location" or (not kind and body.value("latitude", "longitude") is not None):
+        return [
+            Location(
+                latitude=body.number("latitude", least=-90, most=90),
+                longitude=body.number("longitude", least=-180, most=180),
+                name=body.text("nameLocation", "name_location", limit=_PLACE_LIMIT),
+                address=body.text("addressLocation", "address", limit=_PLACE_LIMIT),
+            )
+        ]
+    return bubbles(gateway, body, "document" if kind in {"document", "file"} else "image")
+
+
+def _answer(
+    call: Call, message: Snapshot, content: Content, headers: dict[str, str], *, sync: bool, waiting: Waiting
+) -> Answer:
+    language = call.account.language
+    ours = public_message_id(message.id)
+    shown = _shown(call, content, message.recipient)
+    match message.state:
+        case "sent" | "delivered" | "read":
+            return _said("200", shown("successfully", message.remote_id or ours), "successfully", headers)
+        case "failed" | "expired" | "canceled":
+            return _failed(message.recipient, message.error_reason or message.state, headers)
+        case "unconfirmed":
+            detail = UNCONFIRMED.say(language)
+            return _said("408", {**shown("unconfirmed", ours), "detail": detail}, "timeout", headers)
+        case "queued" | "sending":
+            return _waiting(call, shown, ours, headers, sync=sync, waiting=waiting)
+        case _:
+            assert_never(message.state)
+
+
+def _shown(call: Call, content: Content, to: str) -> Callable[[str, str], dict[str, Any]]:
+    """The object that the answer holds for a message in a state, under an id."""
+    return lambda state, identifier: {
+        "state": state,
+        "message_id": identifier,
+        "to": to,
+        "type": kind_of(content),
+        **_details(call, content),
+    }
+
+
+def _waiting(
+    call: Call,
+    shown: Callable[[str, str], dict[str, Any]],
+    ours: str,
+    headers: dict[str, str],
+    *,
+    sync: bool,
+    waiting: Waiting = UNKNOWN,
+) -> Answer:
+    language = call.account.language
+    if waiting.cause == "paused":
+        detail = PAUSED.say(language, reason=waiting.reason, number=waiting.number)
+    else:
+        detail = STILL_WAITING.say(language, why=phrase(waiting))
+    if not sync:
+        # the sample's text stays while nothing is in the way
+        told = shown("queued", ours) | ({} if waiting.cause in OF_ITS_OWN else {"detail": detail})
+        return _said("200", told, "successfully", headers)
+    return _said("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)
+
+
+def _details(call: Call, content: Content) -> dict[str, str]:
+    match content:
+        case Text() | TemplateUse():
+            return {"detail": QUEUED}
+        case Image(url, caption):
+            return {"url": url, "caption": caption}
+        case Document(url, file_name):
+            return {"fileName": file_name, "url": url}
+        case Location(name=name):
+            # the caller's own spelling of the degrees, as texts
+            latitude, longitude = call.body.text("latitude"), call.body.text("longitude")
+            return {"latitude": latitude, "longitude": longitude, "nameLocation": name}
+        case _:
+            assert_never(content)
+
+
+def _failed(to: str, detail: str, headers: dict[str, str]) -> Answer:
+    return _said("400", {"state": "failed", "detail": detail, "to": to}, "failed", headers)
+
+
+def _said(code: str, message: dict[str, Any], kind: str, headers: dict[str, str]) -> Answer:
+    body: dict[str, Any] = {"code": code, "message": message, "type": kind}
+    if code == "200":
+        body["template"] = None
+    return Answer(body, headers)
+
+
+ENDPOINTS = (
+    Endpoint(
+        path="send_meta_personal_message",
+        chapter=CHAPTER,
+        summary="Send a text, picture, file or place inside the 24-hour window",
+        handler=send_meta_personal_message,
+        credential="secret_key",
+        number_field="licenses_key",
+        fields=(
+            Field(
+                "reciptient",
+                "string",
+                "The phone number (the reference's own spelling).",
+                required=True,
+                example="6281234567890",
+                aliases=("recipient", "recipients"),
+            ),
+            *RECIPIENT_FIELDS,
+            Field("message", "string", "The text, at most 4096 characters (a caption: 1024).", example="Halo"),
+            Field("image_url", "string", "Where the picture is: JPEG or PNG, at most 5 MB."),
+            CAPTION_FIELD,
+            Field("file_url", "string", "Where the file is, at most 100 MB."),
+            Field("fileName", "string", "The file name that the recipient sees.", aliases=("file_name",)),
+            Field("latitude", "number", "Degrees, -90 to 90.", example="-6.2"),
+            Field("longitude", "number", "Degrees, -180 to 180.", example="106.816666"),
+            Field("nameLocation", "string", "The place's name.", aliases=("name_location",)),
+            Field("addressLocation", "string", "The place's address.", aliases=("address",)),
+            Field("messageType", "string", "text, image, document or location; else by the fields that are there."),
+            Field("platform", "string", f"One of {', '.join(PLATFORMS)}.", example="whatsapp"),
+            Field("method_send", "string", "Both wait for Meta's answer; sync waits longer.", example="async"),
+        ),
+        request_sample={
+            "reciptient": "6281234567890",
+            "platform": "whatsapp",
+            "message": "Halo, ini pesan dari API.",
+            "method_send": "async",
+        },
+        answer_sample={
+            "code": "200",
+            "message": {
+                "state": "successfully",
+                "message_id": "wamid.HBgNNjI4MTIzNDU2Nzg5MBUCABEYEjkxRkU",
+                "to": "6281234567890",
+                "type": "text",
+                "detail": QUEUED,
+            },
+            "type": "successfully",
+            "template": None,
+        },
+        replay=conversation_sent,
+    ),
+)

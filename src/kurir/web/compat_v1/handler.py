@@ -1,0 +1,253 @@
+"""The hot path of the compatible API: one request from its bytes to its answer, over the table of endpoints.
+
+The order of checks is fixed: body → credentials → rate limit → package → number → key → fields. A refusal anywhere is a
+`WireError`; a database that cannot store is a 503 with `Retry-After`. Anything else is a mistake of ours: it is
+logged with an id, counted, and answered as 503 with that id, so that a retry is right and nothing is leaked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from kurir.accounts.accounts import Account
+from kurir.accounts.limits import RequestLimit
+from kurir.outbox.outbox import QueueFull
+from kurir.store.database import BadValue, CommitUnknown, DatabaseUnavailable
+from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.decoding import decode
+from kurir.web.compat_v1.endpoint import KEY_HEADER, Call, Endpoint
+from kurir.web.compat_v1.envelopes import ErrorType, Phrase, WireError
+from kurir.web.compat_v1.identity import Identity
+from kurir.web.compat_v1.repeats import Repeats, once_of
+from kurir.web.compat_v1.replies import Reply, error_body, header, json_reply, language_of, send_preflight, send_reply
+from kurir.web.gateway import Gateway
+
+PREFIX = "/public/v1/"
+_BODY_PATIENCE = 20.0
+"""Seconds a client may take to send its body."""
+SAY_EVERY = 60.0
+_IDEMPOTENCY_KEY = KEY_HEADER.lower().encode()
+_RETRY_AFTER = {"Retry-After": "2"}
+_QUEUE_RETRY_AFTER = {"Retry-After": "30"}
+
+BODY_TOO_LARGE = Phrase(
+    id="Isi permintaan (body) terlalu besar: maksimal {limit} byte.",
+    en="The request body is too large: at most {limit} bytes are allowed.",
+)
+BODY_TOO_SLOW = Phrase(
+    id="Isi permintaan (body) tidak selesai diterima dalam {seconds} detik.",
+    en="The request body did not arrive within {seconds} seconds.",
+)
+RATE_LIMITED = Phrase(
+    id="Terlalu banyak permintaan: coba lagi dalam {seconds} detik.",
+    en="Too many requests: try again in {seconds} seconds.",
+)
+QUEUE_FULL = Phrase(
+    id="Antrean pesan akun ini penuh: coba lagi nanti.", en="This account's message queue is full: try again later."
+)
+BAD_VALUE = Phrase(
+    id="Ada nilai yang terlalu panjang atau terlalu besar; tidak ada yang tersimpan.",
+    en="A value in the request is too long or too large; nothing was stored.",
+)
+UNAVAILABLE = Phrase(
+    id="Layanan sedang tidak dapat menyimpan data; tidak ada yang tersimpan. Coba lagi.",
+    en="The service cannot store anything now; nothing was stored. Try again.",
+)
+UNKNOWN = Phrase(
+    id="Layanan tidak dapat memastikan apakah permintaan ini tersimpan. Ulangi dengan `Idempotency-Key` yang sama, "
+    "atau periksa dulu apakah pesan sampai.",
+    en="The service cannot tell whether this request was stored. Repeat it with the same `Idempotency-Key`, or look "
+    "first whether the message arrives.",
+)
+UNEXPECTED = Phrase(
+    id="Terjadi kesalahan pada layanan (kode: {id}). Coba lagi.", en="The service made a mistake (id: {id}). Try again."
+)
+UNKNOWN_ENDPOINT = Phrase(
+    id="Endpoint `{path}` tidak ada; lihat /reference.", en="There is no endpoint `{path}`; see /reference."
+)
+POST_ONLY = Phrase(
+    id="Metode `{method}` tidak didukung: gunakan POST.", en="Method `{method}` is not supported: use POST."
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Gone(Exception):  # noqa: N818 - the client's doing, not a mistake
+    """The client went away before its request was complete."""
+
+
+class _Strangers:
+    """What was refused to people nobody knows: summed up in the log, which must not grow as fast as they ask."""
+
+    def __init__(self) -> None:
+        self._refusals: Counter[str] = Counter()
+
+    def refused(self, type_: ErrorType) -> None:
+        """Notes a refusal; the first is said with all that follow within `SAY_EVERY` seconds."""
+        if not self._refusals:
+            asyncio.get_running_loop().call_later(SAY_EVERY, self._say)
+        self._refusals[type_] += 1
+
+    def _say(self) -> None:
+        log.warning("strangers_refused", reasons=dict(self._refusals))
+        self._refusals.clear()
+
+
+class FrontDoor:
+    """Answers `POST /public/v1/<endpoint>`; an ASGI application for that prefix."""
+
+    def __init__(
+        self, gateway: Gateway, endpoints: Sequence[Endpoint], identity: Identity, request_limit: RequestLimit
+    ) -> None:
+        self._gateway = gateway
+        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self._identity = identity
+        self._request_limit = request_limit
+        self._repeats = Repeats(gateway)
+        self._strangers = _Strangers()
+        self._always_200 = gateway.settings.http_status == "always_200"
+
+    def knows(self, path: str) -> bool:
+        """Whether the path is an endpoint's; a trailing slash does not matter."""
+        return path.startswith(PREFIX) and path[len(PREFIX) :].rstrip("/") in self._endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        endpoint = self._endpoints.get(scope["path"][len(PREFIX) :].rstrip("/"))
+        if scope["method"] == "OPTIONS":
+            await send_preflight(send)
+            return
+        try:
+            reply = await self._answered(endpoint, scope, receive)
+        except Gone:
+            return
+        await send_reply(scope, send, reply)
+        label = PREFIX + endpoint.path if endpoint else "other"
+        self._gateway.metrics.answered(scope["method"], label, reply.code, time.perf_counter() - started)
+
+    async def _answered(self, endpoint: Endpoint | None, scope: Scope, receive: Receive) -> Reply:
+        if endpoint is None:
+            body = error_body("404", "not_found", UNKNOWN_ENDPOINT, language_of(scope), path=scope["path"])
+            return json_reply(body)
+        if scope["method"] != "POST":
+            body = error_body("405", "invalid_request", POST_ONLY, language_of(scope), method=scope["method"])
+            return json_reply(body, {"Allow": "POST, OPTIONS"})
+        reply = await self._handled(endpoint, scope, receive)
+        if self._always_200:
+            return Reply(200, reply.code, reply.body, reply.headers)
+        return reply
+
+    async def _handled(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> Reply:
+        language = language_of(scope)
+        headers: dict[str, str] = {}
+        account = None
+        try:
+            raw = await _read(scope, receive, self._gateway.settings.max_body_bytes)
+            now = self._gateway.clock()
+            content_type, encoding = header(scope, b"content-type"), header(scope, b"content-encoding")
+            body = Body(decode(raw, content_type, encoding, endpoint.credential))
+            account = await self._identity.account(body, endpoint.credential, _address(scope))
+            language = account.language
+            headers = self._counted(account, endpoint)
+            self._identity.require_package(account)  # after the limit: who may not send must not ask without end either
+            number = None
+            if endpoint.number_field is not None:
+                number = await self._identity.number(account, body, endpoint.number_field)
+            call = Call(account, body, now, number)
+            once = once_of(self._gateway.sealing, endpoint, call, header(scope, _IDEMPOTENCY_KEY))
+            answer = await self._repeats.answer(endpoint, replace(call, once=once))
+            return json_reply(answer.body, headers | answer.headers, answer.status)
+        except WireError as error:
+            if account is None:
+                self._strangers.refused(error.type)
+            else:
+                log.info(
+                    "request_refused",
+                    endpoint=endpoint.path,
+                    status=error.code,
+                    type=error.type,
+                    account_id=account.id,
+                )
+            return json_reply(error.body(language), headers | error.headers)
+        except QueueFull:
+            return json_reply(error_body("400", "rate_limited", QUEUE_FULL, language), headers | _QUEUE_RETRY_AFTER)
+        except BadValue as error:
+            log.warning("value_refused", endpoint=endpoint.path, reason=str(error))
+            return json_reply(error_body("400", "invalid_request", BAD_VALUE, language), headers)
+        except DatabaseUnavailable as error:
+            log.warning("database_unavailable", endpoint=endpoint.path, reason=str(error))
+            return json_reply(_unavailable(error, language), headers | _RETRY_AFTER)
+        except Gone:
+            raise
+        except Exception:
+            error_id = secrets.token_hex(6)
+            log.exception("unexpected_error", endpoint=endpoint.path, error_id=error_id)
+            self._gateway.metrics.surprised(PREFIX + endpoint.path)
+            body = error_body("503", "unavailable", UNEXPECTED, language, id=error_id)
+            return json_reply(body, headers | _RETRY_AFTER)
+
+    def _counted(self, account: Account, endpoint: Endpoint) -> dict[str, str]:
+        """Counts the request against the account's limit; the headers that say what is left. Raises WireError."""
+        allowance = self._request_limit.take(account.id, endpoint.limit_group)
+        headers = allowance.headers()
+        if not allowance.allowed:
+            raise WireError("400", "rate_limited", RATE_LIMITED, headers=headers, seconds=allowance.reset)
+        return headers
+
+
+def _unavailable(error: DatabaseUnavailable, language: str) -> dict[str, str]:
+    if isinstance(error, CommitUnknown):
+        return error_body("503", "unknown", UNKNOWN, language)
+    return error_body("503", "unavailable", UNAVAILABLE, language)
+
+
+async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body, never more than `limit` bytes of it. Raises WireError 400 and 408, and Gone."""
+    announced = header(scope, b"content-length")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Gone
+    first = message.get("body", b"")
+    if len(first) > limit:
+        raise _too_large(limit)
+    if not message.get("more_body", False):
+        return first
+    try:
+        async with asyncio.timeout(_BODY_PATIENCE):
+            return await _read_on(receive, first, limit)
+    except TimeoutError as error:
+        raise WireError(
+            "408", "timeout", BODY_TOO_SLOW, headers={"Connection": "close"}, seconds=f"{_BODY_PATIENCE:g}"
+        ) from error
+
+
+async def _read_on(receive: Receive, first: bytes, limit: int) -> bytes:
+    body = bytearray(first)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        body += message.get("body", b"")
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large(limit: int) -> WireError:
+    return WireError("400", "invalid_request", BODY_TOO_LARGE, headers={"Connection": "close"}, limit=limit)
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else "unknown"

@@ -1,0 +1,91 @@
+"""An answer on its way out: status, headers, bytes. The headers are those of the reference collection's samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.types import Scope, Send
+
+from kurir.web.compat_v1.envelopes import ErrorCode, ErrorType, Phrase
+
+_encode = msgspec.json.Encoder().encode
+
+_CORS = (
+    (b"access-control-allow-origin", b"*"),
+    (
+        b"access-control-allow-headers",
+        b"X-Requested-With, Content-Type, Origin, Cache-Control, Pragma, Authorization, Accept, Accept-Encoding",
+    ),
+    (b"access-control-allow-methods", b"POST, OPTIONS"),
+    (
+        b"access-control-expose-headers",
+        b"X-Message-Id, Idempotency-Replayed, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After",
+    ),
+)
+_JSON = (
+    (b"content-type", b"application/json; charset=utf-8"),
+    (b"cache-control", b"no-store, no-cache, must-revalidate"),
+    (b"pragma", b"no-cache"),
+    (b"x-content-type-options", b"nosniff"),
+    *_CORS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back: the HTTP status, the body's `code` for the metrics, the JSON body, and our extra headers."""
+
+    status: int
+    code: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def json_reply(body: Mapping[str, Any], headers: Mapping[str, str] | None = None, status: int | None = None) -> Reply:
+    """A reply whose HTTP status is the body's `code` unless `status` is given (200 when the body has none)."""
+    code = status or int(body.get("code", 200))
+    return Reply(code, code, _encode(body), headers or {})
+
+
+def error_body(code: ErrorCode, type: ErrorType, phrase: Phrase, language: str, **values: object) -> dict[str, str]:
+    """The wire's error body."""
+    return {"code": code, "message": phrase.say(language, **values), "type": type}
+
+
+async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
+    """Writes the reply; to HEAD without its body."""
+    headers = [*_JSON, (b"content-length", str(len(reply.body)).encode())]
+    headers += [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply.body})
+
+
+async def send_preflight(send: Send) -> None:
+    """Answers OPTIONS: who may call, and how."""
+    headers = [*_CORS, (b"access-control-max-age", b"86400"), (b"allow", b"POST, OPTIONS"), (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """A request header's value, "" when absent; `name` in lower case."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return value.decode("latin-1")
+    return ""
+
+
+def language_of(scope: Scope) -> str:
+    """The language for a caller who is not known yet: English if asked for first, else Indonesian."""
+    return "en" if header(scope, b"accept-language").lower().startswith("en") else "id"
+
+
+def wants_json(scope: Scope) -> bool:
+    """Whether a caller of an unknown path expects JSON rather than a page."""
+    if scope["method"] not in ("GET", "HEAD") and scope["path"].startswith("/public/"):
+        return True
+    asked = header(scope, b"accept") + header(scope, b"content-type")
+    return "json" in asked

@@ -1,0 +1,258 @@
+"""From the fields of a send request to its bubbles, into the outbox, and back to the caller: the four endpoints that
+send over a linked device share these three steps.
+
+`async` answers as soon as the messages are durably stored. `sync` waits, bounded, for the channel's verdict; the
+messages are kept and go on either way.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from kurir.kit.ids import public_message_id
+from kurir.kit.url_rules import UrlRefused
+from kurir.messages import bounds
+from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
+from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
+from kurir.outbox.idempotency import Remembered
+from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen
+from kurir.outbox.waiting import Waiting
+from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.endpoint import Call, Field
+from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError, missing, wrong
+from kurir.web.compat_v1.waits import phrase, unseen, waits
+from kurir.web.gateway import Gateway
+
+IN_DELIVERY = "The message is in the delivery process"
+"""The sample's answer to every accepted send."""
+
+IMAGE_FIELDS = ("image_url",)
+FILE_FIELDS = ("file_url", "document_url")
+MEDIA_FIELDS = ("url", "media_url")
+"""Says where a file is, but not what it is: `type` or the URL's ending does."""
+
+METHODS = ("async", "sync")
+
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
+_NOT_READY = 3.0
+"""Most seconds that a `sync` call waits for a device that is not connected: clients give up after five."""
+_THE_REQUEST_WAS_WRONG = frozenset({"not_on_whatsapp", "not_a_group_member"})
+"""Reasons of a failed send that the caller can mend in the request: they answer 405, all others 400."""
+
+TEXT_OR_PICTURE = Phrase(
+    id="teks pesan, atau URL gambar pada `image_url`", en="the text, or a picture's URL in `image_url`"
+)
+FILE_EXPECTED = Phrase(
+    id="URL berkas, mis. https://example.com/a.pdf", en="the file's URL, such as https://example.com/a.pdf"
+)
+URL_EXPECTED = Phrase(id="sebuah URL, mis. https://example.com/a.png", en="a URL such as https://example.com/a.png")
+PHONE_EXPECTED = Phrase(
+    id="nomor telepon, mis. 81234567890 dengan `country_code` 62, atau +6281234567890",
+    en="a phone number such as 81234567890 with `country_code` 62, or +6281234567890",
+)
+COUNTRY_EXPECTED = Phrase(id="kode negara, mis. 62", en="a country code such as 62")
+CAPTION_TOO_LONG = Phrase(
+    id="Kolom `message` terlalu panjang untuk keterangan media: {length} karakter, maksimal {limit}. Kirim dengan "
+    '`send_as_caption` "0" agar menjadi pesan tersendiri.',
+    en="Field `message` is too long for a caption: {length} characters, at most {limit} are allowed. With "
+    '`send_as_caption` "0" it goes as a message of its own.',
+)
+NOT_SENT = Phrase(id="Pesan {id} gagal dikirim: {reason}", en="Message {id} was not sent: {reason}")
+STILL_WAITING = Phrase(
+    id="Pesan {id} sudah tersimpan tetapi belum terkirim dalam {seconds} detik (status: {state}). Menunggu: {why}. "
+    "Pesan disimpan dan akan dikirim begitu bisa, sampai kedaluwarsa; jangan kirim ulang.",
+    en="Message {id} is stored but was not sent within {seconds} seconds (state: {state}). It waits for: {why}. "
+    "It is kept and will still go out when it can, until it expires; do not send it again.",
+)
+STOPPING = Phrase(
+    id="Pesan {id} sudah tersimpan tetapi belum terkirim (status: {state}). Menunggu: {why}. Jangan kirim ulang.",
+    en="Message {id} is stored but was not sent yet (state: {state}). It waits for: {why}. Do not send it again.",
+)
+UNCONFIRMED = Phrase(
+    id="Pesan {id} mungkin sudah terkirim, tetapi WhatsApp belum memastikannya. Pesan ditahan sampai ada kepastian; "
+    "jangan kirim ulang.",
+    en="Message {id} may have been sent, but WhatsApp has not confirmed it. It is held until that is known; do not "
+    "send it again.",
+)
+
+DELIVERY_FIELDS = (
+    Field("enable_typing", "flag", '"1" shows "typing…" to the recipient before the message.', example="1"),
+    Field(
+        "method_send",
+        "string",
+        "`async` answers once the message is durably stored; `sync` waits for WhatsApp's verdict.",
+        example="async",
+    ),
+)
+CAPTION_FIELD = Field(
+    "send_as_caption",
+    "flag",
+    '"1" sets the message as the caption; "0" sends it as a bubble of its own after the picture.',
+    example="1",
+)
+PHONE_FIELDS = (
+    Field(
+        "phone_no",
+        "string",
+        "The phone number, with or without country code, leading 0, + or separators.",
+        required=True,
+        example="81234567890",
+    ),
+    Field("country_code", "string", "Country code; without it the account's.", example="62"),
+)
+
+
+def phone_of(call: Call) -> str:
+    """The phone number in E.164 digits that `phone_no` and `country_code` mean. Raises WireError 405."""
+    phone_no = call.body.text("phone_no", required=True, expected=PHONE_EXPECTED)
+    try:
+        return parse_phone(phone_no, call.body.text("country_code"), call.account.country_code)
+    except CountryCodeError as error:
+        raise wrong("country_code", COUNTRY_EXPECTED) from error
+    except AddressError as error:
+        raise wrong("phone_no", PHONE_EXPECTED) from error
+
+
+def bubbles(gateway: Gateway, body: Body, primary: Literal["image", "document"]) -> list[Content]:
+    """What the request asks to send, as one or more bubbles in order.
+
+    A picture and a file in one request are two bubbles. `message` is the first one's caption, or with
+    `send_as_caption:"0"` a text after them. `primary` names the endpoint's own kind of media. Raises WireError 405.
+    """
+    media = _media(gateway, body, primary)
+    text = body.text("message", limit=TEXT_LIMIT)
+    if not media:
+        if primary == "document":
+            raise missing("file_url", FILE_EXPECTED)
+        if not text.strip():
+            raise missing("message", TEXT_OR_PICTURE)
+        return [Text(text)]
+    if not text.strip():
+        return [*media]
+    if not body.flag("send_as_caption", default=True):
+        return [*media, Text(text)]
+    if len(text) > CAPTION_LIMIT:
+        raise WireError("405", "invalid_request", CAPTION_TOO_LONG, length=len(text), limit=CAPTION_LIMIT)
+    first, *rest = media
+    if isinstance(first, Image):
+        return [Image(first.url, text), *rest]
+    return [Document(first.url, first.file_name, text), *rest]
+
+
+async def send(gateway: Gateway, call: Call, recipient: str, contents: list[Content]) -> Answer:
+    """Stores the bubbles durably, in order, and answers as `method_send` asks.
+
+    Raises WireError: on `sync` 405 or 400 when a bubble was refused, 408 when there is no verdict in time. QueueFull,
+    DatabaseUnavailable and Repeated pass through; then nothing was stored.
+    """
+    call.body.choice("method_send", choices=METHODS, default=METHODS[0])
+    typing = call.body.flag("enable_typing")
+    accepted = await gateway.outbox.accept(
+        [
+            Draft(
+                account_id=call.account.id,
+                number_id=call.number.id,
+                recipient=recipient,
+                content=content,
+                typing=typing,
+            )
+            for content in contents
+        ],
+        once=call.once,
+    )
+    return await answered(gateway, call, Remembered(accepted.ids, {}))
+
+
+async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
+    """The answer to a request whose bubbles are stored; raises as `send` does."""
+    headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
+    if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
+        # a device that is not connected will hardly be so within the caller's patience: say so soon
+        ready = gateway.linked_devices.ready(call.number)
+        patience = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
+        await _verdict(gateway, call.account.id, remembered.ids, patience, headers)
+    return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, headers)
+
+
+async def _verdict(gateway: Gateway, account_id: int, ids: list[int], patience: float, headers: dict[str, str]) -> None:
+    """Waits until every bubble is sent, `patience` seconds in all; raises for the first that is not."""
+    deadline = gateway.clock() + patience
+    for message_id in ids:
+        left = max(0.0, deadline - gateway.clock())
+        try:
+            message = await gateway.outbox.verdict(account_id, message_id, left)
+        except VerdictUnseen:
+            raise _still_waiting(message_id, "queued", unseen(gateway), patience, headers) from None
+        if message.state in {"queued", "sending"}:
+            waiting = await waits(gateway, account_id, message_id)
+            raise _still_waiting(message_id, message.state, waiting, patience, headers)
+        refusal = _refusal(message, headers)
+        if refusal is not None:
+            raise refusal
+
+
+def _refusal(message: Snapshot, headers: dict[str, str]) -> WireError | None:
+    name = public_message_id(message.id)
+    match message.state:
+        case "sent" | "delivered" | "read":
+            return None
+        case "failed" | "expired" | "canceled":
+            code = "405" if message.error_code in _THE_REQUEST_WAS_WRONG else "400"
+            reason = message.error_reason or message.state
+            return WireError(code, "failed", NOT_SENT, headers=headers, id=name, reason=reason)
+        case _:
+            return WireError("408", "timeout", UNCONFIRMED, headers=headers, id=name)
+
+
+def _still_waiting(message_id: int, state: str, waiting: Waiting, waited: float, headers: dict[str, str]) -> WireError:
+    return WireError(
+        "408",
+        "timeout",
+        STOPPING if waiting.cause == "stopping" else STILL_WAITING,
+        headers=headers,
+        id=public_message_id(message_id),
+        seconds=f"{waited:g}",
+        state=state,
+        why=phrase(waiting),
+    )
+
+
+def _media(gateway: Gateway, body: Body, primary: Literal["image", "document"]) -> list[Image | Document]:
+    found: list[Image | Document] = []
+    if (image := _url(gateway, body, IMAGE_FIELDS)) is not None:
+        found.append(Image(image))
+    if (file := _url(gateway, body, FILE_FIELDS)) is not None:
+        found.append(Document(file, _file_name(body, file)))
+    if not found and (url := _url(gateway, body, MEDIA_FIELDS)) is not None:
+        kind = body.choice("type", choices=("image", "document", "file"), default=_kind_by_ending(url, primary))
+        found.append(Image(url) if kind == "image" else Document(url, _file_name(body, url)))
+    return found
+
+
+def _url(gateway: Gateway, body: Body, names: tuple[str, ...]) -> str | None:
+    """The URL in the first of the fields that is present, checked as far as that goes without a network."""
+    for name in names:
+        if body.value(name) is None:
+            continue
+        url = body.text(name, expected=URL_EXPECTED).strip()
+        try:
+            gateway.media.check(url)
+        except UrlRefused as error:
+            raise wrong(name, error.reason) from error
+        return url
+    return None
+
+
+def _kind_by_ending(url: str, primary: str) -> str:
+    ending = PurePosixPath(urlsplit(url).path).suffix.lower()
+    if primary == "document" or (ending and ending not in _PICTURES):
+        return "document"
+    return "image"
+
+
+def _file_name(body: Body, url: str) -> str:
+    """The name that the recipient sees: as the caller says, or the URL's last segment."""
+    given = body.text("fileName", "file_name", limit=bounds.FILE_NAME)
+    return given or bounds.text(unquote(PurePosixPath(urlsplit(url).path).name), bounds.FILE_NAME)

@@ -1,0 +1,88 @@
+"""The operator API's chapter on the quarantine: list, replay and discard what could not be processed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from kurir.kit.tokens import load_token
+from kurir.messages import bounds
+from kurir.outbox.by_hand import NotPossible
+from kurir.quarantine import quarantine
+from kurir.quarantine.quarantine import Entry, Line
+from kurir.web.gateway import Gateway
+from kurir.web.operator.access import ApiError, guarded, reply
+
+_MOST = 1_000
+
+
+def routes(gateway: Gateway) -> list[BaseRoute]:
+    """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
+    token = load_token(gateway.settings.data_dir)
+    chapter = _Quarantine(gateway)
+    return [
+        Route("/api/v1/quarantine", guarded(token, chapter.list), methods=["GET"]),
+        Route("/api/v1/quarantine/{id}/replay", guarded(token, chapter.replay), methods=["POST"]),
+        Route("/api/v1/quarantine/{id}/discard", guarded(token, chapter.discard), methods=["POST"]),
+    ]
+
+
+class _Quarantine:
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def list(self, request: Request) -> Response:
+        """Entries, newest first; `before` (an id) begins the next page, `limit` is 100 unless given."""
+        before = _number(request, "before", 0)
+        limit = _number(request, "limit", 100)
+        if not 1 <= limit <= _MOST:
+            raise ApiError(400, "invalid", f"expected 1 to {_MOST}", "limit")
+        found = await self._gateway.database.read(lambda c: quarantine.lines(c, before=before, limit=limit))
+        return reply({"entries": found})
+
+    async def replay(self, request: Request) -> Response:
+        """Puts an entry back into its queue."""
+        return await self._decided(request, self._gateway.replays.replay)
+
+    async def discard(self, request: Request) -> Response:
+        """Removes an entry for good."""
+        return await self._decided(request, self._gateway.replays.discard)
+
+    @staticmethod
+    async def _decided(request: Request, decide: Callable[[int], Awaitable[Entry]]) -> Response:
+        entry_id = bounds.number(request.path_params["id"])
+        if entry_id is None:
+            raise ApiError(400, "invalid", "expected the number of an entry", "id")
+        try:
+            return reply(_view(await decide(entry_id)))
+        except KeyError as error:
+            raise ApiError(404, "not_found", "there is no entry with this number in the quarantine", "id") from error
+        except NotPossible as error:
+            raise ApiError(409, "not_possible", str(error), "id") from error
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    given = request.query_params.get(name)
+    if given is None:
+        return default
+    found = bounds.number(given)
+    if found is None:
+        raise ApiError(400, "invalid", "expected a whole number", name)
+    return found
+
+
+def _view(entry: Entry) -> Line:
+    """An entry as the operator sees it: never its payload, which is somebody's message."""
+    return Line(
+        entry.id,
+        entry.account_id,
+        entry.number_id,
+        entry.queue,
+        entry.reference,
+        entry.reason,
+        len(entry.payload),
+        entry.stored_at,
+    )

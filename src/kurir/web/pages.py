@@ -1,0 +1,139 @@
+"""Pages for people: the start page with the state of the numbers, and the reference of the compatible API.
+
+Rendered here from the endpoint table, with our own style sheet and script; no other host is ever asked.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import msgspec
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from kurir import __version__
+from kurir.accounts import accounts
+from kurir.accounts.accounts import Account
+from kurir.accounts.limits import Blocked
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number, shown_state
+from kurir.web.compat_v1 import openapi
+from kurir.web.compat_v1.endpoint import Endpoint
+from kurir.web.gateway import Gateway
+from kurir.web.http.sign_in import Busy, SignIn
+
+_SECURITY = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_CURL = """curl {url} \\
+  -H 'Content-Type: application/json' \\
+  -d '{body}'"""
+_GOOD = frozenset({"connected"})
+_PASSING = frozenset({"connecting", "pairing", "degraded", "restricted"})
+
+_pages = jinja2.Environment(
+    loader=jinja2.PackageLoader("kurir.web"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+)
+_pages.globals.update(version=__version__)
+
+
+def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str, sign_in: SignIn) -> list[BaseRoute]:
+    """The start page `/`, `/reference`, `/openapi.json`, and what they need under `/static`."""
+
+    chapters = itertools.groupby(endpoints, key=lambda endpoint: endpoint.chapter)
+    reference = {
+        "chapters": [(chapter, [_entry(e, base_url) for e in group]) for chapter, group in chapters],
+        "base_url": base_url,
+    }
+
+    async def start(request: Request) -> Response:
+        shown: list[tuple[Account, list[Number]]]
+        if gateway.settings.status_page == "open":
+            shown = await gateway.database.read(_everyone, pool="lists")
+        else:
+            address = request.client.host if request.client else "unknown"
+            try:
+                member = await sign_in.member(request.headers.get("authorization", ""), address)
+            except Blocked as blocked:
+                return _page("sign_in.html", 429, {"Retry-After": str(blocked.seconds)})
+            except Busy:
+                return _page("sign_in.html", 503, {"Retry-After": "5"})
+            if member is None:
+                return _page("sign_in.html", 401, {"WWW-Authenticate": 'Basic realm="Kurir", charset="UTF-8"'})
+            account_id = member.account_id
+            shown = await gateway.database.read(lambda c: _one(c, account_id), of=account_id)
+        rows = [_row(account, number) for account, owned in shown for number in owned]
+        return _page("start.html", 200, {"Cache-Control": "no-store"}, rows=rows, **reference)
+
+    async def show_reference(_request: Request) -> Response:
+        return _page("reference.html", 200, **reference)
+
+    async def show_openapi(_request: Request) -> Response:
+        return JSONResponse(openapi.document(endpoints, base_url))
+
+    return [
+        Route("/", start),
+        Route("/reference", show_reference),
+        Route("/openapi.json", show_openapi),
+        Mount("/static", StaticFiles(packages=[("kurir.web", "static")])),
+    ]
+
+
+def not_found_page() -> Response:
+    """The page for an unknown path."""
+    return _page("not_found.html", 404)
+
+
+def _page(name: str, status: int, headers: dict[str, str] | None = None, **values: Any) -> Response:
+    return HTMLResponse(_pages.get_template(name).render(**values), status, _SECURITY | (headers or {}))
+
+
+def _everyone(connection: Connection) -> list[tuple[Account, list[Number]]]:
+    return [(account, numbers.of_account(connection, account.id)) for account in accounts.everyone(connection)]
+
+
+def _one(connection: Connection, account_id: int) -> list[tuple[Account, list[Number]]]:
+    account = accounts.by_id(connection, account_id)
+    return [(account, numbers.of_account(connection, account_id))] if account else []
+
+
+def _row(account: Account, number: Number) -> dict[str, Any]:
+    at = number.last_connected_at
+    state, reason = shown_state(number, number.state, number.state_reason)
+    tone = "good" if state in _GOOD else "passing" if state in _PASSING else "bad"
+    return {
+        "account": account.name,
+        "key": number.key,
+        "phone": f"+{number.phone}" if number.phone else "not paired",
+        "name": number.name,
+        "channel": "Linked device" if number.channel == "linked_device" else "Official number",
+        "state": state.replace("_", " "),
+        "tone": tone,
+        "reason": reason,
+        "last_connected": f"{account.local(at):%Y-%m-%d %H:%M:%S %Z}" if at else "–",
+    }
+
+
+def _entry(endpoint: Endpoint, base_url: str) -> dict[str, Any]:
+    body = _pretty(openapi.request_example(endpoint))
+    return {
+        "path": endpoint.path,
+        "summary": endpoint.summary,
+        "fields": openapi.all_fields(endpoint),
+        "curl": _CURL.format(url=f"{base_url}/public/v1/{endpoint.path}", body=body),
+        "answers": [_pretty(answer) for answer in (endpoint.answer_sample, *endpoint.other_answers)],
+    }
+
+
+def _pretty(value: Any) -> str:
+    # an apostrophe would end the shell's quotation
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode().replace("'", "\\u0027")
