@@ -26,7 +26,7 @@ from kurir.channels.linked_device.pairing import Pairing
 from kurir.channels.linked_device.peer_calls import Errands
 from kurir.data_folder import open_data_folder, sole_gateway
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.dispatch.wakes import Wakes
+from kurir.dispatch.notifier import Wakes
 from kurir.inbox import Inbox
 from kurir.kit import crash_points
 from kurir.kit.clock import SteadyClock

@@ -12,7 +12,7 @@ from kurir.inbox import Inbox, event_of
 from kurir.kit.clock import Clock
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
-from kurir.outbox.by_hand import NotPossible
+from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.outbox import Outbox
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry

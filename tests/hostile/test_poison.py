@@ -20,7 +20,7 @@ from kurir.kit.tokens import load_token
 from kurir.kit.url_rules import Allowed
 from kurir.messages.content import Text
 from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, SetAside, StatusChanged
-from kurir.outbox import record, told
+from kurir.outbox import record, status_events
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.outbox.rows import encode_content
 from kurir.quarantine import quarantine
@@ -321,7 +321,7 @@ async def test_a_state_is_recorded_even_if_nobody_can_be_notified_of_it(
             now=1.0,
         )
     )
-    monkeypatch.setattr(told, "_status", lambda *_: 1 / 0)
+    monkeypatch.setattr(status_events, "_status", lambda *_: 1 / 0)
     message_id = await accept(front)
 
     async def sent() -> bool:

@@ -16,8 +16,8 @@ from tests.unit.outbox.desk import Desk, open_desk, open_outbox
 
 from kurir.channels.linked_device.engine_host import incoming_messages
 from kurir.messages.reports import InDoubt, Sent, StatusChanged, TryLater
-from kurir.outbox import early
-from kurir.outbox.early import _LONGEST, LEFT, MOST
+from kurir.outbox import early_receipts as early
+from kurir.outbox.early_receipts import _LONGEST, LEFT, MOST
 from kurir.store.tables import early_receipts, messages
 
 

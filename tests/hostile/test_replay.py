@@ -24,8 +24,8 @@ from kurir.messages.content import Text
 from kurir.messages.reports import Event, Received, SetAside
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
-from kurir.outbox import told
-from kurir.outbox.by_hand import NotPossible
+from kurir.outbox import status_events
+from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import encode_content
 from kurir.quarantine import quarantine
@@ -329,7 +329,7 @@ async def test_an_event_that_could_not_be_written_says_what_it_was_and_that_it_c
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await an_endpoint(front)
-    monkeypatch.setattr(told, "_status", lambda *_: 1 / 0)
+    monkeypatch.setattr(status_events, "_status", lambda *_: 1 / 0)
     number = front.ours.device
     await front.gateway.outbox.accept(
         [Draft(account_id=number.account_id, number_id=number.id, recipient=PHONE, content=Text("halo"))]

@@ -20,8 +20,8 @@ from kurir.data_folder import AlreadyRunning, SchemaError, open_data_folder, sol
 from kurir.kit.sealing import SealError
 from kurir.messages.reports import InDoubt, Sent
 from kurir.otp.check import close_open_codes
-from kurir.outbox import restored
-from kurir.outbox.by_hand import NotPossible, tries
+from kurir.outbox import hold_after_restore
+from kurir.outbox.operator_actions import NotPossible, tries
 from kurir.settings import Settings
 from kurir.store.backups import BackupError, save
 from kurir.store.tables import messages, otps
@@ -144,7 +144,7 @@ async def test_everything_that_a_lane_would_send_is_held(where: Path | str):
         await desk.outbox.record(claimed[doubtful], InDoubt("cut off"))
         await desk.outbox.record(claimed[code], InDoubt("cut off"), 60)  # would go out once more
         waiting = (await desk.outbox.accept([desk.draft("628111")])).ids[0]
-        held = await desk.database.write(lambda c: restored.hold(c, desk.time()))
+        held = await desk.database.write(lambda c: hold_after_restore.hold(c, desk.time()))
         assert held == 3
         for message_id in (flying, doubtful, code, waiting, secret):
             assert await desk.state(message_id) == "unconfirmed"
@@ -165,7 +165,7 @@ async def test_who_listens_is_told(where: Path | str):
     async with open_webhook_desk(where) as webhook_desk:
         endpoint, _ = await webhook_desk.endpoint(events=["message_status"])
         await webhook_desk.desk.outbox.accept([webhook_desk.desk.draft()])
-        await webhook_desk.database.write(lambda c: restored.hold(c, webhook_desk.time()))
+        await webhook_desk.database.write(lambda c: hold_after_restore.hold(c, webhook_desk.time()))
         parcel = await webhook_desk.claim(endpoint)
         assert parcel is not None
         assert '"unconfirmed"' in parcel.body

@@ -11,7 +11,7 @@ from kurir.data_folder import check_key, database_of, refuse_emptied, renew_sche
 from kurir.kit.sealing import Sealing, load_master_key
 from kurir.leases.statements import leave_all
 from kurir.otp import check as otp
-from kurir.outbox import restored
+from kurir.outbox import hold_after_restore
 from kurir.settings import Settings
 from kurir.store import backups
 from kurir.store.database import Database
@@ -90,7 +90,7 @@ def _deal_with_queue(database: Database, resume_queue: bool) -> int:
     with database.transaction() as connection:
         # used up since, perhaps; and a code is worth nothing after a restore anyway
         otp.close_open_codes(connection, now)
-        held = 0 if resume_queue else restored.hold(connection, now)
+        held = 0 if resume_queue else hold_after_restore.hold(connection, now)
         if backups.is_marked(connection):
             backups.unmark(connection)
     database.engine.dispose()  # the last connection to close leaves one whole file

@@ -12,7 +12,7 @@ from kurir.cli.terminal import CommandError, Table, account_of, operator, say, w
 from kurir.kit.ids import parse_message_id, public_message_id
 from kurir.messages.lifecycle import STATES, MessageState
 from kurir.numbers import numbers
-from kurir.outbox import by_hand
+from kurir.outbox import operator_actions
 from kurir.outbox.rows import Snapshot
 from kurir.outbox.waiting import Waiting, sentence
 from kurir.outbox.waiting_facts import reasons
@@ -39,7 +39,7 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
     def work(connection: Connection, _sealing: object) -> tuple[list[Snapshot], dict[int, str], dict[int, Waiting]]:
         account = account_of(connection, email)
         keys = {number.id: number.key for number in numbers.of_account(connection, account.id)}
-        found = by_hand.listed(connection, account.id, state, limit)
+        found = operator_actions.listed(connection, account.id, state, limit)
         return found, keys, reasons(connection, account.id, [message.id for message in found], now)
 
     found, keys, waits = with_snapshot(work)
@@ -68,12 +68,12 @@ def show(id: str) -> None:
 
     now = time.time()
 
-    def work(connection: Connection, _sealing: object) -> tuple[Snapshot, list[by_hand.Try], Waiting | None]:
-        message = by_hand.of_anyone(connection, _id(id))
+    def work(connection: Connection, _sealing: object) -> tuple[Snapshot, list[operator_actions.Try], Waiting | None]:
+        message = operator_actions.of_anyone(connection, _id(id))
         if message is None:
             raise CommandError(f"there is no message {id}")
         waits = reasons(connection, message.account_id, [message.id], now)
-        return message, by_hand.tries(connection, message.account_id, message.id), waits.get(message.id)
+        return message, operator_actions.tries(connection, message.account_id, message.id), waits.get(message.id)
 
     message, tries, waits = with_snapshot(work)
     facts = {

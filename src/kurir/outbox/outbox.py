@@ -30,11 +30,11 @@ from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.messages.reports import Halted, Outcome, Restricted, Sent, StatusChanged
 from kurir.outbox import (
     accept,
-    by_hand,
     claim,
     doubt,
-    early,
+    early_receipts,
     idempotency,
+    operator_actions,
     record,
     recovery,
     restrictions,
@@ -350,7 +350,7 @@ class Outbox:
             after = record.record(connection, claimed, word, follows, now=now, doubt_until=doubt_until)
             assert after is not None
             if remote_id:
-                for event in early.take(connection, claimed.account_id, claimed.number_id, remote_id):
+                for event in early_receipts.take(connection, claimed.account_id, claimed.number_id, remote_id):
                     after = _apply(connection, after, event, now)
             return after
 
@@ -379,7 +379,7 @@ class Outbox:
         if message is None:
             message = record.by_remote_id(connection, event.account_id, event.number_id, event.remote_id)
         if message is None:
-            early.keep(connection, event, now)
+            early_receipts.keep(connection, event, now)
             return Receipt(None, None)
         after = _apply(connection, message, event, now)
         return Receipt(message, after if after.state != message.state else None)
@@ -430,7 +430,8 @@ class Outbox:
             self._woken(account_id, message.number_id)
 
         return await self._database.write(
-            lambda c: by_hand.replay(c, account_id, message_id, now=now, lifetime=self._lifetime), after_commit=queued
+            lambda c: operator_actions.replay(c, account_id, message_id, now=now, lifetime=self._lifetime),
+            after_commit=queued,
         )
 
     async def cancel(self, account_id: int, message_id: int) -> Snapshot:
@@ -443,7 +444,7 @@ class Outbox:
             self._woken(account_id, after.number_id)  # what waited behind it may go
 
         _, after = await self._database.write(
-            lambda c: by_hand.cancel(c, account_id, message_id, now=now), after_commit=canceled
+            lambda c: operator_actions.cancel(c, account_id, message_id, now=now), after_commit=canceled
         )
         return after
 

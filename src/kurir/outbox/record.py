@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from kurir.messages.lifecycle import MessageState, ReceiptStatus, after_receipt
 from kurir.outbox.retries import Again, Decision, Settled
 from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
-from kurir.outbox.told import tell
+from kurir.outbox.status_events import tell
 
 _SETTLE = sa.text("""
 UPDATE messages

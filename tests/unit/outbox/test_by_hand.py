@@ -9,8 +9,8 @@ from tests.unit.outbox.desk import Desk
 
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, StatusChanged
-from kurir.outbox import by_hand
-from kurir.outbox.by_hand import NotPossible
+from kurir.outbox import operator_actions
+from kurir.outbox.operator_actions import NotPossible
 
 
 async def ended(desk: Desk, state: str, **draft) -> int:
@@ -27,7 +27,7 @@ async def ended(desk: Desk, state: str, **draft) -> int:
 
 
 async def tries(desk: Desk, message_id: int) -> list[tuple[int, str]]:
-    rows = await desk.database.read(lambda c: by_hand.tries(c, desk.number.account_id, message_id))
+    rows = await desk.database.read(lambda c: operator_actions.tries(c, desk.number.account_id, message_id))
     return [(one.number, one.outcome) for one in rows]
 
 
@@ -111,7 +111,7 @@ async def test_the_list_is_the_accounts_own_newest_first(desk: Desk):
     queued = await ended(desk, "queued")
 
     async def listed(account_id: int, state=None, limit: int = 10) -> list[int]:
-        found = await desk.database.read(lambda c: by_hand.listed(c, account_id, state, limit))
+        found = await desk.database.read(lambda c: operator_actions.listed(c, account_id, state, limit))
         return [message.id for message in found]
 
     ours = desk.number.account_id
@@ -119,6 +119,6 @@ async def test_the_list_is_the_accounts_own_newest_first(desk: Desk):
     assert await listed(ours, "failed") == [failed]
     assert await listed(ours, limit=1) == [queued]
     assert await listed(ours + 1) == []
-    found = await desk.database.read(lambda c: by_hand.of_anyone(c, failed))
+    found = await desk.database.read(lambda c: operator_actions.of_anyone(c, failed))
     assert found is not None
     assert found.id == failed

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk
 
 from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
-from kurir.outbox import restored
-from kurir.outbox.by_hand import NotPossible
+from kurir.outbox import hold_after_restore
+from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.rows import Claimed
 from kurir.store.tables import messages
 
@@ -117,12 +117,12 @@ async def success_heard_of_after_doubt(desk: Desk, _: int) -> None:
 
 
 async def put_back_from_a_backup(desk: Desk, _: int) -> None:
-    await desk.database.write(lambda c: restored.hold(c, desk.time.now))
+    await desk.database.write(lambda c: hold_after_restore.hold(c, desk.time.now))
 
 
 async def put_back_while_in_doubt(desk: Desk, _: int) -> None:
     await tried(desk, InDoubt("cut off"))
-    await desk.database.write(lambda c: restored.hold(c, desk.time.now))
+    await desk.database.write(lambda c: hold_after_restore.hold(c, desk.time.now))
 
 
 WAYS: list[Way] = [

@@ -11,8 +11,8 @@ from starlette.routing import BaseRoute, Route
 
 from kurir.kit.ids import parse_message_id, public_message_id
 from kurir.kit.tokens import load_token
-from kurir.outbox import by_hand
-from kurir.outbox.by_hand import NotPossible
+from kurir.outbox import operator_actions
+from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.rows import Snapshot
 from kurir.outbox.waiting import sentence
 from kurir.web.compat_v1.waits import waits
@@ -67,7 +67,7 @@ class _Messages:
         message_id = parse_message_id(request.path_params["id"])
         if message_id is None:
             raise ApiError(400, "invalid", "expected a message id such as msg_0123456789abc", "id")
-        found = await self._gateway.database.read(lambda c: by_hand.of_anyone(c, message_id))
+        found = await self._gateway.database.read(lambda c: operator_actions.of_anyone(c, message_id))
         if found is None:
             raise ApiError(404, "not_found", "there is no message with this id", "id")
         try:

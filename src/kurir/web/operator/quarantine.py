@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from kurir.kit.tokens import load_token
 from kurir.messages import bounds
-from kurir.outbox.by_hand import NotPossible
+from kurir.outbox.operator_actions import NotPossible
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry, Line
 from kurir.web.gateway import Gateway
