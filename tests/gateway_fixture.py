@@ -40,8 +40,8 @@ from kurir.outbox.outbox import Outbox
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
 from kurir.replay import Replays
+from kurir.schema import metadata
 from kurir.settings import Settings
-from kurir.store.tables import metadata
 from kurir.templates.templates import Templates
 from kurir.web.gateway import Gateway
 from kurir.web.server import build

@@ -31,12 +31,12 @@ from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.settings import Settings
 from kurir.store.database import LONG_WORK, Database
-from kurir.store.tables import webhook_attempts, webhook_deliveries, webhook_events
 from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.deliver import Deliverer
 from kurir.webhooks.deliveries import Parcel
 from kurir.webhooks.endpoints import Endpoint
 from kurir.webhooks.schedule import Answer, Answered, judge
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_events
 from tests.unit.outbox.desk import Desk, Time, open_desk
 
 LOOPBACK = "127.0.0.0/8"

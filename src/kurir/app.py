@@ -172,9 +172,9 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             chores = maintenance.chores(
                 settings, database, media=media, outbox=outbox, deliverer=deliverer, templates=templates
             )
-            maintenance = Tasks(health)
-            maintenance.keep("maintenance", lambda: maintenance.keep_house(chores, clock, health), endless=True)
-            stack.push_async_callback(maintenance.close)
+            periodic = Tasks(health)
+            periodic.keep("maintenance", lambda: maintenance.keep_house(chores, clock, health), endless=True)
+            stack.push_async_callback(periodic.close)
 
         yield Gateway(
             settings=settings,

@@ -23,10 +23,13 @@ from tests.e2e.sandbox_network import SandboxNetwork
 
 from kurir.accounts import accounts, api_keys
 from kurir.app import running
+from kurir.broadcasts.tables import broadcasts
 from kurir.inbox import window_open_until
+from kurir.inbox.tables import callbacks, incoming
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
-from kurir.store.tables import broadcasts, callbacks, incoming, messages, templates
+from kurir.outbox.tables import messages
+from kurir.templates.tables import templates
 from kurir.web import meta_callbacks
 from kurir.web.compat_v1.endpoints import conversations
 from kurir.web.compat_v1.endpoints import templates as template_endpoints

@@ -18,8 +18,8 @@ from kurir.messages.content import Text
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox.rows import Draft
-from kurir.store.tables import webhook_deliveries
 from kurir.webhooks import endpoints
+from kurir.webhooks.tables import webhook_deliveries
 
 pytestmark = pytest.mark.e2e
 

@@ -26,8 +26,8 @@ from tests.gateway_fixture import Front, open_front, set_aside
 
 from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api.errors import code_of, outcome_of, reason_of
+from kurir.inbox.tables import callbacks, incoming
 from kurir.quarantine import quarantine
-from kurir.store.tables import callbacks, incoming
 from kurir.web.meta_callbacks import BODY_LIMIT, PATH
 
 SECRET = "secret of the test"

@@ -20,10 +20,10 @@ from kurir.channels.linked_device.engine_host import receiver as intake_module
 from kurir.channels.linked_device.protocol import News, Unread
 from kurir.inbox import event_of
 from kurir.inbox import inbox as inbox_module
+from kurir.inbox.tables import incoming
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
 from kurir.quarantine.quarantine import Entry
-from kurir.store.tables import incoming
 from kurir.webhooks.endpoints import add
 
 Refuses = Callable[[News], bool]

@@ -22,9 +22,10 @@ from kurir.kit.url_rules import Allowed
 from kurir.otp import budget, ledger
 from kurir.otp.budget import Lengths
 from kurir.otp.check import Verdict
+from kurir.otp.tables import otp_checks, otps
 from kurir.settings import Settings
-from kurir.store.tables import otp_checks, otps, webhook_events
 from kurir.webhooks import endpoints
+from kurir.webhooks.tables import webhook_events
 
 SEEDS = range(1, 1 + int(os.environ.get("KURIR_OTP_SEEDS", "1")))
 FULL_RATE = 60_000.0 - 3_400

@@ -15,6 +15,7 @@ from tests.webhook_desk import WebhookDesk, delivering, eventually, open_webhook
 
 from kurir.dispatch import lane
 from kurir.inbox import Inbox
+from kurir.inbox.tables import incoming
 from kurir.kit.tasks import Tasks
 from kurir.kit.tokens import load_token
 from kurir.kit.url_rules import Allowed
@@ -23,10 +24,11 @@ from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, Set
 from kurir.outbox import record, status_events
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.outbox.rows import encode_content
+from kurir.outbox.tables import messages
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
-from kurir.store.tables import incoming, messages, webhook_endpoints
 from kurir.webhooks import deliveries, endpoints
+from kurir.webhooks.tables import webhook_endpoints
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -18,7 +18,7 @@ from kurir.channels.linked_device.engine_host import incoming_messages
 from kurir.messages.reports import InDoubt, Sent, StatusChanged, TryLater
 from kurir.outbox import early_receipts as early
 from kurir.outbox.early_receipts import _LONGEST, LEFT, MOST
-from kurir.store.tables import early_receipts, messages
+from kurir.outbox.tables import early_receipts, messages
 
 
 @pytest.fixture

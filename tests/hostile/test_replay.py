@@ -19,6 +19,7 @@ from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api.templates.calls import MetaTemplate, UnreadTemplate
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.inbox import Inbox
+from kurir.inbox.tables import incoming
 from kurir.kit.url_rules import Allowed
 from kurir.messages.content import Text
 from kurir.messages.reports import Event, Received, SetAside
@@ -30,9 +31,9 @@ from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import encode_content
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import QUEUES, Entry
-from kurir.store.tables import incoming, webhook_deliveries
 from kurir.templates import templates
 from kurir.webhooks import deliveries, endpoints
+from kurir.webhooks.tables import webhook_deliveries
 
 
 @pytest.fixture

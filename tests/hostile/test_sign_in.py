@@ -17,10 +17,10 @@ from tests.gateway_fixture import Front, open_front
 
 from kurir.accounts import accounts, api_keys, members
 from kurir.accounts.limits import Blocked, FailedKeys, source_of
+from kurir.accounts.tables import accounts as accounts_table
+from kurir.accounts.tables import members as members_table
 from kurir.kit.clock import SteadyClock
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.store.tables import accounts as accounts_table
-from kurir.store.tables import members as members_table
 from kurir.web.http.sign_in import Busy, SignIn
 
 EMAIL, PASSWORD = "sari@example.com", "a good pass: word"

@@ -20,6 +20,7 @@ from kurir.app import running
 from kurir.dispatch import dispatcher
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.inbox import Inbox
+from kurir.inbox.tables import incoming
 from kurir.kit import tasks
 from kurir.leases import leases
 from kurir.leases.leases import Leases
@@ -30,7 +31,6 @@ from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.settings import Settings
 from kurir.store import pg_notify
-from kurir.store.tables import incoming
 from kurir.store.writer import Writer
 from kurir.templates.templates import Templates
 from kurir.web.gateway import Gateway

@@ -32,10 +32,11 @@ from kurir.kit.telemetry import configure_logging, redact_text
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import SetAside
 from kurir.numbers import numbers
+from kurir.outbox.tables import attempts, messages
 from kurir.quarantine import quarantine
 from kurir.settings import Settings
-from kurir.store.tables import attempts, messages, webhook_attempts, webhook_deliveries, webhook_events
 from kurir.webhooks import endpoints
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_events
 
 EVIL = [
     "[/red]",

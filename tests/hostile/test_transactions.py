@@ -26,6 +26,7 @@ from kurir.channels.cloud_api.templates.calls import MetaTemplate
 from kurir.contacts import contacts, sync
 from kurir.contacts.contacts import Person
 from kurir.contacts.imports import importing
+from kurir.contacts.tables import audiences
 from kurir.data_folder import renew_schema
 from kurir.inbox import Inbox
 from kurir.kit.safe_fetch import SafeFetch
@@ -33,9 +34,9 @@ from kurir.media.files import MediaFiles
 from kurir.media.store import MediaStore, _remove_rows, _store
 from kurir.messages.content import MediaFile
 from kurir.messages.reports import Received, Refused, Sent, StatusChanged, TryLater
+from kurir.outbox.tables import media, messages
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.store.tables import audiences, media, messages
 from kurir.templates import templates
 
 

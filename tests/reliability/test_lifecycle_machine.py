@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 from tests.unit.outbox.desk import Time, open_outbox
 
 from kurir.accounts import accounts
+from kurir.accounts.tables import accounts as account_table
 from kurir.data_folder import renew_schema
 from kurir.messages.content import Text
 from kurir.messages.reports import (
@@ -50,9 +51,8 @@ from kurir.numbers.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed, Draft
+from kurir.outbox.tables import messages
 from kurir.store.database import Database
-from kurir.store.tables import accounts as account_table
-from kurir.store.tables import messages
 
 T = TypeVar("T")
 RUNS = {"sqlite": int(os.environ.get("KURIR_MACHINE_RUNS", "300")), "postgresql": 80}

@@ -16,9 +16,9 @@ import pytest
 from aiohttp import web
 from tests.webhook_desk import Receiver, WebhookDesk, delivering, eventually, open_webhook_desk, verified
 
-from kurir.store.tables import webhook_attempts
 from kurir.webhooks import deliver, deliveries, endpoints
 from kurir.webhooks.schedule import DELAYS
+from kurir.webhooks.tables import webhook_attempts
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -19,9 +19,9 @@ from kurir.otp import budget
 from kurir.otp.budget import Lengths
 from kurir.otp.check import Verdict
 from kurir.otp.issue import Issued
+from kurir.otp.tables import otp_checks
 from kurir.settings import Settings
 from kurir.store.database import DatabaseUnavailable
-from kurir.store.tables import otp_checks
 
 HOUR = 3600.0
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tests.gateway_fixture import TEMPLATE, Front, Tenant, open_front
 
 from kurir.contacts import contacts
-from kurir.store.tables import metadata
+from kurir.schema import metadata
 from kurir.web.compat_v1.endpoint import Endpoint
 from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 

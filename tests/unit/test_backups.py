@@ -20,11 +20,12 @@ from kurir.data_folder import AlreadyRunning, SchemaError, open_data_folder, sol
 from kurir.kit.sealing import SealError
 from kurir.messages.reports import InDoubt, Sent
 from kurir.otp.check import close_open_codes
+from kurir.otp.tables import otps
 from kurir.outbox import hold_after_restore
 from kurir.outbox.operator_actions import NotPossible, tries
+from kurir.outbox.tables import messages
 from kurir.settings import Settings
 from kurir.store.backups import BackupError, save
-from kurir.store.tables import messages, otps
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from kurir.data_folder import (
 )
 from kurir.kit.sealing import SealError
 from kurir.numbers import numbers
+from kurir.schema import metadata
 from kurir.settings import Settings
 from kurir.store import migrations
-from kurir.store.tables import SCHEMA_VERSION, metadata
+from kurir.store.tables import SCHEMA_VERSION
 
 
 def test_the_schema_version_is_the_newest_migration():

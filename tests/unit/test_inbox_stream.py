@@ -13,10 +13,10 @@ from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir.inbox import Inbox, stream
 from kurir.inbox.inbox import NotStored
+from kurir.inbox.tables import incoming
 from kurir.messages.reports import ConnectionChanged, IncomingMedia, MediaFetched, Received
 from kurir.quarantine import quarantine
 from kurir.store.database import DatabaseUnavailable
-from kurir.store.tables import incoming
 
 
 def received(front: Front, remote_id: str) -> Received:

@@ -16,10 +16,10 @@ from tests.postgres import Postgres
 from kurir.accounts import accounts
 from kurir.leases import Alone, Duties, Leases, statements
 from kurir.leases import leases as leases_module
+from kurir.leases.tables import gateways, leases
 from kurir.numbers import numbers
 from kurir.store.database import Database
 from kurir.store.pg_notify import Bell, Ring
-from kurir.store.tables import gateways, leases
 
 NUMBERS = 6
 SOON = 15.0

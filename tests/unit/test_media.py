@@ -31,9 +31,9 @@ from kurir.media.store import MediaStore
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
 from kurir.numbers import numbers
+from kurir.outbox.tables import media, messages
 from kurir.settings import Settings
 from kurir.store.database import Database
-from kurir.store.tables import media, messages
 
 PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n"
 PAGE = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>Please sign in</body></html>"

@@ -22,9 +22,10 @@ from kurir.otp import issue as issue_module
 from kurir.otp.budget import WRONG_TRIES, Lengths, Wrong
 from kurir.otp.check import Verdict
 from kurir.otp.issue import Issued, SendLimited
+from kurir.otp.tables import otp_checks, otps
+from kurir.outbox.tables import messages
 from kurir.settings import Settings
 from kurir.store.database import Database
-from kurir.store.tables import messages, otp_checks, otps
 from kurir.web.compat_v1.endpoints.otp import send_otp, validate_otp
 from kurir.web.compat_v1.envelopes import Answer, WireError
 

@@ -24,8 +24,8 @@ from kurir.messages.content import MediaFile
 from kurir.messages.reports import Refused
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable
 from kurir.numbers import numbers
-from kurir.store.tables import templates as templates_table
 from kurir.templates import templates
+from kurir.templates.tables import templates as templates_table
 from kurir.templates.templates import NAME_TAKEN, Faulty, Template, Templates
 
 FORM = TemplateForm(

@@ -10,9 +10,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.accounts.tables import accounts
 from kurir.kit.clock import Clock, system_clock
 from kurir.store.inserts import insert_into
-from kurir.store.tables import accounts
 
 LANGUAGES = ("id", "en")
 DoubtSetting = Literal["hold", "resend"]

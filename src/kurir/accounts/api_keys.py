@@ -9,10 +9,10 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.accounts.tables import api_keys
 from kurir.kit.clock import Clock, system_clock
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
-from kurir.store.tables import api_keys
 
 _LENGTH = 40
 

@@ -12,9 +12,9 @@ from argon2.exceptions import Argon2Error
 from sqlalchemy import Connection
 
 from kurir.accounts.accounts import AccountError
+from kurir.accounts.tables import members
 from kurir.kit.clock import Clock, system_clock
 from kurir.store.inserts import insert_into
-from kurir.store.tables import members
 
 _hasher = PasswordHasher()
 

@@ -13,6 +13,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.broadcasts.tables import broadcasts
 from kurir.kit.ids import MessageIds, first_id_at, opaque_id
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import TemplateUse
@@ -20,9 +21,9 @@ from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import PRIORITY_BROADCAST, PRIORITY_NORMAL, Draft
+from kurir.outbox.tables import messages
 from kurir.store.chunks import removed
 from kurir.store.database import Database
-from kurir.store.tables import broadcasts, messages
 
 MOST_RECIPIENTS = 5_000
 """Recipients of one request: its numbers are checked while the caller, and everybody else, waits."""

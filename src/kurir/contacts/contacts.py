@@ -14,10 +14,10 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.contacts.tables import audiences, contacts
 from kurir.kit.ids import opaque_id
 from kurir.messages import bounds
 from kurir.store.inserts import insert_into
-from kurir.store.tables import audiences, contacts
 
 ListType = Literal["manual", "import", "sync_from_whatsapp", "group"]
 AudienceStatus = Literal["not_checked", "valid", "invalid"]

@@ -38,7 +38,7 @@ from kurir.outbox.outbox import Outbox, Receipt
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Queue
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.store.tables import templates
+from kurir.templates.tables import templates
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import received
 

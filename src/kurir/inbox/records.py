@@ -8,13 +8,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.inbox.tables import callbacks, incoming, windows
 from kurir.messages import bounds
 from kurir.messages.addresses import is_group
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, TemplateReviewed
 from kurir.numbers import numbers
 from kurir.outbox import restrictions
 from kurir.store.inserts import insert_into
-from kurir.store.tables import callbacks, incoming, windows
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import MediaStatus, TemplateStatus, media_status
 

@@ -15,9 +15,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.inbox.tables import callbacks, incoming, windows
 from kurir.store.chunks import oldest_first, removed
 from kurir.store.database import Database
-from kurir.store.tables import callbacks, incoming, windows
 
 _SWEPT = 500
 _LOOKED_THROUGH = 2_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from kurir.store.tables import windows
+from kurir.inbox.tables import windows
 
 WINDOW = 24 * 3600.0
 """Seconds of the customer service window after a person's last message (Cloud API)."""

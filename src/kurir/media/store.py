@@ -29,11 +29,11 @@ from kurir.media.files import MediaFiles, flush
 from kurir.media.inspection_process import DiskFailed, InspectDocument, InspectPicture, Unusable, Usable
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
+from kurir.outbox.tables import media, messages
 from kurir.settings import Settings
 from kurir.store.chunks import oldest_first, removed
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.inserts import insert_into
-from kurir.store.tables import media, messages
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from kurir.kit.clock import Clock, system_clock
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import SealError, Sealing
-from kurir.store.tables import numbers
+from kurir.numbers.tables import numbers
 
 ChannelKind = Literal["linked_device", "cloud_api"]
 NumberState = Literal[

@@ -15,8 +15,9 @@ from kurir.kit.sealing import Sealing
 from kurir.numbers import numbers
 from kurir.otp import budget, ledger, rules
 from kurir.otp.budget import Lengths, Scope, Wrong
+from kurir.otp.tables import otps
+from kurir.outbox.tables import messages
 from kurir.store.database import Database
-from kurir.store.tables import messages, otps
 from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import OtpGuessing
 

@@ -21,11 +21,11 @@ from kurir.kit.sealing import Sealing
 from kurir.messages.content import Text
 from kurir.otp import budget, ledger, rules
 from kurir.otp.budget import Lengths
+from kurir.otp.tables import otps
 from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.settings import Settings
 from kurir.store.name_locks import claim
-from kurir.store.tables import otps
 
 CODE, REQUEST_ID = "otp_code", "req_id"
 """What is remembered of a request for a code besides its message."""

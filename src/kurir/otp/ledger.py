@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.otp.budget import HOUR, MINUTE, WRONG_TRIES, Scope, Wrong
+from kurir.otp.tables import otp_checks as table
 from kurir.store.inserts import insert_into
-from kurir.store.tables import otp_checks as table
 
 _PROCESS = secrets.randbelow(2**31)
 _KEYS = (table.c.account_id, table.c.scope, table.c.digits, table.c.minute, table.c.process)

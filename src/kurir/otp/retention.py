@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.otp.ledger import minute_of
+from kurir.otp.tables import otp_checks, otps
 from kurir.store.chunks import oldest_first, removed
 from kurir.store.database import Database
-from kurir.store.tables import otp_checks, otps
 
 _KEY = [otp_checks.c[name] for name in ("account_id", "scope", "digits", "minute", "process")]
 

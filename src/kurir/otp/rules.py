@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from kurir.accounts.accounts import Account
 from kurir.kit.sealing import Sealing
 from kurir.otp.budget import WRONG_TRIES
-from kurir.store.tables import otps
+from kurir.otp.tables import otps
 
 LIFETIME_DEFAULT = 60
 LIFETIME_LEAST = 30

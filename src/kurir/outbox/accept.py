@@ -11,8 +11,8 @@ from kurir.kit import crash_points
 from kurir.kit.sealing import Sealing
 from kurir.messages.content import kind_of
 from kurir.outbox.rows import Draft, encode_content
+from kurir.outbox.tables import messages
 from kurir.store.database import Batch
-from kurir.store.tables import messages
 
 _COLUMNS = (
     "id",

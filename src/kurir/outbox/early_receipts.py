@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.messages.reports import StatusChanged
+from kurir.outbox.tables import early_receipts, messages
 from kurir.store.inserts import insert_into
-from kurir.store.tables import early_receipts, messages
 
 MOST = 1_000
 """Receipts kept of one number at most: far more than can be about what it has in flight."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.outbox import record
-from kurir.store.tables import attempts, messages
+from kurir.outbox.tables import attempts, messages
 
 CODE = "restored"
 REASON = "restored from a backup: it may have been sent after the backup was taken"

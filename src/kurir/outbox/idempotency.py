@@ -17,8 +17,8 @@ from sqlalchemy import Connection
 
 from kurir.kit.sealing import Sealing
 from kurir.outbox.rows import Draft
+from kurir.outbox.tables import idempotency
 from kurir.store.inserts import insert_into
-from kurir.store.tables import idempotency
 
 KEPT = 86_400.0
 """Seconds for which a key is remembered."""

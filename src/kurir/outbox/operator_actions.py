@@ -11,7 +11,7 @@ from kurir.messages.lifecycle import CANCELABLE, REPLAYABLE, MessageState
 from kurir.outbox import record
 from kurir.outbox.rows import Snapshot
 from kurir.outbox.status_events import tell
-from kurir.store.tables import attempts, messages
+from kurir.outbox.tables import attempts, messages
 
 _SNAPSHOT = [messages.c[name] for name in Snapshot.__struct_fields__]
 

@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.accounts.tables import accounts
 from kurir.outbox import doubt
-from kurir.store.tables import accounts, attempts, messages
+from kurir.outbox.tables import attempts, messages
 
 _LEFT = sa.text("""
 SELECT * FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'sending' ORDER BY priority, id

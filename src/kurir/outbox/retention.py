@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.kit.ids import first_id_at
+from kurir.outbox.tables import attempts, early_receipts, idempotency, messages
 from kurir.store.chunks import removed
 from kurir.store.database import Database
-from kurir.store.tables import attempts, early_receipts, idempotency, messages
 
 OPEN = ("queued", "sending", "unconfirmed")
 """States of messages that are never forgotten."""

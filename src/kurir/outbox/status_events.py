@@ -14,7 +14,7 @@ from kurir.messages.content import Content
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.numbers import numbers
 from kurir.outbox.rows import Snapshot
-from kurir.store.tables import media, messages
+from kurir.outbox.tables import media, messages
 from kurir.webhooks import endpoints, events
 from kurir.webhooks.deliveries import publish
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.outbox.tables import messages
 from kurir.outbox.waiting import Ahead, Facts, Waiting, sentence, waiting_for
-from kurir.store.tables import messages
 
 _AT_ONCE = 500
 

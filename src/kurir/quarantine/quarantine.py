@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 
 from kurir.messages import bounds
 from kurir.messages.reports import SetAside
+from kurir.quarantine.tables import quarantine
 from kurir.store.chunks import removed
 from kurir.store.database import Database
 from kurir.store.inserts import insert_into
-from kurir.store.tables import quarantine
 
 Queue = Literal["journal", "inbox", "callback", "outbox", "webhook", "template"]
 """journal: received by a linked device, not readable or ended its reader · inbox: an event that could not be stored ·

@@ -38,7 +38,7 @@ from kurir.numbers.numbers import Number, all_of_channel
 from kurir.quarantine import quarantine
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.inserts import insert_into
-from kurir.store.tables import templates
+from kurir.templates.tables import templates
 
 DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED"
 NAME_TAKEN = "Template Name Already Exists"

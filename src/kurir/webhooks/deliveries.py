@@ -27,12 +27,13 @@ from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
 from kurir.messages import bounds
 from kurir.messages.reports import SetAside
+from kurir.numbers.tables import numbers
 from kurir.quarantine import quarantine
 from kurir.store.database import DatabaseUnavailable
-from kurir.store.tables import numbers, webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 from kurir.webhooks import endpoints, schedule
 from kurir.webhooks.events import Body, EventType, encode
 from kurir.webhooks.schedule import Again, Answer, Answered, Delivered, Exhausted, Gone, Verdict
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 
 LEASE = 30.0
 """Seconds after which a try whose end was never recorded counts as lost; longer than any try may take."""

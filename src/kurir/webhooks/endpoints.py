@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed, check_url
-from kurir.store.tables import webhook_endpoints as endpoints
 from kurir.webhooks.events import DEFAULT_EVENTS, EVENT_TYPES, EventType
 from kurir.webhooks.signing import new_secret
+from kurir.webhooks.tables import webhook_endpoints as endpoints
 
 OVERLAP = 24 * 3600.0
 """Seconds that the old secret goes on signing after a rotation."""

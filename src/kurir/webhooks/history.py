@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from kurir.store.chunks import removed
 from kurir.store.database import Database
-from kurir.store.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 from kurir.webhooks.deliveries import mend
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 
 DeliveryState = Literal["waiting", "pending", "sending", "delivered", "failed", "canceled"]
 _d = webhook_deliveries.alias("d")

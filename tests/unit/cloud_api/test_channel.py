@@ -20,7 +20,7 @@ from kurir.messages import bounds
 from kurir.messages.content import Content, Document, Image, Location, MediaFile, Outgoing, TemplateUse, Text
 from kurir.messages.reports import Halted, InDoubt, Outcome, Refused, Sent, StatusChanged, TryLater, Unknown
 from kurir.numbers import numbers
-from kurir.store.tables import numbers as numbers_table
+from kurir.numbers.tables import numbers as numbers_table
 
 TO = "6281234567801"
 

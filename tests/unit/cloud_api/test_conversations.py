@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from tests.gateway_fixture import Front, open_front
 
+from kurir.inbox.tables import windows
 from kurir.kit.ids import parse_message_id
 from kurir.messages.content import Location, Text
 from kurir.messages.reports import InDoubt, Outcome, Refused, Sent, TryLater
-from kurir.store.tables import windows
 
 SITI = "6281234567801"
 

@@ -16,7 +16,7 @@ from kurir.dispatch.dispatcher import Dispatcher
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Evidence, InDoubt, Left, NeverLeft, Outcome, Sent, StatusChanged, Unknown
 from kurir.outbox.outbox import Draft
-from kurir.store.tables import messages
+from kurir.outbox.tables import messages
 
 
 @pytest.fixture

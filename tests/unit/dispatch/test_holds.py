@@ -16,7 +16,7 @@ from kurir.leases import Hold
 from kurir.messages.content import Image, MediaFile, Outgoing, Text
 from kurir.messages.reports import NeverLeft, Outcome, Sent
 from kurir.outbox.outbox import Draft
-from kurir.store.tables import messages
+from kurir.outbox.tables import messages
 
 
 @dataclass

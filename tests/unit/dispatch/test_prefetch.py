@@ -17,7 +17,7 @@ from kurir.messages.reports import Outcome, Refused, Sent, TryLater
 from kurir.numbers.numbers import Number
 from kurir.outbox.claim import WINDOW
 from kurir.outbox.outbox import Draft
-from kurir.store.tables import messages
+from kurir.outbox.tables import messages
 
 
 class FileServer:

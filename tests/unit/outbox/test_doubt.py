@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk
 
+from kurir.accounts.tables import accounts
 from kurir.messages.reports import (
     Evidence,
     InDoubt,
@@ -19,7 +20,7 @@ from kurir.messages.reports import (
 )
 from kurir.outbox.doubt import explained, may_resend, patience, resend_now
 from kurir.outbox.rows import Claimed
-from kurir.store.tables import accounts, attempts, messages
+from kurir.outbox.tables import attempts, messages
 
 PATIENCE = 20.0
 

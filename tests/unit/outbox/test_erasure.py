@@ -12,7 +12,7 @@ from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent
 from kurir.outbox import hold_after_restore
 from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.rows import Claimed
-from kurir.store.tables import messages
+from kurir.outbox.tables import messages
 
 LIFETIME = 60.0
 Way = Callable[[Desk, int], Awaitable[None]]

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk, open_outbox
 
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once, Remembered, Repeated
+from kurir.outbox.tables import idempotency, messages
 from kurir.store.database import Database
-from kurir.store.tables import idempotency, messages
 
 
 async def count(desk: Desk) -> int:

@@ -12,7 +12,7 @@ from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox.doubt import CUT_OFF
 from kurir.outbox.outbox import QueueFull
-from kurir.store.tables import messages
+from kurir.outbox.tables import messages
 
 
 async def test_an_accepted_message_is_there_and_its_number_is_woken(desk: Desk):

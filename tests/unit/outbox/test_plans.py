@@ -14,8 +14,9 @@ from tests.unit.outbox.desk import Desk
 
 from kurir.messages.reports import InDoubt, Sent, StatusChanged
 from kurir.outbox import accept, claim
+from kurir.outbox.tables import messages
+from kurir.schema import metadata
 from kurir.store.database import LONG_WORK
-from kurir.store.tables import messages, metadata
 
 FINISHED = 20_000
 WAITING = 200

@@ -6,13 +6,13 @@ import msgspec
 import pytest
 from tests.unit.outbox.desk import Desk, open_outbox
 
+from kurir.inbox.tables import incoming
 from kurir.messages.content import Image, Text
 from kurir.messages.reports import InDoubt, Refused, Restricted, Sent, StatusChanged
 from kurir.numbers import numbers
 from kurir.outbox import restrictions
 from kurir.outbox.restrictions import next_length
 from kurir.outbox.rows import Claimed, Snapshot
-from kurir.store.tables import incoming
 
 REFUSAL = Restricted("restricted", "WhatsApp refused the message (error 463)")
 SHORTEST = 600.0

@@ -11,8 +11,9 @@ from tests.gateway_fixture import Front, open_front
 
 from kurir.accounts import api_keys
 from kurir.accounts.limits import FailedKeys, RequestLimit
+from kurir.accounts.tables import accounts
+from kurir.numbers.tables import numbers
 from kurir.settings import SettingsError
-from kurir.store.tables import accounts, numbers
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.envelopes import WireError
 from kurir.web.compat_v1.identity import MEMORY_SECONDS, Identity, Memory

@@ -10,7 +10,7 @@ import pytest
 from tests.gateway_fixture import Front, open_front
 
 from kurir.accounts import members
-from kurir.store.tables import numbers
+from kurir.numbers.tables import numbers
 from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 
 XSS = "<script>alert(1)</script>"

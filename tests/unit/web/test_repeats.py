@@ -12,7 +12,7 @@ from tests.gateway_fixture import PHONE, Front
 
 from kurir.accounts import accounts
 from kurir.messages.reports import Refused, Sent
-from kurir.store.tables import idempotency, messages
+from kurir.outbox.tables import idempotency, messages
 from kurir.web.server import build
 
 TEXT = {"phone_no": PHONE, "message": "Halo"}

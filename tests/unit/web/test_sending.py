@@ -12,7 +12,7 @@ from tests.gateway_fixture import PHONE, Front, open_front
 from kurir.kit.ids import parse_message_id
 from kurir.messages.content import Document, Image, Text
 from kurir.messages.reports import InDoubt, Refused, TryLater
-from kurir.store.tables import messages
+from kurir.outbox.tables import messages
 
 ACCEPTED = {"code": "200", "message": "The message is in the delivery process", "type": "successfully"}
 PICTURE = "https://example.com/picture.png"

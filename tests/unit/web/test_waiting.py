@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from rich.console import Console
 from tests.gateway_fixture import PHONE, Front, open_front
 
+from kurir.accounts.tables import accounts
 from kurir.cli import message as cli
 from kurir.cli import terminal
 from kurir.messages.reports import TryLater
 from kurir.numbers import numbers
 from kurir.numbers.numbers import NumberState
-from kurir.store.tables import accounts, messages
+from kurir.outbox.tables import messages
 
 STATES: dict[str, tuple[str, str]] = {
     "paused": ("kurir number resume {key}", "dijeda"),

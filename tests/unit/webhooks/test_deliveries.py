@@ -13,11 +13,11 @@ from kurir.accounts import accounts
 from kurir.kit.url_rules import Allowed, UrlRefused
 from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged
 from kurir.numbers import numbers
-from kurir.store.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliveries import LEASE, Parcel
 from kurir.webhooks.endpoints import EndpointError
 from kurir.webhooks.schedule import DEAD_AFTER, DELAYS, FAILING, MOST_ATTEMPTS, Answered, Unanswered
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
 
 DAY = 86_400.0
 

@@ -15,10 +15,10 @@ from tests.sqlite import new_database
 from tests.webhook_desk import Receiver, WebhookDesk, delivering, eventually, open_webhook_desk, receiving
 
 from kurir.store.database import DatabaseUnavailable
-from kurir.store.tables import webhook_attempts
 from kurir.webhooks import deliveries
 from kurir.webhooks.deliver import Deliverer
 from kurir.webhooks.schedule import FAILING
+from kurir.webhooks.tables import webhook_attempts
 
 
 class Failing:

@@ -1,0 +1,52 @@
+"""Received messages, customer service windows, and callbacks of Meta as they came."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from kurir.store.tables import account_column, id_column, metadata, number_column, text_column, time_column
+
+incoming = sa.Table(
+    "incoming",
+    metadata,
+    id_column(),
+    account_column(),
+    number_column(),
+    text_column("remote_id"),
+    text_column("chat"),
+    text_column("sender"),
+    text_column("sender_name"),
+    time_column("at", nullable=False),
+    time_column("stored_at", nullable=False),
+    text_column("kind"),
+    text_column("text"),
+    text_column("media", default=""),
+    text_column("location", default=""),
+    sa.Column("from_me", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("forwarded", sa.Integer, nullable=False, server_default="0"),
+    sa.UniqueConstraint("number_id", "chat", "remote_id"),
+    sa.Index("ix_incoming_account_id_id", "account_id", "id"),
+)
+
+
+windows = sa.Table(
+    "windows",
+    metadata,
+    account_column(),
+    sa.Column("number_id", sa.ForeignKey("numbers.id"), primary_key=True),
+    sa.Column("person", sa.Text, primary_key=True),
+    time_column("last_incoming_at", nullable=False),
+)
+
+
+callbacks = sa.Table(
+    "callbacks",
+    metadata,
+    id_column(),
+    account_column(),
+    number_column(),
+    text_column("fingerprint"),
+    text_column("body"),
+    time_column("stored_at", nullable=False),
+    sa.UniqueConstraint("number_id", "fingerprint"),
+)

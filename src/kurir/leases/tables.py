@@ -1,0 +1,24 @@
+"""Gateways on one database, and which of them holds which number."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from kurir.store.tables import metadata, text_column, time_column
+
+gateways = sa.Table(
+    "gateways",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    text_column("url"),
+    time_column("expires_at", nullable=False),
+)
+
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("number_id", sa.ForeignKey("numbers.id"), primary_key=True, autoincrement=False),
+    text_column("gateway"),
+    sa.Column("token", sa.BigInteger, nullable=False),
+)
