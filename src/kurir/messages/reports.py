@@ -194,9 +194,9 @@ class TemplateReviewed(msgspec.Struct, frozen=True, tag="template_reviewed"):
 class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
     """Something of a number that could not be processed, after some tries: kept whole in the quarantine.
 
-    `queue` names where it waited (see `kurir.quarantine.quarantine.QUEUES`), `reference` is its id there, `payload` what is needed
-    to try it again, `reason` why it failed; `entry` as in `Received`. `fetch` is what that means for the media of a
-    message that is stored already.
+    `queue` names where it waited (`kurir.quarantine`), `reference` is its id there, `payload` what is needed to try it
+    again, `reason` why it failed; `entry` as in `Received`. `fetch` is what that means for the media of a message that is
+    stored already.
     """
 
     account_id: int

@@ -1,4 +1,4 @@
-"""Messages with their attempts, requests that are recognised when they come again, and receipts that overtook their answer."""
+"""Messages with their attempts and fetched files, requests seen before, and receipts that overtook their answer."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The database: one writer with group commit, readers, SQLite and PostgreSQL, migrations, backups. No tables of features."""
+"""The database: one writer with group commit, readers, SQLite and PostgreSQL, migrations, backups."""
