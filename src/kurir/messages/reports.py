@@ -195,8 +195,8 @@ class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
     """Something of a number that could not be processed, after some tries: kept whole in the quarantine.
 
     `queue` names where it waited (`kurir.quarantine`), `reference` is its id there, `payload` what is needed to try it
-    again, `reason` why it failed; `entry` as in `Received`. `fetch` is what that means for the media of a message that is
-    stored already.
+    again, `reason` why it failed; `entry` as in `Received`. `fetch` is what that means for the media of a message
+    that is stored already.
     """
 
     account_id: int
