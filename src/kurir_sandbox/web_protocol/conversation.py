@@ -142,8 +142,11 @@ async def _answer_now(exchange: Exchange, connection: Connection, device: Device
         await login.unlink(exchange, device)
         return
     await connection.send(await queries.answer(exchange, device, iq))
-    if iq.text("xmlns") == "passive" and iq.child("active"):
-        await login.activate(exchange, device)
+    if iq.text("xmlns") == "passive":
+        if iq.child("active"):
+            await login.activate(exchange, device)
+        elif iq.child("passive"):
+            exchange.devices.hold(device)
 
 
 def _occasion(exchange: Exchange, device: Device, node: Node, kind: str = "") -> Occasion:

@@ -194,7 +194,7 @@ class LinkedDevices:
     # the connection
 
     def attach(self, device: Device, line: Line) -> None:
-        """The device logged in on `line`; stanzas wait until it says that it is active."""
+        """The device logged in on `line`; stanzas wait until it is active."""
         self._lines[device.jid] = _Presence(line)
 
     def detach(self, device: Device, line: Line) -> None:
@@ -209,11 +209,13 @@ class LinkedDevices:
         return presence.line if presence else None
 
     async def activate(self, device: Device) -> None:
-        """The device is ready: tells it what waits for it, then that this was all."""
+        """The device is ready: tells it what waits for it, then that this was all. Nothing if it is active already."""
         presence = self._lines.get(device.jid)
         if presence is None:
             return
         async with presence.order:
+            if presence.active:
+                return
             presence.active = True
             waiting = self.waiting(device)
             counts = {tag: str(sum(n.tag == tag for n in waiting)) for tag in ("message", "receipt", "notification")}
@@ -223,6 +225,11 @@ class LinkedDevices:
                 await presence.line.send(Node(node.tag, {**node.attrs, "offline": str(index)}, node.content))
             end = Node("offline", {"count": str(len(waiting))})
             await presence.line.send(Node("ib", {"from": SERVER}, [end]))
+
+    def hold(self, device: Device) -> None:
+        """The device wants nothing for now: stanzas wait until it is active again."""
+        if presence := self._lines.get(device.jid):
+            presence.active = False
 
     # the queue
 

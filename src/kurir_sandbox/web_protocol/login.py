@@ -53,6 +53,8 @@ async def welcome(exchange: Exchange, connection: Connection, noise_key: bytes, 
     log.info("device_logged_in", device=str(device.lid))
     if ended := exchange.faults.strike(Occasion("linked_device", device.phone), "end_login"):
         await _end(exchange, connection, ended)
+    elif not payload.passive:  # only a client that comes in passive says by itself when it is ready
+        await activate(exchange, device)
 
 
 async def _end(exchange: Exchange, connection: Connection, fault: Fault) -> None:
@@ -70,7 +72,7 @@ async def _end(exchange: Exchange, connection: Connection, fault: Fault) -> None
 
 
 async def activate(exchange: Exchange, device: Device) -> None:
-    """The device has set itself up: it gets the app state key (once) and everything that waits for it."""
+    """The device is ready for messages: it gets the app state key (once) and everything that waits for it."""
     if not device.has_app_state_key:
         await _share_app_state_key(exchange, device)
         device.has_app_state_key = True

@@ -83,8 +83,9 @@ class Stage:
         )
 
 
-async def logged_in(client: RawClient, device: int = 1) -> Node:
-    await client.log_in(Payload(username=int(OWNER), device=device))
+async def logged_in(client: RawClient, device: int = 1, *, passive: bool = True) -> Node:
+    """Logs in, by default as one who gets nothing before it says that it is ready; the server's first answer."""
+    await client.log_in(Payload(username=int(OWNER), device=device, passive=passive))
     return await client.receive()
 
 

@@ -208,6 +208,43 @@ async def test_any_stanza_can_be_played_and_is_kept_until_it_is_acknowledged(sta
             await client.receive()
 
 
+async def test_who_logs_in_active_gets_what_waits_at_once(stage: Stage) -> None:
+    news = Node("notification", {"id": "1", "from": SERVER, "type": "x"})
+    await stage.network.play(DEVICE, news, keep=True)
+    async with stage.client() as client:
+        assert (await logged_in(client, passive=False)).tag == "success"
+        assert (await until(client, "notification")).attrs["id"] == "1"
+        while (await until(client, "ib")).child("offline") is None:
+            pass
+
+        # saying so as well is no reason to hear it all again
+        await client.send(iq("passive", Node("active")))
+        assert (await client.receive()).tag == "iq"
+        await client.send(iq("w:p"))
+        assert (await client.receive()).tag == "iq"
+
+
+async def test_a_passive_device_gets_nothing_until_it_is_active(stage: Stage) -> None:
+    async with stage.client() as client:
+        await logged_in(client)
+        await stage.network.play(DEVICE, Node("notification", {"id": "1", "from": SERVER, "type": "x"}), keep=True)
+        await client.send(iq("w:p"))
+        assert (await client.receive()).tag == "iq"
+        await client.send(iq("passive", Node("active")))
+        assert (await until(client, "notification")).attrs["id"] == "1"
+        while (await until(client, "ib")).child("offline") is None:
+            pass
+
+        await client.send(iq("passive", Node("passive")))
+        assert (await client.receive()).tag == "iq"
+        await stage.network.play(DEVICE, Node("notification", {"id": "2", "from": SERVER, "type": "x"}), keep=True)
+        await client.send(iq("w:p"))
+        assert (await client.receive()).tag == "iq"
+        await client.send(iq("passive", Node("active")))
+        while (await until(client, "notification")).attrs["id"] != "2":
+            pass
+
+
 async def test_what_a_device_sends_is_acknowledged_whatever_it_holds(stage: Stage) -> None:
     stage.phones.attach({"linked_device": stage.network})
     async with stage.client() as client:
