@@ -74,6 +74,14 @@ def test_what_cannot_be_a_phone_number_is_refused(phone_no: str) -> None:
         parse_phone(phone_no, "62")
 
 
+def test_a_possible_number_of_fewer_than_seven_digits_is_refused() -> None:
+    """Germany's shortest numbers are possible ones to the library that knows the numbering plans."""
+    assert parse_phone("+4912345") == "4912345"
+    for phone_no in ("+491234", "+49123"):
+        with pytest.raises(AddressError):
+            parse_phone(phone_no)
+
+
 @pytest.mark.parametrize("country_code", ["ID", "999", "6 2 1 0", "+", "-62x", "٦٢", "62a"])
 def test_what_is_no_country_code_is_refused_as_such(country_code: str) -> None:
     if country_code == "+":

@@ -13,6 +13,8 @@ from kurir import number_status
 from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.foundation.database import DatabaseUnavailable
+from kurir.foundation.tables import messages
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Evidence, InDoubt, Left, NeverLeft, Outcome, Sent, StatusChanged, Unknown
 from kurir.outbox.outbox import Draft
@@ -249,3 +251,21 @@ async def test_a_stop_has_an_end_and_what_is_cut_off_is_left_to_evidence(front: 
     await asyncio.wait_for(on_the_wire.wait(), 10)
     assert await asyncio.wait_for(front.gateway.dispatcher.stop(0.05), 10) == 1
     await until(front, message_id, "sending")
+
+
+async def test_a_stop_cuts_off_no_answer_that_waits_for_the_database(front: Front):
+    record, refused, down = front.gateway.outbox.record, asyncio.Event(), True
+
+    async def away(*arguments, **named):
+        if down:
+            refused.set()
+            raise DatabaseUnavailable("gone for a moment")
+        return await record(*arguments, **named)
+
+    front.gateway.outbox.record = away  # type: ignore[method-assign]
+    message_id = await accept(front)
+    await asyncio.wait_for(refused.wait(), 10)
+    assert await asyncio.wait_for(front.gateway.dispatcher.stop(0.05), 10) == 0
+    down = False
+    await until(front, message_id, "sent")
+    assert [outgoing.attempt for outgoing in front.devices.sent] == [1]

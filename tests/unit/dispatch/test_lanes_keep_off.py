@@ -105,6 +105,26 @@ async def test_after_a_claim_that_failed_own_sends_in_flight_are_left_alone(fron
     assert sends_to(front, PHONE) == [1]
 
 
+async def test_what_a_claim_took_without_its_answer_coming_through_has_not_left_and_goes_out(front: Front) -> None:
+    """The commit was made and the connection broke: the messages are in flight and nobody carries them."""
+    front.devices.evidence_of = lambda _: Unknown()  # nobody has to be asked
+    claim: Claim = front.gateway.outbox.claim
+    lost: list[Claimed] = []
+
+    async def answerless_claim(*of_number: object, **how: object) -> list[Claimed]:
+        taken = await claim(*of_number, **how)
+        if taken and not lost:
+            lost.extend(taken)
+            raise DatabaseUnavailable("the answer to the commit did not come")
+        return taken
+
+    front.gateway.outbox.claim = answerless_claim  # type: ignore[method-assign,assignment]
+    message_id = await accept(front)
+    await until(front, message_id, "sent", "unconfirmed")
+    assert [message.id for message in lost] == [message_id]
+    assert sends_to(front, PHONE) == [2]
+
+
 async def test_after_a_lane_broke_the_next_begins_when_its_sends_have_landed(front: Front, wire: Wire) -> None:
     flying = await accept(front)
     await asyncio.wait_for(wire.reached.wait(), 10)

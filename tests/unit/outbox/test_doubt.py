@@ -18,6 +18,7 @@ from kurir.messages.reports import (
     TryLater,
     Unknown,
 )
+from kurir.outbox import recovery
 from kurir.outbox.doubt import explained, may_resend, patience, resend_now
 from kurir.outbox.rows import Claimed
 from kurir.outbox.tables import attempts, messages
@@ -194,3 +195,23 @@ async def test_a_code_in_doubt_goes_out_again_while_it_lives_and_is_erased_after
     assert await settle(desk, 0.0) is None
     assert await desk.state(claimed.id) == "unconfirmed"
     assert await stored() == ""
+
+
+async def test_what_was_read_of_an_earlier_doubt_does_not_end_the_patience_with_the_next(desk: Desk):
+    """Another gateway may settle it, send it and doubt again between a look at the doubts and what follows from it."""
+    await choose(desk, "resend")
+    claimed = await doubted(desk)
+    account_id, number_id = desk.number.account_id, desk.number.id
+    (stale,) = await desk.database.read(lambda c: recovery.doubts(c, account_id, number_id))
+    desk.time.now += PATIENCE
+    await settle(desk, 0.0)
+    (again,) = await desk.claim()
+    await desk.outbox.record(again, InDoubt("no answer", "w2"), PATIENCE)
+    now = desk.time.now
+    moved = await desk.database.write(
+        lambda c: recovery.settle(c, account_id, stale, max_attempts=3, now=now)
+    )
+    assert moved is False
+    assert await desk.state(claimed.id) == "unconfirmed"
+    assert await desk.claim() == []
+    assert await settle(desk, 0.0) == now + PATIENCE

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk, open_outbox
 
 from kurir.messages.content import Text
-from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, StatusChanged, TryLater
+from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox.doubt import CUT_OFF
 from kurir.outbox.outbox import QueueFull
 from kurir.outbox.tables import messages
@@ -113,13 +113,43 @@ async def test_a_verdict_that_takes_too_long_says_where_the_message_stands(desk:
         await desk.outbox.verdict(desk.number.account_id + 1, message_id, 0.01)
 
 
-async def test_a_result_of_an_older_attempt_changes_nothing(desk: Desk):
+@pytest.mark.parametrize(
+    "stale",
+    [Refused("x", "stale"), Sent("w1"), InDoubt("stale"), TryLater("2", "stale", after=0), NotConnected("stale")],
+    ids=lambda stale: type(stale).__name__,
+)
+async def test_a_result_of_an_older_attempt_changes_nothing(desk: Desk, stale: Outcome):
+    """A message in flight that was queued again would be sent twice."""
     await desk.outbox.accept([desk.draft()])
     (old,) = await desk.claim()
     await desk.outbox.record(old, TryLater("1", "later", after=0))
     (new,) = await desk.claim()
-    after = await desk.outbox.record(old, Refused("x", "stale"))
-    assert (after.state, after.attempts) == ("sending", new.attempt)
+    after = await desk.outbox.record(old, stale)
+    assert (after.state, after.attempts, after.remote_id) == ("sending", new.attempt, None)
+    assert await desk.claim() == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Sent("w1"), "sent"),
+        (InDoubt("no answer", "w1"), "unconfirmed"),
+        (Refused("x", "no"), "failed"),
+        (TryLater("1", "later"), "failed"),
+        (NotConnected("off"), "failed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+async def test_when_an_outcome_cannot_be_recorded_what_is_known_of_it_stays(desk: Desk, outcome: Outcome, state: str):
+    """Doubt that became a failure would be sent again by whoever reads `failed`."""
+    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+    (claimed,) = await desk.claim()
+    await desk.outbox.set_aside(claimed, outcome, "its outcome could not be recorded")
+    found = await desk.outbox.snapshot(desk.number.account_id, message_id)
+    assert found is not None
+    assert (found.state, found.remote_id) == (state, getattr(outcome, "remote_id", None))
+    assert found.error_code == ("" if state == "sent" else "unprocessable")
+    assert desk.outbox.waiting() == 0
 
 
 async def receive(desk: Desk, status: str, remote_id: str = "w1", message_id: int | None = None, **more) -> None:

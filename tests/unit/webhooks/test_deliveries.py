@@ -325,6 +325,21 @@ async def test_a_released_try_is_due_at_once(desk: WebhookDesk) -> None:
     assert await desk.claim(endpoint) is not None
 
 
+@pytest.mark.parametrize("answer", [Answered(200), Answered(500), None], ids=["success", "failure", "given back"])
+async def test_what_was_ended_while_it_was_tried_stays_ended(desk: WebhookDesk, answer: Answered | None) -> None:
+    endpoint, _ = await desk.endpoint()
+    await desk.comes_in()
+    parcel = await desk.claim(endpoint)
+    assert parcel is not None
+    await desk.database.write(lambda c: deliveries.end_open(c, endpoint.id, "canceled", desk.time()))
+    if answer is None:
+        await desk.database.write(lambda c: deliveries.release(c, parcel, desk.time()))
+    else:
+        await desk.record(parcel, answer)
+    assert await desk.states() == {"canceled": 1}
+    assert await desk.database.read(deliveries.first_due) == []
+
+
 async def test_every_try_is_kept(desk: WebhookDesk) -> None:
     endpoint, _ = await desk.endpoint()
     await desk.comes_in()
