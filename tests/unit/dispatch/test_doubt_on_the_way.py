@@ -116,6 +116,24 @@ async def test_with_resend_it_goes_out_once_more_before_what_came_later(front: F
     assert [outgoing.content for outgoing in front.devices.sent] == [Text("1"), Text("1"), Text("2")]
 
 
+async def test_after_a_restart_a_doubt_with_nothing_behind_it_goes_out_once_more(front: Front):
+    await choose(front, "resend")
+    patient(front, 60.0)
+    doubt_first(front, Unknown())
+    message_id = await accept(front)
+    await until(front, message_id, "unconfirmed")
+    await front.gateway.dispatcher.stop(0)
+    over = messages.update().where(messages.c.id == message_id).values(doubt_until=1.0)
+    await front.gateway.database.write(lambda c: c.execute(over) and None)
+    patient(front, 0.05)
+    dispatcher = await restart(front)
+    await dispatcher.start()
+    try:
+        assert await until(front, message_id, "sent") == "second"
+    finally:
+        await dispatcher.stop()
+
+
 async def test_a_device_that_is_away_hears_of_no_receipts_so_its_doubts_wait(front: Front):
     await choose(front, "resend")
     patient(front, 0.2)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk
 
+from kurir.foundation.tables import messages
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, StatusChanged
 from kurir.outbox import operator_actions
 from kurir.outbox.operator_actions import NotPossible
+from kurir.outbox import by_hand, record
+from kurir.outbox.by_hand import NotPossible
+from kurir.outbox.rows import Snapshot
 
 
 async def ended(desk: Desk, state: str, **draft) -> int:
@@ -104,6 +109,25 @@ async def test_what_waited_behind_a_canceled_message_may_go(desk: Desk):
     await desk.outbox.cancel(desk.number.account_id, first)
     (claimed,) = await desk.claim()
     assert claimed.id == second
+
+
+@pytest.mark.parametrize(("decision", "state", "moved_to"), [("cancel", "queued", "sending"), ("replay", "failed", "queued")])
+async def test_a_message_that_moves_on_meanwhile_is_left_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, decision: str, state: str, moved_to: str
+):
+    """Another gateway may commit between the look at the message and the change: what it sends was not called off."""
+    message_id = await ended(desk, state)
+    look = record.by_id
+
+    def overtaken(connection: sa.Connection, account_id: int, of: int) -> Snapshot | None:
+        seen = look(connection, account_id, of)
+        connection.execute(messages.update().where(messages.c.id == of).values(state=moved_to))
+        return seen
+
+    monkeypatch.setattr(record, "by_id", overtaken)
+    with pytest.raises(NotPossible, match="has just moved on"):
+        await getattr(desk.outbox, decision)(desk.number.account_id, message_id)
+    assert [outcome for _, outcome in await tries(desk, message_id) if outcome in {"canceled", "replayed"}] == []
 
 
 async def test_the_list_is_the_accounts_own_newest_first(desk: Desk):

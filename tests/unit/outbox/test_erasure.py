@@ -184,3 +184,14 @@ async def test_the_text_stays_while_the_code_may_go_out_once_more(desk: Desk) ->
     await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, patience=20.0)
     [claimed] = await desk.claim(1)
     assert "123456" in claimed.content.body  # type: ignore[union-attr]
+
+
+async def test_the_text_stays_while_a_try_follows_the_one_that_is_heard_to_have_failed(desk: Desk) -> None:
+    draft = desk.draft(body="kode 123456", sealed=True, origin="otp", lifetime=LIFETIME)
+    [message_id] = (await desk.outbox.accept([draft])).ids
+    await tried(desk, TryLater("busy", "later", after=30.0))
+    await receipt(desk, message_id, "failed")
+    assert await desk.state(message_id) == "queued"
+    desk.time.now += 30
+    [claimed] = await desk.claim(1)
+    assert "123456" in claimed.content.body  # type: ignore[union-attr]
