@@ -15,7 +15,7 @@ from kurir.channels.channel import Capabilities
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.foundation.database import DatabaseUnavailable
 from kurir.foundation.tables import messages
-from kurir.messages.content import Outgoing, Text
+from kurir.messages.content import Image, Outgoing, Text
 from kurir.messages.reports import Evidence, InDoubt, Left, NeverLeft, Outcome, Sent, StatusChanged, Unknown
 from kurir.outbox.outbox import Draft
 from kurir.outbox.tables import messages
@@ -27,10 +27,11 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
         yield front
 
 
-async def accept(front: Front, text: str = "halo") -> int:
+async def accept(front: Front, what: str | Image = "halo") -> int:
     number = front.ours.device
+    content = Text(what) if isinstance(what, str) else what
     accepted = await front.gateway.outbox.accept(
-        [Draft(account_id=number.account_id, number_id=number.id, recipient=PHONE, content=Text(text))]
+        [Draft(account_id=number.account_id, number_id=number.id, recipient=PHONE, content=content)]
     )
     return accepted.ids[0]
 
@@ -179,6 +180,32 @@ async def test_what_a_crash_left_in_flight_is_settled_by_evidence(
         await until(front, message_id, ends)
         assert [outgoing.attempt for outgoing in front.devices.sent] == [2] * sends
         assert front.gateway.outbox.waiting() == 0
+    finally:
+        await dispatcher.stop()
+
+
+async def test_what_is_left_in_flight_without_its_file_has_not_left(front: Front):
+    asked: list[int] = []
+
+    def evidence(outgoing: Outgoing) -> Evidence:
+        asked.append(outgoing.message_id)
+        return Unknown()
+
+    async def hangs(*_of_message: object) -> None:
+        await asyncio.Event().wait()
+
+    front.devices.evidence_of = evidence
+    front.gateway.media.prepare = hangs  # type: ignore[method-assign,assignment]
+    await front.gateway.dispatcher.stop(0)
+    message_id = await accept(front, Image("https://example.com/a.png", ""))
+    await front.gateway.database.write(
+        lambda c: c.execute(messages.update().where(messages.c.id == message_id).values(state="sending", attempts=1))
+    )
+    dispatcher = await restart(front)
+    await dispatcher.start()
+    try:
+        await until(front, message_id, "queued")
+        assert asked == []
     finally:
         await dispatcher.stop()
 

@@ -106,7 +106,9 @@ async def test_what_waited_behind_a_canceled_message_may_go(desk: Desk):
     first, second = (await desk.outbox.accept([desk.draft(body="1"), desk.draft(body="2")])).ids
     (claimed,) = await desk.claim()
     await desk.outbox.record(claimed, NotConnected("off"))
+    desk.woken.clear()
     await desk.outbox.cancel(desk.number.account_id, first)
+    assert desk.woken == [(desk.number.account_id, desk.number.id)], "the lane would look half a minute later"
     (claimed,) = await desk.claim()
     assert claimed.id == second
 

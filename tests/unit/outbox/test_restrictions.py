@@ -106,6 +106,15 @@ async def waiting(desk: Desk) -> list[Snapshot]:
     return [await snapshot(desk, row[0]) for row in ids]
 
 
+async def test_a_person_who_writes_releases_nobody_else(shop: Desk) -> None:
+    cold = await refused(shop, STRANGER)
+    await shop.outbox.accept([shop.draft(OTHER, "cold too")])
+    assert await claim(shop) == []
+    await writes(shop, OTHER)
+    assert (await snapshot(shop, cold.id)).error_code == "restricted"
+    assert [one.recipient for one in await claim(shop)] == [OTHER]
+
+
 async def test_a_person_who_writes_gets_what_waited_for_them_in_order(shop: Desk) -> None:
     await refused(shop, STRANGER)
     await shop.outbox.accept([shop.draft(OTHER, "1"), shop.draft(OTHER, "2")])
