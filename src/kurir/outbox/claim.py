@@ -75,7 +75,7 @@ SET state = CASE WHEN expires_at <= :now THEN 'expired' ELSE 'sending' END,
     error_code = CASE WHEN expires_at <= :now AND error_code = '' THEN 'expired' ELSE error_code END
 FROM next WHERE id = next_id AND state = 'queued'
 RETURNING id, account_id, number_id, recipient, content, sealed, typing, origin, attempts, created_at, expires_at,
-    state, priority
+    state, priority, messages.due_at
 """
 _FILES_AHEAD = """
 WITH {turn}

@@ -362,7 +362,7 @@ class Outbox:
 
     async def set_aside(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
         """Ends a message whose outcome cannot be recorded, whatever is tried. Raises DatabaseUnavailable."""
-        tried = Tried(claimed.id, claimed.account_id, claimed.number_id, claimed.attempt)
+        tried = Tried(claimed.id, claimed.account_id, claimed.number_id, claimed.attempt, claimed.due_at)
         remote_id = getattr(outcome, "remote_id", None)
         await self._set_aside(tried, set_aside.state_after(outcome), reason, remote_id)
 
@@ -513,6 +513,7 @@ class Outbox:
             row.attempts,
             row.created_at,
             row.expires_at,
+            row.due_at,
             first_contact,
         )
 
@@ -522,7 +523,7 @@ class Outbox:
             return [self._claimed(row, first_contact=first_contact)]
         except Exception as error:
             log.exception("message_set_aside", message_id=row.id)
-            tried = Tried(row.id, row.account_id, row.number_id, row.attempts)
+            tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
             await self._set_aside(tried, otherwise, f"its content cannot be read ({type(error).__name__})")
             return []
 

@@ -1,7 +1,8 @@
 """The third verb: what came of a try, and what receipts say later.
 
-An attempt's result is taken only for the attempt that is in flight (its number is the fence). Receipts may come
-before the result is recorded, twice, or out of order: they only ever move a message up.
+A try's result is taken only for the try that is in flight: the attempt's number and its `due_at` are the fence, as a
+replay by hand begins again with attempt 1. Receipts may come before the result is recorded, twice, or out of order:
+they only ever move a message up.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ SET state = :state, remote_id = coalesce(:remote_id, remote_id), error_code = :c
     ended_at = CASE WHEN :state IN ('failed','expired') THEN :now ELSE ended_at END,
     content = CASE WHEN sealed = 1 AND :state <> 'unconfirmed' THEN '' ELSE content END,
     doubt_until = :doubt_until
-WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt
+WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt AND due_at = :due
 """)
 
 _REQUEUE = sa.text("""
 UPDATE messages
 SET state = 'queued', due_at = :due_at, error_code = :code, error_reason = :reason, attempts = attempts - :uncount
-WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt
+WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt AND due_at = :due
 """)
 
 _LATE_RESULT = sa.text("""
 UPDATE messages SET remote_id = coalesce(remote_id, :remote_id), sent_at = coalesce(sent_at, :now)
-WHERE account_id = :account AND id = :id AND attempts = :attempt AND state IN ('delivered','read')
+WHERE account_id = :account AND id = :id AND attempts = :attempt AND due_at = :due AND state IN ('delivered','read')
 """)
 
 _DOUBT_OVER = sa.text("""
 UPDATE messages SET state = 'sent', remote_id = :remote_id, sent_at = :now, error_code = '', error_reason = '',
     content = CASE WHEN sealed = 1 THEN '' ELSE content END, doubt_until = NULL
-WHERE account_id = :account AND id = :id AND attempts = :attempt AND state = 'unconfirmed'
+WHERE account_id = :account AND id = :id AND attempts = :attempt AND due_at = :due AND state = 'unconfirmed'
 """)
 """Whoever sent it hears of the success after another gateway, which took it for dead, could only doubt."""
 
@@ -81,7 +82,8 @@ def record(
 
     `doubt_until` is when an unconfirmed message may go out once more (unix seconds); None when it is held.
     """
-    fence = {"account": claimed.account_id, "id": claimed.id, "attempt": claimed.attempt, "now": now}
+    tried = {"account": claimed.account_id, "id": claimed.id, "attempt": claimed.attempt, "now": now}
+    fence = {**tried, "due": claimed.due_at}
     moved = 0
     before: MessageState = "sending"
     match decision:
@@ -102,7 +104,7 @@ def record(
         case Again(due_at, counted, code, reason):
             values = {"due_at": due_at, "code": code, "reason": reason, "uncount": int(not counted)}
             connection.execute(_REQUEUE, {**fence, **values})
-    connection.execute(_ATTEMPT, {**fence, "outcome": outcome, "code": decision.code, "reason": decision.reason})
+    connection.execute(_ATTEMPT, {**tried, "outcome": outcome, "code": decision.code, "reason": decision.reason})
     after = by_id(connection, claimed.account_id, claimed.id)
     if moved and after is not None:
         tell(connection, before, after, now)

@@ -26,18 +26,19 @@ SET state = :state, error_code = :code, error_reason = :reason, doubt_until = NU
     sent_at = CASE WHEN :state = 'sent' THEN :now ELSE sent_at END,
     ended_at = CASE WHEN :state = 'failed' THEN :now ELSE ended_at END,
     content = CASE WHEN sealed = 1 THEN '' ELSE content END
-WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt
+WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt AND due_at = :due
 """)
 _CONTENT = sa.text("SELECT content FROM messages WHERE account_id = :account AND id = :id AND sealed = 0")
 
 
 class Tried(NamedTuple):
-    """The try that failed: which message, which attempt."""
+    """The try that failed: which message, which attempt (see `Claimed`)."""
 
     id: int
     account_id: int
     number_id: int
     attempt: int
+    due_at: float
 
 
 def end(
@@ -59,6 +60,7 @@ def end(
         {
             **which,
             "attempt": tried.attempt,
+            "due": tried.due_at,
             "state": state,
             "code": "" if state == "sent" else CODE,
             "reason": "" if state == "sent" else reason,

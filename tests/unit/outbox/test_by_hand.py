@@ -13,6 +13,7 @@ from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, StatusChanged
 from kurir.outbox import operator_actions
 from kurir.outbox.operator_actions import NotPossible
+from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox import by_hand, record
 from kurir.outbox.by_hand import NotPossible
 from kurir.outbox.rows import Snapshot
@@ -113,7 +114,32 @@ async def test_what_waited_behind_a_canceled_message_may_go(desk: Desk):
     assert claimed.id == second
 
 
-@pytest.mark.parametrize(("decision", "state", "moved_to"), [("cancel", "queued", "sending"), ("replay", "failed", "queued")])
+@pytest.mark.parametrize(
+    "late",
+    [NotConnected("away"), TryLater("1", "later", after=0), Refused("x", "no"), InDoubt("cut"), Sent("w1")],
+    ids=lambda late: type(late).__name__,
+)
+async def test_a_late_result_from_before_a_replay_is_not_taken_for_the_try_in_flight(desk: Desk, late: Outcome):
+    """A gateway that was frozen, and taken for dead, tells what became of its try: a replay begins again with 1."""
+    await desk.outbox.accept([desk.draft()])
+    (old,) = await desk.claim()
+    await desk.outbox.record(old, InDoubt("cut off"))
+    desk.time.now += 10
+    await desk.outbox.replay(desk.number.account_id, old.id)
+    (new,) = await desk.claim()
+    assert new.attempt == old.attempt
+    after = await desk.outbox.record(old, late)
+    assert (after.state, after.attempts) == ("sending", 1)
+    await desk.outbox.set_aside(old, late, "its outcome could not be recorded")
+    assert await desk.state(old.id) == "sending"
+    assert await desk.claim() == [], "it would be sent twice"
+    after = await desk.outbox.record(new, Sent("w2"))
+    assert (after.state, after.remote_id) == ("sent", "w2")
+
+
+@pytest.mark.parametrize(
+    ("decision", "state", "moved_to"), [("cancel", "queued", "sending"), ("replay", "failed", "queued")]
+)
 async def test_a_message_that_moves_on_meanwhile_is_left_alone(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, decision: str, state: str, moved_to: str
 ):

@@ -208,9 +208,7 @@ async def test_what_was_read_of_an_earlier_doubt_does_not_end_the_patience_with_
     (again,) = await desk.claim()
     await desk.outbox.record(again, InDoubt("no answer", "w2"), PATIENCE)
     now = desk.time.now
-    moved = await desk.database.write(
-        lambda c: recovery.settle(c, account_id, stale, max_attempts=3, now=now)
-    )
+    moved = await desk.database.write(lambda c: recovery.settle(c, account_id, stale, max_attempts=3, now=now))
     assert moved is False
     assert await desk.state(claimed.id) == "unconfirmed"
     assert await desk.claim() == []

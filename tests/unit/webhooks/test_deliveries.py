@@ -325,6 +325,23 @@ async def test_a_released_try_is_due_at_once(desk: WebhookDesk) -> None:
     assert await desk.claim(endpoint) is not None
 
 
+@pytest.mark.parametrize("answer", [Answered(200), Answered(500)], ids=["success", "failure"])
+async def test_the_late_end_of_a_lost_try_lets_nothing_pass_the_one_in_flight(
+    desk: WebhookDesk, answer: Answered
+) -> None:
+    endpoint, _ = await desk.endpoint()
+    for n in range(2):
+        await desk.comes_in(text=f"{n}")
+    lost = await desk.claim(endpoint)
+    desk.time.now += LEASE
+    again = await desk.claim(endpoint)
+    assert lost is not None
+    assert text(again) == "0"
+    await desk.record(lost, answer)
+    assert await desk.claim(endpoint) is None
+    assert await desk.states() == {"sending": 1, "waiting": 1}
+
+
 @pytest.mark.parametrize("answer", [Answered(200), Answered(500), None], ids=["success", "failure", "given back"])
 async def test_what_was_ended_while_it_was_tried_stays_ended(desk: WebhookDesk, answer: Answered | None) -> None:
     endpoint, _ = await desk.endpoint()
