@@ -40,6 +40,12 @@ def test_any_2xx_is_success_however_late(status: int, attempt: int, roll: float)
     assert judge(Answered(status), attempt, NOW, roll) == Delivered()
 
 
+def test_of_all_statuses_only_410_is_a_wish_to_hear_nothing_more() -> None:
+    found = {status: type(judge(Answered(status), 1, NOW, 0.5)) for status in range(100, 600)}
+    assert {status for status, verdict in found.items() if verdict is Gone} == {410}
+    assert {status for status, verdict in found.items() if verdict is Delivered} == set(range(200, 300))
+
+
 @given(bad, st.integers(1, MOST_ATTEMPTS - 1), dice)
 def test_a_failed_try_comes_again_within_a_tenth_of_its_delay(answer, attempt: int, roll: float) -> None:
     verdict = judge(answer, attempt, NOW, roll)
