@@ -104,6 +104,28 @@ async def test_what_nobody_knows_is_held_with_its_id_and_the_next_goes_on(front:
     assert [outgoing.content for outgoing in front.devices.sent] == [Text("1"), Text("2")]
 
 
+@pytest.mark.parametrize("evidence_breaks", [False, True], ids=["no evidence", "evidence breaks"])
+async def test_a_channel_that_breaks_while_sending_leaves_doubt(front: Front, evidence_breaks: bool):
+    """A mistake of ours may come after the wire: only evidence says that nothing left."""
+    send, begun = front.devices.send, []
+
+    async def breaks(number, outgoing: Outgoing) -> Outcome:
+        begun.append(outgoing.message_id)
+        await send(number, outgoing)
+        raise RuntimeError("unforeseen")
+
+    def evidence(_: Outgoing) -> Evidence:
+        if evidence_breaks:
+            raise RuntimeError("unforeseen too")
+        return Unknown()
+
+    front.devices.send = breaks  # type: ignore[method-assign]
+    front.devices.evidence_of = evidence
+    message_id = await accept(front)
+    await until(front, message_id, "unconfirmed")
+    assert begun == [message_id]
+
+
 async def test_with_resend_it_goes_out_once_more_before_what_came_later(front: Front):
     await choose(front, "resend")
     patient(front, 0.3)
