@@ -13,12 +13,11 @@ from kurir import number_status
 from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.tables import messages
 from kurir.messages.content import Image, Outgoing, Text
 from kurir.messages.reports import Evidence, InDoubt, Left, NeverLeft, Outcome, Sent, StatusChanged, Unknown
 from kurir.outbox.outbox import Draft
 from kurir.outbox.tables import messages
+from kurir.store.database import DatabaseUnavailable
 
 
 @pytest.fixture

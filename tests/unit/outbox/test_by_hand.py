@@ -8,15 +8,12 @@ import pytest
 import sqlalchemy as sa
 from tests.unit.outbox.desk import Desk
 
-from kurir.foundation.tables import messages
 from kurir.messages.content import Text
-from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, StatusChanged
-from kurir.outbox import operator_actions
-from kurir.outbox.operator_actions import NotPossible
 from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
-from kurir.outbox import by_hand, record
-from kurir.outbox.by_hand import NotPossible
+from kurir.outbox import operator_actions, record
+from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.rows import Snapshot
+from kurir.outbox.tables import messages
 
 
 async def ended(desk: Desk, state: str, **draft) -> int:

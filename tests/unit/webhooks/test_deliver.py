@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from tests.sqlite import new_database
 from tests.webhook_desk import WebhookDesk, delivering, eventually, open_webhook_desk, receiving
 
-from kurir.foundation.database import DatabaseUnavailable
-from kurir.foundation.tables import webhook_attempts, webhook_deliveries
+from kurir.store.database import DatabaseUnavailable
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries
 
 
 async def attempts(desk: WebhookDesk) -> Sequence[int]:
