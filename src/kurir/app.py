@@ -102,7 +102,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             restriction=settings.device_restriction,
             metrics=metrics,
             woken=wakes.woken,
-            told=wakes.told,
+            notify_webhooks=wakes.webhooks_due,
             settled=wakes.settled,
         )
         await outbox.count_waiting()
@@ -138,7 +138,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             outbox,
             clock,
             woken=wakes.woken,
-            told=wakes.told,
+            notify_webhooks=wakes.webhooks_due,
             ownership=leases,
             metrics=metrics,
             health=health,

@@ -31,7 +31,7 @@ def change(connection: Connection, event: ConnectionChanged, now: float) -> None
         jid="" if event.state == "logged_out" else event.jid or None,
     )
     if before is not None and before.state != event.state:
-        _tell(connection, before, event, now)
+        _publish(connection, before, event, now)
 
 
 def pause(connection: Connection, account_id: int, number_id: int, reason: str, now: float) -> None:
@@ -60,10 +60,10 @@ def restrict(
     else:
         reason = numbers.restricted_reason(restriction.until)
         event = ConnectionChanged(account_id, number_id, "restricted", reason, now)
-    _tell(connection, before, event, now)
+    _publish(connection, before, event, now)
 
 
-def _tell(connection: Connection, number: Number, event: ConnectionChanged, now: float) -> None:
+def _publish(connection: Connection, number: Number, event: ConnectionChanged, now: float) -> None:
     def body() -> DeviceStatus:
         return DeviceStatus(
             number_id=number.key,

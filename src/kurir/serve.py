@@ -68,7 +68,7 @@ async def serve(settings: Settings) -> None:
     try:
         hopeless = await _served(settings, stop)
     except asyncio.CancelledError:
-        if not stop.told.is_set():
+        if not stop.requested.is_set():
             raise
         log.info("stopped", while_="starting")
         return
@@ -80,19 +80,19 @@ class _Stop:
     """SIGTERM or SIGINT: the first one ends the start, or is `told` to who serves; further ones change nothing."""
 
     def __init__(self) -> None:
-        self.told = asyncio.Event()
+        self.requested = asyncio.Event()
         self._starting = asyncio.current_task()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._tell)
+            asyncio.get_running_loop().add_signal_handler(number, self._request)
 
     def started(self) -> None:
         """From now on nothing is broken off: whoever serves waits for `told`."""
         self._starting = None
 
-    def _tell(self) -> None:
-        if not self.told.is_set() and self._starting is not None:
+    def _request(self) -> None:
+        if not self.requested.is_set() and self._starting is not None:
             self._starting.cancel()  # what has been started is closed in order
-        self.told.set()
+        self.requested.set()
 
 
 async def _served(settings: Settings, stop: _Stop) -> str:
@@ -132,7 +132,7 @@ async def _served(settings: Settings, stop: _Stop) -> str:
             log.info("serving", url=url, data_dir=str(settings.data_dir))
             if settings.sandbox:
                 log.warning("SANDBOX IS ON: linked devices talk to a simulated WhatsApp, not to the real one")
-            hopeless = await _until_told(stop.told, work, gateway.health)
+            hopeless = await _until_stop_requested(stop.requested, work, gateway.health)
             log.info("stopping", reason=hopeless or None)
             server.should_exit = True  # no new connections; requests under way go on
             if gateway.leases is not None:
@@ -146,10 +146,10 @@ async def _served(settings: Settings, stop: _Stop) -> str:
     return hopeless
 
 
-async def _until_told(told_to_stop: asyncio.Event, work: asyncio.Task[None], health: TaskHealth) -> str:
+async def _until_stop_requested(stop_requested: asyncio.Event, work: asyncio.Task[None], health: TaskHealth) -> str:
     """Waits for a signal, for a server that ends of itself, or for a vital task that cannot be helped: its name."""
     tasks = Tasks()
-    signal_came = tasks.spawn("signal", told_to_stop.wait())
+    signal_came = tasks.spawn("signal", stop_requested.wait())
     hopeless = tasks.spawn("hopeless", health.hopeless())
     await asyncio.wait({signal_came, hopeless, work}, return_when=asyncio.FIRST_COMPLETED)
     gave_up = hopeless.result() if hopeless.done() else ""

@@ -87,8 +87,10 @@ class Rig:
         """Waits until a number is connected; returns it as it is stored then."""
         wanted = self.numbers[index]
         await eventually(lambda: self.devices.ready(wanted), 30, what=f"connected: {self.devices.state(wanted)}")
-        told = await self.event(ConnectionChanged, lambda e: e.number_id == wanted.id and e.state == "connected")
-        self.numbers[index] = number(wanted.id, key=wanted.key, phone=told.phone, jid=told.jid, state="connected")
+        reported = await self.event(ConnectionChanged, lambda e: e.number_id == wanted.id and e.state == "connected")
+        self.numbers[index] = number(
+            wanted.id, key=wanted.key, phone=reported.phone, jid=reported.jid, state="connected"
+        )
         return self.numbers[index]
 
     async def send(self, to: str, content: Content, media: MediaFile | None = None, typing: bool = False) -> Outcome:

@@ -259,8 +259,8 @@ async def test_receives_text_pictures_and_group_messages(sandbox: SandboxNetwork
         assert (media.mime, media.size, media.state) == ("image/png", len(picture), "stored")
 
         wrote = await sandbox.post(f"/people/{BUDI}/messages", {"group": group_id, "text": "Ada yang tahu?"})
-        told = await rig.event(Received, lambda e: e.remote_id == wrote["wire_id"])
-        assert (told.chat, told.sender, told.text) == (group_id, BUDI, "Ada yang tahu?")
+        reported = await rig.event(Received, lambda e: e.remote_id == wrote["wire_id"])
+        assert (reported.chat, reported.sender, reported.text) == (group_id, BUDI, "Ada yang tahu?")
 
         wrote = await sandbox.post(
             f"/people/{SITI}/messages", {"to": owner, "location": {"latitude": -6.2, "longitude": 106.8}}
@@ -403,8 +403,8 @@ async def test_the_phone_removes_the_device(sandbox: SandboxNetwork, tmp_path: P
     async with Rig(sandbox, tmp_path) as rig:
         device = await rig.pair(owner)
         await sandbox.post(f"/devices/{device.jid}/unlink")
-        told = await rig.event(ConnectionChanged, lambda e: e.state == "logged_out")
-        assert "pair it again" in told.reason
+        reported = await rig.event(ConnectionChanged, lambda e: e.state == "logged_out")
+        assert "pair it again" in reported.reason
         await eventually(lambda: not list((tmp_path / "devices").iterdir()), what="the session is deleted")
 
 
@@ -454,10 +454,10 @@ async def test_a_refused_login_says_why(
         await sandbox.post("/logins", failure)
         try:
             await sandbox.post(f"/devices/{device.jid}/drop")
-            told = await rig.event(ConnectionChanged, lambda e: e.state == state)
-            assert told.reason
+            reported = await rig.event(ConnectionChanged, lambda e: e.state == state)
+            assert reported.reason
             outcome = await rig.send(SITI, Text("x"))
-            assert outcome == NotConnected(told.reason)
+            assert outcome == NotConnected(reported.reason)
         finally:
             await sandbox.post("/logins", {"reason": None})
 

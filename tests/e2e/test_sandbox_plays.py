@@ -43,13 +43,13 @@ async def test_receipts_of_any_type_at_any_time(rig: Control) -> None:
     )
     for kind in ("read", "played", "inactive", "sender", "read-self", "played-self", "peer_msg", "hist_sync"):
         await rig.network.post(f"/people/{SITI}/receipts", {"to": OWNER, "type": kind, "ids": [first, kind]})
-        told = await engine.event("Receipt", lambda r, kind=kind: kind in r["MessageIDs"])
-        assert told["MessageIDs"] == [first, kind]
+        reported = await engine.event("Receipt", lambda r, kind=kind: kind in r["MessageIDs"])
+        assert reported["MessageIDs"] == [first, kind]
 
     body = {"to": OWNER, "type": "delivered", "ids": ["X"], "group": group, "delay": 0.3}
     await rig.network.post(f"/people/{BUDI}/receipts", body)
-    told = await engine.event("Receipt", lambda r: r["MessageIDs"] == ["X"])
-    assert told["MessageSource"]["Chat"]["User"] == group and told["Type"] == "DELIVERED"
+    reported = await engine.event("Receipt", lambda r: r["MessageIDs"] == ["X"])
+    assert reported["MessageSource"]["Chat"]["User"] == group and reported["Type"] == "DELIVERED"
 
     # again after a while: the message is sent again, in a new session, and comes to the phone a second time
     await rig.network.post(f"/people/{SITI}/receipts", {"to": OWNER, "type": "retry", "ids": [first], "delay": 0.3})

@@ -39,8 +39,8 @@ def on_phones(sandbox: Sandbox) -> list[str]:
 
 
 def receipts(engine: Engine, wire_id: str, kind: str = "DELIVERED") -> list[Any]:
-    told = [data for name, data in engine.events if name == "Receipt"]
-    return [receipt for receipt in told if wire_id in receipt["MessageIDs"] and receipt["Type"] == kind]
+    reported = [data for name, data in engine.events if name == "Receipt"]
+    return [receipt for receipt in reported if wire_id in receipt["MessageIDs"] and receipt["Type"] == kind]
 
 
 async def test_messages_are_lost_refused_or_acknowledged_late(sandbox: Sandbox) -> None:
@@ -75,8 +75,8 @@ async def test_receipts_are_withheld_late_or_doubled(sandbox: Sandbox) -> None:
     late = await say(engine, "empat")
     prompt = await say(engine, "lima")
     await until(lambda: receipts(engine, late))
-    told = [receipt["MessageIDs"][0] for name, receipt in engine.events if name == "Receipt"]
-    assert told.index(prompt) < told.index(late)
+    reported = [receipt["MessageIDs"][0] for name, receipt in engine.events if name == "Receipt"]
+    assert reported.index(prompt) < reported.index(late)
 
     assert await sandbox.phones.read(ALICE) == 5
     await until(lambda: receipts(engine, silent, "READ"))
@@ -157,7 +157,7 @@ async def test_logged_out_or_replaced_at_a_stanza(sandbox: Sandbox) -> None:
 
 async def test_logins_of_one_number_are_refused(sandbox: Sandbox) -> None:
     engine, other = await asyncio.gather(sandbox.linked("one", OWNER), sandbox.linked("other", OTHER))
-    for reason, attributes, told in (
+    for reason, attributes, reported in (
         (503, {}, "Connected"),
         (402, {"code": "101", "expire": "3600"}, "TemporaryBan"),
     ):
@@ -166,7 +166,7 @@ async def test_logins_of_one_number_are_refused(sandbox: Sandbox) -> None:
         for device in sandbox.web.linked_devices():
             await sandbox.web.drop(device.jid)
         await other.event("Connected", after=seen[1])
-        await engine.event(told, after=seen[0], within=30)
+        await engine.event(reported, after=seen[0], within=30)
         assert fault.hits == 1
 
 

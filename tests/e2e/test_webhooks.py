@@ -160,9 +160,14 @@ async def test_files_groups_and_the_owners_own_words(sandbox: SandboxNetwork, sh
         verified(await hears(receiver, "/all", message_body=phone), secret)["data"]
         for phone in (owner, shop.number.phone)
     ]
-    told = {"has_media": True, "media_mime": "text/plain", "media_name": "harga baru.txt", "location_attached": None}
+    reported = {
+        "has_media": True,
+        "media_mime": "text/plain",
+        "media_name": "harga baru.txt",
+        "location_attached": None,
+    }
     for data in files:
-        assert told.items() <= data.items()
+        assert reported.items() <= data.items()
     assert list(files[0]) == list(files[1])
 
     group = await sandbox.post("/groups", {"subject": "Tanya Jawab", "owner": SITI, "members": [owner]})

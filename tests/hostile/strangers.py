@@ -46,14 +46,14 @@ def plaintext(dice: random.Random, kind: str | None = None) -> bytes:
 
 def event(dice: random.Random, kind: str | None = None) -> bytes:
     """The engine's event for such a message, the sender's name, ids, and addresses random too, in a chat of ours."""
-    told = MessageEvent()
-    complete(told)
-    info = told.Info
+    reported = MessageEvent()
+    complete(reported)
+    info = reported.Info
     info.MergeFromString(_message(info.DESCRIPTOR, dice, 1, every=True))
     info.MessageSource.Chat.Server = dice.choice(("s.whatsapp.net", "lid", "g.us"))
     info.Category = ""
-    told.Message.MergeFromString(plaintext(dice, kind))
-    return told.SerializeToString()
+    reported.Message.MergeFromString(plaintext(dice, kind))
+    return reported.SerializeToString()
 
 
 def too_deep() -> bytes:

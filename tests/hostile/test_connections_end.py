@@ -278,7 +278,7 @@ async def test_too_many_ahead_end_quietly(front: Front, port: int, caplog: pytes
 async def test_the_one_at_work_is_told_that_nobody_waits_and_the_queued_ones_do_not_begin(
     tail: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    begun, told = asyncio.Event(), asyncio.Event()
+    begun, reported = asyncio.Event(), asyncio.Event()
     calls = 0
 
     async def waits(scope: Any, receive: Any, send: Any) -> None:
@@ -290,7 +290,7 @@ async def test_the_one_at_work_is_told_that_nobody_waits_and_the_queued_ones_do_
         assert (await receive())["type"] == "http.disconnect"
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
-        told.set()
+        reported.set()
 
     async with served(waits) as port, asyncio.timeout(20):
         raw = await Raw.open(port)
@@ -303,7 +303,7 @@ async def test_the_one_at_work_is_told_that_nobody_waits_and_the_queued_ones_do_
         else:
             raw.writer.transport.abort()
         raw.close()
-        await told.wait()
+        await reported.wait()
         await until_nothing_is_kept()
     assert calls == 1
     assert [record.getMessage() for record in caplog.records] == []

@@ -119,7 +119,7 @@ def full_host() -> Iterator[Host]:
 
         def flood() -> None:
             while not said.is_set():
-                host.tell(StatusChanged(1, 7, f"m{next(count)}", "read", 1.0))
+                host.emit(StatusChanged(1, 7, f"m{next(count)}", "read", 1.0))
 
         flooding = threading.Thread(target=flood, daemon=True)
         flooding.start()
@@ -143,7 +143,7 @@ class Failing:
         self.client = self
         self.state = ("connected", "")
         self.order = say.Open(7, 1, "", "", "")
-        self.complain = lambda what, kind="": host.tell(say.Trouble(7, what, kind))
+        self.complain = lambda what, kind="": host.emit(say.Trouble(7, what, kind))
 
     def refusal(self, _recipient: str) -> None:
         if self.step == "look-up":
@@ -202,8 +202,8 @@ def test_however_a_send_ends_the_real_engine_answers_while_news_are_stuck(full_h
 
 
 def test_what_is_unforeseen_before_the_wire_is_tried_again_and_after_it_is_doubt():
-    told: list[say.News] = []
-    host = SimpleNamespace(tell=lambda news: told.append(news) or True)
+    reported: list[say.News] = []
+    host = SimpleNamespace(tell=lambda news: reported.append(news) or True)
     engine = NeonizeEngine(host.tell, 1_000)
     for step, kind in (("unforeseen", TryLater), ("wire", InDoubt)):
         engine._books[7] = Failing(host, step)  # pyright: ignore[reportArgumentType]
@@ -212,7 +212,7 @@ def test_what_is_unforeseen_before_the_wire_is_tried_again_and_after_it_is_doubt
         if isinstance(answer, TryLater):
             assert answer.counted, "one that fails each time must end"
     logging.getLogger("whatsmeow").removeHandler(engine._unencrypted)
-    assert [one.kind for one in told if isinstance(one, say.Trouble)][-2:] == ["call_failed"] * 2
+    assert [one.kind for one in reported if isinstance(one, say.Trouble)][-2:] == ["call_failed"] * 2
 
 
 @pytest.mark.parametrize("command", [sending("hang"), sending("slow 60")])

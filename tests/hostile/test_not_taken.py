@@ -82,9 +82,9 @@ def test_a_receipt_of_which_a_part_is_not_taken_is_not_let_go(tmp_path: Path, re
     rig.intake.online(connected=True)
     rig.intake.take_receipt(receipt("a", "b", "c"))
     rig.intake.take(text("behind"))
-    while not isinstance(told := rig.next(), Received):
-        rig.store(told)
-    rig.store(told)
+    while not isinstance(reported := rig.next(), Received):
+        rig.store(reported)
+    rig.store(reported)
     assert rig.kept("receipt") == 1
     on.clear()
     rig.reopen()
@@ -111,13 +111,13 @@ def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monk
                 thread.join(10)
     rig.intake.close()
     assert rig.kept() == 1
-    assert rig.told.empty()
+    assert rig.reported.empty()
     monkeypatch.setattr(intake_module, "read_letter", lambda *_: "peer")
     rig.reopen()
     rig.intake.online(connected=True)
-    told = rig.next()
-    assert isinstance(told, Unread)
-    assert told.kind == "peer"
+    reported = rig.next()
+    assert isinstance(reported, Unread)
+    assert reported.kind == "peer"
     rig.intake.close()
 
 
@@ -148,7 +148,7 @@ class Ward:
         (found,) = await self.front.gateway.database.read(lambda c: c.scalars(sa.select(incoming.c.media)).all())
         return msgspec.json.decode(found, type=IncomingMedia)
 
-    async def told(self) -> list[dict[str, Any]]:
+    async def reported(self) -> list[dict[str, Any]]:
         query = "SELECT body FROM webhook_events WHERE type = 'media_status' ORDER BY id"
         bodies = await self.front.gateway.database.read(lambda c: c.exec_driver_sql(query).scalars().all())
         return [msgspec.json.decode(body)["data"] for body in bodies]
@@ -201,7 +201,7 @@ async def test_media_whose_fetch_cannot_be_read_are_gone(ward: Ward, spoilt: dic
     media = await ward.media()
     assert (media.state, media.mime) == ("gone", "image/png")
     assert "kurir quarantine list" in media.reason
-    (body,) = await ward.told()
+    (body,) = await ward.reported()
     assert (body["status"], body["message_id"], body["reason"]) == ("gone", "p", media.reason)
     assert [one.queue for one in await ward.aside()] == ["journal"]
     assert ward.rig.kept() == 0
@@ -221,7 +221,7 @@ async def test_a_replay_that_succeeds_stores_media_that_were_gone(ward: Ward, mo
     media = await ward.media()
     assert media.state == "stored"
     assert media.path
-    assert [body["status"] for body in await ward.told()] == ["gone", "stored"]
+    assert [body["status"] for body in await ward.reported()] == ["gone", "stored"]
     assert ward.rig.kept() == 0
 
 

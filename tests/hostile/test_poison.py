@@ -362,14 +362,14 @@ async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes
         await desk.comes_in(text="poison")
         await desk.comes_in(text="behind it")
         await desk.comes_in(chat="628222", text="elsewhere")
-        await eventually(lambda: told_apart(desk, endpoint), (2, 1))
+        await eventually(lambda: delivered_and_failed(desk, endpoint), (2, 1))
         assert {letter.text for letter in receiver.at()} >= {"behind it", "elsewhere"}
     (entry,) = await desk.database.read(set_aside)
     assert entry.queue == "webhook"
     assert entry.reference.startswith("delivery:")
 
 
-async def told_apart(desk: WebhookDesk, endpoint: Any) -> tuple[int, int]:
+async def delivered_and_failed(desk: WebhookDesk, endpoint: Any) -> tuple[int, int]:
     states = await desk.states(endpoint)
     return states["delivered"], states["failed"]
 
@@ -384,8 +384,8 @@ async def test_an_endpoint_that_cannot_be_read_delays_no_other(desk: WebhookDesk
             await desk.comes_in(text=f"t{i}")
         async with delivering(desk.database, desk.time):
             assert [letter.text for letter in await receiver.until(3, "/good")] == ["t0", "t1", "t2"]
-            await eventually(lambda: told_apart(desk, good), (3, 0))
-            await eventually(lambda: told_apart(desk, bad), (0, 3), patience=60.0)
+            await eventually(lambda: delivered_and_failed(desk, good), (3, 0))
+            await eventually(lambda: delivered_and_failed(desk, bad), (0, 3), patience=60.0)
         assert receiver.at("/bad") == []
 
 

@@ -175,10 +175,10 @@ def test_of_one_receipt_a_bounded_number_of_ids_is_read_and_its_entry_ends(tmp_p
     rig.intake.take_receipt(receipt(*(f"m{n}" for n in range(count))))
     rig.intake.take_receipt(receipt("after"))
     read = min(count, incoming_messages.RECEIPT_IDS)
-    told = [rig.receipt() for _ in range(read + 1)]
-    assert [one.remote_id for one in told] == [*(f"m{n}" for n in range(read)), "after"]
+    reported = [rig.receipt() for _ in range(read + 1)]
+    assert [one.remote_id for one in reported] == [*(f"m{n}" for n in range(read)), "after"]
     assert [f"names {count - read} messages more" in what for what in rig.device.complaints] == [True] * (count > read)
-    rig.store(*told)
+    rig.store(*reported)
     assert rig.kept() == 0
     rig.intake.close()
 
@@ -198,12 +198,12 @@ def test_receipts_are_on_disk_when_the_engine_goes_on(tmp_path: Path):
         assert rig.kept("receipt") == n + 1
     rig.reopen()
     rig.intake.online(connected=True)
-    told = [rig.receipt() for _ in range(50)]
-    assert [one.remote_id for one in told] == [f"3EB0{n}" for n in range(50)]
+    reported = [rig.receipt() for _ in range(50)]
+    assert [one.remote_id for one in reported] == [f"3EB0{n}" for n in range(50)]
     rig.reopen()  # the gateway was killed before it had stored any
     rig.intake.online(connected=True)
     again = [rig.receipt() for _ in range(50)]
-    assert again == told
+    assert again == reported
     rig.store(*again)
     assert rig.kept() == 0
     rig.intake.close()

@@ -23,7 +23,7 @@ PAUSES = 3
 STREAM_ENDS = 5
 
 
-def told(rig: Rig, number_id: int) -> list[ConnectionChanged]:
+def reported(rig: Rig, number_id: int) -> list[ConnectionChanged]:
     return [one for one in rig.events if isinstance(one, ConnectionChanged) and one.number_id == number_id]
 
 
@@ -36,7 +36,7 @@ async def test_a_connection_that_ends_after_each_login_is_tried_with_growing_pau
     siti = await sandbox.person("Siti")
     async with Rig(sandbox, tmp_path, number(1), number(2)) as rig:
         bad, good = [await rig.pair(owner, index) for index, owner in enumerate(owners)]
-        others = len(told(rig, good.id))
+        others = len(reported(rig, good.id))
         fault = await sandbox.post("/faults", {"effect": "end_login", "number": owners[0], **ending})
         with capture_logs() as log:
             await sandbox.post(f"/devices/{bad.jid}/drop")
@@ -48,14 +48,14 @@ async def test_a_connection_that_ends_after_each_login_is_tried_with_growing_pau
         assert hits <= 40, "a few at first and for each pause, where the engine by itself makes a hundred a second"
         lines = [one for one in log if one["event"] == "device_reconnects_often"]
         assert [one["pauses"] for one in lines][:PAUSES] == list(range(1, PAUSES + 1))
-        away = [one.at for one in told(rig, bad.id) if one.state == "disconnected" and "each login" in one.reason]
+        away = [one.at for one in reported(rig, bad.id) if one.state == "disconnected" and "each login" in one.reason]
         gaps = [later - earlier for earlier, later in itertools.pairwise(away)]
         assert all(gap >= 2**n for n, gap in enumerate(gaps)), gaps
-        since = [one.state for one in told(rig, bad.id) if one.at > away[0]]
+        since = [one.state for one in reported(rig, bad.id) if one.at > away[0]]
         assert "connected" not in since, "what does not hold is not told as connected"
         rig.numbers.reverse()
         assert isinstance(await rig.send(siti, Text("masih di sini")), Sent)
-        assert len(told(rig, good.id)) == others, "the other device has not noticed"
+        assert len(reported(rig, good.id)) == others, "the other device has not noticed"
         await sandbox.delete("/faults")
         await eventually(lambda: rig.devices.ready(bad), 30, what="connected again")
 
@@ -96,7 +96,7 @@ async def test_an_event_stream_that_ends_after_each_login_is_begun_anew_with_gro
             await eventually(lambda: not rig.devices.ready(one), what="says that it is away")
         gaps = [later - earlier for earlier, later in itertools.pairwise(ends)][1:]  # the first one costs no pause
         assert all(gap >= 2**n for n, gap in enumerate(gaps)), gaps
-        assert not any("proto" in change.reason for change in told(rig, one.id))
+        assert not any("proto" in change.reason for change in reported(rig, one.id))
 
 
 def test_a_line_that_breaks_now_and_then_is_none_of_these() -> None:

@@ -62,9 +62,9 @@ def test_messages_pass_any_number_of_hanging_downloads_whose_threads_are_bounded
     for n in range(30):
         rig.intake.take(picture(f"p{n}"))
         rig.intake.take(text(f"t{n}"))
-        told = [rig.received(), rig.received()]
-        assert [one.remote_id for one in told] == [f"p{n}", f"t{n}"]
-        rig.store(*told)
+        reported = [rig.received(), rig.received()]
+        assert [one.remote_id for one in reported] == [f"p{n}", f"t{n}"]
+        rig.store(*reported)
     most = media_fetches.SLOTS + media_fetches.HANGING
     _until(lambda: hanging.now >= media_fetches.HANGING)
     for _ in range(60):  # twelve time limits: no more may come on top
@@ -158,10 +158,10 @@ def pictures_to_fetch(rig: IntakeRig, *names: str) -> list[int]:
     rig.intake.online(connected=True)
     for name in names:
         rig.intake.take(picture(name))
-    told = [rig.received() for _ in names]
+    reported = [rig.received() for _ in names]
     rig.intake.online(connected=False)
-    rig.store(*told)
-    return [one.entry for one in told]
+    rig.store(*reported)
+    return [one.entry for one in reported]
 
 
 def spoil(rig: IntakeRig, entries: list[int], **columns: object) -> None:
@@ -182,14 +182,14 @@ def test_an_entry_that_cannot_be_read_is_set_aside_and_keeps_no_other_waiting(tm
     *bad, good = pictures_to_fetch(rig, "p0", "p1", "p2", "good")
     spoil(rig, bad, event=b"\xff\xff no protobuf", **hopeless)
     rig.intake.online(connected=True)
-    told = [rig.next() for _ in range(4)]
-    (fetched,) = [one for one in told if isinstance(one, MediaFetched)]
+    reported = [rig.next() for _ in range(4)]
+    (fetched,) = [one for one in reported if isinstance(one, MediaFetched)]
     assert (fetched.remote_id, fetched.entry) == ("good", good)
-    aside = [one for one in told if isinstance(one, SetAside)]
+    aside = [one for one in reported if isinstance(one, SetAside)]
     assert sorted(one.entry for one in aside) == bad
     assert {one.payload for one in aside} == {b"\xff\xff no protobuf"}
     assert "DecodeError" in aside[0].reason
-    rig.store(*told)
+    rig.store(*reported)
     assert rig.kept() == 0
     rig.intake.close()
 

@@ -121,9 +121,13 @@ def fill(folder: Path, texts: list[str]) -> list[str]:
             quarantine.set_aside(connection, SetAside(owner.id, device.id, "inbox", text, text, b""), 1.0)
             event = {"account_id": owner.id, "number_id": device.id, "key": f"evt_{message_id}", "created_at": 1.0}
             event_id = connection.execute(sa.insert(webhook_events).values(**event, type=text, body="{}"))
-            told = {"account_id": owner.id, "endpoint_id": endpoint.id, "event_id": event_id.inserted_primary_key[0]}
-            told |= {"number_id": device.id, "chat": text, "state": "failed", "due_at": 1.0, "created_at": 1.0}
-            delivery = connection.execute(sa.insert(webhook_deliveries).values(**told))
+            reported = {
+                "account_id": owner.id,
+                "endpoint_id": endpoint.id,
+                "event_id": event_id.inserted_primary_key[0],
+            }
+            reported |= {"number_id": device.id, "chat": text, "state": "failed", "due_at": 1.0, "created_at": 1.0}
+            delivery = connection.execute(sa.insert(webhook_deliveries).values(**reported))
             answer = {"account_id": owner.id, "endpoint_id": endpoint.id, "number": 1, "at": 1.0, "seconds": 0.1}
             answer |= {"delivery_id": delivery.inserted_primary_key[0], "succeeded": 0, "status": 0, "reason": text}
             connection.execute(sa.insert(webhook_attempts).values(**answer))

@@ -70,7 +70,9 @@ async def test_a_receipt_that_is_rolled_back_counts_for_nothing(desk: Desk) -> N
         await desk.database.write(undone(lambda c: desk.outbox.receipt(c, event, desk.time.now)))
     desk.time.now += 2
     (again,) = await desk.claim()
-    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.told)
+    await desk.database.write(
+        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+    )
     await desk.outbox.record(again, Sent("wamid.1"))
     assert desk.outbox.waiting() == 0
 
@@ -157,7 +159,9 @@ async def test_a_receipt_kept_while_the_answer_is_written_down_is_not_lost(desk:
     gate = threading.Event()
     held = asyncio.create_task(desk.database.write(lambda c: gate.wait(5)))
     early = asyncio.create_task(
-        desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.told)
+        desk.database.write(
+            lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+        )
     )
     answer = asyncio.create_task(desk.outbox.record(claimed, Sent("wamid.1")))
     await asyncio.sleep(0)  # all three are handed in, and make one group

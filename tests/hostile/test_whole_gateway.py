@@ -166,14 +166,14 @@ def found_ids(site: Site) -> tuple[set[str], set[str]]:
     aside = set()
     for queue, reference, payload in site.rows("SELECT queue, reference, payload FROM quarantine"):
         if queue == "journal":
-            told = MessageEvent()
+            reported = MessageEvent()
             try:
-                told.MergeFromString(payload)
+                reported.MergeFromString(payload)
             except DecodeError:
                 assert DEEP.encode() in payload, "only that one is more than we can decode"
                 aside.add(DEEP)
             else:
-                aside.add(told.Info.ID)
+                aside.add(reported.Info.ID)
         else:
             aside.add(reference.rpartition("/")[2])
     return stored, aside

@@ -121,7 +121,7 @@ def _webhooks(site: Site, rows: list[dict[str, Any]], letters: Sequence[Letter])
     """Every message's state was told to its own account, signed, and one id never carried two bodies."""
     shops = {f"/{shop.account_id}": shop for shop in site.shops}
     bodies: dict[str, set[bytes]] = defaultdict(set)
-    told: set[tuple[int, str, str]] = set()
+    reported: set[tuple[int, str, str]] = set()
     forged = []
     for letter in letters:
         bodies[letter.id].add(letter.body)
@@ -131,14 +131,14 @@ def _webhooks(site: Site, rows: list[dict[str, Any]], letters: Sequence[Letter])
         except WebhookVerificationError:
             forged.append(letter.id)
             continue
-        told.add((shop.account_id, data["message_id"], data["status"]))
+        reported.add((shop.account_id, data["message_id"], data["status"]))
     states = [(row["account_id"], public_message_id(row["id"]), row["state"]) for row in rows]
     ours = {(account_id, message_id) for account_id, message_id, _ in states}
     return {
         "12 state not told": [
-            message_id for account, message_id, state in states if (account, message_id, state) not in told
+            message_id for account, message_id, state in states if (account, message_id, state) not in reported
         ],
-        "13 told another's": [m for account, m, _ in told if (account, m) not in ours],
+        "13 told another's": [m for account, m, _ in reported if (account, m) not in ours],
         "14 one id, two bodies": [id_ for id_, found in bodies.items() if len(found) > 1],
         "15 not signed": forged,
     }

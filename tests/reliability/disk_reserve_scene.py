@@ -64,9 +64,9 @@ async def test_files_stop_where_texts_need_the_disk(tmp_path: Path):
         async with aiohttp.ClientSession() as session, _serving() as (url, counts):
             await _files_to_send_wait(site, url, counts)
             async with session.get(site.url + "/metrics") as answer:
-                told = re.search(r"^kurir_room_for_files_bytes ([\d.e+]+)$", await answer.text(), re.M)
-            assert told is not None
-            assert float(told[1]) < SIZE
+                reported = re.search(r"^kurir_room_for_files_bytes ([\d.e+]+)$", await answer.text(), re.M)
+            assert reported is not None
+            assert float(reported[1]) < SIZE
             assert site.explain().count("files_to_send_wait_for_space") == 1
             disk.free(site.process.pid)
             for person in site.people[3:5]:

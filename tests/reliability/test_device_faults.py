@@ -39,14 +39,14 @@ class Ward:
     receiver: Receiver
     secret: str
 
-    def told(self, since: int = 0) -> list[dict[str, Any]]:
+    def reported(self, since: int = 0) -> list[dict[str, Any]]:
         """The device states that came, with their reasons."""
         return [verified(letter, self.secret)["data"] for letter in self.receiver.at("/devices")[since:]]
 
     async def hears(self, state: str, since: int) -> dict[str, Any]:
         """What was told about a state since so many letters."""
         async with asyncio.timeout(30):
-            while not (found := [one for one in self.told(since) if one["state"] == state]):
+            while not (found := [one for one in self.reported(since) if one["state"] == state]):
                 await asyncio.sleep(0.05)
         return found[-1]
 
@@ -68,19 +68,19 @@ async def paused(ward: Ward, shop: Shop, person: str, state: str, since: int) ->
     """The device is in `state`, its owner was told, and a message handed in now waits."""
     operator = ward.operator
     shown = await operator.becomes(shop, state)
-    told = await ward.hears(state, since)
-    assert told["reason"] == shown["state_reason"]
+    reported = await ward.hears(state, since)
+    assert reported["reason"] == shown["state_reason"]
     message = await operator.send(shop, person, f"during {state}")
     assert await operator.state(message) == "queued"
-    return message, told
+    return message, reported
 
 
 async def test_a_logged_out_device_keeps_its_queue_until_it_is_paired_again(ward: Ward):
     operator, shop, person = ward.operator, ward.site.shops[0], ward.site.people[0]
-    since = len(ward.told())
+    since = len(ward.reported())
     await ward.site.sandbox.post(f"/devices/{await operator.jid(shop)}/unlink")
-    message, told = await paused(ward, shop, person, "logged_out", since)
-    assert "pair it again" in told["reason"]
+    message, reported = await paused(ward, shop, person, "logged_out", since)
+    assert "pair it again" in reported["reason"]
     assert await operator.state(message) == "queued"
     await operator.pair(shop)
     await operator.state(message, "delivered")
@@ -90,10 +90,10 @@ async def test_a_logged_out_device_keeps_its_queue_until_it_is_paired_again(ward
 
 async def test_a_replaced_device_stays_away_until_it_is_taken_back(ward: Ward):
     operator, shop, person = ward.operator, ward.site.shops[0], ward.site.people[1]
-    since, logins = len(ward.told()), await operator.logins(shop)
+    since, logins = len(ward.reported()), await operator.logins(shop)
     await ward.site.sandbox.post(f"/devices/{await operator.jid(shop)}/replace")
-    message, told = await paused(ward, shop, person, "replaced", since)
-    assert "pair the number again" in told["reason"]
+    message, reported = await paused(ward, shop, person, "replaced", since)
+    assert "pair the number again" in reported["reason"]
     assert await operator.seen(logins) == 0, "it fights with whoever replaced it"
     await operator.pair(shop)
     await operator.state(message, "delivered")
@@ -103,12 +103,12 @@ async def test_a_replaced_device_stays_away_until_it_is_taken_back(ward: Ward):
 
 async def test_a_banned_device_says_for_how_long_and_does_not_knock(ward: Ward):
     operator, shop, person = ward.operator, ward.site.shops[0], ward.site.people[2]
-    since = len(ward.told())
+    since = len(ward.reported())
     ban = {"effect": "refuse_login", "number": shop.device_phone, "reason": 402}
     ban = await ward.site.sandbox.post("/faults", {**ban, "attributes": {"code": "101", "expire": "3600"}})
     await ward.site.sandbox.post(f"/devices/{await operator.jid(shop)}/drop")
-    message, told = await paused(ward, shop, person, "banned", since)
-    assert "3600 seconds" in told["reason"]
+    message, reported = await paused(ward, shop, person, "banned", since)
+    assert "3600 seconds" in reported["reason"]
     assert await operator.seen(ban["id"]) == 1
     await ward.site.sandbox.delete(f"/faults/{ban['id']}")
     # whoever knows that it is over need not wait
@@ -123,7 +123,7 @@ async def test_a_banned_device_says_for_how_long_and_does_not_knock(ward: Ward):
 async def test_a_message_whose_ack_never_comes_is_sent_once(ward: Ward, effect: str, ends: str, arrived: int):
     operator, shop = ward.operator, ward.site.shops[0]
     person = ward.site.people[3 if arrived else 4]
-    since = len(ward.told())
+    since = len(ward.reported())
     await ward.site.sandbox.post("/faults", {"effect": effect, "number": shop.device_phone, "count": 1})
     began = time.monotonic()
     message = await operator.send(shop, person, effect)

@@ -263,7 +263,7 @@ class Lifecycle(RuleBasedStateMachine):
         event = StatusChanged(*own, status, self.time.now, message_id=message.id if by_our_id else None)
         self.run_(
             self.rig.database.write(
-                lambda c: self.outbox.receipt(c, event, self.time.now), after_commit=self.outbox.told
+                lambda c: self.outbox.receipt(c, event, self.time.now), after_commit=self.outbox.receipt_committed
             )
         )
 

@@ -53,11 +53,11 @@ async def test_a_dead_line_is_found_and_the_queue_goes_on(tmp_path: Path, receiv
         assert [await operator.times_on(second, f"meanwhile {n}") for n in range(3)] == [1, 1, 1]
         assert await operator.times_on(third, "after") == 1
         assert await operator.times_on(first, "into the silence") <= 1
-        told = [verified(letter, secret)["data"] for letter in await receiver.until(already + 3, "/devices", 20)]
-        told = told[already:]
-        assert [one["state"] for one in told] == ["degraded", "connecting", "connected"]
-        assert told[0]["reason"] == "connected, but WhatsApp does not answer"
-        assert told[0]["number_id"] == ill.device.key
+        reported = [verified(letter, secret)["data"] for letter in await receiver.until(already + 3, "/devices", 20)]
+        reported = reported[already:]
+        assert [one["state"] for one in reported] == ["degraded", "connecting", "connected"]
+        assert reported[0]["reason"] == "connected, but WhatsApp does not answer"
+        assert reported[0]["number_id"] == ill.device.key
         # the other device, in the same host or not, was never touched
         assert (await operator.numbers())[well.device.key]["state"] == "connected"
         assert await operator.seen(logins) == 1

@@ -78,8 +78,8 @@ async def test_receivers_that_fail_delay_nobody_and_miss_nothing(tmp_path: Path,
                 both.create_task(people.write(site.people[: max(2, CALLS // 8)]))
 
         async def have_all() -> bool:
-            told = (("/healthy", shop), ("/neighbour", neighbour))
-            return all(has_all(steady, path, of, callers, people) for path, of in told)
+            reported = (("/healthy", shop), ("/neighbour", neighbour))
+            return all(has_all(steady, path, of, callers, people) for path, of in reported)
 
         await load()
         await eventually(have_all, patience=PATIENCE)

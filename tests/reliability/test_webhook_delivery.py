@@ -45,10 +45,10 @@ async def test_a_signed_event_arrives_and_is_not_sent_again(webhook_desk: Webhoo
         remote_id = await desk.comes_in("6281234567801", "Halo 👋")
         deliverer.wake()
         (letter,) = await receiver.until(1)
-        told = verified(letter, secret)
-        assert told["type"] == "incoming_chat"
-        assert told["data"]["message_body"] == "Halo 👋"
-        assert told["data"]["message_id"] == remote_id
+        reported = verified(letter, secret)
+        assert reported["type"] == "incoming_chat"
+        assert reported["data"]["message_body"] == "Halo 👋"
+        assert reported["data"]["message_id"] == remote_id
         assert letter.headers["bls-oto-numberid"] == desk.desk.number.key
         assert letter.headers["content-type"] == "application/json"
         await eventually(desk.states, {"delivered": 1})

@@ -66,13 +66,13 @@ async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_i
             await database.write(lambda c: [c.exec_driver_sql(one) for one in statements] and None)
 
         number = front.ours.device
-        told = msgspec.structs.replace(received(front, "3EB0"), entry=7)
+        reported = msgspec.structs.replace(received(front, "3EB0"), entry=7)
         state = ConnectionChanged(number.account_id, number.id, "connected", "", 5.0)
         # what SQLite calls a missing table is damage, for which everybody waits
         monkeypatch.setattr(database._server, "trouble", lambda _error: None)
         await run(hide)
         following = asyncio.create_task(inbox.follow(front.devices))
-        front.devices.hear(told)
+        front.devices.hear(reported)
         front.devices.hear(state)
         async with asyncio.timeout(10):
             while front.devices.let_go != [state]:
@@ -81,9 +81,9 @@ async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_i
                 await asyncio.sleep(0.01)
             assert "inbox-store inbox" in front.gateway.health.complaints()[0]
             await run(show)
-            while told not in front.devices.let_go:
+            while reported not in front.devices.let_go:
                 await asyncio.sleep(0.01)
-        assert front.devices.let_go == [state, told]
+        assert front.devices.let_go == [state, reported]
         assert front.gateway.health.complaints() == []
         count = select(func.count()).select_from(incoming)
         assert await database.read(lambda c: c.execute(count).scalar_one()) == 1

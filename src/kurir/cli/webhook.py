@@ -111,10 +111,12 @@ def log(email: str, *, last: int = 20) -> None:
         raise CommandError("--last: expected 1 to 10000")
     found = with_snapshot(lambda connection, _: history.latest(connection, account_of(connection, email).id, last))
     table = Table("event", "type", "endpoint", "at", "state", "tries", "last answer")
-    for told in found:
-        at = datetime.fromtimestamp(told.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        answer = str(told.status) if told.status else told.reason
-        table.add_row(told.event_key, told.event_type, told.endpoint_key, at, told.state, str(told.attempts), answer)
+    for record in found:
+        at = datetime.fromtimestamp(record.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        answer = str(record.status) if record.status else record.reason
+        table.add_row(
+            record.event_key, record.event_type, record.endpoint_key, at, record.state, str(record.attempts), answer
+        )
     table.show()
 
 

@@ -52,8 +52,8 @@ class Wakes:
         elif self.dispatcher is not None:
             self.dispatcher.wake(account_id, number_id)
 
-    def told(self) -> None:
-        """Webhooks may have to tell something."""
+    def webhooks_due(self) -> None:
+        """There may be webhook deliveries to make."""
         if self.deliverer is not None:
             self.deliverer()
         else:

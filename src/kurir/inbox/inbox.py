@@ -63,7 +63,7 @@ class NotStored(DatabaseUnavailable):
 class Inbox:
     """Stores events and tells the outbox and the dispatcher what follows.
 
-    `woken` is called with (account_id, number_id) when a number has become ready, `told` after a commit of which
+    `woken` is called with (account_id, number_id) when a number has become ready, `notify_webhooks` after a commit of which
     webhooks may have to tell. `ownership`: only the gateway that carries a number says how it is connected.
     """
 
@@ -74,7 +74,7 @@ class Inbox:
         clock: Clock,
         *,
         woken: Callable[[int, int], None],
-        told: Callable[[], None] = lambda: None,
+        notify_webhooks: Callable[[], None] = lambda: None,
         ownership: Ownership | None = None,
         metrics: Metrics | None = None,
         health: TaskHealth | None = None,
@@ -88,7 +88,7 @@ class Inbox:
         self._outbox = outbox
         self._clock = clock
         self._woken = woken
-        self._told = told
+        self._notify_webhooks = notify_webhooks
 
     async def take(self, events: Sequence[tuple[Event, str]], body: bytes = b"") -> int:
         """Stores events durably with their effects; those whose fingerprint was stored before are skipped.
@@ -112,9 +112,9 @@ class Inbox:
             return new, receipts
 
         def stored(result: tuple[int, list[Receipt]]) -> None:
-            self._told()
+            self._notify_webhooks()
             for receipt in result[1]:
-                self._outbox.told(receipt)
+                self._outbox.receipt_committed(receipt)
             for event, _ in events:
                 if isinstance(event, ConnectionChanged):
                     self._woken(event.account_id, event.number_id)
@@ -237,7 +237,9 @@ class Inbox:
         media = msgspec.structs.replace(event.media, path="", state="gone", reason=_NOT_STORED)
         gone, now = msgspec.structs.replace(event, media=media), self._clock()
         try:
-            await self._database.write(lambda c: store_media(c, gone, now), after_commit=lambda _: self._told())
+            await self._database.write(
+                lambda c: store_media(c, gone, now), after_commit=lambda _: self._notify_webhooks()
+            )
         except DatabaseUnavailable:
             raise
         except Exception:

@@ -25,7 +25,7 @@ _JUMP = 5.0
 log = structlog.get_logger(__name__)
 
 
-def _told() -> float:
+def _wall() -> float:
     return time.time()
 
 
@@ -36,7 +36,7 @@ def _counted() -> float:
 class SteadyClock:
     """A clock in unix seconds that goes on evenly when `wall` jumps; `counted` is seconds from any start."""
 
-    def __init__(self, wall: Clock = _told, counted: Clock = _counted) -> None:
+    def __init__(self, wall: Clock = _wall, counted: Clock = _counted) -> None:
         self._wall = wall
         self._counted = counted
         self._offset = wall() - counted()

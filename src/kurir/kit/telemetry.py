@@ -321,7 +321,7 @@ class Metrics:
         malformed."""
         self._callbacks.labels(result).inc()
 
-    def told(self, result: str, seconds: float) -> None:
+    def webhook_attempted(self, result: str, seconds: float) -> None:
         """A customer's server was posted to; `result` is delivered, again, exhausted or gone."""
         self._deliveries.labels(result).inc()
         self._delivery_seconds.observe(seconds)

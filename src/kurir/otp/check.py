@@ -221,13 +221,13 @@ class _Checking:
         number_id = connection.execute(latest).scalar()
         number = numbers.by_id(connection, account_id, number_id) if number_id is not None else None
         if number is not None:
-            told = OtpGuessing(
+            event = OtpGuessing(
                 number_id=number.key,
                 checked_by=_FIELDS[self._attempt.scope],
                 wrong_checks=wrong.hour,
                 timestamp=int(self._now),
             )
-            publish(connection, account_id, number.id, "otp_guessing", "", body=lambda: told, now=self._now)
+            publish(connection, account_id, number.id, "otp_guessing", "", body=lambda: event, now=self._now)
         return True
 
 

@@ -60,7 +60,7 @@ class Effects:
         if left_queue:
             self._waiting[message.account_id] -= 1
         self._metrics.reached(message.state)
-        if message.state in SETTLED and not self.verdicts.tell(message):
+        if message.state in SETTLED and not self.verdicts.resolve(message):
             self._settled_elsewhere(message.account_id, message.id)
 
     def ended(self, account_id: int, message_id: int) -> None:

@@ -10,7 +10,7 @@ from kurir.kit.ids import public_message_id
 from kurir.messages.lifecycle import CANCELABLE, REPLAYABLE, MessageState
 from kurir.outbox import record
 from kurir.outbox.rows import Snapshot
-from kurir.outbox.status_events import tell
+from kurir.outbox.status_events import publish_status
 from kurir.outbox.tables import attempts, messages
 
 _SNAPSHOT = [messages.c[name] for name in Snapshot.__struct_fields__]
@@ -90,7 +90,7 @@ def cancel(connection: Connection, account_id: int, message_id: int, *, now: flo
     change = {"state": "canceled", "ended_at": now, "doubt_until": None, "content": kept}
     _decide(connection, before, change, "canceled", now)
     after = _found(connection, account_id, message_id)
-    tell(connection, before.state, after, now)
+    publish_status(connection, before.state, after, now)
     return before, after
 
 

@@ -84,8 +84,8 @@ class Receipt:
 class Outbox:
     """Messages on their way out, for all accounts.
 
-    `woken` is called with (account_id, number_id) after a commit that gives that number something to send, `told`
-    after one that moved messages, of which webhooks may have to tell, `settled` with (account_id, message_id) when a
+    `woken` is called with (account_id, number_id) after a commit that gives that number something to send,
+    `notify_webhooks` after one that moved messages and so published events, `settled` with (account_id, message_id) when a
     message is settled and nobody in this process waits for that.
     """
 
@@ -101,7 +101,7 @@ class Outbox:
         restriction: float = 3_600.0,
         metrics: Metrics,
         woken: Callable[[int, int], None],
-        told: Callable[[], None] = lambda: None,
+        notify_webhooks: Callable[[], None] = lambda: None,
         settled: Callable[[int, int], None] = lambda _account_id, _message_id: None,
     ) -> None:
         self._database = database
@@ -114,7 +114,7 @@ class Outbox:
         self._metrics = metrics
         self._woken = woken
         self._ids = MessageIds()
-        self._effects = Effects(metrics, told, settled, shared=database.shared)
+        self._effects = Effects(metrics, notify_webhooks, settled, shared=database.shared)
 
     async def count_waiting(self) -> None:
         """Counts what is queued or in flight: at the start, and again and again where other gateways send too."""
@@ -256,7 +256,7 @@ class Outbox:
         taken: list[Claimed] = []
         for row in rows:
             if row.state == "expired":
-                await self._tell_ended(row.account_id, row.id)
+                await self._publish_ended(row.account_id, row.id)
             else:
                 crash_points.reach("claim.committed")
                 # it was taken a moment ago and nothing was tried: it surely has not left
@@ -289,7 +289,7 @@ class Outbox:
         now = self._clock()
         rows = await self._database.write(lambda c: claim.expire(c, now), after_commit=self._effects.expired)
         for row in rows:
-            await self._tell_ended(row.account_id, row.id)
+            await self._publish_ended(row.account_id, row.id)
         return len(rows)
 
     # -- record ----------------------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ class Outbox:
         await self._set_aside(tried, set_aside.state_after(outcome), reason, remote_id)
 
     def receipt(self, connection: Connection, event: StatusChanged, now: float) -> Receipt:
-        """Applies a receipt within the caller's transaction; call `told` with what it returns after the commit.
+        """Applies a receipt within the caller's transaction; call `receipt_committed` with what it returns after the commit.
 
         A receipt whose message is not known yet is stored until the send's answer is recorded.
         """
@@ -384,7 +384,7 @@ class Outbox:
         after = _apply(connection, message, event, now)
         return Receipt(message, after if after.state != message.state else None)
 
-    def told(self, receipt: Receipt) -> None:
+    def receipt_committed(self, receipt: Receipt) -> None:
         """After the commit of a receipt, as `after_commit`: whoever waits for the message's verdict gets it."""
         if receipt.message is None or receipt.moved is None:
             return
@@ -478,7 +478,7 @@ class Outbox:
         if self._effects.verdicts.awaited(message_id):
             now = await self.snapshot(account_id, message_id)
             if now is not None and now.state in SETTLED:
-                self._effects.verdicts.tell(now)
+                self._effects.verdicts.resolve(now)
 
     @property
     def dismissed(self) -> bool:
@@ -564,7 +564,7 @@ class Outbox:
             return
         log.critical("message_stays_in_flight", message_id=tried.id)
 
-    async def _tell_ended(self, account_id: int, message_id: int) -> None:
+    async def _publish_ended(self, account_id: int, message_id: int) -> None:
         self._effects.notify()
         await self.look_at(account_id, message_id)
         self._effects.ended(account_id, message_id)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from kurir.messages.lifecycle import MessageState, ReceiptStatus, after_receipt
 from kurir.outbox.retries import Again, Decision, Settled
 from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
-from kurir.outbox.status_events import tell
+from kurir.outbox.status_events import publish_status
 
 _SETTLE = sa.text("""
 UPDATE messages
@@ -107,7 +107,7 @@ def record(
     connection.execute(_ATTEMPT, {**tried, "outcome": outcome, "code": decision.code, "reason": decision.reason})
     after = by_id(connection, claimed.account_id, claimed.id)
     if moved and after is not None:
-        tell(connection, before, after, now)
+        publish_status(connection, before, after, now)
     return after
 
 
@@ -140,7 +140,7 @@ def receipt(
     connection.execute(_RECEIPT, parameters)
     after = by_id(connection, account_id, message.id)
     assert after is not None
-    tell(connection, message.state, after, now, at)
+    publish_status(connection, message.state, after, now, at)
     return after
 
 
@@ -157,7 +157,7 @@ def by_remote_id(connection: Connection, account_id: int, number_id: int, remote
 def ended(connection: Connection, account_id: int, message_id: int, before: MessageState, now: float) -> None:
     """Tells the account's webhooks of a message that was moved without a try or a receipt."""
     if (after := by_id(connection, account_id, message_id)) is not None:
-        tell(connection, before, after, now)
+        publish_status(connection, before, after, now)
 
 
 def _one(connection: Connection, statement: sa.TextClause, parameters: dict[str, Any]) -> Snapshot | None:

@@ -22,7 +22,9 @@ _UNSENT: frozenset[MessageState] = frozenset({"queued", "sending", "unconfirmed"
 _ON_ITS_WAY: frozenset[MessageState] = frozenset({"sent", "delivered", "read"})
 
 
-def tell(connection: Connection, before: MessageState, after: Snapshot, now: float, at: float | None = None) -> None:
+def publish_status(
+    connection: Connection, before: MessageState, after: Snapshot, now: float, at: float | None = None
+) -> None:
     """Publishes a message's move from the state `before`; nothing when it did not move.
 
     `now` and `at`, when it happened by the network's clock (None: now), in unix seconds.

@@ -33,7 +33,7 @@ class Verdicts:
         """Whether anybody waits for this message."""
         return message_id in self._waiters
 
-    def tell(self, message: Snapshot) -> bool:
+    def resolve(self, message: Snapshot) -> bool:
         """The message is settled: its waiters get it. Whether there were any."""
         waiters = self._waiters.pop(message.id, [])
         for future in waiters:

@@ -71,9 +71,9 @@ class Bell:
         await asyncio.sleep(_GATHERED)
         while self._waiting:
             rings = [self._waiting.pop() for _ in range(min(len(self._waiting), _AT_ONCE))]
-            told = {"channel": _CHANNEL, "rings": msgspec.json.encode(rings).decode()}
+            parameters = {"channel": _CHANNEL, "rings": msgspec.json.encode(rings).decode()}
             with contextlib.suppress(DatabaseUnavailable):
-                await self._database.write(lambda c, told=told: c.execute(_NOTIFY, told) and None)
+                await self._database.write(lambda c, parameters=parameters: c.execute(_NOTIFY, parameters) and None)
 
     async def _listen(self) -> None:
         address = listening_address(str(self._database.where))

@@ -235,7 +235,7 @@ class Deliverer:
             return deliveries.record(connection, parcel, answer, verdict, seconds=seconds, now=now)
 
         disabled = await self._written(work, began + deliveries.LEASE)
-        self._metrics.told(type(verdict).__name__.lower(), seconds)
+        self._metrics.webhook_attempted(type(verdict).__name__.lower(), seconds)
         if disabled:
             log.warning("webhook_endpoint_disabled", endpoint=parcel.endpoint_key, reason=disabled)
 

@@ -17,7 +17,7 @@ DeliveryState = Literal["waiting", "pending", "sending", "delivered", "failed", 
 _d = webhook_deliveries.alias("d")
 
 
-class Told(msgspec.Struct, frozen=True):
+class DeliveryRecord(msgspec.Struct, frozen=True):
     """One delivery as a person looks at it; `status` and `reason` are of the last try (0 and "": none yet)."""
 
     event_key: str
@@ -77,7 +77,7 @@ def counts(connection: Connection, account_id: int) -> dict[int, dict[str, int]]
     return found
 
 
-def latest(connection: Connection, account_id: int, limit: int) -> list[Told]:
+def latest(connection: Connection, account_id: int, limit: int) -> list[DeliveryRecord]:
     """The account's newest deliveries, newest first, each with its last try."""
     a = webhook_attempts.alias("a")
     last = sa.select(sa.func.max(a.c.id)).where(a.c.delivery_id == _d.c.id).correlate(_d).scalar_subquery()
@@ -100,7 +100,7 @@ def latest(connection: Connection, account_id: int, limit: int) -> list[Told]:
         .order_by(_d.c.id.desc())
         .limit(limit)
     )
-    return [Told(*row) for row in rows]
+    return [DeliveryRecord(*row) for row in rows]
 
 
 async def forget(database: Database, before: float) -> int:
@@ -125,7 +125,7 @@ def _remove(connection: Connection, ids: list[int], before: float) -> int:
         .returning(webhook_deliveries.c.id, webhook_deliveries.c.event_id)
     ).all()
     connection.execute(webhook_attempts.delete().where(webhook_attempts.c.delivery_id.in_([row.id for row in gone])))
-    told = sa.select(_d.c.id).where(_d.c.event_id == webhook_events.c.id).correlate(webhook_events)
+    others = sa.select(_d.c.id).where(_d.c.event_id == webhook_events.c.id).correlate(webhook_events)
     events = {row.event_id for row in gone}
-    connection.execute(webhook_events.delete().where(webhook_events.c.id.in_(events), ~told.exists()))
+    connection.execute(webhook_events.delete().where(webhook_events.c.id.in_(events), ~others.exists()))
     return len(gone)

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS callbacks (
 """
 _FIRST_PAUSE, _LONGEST_PAUSE, _KEPT = 0.2, 30.0, 7 * 24 * 3600.0
 _IN_FLIGHT = 64
-_SWAP_PATIENCE, _TOLD_PATIENCE = 5.0, 5.0
+_SWAP_PATIENCE, _ACKNOWLEDGED_WITHIN = 5.0, 5.0
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
 
 log = structlog.get_logger(__name__)
@@ -121,16 +121,16 @@ class Callbacks:
         if self._faults.strike(occasion, "duplicate_callback"):
             self._lanes.add(lane, partial(self._deliver, self._store(*lane, body, now), ends))
 
-    async def until_told(self, wire_id: str, seconds: float | None = None) -> None:
+    async def until_acknowledged(self, wire_id: str, seconds: float | None = None) -> None:
         """Wait until the webhook has taken "delivered" or "failed" of the message; at most `seconds` (default 5).
 
         To be asked before the message can be on its way, that is without an await after its acceptance.
         """
-        told = self._awaited.setdefault(wire_id, asyncio.Event())
+        acknowledged = self._awaited.setdefault(wire_id, asyncio.Event())
         try:
-            await asyncio.wait_for(told.wait(), _TOLD_PATIENCE if seconds is None else seconds)
+            await asyncio.wait_for(acknowledged.wait(), _ACKNOWLEDGED_WITHIN if seconds is None else seconds)
         except TimeoutError:
-            log.info("webhook_not_told_in_time", wire_id=wire_id)
+            log.info("webhook_not_acknowledged_in_time", wire_id=wire_id)
         finally:
             self._awaited.pop(wire_id, None)
 

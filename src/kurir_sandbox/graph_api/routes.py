@@ -67,7 +67,7 @@ async def send_message(request: web.Request) -> web.Response:
     wanted = outgoing.outgoing(body, template)
     send = graph.accept(business, wanted, template)
     if overtaken := graph.faults.strike(send_occasion(business, wanted.to), "callbacks_first"):
-        await graph.callbacks.until_told(send.wire_id, overtaken.seconds)
+        await graph.callbacks.until_acknowledged(send.wire_id, overtaken.seconds)
     message = {"id": send.wire_id, **({"message_status": "accepted"} if template else {})}
     contact = {"input": wanted.given_to, "wa_id": wanted.to}
     return web.json_response({"messaging_product": "whatsapp", "contacts": [contact], "messages": [message]})

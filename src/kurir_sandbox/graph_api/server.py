@@ -169,7 +169,7 @@ class GraphNetwork:
         """The phone received or read a message: a status callback."""
         send = self.sends.send(entry.arrival.wire_id)
         if send is not None:
-            self._tell(send, kind)
+            self._notify(send, kind)
 
     async def _carry(self, send: Send) -> None:
         """Bring an accepted message to the phone, or fail it."""
@@ -195,10 +195,10 @@ class GraphNetwork:
             except MediaError as problem:
                 refusal = (131053, str(problem))
         if refusal is not None:
-            self._tell(send, "failed", refusal)
+            self._notify(send, "failed", refusal)
             self.sends.settle(send.wire_id, "failed")
             return
-        self._tell(send, "sent")
+        self._notify(send, "sent")
         arrival = Arrival(send.person, "cloud_api", business.phone, business.phone, send.wire_id, content)
         await self._phones.deliver(arrival)
         self.sends.settle(send.wire_id, "carried")
@@ -215,7 +215,7 @@ class GraphNetwork:
     def _window_open(self, phone_number_id: str, person: str) -> bool:
         return window_open(self.sends.last_inbound(phone_number_id, person), self._clock())
 
-    def _tell(self, send: Send, kind: str, error: tuple[int, str] | None = None) -> None:
+    def _notify(self, send: Send, kind: str, error: tuple[int, str] | None = None) -> None:
         business = self.world.business(send.phone_number_id)
         if business is None:
             return
@@ -229,11 +229,11 @@ class GraphNetwork:
         self.callbacks.send(business, send.person, "messages", notices.messages_value(business, statuses=[status]))
 
     def _template_changed(self, template: Template) -> None:
-        told: set[str] = set()
+        acknowledged: set[str] = set()
         for business in self.world.businesses():
             url = business.callback_url
-            if business.waba_id == template.waba_id and url is not None and url not in told:
-                told.add(url)
+            if business.waba_id == template.waba_id and url is not None and url not in acknowledged:
+                acknowledged.add(url)
                 value = notices.template_update(template)
                 self.callbacks.send(business, "", "message_template_status_update", value)
 

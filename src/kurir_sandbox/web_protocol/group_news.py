@@ -37,26 +37,26 @@ async def announce(exchange: Exchange, group_id: str, change: dict[str, object])
     members = [m.phone for m in group.members]
     whole = Node("create", {"type": "new" if kind == "create" else None}, [group_node(exchange, group)])
     if kind == "create":
-        await _tell(exchange, group, by, members, whole)
+        await _notify(exchange, group, by, members, whole)
     elif kind == "subject":
         attrs: dict[str, Attribute | None] = {"subject": group.subject, "s_t": now(), "s_o": lid_of(by) if by else None}
-        await _tell(exchange, group, by, members, Node("subject", attrs))
+        await _notify(exchange, group, by, members, Node("subject", attrs))
     elif kind in _MEMBER_CHANGES:
         if not phones:
             raise ChangeError("phones: the numbers concerned are expected")
         people = [p for p in map(exchange.world.person, phones) if p]
         news = Node(kind, {}, [Node("participant", participant_attrs(p.lid, p.phone)) for p in people])
         if kind == "add":
-            await _tell(exchange, group, by, phones, whole)
+            await _notify(exchange, group, by, phones, whole)
             members = [m for m in members if m not in phones]
-        await _tell(
+        await _notify(
             exchange, group, by, list(dict.fromkeys([*members, *phones])) if kind == "remove" else members, news
         )
     else:
         raise ChangeError(f"kind: {kind!r} is unknown")
 
 
-async def _tell(exchange: Exchange, group: Group, by: Person | None, phones: list[str], news: Node) -> None:
+async def _notify(exchange: Exchange, group: Group, by: Person | None, phones: list[str], news: Node) -> None:
     attrs: dict[str, Attribute | None] = {
         "from": JID(group.id, GROUP_SERVER),
         "type": "w:gp2",

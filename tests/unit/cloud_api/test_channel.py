@@ -238,9 +238,9 @@ async def test_ready_evidence_and_events(bench: Bench) -> None:
     async def every() -> list[object]:
         return [event async for event in bench.channel.events()]
 
-    told = asyncio.create_task(every())
+    reported = asyncio.create_task(every())
     await bench.channel.close()
-    assert await asyncio.wait_for(told, 5) == []
+    assert await asyncio.wait_for(reported, 5) == []
 
 
 async def test_marking_as_read(bench: Bench) -> None:

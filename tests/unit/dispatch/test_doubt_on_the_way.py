@@ -250,8 +250,8 @@ async def test_a_stop_finishes_what_is_in_flight_and_claims_nothing_more(front: 
     assert await asyncio.wait_for(stopping, 10) == 0
     await until(front, first, "sent")
     front.gateway.outbox.dismiss()
-    told = await asyncio.wait_for(waiting, 10)
-    assert (told.state, told.attempts) == ("queued", 0)
+    reported = await asyncio.wait_for(waiting, 10)
+    assert (reported.state, reported.attempts) == ("queued", 0)
     assert (await front.gateway.outbox.verdict(front.ours.account.id, second, 30)).state == "queued"
 
 

@@ -61,7 +61,7 @@ class IntakeRig:
 
     def __init__(self, folder: Path, *, seconds: float = 60.0, pauses: tuple[float, ...] = SOON) -> None:
         self.device = Device()
-        self.told: queue.Queue[News] = queue.Queue()
+        self.reported: queue.Queue[News] = queue.Queue()
         self.limits = Limits(1_000_000, seconds, pauses, threading.BoundedSemaphore(64))
         self.order = self.opening(folder, f"{OURS}:1@s.whatsapp.net")
         self.intake = self.open()
@@ -77,17 +77,17 @@ class IntakeRig:
 
     def reopen(self) -> None:
         self.intake.close()
-        self.told = queue.Queue()
+        self.reported = queue.Queue()
         self.intake = self.open()
 
     def tell(self, news: News) -> bool:
         upward = decode_upward(sound_frame(Notice(news))[4:])
         assert isinstance(upward, Notice)
-        self.told.put(upward.news)
+        self.reported.put(upward.news)
         return True
 
     def next(self) -> News:
-        return self.told.get(timeout=PATIENCE)
+        return self.reported.get(timeout=PATIENCE)
 
     def received(self) -> Received:
         return self._of(Received)
@@ -111,9 +111,9 @@ class IntakeRig:
             return file.execute("SELECT count(*) FROM received WHERE ? IN ('', kind)", (kind,)).fetchone()[0]
 
     def _of(self, kind):
-        told = self.next()
-        assert isinstance(told, kind), told
-        return told
+        reported = self.next()
+        assert isinstance(reported, kind), reported
+        return reported
 
 
 def text(remote_id: str, body: str = "halo") -> MessageEvent:
@@ -128,24 +128,24 @@ def picture(remote_id: str) -> MessageEvent:
 
 
 def receipt(*remote_ids: str) -> ReceiptEv:
-    told = ReceiptEv()
-    complete(told)
-    told.MessageIDs.extend(remote_ids)
-    told.Type = ReceiptEv.DELIVERED
-    told.MessageSource.Sender.User, told.MessageSource.Sender.Server = SITI, "s.whatsapp.net"
-    return told
+    reported = ReceiptEv()
+    complete(reported)
+    reported.MessageIDs.extend(remote_ids)
+    reported.Type = ReceiptEv.DELIVERED
+    reported.MessageSource.Sender.User, reported.MessageSource.Sender.Server = SITI, "s.whatsapp.net"
+    return reported
 
 
 def event(remote_id: str, message: Message) -> MessageEvent:
     """What the engine tells of a message from Siti."""
-    told = MessageEvent()
-    complete(told)
-    told.Info.ID = remote_id
-    source = told.Info.MessageSource
+    reported = MessageEvent()
+    complete(reported)
+    reported.Info.ID = remote_id
+    source = reported.Info.MessageSource
     for jid in (source.Chat, source.Sender):
         jid.User, jid.Server, jid.IsEmpty = SITI, "s.whatsapp.net", False
-    told.Message.CopyFrom(message)
-    return told
+    reported.Message.CopyFrom(message)
+    return reported
 
 
 def complete(message: Protobuf) -> None:

@@ -163,7 +163,7 @@ class ScriptedEngine:
     def _tell(self, news: say.News) -> None:
         if isinstance(news, say.OfOpening):
             news = msgspec.structs.replace(news, opening=self.openings.get(getattr(news, "device", 0), 0))
-        self.host.tell(news)
+        self.host.emit(news)
 
     def _break(self) -> None:
         if not self.sound.is_set():

@@ -90,8 +90,8 @@ async def test_all_numbers_of_a_lost_host_come_back(make_desk: MakeDesk) -> None
     os.kill(pid, signal.SIGKILL)
     await desk.until(lambda: sum(isinstance(e, ConnectionChanged) for e in desk.events) == 6)
     for number in desk.numbers[:3]:
-        told = [e.state for e in desk.events if isinstance(e, ConnectionChanged) and e.number_id == number.id]
-        assert told == ["connecting", "connected"]
+        reported = [e.state for e in desk.events if isinstance(e, ConnectionChanged) and e.number_id == number.id]
+        assert reported == ["connecting", "connected"]
         assert isinstance(await desk.send(number, "halo"), Sent)
 
 
@@ -169,12 +169,12 @@ async def test_a_device_that_is_paired_and_does_not_connect_is_opened_anew(
     await desk.channel.start_pairing(number, STAYS_PAIRED)
     await desk.connected(number)
 
-    def told() -> list[tuple[str, str]]:
+    def reported() -> list[tuple[str, str]]:
         return [(event.state, event.reason) for event in desk.events if isinstance(event, ConnectionChanged)]
 
-    await desk.until(lambda: told()[-1][0] == "connected")
-    paired = told().index(("connecting", "paired; connecting to WhatsApp"))
-    assert told()[paired + 1] == ("connecting", "connecting anew after the pairing")
+    await desk.until(lambda: reported()[-1][0] == "connected")
+    paired = reported().index(("connecting", "paired; connecting to WhatsApp"))
+    assert reported()[paired + 1] == ("connecting", "connecting anew after the pairing")
 
 
 async def test_a_pairing_that_nobody_answers_expires(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,8 +254,8 @@ async def test_a_dead_line_is_opened_anew_once_and_others_in_its_host_never_noti
     desk.events.clear()
     await desk.send(dead, "news dead")
     await desk.until(lambda: sum(isinstance(e, ConnectionChanged) for e in desk.events) >= 4)
-    told = [(e.number_id, e.state) for e in desk.events if isinstance(e, ConnectionChanged)]
-    assert told == [(dead.id, state) for state in ("degraded", "connected", "connecting", "connected")]
+    reported = [(e.number_id, e.state) for e in desk.events if isinstance(e, ConnectionChanged)]
+    assert reported == [(dead.id, state) for state in ("degraded", "connected", "connecting", "connected")]
     assert await desk.pid(dead) == await desk.pid(well) == pid
     assert isinstance(await desk.send(dead, "halo"), Sent)
 

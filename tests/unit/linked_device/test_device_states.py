@@ -33,7 +33,7 @@ class Bench:
     """A device that was never started, after a pause: its logins are on probation. `told` is what it said."""
 
     def __init__(self, folder: Path, *, most: int = 0) -> None:
-        self.told: list[News] = []
+        self.reported: list[News] = []
         opening = IntakeRig.opening(folder, f"{OURS}:1@s.whatsapp.net")
         order = msgspec.structs.replace(opening, session=str(folder / "session.db"), short_connections=most, opening=3)
         self.device = NeonizeDevice(order, MapGate(), self._tell, Limits(1_000_000, 1.0))
@@ -42,11 +42,11 @@ class Bench:
         self.device.client.disconnect = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
 
     def _tell(self, news: News) -> bool:
-        self.told.append(news)
+        self.reported.append(news)
         return True
 
     def states(self) -> list[str]:
-        return [one.state for one in self.told if isinstance(one, DeviceState)]
+        return [one.state for one in self.reported if isinstance(one, DeviceState)]
 
     def tell(self, kind: type[Any], **values: Any) -> None:
         """The engine's event, through the device's own callback."""
@@ -106,7 +106,7 @@ def test_a_login_that_holds_counts_after_a_while(make_bench: Callable[..., Bench
     bench.tell(ev.ConnectedEv)
     over("probation")
     assert bench.states() == ["connected"]
-    assert [one.opening for one in bench.told if isinstance(one, DeviceState)] == [3]
+    assert [one.opening for one in bench.reported if isinstance(one, DeviceState)] == [3]
 
 
 @pytest.mark.parametrize(("kind", "values", "state"), [*OVER, (ev.KeepAliveTimeoutEv, {}, "degraded")], ids=str)
@@ -158,7 +158,7 @@ def test_a_device_whose_logins_do_not_hold_says_so_without_a_thread(
     monkeypatch.setattr(threads, "spawn", no_thread)
     bench.tell(ev.DisconnectedEv)
     bench.tell(ev.DisconnectedEv)
-    assert [one for one in bench.told if isinstance(one, Unsteady)] == [Unsteady(7, 1, opening=3)]
+    assert [one for one in bench.reported if isinstance(one, Unsteady)] == [Unsteady(7, 1, opening=3)]
 
 
 @pytest.mark.parametrize("most", [0, 5], ids=["on probation", "as usual"])
@@ -193,10 +193,10 @@ def test_a_code_for_which_there_was_no_thread_is_asked_for_with_the_next_qr(
 def test_a_device_that_cannot_be_started_is_tried_again_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
-    told: list[News] = []
+    reported: list[News] = []
 
     def tell(news: News) -> bool:
-        told.append(news)
+        reported.append(news)
         return True
 
     keep = threads.keep
@@ -210,7 +210,7 @@ def test_a_device_that_cannot_be_started_is_tried_again_later(
     with monkeypatch.context() as system:
         system.setattr(threads, "keep", scarce)
         assert isinstance(engine.perform(order), Failed)
-    (state,) = [one for one in told if isinstance(one, DeviceState)]
+    (state,) = [one for one in reported if isinstance(one, DeviceState)]
     assert (state.state, state.retry_after, state.opening) == ("disconnected", 30.0, 4)
     assert state.reason == "the device cannot be started: can't start new thread"
     over("intake-7")

@@ -47,14 +47,14 @@ def test_what_was_told_but_not_stored_is_told_again_by_the_next_host(rig: Intake
     rig.intake.online(connected=True)
     for n in range(3):
         rig.intake.take(text(f"id{n}"))
-    told = [rig.received() for _ in range(3)]
-    assert [(one.remote_id, one.chat, one.text) for one in told] == [(f"id{n}", SITI, "halo") for n in range(3)]
-    rig.store(told[1])
+    reported = [rig.received() for _ in range(3)]
+    assert [(one.remote_id, one.chat, one.text) for one in reported] == [(f"id{n}", SITI, "halo") for n in range(3)]
+    rig.store(reported[1])
     rig.reopen()
     rig.intake.online(connected=True)
-    told = [rig.received() for _ in range(2)]
-    assert [one.remote_id for one in told] == ["id0", "id2"]
-    rig.store(*told)
+    reported = [rig.received() for _ in range(2)]
+    assert [one.remote_id for one in reported] == ["id0", "id2"]
+    rig.store(*reported)
     assert rig.kept() == 0
 
 
@@ -62,17 +62,17 @@ def test_nothing_is_read_before_the_device_is_connected_yet_all_is_written(rig: 
     for n in range(200):
         rig.intake.take(text(f"id{n}"))
     assert rig.kept() == 200
-    assert rig.told.empty()
+    assert rig.reported.empty()
     rig.intake.online(connected=True)
     assert [rig.received().remote_id for _ in range(200)] == [f"id{n}" for n in range(200)]
 
 
 def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: IntakeRig):
-    behind, told = threading.Event(), queue.Queue()
+    behind, reported = threading.Event(), queue.Queue()
 
     def tell(news: News) -> bool:
         assert behind.wait(PATIENCE)
-        told.put(news)
+        reported.put(news)
         return True
 
     rig.intake.close()
@@ -83,7 +83,7 @@ def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: 
         intake.take(text(f"id{n}"))
     assert intake.backlog().entries == 500
     behind.set()
-    assert [told.get(timeout=PATIENCE).remote_id for _ in range(500)] == [f"id{n}" for n in range(500)]
+    assert [reported.get(timeout=PATIENCE).remote_id for _ in range(500)] == [f"id{n}" for n in range(500)]
     intake.close()
 
 
@@ -125,14 +125,14 @@ def test_a_receipt_survives_until_it_is_stored(rig: IntakeRig):
     rig.intake.take_receipt(receipt("3EB0A", "3EB0B"))
     rig.reopen()
     rig.intake.online(connected=True)
-    told = [rig.receipt(), rig.receipt()]
-    assert [(one.remote_id, one.status, one.person) for one in told] == [
+    reported = [rig.receipt(), rig.receipt()]
+    assert [(one.remote_id, one.status, one.person) for one in reported] == [
         ("3EB0A", "delivered", SITI),
         ("3EB0B", "delivered", SITI),
     ]
-    rig.store(told[0])
+    rig.store(reported[0])
     assert rig.kept() == 1, "the other one is not stored yet"
-    rig.store(told[1])
+    rig.store(reported[1])
     assert rig.kept() == 0
 
 
@@ -338,10 +338,10 @@ def test_a_journal_of_an_earlier_release_is_read(tmp_path: Path):
 
 def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
     (tmp_path / "7.db").write_bytes(b"no database at all" * 100)
-    told: list[News] = []
+    reported: list[News] = []
 
     def tell(news: News) -> bool:
-        told.append(news)
+        reported.append(news)
         return True
 
     engine = NeonizeEngine(tell, 1_000_000)
@@ -349,7 +349,7 @@ def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
     order = type(order)(7, 1, str(tmp_path / "session"), order.incoming, str(tmp_path / "7.db"))
     answer = engine.perform(order)
     assert isinstance(answer, Failed)
-    (state,) = [one for one in told if isinstance(one, DeviceState)]
+    (state,) = [one for one in reported if isinstance(one, DeviceState)]
     assert (state.device, state.state, state.retry_after) == (7, "disconnected", 30.0)
     assert state.reason.endswith(
         "/7.db cannot be opened (file is not a database): make room on the disk, or move a damaged file away"

@@ -39,10 +39,10 @@ def test_what_the_disk_did_not_let_go_is_let_go_once_it_can(rig: IntakeRig, refu
     rig.intake.take(text("text"))
     rig.intake.take(picture("picture"))
     rig.intake.take_receipt(receipt("3EB0"))
-    told = [rig.received(), rig.received(), rig.receipt()]
+    reported = [rig.received(), rig.received(), rig.receipt()]
     with monkeypatch.context() as disk:
         disk.setattr(rig.intake._journal, refused, full)
-        rig.store(*told)
+        rig.store(*reported)
         assert rig.kept("message") > 0
         assert any("full" in line for line in rig.device.complaints)
     fetched = rig.fetched()
@@ -68,9 +68,9 @@ def test_the_end_of_a_fetch_that_the_disk_did_not_let_go_is_told_once(rig: Intak
         disk.setattr(rig.intake._journal, "forget", refusing)
         rig.store(fetched)
         until(lambda: next(tries) > 4)
-        assert rig.told.empty()
+        assert rig.reported.empty()
     until(lambda: rig.kept() == 0)
-    assert rig.told.empty()
+    assert rig.reported.empty()
 
 
 def test_the_end_of_a_fetch_is_not_told_again_before_it_has_left_the_journal(rig: IntakeRig, monkeypatch: Any) -> None:
@@ -88,13 +88,13 @@ def test_the_end_of_a_fetch_is_not_told_again_before_it_has_left_the_journal(rig
     def slow(entries: list[int]) -> None:
         fetches = rig.intake._fetches
         while fetches._begin_next([*fetches._began, *fetches._over]):
-            assert rig.told.empty()
+            assert rig.reported.empty()
         forget(entries)
 
     monkeypatch.setattr(rig.intake._journal, "forget", slow)
     rig.store(gone)
     assert rig.kept() == 0
-    assert rig.told.empty()
+    assert rig.reported.empty()
 
 
 @pytest.mark.parametrize("twice", [False, True], ids=["before", "after it was told again"])
@@ -124,17 +124,17 @@ def test_a_fetch_that_no_longer_says_whose_media_it_is_of_is_set_aside(rig: Inta
     rig.intake.online(connected=True)
     for name in ("bad", "good"):
         rig.intake.take(picture(name))
-    told = [rig.received(), rig.received()]
+    reported = [rig.received(), rig.received()]
     rig.intake.online(connected=False)
-    rig.store(*told)
+    rig.store(*reported)
     with sqlite3.connect(rig.order.journal) as file:
         change = "UPDATE received SET event = ?, about = ?, owner = '628999' WHERE id = ?"
-        file.execute(change, (b"\xff\xff no protobuf", about, told[0].entry))
+        file.execute(change, (b"\xff\xff no protobuf", about, reported[0].entry))
     file.close()
     rig.intake.online(connected=True)
     ends = [rig.next(), rig.next()]
     (aside,) = [one for one in ends if isinstance(one, SetAside)]
-    assert (aside.entry, aside.fetch) == (told[0].entry, None)
+    assert (aside.entry, aside.fetch) == (reported[0].entry, None)
     assert [one.remote_id for one in ends if isinstance(one, MediaFetched)] == ["good"]
     rig.store(*ends)
     assert rig.kept() == 0

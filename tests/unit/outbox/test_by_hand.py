@@ -57,7 +57,7 @@ async def test_a_late_receipt_spares_a_replay_that_has_not_gone_out(desk: Desk):
     await desk.outbox.replay(desk.number.account_id, message_id)
     event = StatusChanged(desk.number.account_id, desk.number.id, "w1", "delivered", desk.time.now)
     receipt = await desk.database.write(
-        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.told
+        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
     )
     assert receipt.moved is not None
     assert await desk.state(message_id) == "delivered"

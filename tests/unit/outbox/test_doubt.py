@@ -88,7 +88,9 @@ async def receipt(desk: Desk, remote_id: str, status: str = "delivered", message
     event = StatusChanged(
         desk.number.account_id, desk.number.id, remote_id, status, desk.time.now, message_id=message_id
     )
-    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.told)
+    await desk.database.write(
+        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+    )
 
 
 async def test_on_hold_a_doubt_stays_and_later_messages_go_on(desk: Desk):

@@ -33,7 +33,9 @@ async def receipt(desk: Desk, message_id: int, status: str, *, by_id: bool = Tru
         desk.time.now,
         message_id=message_id if by_id else None,
     )
-    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.told)
+    await desk.database.write(
+        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+    )
 
 
 async def sent(desk: Desk, _: int) -> None:

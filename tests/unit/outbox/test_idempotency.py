@@ -61,9 +61,9 @@ async def test_at_once_from_several_outboxes_one_is_accepted(desk: Desk, where: 
     finally:
         await other.close()
     accepted = {one.ids[0] for one in ended if not isinstance(one, BaseException)}
-    told = {one.earlier.remembered.ids[0] for one in ended if isinstance(one, Repeated)}
+    reported = {one.earlier.remembered.ids[0] for one in ended if isinstance(one, Repeated)}
     assert (len(accepted), await count(desk)) == (5, 5)
-    assert told == accepted
+    assert reported == accepted
     assert len([one for one in ended if isinstance(one, Repeated)]) == 35
 
 

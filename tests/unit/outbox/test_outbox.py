@@ -156,7 +156,9 @@ async def receive(desk: Desk, status: str, remote_id: str = "w1", message_id: in
     event = StatusChanged(
         desk.number.account_id, desk.number.id, remote_id, status, desk.time.now, message_id=message_id, **more
     )
-    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.told)
+    await desk.database.write(
+        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+    )
 
 
 async def test_receipts_in_any_order_end_at_the_highest(desk: Desk):
@@ -186,7 +188,7 @@ async def test_a_receipt_of_another_number_or_account_changes_nothing(desk: Desk
     for account_id, number_id in ((desk.number.account_id, desk.other.id), (99, desk.number.id)):
         event = StatusChanged(account_id, number_id, "w1", "read", 1.0, message_id=message_id)
         await desk.database.write(
-            lambda c, e=event: desk.outbox.receipt(c, e, desk.time.now), after_commit=desk.outbox.told
+            lambda c, e=event: desk.outbox.receipt(c, e, desk.time.now), after_commit=desk.outbox.receipt_committed
         )
     assert await desk.state(message_id) == "sent"
 

@@ -43,7 +43,7 @@ def replayed(answer: httpx.Response) -> bool:
     return answer.headers.get("Idempotency-Replayed") == "true"
 
 
-def told(answer: httpx.Response) -> tuple[int, bytes, str | None, str | None]:
+def reported(answer: httpx.Response) -> tuple[int, bytes, str | None, str | None]:
     return answer.status_code, answer.content, answer.headers.get("X-Message-Id"), answer.headers.get("Retry-After")
 
 
@@ -59,7 +59,7 @@ async def test_the_same_key_gets_the_first_answer_and_sends_nothing(front: Front
         headers = {} if named else {"Idempotency-Key": "order-1"}
         again = await front.post(path, front.ours.credentials() | fields | named, headers=headers)
         assert replayed(again)
-        assert told(again) == told(first)
+        assert reported(again) == reported(first)
     assert await count(front) == stored
     other = await front.send(path, **fields, idempotency_key="order-2")
     assert not replayed(other)
@@ -82,7 +82,7 @@ async def test_a_key_belongs_to_one_request(front: Front) -> None:
     # the order of the fields and the caller's key are no part of the request
     turned = dict(reversed([*front.ours.credentials().items(), *TEXT.items()]))
     again = await front.post("send_personal_message", turned, headers={"Idempotency-Key": "k"})
-    assert told(again) == told(first)
+    assert reported(again) == reported(first)
 
 
 async def test_accounts_do_not_share_keys(front: Front) -> None:
@@ -102,7 +102,7 @@ async def test_at_once_there_is_one_message_and_one_answer_also_through_two_door
             *(front.post("send_personal_message", body) for _ in range(15)),
             *(other.post("/public/v1/send_personal_message", json=body) for _ in range(15)),
         )
-    assert len({told(answer) for answer in answers}) == 1
+    assert len({reported(answer) for answer in answers}) == 1
     assert sum(not replayed(answer) for answer in answers) == 1
     assert await count(front) == 1
     assert front.surprises() == 0
@@ -117,7 +117,7 @@ async def test_after_a_crash_between_storing_and_answering_the_answer_is_made_ag
         await front.gateway.database.write(lambda c: c.execute(idempotency.update().values(answer="")))
         again = await front.send(path, **fields, idempotency_key=path)
         assert replayed(again)
-        assert told(again) == told(first)
+        assert reported(again) == reported(first)
         assert await count(front) == stored
 
 
@@ -140,7 +140,7 @@ async def test_a_refusal_by_whatsapp_is_an_answer(front: Front) -> None:
     front.devices.outcome = lambda _: Sent("x")
     again = await front.send("send_personal_message", **fields)
     assert first.status_code == 405
-    assert told(again) == told(first)
+    assert reported(again) == reported(first)
     assert len(front.devices.sent) == 1
 
 
@@ -204,11 +204,11 @@ async def test_the_guard_knows_a_retry_by_number_recipient_and_content(front: Fr
     # a known client repeats a failed file as a message with the same body
     again = await front.send("send_group_message", **GROUP, file_url=FILE, method_send="async")
     assert replayed(again)
-    assert told(again) == told(first)
+    assert reported(again) == reported(first)
     text = await front.send("send_personal_message", **TEXT)
     spelled = await front.send("send_personal_message", phone_no="0812-3456-7890", country_code="62", message="Halo")
     assert replayed(spelled)
-    assert told(spelled) == told(text)
+    assert reported(spelled) == reported(text)
     assert await count(front) == 2
     for changed in ({"message": "Halo!"}, {"phone_no": "6281234567891"}, {"idempotency_key": "another message"}):
         answer = await front.send("send_personal_message", **(TEXT | changed))

@@ -114,15 +114,15 @@ async def test_a_sent_message_is_told_with_every_state_and_as_the_devices_own(de
     for status in ("delivered", "delivered", "read", "delivered"):
         event = StatusChanged(number.account_id, number.id, "3EB0FF", status, desk.time())
         await desk.inbox.take([(event, "")])
-    told = []
+    reported = []
     while parcel := await desk.claim(endpoint):
-        told.append(json.loads(parcel.body))
+        reported.append(json.loads(parcel.body))
         await desk.record(parcel)
-    assert [t["type"] for t in told] == ["incoming_chat"] + ["message_status"] * 3
-    assert [t["data"]["status"] for t in told[1:]] == ["sent", "delivered", "read"]
-    own = told[0]["data"]
+    assert [t["type"] for t in reported] == ["incoming_chat"] + ["message_status"] * 3
+    assert [t["data"]["status"] for t in reported[1:]] == ["sent", "delivered", "read"]
+    own = reported[0]["data"]
     assert (own["is_from_me"], own["message_body"], own["message_id"]) == (True, "Pesanan siap", "3EB0FF")
-    assert {t["data"]["remote_id"] for t in told[1:]} == {"3EB0FF"}
+    assert {t["data"]["remote_id"] for t in reported[1:]} == {"3EB0FF"}
 
 
 async def test_a_secret_message_keeps_its_secret(desk: WebhookDesk) -> None:
@@ -195,7 +195,7 @@ async def test_no_account_is_told_of_another(desk: WebhookDesk) -> None:
             [e.key for e in endpoints.of_account(connection, their_id)],
             history.replay_event(connection, their_id, mine[0].event_key, 1.0),
             history.replay_failed(connection, their_id, 0.0, 1.0),
-            [told.event_key for told in history.latest(connection, their_id, 10)],
+            [reported.event_key for reported in history.latest(connection, their_id, 10)],
             history.counts(connection, their_id),
         ]
 
@@ -436,13 +436,13 @@ async def test_replay_of_what_failed_keeps_the_order(desk: WebhookDesk) -> None:
     await desk.database.write(lambda c: endpoints.enable(c, account_id, endpoint.id, desk.time()))
     assert await desk.database.write(lambda c: history.replay_failed(c, account_id, since + 2, desk.time())) == 0
     assert await desk.database.write(lambda c: history.replay_failed(c, account_id, since, desk.time())) == 3
-    told = []
+    reported = []
     while again := await desk.claim(endpoint):
         assert again.attempt == 1
-        told.append((text(again), again.event_key))
+        reported.append((text(again), again.event_key))
         await desk.record(again)
-    assert [t for t, _ in told] == ["0", "1", "2"]
-    assert told[0][1] == parcel.event_key
+    assert [t for t, _ in reported] == ["0", "1", "2"]
+    assert reported[0][1] == parcel.event_key
 
 
 async def test_replay_of_one_event_that_got_through(desk: WebhookDesk) -> None:

@@ -76,11 +76,11 @@ def test_a_text_in_full() -> None:
         ({"from_me": True, "sender": "62811", "sender_name": ""}, {"is_from_me": True, "name": ""}),
     ],
 )  # fmt: skip
-def test_every_kind_has_every_key(changes: dict, told: dict) -> None:
+def test_every_kind_has_every_key(changes: dict, reported: dict) -> None:
     plain = wire(events.received(came_in()))
     found = wire(events.received(came_in(**changes)))
     assert list(found["data"]) == KEYS
-    assert found == {"type": "incoming_chat", "data": plain["data"] | told}
+    assert found == {"type": "incoming_chat", "data": plain["data"] | reported}
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_every_kind_has_every_key(changes: dict, told: dict) -> None:
         (None, ("", ""), {}),
     ],
 )
-def test_the_devices_own_messages(content, file: tuple[str, str], told: dict) -> None:
+def test_the_devices_own_messages(content, file: tuple[str, str], reported: dict) -> None:
     plain = wire(events.received(came_in(from_me=True, sender_name="", text="")))
     made = events.own("6281234567801", "3EB0A1", content, at=1_800_000_000.5, mime=file[0], name=file[1])
-    assert wire(made) == {"type": "incoming_chat", "data": plain["data"] | told}
+    assert wire(made) == {"type": "incoming_chat", "data": plain["data"] | reported}
 
 
 def test_the_other_types() -> None:

@@ -197,9 +197,9 @@ def _events(change: Change, number: Number, now: float) -> Iterator[Fingerprinte
     match change.field:
         case "messages":
             for status in _objects(change.value.get("statuses")):
-                told = _status(status, number, now)
-                yield told or f"status_{_kind(status.get('status'))}"
-                if told is not None and (paused := _pause(told, number)) is not None:
+                status_event = _status(status, number, now)
+                yield status_event or f"status_{_kind(status.get('status'))}"
+                if status_event is not None and (paused := _pause(status_event, number)) is not None:
                     yield paused
             names = _names(change.value)
             for message in _objects(change.value.get("messages")):
@@ -240,9 +240,9 @@ def _status(status: dict[str, Any], number: Number, now: float) -> Fingerprinted
     return Fingerprinted(event, bounds.identifier(f"status:{remote_id}:{receipt}"))
 
 
-def _pause(told: Fingerprinted, number: Number) -> Fingerprinted | None:
+def _pause(status_event: Fingerprinted, number: Number) -> Fingerprinted | None:
     """The number's pause when a message failed for a reason that nothing else of the number would escape."""
-    event = told.event
+    event = status_event.event
     if not isinstance(event, StatusChanged) or event.status != "failed":
         return None
     code = bounds.number(event.code)
@@ -251,7 +251,7 @@ def _pause(told: Fingerprinted, number: Number) -> Fingerprinted | None:
         return None
     reason = f"{event.reason} (code {event.code}); {advice}"
     changed = ConnectionChanged(number.account_id, number.id, "paused", reason, event.at)
-    return Fingerprinted(changed, bounds.identifier(f"pause:{told.fingerprint}"))
+    return Fingerprinted(changed, bounds.identifier(f"pause:{status_event.fingerprint}"))
 
 
 def _received(

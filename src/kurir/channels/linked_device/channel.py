@@ -215,7 +215,7 @@ class LinkedDevices:
             if isinstance(event, say.NumberEvent) and event.entry:
                 by_device.setdefault(event.number_id, []).append(event.entry)
         for device, entries in by_device.items():
-            self._connections.hosts.tell(device, say.Stored(device, entries))
+            self._connections.hosts.post(device, say.Stored(device, entries))
 
     async def close(self) -> None:
         """Ends the engine hosts. Idempotent."""

@@ -153,7 +153,7 @@ class HostProcess:
         finally:
             self._waiting.pop(number, None)
 
-    def tell(self, command: Command) -> None:
+    def post(self, command: Command) -> None:
         """Has the host carry out a command whose answer does not matter."""
         if not self._over.is_set():
             self._writer.write(frame(Request(next(self._calls), command)))

@@ -125,11 +125,11 @@ class Hosts:
             raise HostLostError("the engine host is not running")
         return await slot.process.call(command, patience)
 
-    def tell(self, device: int, command: Command) -> None:
+    def post(self, device: int, command: Command) -> None:
         """Has the device's host carry out a command whose answer does not matter; nothing when there is no host."""
         slot = self._slot(device)
         if slot is not None and slot.process is not None:
-            slot.process.tell(command)
+            slot.process.post(command)
 
     async def stop(self) -> None:
         """Ends every host."""

@@ -372,6 +372,6 @@ class Engine(Protocol):
         ...
 
 
-Tell = Callable[[News], bool]
+Emit = Callable[[News], bool]
 """How an engine hands news to its host; a `NumberEvent` blocks while the gateway is behind, nothing else does. False:
 they could not be encoded, and the gateway got a `Trouble` instead."""

@@ -52,8 +52,8 @@ def _contact(exchange: Exchange, asker: Device, contact: Node, wanted: list[str]
     hidden = _hidden(exchange, asker, person)
     found = Node("contact", {"type": "in"}, contact.data)
     attrs = {"jid": JID(person.phone) if hidden else lid_of(person), "pn_jid": JID(person.phone)}
-    told = _facts(exchange, person, [tag for tag in wanted if tag != "contact"], hidden)
-    return Node("user", attrs, [found, *told])
+    facts = _facts(exchange, person, [tag for tag in wanted if tag != "contact"], hidden)
+    return Node("user", attrs, [found, *facts])
 
 
 def _known(exchange: Exchange, asker: Device, jid: JID, wanted: list[str]) -> Node:

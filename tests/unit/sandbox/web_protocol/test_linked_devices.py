@@ -22,7 +22,7 @@ class Line:
     async def send(self, node: Node) -> None:
         self.sent.append(node)
 
-    def told(self) -> list[str]:
+    def reported(self) -> list[str]:
         return [node.text("id") for node in self.sent if node.tag != "ib"]
 
 
@@ -63,12 +63,12 @@ async def test_a_queue_outlives_the_register_and_keeps_its_order(world: World) -
     await again.post(ours, message("3"))
     assert line.sent == []
     await again.activate(ours)
-    assert line.told() == ["1", "0", "2", "0", "3"]
+    assert line.reported() == ["1", "0", "2", "0", "3"]
     assert [n.text("offline") for n in line.sent if n.tag != "ib"] == ["0", "1", "2", "3", "4"]
     assert line.sent[0].need("offline_preview").text("message") == "3"
     assert line.sent[-1].need("offline").text("count") == "5"
     await again.post(ours, message("4"))
-    assert line.told()[-1] == "4"
+    assert line.reported()[-1] == "4"
 
 
 async def test_ids_that_people_chose_keep_their_messages_apart(world: World) -> None:
@@ -131,7 +131,7 @@ async def test_news_wait_behind_what_waited_before(world: World) -> None:
         await devices.post(ours, message(str(number)))
     devices.attach(ours, line)
     await asyncio.gather(devices.activate(ours), *(devices.post(ours, message(str(n))) for n in range(5, 10)))
-    assert line.told() == [str(n) for n in range(10)]
+    assert line.reported() == [str(n) for n in range(10)]
 
 
 async def test_a_message_that_is_sent_again_is_queued_once(world: World) -> None:

@@ -37,12 +37,12 @@ from kurir.channels.linked_device.protocol import (
     Beat,
     CodeShown,
     DeviceState,
+    Emit,
     NewsOfConnection,
     Open,
     Paired,
     PairingFailed,
     QrShown,
-    Tell,
     Trouble,
     Unread,
     Unsteady,
@@ -90,12 +90,12 @@ class GoneError(NeonizeError):
 class NeonizeDevice:
     """A device from `Open` to `Close`. Raises sqlite3.Error and OSError when its journal cannot be opened."""
 
-    def __init__(self, order: Open, gate: MapGate, tell: Tell, limits: Limits) -> None:
+    def __init__(self, order: Open, gate: MapGate, emit: Emit, limits: Limits) -> None:
         self.order = order
-        self._intake = Intake(order, self, tell, limits)  # first: it may fail, and a client must be stopped
+        self._intake = Intake(order, self, emit, limits)  # first: it may fail, and a client must be stopped
         self.client = NewClient(order.session, uuid=str(order.device), props=_PROPS)
         self._gate = gate
-        self._tell = tell
+        self._emit = emit
         self._lock = threading.Lock()
         self._state: NumberState = "connecting"
         self._reason = "connecting to WhatsApp"
@@ -200,10 +200,10 @@ class NeonizeDevice:
 
     def complain(self, what: str, kind: str = "") -> None:
         """Tells of something that went wrong and that no answer carries; `kind` as in `engine.Trouble`."""
-        self._tell(Trouble(self.order.device, bounds.text(what, bounds.REASON), kind))
+        self._emit(Trouble(self.order.device, bounds.text(what, bounds.REASON), kind))
 
     def _say(self, news: NewsOfConnection) -> None:
-        self._tell(msgspec.structs.replace(news, opening=self.order.opening))
+        self._emit(msgspec.structs.replace(news, opening=self.order.opening))
 
     def _beat(self, seconds: float) -> None:
         self._say(Beat(self.order.device, seconds))
@@ -395,9 +395,9 @@ class NeonizeDevice:
     def _stop_reconnecting(self) -> None:
         """Has the engine, which would begin anew without a pause, give up; the gateway opens the device later."""
         with self._lock:
-            told, self._unsteady = self._unsteady, True
+            emitted, self._unsteady = self._unsteady, True
             self._intake.online(connected=False)
-        if not told:  # first: the gateway closes the device then, also when there is no thread for what follows
+        if not emitted:  # first: the gateway closes the device then, also when there is no thread for what follows
             self._say(Unsteady(self.order.device, max(self._logins.short, 1)))
         # beside the engine's own thread; an attempt that was under way ends here once more
         threads.spawn(f"hang-up-{self.order.device}", lambda: self.call(self.client.disconnect), self.complain)
@@ -429,7 +429,7 @@ class NeonizeDevice:
         self._count("unavailable" if event.IsUnavailable else "undecryptable")
 
     def _count(self, kind: str) -> None:
-        self._tell(Unread(self.order.device, kind))
+        self._emit(Unread(self.order.device, kind))
 
     def _be_available(self) -> None:
         """Says "online". WhatsApp sends receipts as active only then; it needs the phone's push name, which is synced

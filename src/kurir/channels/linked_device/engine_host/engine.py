@@ -54,8 +54,8 @@ class UnavailableError(NeonizeError):
 class NeonizeEngine:
     """All devices of one host."""
 
-    def __init__(self, tell: say.Tell, media_limit: int, media_seconds: float = 120.0, reserve: int = 0) -> None:
-        self._tell = tell
+    def __init__(self, emit: say.Emit, media_limit: int, media_seconds: float = 120.0, reserve: int = 0) -> None:
+        self._emit = emit
         self._limits = Limits(media_limit, media_seconds, reserve=reserve)
         self._gate = MapGate()
         self._unencrypted = Unencrypted(self._store_failed, self._undecodable)
@@ -63,7 +63,7 @@ class NeonizeEngine:
             optional_enums.relax(_LIBRARY)
         except (optional_enums.DescriptorNotFoundError, OSError) as error:
             # an event with an unknown value then ends its device's event stream, which is opened anew
-            tell(say.Trouble(0, f"unknown values of the engine's events end its event stream: {error}", "not_relaxed"))
+            emit(say.Trouble(0, f"unknown values of the engine's events end its event stream: {error}", "not_relaxed"))
         self._devices: dict[int, NeonizeDevice] = {}
         self._books: dict[int, _Book] = {}
 
@@ -123,7 +123,7 @@ class NeonizeEngine:
 
     def _open(self, order: say.Open) -> say.Answer:
         try:
-            device = NeonizeDevice(order, self._gate, self._tell, self._limits)
+            device = NeonizeDevice(order, self._gate, self._emit, self._limits)
         except (sqlite3.Error, OSError) as error:
             file = "/".join(Path(order.journal).parts[-2:])
             reason = f"{file} cannot be opened ({error}): make room on the disk, or move a damaged file away"
@@ -140,20 +140,20 @@ class NeonizeEngine:
     def _not_opened(self, order: say.Open, reason: str) -> say.Failed:
         """Has the gateway try again after a while."""
         state = say.DeviceState(order.device, "disconnected", reason, retry_after=_OPEN_AGAIN, opening=order.opening)
-        self._tell(state)
+        self._emit(state)
         return say.Failed(reason)
 
     def _complain(self, command: say.Command, error: Exception) -> None:
         number = getattr(command, "device", 0)
         what = f"{type(command).__name__}: {type(error).__name__}: {without_places(error)}"
-        self._tell(say.Trouble(number, bounds.text(what, bounds.REASON), "call_failed"))
+        self._emit(say.Trouble(number, bounds.text(what, bounds.REASON), "call_failed"))
 
     def _store_failed(self) -> None:
         for number, device in list(self._devices.items()):  # the log does not say which
-            self._tell(say.StoreFailed(number, opening=device.order.opening))
+            self._emit(say.StoreFailed(number, opening=device.order.opening))
 
     def _undecodable(self) -> None:
-        self._tell(say.Unread(0, "undecodable"))  # the log does not say on which device
+        self._emit(say.Unread(0, "undecodable"))  # the log does not say on which device
 
     def _connected(self, number: int) -> _Book:
         book = self._books.get(number)
@@ -214,7 +214,7 @@ class NeonizeEngine:
             return InDoubt(_LEFT_OUT, response.ID)
         if left_out:
             what = f"{len(left_out)} devices without keys got no copy of a message"
-            self._tell(say.Trouble(command.device, what, "device_left_out"))
+            self._emit(say.Trouble(command.device, what, "device_left_out"))
         return Sent(response.ID)
 
 

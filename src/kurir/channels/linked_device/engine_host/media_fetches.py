@@ -28,7 +28,7 @@ from kurir.channels.linked_device.engine_host import threads
 from kurir.channels.linked_device.engine_host.incoming_messages import Postman, pending, set_aside
 from kurir.channels.linked_device.engine_host.journal import Entry, Journal
 from kurir.channels.linked_device.engine_host.protobufs import interpret, unwrapped
-from kurir.channels.linked_device.protocol import Open, Tell
+from kurir.channels.linked_device.protocol import Emit, Open
 from kurir.kit.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
 from kurir.messages import bounds
 from kurir.messages.reports import IncomingMedia, MediaFetched, SetAside
@@ -70,10 +70,10 @@ class Limits(NamedTuple):
 class MediaFetches:
     """The fetches of one device, from its opening to its closing."""
 
-    def __init__(self, order: Open, postman: Postman, tell: Tell, journal: Journal, limits: Limits) -> None:
+    def __init__(self, order: Open, postman: Postman, emit: Emit, journal: Journal, limits: Limits) -> None:
         self._order = order
         self._postman = postman
-        self._tell = tell
+        self._emit = emit
         self._journal = journal
         self._limits = limits
         self._reserve = DiskReserve(Path(order.incoming), limits.reserve)
@@ -283,12 +283,12 @@ class MediaFetches:
         source = event.Info.MessageSource
         sender = bounds.identifier(self._postman.phone(source.Sender, source.SenderAlt))
         fetched = MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id, sender)
-        if not self._tell_once(entry, fetched):
+        if not self._emit_once(entry, fetched):
             self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
             self._set_aside(entry, "what became of its media could not be encoded")
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
-        if not self._tell_once(entry, set_aside(entry, self._order, reason, self._gone(entry))):
+        if not self._emit_once(entry, set_aside(entry, self._order, reason, self._gone(entry))):
             self._postman.complain("media of a received message: the entry could not be set aside; it comes again")
 
     def _gone(self, entry: Entry) -> MediaFetched | None:
@@ -302,20 +302,20 @@ class MediaFetches:
             return None
         return msgspec.structs.replace(known, media=msgspec.structs.replace(known.media, state="gone", reason=_ASIDE))
 
-    def _tell_once(self, entry: Entry, news: MediaFetched | SetAside) -> bool:
+    def _emit_once(self, entry: Entry, news: MediaFetched | SetAside) -> bool:
         """Tells the gateway how a fetch ended, unless it has been told; False: it could not be, and it comes again."""
         with self._changed:
             if self._closing.is_set() or entry.id in self._over:
                 return True
             self._over.add(entry.id)
-        told = False
+        emitted = False
         try:
-            told = self._tell(news)
+            emitted = self._emit(news)
         finally:
-            if not told:
+            if not emitted:
                 with self._changed:
                     self._over.discard(entry.id)
-        return told
+        return emitted
 
 
 def _described(event: MessageEvent) -> IncomingMedia | None:

@@ -63,7 +63,7 @@ class Host:
         self._journals = ThreadPoolExecutor(1, "journals")  # a slow disk must not hold up what is read from the socket
         self._workers: dict[int, ThreadPoolExecutor] = {}
 
-    def tell(self, news: News) -> bool:
+    def emit(self, news: News) -> bool:
         """Sends news to the gateway. While the gateway is behind, a journaled event blocks, and nothing else does.
 
         News that the gateway could not read are not sent: it gets a `Trouble` instead, and this returns False.
@@ -151,7 +151,7 @@ def run(calls: socket.socket, news: socket.socket) -> None:
         crash_points.arm(os.environ.get("KURIR_CRASH_AT", ""))
     host = Host(calls, news)
     limit, seconds = int(os.environ["KURIR_MEDIA_LIMIT"]), float(os.environ["KURIR_INCOMING_MEDIA_TIMEOUT"])
-    host.serve(NeonizeEngine(host.tell, limit, seconds, int(os.environ["KURIR_DISK_RESERVE"])))
+    host.serve(NeonizeEngine(host.emit, limit, seconds, int(os.environ["KURIR_DISK_RESERVE"])))
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from kurir.channels.linked_device.engine_host.incoming_messages import (
 )
 from kurir.channels.linked_device.engine_host.journal import Backlog, Entry, Journal, Kind
 from kurir.channels.linked_device.engine_host.media_fetches import Limits, MediaFetches
-from kurir.channels.linked_device.protocol import NumberEvent, Open, Tell, Unread
+from kurir.channels.linked_device.protocol import Emit, NumberEvent, Open, Unread
 from kurir.messages.reports import MediaFetched, Received
 
 TRIES = 3
@@ -45,13 +45,13 @@ class Intake:
     Raises sqlite3.Error and OSError when its journal cannot be opened.
     """
 
-    def __init__(self, order: Open, postman: Postman, tell: Tell, limits: Limits, tries: int = TRIES) -> None:
+    def __init__(self, order: Open, postman: Postman, emit: Emit, limits: Limits, tries: int = TRIES) -> None:
         self._order = order
         self._postman = postman
-        self._tell = tell
+        self._emit = emit
         self._most_tries = tries
         self._journal = Journal(Path(order.journal))
-        self._fetches = MediaFetches(order, postman, tell, self._journal, limits)
+        self._fetches = MediaFetches(order, postman, emit, self._journal, limits)
         self._lock = threading.Lock()
         self._owner = order.jid.partition("@")[0].partition(":")[0]
         self._handed: dict[int, MediaFetched | None] = {}
@@ -226,7 +226,7 @@ class Intake:
         if not self._note(entry, kept):
             return True  # closing: it is read again when the device is opened
         # no further than what is not taken: the last event of an entry lets it go
-        if not all(self._tell(one) for one in news):
+        if not all(self._emit(one) for one in news):
             self._set_aside(entry, "what it says could not be encoded")
         elif not kept:
             self._journal.forget([entry.id])
@@ -257,7 +257,7 @@ class Intake:
             if self._closing.is_set():
                 return
             self._handed[entry.id] = None  # its message is not stored: nothing is to be fetched
-        if not self._tell(set_aside(entry, self._order, reason)):
+        if not self._emit(set_aside(entry, self._order, reason)):
             with self._lock:
                 self._handed.pop(entry.id, None)
             self._postman.complain(f"a received {entry.kind} could not be set aside and stays in the journal: {reason}")

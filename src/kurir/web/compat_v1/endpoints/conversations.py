@@ -171,8 +171,8 @@ def _waiting(
         detail = STILL_WAITING.say(language, why=phrase(waiting))
     if not sync:
         # the sample's text stays while nothing is in the way
-        told = shown("queued", ours) | ({} if waiting.cause in OF_ITS_OWN else {"detail": detail})
-        return _said("200", told, "successfully", headers)
+        body = shown("queued", ours) | ({} if waiting.cause in OF_ITS_OWN else {"detail": detail})
+        return _said("200", body, "successfully", headers)
     return _said("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)
 
 
