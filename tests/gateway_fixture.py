@@ -257,7 +257,7 @@ async def open_front(
         dispatchers: list[Dispatcher] = []
         clock = SteadyClock()
 
-        def woken(account_id: int, number_id: int) -> None:
+        def number_due(account_id: int, number_id: int) -> None:
             for dispatcher in dispatchers:
                 dispatcher.wake(account_id, number_id)
 
@@ -271,7 +271,7 @@ async def open_front(
             max_attempts=settings.max_attempts,
             queue_limit=settings.queue_limit,
             metrics=metrics,
-            woken=woken,
+            number_due=number_due,
         )
         safe_fetch = SafeFetch(settings)
         await safe_fetch.start()
@@ -293,7 +293,7 @@ async def open_front(
         dispatchers.append(dispatcher)
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
-        inbox = Inbox(database, outbox, clock, woken=woken, metrics=metrics, health=health)
+        inbox = Inbox(database, outbox, clock, number_due=number_due, metrics=metrics, health=health)
         templates = Templates(database, cast(Any, cloud), media, clock)
         gateway = Gateway(
             settings=settings,

@@ -110,7 +110,7 @@ def _target(database: Database, account: Account, number: numbers.Number) -> Tar
         max_attempts=8,
         queue_limit=100_000,
         metrics=metrics,
-        woken=lambda _account, _number: None,
+        number_due=lambda _account, _number: None,
     )
     target = Target(database, sealing, outbox, account, number, metrics=metrics)
     return target

@@ -124,7 +124,7 @@ class WebhookDesk:
 async def open_webhook_desk(where: Path | str) -> AsyncIterator[WebhookDesk]:
     """A desk on a database of its own, as `open_desk`."""
     async with open_desk(where) as desk:
-        inbox = Inbox(desk.database, desk.outbox, desk.time, woken=lambda *_: None)
+        inbox = Inbox(desk.database, desk.outbox, desk.time, number_due=lambda *_: None)
         yield WebhookDesk(desk, inbox)
 
 

@@ -26,7 +26,7 @@ from kurir.channels.linked_device.pairing import Pairing
 from kurir.channels.linked_device.peer_calls import Errands
 from kurir.data_folder import open_data_folder, sole_gateway
 from kurir.dispatch.dispatcher import Dispatcher
-from kurir.dispatch.notifier import Wakes
+from kurir.dispatch.notifier import Notifier
 from kurir.inbox import Inbox
 from kurir.kit import crash_points
 from kurir.kit.clock import SteadyClock
@@ -82,9 +82,9 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
 
         clock = SteadyClock()
         leases = Leases(database, settings.data_dir / "lease", url, health=health) if database.shared else None
-        wakes = Wakes(database, leases, health)
-        wakes.start()
-        stack.push_async_callback(wakes.close)
+        notifier = Notifier(database, leases, health)
+        notifier.start()
+        stack.push_async_callback(notifier.close)
 
         # of its own: receivers that hang must not take the connections that fetch pictures
         poster = SafeFetch(settings, name_threads=48)
@@ -101,15 +101,15 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             queue_limit=settings.queue_limit,
             restriction=settings.device_restriction,
             metrics=metrics,
-            woken=wakes.woken,
-            notify_webhooks=wakes.webhooks_due,
-            settled=wakes.settled,
+            number_due=notifier.number_due,
+            notify_webhooks=notifier.webhooks_due,
+            settled=notifier.settled,
         )
         await outbox.count_waiting()
-        wakes.outbox = outbox
+        notifier.outbox = outbox
 
         if "webhooks" in settings.roles:
-            wakes.deliverer = deliverer.wake
+            notifier.deliverer = deliverer.wake
             await deliverer.start()
             stack.push_async_callback(deliverer.stop)
 
@@ -137,8 +137,8 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             database,
             outbox,
             clock,
-            woken=wakes.woken,
-            notify_webhooks=wakes.webhooks_due,
+            number_due=notifier.number_due,
+            notify_webhooks=notifier.webhooks_due,
             ownership=leases,
             metrics=metrics,
             health=health,
@@ -159,12 +159,12 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             ownership=leases,
             health=health,
         )
-        wakes.dispatcher = dispatcher
+        notifier.dispatcher = dispatcher
         await dispatcher.start()
         stack.push_async_callback(dispatcher.stop)
         dispatching = "dispatch" in settings.roles
         if leases is not None and dispatching:
-            await leases.start(_duties(database, linked_devices, dispatcher, wakes.freed))
+            await leases.start(_duties(database, linked_devices, dispatcher, notifier.freed))
             stack.callback(leases.stop_taking)
 
         templates = Templates(database, cloud_api, media, clock)

@@ -45,7 +45,7 @@ async def test_a_receipt_before_the_answer_outlives_the_gateway(desk: Desk, outc
     for status in order:
         await receive(desk, status, "w1")
     await receive(desk, "read", "somebody-elses")
-    desk.outbox = open_outbox(desk.database, desk.time, desk.woken)  # the gateway was killed here
+    desk.outbox = open_outbox(desk.database, desk.time, desk.number_due)  # the gateway was killed here
     await desk.outbox.record(claimed, outcome)
     assert await desk.state(message_id) == ("read" if "read" in order else "delivered")
     assert await kept(desk) == 1, "only what is nobody's so far is left"

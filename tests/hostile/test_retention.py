@@ -374,7 +374,7 @@ def p99(seconds: list[float]) -> float:
 
 
 async def test_an_old_message_that_comes_late_does_not_shorten_the_window(desk: Desk) -> None:
-    inbox = Inbox(desk.database, desk.outbox, desk.time, woken=lambda *_: None)
+    inbox = Inbox(desk.database, desk.outbox, desk.time, number_due=lambda *_: None)
     account_id, number_id = desk.number.account_id, desk.number.id
     for n, sent in enumerate((5_000.0, 1_000.0, 4_999.0)):
         await inbox.take([(Received(account_id, number_id, f"m{n}", "628", "628", "", sent, "text", "halo"), "")])
@@ -403,7 +403,7 @@ async def test_a_gateway_that_does_not_carry_a_number_does_not_say_how_it_is(des
     number = desk.number
 
     async def hear(ownership: Any, state: str) -> str:
-        inbox = Inbox(desk.database, desk.outbox, desk.time, woken=lambda *_: None, ownership=ownership)
+        inbox = Inbox(desk.database, desk.outbox, desk.time, number_due=lambda *_: None, ownership=ownership)
         await inbox.take([(ConnectionChanged(number.account_id, number.id, state, "x", 1.0), "")])
         found = await desk.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))
         assert found is not None

@@ -88,7 +88,7 @@ async def test_an_early_receipt_that_is_rolled_back_is_not_kept(desk: Desk) -> N
 
 
 async def test_of_events_of_which_one_cannot_be_stored_none_counts(desk: Desk) -> None:
-    inbox = Inbox(desk.database, desk.outbox, desk.time, woken=lambda *_: None)
+    inbox = Inbox(desk.database, desk.outbox, desk.time, number_due=lambda *_: None)
     await desk.outbox.accept([desk.draft()])
     (claimed,) = await desk.claim()
     await desk.outbox.record(claimed, TryLater("x", "y", after=1.0))

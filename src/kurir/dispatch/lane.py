@@ -76,7 +76,7 @@ class Lane:
         self._gap = gap
         self._tasks = Tasks(health)
         self._prefetch = Prefetch(number.account_id, media, self._tasks, self.wake)
-        self._woken = asyncio.Event()
+        self._wake_event = asyncio.Event()
         self._stopping = False
         self._ended = asyncio.Event()
         self._flying: dict[int, asyncio.Task[None]] = {}
@@ -93,7 +93,7 @@ class Lane:
 
     def wake(self) -> None:
         """Something may have to be done: a commit, a connection, a finished send."""
-        self._woken.set()
+        self._wake_event.set()
 
     async def run(self) -> None:
         """Works until nothing waits and nothing is in flight, or until `stop`."""
@@ -105,7 +105,7 @@ class Lane:
 
     async def _work(self) -> None:
         while not self._stopping:
-            self._woken.clear()
+            self._wake_event.clear()
             try:
                 # without the hold nothing may be done; whoever knows how it was lost stops this lane
                 wait = await self._turn() if self._hold.valid() else _RECHECK
@@ -114,7 +114,7 @@ class Lane:
                 wait = _PAUSE_AFTER_TROUBLE
             if wait is None:
                 idle = not self._flying and not self._prefetch.busy
-                if idle and not self._woken.is_set() and self._next_doubt is None:
+                if idle and not self._wake_event.is_set() and self._next_doubt is None:
                     break
                 wait = _RECHECK
             if self._next_doubt is not None and self._ready_since is not None:
@@ -122,7 +122,7 @@ class Lane:
             if wait > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
-                        await self._woken.wait()
+                        await self._wake_event.wait()
         self.closed = True
 
     async def landed(self) -> None:
@@ -136,7 +136,7 @@ class Lane:
         A send that is over is no longer cut off: its outcome must not get lost while this process lives.
         """
         self._stopping = True
-        self._woken.set()
+        self._wake_event.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self._ended.wait()  # a claim under way is still carried out
@@ -290,7 +290,7 @@ class Lane:
         if message_id in self._on_wire:  # what never went to the channel is no reason to rest
             self._on_wire.discard(message_id)
             self._rests_until = max(self._rests_until, time.monotonic() + self._gap)
-        self._woken.set()
+        self._wake_event.set()
 
     async def _carry(self, message: Claimed) -> None:
         """One message: send it, record the outcome whatever it takes."""

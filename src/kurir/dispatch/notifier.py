@@ -19,7 +19,7 @@ _LAST_LOOKS = 3.0
 log = structlog.get_logger(__name__)
 
 
-class Wakes:
+class Notifier:
     """Passes on what commits set off; `leases` only where several gateways share the database.
 
     `dispatcher`, `outbox` and `deliverer` (its `wake`, None when another process delivers) come later than the first
@@ -45,7 +45,7 @@ class Wakes:
             await self._bell.close()
         await self._tasks.close(_LAST_LOOKS)
 
-    def woken(self, account_id: int, number_id: int) -> None:
+    def number_due(self, account_id: int, number_id: int) -> None:
         """The number may have something to send, or may have become ready."""
         if self._leases is not None and self._leases.hold(number_id) is None:
             self._ring(Ring("number", account_id, number_id))

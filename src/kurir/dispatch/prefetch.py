@@ -39,11 +39,11 @@ log = structlog.get_logger(__name__)
 class Prefetch:
     """The fetches of one number; `woken` is called whenever one has ended."""
 
-    def __init__(self, account_id: int, media: MediaStore, tasks: Tasks, woken: Callable[[], None]) -> None:
+    def __init__(self, account_id: int, media: MediaStore, tasks: Tasks, wake_event: Callable[[], None]) -> None:
         self._account_id = account_id
         self._media = media
         self._tasks = tasks
-        self._woken = woken
+        self._wake_event = wake_event
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._hosts: Counter[str] = Counter()
         self._ready: dict[int, Outcome | None] = {}
@@ -122,13 +122,13 @@ class Prefetch:
         while len(self._ready) > _KEPT:
             del self._ready[next(iter(self._ready))]
         if outcome is None:
-            self._woken()
+            self._wake_event()
         elif self._wake is None:
             self._wake = asyncio.get_running_loop().call_later(_GATHERED, self._wake_up)
 
     def _wake_up(self) -> None:
         self._wake = None
-        self._woken()
+        self._wake_event()
 
     def _ended(self, message_id: int, host: str, _task: asyncio.Task[None]) -> None:
         del self._under_way[message_id]

@@ -73,7 +73,7 @@ class Inbox:
         outbox: Outbox,
         clock: Clock,
         *,
-        woken: Callable[[int, int], None],
+        number_due: Callable[[int, int], None],
         notify_webhooks: Callable[[], None] = lambda: None,
         ownership: Ownership | None = None,
         metrics: Metrics | None = None,
@@ -87,7 +87,7 @@ class Inbox:
         self._database = database
         self._outbox = outbox
         self._clock = clock
-        self._woken = woken
+        self._number_due = number_due
         self._notify_webhooks = notify_webhooks
 
     async def take(self, events: Sequence[tuple[Event, str]], body: bytes = b"") -> int:
@@ -117,7 +117,7 @@ class Inbox:
                 self._outbox.receipt_committed(receipt)
             for event, _ in events:
                 if isinstance(event, ConnectionChanged):
-                    self._woken(event.account_id, event.number_id)
+                    self._number_due(event.account_id, event.number_id)
                 elif isinstance(event, SetAside):
                     self._metrics.set_aside(event.queue)
 

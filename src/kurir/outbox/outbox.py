@@ -100,7 +100,7 @@ class Outbox:
         queue_limit: int,
         restriction: float = 3_600.0,
         metrics: Metrics,
-        woken: Callable[[int, int], None],
+        number_due: Callable[[int, int], None],
         notify_webhooks: Callable[[], None] = lambda: None,
         settled: Callable[[int, int], None] = lambda _account_id, _message_id: None,
     ) -> None:
@@ -112,7 +112,7 @@ class Outbox:
         self._queue_limit = queue_limit
         self._restriction = restriction
         self._metrics = metrics
-        self._woken = woken
+        self._number_due = number_due
         self._ids = MessageIds()
         self._effects = Effects(metrics, notify_webhooks, settled, shared=database.shared)
 
@@ -427,7 +427,7 @@ class Outbox:
 
         def queued(message: Snapshot) -> None:
             self._effects.queued(account_id)
-            self._woken(account_id, message.number_id)
+            self._number_due(account_id, message.number_id)
 
         return await self._database.write(
             lambda c: operator_actions.replay(c, account_id, message_id, now=now, lifetime=self._lifetime),
@@ -441,7 +441,7 @@ class Outbox:
         def canceled(moved: tuple[Snapshot, Snapshot]) -> None:
             before, after = moved
             self._effects.moved(after, left_queue=before.state == "queued")
-            self._woken(account_id, after.number_id)  # what waited behind it may go
+            self._number_due(account_id, after.number_id)  # what waited behind it may go
 
         _, after = await self._database.write(
             lambda c: operator_actions.cancel(c, account_id, message_id, now=now), after_commit=canceled
@@ -493,7 +493,7 @@ class Outbox:
 
     def _wake(self, drafts: Sequence[Draft]) -> None:
         for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
-            self._woken(account_id, number_id)
+            self._number_due(account_id, number_id)
 
     def _content(self, row: Any) -> Content | None:
         try:

@@ -36,7 +36,7 @@ class Desk:
     time: Time
     number: Number
     other: Number
-    woken: list[tuple[int, int]] = field(default_factory=list)
+    number_due: list[tuple[int, int]] = field(default_factory=list)
 
     def draft(self, recipient: str = "628111", body: str = "halo", **changes) -> Draft:
         return Draft(
@@ -57,9 +57,9 @@ class Desk:
         return found.state
 
 
-def open_outbox(database: Database, time: Time, woken: list[tuple[int, int]], **changes) -> Outbox:
+def open_outbox(database: Database, time: Time, number_due: list[tuple[int, int]], **changes) -> Outbox:
     options = {"lifetime": 3600.0, "max_attempts": 3, "queue_limit": 1000, "metrics": Metrics(), **changes}
-    return Outbox(database, Sealing(bytes(32)), time, woken=lambda *number: woken.append(number), **options)
+    return Outbox(database, Sealing(bytes(32)), time, number_due=lambda *number: number_due.append(number), **options)
 
 
 @asynccontextmanager
@@ -72,6 +72,6 @@ async def open_desk(where: Path | str) -> AsyncIterator[Desk]:
         first = numbers.add_linked_device(connection, account.id)
         second = numbers.add_linked_device(connection, account.id)
     await database.start()
-    time, woken = Time(), []
-    yield Desk(database, open_outbox(database, time, woken), time, first, second, woken)
+    time, number_due = Time(), []
+    yield Desk(database, open_outbox(database, time, number_due), time, first, second, number_due)
     await database.close()

@@ -37,10 +37,10 @@ async def tries(desk: Desk, message_id: int) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("state", ["failed", "expired", "unconfirmed"])
 async def test_a_replay_is_a_new_life_with_all_its_tries(desk: Desk, state: str):
     message_id = await ended(desk, state)
-    desk.woken.clear()
+    desk.number_due.clear()
     replayed = await desk.outbox.replay(desk.number.account_id, message_id)
     assert (replayed.state, replayed.attempts, replayed.error_reason, replayed.ended_at) == ("queued", 0, "", None)
-    assert desk.woken == [(desk.number.account_id, desk.number.id)]
+    assert desk.number_due == [(desk.number.account_id, desk.number.id)]
     assert desk.outbox.waiting() == 1
     desk.time.now += 3599
     (claimed,) = await desk.claim()
@@ -104,9 +104,9 @@ async def test_what_waited_behind_a_canceled_message_may_go(desk: Desk):
     first, second = (await desk.outbox.accept([desk.draft(body="1"), desk.draft(body="2")])).ids
     (claimed,) = await desk.claim()
     await desk.outbox.record(claimed, NotConnected("off"))
-    desk.woken.clear()
+    desk.number_due.clear()
     await desk.outbox.cancel(desk.number.account_id, first)
-    assert desk.woken == [(desk.number.account_id, desk.number.id)], "the lane would look half a minute later"
+    assert desk.number_due == [(desk.number.account_id, desk.number.id)], "the lane would look half a minute later"
     (claimed,) = await desk.claim()
     assert claimed.id == second
 

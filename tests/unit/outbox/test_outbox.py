@@ -17,7 +17,7 @@ from kurir.outbox.tables import messages
 
 async def test_an_accepted_message_is_there_and_its_number_is_woken(desk: Desk):
     accepted = await desk.outbox.accept([desk.draft(body="satu")])
-    assert desk.woken == [(desk.number.account_id, desk.number.id)]
+    assert desk.number_due == [(desk.number.account_id, desk.number.id)]
     (claimed,) = await desk.claim()
     assert (claimed.id, claimed.content, claimed.attempt) == (accepted.ids[0], Text("satu"), 1)
 

@@ -21,7 +21,7 @@ STRANGER, OTHER, THIRD, FRIEND, GROUP = "628111", "628222", "628333", "628777", 
 
 @pytest.fixture
 def shop(desk: Desk) -> Desk:
-    desk.outbox = open_outbox(desk.database, desk.time, desk.woken, restriction=SHORTEST)
+    desk.outbox = open_outbox(desk.database, desk.time, desk.number_due, restriction=SHORTEST)
     return desk
 
 
