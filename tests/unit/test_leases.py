@@ -19,7 +19,7 @@ from kurir.leases import leases as leases_module
 from kurir.leases.tables import gateways, leases
 from kurir.numbers import numbers
 from kurir.store.database import Database
-from kurir.store.pg_notify import Bell, Ring
+from kurir.store.pg_notify import Notification, NotifyChannel
 
 NUMBERS = 6
 SOON = 15.0
@@ -264,20 +264,20 @@ async def test_the_only_gateway_on_sqlite_asks_nobody() -> None:
 
 async def test_the_bell_is_heard_by_all_and_listens_again_after_a_cut(gateway) -> None:
     one, two = await gateway("one"), await gateway("two")
-    heard: list[Ring] = []
-    bells = [Bell(one.database, lambda _ring: None), Bell(two.database, heard.append)]
-    for bell in bells:
-        bell.start()
+    heard: list[Notification] = []
+    channels = [NotifyChannel(one.database, lambda _send: None), NotifyChannel(two.database, heard.append)]
+    for channel in channels:
+        channel.start()
 
-    async def rings(ring: Ring) -> None:
+    async def notifications(notify: Notification) -> None:
         async with asyncio.timeout(SOON):
-            while ring not in heard:
-                bells[0].ring(ring)
+            while notify not in heard:
+                channels[0].notify(notify)
                 await asyncio.sleep(0.05)
 
-    await rings(Ring("number", 1, 2))
+    await notifications(Notification("number", 1, 2))
     cut = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kurir-bell'")
     await one.database.write(lambda c: c.execute(cut) and None)
-    await rings(Ring("leases"))
-    for bell in bells:
-        await bell.close()
+    await notifications(Notification("leases"))
+    for channel in channels:
+        await channel.close()

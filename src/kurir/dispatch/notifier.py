@@ -11,7 +11,7 @@ from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.leases import Leases
 from kurir.outbox.outbox import Outbox
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.store.pg_notify import Bell, Ring
+from kurir.store.pg_notify import Notification, NotifyChannel
 
 _LAST_LOOKS = 3.0
 """Seconds that look-ups under way may take at the stop."""
@@ -31,24 +31,24 @@ class Notifier:
         self.outbox: Outbox | None = None
         self.deliverer: Callable[[], None] | None = None
         self._leases = leases
-        self._bell = Bell(database, self._heard, health) if leases is not None else None
+        self._channel = NotifyChannel(database, self._heard, health) if leases is not None else None
         self._tasks = Tasks(health)
 
     def start(self) -> None:
         """Begins to listen to other gateways, where there may be any."""
-        if self._bell is not None:
-            self._bell.start()
+        if self._channel is not None:
+            self._channel.start()
 
     async def close(self) -> None:
         """Tells what is still to be told, then listens no more."""
-        if self._bell is not None:
-            await self._bell.close()
+        if self._channel is not None:
+            await self._channel.close()
         await self._tasks.close(_LAST_LOOKS)
 
     def number_due(self, account_id: int, number_id: int) -> None:
         """The number may have something to send, or may have become ready."""
         if self._leases is not None and self._leases.hold(number_id) is None:
-            self._ring(Ring("number", account_id, number_id))
+            self._send(Notification("number", account_id, number_id))
         elif self.dispatcher is not None:
             self.dispatcher.wake(account_id, number_id)
 
@@ -57,30 +57,30 @@ class Notifier:
         if self.deliverer is not None:
             self.deliverer()
         else:
-            self._ring(Ring("webhooks"))
+            self._send(Notification("webhooks"))
 
     def settled(self, account_id: int, message_id: int) -> None:
         """A message is settled; somebody at another gateway may wait for that."""
-        self._ring(Ring("settled", account_id, message_id))
+        self._send(Notification("settled", account_id, message_id))
 
     def freed(self) -> None:
         """Numbers were given up: the other gateways should look at the leases."""
-        self._ring(Ring("leases"))
+        self._send(Notification("leases"))
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _ring(self, ring: Ring) -> None:
-        if self._bell is not None:
-            self._bell.ring(ring)
+    def _send(self, notify: Notification) -> None:
+        if self._channel is not None:
+            self._channel.notify(notify)
 
-    def _heard(self, ring: Ring) -> None:
-        match ring.about:
+    def _heard(self, notify: Notification) -> None:
+        match notify.about:
             case "number":
                 if self.dispatcher is not None:
-                    self.dispatcher.wake(ring.account_id, ring.id)
+                    self.dispatcher.wake(notify.account_id, notify.id)
             case "settled":
-                if self.outbox is not None and self.outbox.awaits(ring.id):
-                    self._tasks.spawn("verdict", self._look_at(self.outbox, ring), key=str(ring.id))
+                if self.outbox is not None and self.outbox.awaits(notify.id):
+                    self._tasks.spawn("verdict", self._look_at(self.outbox, notify), key=str(notify.id))
             case "webhooks":
                 if self.deliverer is not None:
                     self.deliverer()
@@ -89,8 +89,8 @@ class Notifier:
                     self._leases.look()
 
     @staticmethod
-    async def _look_at(outbox: Outbox, ring: Ring) -> None:
+    async def _look_at(outbox: Outbox, notify: Notification) -> None:
         try:
-            await outbox.look_at(ring.account_id, ring.id)
+            await outbox.look_at(notify.account_id, notify.id)
         except DatabaseUnavailable as error:
             log.warning("verdict_waits_for_database", reason=str(error))

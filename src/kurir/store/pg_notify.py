@@ -32,7 +32,7 @@ _NOTIFY = sa.text("SELECT pg_notify(:channel, :rings)")
 log = structlog.get_logger(__name__)
 
 
-class Ring(msgspec.Struct, frozen=True, array_like=True):
+class Notification(msgspec.Struct, frozen=True, array_like=True):
     """What somebody may wait for. number: it may have something to send · settled: a message is · webhooks: there is
     something to tell · leases: numbers were given up. `id` is the number's or the message's."""
 
@@ -41,37 +41,39 @@ class Ring(msgspec.Struct, frozen=True, array_like=True):
     id: int = 0
 
 
-class Bell:
+class NotifyChannel:
     """Rings at all gateways on the database, this one included; `heard` is called for each ring."""
 
-    def __init__(self, database: Database, heard: Callable[[Ring], None], health: TaskHealth | None = None) -> None:
+    def __init__(
+        self, database: Database, heard: Callable[[Notification], None], health: TaskHealth | None = None
+    ) -> None:
         self._database = database
         self._heard = heard
-        self._waiting: set[Ring] = set()
-        self._ringing: asyncio.Task[None] | None = None
+        self._waiting: set[Notification] = set()
+        self._sending: asyncio.Task[None] | None = None
         self._tasks = Tasks(health)
 
     def start(self) -> None:
         """Begins to listen, and again whenever the connection is lost."""
         self._tasks.keep("listen", self._listen, endless=True)
 
-    def ring(self, ring: Ring) -> None:
+    def notify(self, notify: Notification) -> None:
         """Tells all gateways, soon."""
-        self._waiting.add(ring)
-        if self._ringing is None or self._ringing.done():
-            self._ringing = self._tasks.spawn("notify", self._ring())
+        self._waiting.add(notify)
+        if self._sending is None or self._sending.done():
+            self._sending = self._tasks.spawn("notify", self._send())
 
     async def close(self) -> None:
         """Rings what waits and stops listening."""
-        if self._ringing is not None:
-            await asyncio.wait({self._ringing}, timeout=_LAST_RINGS)
+        if self._sending is not None:
+            await asyncio.wait({self._sending}, timeout=_LAST_RINGS)
         await self._tasks.close()
 
-    async def _ring(self) -> None:
+    async def _send(self) -> None:
         await asyncio.sleep(_GATHERED)
         while self._waiting:
-            rings = [self._waiting.pop() for _ in range(min(len(self._waiting), _AT_ONCE))]
-            parameters = {"channel": _CHANNEL, "rings": msgspec.json.encode(rings).decode()}
+            notifications = [self._waiting.pop() for _ in range(min(len(self._waiting), _AT_ONCE))]
+            parameters = {"channel": _CHANNEL, "rings": msgspec.json.encode(notifications).decode()}
             with contextlib.suppress(DatabaseUnavailable):
                 await self._database.write(lambda c, parameters=parameters: c.execute(_NOTIFY, parameters) and None)
 
@@ -85,14 +87,14 @@ class Bell:
                     async for notification in connection.notifies():
                         self._hear(notification.payload)
             except (psycopg.Error, OSError) as error:
-                log.warning("bell_not_heard", reason=str(error))
+                log.warning("listen_failed", reason=str(error))
             await asyncio.sleep(_AGAIN)
 
     def _hear(self, payload: str) -> None:
         try:
-            rings = msgspec.json.decode(payload, type=list[Ring])
+            notifications = msgspec.json.decode(payload, type=list[Notification])
         except (msgspec.MsgspecError, UnicodeDecodeError):
             log.warning("bell_not_understood", payload=payload[:100])
             return
-        for ring in rings:
-            self._heard(ring)
+        for notify in notifications:
+            self._heard(notify)

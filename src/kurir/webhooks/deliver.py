@@ -71,7 +71,7 @@ class Deliverer:
         self._safe_fetch = safe_fetch
         self._metrics = metrics
         self._clock = clock
-        self._bell = asyncio.Event()
+        self._wake_event = asyncio.Event()
         self._carriers: dict[int, set[asyncio.Task[None]]] = {}
         self._failures: Counter[int] = Counter()
         self._in_flight: dict[int, Parcel] = {}
@@ -91,12 +91,12 @@ class Deliverer:
 
     def wake(self) -> None:
         """Something new may have been committed."""
-        self._bell.set()
+        self._wake_event.set()
 
     async def stop(self, patience: float = 5.0) -> None:
         """Claims nothing more and waits for what is in flight; what takes longer is left to the next process."""
         self._stopping = True
-        self._bell.set()
+        self._wake_event.set()
         await self._tasks.close(patience)
         left, now = list(self._in_flight.values()), self._clock()
         if left:
@@ -111,7 +111,7 @@ class Deliverer:
 
     async def _go_round(self) -> None:
         while not self._stopping:
-            self._bell.clear()
+            self._wake_event.clear()
             pause = _POLL
             try:
                 await self._mend()
@@ -127,7 +127,7 @@ class Deliverer:
             await asyncio.sleep(_BREATH)  # what comes meanwhile is one round, not one each
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._bell.wait()
+                    await self._wake_event.wait()
 
     async def _mend(self) -> None:
         if time.monotonic() - self._mended >= _MEND:
@@ -148,7 +148,7 @@ class Deliverer:
             carriers.discard(done)
             if not carriers and self._carriers.get(endpoint_id) is carriers:
                 del self._carriers[endpoint_id]
-            self._bell.set()  # something may have been committed while it was leaving
+            self._wake_event.set()  # something may have been committed while it was leaving
 
         task.add_done_callback(gone)
 
