@@ -23,7 +23,7 @@ from kurir.channels.channel import Channel
 from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.pairing import Pairing
-from kurir.channels.linked_device.peer_calls import Errands
+from kurir.channels.linked_device.peer_calls import PeerCalls
 from kurir.data_folder import open_data_folder, sole_gateway
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.dispatch.notifier import Notifier
@@ -127,7 +127,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             sealing.derive("message secret"),
             lambda: database.read(devices),
             clock,
-            errands=Errands(leases.carrier, sealing.derive("errands").hex()) if leases is not None else None,
+            peer_calls=PeerCalls(leases.carrier, sealing.derive("errands").hex()) if leases is not None else None,
             health=health,
             unread=metrics.unread,
         )

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from kurir.channels.linked_device import peer_calls
 from kurir.channels.linked_device import protocol as say
-from kurir.channels.linked_device.peer_calls import DeviceUnavailable, Order, PairingStands, Result
+from kurir.channels.linked_device.peer_calls import DeviceUnavailable, Order, PairingAnswer, Result
 from kurir.kit.tokens import opens
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
@@ -21,7 +21,7 @@ _MOST = 65_536
 
 def routes(gateway: Gateway) -> list[Route]:
     """`POST /gateways/errands`, for whoever has the token that only the shared master key gives."""
-    expected = errands_token(gateway)
+    expected = peer_token(gateway)
 
     async def take(request: Request) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -41,7 +41,7 @@ def routes(gateway: Gateway) -> list[Route]:
     return [Route(peer_calls.PATH, take, methods=["POST"])]
 
 
-def errands_token(gateway: Gateway) -> str:
+def peer_token(gateway: Gateway) -> str:
     """What opens the door."""
     return gateway.sealing.derive("errands").hex()
 
@@ -53,14 +53,14 @@ async def _run(gateway: Gateway, order: Order) -> Result:
     if number is None or not gateway.linked_devices.carries(order.number_id):
         return say.Failed("the device is just moving from one gateway to another: try again in a moment")
     try:
-        return await _done(gateway, number, order.errand)
+        return await _done(gateway, number, order.call)
     except DeviceUnavailable as error:
         return say.Failed(str(error))
 
 
-async def _done(gateway: Gateway, number: Number, errand: peer_calls.Errand) -> Result:  # noqa: PLR0911 - one each
+async def _done(gateway: Gateway, number: Number, call: peer_calls.PeerCall) -> Result:  # noqa: PLR0911 - one each
     devices, pairing = gateway.linked_devices, gateway.pairing
-    match errand:
+    match call:
         case say.LookUp(phones=phones):
             return say.OnWhatsApp(await devices.is_on_whatsapp(number, phones))
         case say.ListContacts():
@@ -71,8 +71,8 @@ async def _done(gateway: Gateway, number: Number, errand: peer_calls.Errand) -> 
             await devices.logout(number)
             return say.Done()
         case peer_calls.StartPairing(phone=phone):
-            return PairingStands(await pairing.start(number, phone))
+            return PairingAnswer(await pairing.start(number, phone))
         case peer_calls.FollowPairing(patience=patience):
-            return PairingStands(await pairing.next(number, patience))
+            return PairingAnswer(await pairing.next(number, patience))
         case peer_calls.StopPairing():
-            return PairingStands(await pairing.cancel(number))
+            return PairingAnswer(await pairing.cancel(number))

@@ -21,7 +21,7 @@ from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.hosts import ARGV
 from kurir.channels.linked_device.pairing_progress import PairingProgress
-from kurir.channels.linked_device.peer_calls import DeviceUnavailable, Errand, Errands, Result
+from kurir.channels.linked_device.peer_calls import DeviceUnavailable, PeerCall, PeerCalls, Result
 from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.kit.clock import Clock
@@ -76,11 +76,11 @@ class LinkedDevices:
         clock: Clock,
         argv: Sequence[str] = ARGV,
         *,
-        errands: Errands | None = None,
+        peer_calls: PeerCalls | None = None,
         health: TaskHealth | None = None,
         unread: Callable[[str], None] = lambda _kind: None,
     ) -> None:
-        self._errands = errands
+        self._peer_calls = peer_calls
         self.capabilities = Capabilities(
             kinds=frozenset({"text", "image", "document", "location"}),
             groups=True,
@@ -130,11 +130,11 @@ class LinkedDevices:
         """Whether the number is this gateway's."""
         return not self._shared or number_id in self._carried
 
-    async def at_its_carrier(self, number: Number, errand: Errand, patience: float) -> Result:
+    async def forward(self, number: Number, call: PeerCall, patience: float) -> Result:
         """The answer of the gateway that carries the number. Raises DeviceUnavailable."""
-        if self._errands is None:
+        if self._peer_calls is None:
             raise DeviceUnavailable("another gateway carries this device")
-        return await self._errands.run(number, errand, patience)
+        return await self._peer_calls.run(number, call, patience)
 
     def is_pairing(self, number_id: int) -> bool:
         """Whether a phone may be about to say yes: then the number stays where it is."""
@@ -245,7 +245,7 @@ class LinkedDevices:
     async def logout(self, number: Number) -> None:
         """Removes the device from the phone and deletes its session. Raises DeviceUnavailable."""
         if not self.carries(number.id):
-            await self.at_its_carrier(number, say.LogOut(number.id), self._settings.engine_timeout + _ON_THE_WAY)
+            await self.forward(number, say.LogOut(number.id), self._settings.engine_timeout + _ON_THE_WAY)
             return
         await self._connections.leave(self._connections.of(number), lambda: self._ask(number, say.LogOut(number.id)))
 
@@ -298,7 +298,7 @@ class LinkedDevices:
 
     async def _ask(self, number: Number, command: _Question) -> say.Answer | Result:
         if not self.carries(number.id):
-            return await self.at_its_carrier(number, command, self._settings.engine_timeout + _ON_THE_WAY)
+            return await self.forward(number, command, self._settings.engine_timeout + _ON_THE_WAY)
         state, reason = self.state(number)
         if state != "connected":
             raise DeviceUnavailable(reason or "the device is not connected")

@@ -10,7 +10,7 @@ import asyncio
 
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.pairing_progress import PairingProgress, PairingView
-from kurir.channels.linked_device.peer_calls import Errand, FollowPairing, PairingStands, StartPairing, StopPairing
+from kurir.channels.linked_device.peer_calls import FollowPairing, PairingAnswer, PeerCall, StartPairing, StopPairing
 from kurir.kit.clock import Clock
 from kurir.numbers.numbers import Number
 
@@ -65,9 +65,9 @@ class Pairing:
         await self._devices.stop_pairing(number)
         return self.state(number)
 
-    async def _there(self, number: Number, errand: Errand, patience: float) -> PairingView:
-        answer = await self._devices.at_its_carrier(number, errand, patience + _ON_THE_WAY)
-        return answer.view if isinstance(answer, PairingStands) else PairingView("none")
+    async def _there(self, number: Number, call: PeerCall, patience: float) -> PairingView:
+        answer = await self._devices.forward(number, call, patience + _ON_THE_WAY)
+        return answer.view if isinstance(answer, PairingAnswer) else PairingView("none")
 
     def _view(self, progress: PairingProgress) -> PairingView:
         if not progress.running:

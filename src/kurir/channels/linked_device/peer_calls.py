@@ -51,14 +51,14 @@ class StopPairing(msgspec.Struct, frozen=True, tag="stop_pairing"):
     """Give up the pairing."""
 
 
-class PairingStands(msgspec.Struct, frozen=True, tag="pairing_stands"):
+class PairingAnswer(msgspec.Struct, frozen=True, tag="pairing_stands"):
     """The answer to the three above."""
 
     view: PairingView
 
 
-Errand = LookUp | ListContacts | ListGroups | LogOut | StartPairing | FollowPairing | StopPairing
-Result = Done | Failed | OnWhatsApp | Contacts | Groups | PairingStands
+PeerCall = LookUp | ListContacts | ListGroups | LogOut | StartPairing | FollowPairing | StopPairing
+Result = Done | Failed | OnWhatsApp | Contacts | Groups | PairingAnswer
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class Order(msgspec.Struct, frozen=True):
 
     account_id: int
     number_id: int
-    errand: Errand
+    call: PeerCall
 
 
 encode = msgspec.msgpack.Encoder().encode
@@ -74,14 +74,14 @@ decode_order = msgspec.msgpack.Decoder(Order).decode
 _decode_result = msgspec.msgpack.Decoder(Result).decode
 
 
-class Errands:
+class PeerCalls:
     """Runs errands at the gateways that carry the devices. `carrier` knows their addresses."""
 
     def __init__(self, carrier: Callable[[int], Awaitable[str | None]], token: str) -> None:
         self._carrier = carrier
         self._token = token
 
-    async def run(self, number: Number, errand: Errand, patience: float) -> Result:
+    async def run(self, number: Number, call: PeerCall, patience: float) -> Result:
         """What the carrier answered. Raises DeviceUnavailable, also when it cannot be reached or refuses."""
         try:
             where = await self._carrier(number.id)
@@ -93,7 +93,7 @@ class Errands:
                 "some gateway on the database must have the role `dispatch`"
             )
         try:
-            result = _decode_result(await self._post(where, Order(number.account_id, number.id, errand), patience))
+            result = _decode_result(await self._post(where, Order(number.account_id, number.id, call), patience))
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DeviceUnavailable(
                 f"the gateway that carries this device does not answer at {where} ({type(error).__name__}): "
