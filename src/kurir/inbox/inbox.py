@@ -63,8 +63,8 @@ class NotStored(DatabaseUnavailable):
 class Inbox:
     """Stores events and tells the outbox and the dispatcher what follows.
 
-    `woken` is called with (account_id, number_id) when a number has become ready, `notify_webhooks` after a commit of which
-    webhooks may have to tell. `ownership`: only the gateway that carries a number says how it is connected.
+    `woken` is called with (account_id, number_id) when a number has become ready, `notify_webhooks` after a commit of
+    which webhooks may have to tell. `ownership`: only the gateway that carries a number says how it is connected.
     """
 
     def __init__(

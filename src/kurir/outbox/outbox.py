@@ -85,8 +85,8 @@ class Outbox:
     """Messages on their way out, for all accounts.
 
     `woken` is called with (account_id, number_id) after a commit that gives that number something to send,
-    `notify_webhooks` after one that moved messages and so published events, `settled` with (account_id, message_id) when a
-    message is settled and nobody in this process waits for that.
+    `notify_webhooks` after one that moved messages and so published events, `settled` with (account_id, message_id)
+    when a message is settled and nobody in this process waits for that.
     """
 
     def __init__(
@@ -367,7 +367,8 @@ class Outbox:
         await self._set_aside(tried, set_aside.state_after(outcome), reason, remote_id)
 
     def receipt(self, connection: Connection, event: StatusChanged, now: float) -> Receipt:
-        """Applies a receipt within the caller's transaction; call `receipt_committed` with what it returns after the commit.
+        """Applies a receipt within the caller's transaction; call `receipt_committed` with what it returns after the
+        commit.
 
         A receipt whose message is not known yet is stored until the send's answer is recorded.
         """
