@@ -34,7 +34,7 @@ from kurir.kit.disk_reserve import DiskReserve
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.kit.telemetry import Metrics
-from kurir.leases import Duties, Leases
+from kurir.leases import LeaseHandlers, Leases
 from kurir.media.store import MediaStore
 from kurir.numbers import numbers
 from kurir.outbox.outbox import Outbox
@@ -127,7 +127,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             sealing.derive("message secret"),
             lambda: database.read(devices),
             clock,
-            peer_calls=PeerCalls(leases.carrier, sealing.derive("errands").hex()) if leases is not None else None,
+            peer_calls=PeerCalls(leases.holder, sealing.derive("errands").hex()) if leases is not None else None,
             health=health,
             unread=metrics.unread,
         )
@@ -164,7 +164,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
         stack.push_async_callback(dispatcher.stop)
         dispatching = "dispatch" in settings.roles
         if leases is not None and dispatching:
-            await leases.start(_duties(database, linked_devices, dispatcher, notifier.freed))
+            await leases.start(_handlers(database, linked_devices, dispatcher, notifier.released))
             stack.callback(leases.stop_taking)
 
         templates = Templates(database, cloud_api, media, clock)
@@ -205,20 +205,22 @@ async def _start(channel: Channel, inbox: Inbox, stack: contextlib.AsyncExitStac
     await channel.start()
 
 
-def _duties(database: Database, devices: LinkedDevices, dispatcher: Dispatcher, freed: Callable[[], None]) -> Duties:
+def _handlers(
+    database: Database, devices: LinkedDevices, dispatcher: Dispatcher, released: Callable[[], None]
+) -> LeaseHandlers:
     """What a number that comes or goes means for the devices and the lanes."""
 
     async def begin(account_id: int, number_id: int) -> None:
         number = await database.read(lambda c: numbers.by_id(c, account_id, number_id))
         if number is not None and number.channel == "linked_device":
-            await devices.carry(number)
+            await devices.open_device(number)
         dispatcher.begin(account_id, number_id)
 
     async def end(number_id: int, orderly: bool) -> None:
         await dispatcher.end(number_id, _GRACE if orderly else _LAST_ANSWERS)
-        await devices.let_go(number_id)
+        await devices.close_device(number_id)
 
     def may_go(number_id: int) -> bool:
         return not devices.is_pairing(number_id)
 
-    return Duties(begin, end, may_go, freed)
+    return LeaseHandlers(begin, end, may_go, released)

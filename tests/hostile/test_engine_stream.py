@@ -80,8 +80,8 @@ async def test_a_failure_for_any_reason_leaves_the_host_and_its_other_devices_al
             assert state in ("disconnected", "connecting"), (reason, state, why)
             assert "proto" not in why
             assert "nil" not in why
-            await rig.devices.let_go(one.id)
-            await rig.devices.carry(one)
+            await rig.devices.close_device(one.id)
+            await rig.devices.open_device(one)
             await rig.connected(0)
         assert rig.devices._connections.hosts.pids() == pids
         assert states(rig, 2) == before

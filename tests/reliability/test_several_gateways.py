@@ -109,10 +109,10 @@ async def test_a_killed_and_a_frozen_carrier_are_replaced_and_nothing_goes_out_t
     assert sheet.totals["answered 200"] > 100
 
 
-async def errands_are_run_at_the_carrier(asked: Site, carrier: Site) -> None:
+async def errands_are_run_at_the_carrier(asked: Site, holder: Site) -> None:
     """What is asked of a device at a gateway that does not carry it: answers, its logout, and its pairing anew."""
     shop = asked.shops[1]
-    assert shop.device in await carried_by(carrier)
+    assert shop.device in await carried_by(holder)
     token = (asked.settings.data_dir / "operator.token").read_text(encoding="ascii").strip()
     numbers = f"{asked.url}/api/v1/numbers"
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.postgres import Postgres
 
 from kurir.accounts import accounts
-from kurir.leases import Alone, Duties, Leases, statements
+from kurir.leases import Alone, LeaseHandlers, Leases, statements
 from kurir.leases import leases as leases_module
 from kurir.leases.tables import gateways, leases
 from kurir.numbers import numbers
@@ -33,7 +33,7 @@ class Member:
     leases: Leases
     begun: list[int] = field(default_factory=list)
     ended: list[tuple[int, bool]] = field(default_factory=list)
-    freed: Callable[[], None] = lambda: None
+    released: Callable[[], None] = lambda: None
     staying: set[int] = field(default_factory=set)
     may_end: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -49,7 +49,7 @@ class Member:
 
     async def start(self) -> None:
         await self.leases.start(
-            Duties(self.begin, self.end, lambda number_id: number_id not in self.staying, self.freed)
+            LeaseHandlers(self.begin, self.end, lambda number_id: number_id not in self.staying, self.released)
         )
 
 
@@ -111,7 +111,7 @@ async def test_alone_it_carries_everything(gateway) -> None:
     await until(lambda: len(one.begun) == NUMBERS)
     assert one.leases.held() == sorted(one.begun)
     assert all(one.leases.hold(number) for number in one.begun)
-    assert await one.leases.carrier(one.begun[0]) == "http://one"
+    assert await one.leases.holder(one.begun[0]) == "http://one"
 
 
 async def test_a_second_one_gets_its_share_only_after_the_first_has_ended_it(gateway) -> None:
@@ -253,7 +253,7 @@ async def test_one_number_is_taken_on_demand_beyond_the_share(gateway) -> None:
     assert await two.leases.take(new)
     assert two.begun == [new]
     assert not await one.leases.take(new)
-    assert await one.leases.carrier(new) == "http://two"
+    assert await one.leases.holder(new) == "http://two"
 
 
 async def test_the_only_gateway_on_sqlite_asks_nobody() -> None:

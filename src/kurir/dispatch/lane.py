@@ -216,7 +216,7 @@ class Lane:
             self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
             raise
         for message in claimed:
-            task = self._tasks.spawn("send", self._carry(message), key=str(message.id))
+            task = self._tasks.spawn("send", self._process(message), key=str(message.id))
             self._flying[message.id] = task
             task.add_done_callback(functools.partial(self._landed, message.id))
         return bool(claimed)
@@ -292,7 +292,7 @@ class Lane:
             self._rests_until = max(self._rests_until, time.monotonic() + self._gap)
         self._wake_event.set()
 
-    async def _carry(self, message: Claimed) -> None:
+    async def _process(self, message: Claimed) -> None:
         """One message: send it, record the outcome whatever it takes."""
         started = time.monotonic()
         outcome = await self._send(message)

@@ -63,7 +63,7 @@ class Notifier:
         """A message is settled; somebody at another gateway may wait for that."""
         self._send(Notification("settled", account_id, message_id))
 
-    def freed(self) -> None:
+    def released(self) -> None:
         """Numbers were given up: the other gateways should look at the leases."""
         self._send(Notification("leases"))
 

@@ -262,7 +262,7 @@ class Inbox:
                 store_media(connection, event, now)
             case StatusChanged():
                 return self._outbox.receipt(connection, event, now)
-            case ConnectionChanged() if event.state != "paused" and not self._carried(connection, event.number_id):
+            case ConnectionChanged() if event.state != "paused" and not self._is_held(connection, event.number_id):
                 pass  # an afterthought of a gateway that carries this number no more; Meta's word comes to any of them
             case ConnectionChanged():
                 number_status.change(connection, event, now)
@@ -287,6 +287,6 @@ class Inbox:
                 assert_never(event)
         return None
 
-    def _carried(self, connection: Connection, number_id: int) -> bool:
+    def _is_held(self, connection: Connection, number_id: int) -> bool:
         hold = self._ownership.hold(number_id)
         return hold is not None and hold.guard(connection)

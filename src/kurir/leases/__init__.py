@@ -8,7 +8,7 @@ transaction that claims messages: that is the fence. Numbers are shared out even
 up in order. With SQLite there is one gateway and nothing of this: `Alone`.
 """
 
-from kurir.leases.leases import HEARTBEAT, LEASE, Duties, Leases
+from kurir.leases.leases import HEARTBEAT, LEASE, LeaseHandlers, Leases
 from kurir.leases.ownership import Alone, Hold, Ownership
 
 __all__ = ["HEARTBEAT", "LEASE", "Alone", "Duties", "Hold", "Leases", "Ownership"]

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Duties:
+class LeaseHandlers:
     """What follows for the rest of the gateway."""
 
     begin: Callable[[int, int], Awaitable[None]]
@@ -43,7 +43,7 @@ class Duties:
     """(number_id, orderly): carry it no more. Orderly: sends in flight may finish; else the lease is lost already."""
     may_go: Callable[[int], bool]
     """(number_id): whether it may go to another gateway just now."""
-    freed: Callable[[], None]
+    released: Callable[[], None]
     """Numbers were given up: the other gateways should look."""
 
 
@@ -92,18 +92,18 @@ class Leases:
         """The numbers that this gateway carries."""
         return sorted(self._held)
 
-    async def carrier(self, number_id: int) -> str | None:
+    async def holder(self, number_id: int) -> str | None:
         """The address of the gateway that carries the number, None when none does. Raises DatabaseUnavailable."""
-        return await self._database.read(lambda c: statements.carrier(c, number_id))
+        return await self._database.read(lambda c: statements.holder(c, number_id))
 
     # -- the life of it --------------------------------------------------------------------------------------------
 
-    async def start(self, duties: Duties) -> None:
+    async def start(self, handlers: LeaseHandlers) -> None:
         """Registers this gateway and takes its share of the numbers. Raises DatabaseUnavailable and OSError.
 
         What an earlier life of this gateway carried is free at once.
         """
-        self._duties = duties
+        self._handlers = handlers
         self._taking = True
         with contextlib.suppress(FileNotFoundError):
             self._before = self._memory.read_text(encoding="ascii", errors="replace")
@@ -136,7 +136,7 @@ class Leases:
         if self._me:
             with contextlib.suppress(DatabaseUnavailable):  # then the lease runs out
                 await self._database.write(lambda c: statements.leave(c, self._me))
-                self._duties.freed()
+                self._handlers.released()
 
     # -- heartbeat -------------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Leases:
         if counts.free and len(self._held) < share:
             await self._take(share - len(self._held))
         too_many = len(self._held) - len(self._leaving) - share
-        free_to_go = (n for n in reversed(self.held()) if n not in self._leaving and self._duties.may_go(n))
+        free_to_go = (n for n in reversed(self.held()) if n not in self._leaving and self._handlers.may_go(n))
         for number_id, _ in zip(free_to_go, range(too_many), strict=False):
             self._leaving.add(number_id)
             self._tasks.keep("number-hand-over", lambda n=number_id: self._give_up(n), key=str(number_id))
@@ -224,7 +224,7 @@ class Leases:
         with contextlib.suppress(DatabaseUnavailable):  # then the next heartbeat does it
             await self._database.write(lambda c: statements.give_up(c, self._me, number_id, lease.token))
         log.info("number_given_up", number_id=number_id)
-        self._duties.freed()
+        self._handlers.released()
 
     def _begin_later(self, account_id: int, number_id: int, lease: _Lease) -> asyncio.Task[None]:
         return self._tasks.keep("number-begin", lambda: self._begin(account_id, number_id, lease), key=str(number_id))
@@ -233,7 +233,7 @@ class Leases:
         async with self._turns[number_id]:
             while self._held.get(number_id) is lease:
                 try:
-                    await self._duties.begin(account_id, number_id)
+                    await self._handlers.begin(account_id, number_id)
                     break
                 except DatabaseUnavailable as error:
                     log.warning("number_begins_later", number_id=number_id, reason=str(error))
@@ -241,7 +241,7 @@ class Leases:
 
     async def _end(self, number_id: int, *, orderly: bool) -> None:
         async with self._turns[number_id]:
-            await self._duties.end(number_id, orderly)
+            await self._handlers.end(number_id, orderly)
 
 
 class _Lease:

@@ -37,7 +37,7 @@ SELECT 1 FROM leases AS l JOIN gateways AS g ON g.key = l.gateway
 WHERE l.number_id = :number AND l.gateway = :me AND l.token = :token AND g.expires_at > {_NOW}
 FOR SHARE OF l
 """)  # noqa: S608 - our own words
-_CARRIER = sa.text(f"""
+_HOLDER = sa.text(f"""
 SELECT g.url FROM leases AS l JOIN gateways AS g ON g.key = l.gateway
 WHERE l.number_id = :number AND g.expires_at > {_NOW}
 """)  # noqa: S608 - our own words
@@ -105,6 +105,6 @@ def fence(connection: Connection, me: str, number_id: int, token: int) -> bool:
     return connection.execute(_FENCE, {"number": number_id, "me": me, "token": token}).first() is not None
 
 
-def carrier(connection: Connection, number_id: int) -> str | None:
+def holder(connection: Connection, number_id: int) -> str | None:
     """The address of the gateway that carries the number, None when none does."""
-    return connection.execute(_CARRIER, {"number": number_id}).scalar()
+    return connection.execute(_HOLDER, {"number": number_id}).scalar()

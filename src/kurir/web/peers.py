@@ -50,7 +50,7 @@ async def _run(gateway: Gateway, order: Order) -> Result:
     number = await gateway.database.read(
         lambda c: numbers.by_id(c, order.account_id, order.number_id), of=order.account_id
     )
-    if number is None or not gateway.linked_devices.carries(order.number_id):
+    if number is None or not gateway.linked_devices.holds(order.number_id):
         return say.Failed("the device is just moving from one gateway to another: try again in a moment")
     try:
         return await _done(gateway, number, order.call)

@@ -72,7 +72,7 @@ class Deliverer:
         self._metrics = metrics
         self._clock = clock
         self._wake_event = asyncio.Event()
-        self._carriers: dict[int, set[asyncio.Task[None]]] = {}
+        self._workers: dict[int, set[asyncio.Task[None]]] = {}
         self._failures: Counter[int] = Counter()
         self._in_flight: dict[int, Parcel] = {}
         self._breakages: Counter[tuple[int, int]] = Counter()
@@ -138,16 +138,16 @@ class Deliverer:
 
     def _call(self, account_id: int, endpoint_id: int) -> None:
         """One carrier more for an endpoint with work, up to what it may have."""
-        carriers = self._carriers.setdefault(endpoint_id, set())
-        if self._stopping or len(carriers) >= self._most(endpoint_id):
+        workers = self._workers.setdefault(endpoint_id, set())
+        if self._stopping or len(workers) >= self._most(endpoint_id):
             return
-        task = self._tasks.spawn("webhook", self._carry(account_id, endpoint_id), key=str(endpoint_id))
-        carriers.add(task)
+        task = self._tasks.spawn("webhook", self._work(account_id, endpoint_id), key=str(endpoint_id))
+        workers.add(task)
 
         def gone(done: asyncio.Task[None]) -> None:
-            carriers.discard(done)
-            if not carriers and self._carriers.get(endpoint_id) is carriers:
-                del self._carriers[endpoint_id]
+            workers.discard(done)
+            if not workers and self._workers.get(endpoint_id) is workers:
+                del self._workers[endpoint_id]
             self._wake_event.set()  # something may have been committed while it was leaving
 
         task.add_done_callback(gone)
@@ -158,10 +158,10 @@ class Deliverer:
     def _is_failing(self, endpoint_id: int) -> bool:
         return self._failures[endpoint_id] >= FAILING
 
-    async def _carry(self, account_id: int, endpoint_id: int) -> None:
+    async def _work(self, account_id: int, endpoint_id: int) -> None:
         parcel: Parcel | None = None
         try:
-            while not self._stopping and len(self._carriers[endpoint_id]) <= self._most(endpoint_id):
+            while not self._stopping and len(self._workers[endpoint_id]) <= self._most(endpoint_id):
                 pool = self._failing_slots if self._is_failing(endpoint_id) else self._slots
                 async with pool.place(account_id):
                     if self._stopping:

@@ -15,7 +15,7 @@ from kurir.messages.content import Document, Image, Location, MediaFile, Preview
 with patch("os.popen", lambda _command: io.StringIO("Linux")):
     from kurir.channels.linked_device.engine_host.protobufs import (
         Attachment,
-        NotCarriedError,
+        NotSupportedError,
         Reading,
         Uploaded,
         compose,
@@ -78,7 +78,7 @@ def test_a_location_and_a_template() -> None:
     place = compose(Location(-6.2, 106.8, "Monas"), SECRET).locationMessage
     assert (place.degreesLatitude, place.degreesLongitude, place.name) == (-6.2, 106.8, "Monas")
     assert not place.HasField("address")
-    with pytest.raises(NotCarriedError):
+    with pytest.raises(NotSupportedError):
         compose(TemplateUse("x", "id"), SECRET)
 
 

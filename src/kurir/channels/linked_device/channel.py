@@ -100,7 +100,7 @@ class LinkedDevices:
             settings, self._sessions, self._events, clock, argv, health=health, unread=unread
         )
         self._shared = bool(settings.database_url)
-        self._carried: set[int] = set()
+        self._held: set[int] = set()
         self._closed = False
 
     # -- the channel -----------------------------------------------------------------------------------------------
@@ -116,19 +116,19 @@ class LinkedDevices:
             for number in await self._list_numbers():
                 await self._connections.restore(number)
 
-    async def carry(self, number: Number) -> None:
+    async def open_device(self, number: Number) -> None:
         """Opens a number that this gateway carries from now on. Raises DatabaseUnavailable."""
-        self._carried.add(number.id)
+        self._held.add(number.id)
         await self._connections.restore(number)
 
-    async def let_go(self, number_id: int) -> None:
+    async def close_device(self, number_id: int) -> None:
         """Closes a number that another gateway carries from now on, if it is open."""
-        self._carried.discard(number_id)
-        await self._connections.let_go(number_id)
+        self._held.discard(number_id)
+        await self._connections.close_device(number_id)
 
-    def carries(self, number_id: int) -> bool:
+    def holds(self, number_id: int) -> bool:
         """Whether the number is this gateway's."""
-        return not self._shared or number_id in self._carried
+        return not self._shared or number_id in self._held
 
     async def forward(self, number: Number, call: PeerCall, patience: float) -> Result:
         """The answer of the gateway that carries the number. Raises DeviceUnavailable."""
@@ -146,7 +146,7 @@ class LinkedDevices:
 
     def state(self, number: Number) -> tuple[NumberState, str]:
         """The number's connection state and why, as the gateway that carries it sees it."""
-        if not self.carries(number.id):
+        if not self.holds(number.id):
             return number.state, number.state_reason
         connection = self._connections.of(number)
         return connection.state, connection.reason
@@ -175,7 +175,7 @@ class LinkedDevices:
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Puts one message on the wire, at most once. Never raises."""
-        if not self.carries(number.id):
+        if not self.holds(number.id):
             return NotConnected("another gateway carries this device")
         state, reason = self.state(number)
         if state != "connected":
@@ -244,7 +244,7 @@ class LinkedDevices:
 
     async def logout(self, number: Number) -> None:
         """Removes the device from the phone and deletes its session. Raises DeviceUnavailable."""
-        if not self.carries(number.id):
+        if not self.holds(number.id):
             await self.forward(number, say.LogOut(number.id), self._settings.engine_timeout + _ON_THE_WAY)
             return
         await self._connections.leave(self._connections.of(number), lambda: self._ask(number, say.LogOut(number.id)))
@@ -254,7 +254,7 @@ class LinkedDevices:
 
         Raises DeviceUnavailable, also when another gateway carries the number.
         """
-        if not self.carries(number.id):
+        if not self.holds(number.id):
             raise DeviceUnavailable("another gateway carries this device")
         try:
             answer = await self._connections.hosts.call(
@@ -297,7 +297,7 @@ class LinkedDevices:
         return hmac.digest(self._message_key, f"{outgoing.message_id}/{outgoing.attempt}".encode(), "sha256")
 
     async def _ask(self, number: Number, command: _Question) -> say.Answer | Result:
-        if not self.carries(number.id):
+        if not self.holds(number.id):
             return await self.forward(number, command, self._settings.engine_timeout + _ON_THE_WAY)
         state, reason = self.state(number)
         if state != "connected":

@@ -34,7 +34,7 @@ class Pairing:
 
         Raises DeviceUnavailable when the number is paired already.
         """
-        if not self._devices.carries(number.id):
+        if not self._devices.holds(number.id):
             return await self._there(number, StartPairing(phone), FIRST_ANSWER)
         progress = await self._devices.start_pairing(number, phone)
         if progress.state == "starting":
@@ -51,7 +51,7 @@ class Pairing:
 
         Raises DeviceUnavailable when another gateway carries the number and does not answer.
         """
-        if not self._devices.carries(number.id):
+        if not self._devices.holds(number.id):
             return await self._there(number, FollowPairing(patience), patience)
         progress = self._devices.pairing(number)
         if progress is not None and progress.running:
@@ -60,7 +60,7 @@ class Pairing:
 
     async def cancel(self, number: Number) -> PairingView:
         """Gives up a pairing under way. Raises DeviceUnavailable as `next` does."""
-        if not self._devices.carries(number.id):
+        if not self._devices.holds(number.id):
             return await self._there(number, StopPairing(), _ON_THE_WAY)
         await self._devices.stop_pairing(number)
         return self.state(number)

@@ -77,14 +77,14 @@ _decode_result = msgspec.msgpack.Decoder(Result).decode
 class PeerCalls:
     """Runs errands at the gateways that carry the devices. `carrier` knows their addresses."""
 
-    def __init__(self, carrier: Callable[[int], Awaitable[str | None]], token: str) -> None:
-        self._carrier = carrier
+    def __init__(self, holder: Callable[[int], Awaitable[str | None]], token: str) -> None:
+        self._holder = holder
         self._token = token
 
     async def run(self, number: Number, call: PeerCall, patience: float) -> Result:
         """What the carrier answered. Raises DeviceUnavailable, also when it cannot be reached or refuses."""
         try:
-            where = await self._carrier(number.id)
+            where = await self._holder(number.id)
         except DatabaseUnavailable as error:
             raise DeviceUnavailable("which gateway carries the device cannot be looked up now: try again") from error
         if where is None:

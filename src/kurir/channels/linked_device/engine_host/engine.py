@@ -29,7 +29,7 @@ from kurir.channels.linked_device.engine_host.engine_errors import outcome_of, w
 from kurir.channels.linked_device.engine_host.engine_log_watch import Unencrypted, phones_left_out
 from kurir.channels.linked_device.engine_host.incoming_messages import GROUPS, PEOPLE, user_of
 from kurir.channels.linked_device.engine_host.media_fetches import Limits
-from kurir.channels.linked_device.engine_host.protobufs import NotCarriedError, Uploaded, compose
+from kurir.channels.linked_device.engine_host.protobufs import NotSupportedError, Uploaded, compose
 from kurir.kit import crash_points
 from kurir.media import previews
 from kurir.messages import bounds
@@ -189,7 +189,7 @@ class NeonizeEngine:
         try:
             uploaded = _upload(device, outgoing)
             message = compose(outgoing.content, command.secret, uploaded)
-        except NotCarriedError as error:
+        except NotSupportedError as error:
             return Refused("unsupported", str(error))
         except (UploadError, OSError) as error:
             device.complain(f"upload: {error}")

@@ -27,7 +27,7 @@ from kurir.messages import bounds
 from kurir.messages.content import Content, Document, Image, Location, MediaFile, Preview, TemplateUse, Text
 
 
-class NotCarriedError(ValueError):
+class NotSupportedError(ValueError):
     """This kind of content cannot be sent by a linked device."""
 
 
@@ -83,7 +83,7 @@ def compose(content: Content, secret: bytes, uploaded: Uploaded | None = None) -
             assert uploaded is not None
             return Message(documentMessage=_document(uploaded, file_name, caption), messageContextInfo=context)
         case TemplateUse():
-            raise NotCarriedError("a linked device cannot send templates")
+            raise NotSupportedError("a linked device cannot send templates")
 
 
 def _image(uploaded: Uploaded, caption: str) -> ImageMessage:
