@@ -113,12 +113,12 @@ def test_every_command_says_which_file_and_what_to_do(run: Run, sound: Path, tmp
         file = copied(sound, tmp_path / "data")
         WHOLE[how](file)
         code, _, said = run(file.parent, *command)
-        complaint = said.strip().splitlines()[-1]
+        error_text = said.strip().splitlines()[-1]
         assert (code, "Traceback" in said) == (1, False), (command, said)
-        assert complaint.startswith("kurir: "), (command, said)
-        assert str(file) in complaint, (command, said)
+        assert error_text.startswith("kurir: "), (command, said)
+        assert str(file) in error_text, (command, said)
         if command[0] != "backup":
-            assert "put a backup back with `kurir restore <backup folder>`" in complaint, (command, said)
+            assert "put a backup back with `kurir restore <backup folder>`" in error_text, (command, said)
 
 
 @pytest.mark.parametrize("how", WHOLE, ids=str)

@@ -87,11 +87,11 @@ async def sends(place: Place) -> bool:
 async def test_a_host_that_cannot_be_launched_is_launched_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Break(monkeypatch, Hosts, "_launch")
     await place.start()
-    await until(place.health.complaints, "nobody complains of the host")
-    assert place.health.complaints()[0].startswith("the task engine-host")
+    await until(place.health.failures, "nobody complains of the host")
+    assert place.health.failures()[0].startswith("the task engine-host")
     broken.on = False
     await until(lambda: sends(place), "the device does not come back")
-    await until(lambda: not place.health.complaints(), "the complaint stays")
+    await until(lambda: not place.health.failures(), "the complaint stays")
 
 
 async def test_the_loss_of_a_host_is_handled_even_if_handling_it_fails_once(
@@ -101,7 +101,7 @@ async def test_the_loss_of_a_host_is_handled_even_if_handling_it_fails_once(
     await until(lambda: sends(place), "the device does not connect")
     broken = Break(monkeypatch, Hosts, "_lost")
     await place.send(place.numbers[0], "die", 6)  # the scripted host ends itself
-    await until(place.health.complaints, "nobody complains")
+    await until(place.health.failures, "nobody complains")
     broken.on = False
     await until(lambda: sends(place), "the device does not come back")
 
@@ -114,8 +114,8 @@ async def test_a_restart_that_fails_is_tried_again(place: Place, monkeypatch: py
     connection = connections.of(place.numbers[0])
     connection.state = "degraded"
     connections._keep("device-restart", connection, lambda: connections._restart(connection))
-    await until(place.health.complaints, "nobody complains")
-    assert place.health.complaints() == ["the task device-restart 1 keeps failing (RuntimeError)"]
+    await until(place.health.failures, "nobody complains")
+    assert place.health.failures() == ["the task device-restart 1 keeps failing (RuntimeError)"]
     broken.on = False
     await until(lambda: sends(place), "the device does not come back")
 
@@ -136,18 +136,18 @@ async def test_threads_of_a_host_that_keep_failing_are_seen_until_they_run_again
     health = TaskHealth(counted.append)
     process = await scripted(health)
 
-    async def complaints() -> list[str]:
+    async def failures() -> list[str]:
         await process.call(say.Ping(), 10)
-        return health.complaints()
+        return health.failures()
 
     try:
-        assert await complaints() == []
+        assert await failures() == []
         await process.call(ordered("breaks intake-7 fetches-9"), 10)
         async with asyncio.timeout(20):
-            while len(await complaints()) < 2:
+            while len(await failures()) < 2:
                 await asyncio.sleep(0.01)
         for _ in range(5):
-            found = await complaints()
+            found = await failures()
         assert found == [
             f"the task device-thread {name} of {process.pid} keeps failing (RuntimeError)"
             for name in ("fetches-9", "intake-7")
@@ -155,7 +155,7 @@ async def test_threads_of_a_host_that_keep_failing_are_seen_until_they_run_again
         assert counted == ["device-thread"] * 2, "a failure is counted when it begins, not with every ping"
         await process.call(ordered("mends"), 10)
         async with asyncio.timeout(30):
-            while await complaints():
+            while await failures():
                 await asyncio.sleep(0.05)
     finally:
         process.kill()
@@ -167,12 +167,12 @@ async def test_a_host_that_is_gone_has_no_failing_threads() -> None:
     process = await scripted(health)
     await process.call(ordered("breaks intake-7"), 10)
     async with asyncio.timeout(20):
-        while not health.complaints():
+        while not health.failures():
             await process.call(say.Ping(), 10)
             await asyncio.sleep(0.01)
     process.kill()
     await process.ended()
-    assert health.complaints() == []
+    assert health.failures() == []
 
 
 def test_a_thread_counts_as_failing_until_it_has_run_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

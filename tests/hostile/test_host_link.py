@@ -143,7 +143,7 @@ class Failing:
         self.client = self
         self.state = ("connected", "")
         self.order = say.Open(7, 1, "", "", "")
-        self.complain = lambda what, kind="": host.emit(say.Trouble(7, what, kind))
+        self.report = lambda what, kind="": host.emit(say.Trouble(7, what, kind))
 
     def refusal(self, _recipient: str) -> None:
         if self.step == "look-up":

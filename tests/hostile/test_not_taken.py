@@ -65,7 +65,7 @@ def test_what_can_neither_be_told_nor_set_aside_stays_and_comes_again(tmp_path: 
     assert good.remote_id == "good", "it holds nobody up"
     rig.store(good)
     assert rig.kept() == 1
-    assert any("stays in the journal" in line for line in rig.device.complaints)
+    assert any("stays in the journal" in line for line in rig.device.failures)
     on.clear()
     rig.reopen()
     rig.intake.online(connected=True)

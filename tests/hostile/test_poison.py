@@ -185,7 +185,7 @@ async def test_a_message_that_cannot_be_read_fails_alone(front: Front, content: 
     assert await state(front, bad) == "failed unprocessable"
     (entry,) = await entries(front)
     assert (entry.queue, entry.reference, entry.payload.decode()) == ("outbox", str(bad), content)
-    assert front.gateway.health.complaints() == []
+    assert front.gateway.health.failures() == []
     assert front.gateway.outbox.waiting() == 0
 
 

@@ -177,7 +177,7 @@ def test_of_one_receipt_a_bounded_number_of_ids_is_read_and_its_entry_ends(tmp_p
     read = min(count, incoming_messages.RECEIPT_IDS)
     reported = [rig.receipt() for _ in range(read + 1)]
     assert [one.remote_id for one in reported] == [*(f"m{n}" for n in range(read)), "after"]
-    assert [f"names {count - read} messages more" in what for what in rig.device.complaints] == [True] * (count > read)
+    assert [f"names {count - read} messages more" in what for what in rig.device.failures] == [True] * (count > read)
     rig.store(*reported)
     assert rig.kept() == 0
     rig.intake.close()

@@ -301,7 +301,7 @@ async def test_one_chore_that_fails_keeps_no_other_from_being_done() -> None:
     with capture_logs() as lines:
         assert await maintenance.go_round(todo, lambda: 1.0, health) == {"d": 1}
     assert done == ["d"]
-    assert health.complaints() == ["the task maintenance a keeps failing (RuntimeError)"]
+    assert health.failures() == ["the task maintenance a keeps failing (RuntimeError)"]
     assert {line.get("chore") for line in lines if line["log_level"] in ("warning", "error")} == {"a", "b", "c"}
 
 

@@ -20,7 +20,7 @@ from tests.hostile import strangers
 from tests.unit.linked_device import intake_rig
 from tests.unit.linked_device.intake_rig import OURS, IntakeRig, text
 
-from kurir.channels.linked_device.engine_host.incoming_messages import read_letter, read_receipt, user_of
+from kurir.channels.linked_device.engine_host.incoming_messages import read_message, read_receipt, user_of
 from kurir.channels.linked_device.engine_host.receiver import TRIES
 from kurir.channels.linked_device.protocol import Notice, decode_upward, sound_frame
 from kurir.messages import bounds
@@ -45,7 +45,7 @@ class Person(intake_rig.Device):
 
 
 def read(event: bytes) -> Received | str:
-    return read_letter(MessageEvent.FromString(event), ORDER, Person(), 1, 1_800_000_000.0)
+    return read_message(MessageEvent.FromString(event), ORDER, Person(), 1, 1_800_000_000.0)
 
 
 def assert_sound(value: Any, name: str = "") -> None:
@@ -131,7 +131,7 @@ def test_wrappers_without_end_are_named():
 def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp_path: Path, monkeypatch):
     rig = IntakeRig(tmp_path)
     bad = text("poison").SerializeToString()
-    reading = read_letter
+    reading = read_message
 
     def choke(event: MessageEvent, *rest: Any) -> Received | str:
         if event.Info.ID == "poison":
@@ -146,7 +146,7 @@ def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp
     aside = rig.aside()
     assert (aside.payload, aside.queue, aside.reason) == (bad, "journal", "RuntimeError: unforeseen")
     assert rig.received().remote_id == "after"
-    assert len(rig.device.complaints) == TRIES
+    assert len(rig.device.failures) == TRIES
     assert rig.kept() == 3, "it leaves when the gateway has it"
     rig.store(aside)
     assert rig.kept() == 2

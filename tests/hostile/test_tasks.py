@@ -202,14 +202,14 @@ async def seen_and_healed(
     broken.on = True
     await trigger(place)
 
-    async def complained() -> bool:
+    async def reported() -> bool:
         status, reasons = await place.ready()
         return status == 503 and any(reason.startswith(f"the task {task}") for reason in reasons)
 
     async def healthy() -> bool:
         return await place.ready() == (200, [])
 
-    await until(complained, f"/readyz never said that {task} is down")
+    await until(reported, f"/readyz never said that {task} is down")
     assert await place.metric(f'kurir_task_failures_total{{task="{task.split(maxsplit=1)[0]}"}}') >= 1
     broken.on = False
     await until(healthy, f"{task} did not come back: {await place.ready()}")

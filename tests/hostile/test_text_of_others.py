@@ -178,7 +178,7 @@ def test_a_list_shows_markup_as_it_was_written(
 def test_complaints_and_lines_show_theirs_too(capsys: pytest.CaptureFixture[str]) -> None:
     for text in EVIL:
         terminal.say("name ", text)
-        terminal.complain(text)
+        terminal.report(text)
         with terminal.waiting(text):
             pass
     captured = capsys.readouterr()

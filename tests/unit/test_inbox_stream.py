@@ -77,14 +77,14 @@ async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_i
         async with asyncio.timeout(10):
             while front.devices.let_go != [state]:
                 await asyncio.sleep(0.01)
-            while not front.gateway.health.complaints():
+            while not front.gateway.health.failures():
                 await asyncio.sleep(0.01)
-            assert "inbox-store inbox" in front.gateway.health.complaints()[0]
+            assert "inbox-store inbox" in front.gateway.health.failures()[0]
             await run(show)
             while reported not in front.devices.let_go:
                 await asyncio.sleep(0.01)
         assert front.devices.let_go == [state, reported]
-        assert front.gateway.health.complaints() == []
+        assert front.gateway.health.failures() == []
         count = select(func.count()).select_from(incoming)
         assert await database.read(lambda c: c.execute(count).scalar_one()) == 1
         following.cancel()
@@ -102,9 +102,9 @@ async def test_a_callback_that_can_be_neither_stored_nor_set_aside_is_not_taken(
                 events = [(received(front, "A1"), "f1"), (received(front, "A2"), "f2")]
                 await inbox.take_each(events, b"body", "callback")
         assert [event for event, _ in events] == caught.value.events
-        assert front.gateway.health.complaints() == ["the task inbox-store callback keeps failing (ZeroDivisionError)"]
+        assert front.gateway.health.failures() == ["the task inbox-store callback keeps failing (ZeroDivisionError)"]
         assert await inbox.take_each(events, b"body", "callback") == 2, "Meta's repetition is stored"
-        assert front.gateway.health.complaints() == []
+        assert front.gateway.health.failures() == []
 
 
 GROUP = "120363000000000001@g.us"

@@ -15,7 +15,7 @@ NUMBERS = {name: hint for name, hint in get_type_hints(Settings).items() if hint
 ODD = ["nan", "inf", "-inf", "-1", "1e400", "9" * 50, "9" * 5_000, "1,5", "many", "0x10", "½"]
 
 
-def complaint(name: str, text: str) -> str:
+def error_text(name: str, text: str) -> str:
     with pytest.raises(SettingsError) as refused:
         Settings.load({f"KURIR_{name.upper()}": text})
     return str(refused.value)
@@ -24,7 +24,7 @@ def complaint(name: str, text: str) -> str:
 @pytest.mark.parametrize("text", ODD)
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_is_finite_and_in_its_range(name: str, text: str) -> None:
-    said = complaint(name, text)
+    said = error_text(name, text)
     assert said.startswith(f"KURIR_{name.upper()}: expected ")
     assert len(said.splitlines()) == 1
     assert len(said) < 200
@@ -37,7 +37,7 @@ def test_the_ends_of_its_range_and_nothing_at_all_are_fine(name: str) -> None:
     assert least <= default <= most
     assert getattr(Settings.load({f"KURIR_{name.upper()}": ""}), name) == default
     beyond = NUMBERS[name](most) + 1
-    assert str(int(most)) in complaint(name, str(beyond))
+    assert str(int(most)) in error_text(name, str(beyond))
 
 
 def test_every_number_has_a_range() -> None:
@@ -49,17 +49,17 @@ def test_every_number_has_a_range() -> None:
 )
 @pytest.mark.parametrize("name", ["graph_url", "public_url", "gateway_url"])
 def test_an_address_is_one(name: str, text: str) -> None:
-    assert complaint(name, text).startswith(f"KURIR_{name.upper()}: expected an address such as http")
+    assert error_text(name, text).startswith(f"KURIR_{name.upper()}: expected an address such as http")
 
 
 @pytest.mark.parametrize("text", ["foo", "10.0.0.300", "10.0.0.0/40", "127.0.0.1,proxy", "http://10.0.0.1"])
 def test_proxies_are_addresses(text: str) -> None:
-    assert complaint("trusted_proxies", text).startswith("KURIR_TRUSTED_PROXIES: expected addresses such as ")
+    assert error_text("trusted_proxies", text).startswith("KURIR_TRUSTED_PROXIES: expected addresses such as ")
 
 
 @pytest.mark.parametrize("text", ["a b", "http://127.0.0.1", "a/b", "a" * 300, "a\nb"])
 def test_a_host_is_written_like_one(text: str) -> None:
-    said = complaint("host", text)
+    said = error_text("host", text)
     assert said.startswith("KURIR_HOST: expected an address of this machine")
     assert len(said.splitlines()) == 1
 
@@ -79,8 +79,8 @@ def test_a_data_folder_is_no_file(tmp_path: Path) -> None:
     file = tmp_path / "README.md"
     file.touch()
     for path in (file, file / "below", file / "far" / "below"):
-        assert complaint("data_dir", str(path)) == f"KURIR_DATA_DIR: expected a folder, but {file} is a file"
-    assert complaint("data_dir", str(tmp_path / ("x" * 300))).startswith("KURIR_DATA_DIR: ")
+        assert error_text("data_dir", str(path)) == f"KURIR_DATA_DIR: expected a folder, but {file} is a file"
+    assert error_text("data_dir", str(tmp_path / ("x" * 300))).startswith("KURIR_DATA_DIR: ")
     assert Settings.load({"KURIR_DATA_DIR": str(tmp_path / "new" / "folder")})
 
 

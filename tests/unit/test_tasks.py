@@ -43,13 +43,13 @@ async def test_a_kept_task_comes_back_and_is_complained_of_until_it_is_steady() 
     tasks, work = Tasks(health), Flaky(3)
     tasks.keep("inbox", work, key="devices", back_off=SHORT)
     await until(lambda: failed["inbox"] >= 1)
-    assert health.complaints() == ["the task inbox devices keeps failing (RuntimeError)"]
+    assert health.failures() == ["the task inbox devices keeps failing (RuntimeError)"]
     assert health.failing() == 1
     async with asyncio.timeout(10):
         await work.steady.wait()
     assert work.runs == 4
     assert failed == {"inbox": 3}
-    await until(lambda: not health.complaints())  # once it has run for a while
+    await until(lambda: not health.failures())  # once it has run for a while
     await tasks.close()
 
 
@@ -61,9 +61,9 @@ async def test_a_task_that_keeps_failing_stays_a_complaint() -> None:
     for _ in range(20):
         before = work.runs
         await until(lambda before=before: work.runs > before)
-        assert health.complaints()
+        assert health.failures()
     await tasks.close()
-    assert health.complaints() == []  # stopped is not failing
+    assert health.failures() == []  # stopped is not failing
 
 
 async def test_a_task_that_is_canceled_by_its_own_work_is_a_failure_like_any_other() -> None:
@@ -78,9 +78,9 @@ async def test_a_task_that_is_canceled_by_its_own_work_is_a_failure_like_any_oth
 
     tasks.keep("inbox", canceled, vital=True, endless=True, back_off=SHORT)
     await until(lambda: len(runs) >= 3)
-    assert health.complaints() == ["the task inbox keeps failing (CancelledError)"]
+    assert health.failures() == ["the task inbox keeps failing (CancelledError)"]
     await tasks.close()
-    assert health.complaints() == []
+    assert health.failures() == []
 
 
 async def test_an_endless_task_must_not_return() -> None:
@@ -92,7 +92,7 @@ async def test_an_endless_task_must_not_return() -> None:
 
     tasks.keep("heartbeat", returns, endless=True, back_off=SHORT)
     await until(lambda: len(runs) >= 3)
-    assert health.complaints() == ["the task heartbeat keeps failing (EndedError)"]
+    assert health.failures() == ["the task heartbeat keeps failing (EndedError)"]
     await tasks.close()
 
 

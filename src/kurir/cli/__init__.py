@@ -15,7 +15,7 @@ from kurir.accounts.accounts import AccountError
 from kurir.cli import account, contacts, message, number, quarantine, webhook
 from kurir.cli.backups import backup, restore
 from kurir.cli.doctor import doctor
-from kurir.cli.terminal import CommandError, complain, say
+from kurir.cli.terminal import CommandError, print_error, say
 from kurir.data_folder import AlreadyRunning, NoData, SchemaError, open_data_folder
 from kurir.demo.scene import DemoError
 from kurir.kit import crash_points
@@ -104,7 +104,7 @@ def main() -> None:
         _check_arguments(sys.argv[1:])
         app(sys.argv[1:], print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        complain(" ".join(str(error).split()))
+        print_error(" ".join(str(error).split()))
         sys.exit(1)
     except (
         CommandError,
@@ -120,26 +120,26 @@ def main() -> None:
         DatabaseUnavailable,
         OSError,
     ) as error:
-        complain(str(error))
+        print_error(str(error))
         sys.exit(1)
     except GaveUpError as error:
-        complain(str(error))
+        print_error(str(error))
         sys.exit(os.EX_SOFTWARE)
     except KeyboardInterrupt:
         sys.exit(130)
     except EOFError:
-        complain("the input ended before everything was answered; nothing was changed")
+        print_error("the input ended before everything was answered; nothing was changed")
         sys.exit(1)
     except Exception as error:
         if sentence := _damage():
-            complain(sentence)
+            print_error(sentence)
             sys.exit(1)
         if os.environ.get("KURIR_LOG_LEVEL", "").lower() == "debug":
             raise
         from kurir.kit.telemetry import redact_text  # noqa: PLC0415 - keeps `kurir --help` fast
 
         what = redact_text(f"{type(error).__name__}: {error}")
-        complain(f"a mistake of Kurir's: {what} (KURIR_LOG_LEVEL=debug shows where it arose)")
+        print_error(f"a mistake of Kurir's: {what} (KURIR_LOG_LEVEL=debug shows where it arose)")
         sys.exit(os.EX_SOFTWARE)
 
 

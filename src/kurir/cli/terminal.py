@@ -70,7 +70,7 @@ def say(*parts: str | Text) -> None:
     _out.print(_line(parts), soft_wrap=True)
 
 
-def complain(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """One line of error."""
     _err.print(_line((Text("kurir:", style="bold red"), " ", sentence)), soft_wrap=True)
 

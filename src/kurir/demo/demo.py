@@ -326,11 +326,11 @@ def _read(path: Path, type_: type[T]) -> T | None:
         return None
 
 
-async def _eventually(look: Callable[[], Awaitable[T | None]], complaint: str) -> T:
+async def _eventually(look: Callable[[], Awaitable[T | None]], error_text: str) -> T:
     deadline = asyncio.get_running_loop().time() + _PATIENCE
     while (found := await look()) is None:
         if asyncio.get_running_loop().time() > deadline:
-            raise DemoError(f"{complaint} within {_PATIENCE:.0f} s; see the logs in the demo's folder")
+            raise DemoError(f"{error_text} within {_PATIENCE:.0f} s; see the logs in the demo's folder")
         await asyncio.sleep(_POLL)
     return found
 

@@ -61,7 +61,7 @@ class TaskHealth:
         """It runs again, or nobody needs it any more."""
         self._failing.pop(_label(name, key), None)
 
-    def complaints(self) -> list[str]:
+    def failures(self) -> list[str]:
         """A sentence for each task that is down or keeps failing; empty when all is well. No text from outside."""
         return [f"the task {task} keeps failing ({reason})" for task, reason in sorted(self._failing.items())]
 

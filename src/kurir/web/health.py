@@ -77,20 +77,20 @@ async def not_ready(gateway: Gateway, said: Said) -> list[str]:
     unless it was `said` of late."""
     database = gateway.database
     answers = await asyncio.gather(
-        _complaint(
+        _error_text(
             database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"), "does not answer reads", said
         ),
-        _complaint(database.write(lambda c: None), "does not answer writes", said),
+        _error_text(database.write(lambda c: None), "does not answer writes", said),
         _disk(gateway),
     )
     reasons = [answer for answer in answers if answer]
     if not reasons and database.refused_within(LATELY):
         # the questions above change nothing, so they do not notice a file that is damaged or a quota that is used up
         reasons.append("the database refuses to store things")
-    return reasons + gateway.health.complaints()
+    return reasons + gateway.health.failures()
 
 
-async def _complaint(work: Awaitable[object], what: str, said: Said) -> str:
+async def _error_text(work: Awaitable[object], what: str, said: Said) -> str:
     try:
         async with asyncio.timeout(PATIENCE):
             await work

@@ -41,7 +41,7 @@ SOON = (0.01,) * 4
 class Device:
     """The device behind an intake: it knows every phone; `download` is what its engine does."""
 
-    complaints: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     downloads: int = 0
     fetch: Callable[[Message], bytes] = lambda _: b"\x89PNG"
 
@@ -52,8 +52,8 @@ class Device:
         self.downloads += 1
         return self.fetch(message)
 
-    def complain(self, what: str, _kind: str = "") -> None:
-        self.complaints.append(what)
+    def report(self, what: str, _kind: str = "") -> None:
+        self.failures.append(what)
 
 
 class IntakeRig:

@@ -184,7 +184,7 @@ def test_media_wait_for_room_on_the_disk(rig: IntakeRig, monkeypatch: pytest.Mon
     _until(lambda: asked > len(rig.limits.pauses) + 1)
     assert rig.device.downloads == 0
     assert rig.kept("fetch") == 1
-    assert rig.device.complaints == ["received files wait: the disk is nearly full"]
+    assert rig.device.failures == ["received files wait: the disk is nearly full"]
     rig.device.fetch = lambda _: b"\x89PNG and more"
     room = 5
     _until(lambda: rig.device.downloads > 0)
@@ -286,7 +286,7 @@ def test_a_closing_device_does_not_drop_what_the_disk_refuses(rig: IntakeRig, mo
         taken.set()
 
     threading.Thread(target=take, daemon=True).start()
-    _until(lambda: bool(rig.device.complaints))
+    _until(lambda: bool(rig.device.failures))
     rig.intake.closing()
     assert not taken.wait(1.5)
     refusing = False
@@ -301,7 +301,7 @@ def test_a_closed_device_lets_the_engine_go(rig: IntakeRig, monkeypatch):
     monkeypatch.setattr(rig.intake._journal, "append", full)
     taken = threading.Thread(target=lambda: rig.intake.take(text("id1")), daemon=True)
     taken.start()
-    _until(lambda: bool(rig.device.complaints))
+    _until(lambda: bool(rig.device.failures))
     rig.intake.close()
     taken.join(PATIENCE)
     assert not taken.is_alive()

@@ -44,13 +44,13 @@ def test_what_the_disk_did_not_let_go_is_let_go_once_it_can(rig: IntakeRig, refu
         disk.setattr(rig.intake._journal, refused, full)
         rig.store(*reported)
         assert rig.kept("message") > 0
-        assert any("full" in line for line in rig.device.complaints)
+        assert any("full" in line for line in rig.device.failures)
     fetched = rig.fetched()
     assert (fetched.remote_id, fetched.media.state) == ("picture", "stored")
     until(lambda: rig.intake.backlog().entries == 0)
     rig.store(fetched)
     assert rig.kept() == 0
-    assert sum("full" in line for line in rig.device.complaints) == 1, "said once, not at each try"
+    assert sum("full" in line for line in rig.device.failures) == 1, "said once, not at each try"
 
 
 def test_the_end_of_a_fetch_that_the_disk_did_not_let_go_is_told_once(rig: IntakeRig, monkeypatch: Any) -> None:

@@ -132,8 +132,8 @@ class NeonizeDevice:
         number = self.order.device
         self._intake.start()
         if self.order.check_after:
-            threads.keep(f"pulse-{number}", lambda: self._pulse.run(self._closing), self._closing, self.complain)
-        self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.complain)
+            threads.keep(f"pulse-{number}", lambda: self._pulse.run(self._closing), self._closing, self.report)
+        self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.report)
 
     def stop(self) -> None:
         """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
@@ -198,7 +198,7 @@ class NeonizeDevice:
         """The media of a received message. Raises NeonizeError."""
         return self.call(lambda: self.client.download_any(message))
 
-    def complain(self, what: str, kind: str = "") -> None:
+    def report(self, what: str, kind: str = "") -> None:
         """Tells of something that went wrong and that no answer carries; `kind` as in `engine.Trouble`."""
         self._emit(Trouble(self.order.device, bounds.text(what, bounds.REASON), kind))
 
@@ -235,7 +235,7 @@ class NeonizeDevice:
                 # the client is still connected and acknowledges what nobody reads any more
                 self.call(self.client.disconnect)
             if raw:
-                self.complain(f"the event stream ended: {raw}", "event_stream_ended" if unreadable else "not_connected")
+                self.report(f"the event stream ended: {raw}", "event_stream_ended" if unreadable else "not_connected")
             lasted = time.monotonic() - began
             ends = 1 if self.state[0] == "connected" and lasted > _GOOD_LIFE else ends + 1
             self._become("connecting", why_not_connected(raw))
@@ -314,7 +314,7 @@ class NeonizeDevice:
             try:
                 handler(event)
             except Exception as error:
-                self.complain(f"{name}: {type(error).__name__}: {error}")
+                self.report(f"{name}: {type(error).__name__}: {error}")
 
         return callback
 
@@ -325,7 +325,7 @@ class NeonizeDevice:
         if not self.order.phone:
             self._say(QrShown(self.order.device, qr.decode(errors="replace")))
         elif not self._code_asked:
-            threads.spawn(f"code-{self.order.device}", self._ask_code, self.complain)
+            threads.spawn(f"code-{self.order.device}", self._ask_code, self.report)
             self._code_asked = True  # not before: without a thread, the next QR code asks
 
     def _ask_code(self) -> None:
@@ -367,13 +367,13 @@ class NeonizeDevice:
         # threads last: the system may have none
         if doubtful:
             try:
-                threads.spawn(f"probation-{self.order.device}", believe_later, self.complain)
+                threads.spawn(f"probation-{self.order.device}", believe_later, self.report)
             except RuntimeError:
                 believe()
         else:
             believe()
         if not self._presence_due:
-            threads.keep(f"presence-{self.order.device}", self._be_available, self._closing, self.complain)
+            threads.keep(f"presence-{self.order.device}", self._be_available, self._closing, self.report)
             self._presence_due = True
 
     def _next_line(self) -> int:
@@ -400,7 +400,7 @@ class NeonizeDevice:
         if not emitted:  # first: the gateway closes the device then, also when there is no thread for what follows
             self._say(Unsteady(self.order.device, max(self._logins.short, 1)))
         # beside the engine's own thread; an attempt that was under way ends here once more
-        threads.spawn(f"hang-up-{self.order.device}", lambda: self.call(self.client.disconnect), self.complain)
+        threads.spawn(f"hang-up-{self.order.device}", lambda: self.call(self.client.disconnect), self.report)
 
     def _on_logged_out(self, event: ev.LoggedOutEv) -> None:
         self._forbid()
@@ -422,7 +422,7 @@ class NeonizeDevice:
         if event.HasField("Type"):
             self._intake.take_receipt(event)
         else:
-            self.complain("a receipt of an unknown type", "unknown_receipt")
+            self.report("a receipt of an unknown type", "unknown_receipt")
 
     def _on_undecryptable(self, event: ev.UndecryptableMessageEv) -> None:
         """A message that a person's phone shows and this device cannot: a view-once one, or one without its keys."""

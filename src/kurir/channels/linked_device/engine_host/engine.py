@@ -74,7 +74,7 @@ class NeonizeEngine:
         except UnavailableError as error:
             return say.Failed(str(error))
         except Exception as error:
-            self._complain(command, error)
+            self._report(command, error)
             if isinstance(command, say.Send):  # on the wire: what fails before that is answered in `_send`
                 return InDoubt("the engine failed while it was sending")
             return say.Failed("WhatsApp did not answer" if isinstance(error, NeonizeError) else "the engine failed")
@@ -143,7 +143,7 @@ class NeonizeEngine:
         self._emit(state)
         return say.Failed(reason)
 
-    def _complain(self, command: say.Command, error: Exception) -> None:
+    def _report(self, command: say.Command, error: Exception) -> None:
         number = getattr(command, "device", 0)
         what = f"{type(command).__name__}: {type(error).__name__}: {without_places(error)}"
         self._emit(say.Trouble(number, bounds.text(what, bounds.REASON), "call_failed"))
@@ -172,7 +172,7 @@ class NeonizeEngine:
         try:
             ready = self._prepare(book, command)
         except Exception as error:
-            self._complain(command, error)
+            self._report(command, error)
             return TryLater("engine_failed", "the engine failed before it sent anything")
         return self._put_on_wire(book, command, *ready) if isinstance(ready, tuple) else ready
 
@@ -182,7 +182,7 @@ class NeonizeEngine:
         try:
             refusal = book.refusal(outgoing.recipient)
         except NeonizeError as error:
-            device.complain(f"look-up: {without_places(error)}")
+            device.report(f"look-up: {without_places(error)}")
             return TryLater("lookup_failed", "WhatsApp did not answer whether the recipient is there")
         if refusal is not None:
             return refusal
@@ -192,7 +192,7 @@ class NeonizeEngine:
         except NotSupportedError as error:
             return Refused("unsupported", str(error))
         except (UploadError, OSError) as error:
-            device.complain(f"upload: {error}")
+            device.report(f"upload: {error}")
             return TryLater("upload_failed", "the file could not be uploaded")
         to = book.address(outgoing.recipient)
         if command.typing > 0:
@@ -205,7 +205,7 @@ class NeonizeEngine:
         try:
             response = device.call(lambda: device.client.send_message(to, message))
         except SendMessageError as error:
-            device.complain(f"send: {error}")
+            device.report(f"send: {error}")
             book.forget(outgoing.recipient)  # what WhatsApp says about this number may have changed
             return outcome_of(without_places(error))
         crash_points.reach("engine.sent")

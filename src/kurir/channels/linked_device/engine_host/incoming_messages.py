@@ -38,7 +38,7 @@ RECEIPT_MARK = b"receipt\0"
 """Begins the payload of a receipt that is set aside; a message's begins with a protobuf tag, which this is none of."""
 
 
-class Postman(Protocol):
+class DeviceContext(Protocol):
     """What reading a message needs of its device."""
 
     def phone(self, *jids: JID) -> str:
@@ -49,12 +49,12 @@ class Postman(Protocol):
         """The media of a message. Raises NeonizeError."""
         ...
 
-    def complain(self, what: str, kind: str = "") -> None:
+    def report(self, what: str, kind: str = "") -> None:
         """Tells of something that went wrong; `kind` as in `engine.Trouble`."""
         ...
 
 
-def read_letter(event: MessageEvent, order: Open, postman: Postman, entry: int, now: float) -> Received | str:
+def read_message(event: MessageEvent, order: Open, device: DeviceContext, entry: int, now: float) -> Received | str:
     """What came in, its media still pending; or the name of its kind when that is not read.
 
     `entry` is its journal entry and `now` when it came in (unix seconds), for a sender who names no possible time. Not
@@ -76,16 +76,16 @@ def read_letter(event: MessageEvent, order: Open, postman: Postman, entry: int, 
     if server == GROUPS:
         chat = user_of(source.Chat) + GROUP_SERVER
     elif source.IsFromMe:
-        chat = postman.phone(source.RecipientAlt, source.Chat)
+        chat = device.phone(source.RecipientAlt, source.Chat)
     else:
-        chat = postman.phone(source.SenderAlt, source.Chat)
+        chat = device.phone(source.SenderAlt, source.Chat)
     media = pending(reading.attachment, remote_id) if reading.attachment is not None else None
     return Received(
         account_id=order.account_id,
         number_id=order.device,
         remote_id=remote_id,
         chat=chat,
-        sender=postman.phone(source.Sender, source.SenderAlt),
+        sender=device.phone(source.Sender, source.SenderAlt),
         sender_name=bounds.text(info.Pushname, bounds.NAME),
         at=bounds.moment(unix(info.Timestamp), now),
         kind=reading.kind,
@@ -98,17 +98,19 @@ def read_letter(event: MessageEvent, order: Open, postman: Postman, entry: int, 
     )
 
 
-def read_receipt(event: ev.ReceiptEv, order: Open, postman: Postman, entry: int, now: float) -> Iterator[StatusChanged]:
+def read_receipt(
+    event: ev.ReceiptEv, order: Open, device: DeviceContext, entry: int, now: float
+) -> Iterator[StatusChanged]:
     """The messages that a receipt is about; the last of them carries the journal entry, which ends with all of them."""
     source = event.MessageSource
     status = _STATUS.get(event.Type)
     if status is None or source.IsFromMe:
         return
-    person = postman.phone(source.SenderAlt, source.Sender)
+    person = device.phone(source.SenderAlt, source.Sender)
     at = bounds.moment(unix(event.Timestamp), now)
     ids = [bounds.identifier(remote_id) for remote_id in event.MessageIDs[:RECEIPT_IDS]]
     if (more := len(event.MessageIDs) - len(ids)) > 0:
-        postman.complain(f"a receipt names {more} messages more than are read of one", "long_receipt")
+        device.report(f"a receipt names {more} messages more than are read of one", "long_receipt")
     for position, remote_id in enumerate(ids, start=1):
         yield StatusChanged(
             account_id=order.account_id,

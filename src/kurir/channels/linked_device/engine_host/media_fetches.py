@@ -25,7 +25,7 @@ from neonize.proto.Neonize_pb2 import JID
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
 
 from kurir.channels.linked_device.engine_host import threads
-from kurir.channels.linked_device.engine_host.incoming_messages import Postman, pending, set_aside
+from kurir.channels.linked_device.engine_host.incoming_messages import DeviceContext, pending, set_aside
 from kurir.channels.linked_device.engine_host.journal import Entry, Journal
 from kurir.channels.linked_device.engine_host.protobufs import interpret, unwrapped
 from kurir.channels.linked_device.protocol import Emit, Open
@@ -70,9 +70,9 @@ class Limits(NamedTuple):
 class MediaFetches:
     """The fetches of one device, from its opening to its closing."""
 
-    def __init__(self, order: Open, postman: Postman, emit: Emit, journal: Journal, limits: Limits) -> None:
+    def __init__(self, order: Open, device: DeviceContext, emit: Emit, journal: Journal, limits: Limits) -> None:
         self._order = order
-        self._postman = postman
+        self._device = device
         self._emit = emit
         self._journal = journal
         self._limits = limits
@@ -90,7 +90,7 @@ class MediaFetches:
     def start(self, chore: Callable[[], None]) -> None:
         """Begins to fetch whatever is due while the device is online; `chore` is done every second or so beside it."""
         name = f"fetches-{self._order.device}"
-        threads.keep(name, lambda: self._run(chore), self._closing, self._postman.complain)
+        threads.keep(name, lambda: self._run(chore), self._closing, self._device.report)
 
     def online(self, owner: str, *, connected: bool) -> None:
         """Says whether the device is connected, without which nothing can be fetched, and as which phone number."""
@@ -133,7 +133,7 @@ class MediaFetches:
                 if free and self._begin_next(besides):
                     continue
             except sqlite3.Error as error:  # a full disk, as a rule: the next look tries again
-                self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
+                self._device.report(f"media of a received message: {type(error).__name__}: {error}")
             with self._changed:
                 if not self._closing.is_set():
                     self._changed.wait(_LOOK_AGAIN)
@@ -154,7 +154,7 @@ class MediaFetches:
     def _failed(self, entry: Entry, error: Exception) -> None:
         """An entry could not be read: it is put off, so that others come first, or set aside. Raises sqlite3.Error."""
         reason = f"{type(error).__name__}: {error}"
-        self._postman.complain(f"media of a received message: {reason}")
+        self._device.report(f"media of a received message: {reason}")
         # on disk first, and also when it is set aside: should that not be taken, it comes again after the pause
         self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
         if entry.tries + 1 >= UNREAD_TRIES:
@@ -185,9 +185,9 @@ class MediaFetches:
             with self._changed:
                 self._began[entry.id] = time.monotonic()
             name = f"fetch-{self._order.device}-{entry.id}"
-            threads.spawn(name, lambda: self._try(entry), self._postman.complain)
+            threads.spawn(name, lambda: self._try(entry), self._device.report)
         except (sqlite3.Error, RuntimeError) as error:  # no disk, or no thread to be had: not the entry's fault
-            self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
+            self._device.report(f"media of a received message: {type(error).__name__}: {error}")
             with self._changed:
                 self._began.pop(entry.id, None)
             self._limits.calls.release()
@@ -214,13 +214,13 @@ class MediaFetches:
             if time.monotonic() - self._said_at < _SAY_AGAIN:
                 return
             self._said_at = time.monotonic()
-        self._postman.complain("received files wait: the disk is nearly full", "no_room")
+        self._device.report("received files wait: the disk is nearly full", "no_room")
 
     def _try(self, entry: Entry) -> None:
         try:
             self._fetch(entry)
         except Exception as error:
-            self._postman.complain(f"media of a received message: {type(error).__name__}: {error}")
+            self._device.report(f"media of a received message: {type(error).__name__}: {error}")
         finally:
             self._limits.calls.release()
             with self._changed:
@@ -234,9 +234,9 @@ class MediaFetches:
             self._finish(entry, None, _TOO_LARGE if media is not None else "the message names no file")
             return
         try:
-            data = self._postman.download(unwrapped(event.Message))
+            data = self._device.download(unwrapped(event.Message))
         except NeonizeError as error:
-            self._postman.complain(f"media of a received message: {error}")
+            self._device.report(f"media of a received message: {error}")
             if any(words in str(error) for words in _FINAL):
                 self._finish(entry, None, "WhatsApp has it no more")
             return
@@ -281,7 +281,7 @@ class MediaFetches:
             media = msgspec.structs.replace(described, state="gone", reason=reason)
         order = self._order
         source = event.Info.MessageSource
-        sender = bounds.identifier(self._postman.phone(source.Sender, source.SenderAlt))
+        sender = bounds.identifier(self._device.phone(source.Sender, source.SenderAlt))
         fetched = MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id, sender)
         if not self._emit_once(entry, fetched):
             self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
@@ -289,7 +289,7 @@ class MediaFetches:
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
         if not self._emit_once(entry, set_aside(entry, self._order, reason, self._gone(entry))):
-            self._postman.complain("media of a received message: the entry could not be set aside; it comes again")
+            self._device.report("media of a received message: the entry could not be set aside; it comes again")
 
     def _gone(self, entry: Entry) -> MediaFetched | None:
         """That the media of an entry that is set aside are gone; None when it does not say whose they are, or not so

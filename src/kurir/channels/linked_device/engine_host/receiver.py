@@ -23,8 +23,8 @@ from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from kurir.channels.linked_device.engine_host import threads
 from kurir.channels.linked_device.engine_host.incoming_messages import (
     RECEIPT_MARK,
-    Postman,
-    read_letter,
+    DeviceContext,
+    read_message,
     read_receipt,
     set_aside,
     to_fetch,
@@ -45,13 +45,13 @@ class Intake:
     Raises sqlite3.Error and OSError when its journal cannot be opened.
     """
 
-    def __init__(self, order: Open, postman: Postman, emit: Emit, limits: Limits, tries: int = TRIES) -> None:
+    def __init__(self, order: Open, device: DeviceContext, emit: Emit, limits: Limits, tries: int = TRIES) -> None:
         self._order = order
-        self._postman = postman
+        self._device = device
         self._emit = emit
         self._most_tries = tries
         self._journal = Journal(Path(order.journal))
-        self._fetches = MediaFetches(order, postman, emit, self._journal, limits)
+        self._fetches = MediaFetches(order, device, emit, self._journal, limits)
         self._lock = threading.Lock()
         self._owner = order.jid.partition("@")[0].partition(":")[0]
         self._handed: dict[int, MediaFetched | None] = {}
@@ -69,7 +69,7 @@ class Intake:
 
     def start(self) -> None:
         """Begins to read: first what an earlier process left behind."""
-        threads.keep(f"intake-{self._order.device}", self._read, self._closing, self._postman.complain)
+        threads.keep(f"intake-{self._order.device}", self._read, self._closing, self._device.report)
         self._fetches.start(self._let_go)
 
     def take(self, event: MessageEvent) -> None:
@@ -116,7 +116,7 @@ class Intake:
                 try:
                     self._journal.belong(self._owner)
                 except sqlite3.Error as error:
-                    self._postman.complain(f"the journal of received messages: {error}")
+                    self._device.report(f"the journal of received messages: {error}")
             if connected or self._closing.is_set():
                 self._online.set()
             else:
@@ -161,7 +161,7 @@ class Intake:
                     self._stored = stored | self._stored
                     self._ended |= ended
                 if not self._refused:
-                    self._postman.complain(f"the journal of received messages: {error}")
+                    self._device.report(f"the journal of received messages: {error}")
                 self._refused = True
                 return
             self._refused = False
@@ -171,14 +171,14 @@ class Intake:
     # -- the engine's thread ---------------------------------------------------------------------------------------
 
     def _write(self, kind: Kind, event: bytes) -> None:
-        complained = False
+        reported = False
         while not self._down.is_set():
             try:
                 self._journal.append(kind, event, self._owner)
             except sqlite3.Error as error:
-                if not complained:
-                    self._postman.complain(f"a received {kind} waits for the disk: {error}")
-                    complained = True
+                if not reported:
+                    self._device.report(f"a received {kind} waits for the disk: {error}")
+                    reported = True
                 self._down.wait(_DISK_PAUSE)
             except ValueError:
                 return  # closed, and the connection with it: WhatsApp repeats what was not acknowledged
@@ -198,7 +198,7 @@ class Intake:
                 if self._hand_over(entry):
                     last = entry.id
             except sqlite3.Error as error:
-                self._postman.complain(f"received messages cannot be read: {error}")
+                self._device.report(f"received messages cannot be read: {error}")
                 self._closing.wait(_DISK_PAUSE)
 
     def _hand_over(self, entry: Entry) -> bool:
@@ -215,7 +215,7 @@ class Intake:
             news = list(self._events_of(entry))
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            self._postman.complain(f"received {entry.kind}: {reason}")
+            self._device.report(f"received {entry.kind}: {reason}")
             if entry.tries + 1 < self._most_tries:
                 return False
             self._set_aside(entry, reason)
@@ -235,10 +235,10 @@ class Intake:
     def _events_of(self, entry: Entry) -> Iterator[NumberEvent | Unread]:
         if entry.kind == "receipt":
             receipt = ReceiptEv.FromString(entry.event)
-            yield from read_receipt(receipt, self._order, self._postman, entry.id, entry.at)
+            yield from read_receipt(receipt, self._order, self._device, entry.id, entry.at)
             return
         event = MessageEvent.FromString(entry.event)
-        read = read_letter(event, self._order, self._postman, entry.id, entry.at)
+        read = read_message(event, self._order, self._device, entry.id, entry.at)
         yield read if isinstance(read, Received) else Unread(self._order.device, read)
 
     def _note(self, entry: Entry, kept: list[NumberEvent]) -> bool:
@@ -260,4 +260,4 @@ class Intake:
         if not self._emit(set_aside(entry, self._order, reason)):
             with self._lock:
                 self._handed.pop(entry.id, None)
-            self._postman.complain(f"a received {entry.kind} could not be set aside and stays in the journal: {reason}")
+            self._device.report(f"a received {entry.kind} could not be set aside and stays in the journal: {reason}")
