@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 
-from tests.unit.linked_device.intake_rig import complete  # first: it readies what neonize needs
+from tests.unit.linked_device.receiver_rig import complete  # first: it readies what neonize needs
 
 # isort: split
 from google.protobuf.descriptor import Descriptor, FieldDescriptor

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.unit.linked_device import intake_rig  # noqa: F401  (loads the engine's library without its open pipes)
+from tests.unit.linked_device import receiver_rig  # noqa: F401  (loads the engine's library without its open pipes)
 from tests.unit.linked_device.conftest import SCRIPT, Desk
 
 from kurir.channels.linked_device import protocol as say

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from tests.gateway_fixture import Front, open_front, set_aside
 from tests.hostile.test_slow_media import pictures_to_fetch, spoil
-from tests.unit.linked_device.intake_rig import SITI, IntakeRig, picture, receipt, refused, text
+from tests.unit.linked_device.receiver_rig import SITI, ReceiverRig, picture, receipt, refused, text
 
 from kurir.channels.linked_device.engine_host import media_fetches
 from kurir.channels.linked_device.engine_host import receiver as intake_module
@@ -29,27 +29,27 @@ from kurir.webhooks.endpoints import add
 Refuses = Callable[[News], bool]
 
 
-def refusing(folder: Path, refuses: Refuses) -> tuple[IntakeRig, list[bool]]:
+def refusing(folder: Path, refuses: Refuses) -> tuple[ReceiverRig, list[bool]]:
     """A rig whose gateway does not take what `refuses` says, until the list is emptied."""
-    rig, on = IntakeRig(folder), [True]
-    rig.intake.close()
+    rig, on = ReceiverRig(folder), [True]
+    rig.receiver.close()
     tell = rig.tell
     rig.tell = lambda news: not (on and refuses(news)) and tell(news)
-    rig.intake = rig.open()
+    rig.receiver = rig.open()
     return rig, on
 
 
 @pytest.mark.parametrize("what", [text("bad"), picture("bad")], ids=["text", "picture"])
 def test_a_message_that_was_set_aside_is_done_and_nothing_is_fetched_of_it(tmp_path: Path, what: Any) -> None:
     rig, _ = refusing(tmp_path, lambda news: isinstance(news, Received) and news.remote_id == "bad")
-    rig.intake.online(connected=True)
-    rig.intake.take(what)
+    rig.receiver.online(connected=True)
+    rig.receiver.take(what)
     rig.store(rig.aside())
     assert rig.kept() == 0
-    rig.intake.take(text("good"))
+    rig.receiver.take(text("good"))
     assert rig.received().remote_id == "good"
     assert rig.device.downloads == 0
-    rig.intake.close()
+    rig.receiver.close()
 
 
 @pytest.mark.parametrize("what", [text("bad"), picture("bad")], ids=["text", "picture"])
@@ -58,9 +58,9 @@ def test_what_can_neither_be_told_nor_set_aside_stays_and_comes_again(tmp_path: 
         return isinstance(news, SetAside) or (isinstance(news, Received) and news.remote_id == "bad")
 
     rig, on = refusing(tmp_path, refuses)
-    rig.intake.online(connected=True)
-    rig.intake.take(what)
-    rig.intake.take(text("good"))
+    rig.receiver.online(connected=True)
+    rig.receiver.take(what)
+    rig.receiver.take(text("good"))
     good = rig.received()
     assert good.remote_id == "good", "it holds nobody up"
     rig.store(good)
@@ -68,9 +68,9 @@ def test_what_can_neither_be_told_nor_set_aside_stays_and_comes_again(tmp_path: 
     assert any("stays in the journal" in line for line in rig.device.failures)
     on.clear()
     rig.reopen()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     assert rig.received().remote_id == "bad"
-    rig.intake.close()
+    rig.receiver.close()
 
 
 @pytest.mark.parametrize("refused_id", ["a", "b", "c"])
@@ -79,46 +79,46 @@ def test_a_receipt_of_which_a_part_is_not_taken_is_not_let_go(tmp_path: Path, re
         return isinstance(news, SetAside) or (isinstance(news, StatusChanged) and news.remote_id == refused_id)
 
     rig, on = refusing(tmp_path, refuses)
-    rig.intake.online(connected=True)
-    rig.intake.take_receipt(receipt("a", "b", "c"))
-    rig.intake.take(text("behind"))
+    rig.receiver.online(connected=True)
+    rig.receiver.take_receipt(receipt("a", "b", "c"))
+    rig.receiver.take(text("behind"))
     while not isinstance(reported := rig.next(), Received):
         rig.store(reported)
     rig.store(reported)
     assert rig.kept("receipt") == 1
     on.clear()
     rig.reopen()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     assert [rig.receipt().remote_id for _ in range(3)] == ["a", "b", "c"]
-    rig.intake.close()
+    rig.receiver.close()
 
 
 def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also what is only counted: it is not forgotten before it was told."""
     others = set(threading.enumerate())
-    rig = IntakeRig(tmp_path)
+    rig = ReceiverRig(tmp_path)
 
     def closes(*_: object) -> str:
-        rig.intake.closing()
+        rig.receiver.closing()
         return "peer"
 
     with monkeypatch.context() as patch:
         patch.setattr(intake_module, "read_letter", closes)
-        rig.intake.take(text("A"))
-        rig.intake.online(connected=True)
+        rig.receiver.take(text("A"))
+        rig.receiver.online(connected=True)
         for thread in set(threading.enumerate()) - others:
             if thread.name == "intake-7":
                 thread.join(10)
-    rig.intake.close()
+    rig.receiver.close()
     assert rig.kept() == 1
     assert rig.reported.empty()
     monkeypatch.setattr(intake_module, "read_letter", lambda *_: "peer")
     rig.reopen()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     reported = rig.next()
     assert isinstance(reported, Unread)
     assert reported.kind == "peer"
-    rig.intake.close()
+    rig.receiver.close()
 
 
 # -- media whose fetch was set aside -----------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monk
 class Ward:
     """A gateway's inbox behind a device's intake; webhooks want to know of media."""
 
-    def __init__(self, front: Front, rig: IntakeRig) -> None:
+    def __init__(self, front: Front, rig: ReceiverRig) -> None:
         self.front = front
         self.rig = rig
 
@@ -176,17 +176,17 @@ async def ward(where: Path | str, tmp_path: Path) -> Any:
             )
 
         await front.gateway.database.write(listen)
-        rig = IntakeRig(tmp_path / "device")
+        rig = ReceiverRig(tmp_path / "device")
         yield Ward(front, rig)
-        rig.intake.close()
+        rig.receiver.close()
 
 
 async def pending(ward: Ward) -> int:
     """A stored picture whose media are not fetched yet; returns its entry."""
-    ward.rig.intake.online(connected=True)
-    ward.rig.intake.take(picture("p"))
+    ward.rig.receiver.online(connected=True)
+    ward.rig.receiver.take(picture("p"))
     message = ward.rig.received()
-    ward.rig.intake.online(connected=False)
+    ward.rig.receiver.online(connected=False)
     await ward.store(message)
     assert (await ward.media()).state == "pending"
     return message.entry
@@ -196,7 +196,7 @@ async def pending(ward: Ward) -> int:
 async def test_media_whose_fetch_cannot_be_read_are_gone(ward: Ward, spoilt: dict[str, Any]) -> None:
     entry = await pending(ward)
     spoil(ward.rig, [entry], event=b"\xff\xff no protobuf", **spoilt)
-    ward.rig.intake.online(connected=True)
+    ward.rig.receiver.online(connected=True)
     await ward.store(ward.rig.aside())
     media = await ward.media()
     assert (media.state, media.mime) == ("gone", "image/png")
@@ -211,11 +211,11 @@ async def test_a_replay_that_succeeds_stores_media_that_were_gone(ward: Ward, mo
     await pending(ward)
     with monkeypatch.context() as patch:
         patch.setattr(media_fetches.MediaFetches, "_begin", lambda *_: 1 / 0)
-        ward.rig.intake.online(connected=True)
+        ward.rig.receiver.online(connected=True)
         await ward.store(ward.rig.aside())
     assert (await ward.media()).state == "gone"
     (entry,) = await ward.aside()
-    ward.rig.intake.replay(entry.payload)
+    ward.rig.receiver.replay(entry.payload)
     await ward.store(ward.rig.received())
     await ward.store(ward.rig.fetched())
     media = await ward.media()
@@ -228,10 +228,10 @@ async def test_a_replay_that_succeeds_stores_media_that_were_gone(ward: Ward, mo
 async def test_a_replay_that_fails_again_leaves_them_gone(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = await pending(ward)
     spoil(ward.rig, [entry], event=b"\xff\xff no protobuf")
-    ward.rig.intake.online(connected=True)
+    ward.rig.receiver.online(connected=True)
     await ward.store(ward.rig.aside())
     (kept,) = await ward.aside()
-    ward.rig.intake.replay(kept.payload)
+    ward.rig.receiver.replay(kept.payload)
     again = ward.rig.aside()
     assert again.fetch is None
     await ward.store(again)
@@ -246,7 +246,7 @@ async def test_what_became_of_media_and_cannot_be_stored_leaves_them_gone(
     await pending(ward)
     if state == "gone":
         ward.rig.device.fetch = lambda _: b""
-    ward.rig.intake.online(connected=True)
+    ward.rig.receiver.online(connected=True)
     fetched = ward.rig.fetched()
     assert fetched.media.state == state
     original, broken = inbox_module.store_media, [1, 1, 1, 1]
@@ -278,13 +278,13 @@ async def test_what_became_of_media_and_cannot_be_stored_leaves_them_gone(
     ],
     ids=["empty", "large", "late"],
 )
-def test_media_that_are_gone_say_why(tmp_path: Path, make: Callable[[IntakeRig], None], words: str) -> None:
-    rig = IntakeRig(tmp_path)
+def test_media_that_are_gone_say_why(tmp_path: Path, make: Callable[[ReceiverRig], None], words: str) -> None:
+    rig = ReceiverRig(tmp_path)
     make(rig)
     pictures_to_fetch(rig, "p")
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     fetched = rig.fetched()
     assert fetched.media.state == "gone"
     assert words in fetched.media.reason
     assert fetched.chat == SITI
-    rig.intake.close()
+    rig.receiver.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select
 from sqlalchemy import event as sa_event
-from tests.unit.linked_device.intake_rig import IntakeRig, receipt
+from tests.unit.linked_device.receiver_rig import ReceiverRig, receipt
 from tests.unit.outbox.desk import Desk, open_desk, open_outbox
 
 from kurir.channels.linked_device.engine_host import incoming_messages
@@ -170,17 +170,17 @@ async def test_why_a_message_failed_is_known_though_it_failed_before_the_answer(
 
 @pytest.mark.parametrize("count", [1, incoming_messages.RECEIPT_IDS, incoming_messages.RECEIPT_IDS + 1, 100_000])
 def test_of_one_receipt_a_bounded_number_of_ids_is_read_and_its_entry_ends(tmp_path: Path, count: int):
-    rig = IntakeRig(tmp_path)
-    rig.intake.online(connected=True)
-    rig.intake.take_receipt(receipt(*(f"m{n}" for n in range(count))))
-    rig.intake.take_receipt(receipt("after"))
+    rig = ReceiverRig(tmp_path)
+    rig.receiver.online(connected=True)
+    rig.receiver.take_receipt(receipt(*(f"m{n}" for n in range(count))))
+    rig.receiver.take_receipt(receipt("after"))
     read = min(count, incoming_messages.RECEIPT_IDS)
     reported = [rig.receipt() for _ in range(read + 1)]
     assert [one.remote_id for one in reported] == [*(f"m{n}" for n in range(read)), "after"]
     assert [f"names {count - read} messages more" in what for what in rig.device.failures] == [True] * (count > read)
     rig.store(*reported)
     assert rig.kept() == 0
-    rig.intake.close()
+    rig.receiver.close()
 
 
 async def test_a_receipt_of_another_account_settles_nothing(desk: Desk):
@@ -192,18 +192,18 @@ async def test_a_receipt_of_another_account_settles_nothing(desk: Desk):
 
 
 def test_receipts_are_on_disk_when_the_engine_goes_on(tmp_path: Path):
-    rig = IntakeRig(tmp_path)
+    rig = ReceiverRig(tmp_path)
     for n in range(50):
-        rig.intake.take_receipt(receipt(f"3EB0{n}"))
+        rig.receiver.take_receipt(receipt(f"3EB0{n}"))
         assert rig.kept("receipt") == n + 1
     rig.reopen()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     reported = [rig.receipt() for _ in range(50)]
     assert [one.remote_id for one in reported] == [f"3EB0{n}" for n in range(50)]
     rig.reopen()  # the gateway was killed before it had stored any
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     again = [rig.receipt() for _ in range(50)]
     assert again == reported
     rig.store(*again)
     assert rig.kept() == 0
-    rig.intake.close()
+    rig.receiver.close()

@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.device_rig import Rig, number, png
 from tests.e2e.sandbox_network import eventually, start_sandbox
 from tests.gateway_fixture import open_front
-from tests.unit.linked_device.intake_rig import IntakeRig, picture, text
+from tests.unit.linked_device.receiver_rig import ReceiverRig, picture, text
 
 from kurir.channels.linked_device.engine_host import media_fetches
 from kurir.channels.linked_device.protocol import Notice, decode_upward, sound_frame
@@ -56,31 +56,31 @@ def hanging() -> Iterator[Hanging]:
 
 
 def test_messages_pass_any_number_of_hanging_downloads_whose_threads_are_bounded(tmp_path: Path, hanging: Hanging):
-    rig = IntakeRig(tmp_path, seconds=0.05, pauses=(0.01,) * 50)
+    rig = ReceiverRig(tmp_path, seconds=0.05, pauses=(0.01,) * 50)
     rig.device.fetch = hanging
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     for n in range(30):
-        rig.intake.take(picture(f"p{n}"))
-        rig.intake.take(text(f"t{n}"))
+        rig.receiver.take(picture(f"p{n}"))
+        rig.receiver.take(text(f"t{n}"))
         reported = [rig.received(), rig.received()]
         assert [one.remote_id for one in reported] == [f"p{n}", f"t{n}"]
         rig.store(*reported)
     most = media_fetches.SLOTS + media_fetches.HANGING
     _until(lambda: hanging.now >= media_fetches.HANGING)
     for _ in range(60):  # twelve time limits: no more may come on top
-        rig.intake._fetches.look()
+        rig.receiver._fetches.look()
         time.sleep(0.01)
     assert hanging.most <= most
     began = time.monotonic()
-    rig.intake.close()
+    rig.receiver.close()
     assert time.monotonic() - began < 2
 
 
 def test_what_came_too_late_is_used_all_the_same(tmp_path: Path, hanging: Hanging):
-    rig = IntakeRig(tmp_path, seconds=0.05, pauses=(60.0,) * 4)
+    rig = ReceiverRig(tmp_path, seconds=0.05, pauses=(60.0,) * 4)
     rig.device.fetch = hanging
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("p"))
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("p"))
     rig.store(rig.received())
     _until(lambda: hanging.now == 1)
     time.sleep(0.2)
@@ -88,51 +88,51 @@ def test_what_came_too_late_is_used_all_the_same(tmp_path: Path, hanging: Hangin
     fetched = rig.fetched()
     assert fetched.media.state == "stored"
     assert Path(fetched.media.path).read_bytes() == b"late"
-    rig.intake.close()
+    rig.receiver.close()
 
 
 def test_a_hanging_download_does_not_keep_others_of_the_device_away(tmp_path: Path, hanging: Hanging):
-    rig = IntakeRig(tmp_path, seconds=0.2, pauses=(60.0,) * 4)
+    rig = ReceiverRig(tmp_path, seconds=0.2, pauses=(60.0,) * 4)
 
     def fetch(message: Message) -> bytes:
         return hanging(message) if message.imageMessage.caption == "hangs" else b"here"
 
     rig.device.fetch = fetch
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     for n in range(media_fetches.SLOTS):
         bad = picture(f"bad{n}")
         bad.Message.imageMessage.caption = "hangs"
-        rig.intake.take(bad)
+        rig.receiver.take(bad)
         rig.store(rig.received())
     _until(lambda: hanging.now == media_fetches.SLOTS)
-    rig.intake.take(picture("good"))
+    rig.receiver.take(picture("good"))
     rig.store(rig.received())
     assert rig.fetched().remote_id == "good"
-    rig.intake.close()
+    rig.receiver.close()
 
 
 def test_all_devices_of_a_process_share_one_limit(tmp_path: Path, hanging: Hanging):
-    rigs = [IntakeRig(tmp_path / str(n), seconds=0.02) for n in range(3)]
+    rigs = [ReceiverRig(tmp_path / str(n), seconds=0.02) for n in range(3)]
     limit = threading.BoundedSemaphore(5)
     for rig in rigs:
-        rig.intake.close()
+        rig.receiver.close()
         rig.limits = rig.limits._replace(calls=limit)
         rig.device.fetch = hanging
-        rig.intake = rig.open()
-        rig.intake.online(connected=True)
+        rig.receiver = rig.open()
+        rig.receiver.online(connected=True)
         for n in range(6):
-            rig.intake.take(picture(f"p{n}"))
+            rig.receiver.take(picture(f"p{n}"))
             rig.store(rig.received())
     _until(lambda: hanging.now == 5)
     time.sleep(0.3)
     assert hanging.most == 5
     for rig in rigs:
-        rig.intake.close()
+        rig.receiver.close()
 
 
 def test_a_download_during_which_processes_end_is_put_off_and_given_up(tmp_path: Path, hanging: Hanging):
     """The next try is put off before this one is made, so that a host comes up between them."""
-    rig = IntakeRig(tmp_path, pauses=(0.3, 0.3))
+    rig = ReceiverRig(tmp_path, pauses=(0.3, 0.3))
     seen: list[float] = []
 
     def fetch(message: Message) -> bytes:
@@ -140,31 +140,31 @@ def test_a_download_during_which_processes_end_is_put_off_and_given_up(tmp_path:
         return hanging(message)
 
     rig.device.fetch = fetch
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("p"))
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("p"))
     rig.store(rig.received())
     for life in (1, 2, 3):
         _until(lambda life=life: len(seen) == life)
         rig.reopen()  # the process ended in the middle of it
-        rig.intake.online(connected=True)
+        rig.receiver.online(connected=True)
     assert rig.fetched().media.state == "gone"
     assert len(seen) == 3
     assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(seen))
-    rig.intake.close()
+    rig.receiver.close()
 
 
-def pictures_to_fetch(rig: IntakeRig, *names: str) -> list[int]:
+def pictures_to_fetch(rig: ReceiverRig, *names: str) -> list[int]:
     """Stored messages whose media wait for the device to be online; returns their entries."""
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     for name in names:
-        rig.intake.take(picture(name))
+        rig.receiver.take(picture(name))
     reported = [rig.received() for _ in names]
-    rig.intake.online(connected=False)
+    rig.receiver.online(connected=False)
     rig.store(*reported)
     return [one.entry for one in reported]
 
 
-def spoil(rig: IntakeRig, entries: list[int], **columns: object) -> None:
+def spoil(rig: ReceiverRig, entries: list[int], **columns: object) -> None:
     """Changes the entries in the file, as a damaged disk or an earlier release may."""
     values = ", ".join(f"{name} = ?" for name in columns)
     with closing(sqlite3.connect(rig.order.journal)) as file, file:
@@ -178,10 +178,10 @@ def spoil(rig: IntakeRig, entries: list[int], **columns: object) -> None:
     ids=["another phone's", "old", "tried", "not yet hopeless"],
 )
 def test_an_entry_that_cannot_be_read_is_set_aside_and_keeps_no_other_waiting(tmp_path: Path, hopeless: dict):
-    rig = IntakeRig(tmp_path)
+    rig = ReceiverRig(tmp_path)
     *bad, good = pictures_to_fetch(rig, "p0", "p1", "p2", "good")
     spoil(rig, bad, event=b"\xff\xff no protobuf", **hopeless)
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     reported = [rig.next() for _ in range(4)]
     (fetched,) = [one for one in reported if isinstance(one, MediaFetched)]
     assert (fetched.remote_id, fetched.entry) == ("good", good)
@@ -191,12 +191,12 @@ def test_an_entry_that_cannot_be_read_is_set_aside_and_keeps_no_other_waiting(tm
     assert "DecodeError" in aside[0].reason
     rig.store(*reported)
     assert rig.kept() == 0
-    rig.intake.close()
+    rig.receiver.close()
 
 
 @pytest.mark.parametrize("refused", [(MediaFetched, 1), (SetAside, 1), (SetAside, 5)], ids=str)
 def test_what_could_not_be_told_of_media_is_told_in_another_way_or_later(tmp_path: Path, refused: tuple[type, int]):
-    rig = IntakeRig(tmp_path, pauses=(0.01,) * 50)
+    rig = ReceiverRig(tmp_path, pauses=(0.01,) * 50)
     (entry,) = pictures_to_fetch(rig, "p")
     kind, left = refused
     tell, count = rig.tell, itertools.count(1)
@@ -210,18 +210,18 @@ def test_what_could_not_be_told_of_media_is_told_in_another_way_or_later(tmp_pat
 
     if kind is SetAside:
         spoil(rig, [entry], event=b"\xff", owner="628999")
-    rig.intake._fetches._tell = refuse
-    rig.intake.online(connected=True)
+    rig.receiver._fetches._tell = refuse
+    rig.receiver.online(connected=True)
     aside = rig.aside()
     assert aside.entry == entry
     assert whats.count("SetAside") == (1 if kind is MediaFetched else left + 1)
     rig.store(aside)
     assert rig.kept() == 0
-    rig.intake.close()
+    rig.receiver.close()
 
 
 def test_a_thread_that_cannot_be_had_delays_media_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    rig = IntakeRig(tmp_path)
+    rig = ReceiverRig(tmp_path)
     pictures_to_fetch(rig, "p")
     spawn, left = media_fetches.threads.spawn, [1, 1]
 
@@ -232,9 +232,9 @@ def test_a_thread_that_cannot_be_had_delays_media_and_nothing_else(tmp_path: Pat
         return spawn(*arguments)
 
     monkeypatch.setattr(media_fetches.threads, "spawn", scarce)
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     assert rig.fetched().media.state == "stored"
-    rig.intake.close()
+    rig.receiver.close()
 
 
 @pytest.mark.e2e

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.gateway_fixture import open_front
 from tests.hostile import strangers
-from tests.unit.linked_device import intake_rig
-from tests.unit.linked_device.intake_rig import OURS, IntakeRig, text
+from tests.unit.linked_device import receiver_rig
+from tests.unit.linked_device.receiver_rig import OURS, ReceiverRig, text
 
 from kurir.channels.linked_device.engine_host.incoming_messages import read_message, read_receipt, user_of
 from kurir.channels.linked_device.engine_host.receiver import TRIES
@@ -32,11 +32,11 @@ from neonize.proto.Neonize_pb2 import JID
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
-ORDER = IntakeRig.opening(Path("/nowhere"), f"{OURS}:1@s.whatsapp.net")
+ORDER = ReceiverRig.opening(Path("/nowhere"), f"{OURS}:1@s.whatsapp.net")
 LONGEST = {"text": bounds.TEXT, "sender_name": bounds.NAME, "name": bounds.FILE_NAME, "mime": bounds.MIME}
 
 
-class Person(intake_rig.Device):
+class Person(receiver_rig.Device):
     """Knows nobody's phone number: what the sender claims to be is used as it is."""
 
     def phone(self, *jids: JID) -> str:
@@ -79,7 +79,7 @@ def test_every_kind_is_read_or_named_whatever_its_fields_hold(kind: str, seed: i
 def test_receipts_are_bounded_too(seed: int):
     dice = random.Random(seed)
     event = ReceiptEv()
-    intake_rig.complete(event)
+    receiver_rig.complete(event)
     event.MergeFromString(strangers._message(event.DESCRIPTOR, dice, 1, every=True))
     event.Type = ReceiptEv.READ
     event.MessageSource.IsFromMe = False
@@ -113,7 +113,7 @@ def test_a_picture_of_an_album_is_a_picture():
         inner = getattr(message, wrapper).message
         inner.imageMessage.caption = "satu dari tiga"
         inner.imageMessage.mimetype = "image/jpeg"
-        result = read(intake_rig.event("A", message).SerializeToString())
+        result = read(receiver_rig.event("A", message).SerializeToString())
         assert isinstance(result, Received), wrapper
         assert (result.kind, result.text) == ("image", "satu dari tiga")
         assert result.media is not None
@@ -125,11 +125,11 @@ def test_wrappers_without_end_are_named():
     for _ in range(40):
         inner = inner.ephemeralMessage.message
     inner.conversation = "deep"
-    assert read(intake_rig.event("A", message).SerializeToString()) == "ephemeralMessage"
+    assert read(receiver_rig.event("A", message).SerializeToString()) == "ephemeralMessage"
 
 
 def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp_path: Path, monkeypatch):
-    rig = IntakeRig(tmp_path)
+    rig = ReceiverRig(tmp_path)
     bad = text("poison").SerializeToString()
     reading = read_message
 
@@ -139,9 +139,9 @@ def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp
         return reading(event, *rest)
 
     monkeypatch.setattr("kurir.channels.linked_device.engine_host.receiver.read_letter", choke)
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     for one in ("before", "poison", "after"):
-        rig.intake.take(text(one))
+        rig.receiver.take(text(one))
     assert rig.received().remote_id == "before"
     aside = rig.aside()
     assert (aside.payload, aside.queue, aside.reason) == (bad, "journal", "RuntimeError: unforeseen")
@@ -151,22 +151,22 @@ def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp
     rig.store(aside)
     assert rig.kept() == 2
     monkeypatch.undo()
-    rig.intake.replay(aside.payload)
+    rig.receiver.replay(aside.payload)
     assert rig.received().remote_id == "poison"
-    rig.intake.close()
+    rig.receiver.close()
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\xff"])
 def test_what_is_no_protobuf_is_set_aside(tmp_path: Path, garbage: bytes):
-    rig = IntakeRig(tmp_path)
-    rig.intake._journal.append("message", garbage, OURS)
-    rig.intake._journal.append("receipt", garbage, OURS)
-    rig.intake.take(text("after"))
-    rig.intake.online(connected=True)
+    rig = ReceiverRig(tmp_path)
+    rig.receiver._journal.append("message", garbage, OURS)
+    rig.receiver._journal.append("receipt", garbage, OURS)
+    rig.receiver.take(text("after"))
+    rig.receiver.online(connected=True)
     assert rig.aside().payload == garbage
     assert rig.aside().payload == b"receipt\0" + garbage
     assert rig.received().remote_id == "after"
-    rig.intake.close()
+    rig.receiver.close()
 
 
 _DYING = """
@@ -193,10 +193,10 @@ while True:
 
 
 def test_an_entry_that_ends_the_process_is_set_aside_after_three_lives(tmp_path: Path):
-    rig = IntakeRig(tmp_path)
+    rig = ReceiverRig(tmp_path)
     for one in ("before", "poison", "after"):
-        rig.intake.take(text(one))
-    rig.intake.close()
+        rig.receiver.take(text(one))
+    rig.receiver.close()
     lives = []
     for _ in range(TRIES + 1):
         done = subprocess.run(
@@ -209,12 +209,12 @@ def test_an_entry_that_ends_the_process_is_set_aside_after_three_lives(tmp_path:
 
 
 def test_news_that_cannot_be_encoded_are_set_aside(tmp_path: Path):
-    rig = IntakeRig(tmp_path)
+    rig = ReceiverRig(tmp_path)
     tell = rig.tell
-    rig.intake.close()
+    rig.receiver.close()
     rig.tell = lambda news: tell(news) if not isinstance(news, Received) else False
-    rig.intake = rig.open()
-    rig.intake.take(text("A"))
-    rig.intake.online(connected=True)
+    rig.receiver = rig.open()
+    rig.receiver.take(text("A"))
+    rig.receiver.online(connected=True)
     assert rig.aside().reason == "what it says could not be encoded"
-    rig.intake.close()
+    rig.receiver.close()

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.linked_device.intake_rig import OURS, PATIENCE, IntakeRig, complete
+from tests.unit.linked_device.receiver_rig import OURS, PATIENCE, ReceiverRig, complete
 
 from kurir.channels.linked_device.engine_host import device, threads
 from kurir.channels.linked_device.engine_host.client_map_lock import MapGate
@@ -34,7 +34,7 @@ class Bench:
 
     def __init__(self, folder: Path, *, most: int = 0) -> None:
         self.reported: list[News] = []
-        opening = IntakeRig.opening(folder, f"{OURS}:1@s.whatsapp.net")
+        opening = ReceiverRig.opening(folder, f"{OURS}:1@s.whatsapp.net")
         order = msgspec.structs.replace(opening, session=str(folder / "session.db"), short_connections=most, opening=3)
         self.device = NeonizeDevice(order, MapGate(), self._tell, Limits(1_000_000, 1.0))
         me = SimpleNamespace(JID=JID(User=OURS, Server="s.whatsapp.net", RawAgent=0, Device=1, Integrator=0))
@@ -205,7 +205,7 @@ def test_a_device_that_cannot_be_started_is_tried_again_later(
         return no_thread() if name.startswith(refused) else keep(name, *rest)
 
     engine = NeonizeEngine(tell, 1_000_000)
-    opening = IntakeRig.opening(tmp_path, f"{OURS}:1@s.whatsapp.net")
+    opening = ReceiverRig.opening(tmp_path, f"{OURS}:1@s.whatsapp.net")
     order = msgspec.structs.replace(opening, session=str(tmp_path / "session.db"), check_after=60.0, opening=4)
     with monkeypatch.context() as system:
         system.setattr(threads, "keep", scarce)

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.linked_device.intake_rig import PATIENCE, IntakeRig, picture, receipt, text
+from tests.unit.linked_device.receiver_rig import PATIENCE, ReceiverRig, picture, receipt, text
 
 from kurir.messages.reports import MediaFetched, SetAside
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[IntakeRig]:
-    rig = IntakeRig(tmp_path)
+def rig(tmp_path: Path) -> Iterator[ReceiverRig]:
+    rig = ReceiverRig(tmp_path)
     yield rig
-    rig.intake.close()
+    rig.receiver.close()
 
 
 def full(*_arguments: object) -> None:
@@ -34,28 +34,28 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("refused", ["keep_for_fetch", "forget"])
-def test_what_the_disk_did_not_let_go_is_let_go_once_it_can(rig: IntakeRig, refused: str, monkeypatch: Any) -> None:
-    rig.intake.online(connected=True)
-    rig.intake.take(text("text"))
-    rig.intake.take(picture("picture"))
-    rig.intake.take_receipt(receipt("3EB0"))
+def test_what_the_disk_did_not_let_go_is_let_go_once_it_can(rig: ReceiverRig, refused: str, monkeypatch: Any) -> None:
+    rig.receiver.online(connected=True)
+    rig.receiver.take(text("text"))
+    rig.receiver.take(picture("picture"))
+    rig.receiver.take_receipt(receipt("3EB0"))
     reported = [rig.received(), rig.received(), rig.receipt()]
     with monkeypatch.context() as disk:
-        disk.setattr(rig.intake._journal, refused, full)
+        disk.setattr(rig.receiver._journal, refused, full)
         rig.store(*reported)
         assert rig.kept("message") > 0
         assert any("full" in line for line in rig.device.failures)
     fetched = rig.fetched()
     assert (fetched.remote_id, fetched.media.state) == ("picture", "stored")
-    until(lambda: rig.intake.backlog().entries == 0)
+    until(lambda: rig.receiver.backlog().entries == 0)
     rig.store(fetched)
     assert rig.kept() == 0
     assert sum("full" in line for line in rig.device.failures) == 1, "said once, not at each try"
 
 
-def test_the_end_of_a_fetch_that_the_disk_did_not_let_go_is_told_once(rig: IntakeRig, monkeypatch: Any) -> None:
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("picture"))
+def test_the_end_of_a_fetch_that_the_disk_did_not_let_go_is_told_once(rig: ReceiverRig, monkeypatch: Any) -> None:
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("picture"))
     rig.store(rig.received())
     fetched = rig.fetched()
     tries = itertools.count()
@@ -65,7 +65,7 @@ def test_the_end_of_a_fetch_that_the_disk_did_not_let_go_is_told_once(rig: Intak
         full()
 
     with monkeypatch.context() as disk:
-        disk.setattr(rig.intake._journal, "forget", refusing)
+        disk.setattr(rig.receiver._journal, "forget", refusing)
         rig.store(fetched)
         until(lambda: next(tries) > 4)
         assert rig.reported.empty()
@@ -73,45 +73,47 @@ def test_the_end_of_a_fetch_that_the_disk_did_not_let_go_is_told_once(rig: Intak
     assert rig.reported.empty()
 
 
-def test_the_end_of_a_fetch_is_not_told_again_before_it_has_left_the_journal(rig: IntakeRig, monkeypatch: Any) -> None:
+def test_the_end_of_a_fetch_is_not_told_again_before_it_has_left_the_journal(
+    rig: ReceiverRig, monkeypatch: Any
+) -> None:
     """A look that comes between the gateway's word and the journal's deletion finds the entry, which is hopeless."""
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("picture"))
-    rig.intake.online(connected=False)
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("picture"))
+    rig.receiver.online(connected=False)
     rig.store(rig.received())
-    rig.intake.paired("6289900000009")  # another phone: nothing of the earlier one is fetched
-    rig.intake.online(connected=True)
+    rig.receiver.paired("6289900000009")  # another phone: nothing of the earlier one is fetched
+    rig.receiver.online(connected=True)
     gone = rig.fetched()
     assert gone.media.state == "gone"
-    forget = rig.intake._journal.forget
+    forget = rig.receiver._journal.forget
 
     def slow(entries: list[int]) -> None:
-        fetches = rig.intake._fetches
+        fetches = rig.receiver._fetches
         while fetches._begin_next([*fetches._began, *fetches._over]):
             assert rig.reported.empty()
         forget(entries)
 
-    monkeypatch.setattr(rig.intake._journal, "forget", slow)
+    monkeypatch.setattr(rig.receiver._journal, "forget", slow)
     rig.store(gone)
     assert rig.kept() == 0
     assert rig.reported.empty()
 
 
 @pytest.mark.parametrize("twice", [False, True], ids=["before", "after it was told again"])
-def test_media_of_what_an_earlier_opening_told_are_fetched(rig: IntakeRig, *, twice: bool) -> None:
+def test_media_of_what_an_earlier_opening_told_are_fetched(rig: ReceiverRig, *, twice: bool) -> None:
     """The gateway's word of the first telling comes when the device has been opened anew."""
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("picture"))
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("picture"))
     first = rig.received()
     rig.reopen()
     if twice:
-        rig.intake.online(connected=True)
+        rig.receiver.online(connected=True)
         second = rig.received()
         rig.store(first)
         rig.store(second)
     else:
         rig.store(first)
-        rig.intake.online(connected=True)
+        rig.receiver.online(connected=True)
         rig.store(rig.received())
     fetched = rig.fetched()
     assert (fetched.remote_id, fetched.media.state) == ("picture", "stored")
@@ -120,18 +122,18 @@ def test_media_of_what_an_earlier_opening_told_are_fetched(rig: IntakeRig, *, tw
 
 
 @pytest.mark.parametrize("about", ["no json", '{"account_id": "x"}', "{}", '{"x": ' + "[" * 5_000])
-def test_a_fetch_that_no_longer_says_whose_media_it_is_of_is_set_aside(rig: IntakeRig, about: str) -> None:
-    rig.intake.online(connected=True)
+def test_a_fetch_that_no_longer_says_whose_media_it_is_of_is_set_aside(rig: ReceiverRig, about: str) -> None:
+    rig.receiver.online(connected=True)
     for name in ("bad", "good"):
-        rig.intake.take(picture(name))
+        rig.receiver.take(picture(name))
     reported = [rig.received(), rig.received()]
-    rig.intake.online(connected=False)
+    rig.receiver.online(connected=False)
     rig.store(*reported)
     with sqlite3.connect(rig.order.journal) as file:
         change = "UPDATE received SET event = ?, about = ?, owner = '628999' WHERE id = ?"
         file.execute(change, (b"\xff\xff no protobuf", about, reported[0].entry))
     file.close()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     ends = [rig.next(), rig.next()]
     (aside,) = [one for one in ends if isinstance(one, SetAside)]
     assert (aside.entry, aside.fetch) == (reported[0].entry, None)

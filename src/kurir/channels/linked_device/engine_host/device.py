@@ -31,7 +31,7 @@ from kurir.channels.linked_device.engine_host.incoming_messages import LIDS, PEO
 from kurir.channels.linked_device.engine_host.journal import Backlog
 from kurir.channels.linked_device.engine_host.liveness import Pulse
 from kurir.channels.linked_device.engine_host.media_fetches import Limits
-from kurir.channels.linked_device.engine_host.receiver import Intake
+from kurir.channels.linked_device.engine_host.receiver import Receiver
 from kurir.channels.linked_device.logins import PROBATION, Logins, spread
 from kurir.channels.linked_device.protocol import (
     Beat,
@@ -92,7 +92,7 @@ class NeonizeDevice:
 
     def __init__(self, order: Open, gate: MapGate, emit: Emit, limits: Limits) -> None:
         self.order = order
-        self._intake = Intake(order, self, emit, limits)  # first: it may fail, and a client must be stopped
+        self._receiver = Receiver(order, self, emit, limits)  # first: it may fail, and a client must be stopped
         self.client = NewClient(order.session, uuid=str(order.device), props=_PROPS)
         self._gate = gate
         self._emit = emit
@@ -130,7 +130,7 @@ class NeonizeDevice:
     def start(self) -> None:
         """Begins to connect; what comes of it is told. Raises RuntimeError when there is no thread; stop it then."""
         number = self.order.device
-        self._intake.start()
+        self._receiver.start()
         if self.order.check_after:
             threads.keep(f"pulse-{number}", lambda: self._pulse.run(self._closing), self._closing, self.report)
         self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.report)
@@ -138,7 +138,7 @@ class NeonizeDevice:
     def stop(self) -> None:
         """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
         self._closing.set()
-        self._intake.closing()
+        self._receiver.closing()
         self._forbid()
         # on a dead line this takes as long as the other side may take to say good-bye: not while other devices' calls
         # are kept waiting, and not while the engine's map of clients changes
@@ -152,19 +152,19 @@ class NeonizeDevice:
             self.client._stop_finalizer.detach()
         finally:
             change.end()
-        self._intake.close()
+        self._receiver.close()
 
     def stored(self, entries: Sequence[int]) -> None:
         """What these journal entries held is in the gateway's database."""
-        self._intake.stored(entries)
+        self._receiver.stored(entries)
 
     def replay(self, payload: bytes) -> None:
         """Has what was set aside read again. Raises sqlite3.Error, and ValueError once closed."""
-        self._intake.replay(payload)
+        self._receiver.replay(payload)
 
     def backlog(self) -> Backlog:
         """What has been received and is not stored yet."""
-        return self._intake.backlog()
+        return self._receiver.backlog()
 
     def call(self, ask: Callable[[], T]) -> T:
         """Asks the engine; may take as long as the server. Raises NeonizeError."""
@@ -253,7 +253,7 @@ class NeonizeDevice:
             if self._closing.is_set() or self._unsteady or over or (state, reason) == (self._state, self._reason):
                 return
             self._state, self._reason = state, reason
-            self._intake.online(connected=state == "connected")
+            self._receiver.online(connected=state == "connected")
         self._say(DeviceState(self.order.device, state, reason, **more))
 
     def _forbid(self) -> None:
@@ -274,7 +274,7 @@ class NeonizeDevice:
             ev.ClientOutdatedEv: lambda _: self._become("outdated", "WhatsApp refuses this version of the engine"),
             ev.KeepAliveTimeoutEv: lambda _: self._become("degraded", "WhatsApp does not answer keep-alives"),
             ev.KeepAliveRestoredEv: self._on_alive_again,
-            ev.MessageEv: self._intake.take,
+            ev.MessageEv: self._receiver.take,
             ev.ReceiptEv: self._on_receipt,
             ev.UndecryptableMessageEv: self._on_undecryptable,
             ev.GroupInfoEv: lambda _: self.groups_changed.set(),
@@ -294,7 +294,7 @@ class NeonizeDevice:
         and lose the message.
         """
         execute = self.client.event.execute
-        write = self._guarded(ev.MessageEv.__name__, self._intake.take_bytes)
+        write = self._guarded(ev.MessageEv.__name__, self._receiver.take_bytes)
 
         def written(uuid: int, binary: int, size: int, code: int) -> None:
             if code == ev.EVENT_TO_INT[ev.MessageEv]:
@@ -339,7 +339,7 @@ class NeonizeDevice:
 
     def _on_paired(self, event: ev.PairStatusEv) -> None:
         if event.Status == ev.PairStatusEv.SUCCESS:
-            self._intake.paired(user_of(event.ID))
+            self._receiver.paired(user_of(event.ID))
             self._say(Paired(self.order.device, user_of(event.ID), bounds.identifier(Jid2String(event.ID))))
         else:
             reason = bounds.text(event.Error, bounds.REASON) or "the phone refused"
@@ -354,7 +354,7 @@ class NeonizeDevice:
             return
         me = self.look(self.client.get_me)
         self.groups_changed.set()
-        self._intake.paired(user_of(me.JID))
+        self._receiver.paired(user_of(me.JID))
         phone, jid = user_of(me.JID), bounds.identifier(Jid2String(me.JID))
 
         def believe() -> None:
@@ -396,7 +396,7 @@ class NeonizeDevice:
         """Has the engine, which would begin anew without a pause, give up; the gateway opens the device later."""
         with self._lock:
             emitted, self._unsteady = self._unsteady, True
-            self._intake.online(connected=False)
+            self._receiver.online(connected=False)
         if not emitted:  # first: the gateway closes the device then, also when there is no thread for what follows
             self._say(Unsteady(self.order.device, max(self._logins.short, 1)))
         # beside the engine's own thread; an attempt that was under way ends here once more
@@ -420,7 +420,7 @@ class NeonizeDevice:
 
     def _on_receipt(self, event: ev.ReceiptEv) -> None:
         if event.HasField("Type"):
-            self._intake.take_receipt(event)
+            self._receiver.take_receipt(event)
         else:
             self.report("a receipt of an unknown type", "unknown_receipt")
 

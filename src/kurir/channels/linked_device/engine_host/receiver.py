@@ -39,7 +39,7 @@ TRIES = 3
 _DISK_PAUSE = 1.0
 
 
-class Intake:
+class Receiver:
     """A device's received messages and receipts from `Open` to `Close`.
 
     Raises sqlite3.Error and OSError when its journal cannot be opened.

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.linked_device.intake_rig import (
+from tests.unit.linked_device.receiver_rig import (
     OURS,
     PATIENCE,
     SITI,
     Device,
-    IntakeRig,
+    ReceiverRig,
     event,
     picture,
     receipt,
@@ -26,7 +26,7 @@ from tests.unit.linked_device.intake_rig import (
 from kurir.channels.linked_device.engine_host import media_fetches
 from kurir.channels.linked_device.engine_host.engine import NeonizeEngine
 from kurir.channels.linked_device.engine_host.journal import Backlog, Journal, read_backlog
-from kurir.channels.linked_device.engine_host.receiver import Intake
+from kurir.channels.linked_device.engine_host.receiver import Receiver
 from kurir.channels.linked_device.protocol import DeviceState, Failed, News, Unread
 from kurir.kit.disk_reserve import DiskReserve
 from kurir.messages.reports import Received
@@ -37,37 +37,37 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[IntakeRig]:
-    rig = IntakeRig(tmp_path)
+def rig(tmp_path: Path) -> Iterator[ReceiverRig]:
+    rig = ReceiverRig(tmp_path)
     yield rig
-    rig.intake.close()
+    rig.receiver.close()
 
 
-def test_what_was_told_but_not_stored_is_told_again_by_the_next_host(rig: IntakeRig):
-    rig.intake.online(connected=True)
+def test_what_was_told_but_not_stored_is_told_again_by_the_next_host(rig: ReceiverRig):
+    rig.receiver.online(connected=True)
     for n in range(3):
-        rig.intake.take(text(f"id{n}"))
+        rig.receiver.take(text(f"id{n}"))
     reported = [rig.received() for _ in range(3)]
     assert [(one.remote_id, one.chat, one.text) for one in reported] == [(f"id{n}", SITI, "halo") for n in range(3)]
     rig.store(reported[1])
     rig.reopen()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     reported = [rig.received() for _ in range(2)]
     assert [one.remote_id for one in reported] == ["id0", "id2"]
     rig.store(*reported)
     assert rig.kept() == 0
 
 
-def test_nothing_is_read_before_the_device_is_connected_yet_all_is_written(rig: IntakeRig):
+def test_nothing_is_read_before_the_device_is_connected_yet_all_is_written(rig: ReceiverRig):
     for n in range(200):
-        rig.intake.take(text(f"id{n}"))
+        rig.receiver.take(text(f"id{n}"))
     assert rig.kept() == 200
     assert rig.reported.empty()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     assert [rig.received().remote_id for _ in range(200)] == [f"id{n}" for n in range(200)]
 
 
-def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: IntakeRig):
+def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: ReceiverRig):
     behind, reported = threading.Event(), queue.Queue()
 
     def tell(news: News) -> bool:
@@ -75,21 +75,21 @@ def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: 
         reported.put(news)
         return True
 
-    rig.intake.close()
-    intake = Intake(rig.order, Device(), tell, rig.limits)
-    intake.start()
-    intake.online(connected=True)
+    rig.receiver.close()
+    receiver = Receiver(rig.order, Device(), tell, rig.limits)
+    receiver.start()
+    receiver.online(connected=True)
     for n in range(500):
-        intake.take(text(f"id{n}"))
-    assert intake.backlog().entries == 500
+        receiver.take(text(f"id{n}"))
+    assert receiver.backlog().entries == 500
     behind.set()
     assert [reported.get(timeout=PATIENCE).remote_id for _ in range(500)] == [f"id{n}" for n in range(500)]
-    intake.close()
+    receiver.close()
 
 
 def test_a_gateway_killed_while_it_was_behind_sets_nothing_aside(tmp_path: Path):
-    rig = IntakeRig(tmp_path)
-    rig.intake.close()
+    rig = ReceiverRig(tmp_path)
+    rig.receiver.close()
     reached = threading.Semaphore(0)
     never = threading.Event()
 
@@ -99,32 +99,32 @@ def test_a_gateway_killed_while_it_was_behind_sets_nothing_aside(tmp_path: Path)
         return True
 
     for _ in range(5):  # each life of the host ends while the gateway takes nothing
-        intake = Intake(rig.order, Device(), stuck, rig.limits)
-        intake.start()
+        receiver = Receiver(rig.order, Device(), stuck, rig.limits)
+        receiver.start()
         if not rig.kept():
-            intake.take(text("id1"))
-        intake.online(connected=True)
+            receiver.take(text("id1"))
+        receiver.online(connected=True)
         assert reached.acquire(timeout=PATIENCE)
-        intake._journal.close()
-    rig.intake = rig.open()
-    rig.intake.online(connected=True)
+        receiver._journal.close()
+    rig.receiver = rig.open()
+    rig.receiver.online(connected=True)
     assert rig.received().remote_id == "id1"
-    rig.intake.close()
+    rig.receiver.close()
 
 
-def test_what_is_no_message_is_named_and_leaves_no_entry(rig: IntakeRig):
-    rig.intake.online(connected=True)
-    rig.intake.take(event("key", Message()))
-    rig.intake.take(text("id1"))
+def test_what_is_no_message_is_named_and_leaves_no_entry(rig: ReceiverRig):
+    rig.receiver.online(connected=True)
+    rig.receiver.take(event("key", Message()))
+    rig.receiver.take(text("id1"))
     assert rig.next() == Unread(7, "empty")
     assert rig.received().remote_id == "id1"
     assert rig.kept() == 1
 
 
-def test_a_receipt_survives_until_it_is_stored(rig: IntakeRig):
-    rig.intake.take_receipt(receipt("3EB0A", "3EB0B"))
+def test_a_receipt_survives_until_it_is_stored(rig: ReceiverRig):
+    rig.receiver.take_receipt(receipt("3EB0A", "3EB0B"))
     rig.reopen()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     reported = [rig.receipt(), rig.receipt()]
     assert [(one.remote_id, one.status, one.person) for one in reported] == [
         ("3EB0A", "delivered", SITI),
@@ -136,9 +136,9 @@ def test_a_receipt_survives_until_it_is_stored(rig: IntakeRig):
     assert rig.kept() == 0
 
 
-def test_media_come_after_their_message_is_stored(rig: IntakeRig):
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("picture"))
+def test_media_come_after_their_message_is_stored(rig: ReceiverRig):
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("picture"))
     message = rig.received()
     assert message.media is not None
     assert (message.media.state, message.media.path) == ("pending", "")
@@ -152,14 +152,14 @@ def test_media_come_after_their_message_is_stored(rig: IntakeRig):
     assert rig.kept() == 0
 
 
-def test_media_that_fail_are_tried_again_also_by_the_next_host_and_given_up(rig: IntakeRig):
+def test_media_that_fail_are_tried_again_also_by_the_next_host_and_given_up(rig: ReceiverRig):
     rig.device.fetch = refused
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("picture"))
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("picture"))
     rig.store(rig.received())
     _until(lambda: rig.device.downloads >= 2)
     rig.reopen()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     fetched = rig.fetched()
     assert (fetched.media.state, fetched.media.path, fetched.media.mime) == ("gone", "", "image/png")
     assert rig.device.downloads == len(rig.limits.pauses) + 1
@@ -167,7 +167,7 @@ def test_media_that_fail_are_tried_again_also_by_the_next_host_and_given_up(rig:
     assert rig.kept() == 0
 
 
-def test_media_wait_for_room_on_the_disk(rig: IntakeRig, monkeypatch: pytest.MonkeyPatch):
+def test_media_wait_for_room_on_the_disk(rig: ReceiverRig, monkeypatch: pytest.MonkeyPatch):
     """What is announced is not even fetched; what is larger than announced leaves nothing behind."""
     room, asked = 0, 0
 
@@ -178,8 +178,8 @@ def test_media_wait_for_room_on_the_disk(rig: IntakeRig, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(DiskReserve, "room", look)
     monkeypatch.setattr(media_fetches, "NO_ROOM_PAUSE", 0.01)
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("picture"))
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("picture"))
     rig.store(rig.received())
     _until(lambda: asked > len(rig.limits.pauses) + 1)
     assert rig.device.downloads == 0
@@ -193,12 +193,12 @@ def test_media_wait_for_room_on_the_disk(rig: IntakeRig, monkeypatch: pytest.Mon
     assert rig.fetched().media.state == "stored"
 
 
-def test_media_without_room_for_a_day_are_gone_for_that_reason(rig: IntakeRig, monkeypatch: pytest.MonkeyPatch):
+def test_media_without_room_for_a_day_are_gone_for_that_reason(rig: ReceiverRig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(DiskReserve, "room", lambda _: 0)
     monkeypatch.setattr(media_fetches, "_LONGEST", 0.2)
     monkeypatch.setattr(media_fetches, "NO_ROOM_PAUSE", 0.01)
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("picture"))
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("picture"))
     rig.store(rig.received())
     fetched = rig.fetched()
     assert (fetched.media.state, fetched.media.reason) == ("gone", "the disk of this gateway was nearly full")
@@ -206,36 +206,36 @@ def test_media_without_room_for_a_day_are_gone_for_that_reason(rig: IntakeRig, m
 
 
 @pytest.mark.parametrize("words", ["no url present", "download failed with status code 404"])
-def test_media_that_nobody_has_are_given_up_at_once(rig: IntakeRig, words: str):
+def test_media_that_nobody_has_are_given_up_at_once(rig: ReceiverRig, words: str):
     def gone(_message: Message) -> bytes:
         raise NeonizeError(words)
 
     rig.device.fetch = gone
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("picture"))
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("picture"))
     rig.store(rig.received())
     assert rig.fetched().media.state == "gone"
     assert rig.device.downloads == 1
 
 
-def test_media_wait_for_the_connection(rig: IntakeRig):
-    rig.intake.online(connected=True)
-    rig.intake.take(picture("picture"))
+def test_media_wait_for_the_connection(rig: ReceiverRig):
+    rig.receiver.online(connected=True)
+    rig.receiver.take(picture("picture"))
     message = rig.received()
-    rig.intake.online(connected=False)
+    rig.receiver.online(connected=False)
     rig.store(message)
     _until(lambda: rig.kept("fetch") == 1)
     assert rig.device.downloads == 0
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     assert rig.fetched().media.state == "stored"
 
 
-def test_what_an_earlier_pairing_with_another_phone_left_is_set_aside(rig: IntakeRig):
-    rig.intake.take(text("before"))
-    rig.order = IntakeRig.opening(Path(rig.order.incoming).parent, "6289900000009:3@s.whatsapp.net")
+def test_what_an_earlier_pairing_with_another_phone_left_is_set_aside(rig: ReceiverRig):
+    rig.receiver.take(text("before"))
+    rig.order = ReceiverRig.opening(Path(rig.order.incoming).parent, "6289900000009:3@s.whatsapp.net")
     rig.reopen()
-    rig.intake.take(text("after"))
-    rig.intake.online(connected=True)
+    rig.receiver.take(text("after"))
+    rig.receiver.online(connected=True)
     aside = rig.aside()
     assert (aside.queue, aside.number_id) == ("journal", 7)
     assert "another phone" in aside.reason
@@ -245,73 +245,73 @@ def test_what_an_earlier_pairing_with_another_phone_left_is_set_aside(rig: Intak
     assert rig.kept() == 1
 
 
-def test_the_same_phone_paired_anew_gets_what_was_left(rig: IntakeRig):
-    rig.intake.take(text("before"))
-    rig.order = IntakeRig.opening(Path(rig.order.incoming).parent, f"{OURS}:9@s.whatsapp.net")
+def test_the_same_phone_paired_anew_gets_what_was_left(rig: ReceiverRig):
+    rig.receiver.take(text("before"))
+    rig.order = ReceiverRig.opening(Path(rig.order.incoming).parent, f"{OURS}:9@s.whatsapp.net")
     rig.reopen()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     assert rig.received().remote_id == "before"
 
 
 def test_what_came_before_the_pairing_said_its_phone_belongs_to_it(tmp_path: Path):
-    rig = IntakeRig(tmp_path)
-    rig.order = IntakeRig.opening(tmp_path, "")
+    rig = ReceiverRig(tmp_path)
+    rig.order = ReceiverRig.opening(tmp_path, "")
     rig.reopen()
-    rig.intake.take(text("first"))
-    rig.intake.paired(OURS)
-    rig.intake.online(connected=True)
+    rig.receiver.take(text("first"))
+    rig.receiver.paired(OURS)
+    rig.receiver.online(connected=True)
     assert rig.received().remote_id == "first"
-    rig.order = IntakeRig.opening(tmp_path, "6289900000009:3@s.whatsapp.net")
+    rig.order = ReceiverRig.opening(tmp_path, "6289900000009:3@s.whatsapp.net")
     rig.reopen()
-    rig.intake.online(connected=True)
+    rig.receiver.online(connected=True)
     assert rig.aside().queue == "journal"
-    rig.intake.close()
+    rig.receiver.close()
 
 
-def test_a_closing_device_does_not_drop_what_the_disk_refuses(rig: IntakeRig, monkeypatch):
+def test_a_closing_device_does_not_drop_what_the_disk_refuses(rig: ReceiverRig, monkeypatch):
     """The engine acknowledges what it could hand over: it may not go on before the connection is down."""
     refusing = True
-    append = rig.intake._journal.append
+    append = rig.receiver._journal.append
 
     def full(*arguments) -> None:
         if refusing:
             raise sqlite3.OperationalError("database or disk is full")
         append(*arguments)
 
-    monkeypatch.setattr(rig.intake._journal, "append", full)
+    monkeypatch.setattr(rig.receiver._journal, "append", full)
     taken = threading.Event()
 
     def take() -> None:
-        rig.intake.take(text("id1"))
+        rig.receiver.take(text("id1"))
         taken.set()
 
     threading.Thread(target=take, daemon=True).start()
     _until(lambda: bool(rig.device.failures))
-    rig.intake.closing()
+    rig.receiver.closing()
     assert not taken.wait(1.5)
     refusing = False
     assert taken.wait(PATIENCE)
     assert rig.kept() == 1
 
 
-def test_a_closed_device_lets_the_engine_go(rig: IntakeRig, monkeypatch):
+def test_a_closed_device_lets_the_engine_go(rig: ReceiverRig, monkeypatch):
     def full(*_arguments) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(rig.intake._journal, "append", full)
-    taken = threading.Thread(target=lambda: rig.intake.take(text("id1")), daemon=True)
+    monkeypatch.setattr(rig.receiver._journal, "append", full)
+    taken = threading.Thread(target=lambda: rig.receiver.take(text("id1")), daemon=True)
     taken.start()
     _until(lambda: bool(rig.device.failures))
-    rig.intake.close()
+    rig.receiver.close()
     taken.join(PATIENCE)
     assert not taken.is_alive()
 
 
-def test_the_backlog_is_told_with_its_age(rig: IntakeRig):
-    assert rig.intake.backlog() == Backlog(0, None)
-    rig.intake.take(text("id1"))
-    rig.intake.take_receipt(receipt("3EB0"))
-    backlog = rig.intake.backlog()
+def test_the_backlog_is_told_with_its_age(rig: ReceiverRig):
+    assert rig.receiver.backlog() == Backlog(0, None)
+    rig.receiver.take(text("id1"))
+    rig.receiver.take_receipt(receipt("3EB0"))
+    backlog = rig.receiver.backlog()
     assert backlog.entries == 2
     assert backlog.oldest_at is not None
     assert abs(time.time() - backlog.oldest_at) < 60
@@ -319,21 +319,21 @@ def test_the_backlog_is_told_with_its_age(rig: IntakeRig):
 
 
 def test_a_journal_of_an_earlier_release_is_read(tmp_path: Path):
-    rig = IntakeRig(tmp_path)
-    rig.intake.close()
+    rig = ReceiverRig(tmp_path)
+    rig.receiver.close()
     Path(rig.order.journal).unlink()
     with sqlite3.connect(rig.order.journal) as file:
         file.execute("CREATE TABLE received (id INTEGER PRIMARY KEY AUTOINCREMENT, event BLOB NOT NULL)")
         file.execute("INSERT INTO received (event) VALUES (?)", (text("old").SerializeToString(),))
     file.close()
     assert read_backlog(Path(rig.order.journal)).entries == 1
-    rig.intake = rig.open()
-    rig.intake.online(connected=True)
+    rig.receiver = rig.open()
+    rig.receiver.online(connected=True)
     old = rig.received()
     assert isinstance(old, Received)
     rig.store(old)
     assert rig.kept() == 0
-    rig.intake.close()
+    rig.receiver.close()
 
 
 def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
@@ -345,7 +345,7 @@ def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
         return True
 
     engine = NeonizeEngine(tell, 1_000_000)
-    order = IntakeRig.opening(tmp_path, "")
+    order = ReceiverRig.opening(tmp_path, "")
     order = type(order)(7, 1, str(tmp_path / "session"), order.incoming, str(tmp_path / "7.db"))
     answer = engine.perform(order)
     assert isinstance(answer, Failed)

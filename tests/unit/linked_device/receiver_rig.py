@@ -21,7 +21,7 @@ from kurir.messages.reports import MediaFetched, Received, SetAside, StatusChang
 with patch("os.popen", lambda _command: io.StringIO("Linux")):
     from kurir.channels.linked_device.engine_host import protobufs  # noqa: F401  (readies libmagic, which the engine needs)
     from kurir.channels.linked_device.engine_host.media_fetches import Limits
-    from kurir.channels.linked_device.engine_host.receiver import Intake
+    from kurir.channels.linked_device.engine_host.receiver import Receiver
 
 # isort: split
 from neonize.events import ReceiptEv
@@ -56,7 +56,7 @@ class Device:
         self.failures.append(what)
 
 
-class IntakeRig:
+class ReceiverRig:
     """An intake, its device, and what it told, as the gateway reads it; `reopen` is what a restarted host does."""
 
     def __init__(self, folder: Path, *, seconds: float = 60.0, pauses: tuple[float, ...] = SOON) -> None:
@@ -64,21 +64,21 @@ class IntakeRig:
         self.reported: queue.Queue[News] = queue.Queue()
         self.limits = Limits(1_000_000, seconds, pauses, threading.BoundedSemaphore(64))
         self.order = self.opening(folder, f"{OURS}:1@s.whatsapp.net")
-        self.intake = self.open()
+        self.receiver = self.open()
 
     @staticmethod
     def opening(folder: Path, jid: str) -> Open:
         return Open(7, 1, "", str(folder / "incoming"), str(folder / "journals" / "7.db"), jid)
 
-    def open(self) -> Intake:
-        intake = Intake(self.order, self.device, self.tell, self.limits)
-        intake.start()
-        return intake
+    def open(self) -> Receiver:
+        receiver = Receiver(self.order, self.device, self.tell, self.limits)
+        receiver.start()
+        return receiver
 
     def reopen(self) -> None:
-        self.intake.close()
+        self.receiver.close()
         self.reported = queue.Queue()
-        self.intake = self.open()
+        self.receiver = self.open()
 
     def tell(self, news: News) -> bool:
         upward = decode_upward(sound_frame(Notice(news))[4:])
@@ -103,7 +103,7 @@ class IntakeRig:
 
     def store(self, *news: News) -> None:
         """What the gateway says after its commit."""
-        self.intake.stored([entry for one in news if (entry := getattr(one, "entry", 0))])
+        self.receiver.stored([entry for one in news if (entry := getattr(one, "entry", 0))])
 
     def kept(self, kind: str = "") -> int:
         """How many entries are in the file, as another process sees it."""
