@@ -156,8 +156,8 @@ async def test_a_receipt_kept_while_the_answer_is_written_down_is_not_lost(desk:
     (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
     (claimed,) = await desk.claim()
     event = receipt(desk, None)
-    gate = threading.Event()
-    held = asyncio.create_task(desk.database.write(lambda c: gate.wait(5)))
+    client_map_lock = threading.Event()
+    held = asyncio.create_task(desk.database.write(lambda c: client_map_lock.wait(5)))
     early = asyncio.create_task(
         desk.database.write(
             lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
@@ -165,7 +165,7 @@ async def test_a_receipt_kept_while_the_answer_is_written_down_is_not_lost(desk:
     )
     answer = asyncio.create_task(desk.outbox.record(claimed, Sent("wamid.1")))
     await asyncio.sleep(0)  # all three are handed in, and make one group
-    gate.set()
+    client_map_lock.set()
     await asyncio.gather(held, early, answer)
     assert await desk.state(message_id) == "delivered"
     assert answer.result().state == "delivered"
@@ -452,15 +452,15 @@ def there(path: Path | str) -> bool:
 
 async def left_alone(desk: Desk, work: Any) -> None:
     """Begins `work`, leaves it as soon as its transaction is handed in, and waits until that is committed."""
-    gate = threading.Event()
-    held = asyncio.create_task(desk.database.write(lambda c: gate.wait(5)))
+    client_map_lock = threading.Event()
+    held = asyncio.create_task(desk.database.write(lambda c: client_map_lock.wait(5)))
     task = asyncio.create_task(work)
     for _ in range(200):
         await asyncio.sleep(0.005)
         if desk.database._writer is not None and desk.database._writer.waiting():
             break
     task.cancel()
-    gate.set()
+    client_map_lock.set()
     await held
     with contextlib.suppress(asyncio.CancelledError):
         await task

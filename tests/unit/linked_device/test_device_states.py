@@ -15,7 +15,7 @@ import pytest
 from tests.unit.linked_device.receiver_rig import OURS, PATIENCE, ReceiverRig, complete
 
 from kurir.channels.linked_device.engine_host import device, threads
-from kurir.channels.linked_device.engine_host.client_map_lock import MapGate
+from kurir.channels.linked_device.engine_host.client_map_lock import ClientMapLock
 from kurir.channels.linked_device.engine_host.device import NeonizeDevice
 from kurir.channels.linked_device.engine_host.engine import NeonizeEngine
 from kurir.channels.linked_device.engine_host.media_fetches import Limits
@@ -36,7 +36,7 @@ class Bench:
         self.reported: list[News] = []
         opening = ReceiverRig.opening(folder, f"{OURS}:1@s.whatsapp.net")
         order = msgspec.structs.replace(opening, session=str(folder / "session.db"), short_connections=most, opening=3)
-        self.device = NeonizeDevice(order, MapGate(), self._tell, Limits(1_000_000, 1.0))
+        self.device = NeonizeDevice(order, ClientMapLock(), self._tell, Limits(1_000_000, 1.0))
         me = SimpleNamespace(JID=JID(User=OURS, Server="s.whatsapp.net", RawAgent=0, Device=1, Integrator=0))
         self.device.client.get_me = lambda: me  # pyright: ignore[reportAttributeAccessIssue]
         self.device.client.disconnect = lambda: None  # pyright: ignore[reportAttributeAccessIssue]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kurir.channels.linked_device import protocol as say
 from kurir.channels.linked_device.engine_host import client_map_lock
-from kurir.channels.linked_device.engine_host.client_map_lock import MapGate
+from kurir.channels.linked_device.engine_host.client_map_lock import ClientMapLock
 from kurir.channels.linked_device.engine_host.sandbox_switch import NOISE_ROOT, SandboxSwitchError, trust_sandbox
 from kurir.channels.linked_device.engine_host.typing_time import typing_seconds
 from kurir.messages.content import Document, Image, Location, Outgoing, Text
@@ -49,13 +49,13 @@ def _in_thread(work: Callable[[], None]) -> threading.Event:
 
 
 def test_no_call_enters_during_a_change_and_changes_wait_for_the_last_entry() -> None:
-    gate = MapGate()
-    gate.enter()
+    client_map_lock = ClientMapLock()
+    client_map_lock.enter()
     before = time.monotonic()
-    change = gate.change()
+    change = client_map_lock.change()
     assert time.monotonic() - before >= client_map_lock.SETTLE * 0.9
-    entered = _in_thread(gate.enter)
-    second = _in_thread(lambda: gate.change().end())
+    entered = _in_thread(client_map_lock.enter)
+    second = _in_thread(lambda: client_map_lock.change().end())
     assert not entered.wait(0.1)
     assert not second.is_set()
     change.end()
@@ -66,9 +66,9 @@ def test_no_call_enters_during_a_change_and_changes_wait_for_the_last_entry() ->
 
 def test_a_change_that_is_never_ended_does_not_block_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_map_lock, "PATIENCE", 0.1)
-    gate = MapGate()
-    gate.change()
-    assert _in_thread(gate.enter).wait(5)
+    client_map_lock = ClientMapLock()
+    client_map_lock.change()
+    assert _in_thread(client_map_lock.enter).wait(5)
 
 
 def _library(folder: Path, hits: int) -> tuple[Path, mmap.mmap]:

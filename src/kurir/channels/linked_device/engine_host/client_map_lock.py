@@ -37,7 +37,7 @@ class Change:
         self._lock.release()
 
 
-class MapGate:
+class ClientMapLock:
     """One per process. Entering costs a lock; changes are serialised."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from neonize.utils.enum import Presence
 from neonize.utils.jid import Jid2String, JIDToNonAD
 
 from kurir.channels.linked_device.engine_host import threads
-from kurir.channels.linked_device.engine_host.client_map_lock import MapGate
+from kurir.channels.linked_device.engine_host.client_map_lock import ClientMapLock
 from kurir.channels.linked_device.engine_host.engine_errors import could_not_serialize, why_not_connected
 from kurir.channels.linked_device.engine_host.incoming_messages import LIDS, PEOPLE, user_of
 from kurir.channels.linked_device.engine_host.journal import Backlog
@@ -90,11 +90,11 @@ class GoneError(NeonizeError):
 class NeonizeDevice:
     """A device from `Open` to `Close`. Raises sqlite3.Error and OSError when its journal cannot be opened."""
 
-    def __init__(self, order: Open, gate: MapGate, emit: Emit, limits: Limits) -> None:
+    def __init__(self, order: Open, client_map_lock: ClientMapLock, emit: Emit, limits: Limits) -> None:
         self.order = order
         self._receiver = Receiver(order, self, emit, limits)  # first: it may fail, and a client must be stopped
         self.client = NewClient(order.session, uuid=str(order.device), props=_PROPS)
-        self._gate = gate
+        self._client_map_lock = client_map_lock
         self._emit = emit
         self._lock = threading.Lock()
         self._state: NumberState = "connecting"
@@ -143,7 +143,7 @@ class NeonizeDevice:
         # on a dead line this takes as long as the other side may take to say good-bye: not while other devices' calls
         # are kept waiting, and not while the engine's map of clients changes
         self.call(self.client.disconnect)
-        change = self._gate.change()
+        change = self._client_map_lock.change()
         try:
             self.client.stop()
             if self._runner is not None:
@@ -168,12 +168,12 @@ class NeonizeDevice:
 
     def call(self, ask: Callable[[], T]) -> T:
         """Asks the engine; may take as long as the server. Raises NeonizeError."""
-        self._gate.enter()
+        self._client_map_lock.enter()
         return ask()
 
     def look(self, ask: Callable[[], T]) -> T:
         """Asks the engine's store. These calls end the whole process when the client is gone. Raises GoneError."""
-        self._gate.enter()
+        self._client_map_lock.enter()
         with self._lock:
             if self._gone:
                 raise GoneError("the device has been closed")
@@ -214,7 +214,7 @@ class NeonizeDevice:
         ends = 0
         while not self._closing.is_set():
             began = time.monotonic()
-            change = self._gate.change()
+            change = self._client_map_lock.change()
             self._registered = change.end
             if self._closing.is_set():
                 change.end()

@@ -24,7 +24,7 @@ from neonize.utils.jid import JIDToNonAD
 
 from kurir.channels.linked_device import protocol as say
 from kurir.channels.linked_device.engine_host import optional_enums, threads
-from kurir.channels.linked_device.engine_host.client_map_lock import MapGate
+from kurir.channels.linked_device.engine_host.client_map_lock import ClientMapLock
 from kurir.channels.linked_device.engine_host.engine_errors import outcome_of, without_places
 from kurir.channels.linked_device.engine_host.engine_log_watch import Unencrypted, phones_left_out
 from kurir.channels.linked_device.engine_host.incoming_messages import GROUPS, PEOPLE, user_of
@@ -57,7 +57,7 @@ class NeonizeEngine:
     def __init__(self, emit: say.Emit, media_limit: int, media_seconds: float = 120.0, reserve: int = 0) -> None:
         self._emit = emit
         self._limits = Limits(media_limit, media_seconds, reserve=reserve)
-        self._gate = MapGate()
+        self._client_map_lock = ClientMapLock()
         self._unencrypted = Unencrypted(self._store_failed, self._undecodable)
         try:
             optional_enums.relax(_LIBRARY)
@@ -123,7 +123,7 @@ class NeonizeEngine:
 
     def _open(self, order: say.Open) -> say.Answer:
         try:
-            device = NeonizeDevice(order, self._gate, self._emit, self._limits)
+            device = NeonizeDevice(order, self._client_map_lock, self._emit, self._limits)
         except (sqlite3.Error, OSError) as error:
             file = "/".join(Path(order.journal).parts[-2:])
             reason = f"{file} cannot be opened ({error}): make room on the disk, or move a damaged file away"
