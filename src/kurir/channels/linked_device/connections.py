@@ -263,7 +263,7 @@ class Connections:
                 if not connection.failing:
                     connection.failing = True
                     self._keep("session-repair", connection, lambda: self._mend(connection))
-            case say.Beat(round_trip=round_trip):
+            case say.Heartbeat(round_trip=round_trip):
                 self._heard(news.device)
                 connection.round_trip = round_trip
             case _:

@@ -268,7 +268,7 @@ class StoreFailed(OfOpening, frozen=True, tag="store_failed"):
     device: int
 
 
-class Beat(OfOpening, frozen=True, tag="beat"):
+class Heartbeat(OfOpening, frozen=True, tag="beat"):
     """A quiet device's connection was checked: WhatsApp answered after `round_trip` seconds."""
 
     device: int
@@ -294,7 +294,7 @@ class Unread(msgspec.Struct, frozen=True, tag="unread"):
     kind: str
 
 
-NewsOfConnection = QrShown | CodeShown | Paired | PairingFailed | DeviceState | Unsteady | StoreFailed | Beat
+NewsOfConnection = QrShown | CodeShown | Paired | PairingFailed | DeviceState | Unsteady | StoreFailed | Heartbeat
 DeviceNews = NewsOfConnection | Unread | Trouble
 NumberEvent = Received | MediaFetched | StatusChanged | SetAside
 """What goes on to the inbox as it is."""

@@ -29,15 +29,15 @@ from kurir.channels.linked_device.engine_host.client_map_lock import ClientMapLo
 from kurir.channels.linked_device.engine_host.engine_errors import could_not_serialize, why_not_connected
 from kurir.channels.linked_device.engine_host.incoming_messages import LIDS, PEOPLE, user_of
 from kurir.channels.linked_device.engine_host.journal import Backlog
-from kurir.channels.linked_device.engine_host.liveness import Pulse
+from kurir.channels.linked_device.engine_host.liveness import Liveness
 from kurir.channels.linked_device.engine_host.media_fetches import Limits
 from kurir.channels.linked_device.engine_host.receiver import Receiver
 from kurir.channels.linked_device.logins import PROBATION, Logins, spread
 from kurir.channels.linked_device.protocol import (
-    Beat,
     CodeShown,
     DeviceState,
     Emit,
+    Heartbeat,
     NewsOfConnection,
     Open,
     Paired,
@@ -111,12 +111,12 @@ class NeonizeDevice:
         self.groups_changed = threading.Event()
         self.groups_changed.set()
         self._runner: threading.Thread | None = None
-        self._pulse = Pulse(
+        self._liveness = Liveness(
             after=order.check_after,
             patience=order.check_patience,
             ask=lambda: self.call(self.client.get_blocklist),
             connected=lambda: self.state[0] == "connected",
-            beat=self._beat,
+            check=self._check,
             silent=lambda: self._become("degraded", "connected, but WhatsApp does not answer"),
         )
         self._subscribe()
@@ -132,7 +132,7 @@ class NeonizeDevice:
         number = self.order.device
         self._receiver.start()
         if self.order.check_after:
-            threads.keep(f"pulse-{number}", lambda: self._pulse.run(self._closing), self._closing, self.report)
+            threads.keep(f"pulse-{number}", lambda: self._liveness.run(self._closing), self._closing, self.report)
         self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.report)
 
     def stop(self) -> None:
@@ -205,8 +205,8 @@ class NeonizeDevice:
     def _say(self, news: NewsOfConnection) -> None:
         self._emit(msgspec.structs.replace(news, opening=self.order.opening))
 
-    def _beat(self, seconds: float) -> None:
-        self._say(Beat(self.order.device, seconds))
+    def _check(self, seconds: float) -> None:
+        self._say(Heartbeat(self.order.device, seconds))
 
     # -- connection ------------------------------------------------------------------------------------------------
 
@@ -310,7 +310,7 @@ class NeonizeDevice:
         def callback(_client: NewClient, event: Any) -> None:
             self._registered()
             if name not in _NOT_HEARD:
-                self._pulse.heard()
+                self._liveness.heard()
             try:
                 handler(event)
             except Exception as error:

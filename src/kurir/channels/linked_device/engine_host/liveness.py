@@ -22,7 +22,7 @@ _AGAIN = 5.0
 """Seconds after which a line that failed without a word must say that it is lost, or it counts as dead."""
 
 
-class Pulse:
+class Liveness:
     """One device's. `ask` blocks until the server answers and raises when it does not or refuses; `connected` says
     what the device claims; `beat` is told how many seconds an answer took, `silent` that none came in time.
     """
@@ -34,14 +34,14 @@ class Pulse:
         patience: float,
         ask: Callable[[], object],
         connected: Callable[[], bool],
-        beat: Callable[[float], None],
+        check: Callable[[float], None],
         silent: Callable[[], None],
     ) -> None:
         self._after = after
         self._patience = patience
         self._ask = ask
         self._connected = connected
-        self._beat = beat
+        self._check = check
         self._silent = silent
         self._heard = time.monotonic()
 
@@ -74,5 +74,5 @@ class Pulse:
         finally:
             deadline.cancel()
         self.heard()
-        self._beat(self._heard - started)
+        self._check(self._heard - started)
         return True

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from kurir.channels.linked_device.engine_host import threads
 from kurir.channels.linked_device.protocol import (
-    Beat,
     DeviceNews,
     DeviceState,
+    Heartbeat,
     Notice,
     QrShown,
     StoreFailed,
@@ -28,7 +28,7 @@ from kurir.channels.linked_device.protocol import (
 
 MOST = 1_000
 """Notices that wait; a bounded text each, so a few megabytes at most."""
-_DROPPED = (Trouble, StoreFailed, Unread, Beat)
+_DROPPED = (Trouble, StoreFailed, Unread, Heartbeat)
 _REPLACED = (DeviceState, QrShown)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from kurir.channels.linked_device.engine_host import liveness
-from kurir.channels.linked_device.engine_host.liveness import Pulse
+from kurir.channels.linked_device.engine_host.liveness import Liveness
 from kurir.settings import Settings
 
 ENGINE_PING_AT_MOST, ENGINE_PING_PATIENCE = 30.0, 10.0
@@ -22,7 +22,7 @@ class Line:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.beats: list[float] = []
+        self.checks: list[float] = []
         self.silences = 0
         self.connected = True
         self.answer: Callable[[], object] = lambda: None
@@ -37,19 +37,19 @@ class Line:
         self.connected = False
         self.found.set()
 
-    def beat(self, seconds: float) -> None:
-        self.beats.append(seconds)
+    def check(self, seconds: float) -> None:
+        self.checks.append(seconds)
         self.found.set()
 
     @contextmanager
-    def followed(self, after: float, patience: float) -> Iterator[Pulse]:
+    def followed(self, after: float, patience: float) -> Iterator[Liveness]:
         closing = threading.Event()
-        one = Pulse(
+        one = Liveness(
             after=after,
             patience=patience,
             ask=self.ask,
             connected=lambda: self.connected,
-            beat=self.beat,
+            check=self.check,
             silent=self.silent,
         )
         thread = threading.Thread(target=one.run, args=(closing,), daemon=True)
@@ -78,7 +78,7 @@ def test_a_quiet_line_is_asked_and_its_answer_is_timed():
     line.answer = lambda: time.sleep(0.05)
     with line.followed(0.05, 5):
         assert line.found.wait(10)
-    assert line.beats[0] >= 0.05
+    assert line.checks[0] >= 0.05
     assert line.silences == 0
 
 
@@ -105,7 +105,7 @@ def test_a_refusal_is_an_answer():
     line.answer = fail("info query returned status 429: rate-overlimit")
     with line.followed(0.05, 5):
         assert line.found.wait(10)
-    assert line.beats
+    assert line.checks
     assert line.silences == 0
 
 
