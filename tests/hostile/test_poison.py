@@ -351,10 +351,10 @@ async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes
 ) -> None:
     original = deliveries.record
 
-    def breaks(connection: sa.Connection, parcel: Any, *arguments: Any, **named: Any) -> str:
-        if "poison" in parcel.body:
+    def breaks(connection: sa.Connection, delivery: Any, *arguments: Any, **named: Any) -> str:
+        if "poison" in delivery.body:
             raise RuntimeError("unforeseen")
-        return original(connection, parcel, *arguments, **named)
+        return original(connection, delivery, *arguments, **named)
 
     monkeypatch.setattr(deliveries, "record", breaks)
     async with receiving() as receiver, delivering(desk.database, desk.time):

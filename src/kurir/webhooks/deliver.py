@@ -28,7 +28,7 @@ from kurir.kit.turns import Turns
 from kurir.kit.url_rules import UrlRefused
 from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.webhooks import deliveries, history
-from kurir.webhooks.deliveries import Parcel
+from kurir.webhooks.deliveries import ClaimedDelivery
 from kurir.webhooks.schedule import FAILING, Answer, Answered, Delivered, Unanswered, judge
 from kurir.webhooks.signing import headers
 
@@ -42,8 +42,8 @@ FAILING_CONNECTIONS = 32
 """… and to those that keep failing."""
 _PER_ENDPOINT = 4
 _POLL = 5.0
-_MEND = 15.0
-_BREATH = 0.02
+_REPAIR_EVERY = 15.0
+_BATCH_DELAY = 0.02
 _MOST_BREAKAGES = 3
 """Unforeseen failures of one delivery after which it is set aside."""
 
@@ -74,12 +74,12 @@ class Deliverer:
         self._wake_event = asyncio.Event()
         self._workers: dict[int, set[asyncio.Task[None]]] = {}
         self._failures: Counter[int] = Counter()
-        self._in_flight: dict[int, Parcel] = {}
+        self._in_flight: dict[int, ClaimedDelivery] = {}
         self._breakages: Counter[tuple[int, int]] = Counter()
         """Unforeseen failures by endpoint and delivery (0: the one that was about to be claimed)."""
         self._slots = Turns(connections)
         self._failing_slots = Turns(failing_connections)
-        self._mended = 0.0
+        self._repaired = 0.0
         self._stopping = False
 
     async def start(self) -> None:
@@ -87,7 +87,7 @@ class Deliverer:
         if not self._database.shared:  # nobody else can have anything in hand
             now = self._clock()
             await self._database.write(lambda c: deliveries.release_all(c, now), patience=LONG_WORK)
-        self._tasks.keep("webhook-rounds", self._go_round, vital=True)
+        self._tasks.keep("webhook-rounds", self._poll_endpoints, vital=True)
 
     def wake(self) -> None:
         """Something new may have been committed."""
@@ -101,7 +101,7 @@ class Deliverer:
         left, now = list(self._in_flight.values()), self._clock()
         if left:
             with contextlib.suppress(DatabaseUnavailable):  # then their leases run out
-                await self._database.write(lambda c: [deliveries.release(c, parcel, now) for parcel in left])
+                await self._database.write(lambda c: [deliveries.release(c, delivery, now) for delivery in left])
 
     async def forget(self, before: float) -> int:
         """Removes events that were told (or given up) before that unix time; returns how many deliveries."""
@@ -109,12 +109,12 @@ class Deliverer:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    async def _go_round(self) -> None:
+    async def _poll_endpoints(self) -> None:
         while not self._stopping:
             self._wake_event.clear()
             pause = _POLL
             try:
-                await self._mend()
+                await self._repair()
                 now = self._clock()
                 for account_id, endpoint_id, due_at in await self._database.read(deliveries.first_due):
                     if due_at <= now:
@@ -124,17 +124,17 @@ class Deliverer:
             except DatabaseUnavailable as error:
                 log.warning("webhooks_wait_for_database", reason=str(error))
                 await asyncio.sleep(1.0)
-            await asyncio.sleep(_BREATH)  # what comes meanwhile is one round, not one each
+            await asyncio.sleep(_BATCH_DELAY)  # what comes meanwhile is one round, not one each
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake_event.wait()
 
-    async def _mend(self) -> None:
-        if time.monotonic() - self._mended >= _MEND:
+    async def _repair(self) -> None:
+        if time.monotonic() - self._repaired >= _REPAIR_EVERY:
             if await self._database.read(deliveries.stranded):
                 now = self._clock()
-                await self._database.write(lambda c: deliveries.mend(c, now), patience=LONG_WORK)
-            self._mended = time.monotonic()
+                await self._database.write(lambda c: deliveries.repair(c, now), patience=LONG_WORK)
+            self._repaired = time.monotonic()
 
     def _call(self, account_id: int, endpoint_id: int) -> None:
         """One carrier more for an endpoint with work, up to what it may have."""
@@ -159,7 +159,7 @@ class Deliverer:
         return self._failures[endpoint_id] >= FAILING
 
     async def _work(self, account_id: int, endpoint_id: int) -> None:
-        parcel: Parcel | None = None
+        delivery: ClaimedDelivery | None = None
         try:
             while not self._stopping and len(self._workers[endpoint_id]) <= self._most(endpoint_id):
                 pool = self._failing_slots if self._is_failing(endpoint_id) else self._slots
@@ -167,36 +167,36 @@ class Deliverer:
                     if self._stopping:
                         return
                     now = self._clock()
-                    parcel = await self._database.write(
+                    delivery = await self._database.write(
                         lambda c, now=now: deliveries.claim(c, self._sealing, endpoint_id, now)
                     )
-                    if parcel is None:
+                    if delivery is None:
                         self._breakages.pop((endpoint_id, 0), None)
                         return
-                    self._in_flight[parcel.id] = parcel
+                    self._in_flight[delivery.id] = delivery
                     self._call(account_id, endpoint_id)  # there may be more
                     try:
-                        await self._deliver(parcel)
+                        await self._deliver(delivery)
                     except asyncio.CancelledError:
                         raise  # the gateway stops, and gives back what is in flight
                     except BaseException:
-                        del self._in_flight[parcel.id]
+                        del self._in_flight[delivery.id]
                         raise
-                    del self._in_flight[parcel.id]
+                    del self._in_flight[delivery.id]
                     self._breakages.pop((endpoint_id, 0), None)
-                    self._breakages.pop((endpoint_id, parcel.id), None)
-                    parcel = None
+                    self._breakages.pop((endpoint_id, delivery.id), None)
+                    delivery = None
         except DatabaseUnavailable as error:
             log.warning("webhooks_wait_for_database", reason=str(error))
             await asyncio.sleep(1.0)
         except Exception as error:
             log.exception("webhook_delivery_broke", endpoint=endpoint_id)
-            await self._broke(endpoint_id, parcel, error)
+            await self._broke(endpoint_id, delivery, error)
             await asyncio.sleep(1.0)
 
-    async def _broke(self, endpoint_id: int, parcel: Parcel | None, error: Exception) -> None:
+    async def _broke(self, endpoint_id: int, delivery: ClaimedDelivery | None, error: Exception) -> None:
         """After some unforeseen failures the delivery is set aside: the others of its endpoint go on."""
-        which = (endpoint_id, parcel.id if parcel is not None else 0)
+        which = (endpoint_id, delivery.id if delivery is not None else 0)
         self._breakages[which] += 1
         now = self._clock()
         with contextlib.suppress(DatabaseUnavailable):  # then it breaks once more
@@ -205,39 +205,39 @@ class Deliverer:
                 await self._database.write(lambda c: deliveries.set_aside(c, endpoint_id, which[1], reason, now))
                 self._metrics.set_aside("webhook")
                 del self._breakages[which]
-            elif parcel is not None:
-                await self._database.write(lambda c: deliveries.release(c, parcel, now))
+            elif delivery is not None:
+                await self._database.write(lambda c: deliveries.release(c, delivery, now))
 
-    async def _deliver(self, parcel: Parcel) -> None:
+    async def _deliver(self, delivery: ClaimedDelivery) -> None:
         began = time.monotonic()
-        body = parcel.body.encode()
+        body = delivery.body.encode()
         # the receiver compares it with a clock of its own
-        signed = headers(parcel.secrets, parcel.event_key, parcel.number_key, body, system_clock())
-        answer = await post(self._safe_fetch, parcel.url, body, signed, parcel.account_id)
+        signed = headers(delivery.secrets, delivery.event_key, delivery.number_key, body, system_clock())
+        answer = await post(self._safe_fetch, delivery.url, body, signed, delivery.account_id)
         seconds = time.monotonic() - began
         now = self._clock()
-        verdict = judge(answer, parcel.attempt, now, random.random())  # noqa: S311 - jitter, not a secret
+        verdict = judge(answer, delivery.attempt, now, random.random())  # noqa: S311 - jitter, not a secret
         if isinstance(verdict, Delivered):
-            del self._failures[parcel.endpoint_id]
+            del self._failures[delivery.endpoint_id]
         else:
-            self._failures[parcel.endpoint_id] += 1
+            self._failures[delivery.endpoint_id] += 1
             log.info(
                 "webhook_failed",
-                endpoint=parcel.endpoint_key,
-                event_id=parcel.event_key,
-                attempt=parcel.attempt,
+                endpoint=delivery.endpoint_key,
+                event_id=delivery.event_key,
+                attempt=delivery.attempt,
                 status=answer.status if isinstance(answer, Answered) else 0,
                 reason="" if isinstance(answer, Answered) else answer.reason,
                 verdict=type(verdict).__name__,
             )
 
         def work(connection: Connection) -> str:
-            return deliveries.record(connection, parcel, answer, verdict, seconds=seconds, now=now)
+            return deliveries.record(connection, delivery, answer, verdict, seconds=seconds, now=now)
 
         disabled = await self._written(work, began + deliveries.LEASE)
         self._metrics.webhook_attempted(type(verdict).__name__.lower(), seconds)
         if disabled:
-            log.warning("webhook_endpoint_disabled", endpoint=parcel.endpoint_key, reason=disabled)
+            log.warning("webhook_endpoint_disabled", endpoint=delivery.endpoint_key, reason=disabled)
 
     async def _written(self, work: Work[str], deadline: float) -> str:
         """Writes down a result, again and again while the try is still ours: a lost result is a delivery twice."""

@@ -107,7 +107,7 @@ _PROMOTE = (
 )
 
 
-class Parcel(msgspec.Struct, frozen=True):
+class ClaimedDelivery(msgspec.Struct, frozen=True):
     """One try, claimed: where it goes and what it holds. `attempt` (1 = the first) was committed before the try."""
 
     id: int
@@ -214,7 +214,7 @@ def first_due(connection: Connection) -> list[tuple[int, int, float]]:
     return [(row[0], row[1], row[2]) for row in rows if row[2] is not None]
 
 
-def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float) -> Parcel | None:
+def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float) -> ClaimedDelivery | None:
     """Takes the endpoint's next due event for a try; None when nothing is due or the endpoint is disabled."""
     address = endpoints.address(connection, sealing, endpoint_id, now)
     if address is None:
@@ -224,7 +224,7 @@ def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float
     if row is None:
         return None
     event = connection.execute(_CLAIMED, {"account": row.account_id, "event": row.event_id}).one()
-    return Parcel(
+    return ClaimedDelivery(
         id=row.id,
         account_id=row.account_id,
         endpoint_id=endpoint_id,
@@ -263,22 +263,22 @@ def set_aside(connection: Connection, endpoint_id: int, delivery_id: int, reason
 
 
 def record(
-    connection: Connection, parcel: Parcel, answer: Answer, verdict: Verdict, *, seconds: float, now: float
+    connection: Connection, delivery: ClaimedDelivery, answer: Answer, verdict: Verdict, *, seconds: float, now: float
 ) -> str:
     """Writes what came of a try; returns why the endpoint was disabled, "" when it was not.
 
     The result counts only for the try that is in flight (its number is the fence); the attempt is kept in any case. A
     success after nothing but failures brings along what waits: the receiver is back, whoever saw it go.
     """
-    if isinstance(verdict, Delivered) and connection.execute(_DOWN, {"endpoint": parcel.endpoint_id}).first():
-        _hasten(connection, parcel.endpoint_id, now)
+    if isinstance(verdict, Delivered) and connection.execute(_DOWN, {"endpoint": delivery.endpoint_id}).first():
+        _retry_now(connection, delivery.endpoint_id, now)
     connection.execute(
         _ATTEMPT,
         {
-            "account_id": parcel.account_id,
-            "endpoint_id": parcel.endpoint_id,
-            "delivery_id": parcel.id,
-            "number": parcel.attempt,
+            "account_id": delivery.account_id,
+            "endpoint_id": delivery.endpoint_id,
+            "delivery_id": delivery.id,
+            "number": delivery.attempt,
             "at": now,
             "seconds": seconds,
             "succeeded": int(isinstance(verdict, Delivered)),
@@ -287,22 +287,22 @@ def record(
             "answer": answer.answer[:_EXCERPT] if isinstance(answer, Answered) else "",
         },
     )
-    fence = {"delivery": parcel.id, "attempt": parcel.attempt}
+    fence = {"delivery": delivery.id, "attempt": delivery.attempt}
     match verdict:
         case Delivered() | Exhausted() | Gone():
             leaves = True
             state = "delivered" if isinstance(verdict, Delivered) else "failed"
             moved = connection.execute(_ENDED, fence | {"state_": state, "now": now}).rowcount
         case Again(due_at, gives_way):
-            leaves = gives_way and parcel.in_order and _others_got_through(connection, parcel)
-            again = {"due": due_at, "order": int(parcel.in_order and not leaves)}
+            leaves = gives_way and delivery.in_order and _others_got_through(connection, delivery)
+            again = {"due": due_at, "order": int(delivery.in_order and not leaves)}
             moved = connection.execute(_AGAIN, fence | again).rowcount
-    if moved and leaves and parcel.in_order:
-        _promote(connection, parcel.endpoint_id, parcel.number_id, parcel.chat, now)
-    reason = _why_disabled(connection, parcel.endpoint_id, verdict, now)
+    if moved and leaves and delivery.in_order:
+        _promote(connection, delivery.endpoint_id, delivery.number_id, delivery.chat, now)
+    reason = _why_disabled(connection, delivery.endpoint_id, verdict, now)
     if reason:
-        endpoints.disable(connection, parcel.account_id, parcel.endpoint_id, reason)
-        end_open(connection, parcel.endpoint_id, "failed", now)
+        endpoints.disable(connection, delivery.account_id, delivery.endpoint_id, reason)
+        end_open(connection, delivery.endpoint_id, "failed", now)
     return reason
 
 
@@ -311,7 +311,7 @@ def _promote(connection: Connection, endpoint_id: int, number_id: int, chat: str
     connection.execute(_PROMOTE, {"endpoint": endpoint_id, "number": number_id, "chat_": chat, "now": now})
 
 
-def _hasten(connection: Connection, endpoint_id: int, now: float) -> None:
+def _retry_now(connection: Connection, endpoint_id: int, now: float) -> None:
     """What is in order and waits for its next try is due at once."""
     connection.execute(
         webhook_deliveries.update()
@@ -325,9 +325,9 @@ def _hasten(connection: Connection, endpoint_id: int, now: float) -> None:
     )
 
 
-def _others_got_through(connection: Connection, parcel: Parcel) -> bool:
+def _others_got_through(connection: Connection, delivery: ClaimedDelivery) -> bool:
     a = webhook_attempts.c
-    since = sa.select(a.id).where(a.endpoint_id == parcel.endpoint_id, a.succeeded == 1, a.at >= parcel.created_at)
+    since = sa.select(a.id).where(a.endpoint_id == delivery.endpoint_id, a.succeeded == 1, a.at >= delivery.created_at)
     return connection.execute(since.limit(1)).first() is not None
 
 
@@ -348,9 +348,9 @@ def _failing_since(connection: Connection, endpoint_id: int) -> float | None:
     return connection.execute(failed).scalar()
 
 
-def release(connection: Connection, parcel: Parcel, now: float) -> None:
+def release(connection: Connection, delivery: ClaimedDelivery, now: float) -> None:
     """Gives a try back whose end nobody will wait for (the gateway stops), so that the next process goes on at once."""
-    again = {"delivery": parcel.id, "attempt": parcel.attempt, "due": now, "order": int(parcel.in_order)}
+    again = {"delivery": delivery.id, "attempt": delivery.attempt, "due": now, "order": int(delivery.in_order)}
     connection.execute(_AGAIN, again)
 
 
@@ -386,7 +386,7 @@ def stranded(connection: Connection) -> list[tuple[int, int, str]]:
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def mend(connection: Connection, now: float) -> int:
+def repair(connection: Connection, now: float) -> int:
     """Puts stranded chats on their way again; returns how many."""
     chats = stranded(connection)
     for endpoint_id, number_id, chat in chats:

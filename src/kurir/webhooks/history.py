@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from kurir.store.chunks import removed
 from kurir.store.database import Database
-from kurir.webhooks.deliveries import mend
+from kurir.webhooks.deliveries import repair
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 
 DeliveryState = Literal["waiting", "pending", "sending", "delivered", "failed", "canceled"]
@@ -60,7 +60,7 @@ def _replay(connection: Connection, account_id: int, which: list[sa.ColumnElemen
         .where(webhook_deliveries.c.id.in_(chosen))
         .values(state="waiting", in_order=1, attempts=0, due_at=now, ended_at=None)
     ).rowcount
-    mend(connection, now)
+    repair(connection, now)
     return count
 
 

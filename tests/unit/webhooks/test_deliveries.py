@@ -14,7 +14,7 @@ from kurir.kit.url_rules import Allowed, UrlRefused
 from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged
 from kurir.numbers import numbers
 from kurir.webhooks import deliveries, endpoints, history
-from kurir.webhooks.deliveries import LEASE, Parcel
+from kurir.webhooks.deliveries import LEASE, ClaimedDelivery
 from kurir.webhooks.endpoints import EndpointError
 from kurir.webhooks.schedule import DEAD_AFTER, DELAYS, FAILING, MOST_ATTEMPTS, Answered, Unanswered
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
@@ -22,9 +22,9 @@ from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_
 DAY = 86_400.0
 
 
-def text(parcel: Parcel | None) -> str:
-    assert parcel is not None
-    return json.loads(parcel.body)["data"]["message_body"]
+def text(delivery: ClaimedDelivery | None) -> str:
+    assert delivery is not None
+    return json.loads(delivery.body)["data"]["message_body"]
 
 
 # -- written with the change -------------------------------------------------------------------------------------------
@@ -41,12 +41,12 @@ async def test_nothing_is_written_while_nobody_listens(desk: WebhookDesk) -> Non
 async def test_a_message_that_is_stored_twice_is_told_once(desk: WebhookDesk) -> None:
     endpoint, _ = await desk.endpoint()
     remote_id = await desk.comes_in(text="Halo")
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    data = json.loads(parcel.body)["data"]
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
+    data = json.loads(delivery.body)["data"]
     assert (data["message_id"], data["message_body"], data["chat_id"]) == (remote_id, "Halo", "628111@c.us")
-    assert parcel.number_key == desk.desk.number.key
-    assert parcel.event_key.startswith("evt_")
+    assert delivery.number_key == desk.desk.number.key
+    assert delivery.event_key.startswith("evt_")
 
 
 async def test_a_change_that_is_undone_tells_nothing(desk: WebhookDesk) -> None:
@@ -95,9 +95,9 @@ async def test_a_restriction_is_told_when_it_begins_and_when_it_ends_and_not_bet
             lambda c, r=restriction: number_status.restrict(c, number.account_id, number.id, r, desk.time())
         )
     bodies = []
-    while parcel := await desk.claim(endpoint):
-        bodies.append(json.loads(parcel.body)["data"])
-        await desk.record(parcel)
+    while delivery := await desk.claim(endpoint):
+        bodies.append(json.loads(delivery.body)["data"])
+        await desk.record(delivery)
     assert [(body["state"], body["reason"]) for body in bodies] == [
         ("restricted", numbers.restricted_reason(1_800_003_600.0)),
         (number.state, ""),
@@ -115,9 +115,9 @@ async def test_a_sent_message_is_told_with_every_state_and_as_the_devices_own(de
         event = StatusChanged(number.account_id, number.id, "3EB0FF", status, desk.time())
         await desk.inbox.take([(event, "")])
     reported = []
-    while parcel := await desk.claim(endpoint):
-        reported.append(json.loads(parcel.body))
-        await desk.record(parcel)
+    while delivery := await desk.claim(endpoint):
+        reported.append(json.loads(delivery.body))
+        await desk.record(delivery)
     assert [t["type"] for t in reported] == ["incoming_chat"] + ["message_status"] * 3
     assert [t["data"]["status"] for t in reported[1:]] == ["sent", "delivered", "read"]
     own = reported[0]["data"]
@@ -130,12 +130,12 @@ async def test_a_secret_message_keeps_its_secret(desk: WebhookDesk) -> None:
     await desk.desk.outbox.accept([desk.desk.draft(body="Kode Anda 918273", sealed=True)])
     (claimed,) = await desk.desk.claim()
     await desk.desk.outbox.record(claimed, Sent("3EB0FF"))
-    parcels = []
-    while parcel := await desk.claim(endpoint):
-        parcels.append(parcel)
-        await desk.record(parcel)
-    assert len(parcels) == 2
-    assert not any("918273" in parcel.body for parcel in parcels)
+    deliveries_ = []
+    while delivery := await desk.claim(endpoint):
+        deliveries_.append(delivery)
+        await desk.record(delivery)
+    assert len(deliveries_) == 2
+    assert not any("918273" in delivery.body for delivery in deliveries_)
 
 
 @pytest.mark.parametrize("how", ["refused", "expired", "expired while claimed", "canceled", "doubt"])
@@ -163,9 +163,9 @@ async def test_other_ends_are_told(desk: WebhookDesk, how: str) -> None:
             (claimed,) = await desk.desk.claim()
             await desk.desk.outbox.record(claimed, InDoubt("no answer"))
             wanted = ("unconfirmed", "in_doubt")
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    data = json.loads(parcel.body)["data"]
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
+    data = json.loads(delivery.body)["data"]
     assert (data["status"], data["error_code"]) == wanted
     assert await desk.claim(endpoint) is None
 
@@ -186,8 +186,8 @@ async def test_no_account_is_told_of_another(desk: WebhookDesk) -> None:
     assert {p.number_key for p in yours} == {theirs.key}
 
     our_id, their_id = desk.desk.number.account_id, theirs.account_id
-    for parcel in mine:
-        await desk.record(parcel, Answered(410))
+    for delivery in mine:
+        await desk.record(delivery, Answered(410))
 
     def questions(connection: sa.Connection) -> list:
         return [
@@ -215,10 +215,10 @@ async def test_a_chat_is_told_one_after_the_other_and_chats_side_by_side(desk: W
         for n in range(3):
             await desk.comes_in(chat, f"{chat}-{n}")
     for n in range(3):
-        parcels = await desk.claim_all(endpoint)
-        assert sorted(text(p) for p in parcels) == [f"628111-{n}", f"628222-{n}"]
-        for parcel in parcels:
-            await desk.record(parcel)
+        deliveries_ = await desk.claim_all(endpoint)
+        assert sorted(text(p) for p in deliveries_) == [f"628111-{n}", f"628222-{n}"]
+        for delivery in deliveries_:
+            await desk.record(delivery)
     assert await desk.states() == {"delivered": 6}
 
 
@@ -227,16 +227,16 @@ async def test_a_chat_waits_for_its_failing_event_while_the_receiver_is_down(des
     await desk.comes_in(text="first")
     await desk.comes_in(text="second")
     for delay in DELAYS:
-        parcel = await desk.claim(endpoint)
-        assert text(parcel) == "first"
-        assert parcel is not None
-        await desk.record(parcel, Unanswered("down"))
+        delivery = await desk.claim(endpoint)
+        assert text(delivery) == "first"
+        assert delivery is not None
+        await desk.record(delivery, Unanswered("down"))
         assert await desk.claim(endpoint) is None
         desk.time.now += delay + 1
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    assert parcel.attempt == MOST_ATTEMPTS
-    await desk.record(parcel, Unanswered("down"))
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
+    assert delivery.attempt == MOST_ATTEMPTS
+    await desk.record(delivery, Unanswered("down"))
     assert text(await desk.claim(endpoint)) == "second"
     assert await desk.states() == {"failed": 1, "sending": 1}
 
@@ -246,9 +246,9 @@ async def test_an_event_that_a_receiver_chokes_on_gives_way(desk: WebhookDesk) -
     await desk.comes_in("628111", "poison")
     await desk.comes_in("628111", "next")
     for delay in DELAYS[:2]:
-        parcel = await desk.claim(endpoint)
-        assert parcel is not None
-        await desk.record(parcel, Answered(500))
+        delivery = await desk.claim(endpoint)
+        assert delivery is not None
+        await desk.record(delivery, Answered(500))
         desk.time.now += delay + 1
     await desk.comes_in("628222", "another chat")
     others = {text(p): p for p in await desk.claim_all(endpoint)}
@@ -273,17 +273,17 @@ async def test_when_a_receiver_is_back_what_waits_in_order_is_due(desk: WebhookD
     elsewhere, _ = await desk.endpoint()
     for n in range(FAILING + 1):
         await desk.comes_in(f"62811{n}", f"waits {n}")
-    parcels = await desk.claim_all(endpoint)
+    deliveries_ = await desk.claim_all(endpoint)
     [also, *_] = await desk.claim_all(elsewhere)
     await desk.record(also, Answered(500))
     desk.time.now += 1
-    for parcel in parcels[:-1]:
-        await desk.record(parcel, Answered(503, "3600"))
+    for delivery in deliveries_[:-1]:
+        await desk.record(delivery, Answered(503, "3600"))
     assert await desk.claim(endpoint) is None
     await desk.comes_in("628222", "another chat")
     [flying] = await desk.claim_all(endpoint)
     desk.time.now += 1
-    await desk.record(parcels[-1])  # a success after failures only
+    await desk.record(deliveries_[-1])  # a success after failures only
     due = await desk.claim_all(endpoint)
     # what is in flight stays in flight, and no other receiver's events are due by that
     assert sorted(text(p) for p in due) == [f"waits {n}" for n in range(FAILING)]
@@ -319,9 +319,9 @@ async def test_a_try_that_was_cut_off_comes_again_with_the_same_id_and_body(desk
 async def test_a_released_try_is_due_at_once(desk: WebhookDesk) -> None:
     endpoint, _ = await desk.endpoint()
     await desk.comes_in()
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    await desk.database.write(lambda c: deliveries.release(c, parcel, desk.time()))
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
+    await desk.database.write(lambda c: deliveries.release(c, delivery, desk.time()))
     assert await desk.claim(endpoint) is not None
 
 
@@ -346,13 +346,13 @@ async def test_the_late_end_of_a_lost_try_lets_nothing_pass_the_one_in_flight(
 async def test_what_was_ended_while_it_was_tried_stays_ended(desk: WebhookDesk, answer: Answered | None) -> None:
     endpoint, _ = await desk.endpoint()
     await desk.comes_in()
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
     await desk.database.write(lambda c: deliveries.end_open(c, endpoint.id, "canceled", desk.time()))
     if answer is None:
-        await desk.database.write(lambda c: deliveries.release(c, parcel, desk.time()))
+        await desk.database.write(lambda c: deliveries.release(c, delivery, desk.time()))
     else:
-        await desk.record(parcel, answer)
+        await desk.record(delivery, answer)
     assert await desk.states() == {"canceled": 1}
     assert await desk.database.read(deliveries.first_due) == []
 
@@ -361,9 +361,9 @@ async def test_every_try_is_kept(desk: WebhookDesk) -> None:
     endpoint, _ = await desk.endpoint()
     await desk.comes_in()
     for answer in (Unanswered("the server could not be reached"), Answered(500, "", "boom" * 1000), Answered(204)):
-        parcel = await desk.claim(endpoint)
-        assert parcel is not None
-        await desk.record(parcel, answer)
+        delivery = await desk.claim(endpoint)
+        assert delivery is not None
+        await desk.record(delivery, answer)
         desk.time.now += 400
     a = webhook_attempts.c
     statement = sa.select(a.number, a.succeeded, a.status, a.reason, sa.func.length(a.answer)).order_by(a.id)
@@ -376,9 +376,9 @@ async def test_gone_disables_and_ends_what_waits(desk: WebhookDesk) -> None:
     await desk.comes_in("628111")
     await desk.comes_in("628111")
     await desk.comes_in("628222")
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    assert "410" in await desk.record(parcel, Answered(410))
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
+    assert "410" in await desk.record(delivery, Answered(410))
     assert await desk.states() == {"failed": 3}
     await desk.comes_in("628333")
     assert await desk.claim(endpoint) is None
@@ -393,15 +393,15 @@ async def test_gone_disables_and_ends_what_waits(desk: WebhookDesk) -> None:
 async def test_days_of_nothing_but_failures_disable_and_one_success_does_not(desk: WebhookDesk) -> None:
     endpoint, _ = await desk.endpoint()
     await desk.comes_in()
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    assert await desk.record(parcel) == ""
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
+    assert await desk.record(delivery) == ""
 
     async def fail() -> str:
         await desk.comes_in(f"6281{desk.time.now:.0f}")
-        parcel = await desk.claim(endpoint)
-        assert parcel is not None
-        return await desk.record(parcel, Answered(500))
+        delivery = await desk.claim(endpoint)
+        assert delivery is not None
+        return await desk.record(delivery, Answered(500))
 
     desk.time.now += DAY
     assert await fail() == ""
@@ -427,9 +427,9 @@ async def test_replay_of_what_failed_keeps_the_order(desk: WebhookDesk) -> None:
     endpoint, _ = await desk.endpoint()
     for n in range(3):
         await desk.comes_in("628111", f"{n}")
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    await desk.record(parcel, Answered(410))
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
+    await desk.record(delivery, Answered(410))
     account_id, since = endpoint.account_id, desk.time() - 1
     # a disabled endpoint gets nothing
     assert await desk.database.write(lambda c: history.replay_failed(c, account_id, since, desk.time())) == 0
@@ -442,7 +442,7 @@ async def test_replay_of_what_failed_keeps_the_order(desk: WebhookDesk) -> None:
         reported.append((text(again), again.event_key))
         await desk.record(again)
     assert [t for t, _ in reported] == ["0", "1", "2"]
-    assert reported[0][1] == parcel.event_key
+    assert reported[0][1] == delivery.event_key
 
 
 async def test_replay_of_one_event_that_got_through(desk: WebhookDesk) -> None:
@@ -469,7 +469,7 @@ async def test_a_chat_that_was_left_waiting_is_mended(desk: WebhookDesk) -> None
     first = webhook_deliveries.update().where(webhook_deliveries.c.id == 1).values(state="delivered")
     await desk.database.write(lambda c: c.execute(first))
     assert await desk.database.read(deliveries.stranded) == [(endpoint.id, desk.desk.number.id, "628111")]
-    assert await desk.database.write(lambda c: deliveries.mend(c, desk.time())) == 1
+    assert await desk.database.write(lambda c: deliveries.repair(c, desk.time())) == 1
     assert sorted(text(p) for p in await desk.claim_all(endpoint)) == ["1", "fine"]
     assert await desk.database.read(deliveries.stranded) == []
 
@@ -494,9 +494,9 @@ async def test_old_events_are_forgotten_and_open_ones_stay(desk: WebhookDesk) ->
     endpoint, _ = await desk.endpoint()
     both, _ = await desk.endpoint()
     await desk.comes_in("628111", "told to one")
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    await desk.record(parcel)
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
+    await desk.record(delivery)
     desk.time.now += DAY
     assert await history.forget(desk.database, desk.time() - 60) == 1
     assert await desk.rows() == (1, 1, 0)
@@ -558,9 +558,9 @@ async def test_hot_questions_use_their_indexes(desk: WebhookDesk) -> None:
 
     await desk.comes_in()
     await desk.database.read(deliveries.first_due)
-    parcel = await desk.claim(endpoint)
-    assert parcel is not None
-    await desk.record(parcel)
+    delivery = await desk.claim(endpoint)
+    assert delivery is not None
+    await desk.record(delivery)
     scans = [p for p in plans if p.startswith("SCAN") or any(f"Seq Scan on {table}" in p for table in tables)]
     scans = [plan for plan in scans if "webhook_endpoints" not in plan]
     assert scans == []
