@@ -84,11 +84,13 @@ class Callers:
             if pause:
                 await asyncio.sleep(pause)
 
-    async def ask(self, door: Site, number: Number, recipient: str) -> str:
+    async def ask(self, target: Site, number: Number, recipient: str) -> str:
         """One call at a certain gateway that waits for the verdict; the code of the reply, "" when there was none."""
         shop = next(shop for shop in self.site.shops if shop.account_id == number.account_id)
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=40)) as session:
-            return await self._call(session, shop, recipient, official=number == shop.official, door=door, sync=True)
+            return await self._call(
+                session, shop, recipient, official=number == shop.official, target=target, sync=True
+            )
 
     async def _call(
         self,
@@ -97,7 +99,7 @@ class Callers:
         recipient: str,
         *,
         official: bool,
-        door: Site | None = None,
+        target: Site | None = None,
         sync: bool = False,
     ) -> str:
         serial = f"#{self.run}-{next(self._numbers):06d}"
@@ -112,7 +114,7 @@ class Callers:
             body["method_send"] = "sync"
         code, message_id, kind, asked_at = "", "", "", time.monotonic()
         while not self._stopping or sync:
-            url = (door or self._dice.choice([self.site, *self.site.others])).url
+            url = (target or self._dice.choice([self.site, *self.site.others])).url
             try:
                 async with session.post(f"{url}/public/v1/{path}", json=body) as answer:
                     data = await answer.json(content_type=None)

@@ -175,15 +175,15 @@ async def until_carried(site: Site, count: int, limit: float) -> None:
             await asyncio.sleep(0.1)
 
 
-async def all_sendable(callers: Callers, door: Site, limit: float) -> None:
+async def all_sendable(callers: Callers, target: Site, limit: float) -> None:
     """Waits until a message of each number gets its verdict, asked for at this gateway."""
 
     async def works(number: Number) -> None:
-        while await callers.ask(door, number, door.people[0]) != "200":
+        while await callers.ask(target, number, target.people[0]) != "200":
             pass
 
     async with asyncio.timeout(limit):
-        await asyncio.gather(*(works(number) for number in all_numbers(door)))
+        await asyncio.gather(*(works(number) for number in all_numbers(target)))
 
 
 def all_numbers(site: Site) -> list[Number]:

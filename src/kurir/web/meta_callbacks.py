@@ -76,11 +76,11 @@ log = structlog.get_logger(__name__)
 
 def routes(gateway: Gateway) -> list[Route]:
     """The two routes of the webhook. Raises SettingsError for a limit that cannot be read."""
-    door = MetaDoor(gateway)
-    return [Route(PATH, door.verify, methods=["GET"]), Route(PATH, door.take, methods=["POST"])]
+    target = MetaCallbacks(gateway)
+    return [Route(PATH, target.verify, methods=["GET"]), Route(PATH, target.take, methods=["POST"])]
 
 
-class MetaDoor:
+class MetaCallbacks:
     """The handlers, and what they remember of whom they have met."""
 
     def __init__(self, gateway: Gateway) -> None:

@@ -21,7 +21,7 @@ from kurir.store.database import BadValue, DatabaseUnavailable, in_all
 from kurir.web import health, meta_callbacks, pages, peers
 from kurir.web.compat_v1.endpoint import Endpoint
 from kurir.web.compat_v1.endpoint_table import ENDPOINTS
-from kurir.web.compat_v1.handler import PREFIX, FrontDoor
+from kurir.web.compat_v1.handler import PREFIX, CompatHandler
 from kurir.web.compat_v1.identity import Identity
 from kurir.web.compat_v1.replies import header, json_reply, send_reply, wants_json
 from kurir.web.gateway import Gateway
@@ -41,7 +41,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     failed_keys = FailedKeys(gateway.settings.failed_key_limit)
     sign_in = SignIn(gateway.database, gateway.clock, gateway.settings.failed_key_limit)
     identity = Identity(gateway.database, gateway.sealing, gateway.clock, failed_keys)
-    front_door = FrontDoor(gateway, endpoints, identity, RequestLimit(gateway.settings.rate_limit))
+    compat_handler = CompatHandler(gateway, endpoints, identity, RequestLimit(gateway.settings.rate_limit))
 
     async def database_unavailable(request: Request, error: Exception) -> Response:
         log.warning("database_unavailable", path=request.url.path, reason=str(error))
@@ -94,8 +94,12 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await rest(scope, receive, send)
-        elif answering and scope["path"].startswith(PREFIX) and (front_door.knows(scope["path"]) or wants_json(scope)):
-            await front_door(scope, receive, send)
+        elif (
+            answering
+            and scope["path"].startswith(PREFIX)
+            and (compat_handler.knows(scope["path"]) or wants_json(scope))
+        ):
+            await compat_handler(scope, receive, send)
         else:
             try:
                 await rest(scope, receive, send)

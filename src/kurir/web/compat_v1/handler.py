@@ -101,7 +101,7 @@ class _Strangers:
         self._refusals.clear()
 
 
-class FrontDoor:
+class CompatHandler:
     """Answers `POST /public/v1/<endpoint>`; an ASGI application for that prefix."""
 
     def __init__(
