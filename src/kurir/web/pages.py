@@ -49,9 +49,9 @@ _pages.globals.update(version=__version__)
 def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str, sign_in: SignIn) -> list[BaseRoute]:
     """The start page `/`, `/reference`, `/openapi.json`, and what they need under `/static`."""
 
-    chapters = itertools.groupby(endpoints, key=lambda endpoint: endpoint.chapter)
+    sections = itertools.groupby(endpoints, key=lambda endpoint: endpoint.section)
     reference = {
-        "chapters": [(chapter, [_entry(e, base_url) for e in group]) for chapter, group in chapters],
+        "chapters": [(section, [_entry(e, base_url) for e in group]) for section, group in sections],
         "base_url": base_url,
     }
 

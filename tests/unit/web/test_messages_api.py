@@ -1,4 +1,4 @@
-"""The operator API's chapter on messages."""
+"""The operator API on messages."""
 
 from __future__ import annotations
 

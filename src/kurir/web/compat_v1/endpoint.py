@@ -76,7 +76,7 @@ class Endpoint:
     """
 
     path: str
-    chapter: str
+    section: str
     summary: str
     handler: Handler
     credential: Literal["api_key", "secret_key"]

@@ -67,7 +67,7 @@ def document(endpoints: Sequence[Endpoint], base_url: str) -> dict[str, Any]:
             "description": "Every request is a POST with the credentials in its body.",
         },
         "servers": [{"url": base_url}],
-        "tags": [{"name": chapter} for chapter in dict.fromkeys(endpoint.chapter for endpoint in endpoints)],
+        "tags": [{"name": section} for section in dict.fromkeys(endpoint.section for endpoint in endpoints)],
         "paths": {f"/public/v1/{endpoint.path}": {"post": _operation(endpoint)} for endpoint in endpoints},
         "components": {"schemas": {"Error": _error_schema()}},
     }
@@ -113,7 +113,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     example = request_example(endpoint)
     return {
         "operationId": endpoint.path,
-        "tags": [endpoint.chapter],
+        "tags": [endpoint.section],
         "summary": endpoint.summary,
         "parameters": [_KEY_PARAMETER] if endpoint.replay is not None else [],
         "requestBody": {

@@ -1,4 +1,4 @@
-"""The operator API's chapter on contact lists: fill them from WhatsApp, check who is on it."""
+"""The operator API on contact lists: fill them from WhatsApp, check who is on it."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class CheckRequest(msgspec.Struct):
 def routes(gateway: Gateway) -> list[BaseRoute]:
     """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
     token = load_token(gateway.settings.data_dir)
-    chapter = _Contacts(gateway)
+    section = _Contacts(gateway)
     table: list[tuple[str, Handler]] = [
-        ("/api/v1/numbers/{key}/contacts/sync", chapter.sync),
-        ("/api/v1/numbers/{key}/contacts/check", chapter.check),
+        ("/api/v1/numbers/{key}/contacts/sync", section.sync),
+        ("/api/v1/numbers/{key}/contacts/check", section.check),
     ]
     return [Route(path, guarded(token, handler), methods=["POST"]) for path, handler in table]
 

@@ -1,4 +1,4 @@
-"""The operator API's chapter on messages: replay and cancel single ones."""
+"""The operator API on messages: replay and cancel single ones."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class MessageView(msgspec.Struct):
 def routes(gateway: Gateway) -> list[BaseRoute]:
     """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
     token = load_token(gateway.settings.data_dir)
-    chapter = _Messages(gateway)
+    section = _Messages(gateway)
     table: list[tuple[str, Handler]] = [
-        ("/api/v1/messages/{id}/replay", chapter.replay),
-        ("/api/v1/messages/{id}/cancel", chapter.cancel),
+        ("/api/v1/messages/{id}/replay", section.replay),
+        ("/api/v1/messages/{id}/cancel", section.cancel),
     ]
     return [Route(path, guarded(token, handler), methods=["POST"]) for path, handler in table]
 

@@ -1,4 +1,4 @@
-"""The operator API's chapter on sender numbers: their state, pairing, logout, contacts and groups."""
+"""The operator API on sender numbers: their state, pairing, logout, contacts and groups."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ class NumberView(msgspec.Struct):
 def routes(gateway: Gateway) -> list[BaseRoute]:
     """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
     token = load_token(gateway.settings.data_dir)
-    chapter = _Numbers(gateway)
+    section = _Numbers(gateway)
     table: list[tuple[str, str, Handler]] = [
-        ("GET", "/api/v1/numbers", chapter.listing),
-        ("GET", "/api/v1/numbers/{key}/pairing", chapter.pairing),
-        ("POST", "/api/v1/numbers/{key}/pairing", chapter.start_pairing),
-        ("DELETE", "/api/v1/numbers/{key}/pairing", chapter.cancel_pairing),
-        ("POST", "/api/v1/numbers/{key}/logout", chapter.logout),
-        ("GET", "/api/v1/numbers/{key}/contacts", chapter.contacts),
-        ("GET", "/api/v1/numbers/{key}/groups", chapter.groups),
+        ("GET", "/api/v1/numbers", section.listing),
+        ("GET", "/api/v1/numbers/{key}/pairing", section.pairing),
+        ("POST", "/api/v1/numbers/{key}/pairing", section.start_pairing),
+        ("DELETE", "/api/v1/numbers/{key}/pairing", section.cancel_pairing),
+        ("POST", "/api/v1/numbers/{key}/logout", section.logout),
+        ("GET", "/api/v1/numbers/{key}/contacts", section.contacts),
+        ("GET", "/api/v1/numbers/{key}/groups", section.groups),
     ]
     return [Route(path, guarded(token, handler), methods=[method]) for method, path, handler in table]
 

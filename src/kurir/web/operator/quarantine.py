@@ -1,4 +1,4 @@
-"""The operator API's chapter on the quarantine: list, replay and discard what could not be processed."""
+"""The operator API on the quarantine: list, replay and discard what could not be processed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MOST = 1_000
 def routes(gateway: Gateway) -> list[BaseRoute]:
     """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
     token = load_token(gateway.settings.data_dir)
-    chapter = _Quarantine(gateway)
+    section = _Quarantine(gateway)
     return [
-        Route("/api/v1/quarantine", guarded(token, chapter.list), methods=["GET"]),
-        Route("/api/v1/quarantine/{id}/replay", guarded(token, chapter.replay), methods=["POST"]),
-        Route("/api/v1/quarantine/{id}/discard", guarded(token, chapter.discard), methods=["POST"]),
+        Route("/api/v1/quarantine", guarded(token, section.list), methods=["GET"]),
+        Route("/api/v1/quarantine/{id}/replay", guarded(token, section.replay), methods=["POST"]),
+        Route("/api/v1/quarantine/{id}/discard", guarded(token, section.discard), methods=["POST"]),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Chapter "Contacts": the account's lists (a *contact* is a list) and the people in one (its *audiences*).
+"""Section "Contacts": the account's lists (a *contact* is a list) and the people in one (its *audiences*).
 
 Both endpoints take a page as DataTables asks for it, in either of the forms that the reference shows.
 """
@@ -17,7 +17,7 @@ from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway
 
-CHAPTER = "Contacts"
+SECTION = "Contacts"
 _LENGTH_MOST = 500
 _SEARCH_LIMIT = 100
 _ORDER_MOST = 5
@@ -185,7 +185,7 @@ _TABLE_FIELDS = (
 ENDPOINTS = (
     Endpoint(
         path="get-list-contacts",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="The account's contact lists, a page at a time",
         handler=list_contacts,
         credential="api_key",
@@ -220,7 +220,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         path="get-list-audiences",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="The people in one contact list, a page at a time",
         handler=list_audiences,
         credential="api_key",

@@ -1,4 +1,4 @@
-"""Chapter "Conversation": free text, picture, file or place from an official number, inside the 24-hour window.
+"""Section "Conversation": free text, picture, file or place from an official number, inside the 24-hour window.
 
 The window opens, and is reset, whenever the person writes (Meta, "Customer service windows"). While it is closed
 Meta would take the message and fail it later; here it is refused at once and nothing is stored.
@@ -23,7 +23,7 @@ from kurir.web.compat_v1.sending import CAPTION_FIELD, METHODS, bubbles
 from kurir.web.compat_v1.waits import phrase, unseen, waits
 from kurir.web.gateway import Gateway
 
-CHAPTER = "Conversation"
+SECTION = "Conversation"
 _KINDS = ("", "text", "image", "document", "file", "location")
 _PLACE_LIMIT = 1000
 _IN_ALL = 4.0
@@ -206,7 +206,7 @@ def _said(code: str, message: dict[str, Any], kind: str, headers: dict[str, str]
 ENDPOINTS = (
     Endpoint(
         path="send_meta_personal_message",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Send a text, picture, file or place inside the 24-hour window",
         handler=send_meta_personal_message,
         credential="secret_key",

@@ -1,4 +1,4 @@
-"""Chapter "Grabbing": the contacts and groups that a linked device knows."""
+"""Section "Grabbing": the contacts and groups that a linked device knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway
 
-CHAPTER = "Grabbing"
+SECTION = "Grabbing"
 KIND_EXPECTED = Phrase(id="`contacts` atau `group`", en="`contacts` or `group`")
 
 
@@ -75,7 +75,7 @@ def _bare(group_id: str) -> str:
 ENDPOINTS = (
     Endpoint(
         path="grab",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="List the device's contacts or groups",
         handler=grab,
         credential="api_key",

@@ -1,4 +1,4 @@
-"""Chapter "General": the account at a glance, and whether a phone number is on WhatsApp."""
+"""Section "General": the account at a glance, and whether a phone number is on WhatsApp."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError
 from kurir.web.compat_v1.sending import PHONE_FIELDS, phone_of
 from kurir.web.gateway import Gateway
 
-CHAPTER = "General"
+SECTION = "General"
 NOT_KNOWN = Phrase(
     id="WhatsApp tidak memberi jawaban untuk nomor {phone}: coba lagi.",
     en="WhatsApp gave no answer for the number {phone}: try again.",
@@ -71,7 +71,7 @@ def _moment(account: Account, at: float) -> str:
 ENDPOINTS = (
     Endpoint(
         path="info",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Package, owner and linked devices of the account",
         handler=info,
         credential="api_key",
@@ -97,7 +97,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         path="validate_number",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Ask whether a phone number is on WhatsApp",
         handler=validate_number,
         credential="api_key",

@@ -1,4 +1,4 @@
-"""Chapter "Sending Message – Group": text, picture and file to a group that the linked device is a member of."""
+"""Section "Sending Message – Group": text, picture and file to a group that the linked device is a member of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
 from kurir.web.compat_v1.sending import CAPTION_FIELD, DELIVERY_FIELDS, IN_DELIVERY, answered, bubbles, send
 from kurir.web.gateway import Gateway
 
-CHAPTER = "Sending Message – Group"
+SECTION = "Sending Message – Group"
 _ANSWER = {"code": "200", "message": IN_DELIVERY, "type": "successfully"}
 GROUP_EXPECTED = Phrase(
     id="ID grup, mis. 120363322806000000 (lihat `grab`)", en="a group's id such as 120363322806000000 (see `grab`)"
@@ -43,7 +43,7 @@ def _group_of(call: Call) -> str:
 ENDPOINTS = (
     Endpoint(
         path="send_group_message",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Send a text or a picture to a group",
         handler=send_group_message,
         credential="api_key",
@@ -68,7 +68,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         path="send_group_file",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Send a file to a group",
         handler=send_group_file,
         credential="api_key",

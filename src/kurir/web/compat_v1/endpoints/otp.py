@@ -1,4 +1,4 @@
-"""Chapter OTP: `send_otp` and `validate_otp`."""
+"""Section OTP: `send_otp` and `validate_otp`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kurir.web.compat_v1.sending import IN_DELIVERY, PHONE_FIELDS, phone_of
 from kurir.web.compat_v1.waits import phrase
 from kurir.web.gateway import Gateway
 
-CHAPTER = "OTP"
+SECTION = "OTP"
 _NAME_LIMIT = 100
 
 TOO_MANY_SENDS = Phrase(
@@ -141,7 +141,7 @@ def _outcome(verdict: Verdict) -> OtpOutcome:
 ENDPOINTS = (
     Endpoint(
         path="send_otp",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Send a one-time password to a phone number",
         handler=send_otp,
         credential="api_key",
@@ -178,7 +178,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         path="validate_otp",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Check a one-time password, once",
         handler=validate_otp,
         credential="api_key",

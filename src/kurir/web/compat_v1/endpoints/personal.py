@@ -1,4 +1,4 @@
-"""Chapter "Sending Message – Personal": text, picture and file to one phone number over a linked device."""
+"""Section "Sending Message – Personal": text, picture and file to one phone number over a linked device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kurir.web.compat_v1.sending import (
 )
 from kurir.web.gateway import Gateway
 
-CHAPTER = "Sending Message – Personal"
+SECTION = "Sending Message – Personal"
 _ANSWER = {"code": "200", "message": IN_DELIVERY, "type": "successfully"}
 
 
@@ -33,7 +33,7 @@ async def send_personal_file(gateway: Gateway, call: Call) -> Answer:
 ENDPOINTS = (
     Endpoint(
         path="send_personal_message",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Send a text or a picture to a phone number",
         handler=send_personal_message,
         credential="api_key",
@@ -59,7 +59,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         path="send_personal_file",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Send a file to a phone number",
         handler=send_personal_file,
         credential="api_key",

@@ -1,4 +1,4 @@
-"""Chapter "Template", its last endpoint: an approved template to one or many people."""
+"""Section "Template", its last endpoint: an approved template to one or many people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kurir.web.compat_v1.sending import METHODS
 from kurir.web.compat_v1.waits import phrase, unseen, waits
 from kurir.web.gateway import Gateway
 
-CHAPTER = "Template"
+SECTION = "Template"
 _CODE_LIMIT = 32
 """Characters of a language code."""
 _VARIABLE_LIMIT = 32_768
@@ -174,7 +174,7 @@ async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[s
 
 ENDPOINT = Endpoint(
     path="send_message_template",
-    chapter=CHAPTER,
+    section=SECTION,
     summary="Send an approved template to one or many people",
     handler=send_message_template,
     credential="secret_key",

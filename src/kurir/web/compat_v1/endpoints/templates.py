@@ -1,4 +1,4 @@
-"""Chapter "Template": write and list the message templates of an official number. Sending is `template_sending`."""
+"""Section "Template": write and list the message templates of an official number. Sending is `template_sending`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kurir.templates.templates import (
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.endpoints import template_sending
-from kurir.web.compat_v1.endpoints.template_sending import CHAPTER
+from kurir.web.compat_v1.endpoints.template_sending import SECTION
 from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
 from kurir.web.gateway import Gateway
 
@@ -224,7 +224,7 @@ def _language_name(code: str) -> str:
 ENDPOINTS = (
     Endpoint(
         path="create-template",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="Write a message template, as a draft or for Meta's review",
         handler=create_template,
         credential="secret_key",
@@ -265,7 +265,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         path="get-template-list",
-        chapter=CHAPTER,
+        section=SECTION,
         summary="List the templates of an official number",
         handler=get_template_list,
         credential="secret_key",
