@@ -33,7 +33,7 @@ from kurir.settings import Settings
 from kurir.store.database import LONG_WORK, Database
 from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.deliver import Deliverer
-from kurir.webhooks.deliveries import Parcel
+from kurir.webhooks.deliveries import ClaimedDelivery
 from kurir.webhooks.endpoints import Endpoint
 from kurir.webhooks.schedule import Answer, Answered, judge
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_events
@@ -87,18 +87,18 @@ class WebhookDesk:
 
         return await self.database.write(work)
 
-    async def claim(self, endpoint: Endpoint) -> Parcel | None:
+    async def claim(self, endpoint: Endpoint) -> ClaimedDelivery | None:
         now = self.time()
         return await self.database.write(lambda c: deliveries.claim(c, SEALING, endpoint.id, now))
 
-    async def claim_all(self, endpoint: Endpoint) -> list[Parcel]:
+    async def claim_all(self, endpoint: Endpoint) -> list[ClaimedDelivery]:
         found = []
         while parcel := await self.claim(endpoint):
             found.append(parcel)
             assert len(found) < 1_000, "a claim gives what was claimed before"
         return found
 
-    async def record(self, parcel: Parcel, answer: Answer | None = None) -> str:
+    async def record(self, parcel: ClaimedDelivery, answer: Answer | None = None) -> str:
         """The receiver said 200, or `answer`."""
         answer = answer or Answered(200)
         now = self.time()

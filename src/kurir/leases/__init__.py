@@ -11,4 +11,4 @@ up in order. With SQLite there is one gateway and nothing of this: `Alone`.
 from kurir.leases.leases import HEARTBEAT, LEASE, LeaseHandlers, Leases
 from kurir.leases.ownership import Alone, Hold, Ownership
 
-__all__ = ["HEARTBEAT", "LEASE", "Alone", "Duties", "Hold", "Leases", "Ownership"]
+__all__ = ["HEARTBEAT", "LEASE", "Alone", "Hold", "LeaseHandlers", "Leases", "Ownership"]

@@ -76,7 +76,7 @@ class Leases:
         self._next_death = 0.0
         self._leaving: set[int] = set()
         self._taking = False
-        self._heartbeat_under_way = asyncio.Lock()
+        self._extending = asyncio.Lock()
         self._tasks = Tasks(health)
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._look = asyncio.Event()
@@ -107,7 +107,7 @@ class Leases:
         self._taking = True
         with contextlib.suppress(FileNotFoundError):
             self._before = self._memory.read_text(encoding="ascii", errors="replace")
-        await self._heartbeat()
+        await self._extend()
         self._tasks.keep("heartbeat", self._go_on, vital=True, endless=True)
         self._tasks.keep("heartbeat-watch", self._watch, vital=True, endless=True)
 
@@ -115,7 +115,7 @@ class Leases:
         """Takes one number now if nobody carries it; whether this gateway carries it. Raises DatabaseUnavailable."""
         begun: list[asyncio.Task[None]] = []
         if self._taking and number_id not in self._held:
-            async with self._heartbeat_under_way:
+            async with self._extending:
                 begun = await self._take(1, only=number_id)
             await asyncio.gather(*begun)
         return self.hold(number_id) is not None
@@ -147,7 +147,7 @@ class Leases:
                 async with asyncio.timeout(min(self._heartbeat, max(0.0, self._next_death) + _JUST_AFTER)):
                     await self._look.wait()
             try:
-                await self._heartbeat()
+                await self._extend()
             except DatabaseUnavailable as error:
                 log.warning("heartbeat_missed", reason=str(error))
 
@@ -158,8 +158,8 @@ class Leases:
             if self._held and _now() >= self._until:
                 self._lose("no heartbeat got through in time")
 
-    async def _heartbeat(self) -> None:
-        async with self._heartbeat_under_way:
+    async def _extend(self) -> None:
+        async with self._extending:
             if self._me and _now() >= self._until:
                 self._lose("no heartbeat got through in time")
             began, me = _now(), self._me

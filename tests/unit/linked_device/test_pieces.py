@@ -49,13 +49,13 @@ def _in_thread(work: Callable[[], None]) -> threading.Event:
 
 
 def test_no_call_enters_during_a_change_and_changes_wait_for_the_last_entry() -> None:
-    client_map_lock = ClientMapLock()
-    client_map_lock.enter()
+    lock = ClientMapLock()
+    lock.enter()
     before = time.monotonic()
-    change = client_map_lock.change()
+    change = lock.change()
     assert time.monotonic() - before >= client_map_lock.SETTLE * 0.9
-    entered = _in_thread(client_map_lock.enter)
-    second = _in_thread(lambda: client_map_lock.change().end())
+    entered = _in_thread(lock.enter)
+    second = _in_thread(lambda: lock.change().end())
     assert not entered.wait(0.1)
     assert not second.is_set()
     change.end()
@@ -66,9 +66,9 @@ def test_no_call_enters_during_a_change_and_changes_wait_for_the_last_entry() ->
 
 def test_a_change_that_is_never_ended_does_not_block_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_map_lock, "PATIENCE", 0.1)
-    client_map_lock = ClientMapLock()
-    client_map_lock.change()
-    assert _in_thread(client_map_lock.enter).wait(5)
+    lock = ClientMapLock()
+    lock.change()
+    assert _in_thread(lock.enter).wait(5)
 
 
 def _library(folder: Path, hits: int) -> tuple[Path, mmap.mmap]:

@@ -124,7 +124,7 @@ class LinkedDevices:
     async def close_device(self, number_id: int) -> None:
         """Closes a number that another gateway carries from now on, if it is open."""
         self._held.discard(number_id)
-        await self._connections.close_device(number_id)
+        await self._connections.let_go(number_id)
 
     def holds(self, number_id: int) -> bool:
         """Whether the number is this gateway's."""
