@@ -37,7 +37,7 @@ class Code:
 class Model:
     """An account's codes and its ledger. Checks answer True, False or None (refused)."""
 
-    dice: random.Random
+    rng: random.Random
     lengths: Lengths = field(default_factory=Lengths)
     codes: dict[str, Code] = field(default_factory=dict)
     by_phone: dict[str, list[Code]] = field(default_factory=lambda: defaultdict(list))
@@ -201,10 +201,10 @@ class Hours:
         return best
 
 
-def mistyped(text: str, dice: random.Random) -> str:
+def mistyped(text: str, rng: random.Random) -> str:
     """The code with one digit changed."""
-    at = dice.randrange(len(text))
-    return text[:at] + str((int(text[at]) + dice.randrange(1, 10)) % 10) + text[at + 1 :]
+    at = rng.randrange(len(text))
+    return text[:at] + str((int(text[at]) + rng.randrange(1, 10)) % 10) + text[at + 1 :]
 
 
 def guess_code(model: Model, now: float) -> None:
@@ -220,9 +220,9 @@ def guess_at_somebody(model: Model, now: float) -> None:
     open_now = model.open(now)
     if not open_now:
         return
-    victim = model.dice.choice(open_now)
+    victim = model.rng.choice(open_now)
     text = f"{model.dice.randrange(10 ** len(victim.text)):0{len(victim.text)}d}"
-    match model.dice.randrange(3):
+    match model.rng.randrange(3):
         case 0:
             guess_code(model, now)
         case 1:
@@ -272,8 +272,8 @@ class Played:
 
 def play(shop: Shop, hours: float) -> Played:
     """Runs the shop's day on a virtual clock; counts from `attack_from` on (the hour before fills the tables)."""
-    dice = random.Random(shop.seed)
-    model = Model(dice, shop.lengths)
+    rng = random.Random(shop.seed)
+    model = Model(rng, shop.lengths)
     played = Played()
     events: list[tuple[float, int, str, Code | None]] = []
     numbers = itertools.count()
@@ -294,9 +294,9 @@ def play(shop: Shop, hours: float) -> Played:
         now, number, kind, code = heapq.heappop(events)
         if kind == "send":
             code = model.send(f"62812{number:08d}", now, shop.lifetime)
-            later(now + dice.expovariate(sends), "send")
-            if dice.random() > shop.abandoned:
-                later(now + 3 + dice.expovariate(1 / 30), "type", code)
+            later(now + rng.expovariate(sends), "send")
+            if rng.random() > shop.abandoned:
+                later(now + 3 + rng.expovariate(1 / 30), "type", code)
             if now >= shop.attack_from:
                 played.lengths[len(code.text)] += 1
                 played.most_open = max(played.most_open, len(model.codes))
@@ -306,8 +306,8 @@ def play(shop: Shop, hours: float) -> Played:
             played.chance.add(now, model.cost)
             paused = shop.attack_pulse if shop.attack_pulse and played.guesses % 5000 == 0 else 0
             later(now + paused + HOUR / shop.guesses_per_hour, "guess")
-        elif code is not None and dice.random() < shop.typing_errors:
-            check(mistyped(code.text, dice), code, now)
+        elif code is not None and rng.random() < shop.typing_errors:
+            check(mistyped(code.text, rng), code, now)
             later(now + 8, "type", code)
         elif code is not None:
             accepted = check(code.text, code, now)

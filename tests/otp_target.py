@@ -43,7 +43,7 @@ class Target:
     settings: Settings = field(default_factory=Settings)
     now: float = 1_750_000_020.0
     lifetime: int = 3600
-    dice: random.Random = field(default_factory=lambda: random.Random(7))
+    rng: random.Random = field(default_factory=lambda: random.Random(7))
     metrics: Metrics = field(default_factory=Metrics)
 
     async def send(self, phone: str = PHONE, lifetime: int = 0) -> Issued:

@@ -47,9 +47,9 @@ def children() -> set[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_at_any_moment_of_the_start_is_an_orderly_stop(tmp_path: Path, number: signal.Signals):
-    dice = random.Random(int(number))
+    rng = random.Random(int(number))
     before = children()
-    moments = [0.0] + [dice.uniform(0.0, LONGEST) for _ in range(MOMENTS - 1)]
+    moments = [0.0] + [rng.uniform(0.0, LONGEST) for _ in range(MOMENTS - 1)]
     for index, moment in enumerate(moments):
         folder, log = tmp_path / str(index % 3), tmp_path / f"{index}.log"  # new folders and ones that were used
         gateway = serve(folder, log)

@@ -34,25 +34,25 @@ _NUMBERS = (0, 1, 2**31 - 1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64 - 1)
 _DOUBLES = (0.0, -6.2, 1e308, float("nan"), float("inf"), -91.0, 181.0)
 
 
-def plaintext(dice: random.Random, kind: str | None = None) -> bytes:
+def plaintext(rng: random.Random, kind: str | None = None) -> bytes:
     """A serialised `Message` of one kind, sometimes in wrappers; all its strings are random bytes."""
-    field = Message.DESCRIPTOR.fields_by_name[kind or dice.choice(KINDS)]
-    data = _field(field, dice, 0)
-    for _ in range(dice.choice((0, 0, 1, 2))):
-        wrapper = Message.DESCRIPTOR.fields_by_name[dice.choice(WRAPPERS)]
+    field = Message.DESCRIPTOR.fields_by_name[kind or rng.choice(KINDS)]
+    data = _field(field, rng, 0)
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        wrapper = Message.DESCRIPTOR.fields_by_name[rng.choice(WRAPPERS)]
         data = _bytes(wrapper.number, _bytes(1, data))
     return data
 
 
-def event(dice: random.Random, kind: str | None = None) -> bytes:
+def event(rng: random.Random, kind: str | None = None) -> bytes:
     """The engine's event for such a message, the sender's name, ids, and addresses random too, in a chat of ours."""
     reported = MessageEvent()
     complete(reported)
     info = reported.Info
-    info.MergeFromString(_message(info.DESCRIPTOR, dice, 1, every=True))
-    info.MessageSource.Chat.Server = dice.choice(("s.whatsapp.net", "lid", "g.us"))
+    info.MergeFromString(_message(info.DESCRIPTOR, rng, 1, every=True))
+    info.MessageSource.Chat.Server = rng.choice(("s.whatsapp.net", "lid", "g.us"))
     info.Category = ""
-    reported.Message.MergeFromString(plaintext(dice, kind))
+    reported.Message.MergeFromString(plaintext(rng, kind))
     return reported.SerializeToString()
 
 
@@ -65,38 +65,38 @@ def too_deep() -> bytes:
     return data
 
 
-def string(dice: random.Random) -> bytes:
+def string(rng: random.Random) -> bytes:
     """Bytes where a string is expected."""
-    length = dice.choice(_BAD_LENGTHS)
-    return dice.choice((dice.randbytes(length), dice.choice(_NASTY) * (length // 2 + 1), b"wajar"))
+    length = rng.choice(_BAD_LENGTHS)
+    return rng.choice((rng.randbytes(length), rng.choice(_NASTY) * (length // 2 + 1), b"wajar"))
 
 
-def _message(descriptor: Descriptor, dice: random.Random, depth: int, *, every: bool = False) -> bytes:
-    fields = [one for one in descriptor.fields if every or one.is_required or dice.random() < 0.7]
-    return b"".join(_field(one, dice, depth) for one in fields)
+def _message(descriptor: Descriptor, rng: random.Random, depth: int, *, every: bool = False) -> bytes:
+    fields = [one for one in descriptor.fields if every or one.is_required or rng.random() < 0.7]
+    return b"".join(_field(one, rng, depth) for one in fields)
 
 
-def _field(field: FieldDescriptor, dice: random.Random, depth: int) -> bytes:
+def _field(field: FieldDescriptor, rng: random.Random, depth: int) -> bytes:
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_STRING:
-            return _bytes(field.number, string(dice))
+            return _bytes(field.number, string(rng))
         case FieldDescriptor.CPPTYPE_MESSAGE:
             if depth >= _DEEPEST and not field.is_required:
                 return b""
-            return _bytes(field.number, _message(field.message_type, dice, depth + 1))
+            return _bytes(field.number, _message(field.message_type, rng, depth + 1))
         case FieldDescriptor.CPPTYPE_DOUBLE:
-            return _varint(field.number << 3 | 1) + struct.pack("<d", dice.choice(_DOUBLES))
+            return _varint(field.number << 3 | 1) + struct.pack("<d", rng.choice(_DOUBLES))
         case FieldDescriptor.CPPTYPE_FLOAT:
-            return _varint(field.number << 3 | 5) + struct.pack("<f", dice.choice((0.0, float("nan"), 1e30)))
+            return _varint(field.number << 3 | 5) + struct.pack("<f", rng.choice((0.0, float("nan"), 1e30)))
         case FieldDescriptor.CPPTYPE_ENUM:
-            return _varint(field.number << 3) + _varint(dice.choice(field.enum_type.values).number % 2**64)
+            return _varint(field.number << 3) + _varint(rng.choice(field.enum_type.values).number % 2**64)
         case _:
             pass
     if field.type in (FieldDescriptor.TYPE_FIXED32, FieldDescriptor.TYPE_SFIXED32):
-        return _varint(field.number << 3 | 5) + dice.randbytes(4)
+        return _varint(field.number << 3 | 5) + rng.randbytes(4)
     if field.type in (FieldDescriptor.TYPE_FIXED64, FieldDescriptor.TYPE_SFIXED64):
-        return _varint(field.number << 3 | 1) + dice.randbytes(8)
-    return _varint(field.number << 3) + _varint(dice.choice(_NUMBERS))
+        return _varint(field.number << 3 | 1) + rng.randbytes(8)
+    return _varint(field.number << 3) + _varint(rng.choice(_NUMBERS))
 
 
 def _bytes(number: int, data: bytes) -> bytes:

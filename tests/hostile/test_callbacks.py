@@ -251,30 +251,30 @@ async def test_large_bodies_of_strangers_are_few_at_a_time(small: Front) -> None
 # -- after it ------------------------------------------------------------------------------------------------------
 
 
-def mutated(dice: random.Random, value: Any) -> Any:
+def mutated(rng: random.Random, value: Any) -> Any:
     """The same JSON with something odd in one to three places."""
     found = copy.deepcopy(value)
-    for _ in range(dice.randint(1, 3)):
-        where, key = _somewhere(dice, found)
+    for _ in range(rng.randint(1, 3)):
+        where, key = _somewhere(rng, found)
         if where is None:
-            return copy.deepcopy(dice.choice(ODD))
-        match dice.randrange(4):
+            return copy.deepcopy(rng.choice(ODD))
+        match rng.randrange(4):
             case 0 if isinstance(where, dict):
                 del where[key]
             case 1 if isinstance(where, dict):
-                where[dice.choice(["id", "type", "errors", "statuses", "x" * 1_000])] = where.pop(key)
+                where[rng.choice(["id", "type", "errors", "statuses", "x" * 1_000])] = where.pop(key)
             case 2:
-                where[key] = [where[key]] if dice.random() < 0.5 else {"x": where[key]}
+                where[key] = [where[key]] if rng.random() < 0.5 else {"x": where[key]}
             case _:
-                where[key] = copy.deepcopy(dice.choice(ODD))
+                where[key] = copy.deepcopy(rng.choice(ODD))
     return found
 
 
-def _somewhere(dice: random.Random, value: Any) -> tuple[Any, Any]:
+def _somewhere(rng: random.Random, value: Any) -> tuple[Any, Any]:
     where, key = None, None
-    while isinstance(value, (dict, list)) and value and (where is None or dice.random() < 0.85):
+    while isinstance(value, (dict, list)) and value and (where is None or rng.random() < 0.85):
         where = value
-        key = dice.choice(list(value)) if isinstance(value, dict) else dice.randrange(len(value))
+        key = rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value))
         value = value[key]
     return where, key
 
@@ -303,14 +303,14 @@ def samples(front: Front) -> list[dict[str, Any]]:
 
 
 async def test_no_mutation_of_a_signed_callback_costs_its_neighbours(front: Front) -> None:
-    dice = random.Random(20261126)
+    rng = random.Random(20261126)
     before = samples(front)
     wanted: set[str] = set()
     for number in range(MUTATIONS // _TOGETHER):
-        changes = [mutated(dice, dice.choice(before)) for _ in range(_TOGETHER)]
-        changes.insert(dice.randrange(_TOGETHER + 1), change(front, messages=[message(f"wamid.honest.{number}")]))
+        changes = [mutated(rng, rng.choice(before)) for _ in range(_TOGETHER)]
+        changes.insert(rng.randrange(_TOGETHER + 1), change(front, messages=[message(f"wamid.honest.{number}")]))
         raw = json.dumps(callback(front, *changes)).encode()
-        if dice.random() < 0.1:
+        if rng.random() < 0.1:
             raw = raw.replace(b'"Halo"', b'"Ha\\u0000lo\\u0001"')
         wanted.add(f"wamid.honest.{number}")
         assert await post(front, raw) == 200, raw[:2_000]
@@ -319,9 +319,9 @@ async def test_no_mutation_of_a_signed_callback_costs_its_neighbours(front: Fron
 
 
 async def test_no_envelope_is_a_mistake_of_ours(front: Front) -> None:
-    dice = random.Random(7)
+    rng = random.Random(7)
     for _ in range(MUTATIONS // 20):
-        raw = json.dumps(mutated(dice, callback(front, *samples(front)))).encode()
+        raw = json.dumps(mutated(rng, callback(front, *samples(front)))).encode()
         assert await post(front, raw) == 200
     for raw in (
         b'{"entry":[{"changes":[{"value":{"a":"\\ud800"}}]}]}',

@@ -154,13 +154,13 @@ def test_a_text_that_is_none_is_not_shown(run: Run, sound: Path, tmp_path: Path)
 
 def test_damage_anywhere_is_never_more_than_a_sentence(run: Run, sound: Path, tmp_path: Path) -> None:
     """A command may be well all the same: it looks at a part only, and not every byte is in use."""
-    dice = random.Random(7)
+    rng = random.Random(7)
     met = 0
     for _ in range(60):
         file = copied(sound, tmp_path / "data")
         size = file.stat().st_size
-        for _ in range(dice.choice([1, 5, 50])):
-            overwrite(file, dice.randrange(size), dice.randbytes(dice.choice([1, 16, 512, 4096])))
+        for _ in range(rng.choice([1, 5, 50])):
+            overwrite(file, rng.randrange(size), rng.randbytes(rng.choice([1, 16, 512, 4096])))
         for command in COMMANDS:
             code, _, said = run(file.parent, *command)
             assert "Traceback" not in said, (command, said)
@@ -171,7 +171,7 @@ def test_damage_anywhere_is_never_more_than_a_sentence(run: Run, sound: Path, tm
 
 
 async def test_a_gateway_whose_file_is_damaged_meanwhile_answers_503(tmp_path: Path) -> None:
-    dice = random.Random(8)
+    rng = random.Random(8)
     async with open_front(tmp_path) as front:
         await front.furnish()
         front.devices.connected = False
@@ -181,7 +181,7 @@ async def test_a_gateway_whose_file_is_damaged_meanwhile_answers_503(tmp_path: P
             with contextlib.suppress(sqlite3.Error), sqlite3.connect(file, timeout=5) as beside:
                 beside.execute("PRAGMA wal_checkpoint(PASSIVE)")
             for _ in range(1 + round * 4):
-                overwrite(file, dice.randrange(4096, file.stat().st_size), dice.randbytes(512))
+                overwrite(file, rng.randrange(4096, file.stat().st_size), rng.randbytes(512))
             if round == 11:
                 overwrite(file, 100, b"\xff" * (file.stat().st_size - 100))
             front.gateway.database.engine.dispose()  # what a connection has read it need not read again

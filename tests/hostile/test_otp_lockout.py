@@ -108,9 +108,9 @@ def test_no_mix_of_attacks_gets_more_than_one_percent_an_hour(
 
 def test_without_limits_the_same_guesser_would_hit() -> None:
     """The simulation can fail: six digits, everything compared."""
-    dice = random.Random(1)
-    open_codes = {f"{dice.randrange(10**6):06d}" for _ in range(500)}
-    assert sum(f"{dice.randrange(10**6):06d}" in open_codes for _ in range(int(FULL_RATE))) >= 10
+    rng = random.Random(1)
+    open_codes = {f"{rng.randrange(10**6):06d}" for _ in range(500)}
+    assert sum(f"{rng.randrange(10**6):06d}" in open_codes for _ in range(int(FULL_RATE))) >= 10
 
 
 # -- the real tables -------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ async def test_five_hundred_wrong_codes_do_not_refuse_an_honest_one(target: Targ
 async def test_whoever_asks_again_under_attack_gets_a_longer_code_that_works(target: Target) -> None:
     await target.open(30)
     for _ in range(100):
-        refused = (await target.check(f"{target.dice.randrange(10**6):06d}")).retry_after
+        refused = (await target.check(f"{target.rng.randrange(10**6):06d}")).retry_after
     assert refused
     again = await target.send("6281277777777")
     assert len(again.code) > 7

@@ -77,10 +77,10 @@ def test_every_kind_is_read_or_named_whatever_its_fields_hold(kind: str, seed: i
 @settings(max_examples=150)
 @given(st.integers(0, 2**32))
 def test_receipts_are_bounded_too(seed: int):
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     event = ReceiptEv()
     receiver_rig.complete(event)
-    event.MergeFromString(strangers._message(event.DESCRIPTOR, dice, 1, every=True))
+    event.MergeFromString(strangers._message(event.DESCRIPTOR, rng, 1, every=True))
     event.Type = ReceiptEv.READ
     event.MessageSource.IsFromMe = False
     for one in read_receipt(ReceiptEv.FromString(event.SerializeToString()), ORDER, Person(), 1, 1_800_000_000.0):
@@ -92,10 +92,10 @@ async def test_what_is_read_can_be_stored(where: Path | str, tmp_path: Path):
     """On both databases, with the webhook bodies that tell of it."""
     async with open_front(tmp_path, database_url=where if isinstance(where, str) else "") as front:
         number = front.ours.device
-        dice = random.Random(1)
+        rng = random.Random(1)
         events = []
         for n in range(600):
-            result = read(strangers.event(dice))
+            result = read(strangers.event(rng))
             if isinstance(result, Received):
                 fields = {
                     "account_id": number.account_id,

@@ -114,7 +114,7 @@ async def test_random_messages_are_stored_set_aside_or_counted(site: Site) -> No
     good, strange = set(), set()
 
     async def write(i: int) -> None:
-        dice = random.Random(seed * 1_000_000 + i)
+        rng = random.Random(seed * 1_000_000 + i)
         body: dict[str, Any] = {"to": shop.device_phone}
         if i % 20 == 0:
             name = f"GOOD{i:06d}"
@@ -123,15 +123,15 @@ async def test_random_messages_are_stored_set_aside_or_counted(site: Site) -> No
         else:
             name = f"ODD{i:06d}"
             strange.add(name)
-            raw = strangers.plaintext(dice)
+            raw = strangers.plaintext(rng)
             while len(raw) > LARGEST:
-                raw = strangers.plaintext(dice)
+                raw = strangers.plaintext(rng)
             body["raw"] = base64.b64encode(raw).decode()
         body["attributes"] = {"id": name}
-        if dice.random() < 0.2:
-            notify = strangers.string(dice)[:2_000]
+        if rng.random() < 0.2:
+            notify = strangers.string(rng)[:2_000]
             in_base64 = {"base64": base64.b64encode(notify).decode()}
-            body["attributes"]["notify"] = dice.choice((notify.decode("utf-8", "replace"), in_base64))
+            body["attributes"]["notify"] = rng.choice((notify.decode("utf-8", "replace"), in_base64))
         await site.sandbox.post(f"/people/{site.people[i % len(site.people)]}/messages", body)
 
     await in_parallel(MESSAGES, write)
@@ -290,25 +290,25 @@ def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, part in inner for place in places(part, (*path, key)))]
 
 
-def mutated(body: dict[str, Any], dice: random.Random) -> dict[str, Any]:
+def mutated(body: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     """The body with something in it changed, removed, doubled or misspelt."""
     body = copy.deepcopy(body)
-    for _ in range(dice.choice((1, 1, 2, 4))):
-        path = dice.choice(places(body)[1:] or [()])
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        path = rng.choice(places(body)[1:] or [()])
         if not path:
             break
         node = body
         for key in path[:-1]:
             node = node[key]
-        match dice.randrange(4):
+        match rng.randrange(4):
             case 0:
                 del node[path[-1]]
             case 1 if isinstance(node, dict):
-                node[dice.choice(("Id", "tipe", "unknown_field", ""))] = node.pop(path[-1])
+                node[rng.choice(("Id", "tipe", "unknown_field", ""))] = node.pop(path[-1])
             case 2 if isinstance(node, list):
-                node.extend([copy.deepcopy(node[path[-1]])] * dice.choice((1, 3, 50)))
+                node.extend([copy.deepcopy(node[path[-1]])] * rng.choice((1, 3, 50)))
             case _:
-                node[path[-1]] = copy.deepcopy(dice.choice(ODD))
+                node[path[-1]] = copy.deepcopy(rng.choice(ODD))
     return body
 
 
@@ -323,10 +323,10 @@ def with_honest_neighbour(body: dict[str, Any], honest: dict[str, Any]) -> bool:
     return True
 
 
-def spoilt(raw: bytes, dice: random.Random) -> bytes:
+def spoilt(raw: bytes, rng: random.Random) -> bytes:
     """The bytes cut, or with others among them."""
-    cut = dice.randrange(len(raw))
-    return dice.choice((raw[:cut], raw[:cut] + dice.randbytes(3) + raw[cut:]))
+    cut = rng.randrange(len(raw))
+    return rng.choice((raw[:cut], raw[:cut] + rng.randbytes(3) + raw[cut:]))
 
 
 HONEST_EVERY = 5
@@ -346,7 +346,7 @@ def prepared(site: Site, count: int) -> Posted:
     """Callbacks of every kind: some honest, some mutated with an honest neighbour, a few cut or with stray bytes."""
     posted = Posted([], set(), set())
     for i in range(count):
-        dice, kind = random.Random(i), KINDS[i % len(KINDS)]
+        rng, kind = random.Random(i), KINDS[i % len(KINDS)]
         body = callback(site, i)
         if i // len(KINDS) % HONEST_EVERY == 0:
             if "messages" in body["entry"][0]["changes"][0]["value"]:
@@ -355,14 +355,14 @@ def prepared(site: Site, count: int) -> Posted:
                 posted.receipts.add(f"status:wamid.S{i}:{'failed' if kind == 'failed' else 'delivered'}")
             posted.bodies.append(json.dumps(body).encode())
             continue
-        changed = mutated(body, dice)
+        changed = mutated(body, rng)
         while len(json.dumps(changed)) > BODY_LIMIT - 10_000:  # Meta sends no larger ones, and they are refused
-            changed = mutated(body, dice)
+            changed = mutated(body, rng)
         body = changed
         beside = with_honest_neighbour(body, callback(site, 1_000_000 + i * len(KINDS)))
         raw = json.dumps(body).encode()
-        if dice.random() < 0.05:
-            raw = spoilt(raw, dice)
+        if rng.random() < 0.05:
+            raw = spoilt(raw, rng)
         elif beside:
             posted.texts.add(f"wamid.M{1_000_000 + i * len(KINDS)}")
         posted.bodies.append(raw)

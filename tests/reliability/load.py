@@ -59,15 +59,15 @@ class Callers:
     log: list[Call] = field(default_factory=list)
     _numbers: itertools.count = field(default_factory=itertools.count)
     _stopping: bool = False
-    _dice: random.Random = field(default_factory=lambda: random.Random(11))
+    _rng: random.Random = field(default_factory=lambda: random.Random(11))
 
     async def go(self, messages: int, callers: int = 8, pause: float = 0.0) -> None:
         """Makes `messages` calls from several callers at once."""
         connector = aiohttp.TCPConnector(limit=callers, force_close=True)
         timeout = aiohttp.ClientTimeout(total=GIVE_UP)
-        dice = random.Random(self.run)
+        rng = random.Random(self.run)
         plan = iter(
-            [(dice.choice(self.site.shops), dice.choice(self.site.people), dice.random()) for _ in range(messages)]
+            [(rng.choice(self.site.shops), rng.choice(self.site.people), rng.random()) for _ in range(messages)]
         )
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             await asyncio.gather(*(self._caller(session, plan, pause) for _ in range(callers)))
@@ -77,10 +77,10 @@ class Callers:
         self._stopping = True
 
     async def _caller(self, session, plan, pause: float) -> None:
-        for shop, recipient, dice in plan:
+        for shop, recipient, rng in plan:
             if self._stopping:
                 return
-            await self._call(session, shop, recipient, official=dice < self.official)
+            await self._call(session, shop, recipient, official=rng < self.official)
             if pause:
                 await asyncio.sleep(pause)
 
@@ -114,7 +114,7 @@ class Callers:
             body["method_send"] = "sync"
         code, message_id, kind, asked_at = "", "", "", time.monotonic()
         while not self._stopping or sync:
-            url = (target or self._dice.choice([self.site, *self.site.others])).url
+            url = (target or self._rng.choice([self.site, *self.site.others])).url
             try:
                 async with session.post(f"{url}/public/v1/{path}", json=body) as answer:
                     data = await answer.json(content_type=None)

@@ -86,17 +86,17 @@ class Recording:
         """What was remarked before the cut."""
         return [step.data for step in self.steps[:cut] if step.what == "note"]
 
-    def image(self, cut: int, dice: random.Random, target: Path) -> None:
+    def image(self, cut: int, rng: random.Random, target: Path) -> None:
         """Makes `target` the folder as a power cut after `cut` steps may leave it."""
         target.mkdir(parents=True)
-        luck = dice.choice((0.0, 0.3, 0.7))  # the share of unflushed writes that made it nevertheless
+        luck = rng.choice((0.0, 0.3, 0.7))  # the share of unflushed writes that made it nevertheless
         for path in self.first:
             mine = [(i, step) for i, step in enumerate(self.steps[:cut]) if step.path == path]
             flushed = max((step.at for _, step in mine if step.what == "sync"), default=0)
             content: bytearray | None = bytearray(self.first[path])
             for i, step in mine:
-                if step.what != "sync" and (i < flushed or dice.random() < luck):
-                    content = _applied(content, step, None if i < flushed else dice)
+                if step.what != "sync" and (i < flushed or rng.random() < luck):
+                    content = _applied(content, step, None if i < flushed else rng)
             if content is not None:
                 (target / Path(path).name).write_bytes(content)
 

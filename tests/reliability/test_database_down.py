@@ -52,13 +52,13 @@ def server() -> Iterator[Postgres]:
 
 
 async def test_a_server_that_crashes_again_and_again(tmp_path: Path, server: Postgres, receiver: Receiver):
-    dice = random.Random(5)
+    rng = random.Random(5)
     url = server.new_database()
     async with open_site(tmp_path, people=8, database_url=url, receiver=receiver.url("/")) as site:
         await asyncio.to_thread(_hear_incoming, site, receiver.url("/in"))
         async with calling(site, "crash", receiver):
             for restart in range(RESTARTS):
-                await asyncio.sleep(dice.uniform(0.5, 2.0))
+                await asyncio.sleep(rng.uniform(0.5, 2.0))
                 await asyncio.to_thread(server.stop, signal.SIGQUIT)
                 site.kills += 1  # as many may have been in flight as when the gateway is killed
                 if restart == 0:
@@ -70,7 +70,7 @@ async def test_a_server_that_crashes_again_and_again(tmp_path: Path, server: Pos
                 person, text = site.people[restart % len(site.people)], f"Masih ada stok? ({restart})"
                 written = {"to": site.shops[0].device_phone, "text": text}
                 await site.sandbox.post(f"/people/{person}/messages", written)
-                await asyncio.sleep(dice.uniform(0.0, 3.0))
+                await asyncio.sleep(rng.uniform(0.0, 3.0))
                 await asyncio.to_thread(server.start)
                 await eventually(lambda: is_ready(site), patience=20)
         wanted = [(f"Masih ada stok? ({restart})", 1) for restart in range(RESTARTS)]

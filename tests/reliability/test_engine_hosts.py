@@ -32,7 +32,7 @@ WORST = 1.0
 
 
 async def test_killed_hosts_lose_nothing_and_delay_no_caller(tmp_path: Path, receiver: Receiver):
-    dice = random.Random(3)
+    rng = random.Random(3)
     async with (
         open_site(tmp_path, people=12, receiver=receiver.url("/"), shops=DEVICES) as site,
         operating(site) as operator,
@@ -46,7 +46,7 @@ async def test_killed_hosts_lose_nothing_and_delay_no_caller(tmp_path: Path, rec
         killed = set()
         for _ in range(KILLS):
             await operator.becomes(site.shops[0], "connected", 60)
-            await asyncio.sleep(dice.uniform(0.2, 1.0))
+            await asyncio.sleep(rng.uniform(0.2, 1.0))
             killed |= set(hosts(site))
             await asyncio.to_thread(kill_a_host, site)
             await operator.device(site.shops[0], lambda one: one["state"] != "connected")
@@ -69,7 +69,7 @@ async def test_killed_hosts_lose_nothing_and_delay_no_caller(tmp_path: Path, rec
 async def test_what_comes_in_while_hosts_and_gateways_are_killed(tmp_path: Path):
     """What the engine had acknowledged and not handed over is lost: a few messages a kill, also when what waited during
     the last kill comes in at once. None is stored twice."""
-    dice = random.Random(5)
+    rng = random.Random(5)
     async with open_site(tmp_path, people=6) as site, operating(site) as operator:
         shop, wrote = site.shops[0], []
         await together(site, operator)
@@ -85,7 +85,7 @@ async def test_what_comes_in_while_hosts_and_gateways_are_killed(tmp_path: Path)
         writing = [asyncio.create_task(write(person)) for person in site.people]
         for n in range(INCOMING_KILLS):
             await operator.becomes(shop, "connected", 60)
-            await asyncio.sleep(dice.uniform(0.2, 0.8))
+            await asyncio.sleep(rng.uniform(0.2, 0.8))
             if n % 2:
                 await asyncio.to_thread(site.kill)
                 await asyncio.to_thread(lambda: site.start(KURIR_DEVICES_PER_HOST=str(DEVICES)))

@@ -39,7 +39,7 @@ async def test_without_faults_everything_arrives_once_and_in_order(
 async def test_kills_at_random_lose_nothing_and_send_nothing_twice(
     tmp_path: Path, database_url: str, receiver: Receiver
 ):
-    dice = random.Random(7)
+    rng = random.Random(7)
     async with open_site(tmp_path, database_url=database_url, receiver=receiver.url("/")) as site:
         gateways = [site, *(site.beside(f"gateway-{n}") for n in range(2, GATEWAYS + 1 if database_url else 0))]
         for other in site.others:
@@ -48,8 +48,8 @@ async def test_kills_at_random_lose_nothing_and_send_nothing_twice(
         # the load is spread so that every life of the gateway gets its share
         calling = asyncio.create_task(callers.go(MESSAGES, callers=8 + MESSAGES // 2000, pause=0.02))
         for _ in range(KILLS):
-            await asyncio.sleep(dice.uniform(0.3, 2.5))
-            victim = dice.choice(gateways)
+            await asyncio.sleep(rng.uniform(0.3, 2.5))
+            victim = rng.choice(gateways)
             await asyncio.to_thread(victim.kill)
             await asyncio.to_thread(victim.start)
         await calling

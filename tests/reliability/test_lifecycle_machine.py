@@ -242,7 +242,7 @@ class Lifecycle(RuleBasedStateMachine):
                 message.state, message.due_at, message.attempts = "queued", now, message.attempts - 1
             case TryLater() if message.attempts >= MAX_ATTEMPTS:
                 message.state = "failed"
-            case TryLater(_, _, None):  # 2 s or 8 s and the dice: looked up, and checked against its bounds
+            case TryLater(_, _, None):  # 2 s or 8 s and the jitter: looked up, and checked against its bounds
                 latest = now + (2.0, 8.0)[message.attempts - 1] * 1.2
                 assert latest < message.expires_at or message.expires_at - now < 10, "the model does not decide this"
                 message.state, message.due_at = "queued", -1.0

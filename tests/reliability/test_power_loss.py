@@ -52,9 +52,9 @@ async def load(folder: Path) -> Recording:
     return recording
 
 
-def cuts(recording: Recording, dice: random.Random) -> list[int]:
+def cuts(recording: Recording, rng: random.Random) -> list[int]:
     first = next(i for i, step in enumerate(recording.steps) if step.what == "note")
-    return [dice.randrange(first, len(recording.steps)) for _ in range(CUTS)]
+    return [rng.randrange(first, len(recording.steps)) for _ in range(CUTS)]
 
 
 def lost(recording: Recording, cut: int, image: Path) -> set[int] | str:
@@ -91,10 +91,10 @@ async def test_what_had_its_200_survives_a_power_cut(tmp_path: Path):
     recording = await load(folder)
     flushed = {Path(step.path).name for step in recording.steps if step.what == "sync"}
     assert flushed == {"kurir.db", "kurir.db-wal"}  # the load was long enough for a checkpoint
-    dice = random.Random(11)
-    for n, cut in enumerate(cuts(recording, dice)):
+    rng = random.Random(11)
+    for n, cut in enumerate(cuts(recording, rng)):
         image = tmp_path / f"image-{n}"
-        recording.image(cut, dice, image)
+        recording.image(cut, rng, image)
         assert lost(recording, cut, image) == set(), f"cut {cut} of {len(recording.steps)}"
         if n < STARTED:
             assert load_master_key(folder)
@@ -109,9 +109,9 @@ async def test_the_model_finds_what_is_not_flushed(tmp_path: Path, synchronous: 
     assert pragmas != sqlite._PRAGMAS
     monkeypatch.setattr(sqlite, "_PRAGMAS", pragmas)
     recording = await load(tmp_path / "kurir")
-    dice = random.Random(11)
+    rng = random.Random(11)
     found = 0
-    for n, cut in enumerate(cuts(recording, dice)):
-        recording.image(cut, dice, tmp_path / f"image-{n}")
+    for n, cut in enumerate(cuts(recording, rng)):
+        recording.image(cut, rng, tmp_path / f"image-{n}")
         found += bool(lost(recording, cut, tmp_path / f"image-{n}"))
     assert found > CUTS / 4

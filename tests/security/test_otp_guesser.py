@@ -35,24 +35,24 @@ async def target(tmp_path: Path) -> AsyncIterator[Target]:
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_tables_and_the_model_of_the_simulations_agree(target: Target, seed: int) -> None:
     """The same random sends and checks, of every scope; few digits, so that all limits are met."""
-    dice = random.Random(seed)
-    lengths = Lengths(4, dice.choice([4, 6, 10]))
+    rng = random.Random(seed)
+    lengths = Lengths(4, rng.choice([4, 6, 10]))
     target.settings = Settings(
         otp_digits=lengths.least, otp_digits_most=lengths.most, otp_sends_per_phone=10_000, queue_limit=10**9
     )
-    model = Model(dice, lengths)
+    model = Model(rng, lengths)
     pairs: list[tuple[Issued, Code]] = []
     answers = {True: 0, False: 0, None: 0}
     for _ in range(700):
-        target.now += dice.choice([0.0, 0.1, 1.0, 30.0]) if dice.random() < 0.97 else 1200.0
-        if dice.random() < 0.2 or not pairs:
-            phone = f"62812{dice.randrange(6):08d}"
+        target.now += rng.choice([0.0, 0.1, 1.0, 30.0]) if rng.random() < 0.97 else 1200.0
+        if rng.random() < 0.2 or not pairs:
+            phone = f"62812{rng.randrange(6):08d}"
             issued = await target.send(phone, lifetime=600)
             pairs.append((issued, model.send(phone, target.now, 600.0, issued.code)))
             continue
-        issued, code = dice.choice(pairs[-8:])
-        text = issued.code if dice.random() < 0.2 else another(issued.code)
-        match dice.randrange(4):
+        issued, code = rng.choice(pairs[-8:])
+        text = issued.code if rng.random() < 0.2 else another(issued.code)
+        match rng.randrange(4):
             case 0:
                 verdict = await target.check(text, phone=code.phone)
                 expected = model.check_phone(text, code.phone, target.now)
@@ -74,7 +74,7 @@ async def test_the_hours_chance_is_never_exceeded_and_comes_back(target: Target)
     for minute in range(130):
         await target.send(f"62812{minute:08d}")
         for _ in range(10):
-            await target.check(f"{target.dice.randrange(10**6):06d}")
+            await target.check(f"{target.rng.randrange(10**6):06d}")
         target.now += 60
     rows = await target.database.read(
         lambda c: c.execute(sa.select(otp_checks.c.minute, otp_checks.c.chance).order_by(otp_checks.c.minute)).all()

@@ -20,8 +20,8 @@ for name in sys.argv[2:]:
 """
 
 
-def run(wish: str, *points: str) -> int:
-    return subprocess.run([sys.executable, "-c", PROGRAM, wish, *points], timeout=30, check=False).returncode
+def run(setting: str, *points: str) -> int:
+    return subprocess.run([sys.executable, "-c", PROGRAM, setting, *points], timeout=30, check=False).returncode
 
 
 def test_an_armed_process_dies_at_its_point_and_only_there():
@@ -33,9 +33,9 @@ def test_an_armed_process_dies_at_its_point_and_only_there():
 
 
 @pytest.mark.parametrize("wish", ["somewhere", "send.begun:0", "send.begun:x", "send.begun:-1", ":1"])
-def test_a_wish_that_means_no_point_is_refused(wish: str):
+def test_a_wish_that_means_no_point_is_refused(setting: str):
     with pytest.raises(SettingsError, match="KURIR_CRASH_AT"):
-        crash_points.arm(wish)
+        crash_points.arm(setting)
     crash_points.arm("")
 
 

@@ -29,14 +29,14 @@ _armed: dict[str, int] = {}
 """The point at which this process ends, and how many passes are left."""
 
 
-def arm(wish: str) -> None:
+def arm(setting: str) -> None:
     """Makes this process end at a point: "" for none, `<point>` or `<point>:<n>` for its n-th pass.
 
     Raises SettingsError.
     """
     _armed.clear()
-    point, _, passes = wish.partition(":")
-    if not wish:
+    point, _, passes = setting.partition(":")
+    if not setting:
         return
     if point not in POINTS or (passes and not (passes.isascii() and passes.isdigit() and int(passes) > 0)):
         raise SettingsError(f"KURIR_CRASH_AT: expected one of {', '.join(sorted(POINTS))}, with :n for the n-th time")

@@ -23,7 +23,7 @@ class MessageIds:
 
     def __init__(self) -> None:
         self._last = 0
-        self._dice = random.Random(secrets.randbits(64))  # noqa: S311 - spread, not a secret
+        self._rng = random.Random(secrets.randbits(64))  # noqa: S311 - spread, not a secret
         self._lock = threading.Lock()
 
     def next(self) -> int:
@@ -31,7 +31,7 @@ class MessageIds:
         with self._lock:
             milliseconds = time.time_ns() // 1_000_000 - _EPOCH_MS
             # the lower half of the counter range is random so that two processes hardly ever meet
-            fresh = (milliseconds << _COUNTER_BITS) | self._dice.getrandbits(_COUNTER_BITS - 1)
+            fresh = (milliseconds << _COUNTER_BITS) | self._rng.getrandbits(_COUNTER_BITS - 1)
             self._last = max(fresh, self._last + 1)
             return self._last
 

@@ -314,7 +314,7 @@ class Outbox:
             max_attempts=self._max_attempts,
             now=now,
             expires_at=claimed.expires_at,
-            dice=random.random(),  # noqa: S311 - jitter, not a secret
+            jitter=random.random(),  # noqa: S311 - jitter, not a secret
         )
         word = str(type(outcome).__struct_config__.tag)
         remote_id = getattr(outcome, "remote_id", None)

@@ -1,4 +1,4 @@
-"""What follows from an outcome: settled in a state, or again at a time. Pure; the clock and the dice are arguments.
+"""What follows from an outcome: settled in a state, or again at a time. Pure; the clock and the jitter are arguments.
 
 | outcome | then |
 | --- | --- |
@@ -53,7 +53,7 @@ Decision = Settled | Again
 
 
 def decide(  # noqa: PLR0911 - one return for each row of the table above
-    outcome: Outcome, *, attempt: int, max_attempts: int, now: float, expires_at: float, dice: float
+    outcome: Outcome, *, attempt: int, max_attempts: int, now: float, expires_at: float, jitter: float
 ) -> Decision:
     """What to do after try number `attempt` (1 = the first) ended in `outcome`. `dice` is uniform in [0, 1)."""
     match outcome:
@@ -73,11 +73,13 @@ def decide(  # noqa: PLR0911 - one return for each row of the table above
             return Again(now, counted=False, code=code, reason=reason)
         case Restricted(code, reason):
             later = TryLater(code, reason, most=_TRIES_OF_ONE_PERSON)
-            return decide(later, attempt=attempt, max_attempts=max_attempts, now=now, expires_at=expires_at, dice=dice)
+            return decide(
+                later, attempt=attempt, max_attempts=max_attempts, now=now, expires_at=expires_at, jitter=jitter
+            )
         case TryLater(code, reason, after, counted, most):
             if counted and attempt >= min(max_attempts, most or max_attempts):
                 return Settled("failed", "exhausted", f"given up after {attempt} tries; the last one: {reason}")
-            due_at = now + delay(code, attempt, after, dice)
+            due_at = now + delay(code, attempt, after, jitter)
             if due_at >= expires_at:
                 return Settled("expired", code, reason)
             return Again(due_at, counted=counted, code=code, reason=reason)
@@ -85,11 +87,11 @@ def decide(  # noqa: PLR0911 - one return for each row of the table above
             assert_never(outcome)
 
 
-def delay(code: str, attempt: int, after: float | None, dice: float) -> float:
+def delay(code: str, attempt: int, after: float | None, jitter: float) -> float:
     """Seconds to wait after try number `attempt`; never shorter than what the other side asked for."""
     if code == PAIR_RATE_CODE:
         base = float(4 ** min(attempt, 6))
     else:
         base = _STEPS[attempt - 1] if 1 <= attempt <= len(_STEPS) else _CEILING
-    jittered = base * (1 - _JITTER + 2 * _JITTER * dice)
+    jittered = base * (1 - _JITTER + 2 * _JITTER * jitter)
     return max(after, 0.0) if after is not None else jittered

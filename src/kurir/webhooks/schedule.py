@@ -15,7 +15,7 @@ DELAYS = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 36_000.0)
 MOST_ATTEMPTS = len(DELAYS) + 1
 JITTER = 0.1
 """Each delay is stretched or shortened by up to this share, so that a backlog does not come back as one blow."""
-LONGEST_WISH = 86_400.0
+LONGEST_RETRY_AFTER = 86_400.0
 """Seconds of a Retry-After that are honoured."""
 GIVES_WAY = 3
 """Failed tries after which an event lets the later ones of its chat pass, if others got through meanwhile."""
@@ -64,7 +64,7 @@ class Gone(msgspec.Struct, frozen=True):
 Verdict = Delivered | Again | Exhausted | Gone
 
 
-def judge(answer: Answer, attempt: int, now: float, dice: float) -> Verdict:
+def judge(answer: Answer, attempt: int, now: float, jitter: float) -> Verdict:
     """What follows from the answer to try number `attempt` (1 = the first); `dice` is uniform in [0, 1)."""
     if isinstance(answer, Answered):
         if 200 <= answer.status < 300:
@@ -73,9 +73,9 @@ def judge(answer: Answer, attempt: int, now: float, dice: float) -> Verdict:
             return Gone()
     if attempt >= MOST_ATTEMPTS:
         return Exhausted()
-    delay = DELAYS[attempt - 1] * (1 - JITTER + 2 * JITTER * dice)
-    wish = seconds_of(answer.retry_after, now) if isinstance(answer, Answered) else 0.0
-    return Again(now + max(delay, min(wish, LONGEST_WISH)), gives_way=attempt >= GIVES_WAY)
+    delay = DELAYS[attempt - 1] * (1 - JITTER + 2 * JITTER * jitter)
+    retry_after = seconds_of(answer.retry_after, now) if isinstance(answer, Answered) else 0.0
+    return Again(now + max(delay, min(retry_after, LONGEST_RETRY_AFTER)), gives_way=attempt >= GIVES_WAY)
 
 
 def seconds_of(retry_after: str, now: float) -> float:

@@ -236,20 +236,20 @@ def test_signatures_agree_with_pywa() -> None:
 
 
 def test_ten_thousand_mutations_none_accepted() -> None:
-    dice = random.Random(20260101)
+    rng = random.Random(20260101)
     raw = body("messages", messages_value(statuses=[{"id": "a", "status": "read", "timestamp": "1"}]))
     signature = sign("rahasia", raw)
     accepted = 0
     for _ in range(10_000):
         changed_body, changed_signature = bytearray(raw), bytearray(signature.encode())
-        target = changed_body if dice.random() < 0.5 else changed_signature
-        match dice.randrange(3):
+        target = changed_body if rng.random() < 0.5 else changed_signature
+        match rng.randrange(3):
             case 0:
-                target[dice.randrange(len(target))] ^= 1 << dice.randrange(7)
+                target[rng.randrange(len(target))] ^= 1 << rng.randrange(7)
             case 1:
-                del target[dice.randrange(len(target))]
+                del target[rng.randrange(len(target))]
             case _:
-                target.insert(dice.randrange(len(target)), dice.randrange(1, 127))
+                target.insert(rng.randrange(len(target)), rng.randrange(1, 127))
         same = bytes(changed_body) == raw and bytes(changed_signature) == signature.encode()
         accepted += not same and signed_by("rahasia", bytes(changed_body), changed_signature.decode("latin-1"))
     assert accepted == 0

@@ -63,12 +63,12 @@ def test_fewer_tries_where_the_channel_says_so():
 @given(
     st.text(max_size=6), st.integers(1, 50), st.one_of(st.none(), st.floats(-5, 1e6)), st.floats(0, 1, exclude_max=True)
 )
-def test_a_delay_is_bounded_and_never_negative(code: str, attempt: int, asked: float | None, dice: float):
-    seconds = delay(code, attempt, asked, dice)
+def test_a_delay_is_bounded_and_never_negative(code: str, attempt: int, asked: float | None, jitter: float):
+    seconds = delay(code, attempt, asked, jitter)
     assert 0 <= seconds <= (max(asked, 0) if asked is not None else 4**6 * 1.2)
 
 
 @given(st.integers(1, 8), st.floats(0, 1, exclude_max=True))
-def test_a_retry_never_falls_behind_the_end_of_life(attempt: int, dice: float):
-    decision = after(TryLater("4", "busy"), attempt, dice=dice, expires_at=NOW + 100)
+def test_a_retry_never_falls_behind_the_end_of_life(attempt: int, jitter: float):
+    decision = after(TryLater("4", "busy"), attempt, jitter=jitter, expires_at=NOW + 100)
     assert isinstance(decision, Settled) or NOW < decision.due_at < NOW + 100

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from kurir.webhooks.schedule import (
     DEAD_AFTER,
     DELAYS,
-    LONGEST_WISH,
+    LONGEST_RETRY_AFTER,
     MOST_ATTEMPTS,
     Again,
     Answered,
@@ -23,7 +23,7 @@ from kurir.webhooks.schedule import (
 )
 
 NOW = 1_800_000_000.0
-dice = st.floats(0, 1, exclude_max=True)
+jitter = st.floats(0, 1, exclude_max=True)
 bad = st.one_of(
     st.integers(100, 599).filter(lambda s: not 200 <= s < 300 and s != 410).map(Answered),
     st.text(max_size=20).map(Unanswered),
@@ -35,7 +35,7 @@ def test_the_delays_are_those_of_the_field() -> None:
     assert MOST_ATTEMPTS == 8
 
 
-@given(st.integers(200, 299), st.integers(1, 20), dice)
+@given(st.integers(200, 299), st.integers(1, 20), jitter)
 def test_any_2xx_is_success_however_late(status: int, attempt: int, roll: float) -> None:
     assert judge(Answered(status), attempt, NOW, roll) == Delivered()
 
@@ -46,7 +46,7 @@ def test_of_all_statuses_only_410_is_a_wish_to_hear_nothing_more() -> None:
     assert {status for status, verdict in found.items() if verdict is Delivered} == set(range(200, 300))
 
 
-@given(bad, st.integers(1, MOST_ATTEMPTS - 1), dice)
+@given(bad, st.integers(1, MOST_ATTEMPTS - 1), jitter)
 def test_a_failed_try_comes_again_within_a_tenth_of_its_delay(answer, attempt: int, roll: float) -> None:
     verdict = judge(answer, attempt, NOW, roll)
     assert isinstance(verdict, Again)
@@ -54,24 +54,24 @@ def test_a_failed_try_comes_again_within_a_tenth_of_its_delay(answer, attempt: i
     assert verdict.gives_way == (attempt >= 3)
 
 
-@given(bad, st.integers(MOST_ATTEMPTS, 100), dice)
+@given(bad, st.integers(MOST_ATTEMPTS, 100), jitter)
 def test_tries_run_out(answer, attempt: int, roll: float) -> None:
     assert judge(answer, attempt, NOW, roll) == Exhausted()
 
 
-@given(st.integers(1, 100), dice)
+@given(st.integers(1, 100), jitter)
 def test_gone_is_gone_at_once(attempt: int, roll: float) -> None:
     assert judge(Answered(410), attempt, NOW, roll) == Gone()
 
 
-@given(st.integers(0, 10**9), st.integers(1, MOST_ATTEMPTS - 1), dice)
-def test_retry_after_is_never_undercut_and_never_hastens(wish: int, attempt: int, roll: float) -> None:
-    verdict = judge(Answered(429, str(wish)), attempt, NOW, roll)
+@given(st.integers(0, 10**9), st.integers(1, MOST_ATTEMPTS - 1), jitter)
+def test_retry_after_is_never_undercut_and_never_hastens(retry_after: int, attempt: int, roll: float) -> None:
+    verdict = judge(Answered(429, str(retry_after)), attempt, NOW, roll)
     plain = judge(Answered(429), attempt, NOW, roll)
     assert isinstance(verdict, Again)
     assert isinstance(plain, Again)
-    assert verdict.due_at >= max(plain.due_at, NOW + min(wish, LONGEST_WISH))
-    assert verdict.due_at <= max(plain.due_at, NOW + LONGEST_WISH)
+    assert verdict.due_at >= max(plain.due_at, NOW + min(retry_after, LONGEST_RETRY_AFTER))
+    assert verdict.due_at <= max(plain.due_at, NOW + LONGEST_RETRY_AFTER)
 
 
 @pytest.mark.parametrize(
