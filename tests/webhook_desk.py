@@ -109,7 +109,7 @@ class WebhookDesk:
         """How many deliveries are in which state."""
         d = webhook_deliveries.c
         statement = sa.select(d.state).where(d.endpoint_id == endpoint.id if endpoint else sa.true())
-        found = await self.database.read(lambda c: list(c.execute(statement).scalars()), patience=LONG_WORK)
+        found = await self.database.read(lambda c: list(c.execute(statement).scalars()), timeout=LONG_WORK)
         return Counter(found)
 
     async def rows(self) -> tuple[int, int, int]:
@@ -140,7 +140,7 @@ async def delivering(
     try:
         yield deliverer
     finally:
-        await deliverer.stop(patience=1.0)
+        await deliverer.stop(timeout=1.0)
         await safe_fetch.close()
 
 
@@ -204,9 +204,9 @@ class Receiver:
         """What came to a path."""
         return [letter for letter in self.letters if letter.path == path]
 
-    async def until(self, count: int, path: str = "/hook", patience: float = 15.0) -> list[Letter]:
+    async def until(self, count: int, path: str = "/hook", timeout: float = 15.0) -> list[Letter]:
         """Waits until so many requests have come to a path."""
-        async with asyncio.timeout(patience), self._arrived:
+        async with asyncio.timeout(timeout), self._arrived:
             await self._arrived.wait_for(lambda: self._came[path] >= count)
         return self.at(path)
 
@@ -257,9 +257,9 @@ def verified(letter: Letter, secret: str) -> dict[str, Any]:
     return json.loads(letter.body)
 
 
-async def eventually(question: Callable[[], Awaitable[Any]], wanted: Any = True, patience: float = 15.0) -> None:
+async def eventually(question: Callable[[], Awaitable[Any]], wanted: Any = True, timeout: float = 15.0) -> None:
     """Asks until the answer is the wanted one; fails the test when it never is."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while (answer := await question()) != wanted:
         assert time.monotonic() < deadline, f"still {answer!r}, not {wanted!r}"
         await asyncio.sleep(0.02)

@@ -83,9 +83,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds after which a message that could not be sent expires."""
     max_attempts: int = 8
     """Real tries before a message ends as failed (exhausted)."""
-    device_patience: float = 20.0
+    device_receipt_wait: float = 20.0
     """Seconds after a device has connected in which a receipt may still settle a message in doubt."""
-    cloud_patience: float = 120.0
+    cloud_receipt_wait: float = 120.0
     """Seconds in which a callback of Meta may still settle a message in doubt."""
     device_window: int = 4
     """Messages in flight per linked device (always to different recipients)."""
@@ -105,7 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     device_check_after: float = 30.0
     """Seconds without a sign of life after which a connected device is checked by a small query; 0: the engine's own
     keep-alive alone must find dead lines (within 40 s)."""
-    device_check_patience: float = 15.0
+    device_check_timeout: float = 15.0
     """Seconds for that query's answer; without one the device is `degraded` and connected anew."""
     engine_timeout: float = 90.0
     """Seconds for one engine call; the engine itself gives up waiting for the server after 75."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
-from tests.e2e.graph_client import PATIENCE
+from tests.e2e.graph_client import TIMEOUT
 
 
 class Receiver:
@@ -66,7 +66,7 @@ class Receiver:
         return [status for status in found if status["id"] == wire_id]
 
     async def until(self, condition: Callable[[], Any]) -> Any:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not (result := condition()):
                 self._news.clear()
                 await self._news.wait()

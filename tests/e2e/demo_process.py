@@ -82,9 +82,9 @@ class Phone:
         self._after = seen[-1]["id"] if seen else 0
         return self
 
-    async def next(self, patience: float = 20.0) -> dict[str, Any]:
+    async def next(self, timeout: float = 20.0) -> dict[str, Any]:
         """The next message that arrives."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if found := await self._inbox(2):
                 self._after = found[0]["id"]

@@ -97,13 +97,13 @@ class Rig:
         """Sends from the first number."""
         return await self.devices.send(self.numbers[0], Outgoing(next(_ids), to, content, typing, media))
 
-    async def event(self, kind: type[E], matches: Callable[[E], bool], patience: float = 15.0) -> E:
+    async def event(self, kind: type[E], matches: Callable[[E], bool], timeout: float = 15.0) -> E:
         """The first event of a kind that `matches`, waiting for it."""
 
         def found() -> list[E]:
             return [event for event in self.events if isinstance(event, kind) and matches(event)]
 
-        await eventually(lambda: bool(found()), patience, what=f"{kind.__name__} among {self.events}")
+        await eventually(lambda: bool(found()), timeout, what=f"{kind.__name__} among {self.events}")
         return found()[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-START, PATIENCE = 30.0, 15.0
+START, TIMEOUT = 30.0, 15.0
 
 
 class Program:
@@ -80,7 +80,7 @@ class Client:
 
     async def bubble(self, phone: str, wire_id: str) -> dict[str, Any]:
         after = 0
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 for message in await self.inbox(phone, after):
                     if message["wire_id"] == wire_id:

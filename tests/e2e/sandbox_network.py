@@ -15,7 +15,7 @@ import aiohttp
 
 from kurir.settings import Settings
 
-START_PATIENCE = 30.0
+START_TIMEOUT = 30.0
 
 
 class SandboxNetwork:
@@ -54,10 +54,10 @@ class SandboxNetwork:
         return await self._ask("DELETE", path, None)
 
     async def arrival(
-        self, phone: str, matches: Callable[[dict[str, Any]], bool], patience: float = 15.0
+        self, phone: str, matches: Callable[[dict[str, Any]], bool], timeout: float = 15.0
     ) -> dict[str, Any]:
         """The first message on `phone` that `matches`, waiting for it."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         after = 0
         seen: list[dict[str, Any]] = []
         while (left := deadline - time.monotonic()) > 0:
@@ -111,7 +111,7 @@ def start_sandbox(folder: Path) -> SandboxNetwork:
             stdout=output,
             stderr=output,
         )
-    deadline = time.monotonic() + START_PATIENCE
+    deadline = time.monotonic() + START_TIMEOUT
     while not ready.exists():
         try:
             process.wait(0.05)
@@ -124,9 +124,9 @@ def start_sandbox(folder: Path) -> SandboxNetwork:
     return SandboxNetwork(process, json.loads(ready.read_text()), log)
 
 
-async def eventually(condition: Callable[[], bool], patience: float = 15.0, what: str = "") -> None:
+async def eventually(condition: Callable[[], bool], timeout: float = 15.0, what: str = "") -> None:
     """Waits until `condition` holds; fails the test when it does not come true."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"it did not come true: {what or condition}"
         await asyncio.sleep(0.02)

@@ -39,7 +39,7 @@ from kurir.web.server import build
 pytestmark = pytest.mark.e2e
 
 SITI, BUDI, DEWI, NOT_ON_WHATSAPP = "6281234567801", "6281234567802", "6281234567803", "6281999999901"
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 class Server(uvicorn.Server):
@@ -79,7 +79,7 @@ class Shop:
     async def until(self, table: sa.Table, *where: sa.ColumnElement[bool], count: int = 1) -> sa.Row[Any]:
         """Waits until so many rows hold; returns the newest."""
         statement = sa.select(table).where(*where).order_by(table.c.id.desc())
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 rows = await self.gateway.database.read(lambda c: c.execute(statement).all())
                 if len(rows) >= count:

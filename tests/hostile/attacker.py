@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 10
+TIMEOUT = 10
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def _address() -> str:
 
 
 def _ask(port: int, method: str, path: str, body: bytes = b"", **headers: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         return connection.getresponse().status
@@ -82,8 +82,8 @@ def heads(port: int, _names: dict[str, Any]) -> None:
     """Connections with a head without end, and idle ones."""
     with contextlib.ExitStack() as stack:
         for _ in range(50):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
-        endless = stack.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE))
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), TIMEOUT))
+        endless = stack.enter_context(socket.create_connection(("127.0.0.1", port), TIMEOUT))
         endless.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
         for _ in range(200):
             endless.sendall(b"x" * 65_536)

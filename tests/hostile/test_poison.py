@@ -385,7 +385,7 @@ async def test_an_endpoint_that_cannot_be_read_delays_no_other(desk: WebhookDesk
         async with delivering(desk.database, desk.time):
             assert [letter.text for letter in await receiver.until(3, "/good")] == ["t0", "t1", "t2"]
             await eventually(lambda: delivered_and_failed(desk, good), (3, 0))
-            await eventually(lambda: delivered_and_failed(desk, bad), (0, 3), patience=60.0)
+            await eventually(lambda: delivered_and_failed(desk, bad), (0, 3), timeout=60.0)
         assert receiver.at("/bad") == []
 
 

@@ -42,7 +42,7 @@ class Flood:
     def __init__(self, database: Database, count: int, **which: Any) -> None:
         self.released = threading.Event()
         self.begun = 0
-        self.tasks = [asyncio.create_task(database.read(self._hang, patience=60, **which)) for _ in range(count)]
+        self.tasks = [asyncio.create_task(database.read(self._hang, timeout=60, **which)) for _ in range(count)]
 
     def _hang(self, _: Connection) -> None:
         self.begun += 1
@@ -82,7 +82,7 @@ async def test_a_flood_delays_whoever_makes_it(
     flooding = Flood(database, 300, **flood)
     await flooding.flowing(1)
     await asyncio.sleep(0.8)  # longer than healthy work takes: nobody else may be told that the database stands still
-    answers = [database.read(one, patience=0.2, **reader) for _ in range(20)]
+    answers = [database.read(one, timeout=0.2, **reader) for _ in range(20)]
     async with asyncio.timeout(10):
         assert await asyncio.gather(*answers) == [1] * 20
     await flooding.end()
@@ -92,11 +92,11 @@ async def test_a_flood_delays_whoever_makes_it(
 async def test_who_hangs_is_told_so_in_time_and_nobody_else(database: Database) -> None:
     flooding = Flood(database, HALF, of=1)
     await flooding.flowing(HALF)
-    late = [asyncio.create_task(database.read(one, of=1, patience=0.1)) for _ in range(5)]
+    late = [asyncio.create_task(database.read(one, of=1, timeout=0.1)) for _ in range(5)]
     for task in late:
         with pytest.raises(DatabaseUnavailable):
             await task
-    assert await database.read(one, of=2, patience=0.1) == 1
+    assert await database.read(one, of=2, timeout=0.1) == 1
     await flooding.end()
     assert await database.read(one, of=1) == 1
 
@@ -106,8 +106,8 @@ async def test_two_accounts_whose_reads_hang_leave_a_thread_to_others(database: 
     for flood in floods:
         await flood.flowing(1)
     await asyncio.sleep(0.8)  # longer than healthy work takes
-    assert await asyncio.gather(*(database.read(one, of=99, patience=0.2) for _ in range(20))) == [1] * 20
-    assert await asyncio.gather(*(database.read(one, patience=0.2) for _ in range(20))) == [1] * 20
+    assert await asyncio.gather(*(database.read(one, of=99, timeout=0.2) for _ in range(20))) == [1] * 20
+    assert await asyncio.gather(*(database.read(one, timeout=0.2) for _ in range(20))) == [1] * 20
     for flood in floods:
         await flood.end()
 
@@ -118,7 +118,7 @@ async def test_when_every_thread_hangs_everybody_is_told_in_time(database: Datab
         await flood.flowing(1)
     for account in (0, 2, 3):
         with pytest.raises(DatabaseUnavailable):
-            await database.read(one, of=account, patience=0.1)
+            await database.read(one, of=account, timeout=0.1)
     for flood in floods:
         await flood.end()
 
@@ -131,7 +131,7 @@ async def test_a_long_queue_that_moves_is_waited_for_also_while_others_hang(data
     flooding = Flood(database, 2, of=1)
     await flooding.flowing(2)
     await asyncio.sleep(0.8)
-    assert await asyncio.gather(*(database.read(some, of=2, patience=0.1) for _ in range(100))) == [1] * 100
+    assert await asyncio.gather(*(database.read(some, of=2, timeout=0.1) for _ in range(100))) == [1] * 100
     await flooding.end()
 
 
@@ -140,7 +140,7 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(database: Database, h
     flooding = Flood(database, HALF, of=1)
     await flooding.flowing(HALF)
     begun: list[int] = []
-    waiting = [asyncio.create_task(database.read(lambda _: begun.append(1), of=1, patience=0.1)) for _ in range(20)]
+    waiting = [asyncio.create_task(database.read(lambda _: begun.append(1), of=1, timeout=0.1)) for _ in range(20)]
     await asyncio.sleep(0)
     if how == "cancelled":
         for task in waiting:
@@ -157,7 +157,7 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(database: Database, h
 async def test_strangers_may_not_pile_up_without_end(database: Database) -> None:
     flooding = Flood(database, 1, of="x", pool="strangers")
     await flooding.flowing(1)
-    waiting = [asyncio.create_task(database.read(one, of=i, pool="strangers", patience=60)) for i in range(500)]
+    waiting = [asyncio.create_task(database.read(one, of=i, pool="strangers", timeout=60)) for i in range(500)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
         await database.read(one, of="y", pool="strangers")

@@ -263,7 +263,7 @@ async def test_on_the_real_engine_texts_come_at_once_and_the_picture_when_it_can
         await sandbox.delete("/faults")
         again = [number(1, jid=rig.numbers[0].jid, state="connected")]
         async with Rig(sandbox, tmp_path / "data", *again, incoming_media_timeout=3.0) as rig:
-            fetched = await rig.event(MediaFetched, lambda e: e.remote_id == image["wire_id"], patience=40)
+            fetched = await rig.event(MediaFetched, lambda e: e.remote_id == image["wire_id"], timeout=40)
             assert fetched.media.state == "stored"
             assert _content(fetched) == png()
             await eventually(lambda: rig.devices.survey().journal_entries == 0)

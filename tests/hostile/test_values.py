@@ -107,7 +107,7 @@ async def test_an_outage_is_still_one(tmp_path: Path) -> None:
     other = database.engine.connect()
     other.exec_driver_sql("BEGIN IMMEDIATE")
     with pytest.raises(DatabaseUnavailable):
-        await database.write(lambda c: c.execute(TABLE.insert().values(k=1, v="a")), patience=0.1)
+        await database.write(lambda c: c.execute(TABLE.insert().values(k=1, v="a")), timeout=0.1)
     other.exec_driver_sql("ROLLBACK")
     other.close()
     await database.close()

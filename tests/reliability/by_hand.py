@@ -78,7 +78,7 @@ async def connected(site: Site, shop: Shop, channel: str) -> None:
 
 
 async def until(
-    site: Site, statement: str, value: Any, holds: Callable[[Any], bool] = bool, patience: float = 40.0
+    site: Site, statement: str, value: Any, holds: Callable[[Any], bool] = bool, timeout: float = 40.0
 ) -> Any:
     """The one value that a statement finds in the gateway's database, once it `holds`."""
 
@@ -88,7 +88,7 @@ async def until(
 
     found = None
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             while not holds(found := await asyncio.to_thread(look)):
                 await asyncio.sleep(0.05)
     except TimeoutError:

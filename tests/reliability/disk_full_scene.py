@@ -58,12 +58,12 @@ async def test_nothing_is_lost(tmp_path: Path, receiver: Receiver):
                 )
             await asyncio.sleep(3)
             disk.free(pid)
-            await eventually(lambda: is_ready(site), patience=20)
+            await eventually(lambda: is_ready(site), timeout=20)
         await _answers(callers, "200")
         callers.stop()
         await calling
         assert site.process.poll() is None, "nobody restarted it"
-        await eventually(lambda: asyncio.to_thread(_count, site), 2 * TIMES, patience=20)
+        await eventually(lambda: asyncio.to_thread(_count, site), 2 * TIMES, timeout=20)
         await quiet(site, 120)
         sheet = await balance(site, callers.log, receiver.letters)
         slowest = max(call.seconds for call in callers.log)
@@ -89,7 +89,7 @@ async def _a_file_waits_for_room(site: Site, disk: SmallDisk, pid: int) -> None:
         sent = await ask(site, "POST", "/public/v1/send_meta_personal_message", json=body)
         assert sent.status == 200, sent
         asked = "SELECT state, error_code FROM messages WHERE content LIKE '%katalog%'"
-        await eventually(lambda: asyncio.to_thread(site.rows, asked), [("queued", "media_not_stored")], patience=20)
+        await eventually(lambda: asyncio.to_thread(site.rows, asked), [("queued", "media_not_stored")], timeout=20)
         assert list((site.settings.data_dir / "media").glob("arriving-*")) == []
         disk.free(pid)
         arrived = await site.sandbox.arrival(person, lambda message: message["kind"] == "document", 40)
@@ -119,7 +119,7 @@ async def _struck(site: Site, fault: int) -> None:
         found: list[dict[str, Any]] = (await site.sandbox.get("/faults"))["faults"]
         return any(one["id"] == fault and one["hits"] > 0 for one in found)
 
-    await eventually(hits, patience=20)
+    await eventually(hits, timeout=20)
 
 
 async def _answers(callers: Callers, code: str) -> None:

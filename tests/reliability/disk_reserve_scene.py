@@ -40,8 +40,8 @@ async def test_files_stop_where_texts_need_the_disk(tmp_path: Path):
         reserve = DiskReserve(site.settings.data_dir, 0)
         for _ in range(FILES):
             await _stranger_sends(site, stranger, os.urandom(SIZE))
-        await eventually(lambda: _logged(site, "received_files_wait_for_space"), patience=60)
-        await eventually(lambda: _under_way(site), 0, patience=60)
+        await eventually(lambda: _logged(site, "received_files_wait_for_space"), timeout=60)
+        await eventually(lambda: _under_way(site), 0, timeout=60)
         states = await asyncio.to_thread(_states, site)
         assert len(states) == FILES
         assert "stored" in states, "files are taken while there is room"
@@ -59,7 +59,7 @@ async def test_files_stop_where_texts_need_the_disk(tmp_path: Path):
             await site.sandbox.arrival(person, lambda m, channel=channel: m["text"] == f"teks {channel}", 30)
         await site.sandbox.post(f"/people/{stranger}/messages", {"to": shop.device_phone, "text": "masih ada?"})
         asked = "SELECT count(*) FROM incoming WHERE text = 'masih ada?'"
-        await eventually(lambda: asyncio.to_thread(site.rows, asked), [(1,)], patience=30)
+        await eventually(lambda: asyncio.to_thread(site.rows, asked), [(1,)], timeout=30)
 
         async with aiohttp.ClientSession() as session, _serving() as (url, counts):
             await _files_to_send_wait(site, url, counts)
@@ -72,7 +72,7 @@ async def test_files_stop_where_texts_need_the_disk(tmp_path: Path):
             for person in site.people[3:5]:
                 arrived = await site.sandbox.arrival(person, lambda message: message["kind"] == "document", 60)
                 assert arrived["media"]["size"] == SIZE
-        await eventually(lambda: asyncio.to_thread(_states, site), ["stored"] * FILES, patience=90)
+        await eventually(lambda: asyncio.to_thread(_states, site), ["stored"] * FILES, timeout=90)
 
 
 async def _stranger_sends(site: Site, stranger: str, file: bytes) -> None:
@@ -92,7 +92,7 @@ async def _files_to_send_wait(site: Site, url: str, counts: list[str]) -> None:
     await call(site, shop, "send_meta_personal_message", official)
     waiting = "SELECT state, error_code, attempts FROM messages WHERE content LIKE '%.pdf%'"
     wanted = [("queued", "media_not_stored", 0)] * 2
-    await eventually(lambda: asyncio.to_thread(site.rows, waiting), wanted, patience=30)
+    await eventually(lambda: asyncio.to_thread(site.rows, waiting), wanted, timeout=30)
     assert sorted(set(counts)) == ["announced.pdf", "silent.pdf"]
     assert list((site.settings.data_dir / "media").glob("arriving-*")) == []
 

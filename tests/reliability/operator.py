@@ -34,26 +34,26 @@ class Operator:
             return {one["key"]: one for one in (await answer.json())["numbers"]}
 
     async def device(
-        self, shop: Shop, holds: Callable[[dict[str, Any]], bool], patience: float = 30.0
+        self, shop: Shop, holds: Callable[[dict[str, Any]], bool], timeout: float = 30.0
     ) -> dict[str, Any]:
         """A shop's device once it is as wanted."""
         seen: dict[str, Any] = {}
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 while not holds(seen := (await self.numbers())[shop.device.key]):
                     await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(f"the device is still {seen}\n{self.site.explain()}") from None
         return seen
 
-    async def becomes(self, shop: Shop, state: str, patience: float = 30.0) -> dict[str, Any]:
+    async def becomes(self, shop: Shop, state: str, timeout: float = 30.0) -> dict[str, Any]:
         """A shop's device once it is in a state."""
-        return await self.device(shop, lambda one: one["state"] == state, patience)
+        return await self.device(shop, lambda one: one["state"] == state, timeout)
 
-    async def all_connected(self, patience: float = 60.0) -> None:
+    async def all_connected(self, timeout: float = 60.0) -> None:
         """Waits until every device is connected."""
         for shop in self.site.shops:
-            await self.becomes(shop, "connected", patience)
+            await self.becomes(shop, "connected", timeout)
 
     async def pair(self, shop: Shop) -> None:
         """Pairs a shop's device by QR code with the phone that owned it before."""
@@ -75,11 +75,11 @@ class Operator:
             assert answer.status == 200, await answer.text()
             return parse_message_id(answer.headers["X-Message-Id"])
 
-    async def state(self, message: int, *wanted: str, patience: float = 30.0) -> str:
+    async def state(self, message: int, *wanted: str, timeout: float = 30.0) -> str:
         """A message's state, once it is a wanted one."""
         found = ""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 while not (found := await asyncio.to_thread(self._state, message)) or (wanted and found not in wanted):
                     await asyncio.sleep(0.05)
         except TimeoutError:

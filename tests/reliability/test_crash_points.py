@@ -167,7 +167,7 @@ async def test_an_account_may_choose_to_send_again_what_nobody_knows(site: Site)
     await kurir(site, "account", "set", "toko1@example.com", "--doubt", "resend")
     assert await send(site, shop, OFFICIAL, person, "once more") is None
     await died(site)
-    await asyncio.to_thread(lambda: site.start(KURIR_CLOUD_PATIENCE="1"))
+    await asyncio.to_thread(lambda: site.start(KURIR_CLOUD_RECEIPT_WAIT="1"))
     await site.sandbox.arrival(person, lambda m: m["text"] == "once more")
     sent = "SELECT m.state FROM messages AS m WHERE m.account_id = :value"
     await until(site, sent, shop.account_id, lambda state: state in GOOD)

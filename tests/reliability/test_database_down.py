@@ -72,9 +72,9 @@ async def test_a_server_that_crashes_again_and_again(tmp_path: Path, server: Pos
                 await site.sandbox.post(f"/people/{person}/messages", written)
                 await asyncio.sleep(rng.uniform(0.0, 3.0))
                 await asyncio.to_thread(server.start)
-                await eventually(lambda: is_ready(site), patience=20)
+                await eventually(lambda: is_ready(site), timeout=20)
         wanted = [(f"Masih ada stok? ({restart})", 1) for restart in range(RESTARTS)]
-        await eventually(lambda: asyncio.to_thread(_incoming, site), sorted(wanted), patience=30)
+        await eventually(lambda: asyncio.to_thread(_incoming, site), sorted(wanted), timeout=30)
         async with asyncio.timeout(30):
             while len(_heard(receiver)) < RESTARTS:
                 await asyncio.sleep(0.1)
@@ -202,7 +202,7 @@ async def _is_refused(site: Site, callers: Callers) -> None:
 
 async def _recovers(site: Site) -> None:
     """Nobody does anything, and it takes messages again."""
-    await eventually(lambda: is_ready(site), patience=20)
+    await eventually(lambda: is_ready(site), timeout=20)
 
 
 def _take_all(taken: contextlib.ExitStack, url: str) -> None:

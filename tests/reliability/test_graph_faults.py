@@ -121,9 +121,9 @@ async def test_what_a_person_must_settle_pauses_the_number_and_keeps_its_queue(
         else:
             assert "goes on" in await kurir(site, "number", "resume", shop.official.key)
         for person in (second, third, fourth):
-            await site.sandbox.arrival(person, lambda m: m["text"].startswith("waits"), patience=60)
+            await site.sandbox.arrival(person, lambda m: m["text"].startswith("waits"), timeout=60)
         if how == "the answer":
-            await site.sandbox.arrival(first, lambda m: m["text"] == "meets it", patience=60)
+            await site.sandbox.arrival(first, lambda m: m["text"] == "meets it", timeout=60)
         await quiet(site, 60)
         ledger = (await site.sandbox.get("/ledger?limit=100"))["entries"]
         texts = [entry["text"] for entry in ledger if entry["from"] == shop.official.phone]

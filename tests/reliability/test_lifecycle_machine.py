@@ -59,7 +59,7 @@ RUNS = {"sqlite": int(os.environ.get("KURIR_MACHINE_RUNS", "300")), "postgresql"
 STEPS = 40
 MAX_ATTEMPTS = 3
 LIFETIME = 3600.0
-PATIENCE = 60.0
+TIMEOUT = 60.0
 RANK = {"queued": 0, "sending": 1, "unconfirmed": 1, "sent": 2, "delivered": 3, "read": 4}
 ENDS = ("failed", "expired", "canceled")
 DRAFTS = st.lists(
@@ -222,7 +222,7 @@ class Lifecycle(RuleBasedStateMachine):
         if isinstance(outcome, Sent | InDoubt) and outcome.remote_id:
             for status in self.early.pop(message.id, []):
                 self.believe_receipt(message, status)
-        self.run_(self.outbox.record(claimed, outcome, PATIENCE))
+        self.run_(self.outbox.record(claimed, outcome, TIMEOUT))
         if message.due_at < 0:
             message.due_at = self.due_at(message.id)
             assert now + 1.5 < message.due_at < now + 10
@@ -235,7 +235,7 @@ class Lifecycle(RuleBasedStateMachine):
                 message.state = "failed"
             case InDoubt(_, remote_id):
                 message.state, message.remote_id = "unconfirmed", remote_id or message.remote_id
-                message.doubt_until = now + PATIENCE if self.resends else None
+                message.doubt_until = now + TIMEOUT if self.resends else None
             case NotConnected() | Halted() if now >= message.expires_at:
                 message.state = "expired"
             case NotConnected() | Halted():
@@ -298,7 +298,7 @@ class Lifecycle(RuleBasedStateMachine):
                 if message.attempts < MAX_ATTEMPTS and now < message.expires_at:
                     message.state, message.due_at = "queued", now
         own = (self.number.account_id, self.number.id)
-        self.run_(self.outbox.settle_doubts(*own, since=0.0, patience=PATIENCE))
+        self.run_(self.outbox.settle_doubts(*own, since=0.0, timeout=TIMEOUT))
 
     @precondition(lambda self: self.known)
     @rule(data=st.data(), replay=st.booleans())

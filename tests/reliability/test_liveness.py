@@ -21,7 +21,7 @@ async def test_a_dead_line_is_found_and_the_queue_goes_on(tmp_path: Path, receiv
         sandbox, (first, second, third) = site.sandbox, site.people
         assert await asyncio.to_thread(site.stop) == 0
         secret = await asyncio.to_thread(site.watch, ill, receiver.url("/devices"), "device_status")
-        settings = {"KURIR_DEVICE_CHECK_AFTER": "1", "KURIR_DEVICE_CHECK_PATIENCE": "2"}
+        settings = {"KURIR_DEVICE_CHECK_AFTER": "1", "KURIR_DEVICE_CHECK_TIMEOUT": "2"}
         await asyncio.to_thread(lambda: site.start(**settings))
         await operator.all_connected()
         seen = await operator.device(ill, lambda one: one["round_trip"] is not None)

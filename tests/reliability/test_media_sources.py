@@ -109,7 +109,7 @@ class Scene:
     async def arrives(self, person: str) -> dict[str, Any]:
         """What reached the person's phone from the shop: once, and nothing else."""
         ours = {self.shop.device_phone, self.shop.official.phone}
-        return await self.site.sandbox.arrival(person, lambda m: m["from"] in ours, patience=60)
+        return await self.site.sandbox.arrival(person, lambda m: m["from"] in ours, timeout=60)
 
     async def on_phone(self, person: str) -> list[dict[str, Any]]:
         return (await self.site.sandbox.get(f"/ledger?phone={person}&limit=100"))["entries"]

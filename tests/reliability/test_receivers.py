@@ -24,7 +24,7 @@ from tests.webhook_desk import Receiver, eventually, receiving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 CALLS = int(os.environ.get("KURIR_STORM_RECEIVER_CALLS", "12"))
-PATIENCE = 60.0 + CALLS / 5
+TIMEOUT = 60.0 + CALLS / 5
 AT_ONCE = 4
 """Tries at once to one address."""
 GIVEN_UP = (
@@ -82,19 +82,19 @@ async def test_receivers_that_fail_delay_nobody_and_miss_nothing(tmp_path: Path,
             return all(has_all(steady, path, of, callers, people) for path, of in reported)
 
         await load()
-        await eventually(have_all, patience=PATIENCE)
+        await eventually(have_all, timeout=TIMEOUT)
 
         port = await receiver.stop()
         steady.replies |= {"/fails": (500,), "/hangs": hang}
         before = {path: len(steady.at(path)) for path in ("/fails", "/hangs")}
         # all that may hang at once does; whoever writes now is heard by the others before the first try is given up
         await people.write(site.people[:AT_ONCE])
-        await steady.until(before["/hangs"] + AT_ONCE, "/hangs", patience=PATIENCE)
+        await steady.until(before["/hangs"] + AT_ONCE, "/hangs", timeout=TIMEOUT)
         await people.write(site.people[AT_ONCE:])
-        await eventually(have_all, patience=PATIENCE)
+        await eventually(have_all, timeout=TIMEOUT)
         assert site.rows(GIVEN_UP, url=steady.url("/hangs"))[0][0] == 0, "the others have waited for it"
         await load()
-        await eventually(have_all, patience=PATIENCE)
+        await eventually(have_all, timeout=TIMEOUT)
         assert not released.is_set()
         assert len(steady.at("/fails")) > before["/fails"]
         open_ = "SELECT count(*) FROM webhook_deliveries WHERE state IN ('waiting', 'pending', 'sending')"
@@ -111,7 +111,7 @@ async def test_receivers_that_fail_delay_nobody_and_miss_nothing(tmp_path: Path,
         await people.write([newcomer])
         for of in site.shops:
             assert await callers.ask(site, of.official, newcomer) == "200"
-        await quiet(site, PATIENCE)
+        await quiet(site, TIMEOUT)
         letters = [m for m in receiver.letters if m.path in {f"/{shop.account_id}", f"/{neighbour.account_id}"}]
         sheet = await balance(site, callers.log, letters)
         report(f"the books after receivers that fail, {len(callers.log)} calls", sheet.render())

@@ -152,13 +152,13 @@ async def test_misbehaving_receivers_delay_nobody(
         for n in range(chats):
             await desk.comes_in(f"62811{n:04d}", "1")
             deliverer.wake()
-        await receiver.until(chats, "/good", patience=40)
+        await receiver.until(chats, "/good", timeout=40)
         for n in range(chats):
             await desk.comes_in(f"62811{n:04d}", "2")
             deliverer.wake()
-        good = await receiver.until(2 * chats, "/good", patience=40)
+        good = await receiver.until(2 * chats, "/good", timeout=40)
         # the hanging ones have not come to an end by now: nobody waited for them
-        assert time.monotonic() - began < deliver.PATIENCE
+        assert time.monotonic() - began < deliver.TIMEOUT
         assert not released.is_set()
         for n in range(chats):
             of_chat = [m.text for m in good if m.json["data"]["chat_id"] == f"62811{n:04d}@c.us"]
@@ -317,7 +317,7 @@ async def test_a_killed_process_loses_nothing(webhook_desk: WebhookDesk, receive
             sys.executable, "-m", "tests.reliability.webhook_child", str(desk.database.where), env=environment
         )
         try:
-            await receiver.until(20 * kills, patience=60)
+            await receiver.until(20 * kills, timeout=60)
         finally:
             child.send_signal(signal.SIGKILL)
             await child.wait()
@@ -328,7 +328,7 @@ async def test_a_killed_process_loses_nothing(webhook_desk: WebhookDesk, receive
     clock = Hands()
     clock.ahead = deliveries.LEASE + 1  # what the killed processes had in hand is due again
     async with delivering(desk.database, clock):
-        await eventually(desk.states, {"delivered": len(wanted)}, patience=40)
+        await eventually(desk.states, {"delivered": len(wanted)}, timeout=40)
     by_id = {letter.id: letter for letter in receiver.letters}
     assert sorted((m.json["data"]["chat_id"], m.text) for m in by_id.values()) == sorted(
         (f"{chat}@c.us", text) for chat, text in wanted
@@ -364,5 +364,5 @@ async def test_a_start_alone_takes_up_what_a_killed_process_had_in_hand(tmp_path
         await desk.comes_in()
         assert await desk.claim(endpoint) is not None  # and nobody ever records it
         async with delivering(desk.database):
-            await receiver.until(1, patience=deliveries.LEASE / 2)
+            await receiver.until(1, timeout=deliveries.LEASE / 2)
             await eventually(desk.states, {"delivered": 1})

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from kurir.store.database import Batch, Database, DatabaseUnavailable, Overloaded, _patience, in_all
+from kurir.store.database import Batch, Database, DatabaseUnavailable, Overloaded, _timeout, in_all
 from kurir.web.http.single_flight import OneAtATime
 
 TABLE = sa.Table("t", sa.MetaData(), sa.Column("k", sa.BigInteger, primary_key=True), sa.Column("v", sa.Text))
@@ -113,10 +113,10 @@ async def test_what_a_database_at_a_standstill_has_not_done_in_time_is_taken_bac
         entered.set()
         released.wait(20)
 
-    holding = asyncio.create_task(database.write(stuck, patience=0.1))
+    holding = asyncio.create_task(database.write(stuck, timeout=0.1))
     assert await asyncio.to_thread(entered.wait, 5)
-    behind = asyncio.create_task(database.write(insert(2), patience=0.1))
-    patient = asyncio.create_task(database.write(insert(3), patience=30))
+    behind = asyncio.create_task(database.write(insert(2), timeout=0.1))
+    patient = asyncio.create_task(database.write(insert(3), timeout=30))
     async with asyncio.timeout(5):
         for late in (holding, behind):
             with pytest.raises(DatabaseUnavailable):
@@ -153,7 +153,7 @@ async def test_waiting_for_what_another_task_asks_counts_as_waiting_for_the_data
     with in_all(30.0):
         asyncio.get_running_loop().call_later(0.2, answered.set)
         assert await single.run("key", look_up) == "found"
-        left = _patience.get()
+        left = _timeout.get()
         assert left is not None
         assert left.left < 29.9
     await first

@@ -25,7 +25,7 @@ class Capabilities:
     groups: bool
     typing: bool
     window: int
-    patience: float = 60.0
+    timeout: float = 60.0
 
 
 class Channel(Protocol):

@@ -156,14 +156,14 @@ async def _take_over(
     for start in range(0, len(people), contacts.CHUNK):
         chunk = people[start : start + contacts.CHUNK]
         added = await database.write(
-            lambda c, p=chunk: contacts.add_audiences(c, account.id, contact.id, p, at=now), patience=LONG_WORK
+            lambda c, p=chunk: contacts.add_audiences(c, account.id, contact.id, p, at=now), timeout=LONG_WORK
         )
         stored += added.new
         merged += added.merged
     if complete:
         present = [person.phone for person in people]
         removed = await database.write(
-            lambda c: contacts.keep_only(c, account.id, contact.id, present), patience=LONG_WORK
+            lambda c: contacts.keep_only(c, account.id, contact.id, present), timeout=LONG_WORK
         )
     return SyncReport(contact.key, stored, merged, removed, len(found) - len(people))
 

@@ -41,7 +41,7 @@ from kurir.settings_rules import check_data_dir
 
 T = TypeVar("T")
 out = Console(highlight=False)
-_PATIENCE = 40.0
+_TIMEOUT = 40.0
 _POLL = 0.1
 _START_TRIES = 3
 
@@ -202,7 +202,7 @@ class _Demo:
         replace_whole(self.folder / "demo.json", msgspec.json.format(msgspec.json.encode(self.file)))
 
     async def _until(self, program: Supervised, look: Callable[[], T | None]) -> T:
-        deadline = asyncio.get_running_loop().time() + _PATIENCE
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT
         while (found := look()) is None:
             if asyncio.get_running_loop().time() > deadline or program.deaths >= _START_TRIES:
                 log_file = self.folder / f"{program.name}.log"
@@ -327,10 +327,10 @@ def _read(path: Path, type_: type[T]) -> T | None:
 
 
 async def _eventually(look: Callable[[], Awaitable[T | None]], error_text: str) -> T:
-    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    deadline = asyncio.get_running_loop().time() + _TIMEOUT
     while (found := await look()) is None:
         if asyncio.get_running_loop().time() > deadline:
-            raise DemoError(f"{error_text} within {_PATIENCE:.0f} s; see the logs in the demo's folder")
+            raise DemoError(f"{error_text} within {_TIMEOUT:.0f} s; see the logs in the demo's folder")
         await asyncio.sleep(_POLL)
     return found
 

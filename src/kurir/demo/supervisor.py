@@ -50,7 +50,7 @@ class Supervised:
         await self._spawn()
         self._tasks.keep("supervisor", self._keep, key=self.name)
 
-    async def stop(self, patience: float) -> None:
+    async def stop(self, timeout: float) -> None:
         """SIGTERM, then SIGKILL after `patience` seconds."""
         self._stopping = True
         await self._tasks.close()
@@ -60,7 +60,7 @@ class Supervised:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 await process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):

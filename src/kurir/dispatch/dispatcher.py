@@ -75,19 +75,19 @@ class Dispatcher:
         self._leaving.discard(number_id)
         self.wake(account_id, number_id)
 
-    async def end(self, number_id: int, patience: float) -> None:
+    async def end(self, number_id: int, timeout: float) -> None:
         """Sends nothing more for the number; what is in flight has `patience` seconds, then it is cut off."""
         self._leaving.add(number_id)
         lane = self._lanes.get(number_id)
         if lane is not None:
-            cut = await lane.stop(patience)
+            cut = await lane.stop(timeout)
             log.info("lane_ended", number=lane.number.key, cut_off=cut)
 
-    async def stop(self, patience: float = 25.0) -> int:
+    async def stop(self, timeout: float = 25.0) -> int:
         """Claims nothing more and waits for what is in flight; returns how many sends were cut off."""
         self._stopping = True
         lanes = [lane for lane in self._lanes.values() if not lane.closed]
-        cut = sum(await asyncio.gather(*(lane.stop(patience) for lane in lanes)))
+        cut = sum(await asyncio.gather(*(lane.stop(timeout) for lane in lanes)))
         await self._tasks.close()
         return cut
 

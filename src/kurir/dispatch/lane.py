@@ -130,7 +130,7 @@ class Lane:
         while self._flying:
             await asyncio.wait(self._flying.values())
 
-    async def stop(self, patience: float) -> int:
+    async def stop(self, timeout: float) -> int:
         """Claims nothing more and waits up to `patience` seconds; returns how many sends were cut off.
 
         A send that is over is no longer cut off: its outcome must not get lost while this process lives.
@@ -138,7 +138,7 @@ class Lane:
         self._stopping = True
         self._wake_event.set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 await self._ended.wait()  # a claim under way is still carried out
                 await self.landed()
         left = [task for message_id, task in self._flying.items() if message_id not in self._landing]
@@ -281,7 +281,7 @@ class Lane:
                 self.number.account_id,
                 self.number.id,
                 since=self._ready_since,
-                patience=self._channel.capabilities.patience,
+                timeout=self._channel.capabilities.timeout,
             )
 
     def _landed(self, message_id: int, _task: asyncio.Task[None]) -> None:
@@ -344,11 +344,11 @@ class Lane:
         self, message: Claimed, outcome: Outcome, guard: Callable[[Connection], bool] | None = None
     ) -> None:
         """Writes the outcome down, whatever it takes; with `guard` only while that says yes."""
-        patience = self._channel.capabilities.patience
+        timeout = self._channel.capabilities.timeout
         failures = 0
         while True:
             try:
-                after = await self._outbox.record(message, outcome, patience, guard)
+                after = await self._outbox.record(message, outcome, timeout, guard)
             except DatabaseUnavailable as error:
                 # the message may be out: its result must not get lost while this process lives
                 log.warning("outcome_waits_for_database", message_id=message.id, reason=str(error))

@@ -50,7 +50,7 @@ LEAST_RATE = 10_000
 GRACE = 5.0
 NAME_WAIT = 10.0
 """Seconds that a name waits for its account's turn to be looked up."""
-_ANSWER_PATIENCE = 5.0
+_ANSWER_TIMEOUT = 5.0
 """Seconds for the body of an answer to a POST: its status has been told by then, the rest is only for people."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
@@ -307,7 +307,7 @@ class SafeFetch:
 async def _beginning(response: aiohttp.ClientResponse, most: int) -> bytes:
     read = bytearray()
     with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-        async with asyncio.timeout(_ANSWER_PATIENCE):
+        async with asyncio.timeout(_ANSWER_TIMEOUT):
             async for chunk in response.content.iter_any():
                 read += chunk
                 if len(read) >= most:

@@ -24,7 +24,7 @@ from kurir.messages.reports import Evidence, InDoubt, Left, NeverLeft, Outcome, 
 CUT_OFF = InDoubt("the gateway was stopped while this message was being sent; it may have left")
 """What is known of a message that a gateway, or a lane, left behind in flight."""
 
-_OTP_PATIENCE = 5.0
+_OTP_TIMEOUT = 5.0
 """Seconds: most receipts come sooner, and a code that comes late is worth nothing."""
 
 
@@ -46,9 +46,9 @@ def may_resend(setting: str, origin: str) -> bool:
     return setting == "resend" or origin == "otp"
 
 
-def patience(origin: str, of_channel: float) -> float:
+def timeout(origin: str, of_channel: float) -> float:
     """Seconds to wait for a receipt before an unconfirmed message goes out once more."""
-    return min(_OTP_PATIENCE, of_channel) if origin == "otp" else of_channel
+    return min(_OTP_TIMEOUT, of_channel) if origin == "otp" else of_channel
 
 
 def resend_now(setting: str, origin: str, *, attempts: int, max_attempts: int, now: float, expires_at: float) -> bool:

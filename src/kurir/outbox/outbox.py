@@ -298,7 +298,7 @@ class Outbox:
         self,
         claimed: Claimed,
         outcome: Outcome,
-        patience: float = 0.0,
+        timeout: float = 0.0,
         guard: Callable[[Connection], bool] | None = None,
     ) -> Snapshot:
         """Writes what came of a try. Raises DatabaseUnavailable; then call it again, the result must not get lost.
@@ -328,7 +328,7 @@ class Outbox:
             if isinstance(decision, Settled) and decision.state == "unconfirmed":
                 setting = recovery.doubt_setting(connection, claimed.account_id)
                 if doubt.may_resend(setting, claimed.origin):
-                    doubt_until = now + doubt.patience(claimed.origin, patience)
+                    doubt_until = now + doubt.timeout(claimed.origin, timeout)
             if isinstance(outcome, Halted):
                 number_status.pause(connection, claimed.account_id, claimed.number_id, outcome.reason, now)
             follows = decision
@@ -399,7 +399,7 @@ class Outbox:
         # of what cannot be read nobody can tell whether it left
         return [claimed for row in rows for claimed in await self._readable(row, "unconfirmed")]
 
-    async def settle_doubts(self, account_id: int, number_id: int, *, since: float, patience: float) -> float | None:
+    async def settle_doubts(self, account_id: int, number_id: int, *, since: float, timeout: float) -> float | None:
         """Queues again, or holds, the number's unconfirmed messages whose patience is over.
 
         `since` is when receipts of the number could last begin to come (unix seconds), `patience` how long they take
@@ -408,7 +408,7 @@ class Outbox:
         now = self._clock()
 
         rows = await self._database.read(lambda c: recovery.doubts(c, account_id, number_id), of=account_id)
-        ripe = [(max(row.doubt_until, since + doubt.patience(row.origin, patience)), row) for row in rows]
+        ripe = [(max(row.doubt_until, since + doubt.timeout(row.origin, timeout)), row) for row in rows]
         due = [row for at, row in ripe if at <= now]
 
         def work(connection: Connection) -> int:
@@ -553,7 +553,7 @@ class Outbox:
                         entry=entry,
                     ),
                     after_commit=ended,
-                    patience=LONG_WORK,
+                    timeout=LONG_WORK,
                 )
             except DatabaseUnavailable:
                 raise

@@ -47,7 +47,7 @@ async def removed(
         took = 0.0
         if keys:
             began = time.monotonic()
-            result = await database.write(lambda c, gone=keys: remove(c, gone), patience=LONG_WORK)
+            result = await database.write(lambda c, gone=keys: remove(c, gone), timeout=LONG_WORK)
             took = time.monotonic() - began
             if took > _GOAL:
                 limit = max(LEAST, limit // 2)

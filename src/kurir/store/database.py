@@ -58,7 +58,7 @@ _POOLS: dict[Pool, tuple[int, int]] = {
 """Each pool's threads, and how many reads may wait. One account alone may occupy half of the threads (`turns`)."""
 _CONNECTIONS = 1 + sum(threads for threads, _ in _POOLS.values())
 
-PATIENCE = 2.5
+TIMEOUT = 2.5
 """Seconds within which a read or a write has its answer, or is given up if the database has come to a standstill; who
 calls the gateway gives up after 5. A long queue that moves is waited for."""
 _LOOK = 0.1
@@ -68,7 +68,7 @@ _LAST_MOMENT = 0.8
 """Seconds more when the commit itself is under way."""
 
 
-class _Patience:
+class _Deadline:
     """What is left of the seconds that a task waits for the database. Tasks that it starts have their own."""
 
     def __init__(self, seconds: float) -> None:
@@ -76,23 +76,23 @@ class _Patience:
         self.left = seconds
 
 
-_patience: ContextVar[_Patience | None] = ContextVar("database_patience", default=None)
+_timeout: ContextVar[_Deadline | None] = ContextVar("database_patience", default=None)
 
 
 @contextmanager
-def in_all(seconds: float = PATIENCE) -> Iterator[None]:
+def in_all(seconds: float = TIMEOUT) -> Iterator[None]:
     """Within this, the current task waits so long for the database in all, however often it asks."""
-    token = _patience.set(_Patience(seconds))
+    token = _timeout.set(_Deadline(seconds))
     try:
         yield
     finally:
-        _patience.reset(token)
+        _timeout.reset(token)
 
 
 @contextmanager
 def counted_wait() -> Iterator[None]:
     """The time in this block counts as waiting for the database: another task asks it for this one."""
-    kept = _patience.get()
+    kept = _timeout.get()
     if kept is None or kept.task is not asyncio.current_task():
         yield
         return
@@ -183,7 +183,7 @@ class Database:
         work: Work[T],
         *,
         after_commit: Callable[[T], None] | None = None,
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
         in_haste: bool = False,
     ) -> T:
         """Runs `work` in the next durable transaction and returns its result after the commit.
@@ -197,7 +197,7 @@ class Database:
         could not be done within `patience` seconds because the database stands still. A commit that is under way by
         then is waited for, unless the caller is `in_haste`: CommitUnknown is raised.
         """
-        return await self._submit(Item(self._future(), work=work, after_commit=after_commit), patience, in_haste)
+        return await self._submit(Item(self._future(), work=work, after_commit=after_commit), timeout, in_haste)
 
     def refused_within(self, seconds: float) -> bool:
         """Whether the database could not store a transaction in the last so many seconds."""
@@ -211,9 +211,9 @@ class Database:
 
         Raises DatabaseUnavailable.
         """
-        await self._submit(Item(self._future(), batch=batch, rows=rows, after_commit=after_commit), PATIENCE, True)
+        await self._submit(Item(self._future(), batch=batch, rows=rows, after_commit=after_commit), TIMEOUT, True)
 
-    async def read(self, work: Work[T], *, of: Hashable = None, pool: Pool = "work", patience: float = PATIENCE) -> T:
+    async def read(self, work: Work[T], *, of: Hashable = None, pool: Pool = "work", timeout: float = TIMEOUT) -> T:
         """Runs `work` on a snapshot, off the event loop.
 
         of: the account for which is read (None: the gateway itself; in the pool `strangers` where the request came
@@ -225,7 +225,7 @@ class Database:
         if not self._readers or self._closing or self._loop is None:
             raise DatabaseUnavailable("the database is closed")
         readers, loop = self._readers[pool], self._loop
-        with self._counted(patience) as seconds:
+        with self._counted(timeout) as seconds:
             try:
                 job = readers.put(lambda: self._read(work), of)
             except Full as error:
@@ -294,12 +294,12 @@ class Database:
             raise DatabaseUnavailable("the database is closed")
         return self._loop.create_future()
 
-    async def _submit(self, item: Item, patience: float, in_haste: bool) -> Any:
+    async def _submit(self, item: Item, timeout: float, in_haste: bool) -> Any:
         assert self._writer is not None
         assert self._loop is not None
         if self._writer.waiting() >= self._pending_limit:
             raise Overloaded("too many writes are waiting")
-        with self._counted(patience) as seconds:
+        with self._counted(timeout) as seconds:
             self._writer.put(item)
             watch = _Watch(self._loop, seconds, self._writes_stand, lambda: self._give_up(item, in_haste))
             try:
@@ -308,16 +308,16 @@ class Database:
                 watch.end()
 
     @contextmanager
-    def _counted(self, patience: float) -> Iterator[float]:
+    def _counted(self, timeout: float) -> Iterator[float]:
         """The seconds that may be waited now; what is waited is taken from what the task has in all."""
         assert self._loop is not None
-        kept = _patience.get()
+        kept = _timeout.get()
         if kept is None or kept.task is not asyncio.current_task():
-            yield patience
+            yield timeout
             return
         began = self._loop.time()
         try:
-            yield max(0.0, min(patience, kept.left))
+            yield max(0.0, min(timeout, kept.left))
         finally:
             kept.left -= self._loop.time() - began
 

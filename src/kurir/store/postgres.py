@@ -140,7 +140,7 @@ def take_your_time(connection: Connection) -> None:
     """Lets a connection that is for a migration alone wait for as long as the server works."""
     driver = connection.connection.dbapi_connection
     assert isinstance(driver, _Connection)
-    driver.patience = None
+    driver.timeout = None
 
 
 def connected(where: URL) -> psycopg.Connection[Any]:
@@ -152,11 +152,11 @@ def connected(where: URL) -> psycopg.Connection[Any]:
 class _Connection(psycopg.Connection[Any]):
     """A connection that does not wait for ever."""
 
-    patience: float | None = _ANSWER
+    timeout: float | None = _ANSWER
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         try:
-            return super().wait(gen, interval, timeout if timeout is not None else self.patience)
+            return super().wait(gen, interval, timeout if timeout is not None else self.timeout)
         except psycopg.errors._WaitTimeout as error:
             self.pgconn.finish()
             raise psycopg.OperationalError("the server does not answer") from error

@@ -44,7 +44,7 @@ DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED
 NAME_TAKEN = "Template Name Already Exists"
 LIST_EVERY = 30.0
 """Seconds between two listings at Meta for the same number, however often somebody looks."""
-_LIST_PATIENCE = 3.0
+_LIST_TIMEOUT = 3.0
 _AT_ONCE = 100
 """Templates that are taken over in one transaction: a business may have thousands, and everybody's writes wait."""
 _ORDERS = {
@@ -122,7 +122,7 @@ class Templates:
         """
         listing = self._listing[number.id]
         try:
-            async with asyncio.timeout(_LIST_PATIENCE):
+            async with asyncio.timeout(_LIST_TIMEOUT):
                 await listing.acquire()
         except TimeoutError:
             return False
@@ -134,7 +134,7 @@ class Templates:
     async def _listed(self, number: Number) -> bool:
         asked_at = self._clock()
         try:
-            async with asyncio.timeout(_LIST_PATIENCE):
+            async with asyncio.timeout(_LIST_TIMEOUT):
                 listed = await self._calls.list(number)
         except TimeoutError:
             log.info("template_list_slow", number=number.key)

@@ -22,7 +22,7 @@ from kurir.web.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 1.0
+TIMEOUT = 1.0
 """Seconds in which the database has to answer."""
 LATELY = 10.0
 """Seconds for which a transaction that the database refused counts."""
@@ -92,10 +92,10 @@ async def not_ready(gateway: Gateway, said: Said) -> list[str]:
 
 async def _error_text(work: Awaitable[object], what: str, said: Said) -> str:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await work
     except TimeoutError:
-        return f"the database {what} within {PATIENCE:g} s"
+        return f"the database {what} within {TIMEOUT:g} s"
     except DatabaseUnavailable as error:
         if said.is_news(what):
             log.warning("database_unavailable", reason=str(error))  # names the server: not for whoever reaches the port

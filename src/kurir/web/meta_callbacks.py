@@ -51,7 +51,7 @@ BODY_LIMIT = 3_000_000
 """Bytes; Meta's own limit for a callback."""
 _SIGNATURE = "x-hub-signature-256"
 _CHALLENGE_LIMIT = 200
-_BODY_PATIENCE = 20.0
+_BODY_TIMEOUT = 20.0
 """Seconds a body may take to arrive; Meta's own patience is shorter."""
 _LARGE = 262_144
 """Bytes from which a body is large …"""
@@ -257,14 +257,14 @@ async def _bounded(request: Request, size: _Size) -> bytes:
     """The raw body. Raises HTTPException when it is larger than Meta's limit, or too slow."""
     body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_PATIENCE):
+        async with asyncio.timeout(_BODY_TIMEOUT):
             async for chunk in request.stream():
                 body += chunk
                 size.is_now(len(body))
     except ClientDisconnect:
         return b""
     except TimeoutError as error:
-        raise HTTPException(408, f"the body did not arrive within {_BODY_PATIENCE:g} seconds") from error
+        raise HTTPException(408, f"the body did not arrive within {_BODY_TIMEOUT:g} seconds") from error
     return bytes(body)
 
 

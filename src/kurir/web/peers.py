@@ -72,7 +72,7 @@ async def _done(gateway: Gateway, number: Number, call: peer_calls.PeerCall) -> 
             return say.Done()
         case peer_calls.StartPairing(phone=phone):
             return PairingAnswer(await pairing.start(number, phone))
-        case peer_calls.FollowPairing(patience=patience):
-            return PairingAnswer(await pairing.next(number, patience))
+        case peer_calls.FollowPairing(timeout=timeout):
+            return PairingAnswer(await pairing.next(number, timeout))
         case peer_calls.StopPairing():
             return PairingAnswer(await pairing.cancel(number))

@@ -32,7 +32,7 @@ from kurir.webhooks.deliveries import ClaimedDelivery
 from kurir.webhooks.schedule import FAILING, Answer, Answered, Delivered, Unanswered, judge
 from kurir.webhooks.signing import headers
 
-PATIENCE = 15.0
+TIMEOUT = 15.0
 """Seconds that a receiver has to answer."""
 MOST_ANSWER = 20_000
 """Bytes of an answer that are read."""
@@ -86,18 +86,18 @@ class Deliverer:
         """Begins with whatever an earlier process left. Raises DatabaseUnavailable."""
         if not self._database.shared:  # nobody else can have anything in hand
             now = self._clock()
-            await self._database.write(lambda c: deliveries.release_all(c, now), patience=LONG_WORK)
+            await self._database.write(lambda c: deliveries.release_all(c, now), timeout=LONG_WORK)
         self._tasks.keep("webhook-rounds", self._poll_endpoints, vital=True)
 
     def wake(self) -> None:
         """Something new may have been committed."""
         self._wake_event.set()
 
-    async def stop(self, patience: float = 5.0) -> None:
+    async def stop(self, timeout: float = 5.0) -> None:
         """Claims nothing more and waits for what is in flight; what takes longer is left to the next process."""
         self._stopping = True
         self._wake_event.set()
-        await self._tasks.close(patience)
+        await self._tasks.close(timeout)
         left, now = list(self._in_flight.values()), self._clock()
         if left:
             with contextlib.suppress(DatabaseUnavailable):  # then their leases run out
@@ -133,7 +133,7 @@ class Deliverer:
         if time.monotonic() - self._repaired >= _REPAIR_EVERY:
             if await self._database.read(deliveries.stranded):
                 now = self._clock()
-                await self._database.write(lambda c: deliveries.repair(c, now), patience=LONG_WORK)
+                await self._database.write(lambda c: deliveries.repair(c, now), timeout=LONG_WORK)
             self._repaired = time.monotonic()
 
     def _call(self, account_id: int, endpoint_id: int) -> None:
@@ -253,7 +253,7 @@ class Deliverer:
 async def post(safe_fetch: SafeFetch, url: str, body: bytes, signed: Mapping[str, str], account: int = 0) -> Answer:
     """One POST with the headers of `signing.headers`; never raises for what the other side does."""
     try:
-        said = await safe_fetch.post(url, body, signed, within=PATIENCE, most_answer=MOST_ANSWER, account=account)
+        said = await safe_fetch.post(url, body, signed, within=TIMEOUT, most_answer=MOST_ANSWER, account=account)
     except (UrlRefused, FetchFailed) as refusal:
         return Unanswered(refusal.reason)
     except OSError as error:

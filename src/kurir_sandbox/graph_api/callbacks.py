@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS callbacks (
 """
 _FIRST_PAUSE, _LONGEST_PAUSE, _KEPT = 0.2, 30.0, 7 * 24 * 3600.0
 _IN_FLIGHT = 64
-_SWAP_PATIENCE, _ACKNOWLEDGED_WITHIN = 5.0, 5.0
+_SWAP_TIMEOUT, _ACKNOWLEDGED_WITHIN = 5.0, 5.0
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
 
 log = structlog.get_logger(__name__)
@@ -163,8 +163,8 @@ class Callbacks:
             self._lanes.add((*lane, row_id), partial(self._deliver, row_id, ends, late.seconds or 0))
             return
         if lane not in self._swapped and (swap := self._faults.strike(occasion, "swap_callback")):
-            patience = _SWAP_PATIENCE if swap.seconds is None else swap.seconds
-            timer = asyncio.get_running_loop().call_later(patience, self._release, lane, job)
+            timeout = _SWAP_TIMEOUT if swap.seconds is None else swap.seconds
+            timer = asyncio.get_running_loop().call_later(timeout, self._release, lane, job)
             self._swapped[lane] = (job, timer)
             return
         self._lanes.add(lane, job)

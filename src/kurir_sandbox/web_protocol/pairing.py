@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _REFS = 6
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 _CODE_ALPHABET = set("123456789ABCDEFGHJKLMNPQRSTVWXYZ")
 _MAX_LINKED_DEVICES = 20
 
@@ -283,7 +283,7 @@ def _request(namespace: str, content: list[Node]) -> Node:
 async def _answer(future: asyncio.Future[T], field: str) -> T:
     """What the device answers in time. Raises ScanError."""
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             return await asyncio.shield(future)
     except TimeoutError as error:
         raise ScanError(f"{field}: the device did not answer in time") from error

@@ -171,9 +171,7 @@ async def test_a_device_that_is_away_hears_of_no_receipts_so_its_doubts_wait(fro
     number = front.ours.device
     front.gateway.dispatcher.wake(number.account_id, number.id)
     # well beyond the patience, in the lane's own time
-    settled = front.gateway.outbox.settle_doubts(
-        number.account_id, number.id, since=front.gateway.clock(), patience=0.2
-    )
+    settled = front.gateway.outbox.settle_doubts(number.account_id, number.id, since=front.gateway.clock(), timeout=0.2)
     assert await settled is not None
     front.devices.connected = True
     receipt = StatusChanged(number.account_id, number.id, "3EB0", "delivered", 1.0)
@@ -259,11 +257,11 @@ async def test_a_stop_in_the_middle_of_a_turn_claims_nothing_either(front: Front
     settle = front.gateway.outbox.settle_doubts
     stops: list[asyncio.Task[int]] = []
 
-    async def stopped_meanwhile(*of_number, **patience):
+    async def stopped_meanwhile(*of_number, **timeout):
         stops.append(asyncio.create_task(front.gateway.dispatcher.stop(10)))
         for _ in range(5):  # until the lane has been told
             await asyncio.sleep(0)
-        return await settle(*of_number, **patience)
+        return await settle(*of_number, **timeout)
 
     front.gateway.outbox.settle_doubts = stopped_meanwhile  # type: ignore[method-assign]
     message_id = await accept(front)
@@ -282,11 +280,11 @@ async def test_a_pause_in_the_middle_of_a_turn_is_heeded_at_the_claim(front: Fro
     claims: list[int] = []
     claimed = asyncio.Event()
 
-    async def paused_meanwhile(*of_number, **patience):
+    async def paused_meanwhile(*of_number, **timeout):
         await front.gateway.database.write(
             lambda c: number_status.pause(c, number.account_id, number.id, "the token has expired", 1.0)
         )
-        return await settle(*of_number, **patience)
+        return await settle(*of_number, **timeout)
 
     async def counted(*of_number, **how):
         taken = await claim(*of_number, **how)

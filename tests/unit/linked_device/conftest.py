@@ -78,9 +78,9 @@ class Desk:
         """What is known of the first try of a message."""
         return await self.channel.evidence(number, Outgoing(message_id, "62812", Text("")))
 
-    async def until(self, condition: Callable[[], bool], patience: float = 15.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout: float = 15.0) -> None:
         """Waits for a condition."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, self.events
             await asyncio.sleep(0.01)

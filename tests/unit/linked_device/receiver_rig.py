@@ -32,7 +32,7 @@ from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
 OURS = "6281100000001"
 SITI = "6281234567801"
-PATIENCE = 10
+TIMEOUT = 10
 SOON = (0.01,) * 4
 """Pauses between tries of a fetch, for tests."""
 
@@ -87,7 +87,7 @@ class ReceiverRig:
         return True
 
     def next(self) -> News:
-        return self.reported.get(timeout=PATIENCE)
+        return self.reported.get(timeout=TIMEOUT)
 
     def received(self) -> Received:
         return self._of(Received)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.unit.linked_device.receiver_rig import OURS, PATIENCE, ReceiverRig, complete
+from tests.unit.linked_device.receiver_rig import OURS, TIMEOUT, ReceiverRig, complete
 
 from kurir.channels.linked_device.engine_host import device, threads
 from kurir.channels.linked_device.engine_host.client_map_lock import ClientMapLock
@@ -86,7 +86,7 @@ _OTHERS: set[threading.Thread] = set()
 
 def over(name: str) -> None:
     """Waits until no thread of that name is left."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while any(thread.name.startswith(name) for thread in set(threading.enumerate()) - _OTHERS):
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -186,7 +186,7 @@ def test_a_code_for_which_there_was_no_thread_is_asked_for_with_the_next_qr(
         with pytest.raises(RuntimeError):
             bench.device._on_qr(b"qr")
     bench.device._on_qr(b"qr")
-    assert asked.wait(PATIENCE)
+    assert asked.wait(TIMEOUT)
 
 
 @pytest.mark.parametrize("refused", ["intake-", "fetches-", "pulse-", "device-"])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.linked_device.receiver_rig import PATIENCE, ReceiverRig, picture, receipt, text
+from tests.unit.linked_device.receiver_rig import TIMEOUT, ReceiverRig, picture, receipt, text
 
 from kurir.messages.reports import MediaFetched, SetAside
 
@@ -27,7 +27,7 @@ def full(*_arguments: object) -> None:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -13,7 +13,7 @@ from kurir.channels.linked_device.engine_host import liveness
 from kurir.channels.linked_device.engine_host.liveness import Liveness
 from kurir.settings import Settings
 
-ENGINE_PING_AT_MOST, ENGINE_PING_PATIENCE = 30.0, 10.0
+ENGINE_PING_AT_MOST, ENGINE_PING_TIMEOUT = 30.0, 10.0
 """Seconds, read in whatsmeow: KeepAliveIntervalMax, KeepAliveResponseDeadline."""
 
 
@@ -42,11 +42,11 @@ class Line:
         self.found.set()
 
     @contextmanager
-    def followed(self, after: float, patience: float) -> Iterator[Liveness]:
+    def followed(self, after: float, timeout: float) -> Iterator[Liveness]:
         closing = threading.Event()
         one = Liveness(
             after=after,
-            patience=patience,
+            timeout=timeout,
             ask=self.ask,
             connected=lambda: self.connected,
             check=self.check,
@@ -69,8 +69,8 @@ def fail(words: str) -> Callable[[], object]:
 
 def test_the_defaults_find_a_dead_line_within_60_seconds():
     settings = Settings()
-    assert settings.device_check_after + settings.device_check_patience + liveness._AGAIN < 60
-    assert ENGINE_PING_AT_MOST + ENGINE_PING_PATIENCE < 60, "with the check turned off"
+    assert settings.device_check_after + settings.device_check_timeout + liveness._AGAIN < 60
+    assert ENGINE_PING_AT_MOST + ENGINE_PING_TIMEOUT < 60, "with the check turned off"
 
 
 def test_a_quiet_line_is_asked_and_its_answer_is_timed():

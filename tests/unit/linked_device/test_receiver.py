@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from tests.unit.linked_device.receiver_rig import (
     OURS,
-    PATIENCE,
     SITI,
+    TIMEOUT,
     Device,
     ReceiverRig,
     event,
@@ -71,7 +71,7 @@ def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: 
     behind, reported = threading.Event(), queue.Queue()
 
     def tell(news: News) -> bool:
-        assert behind.wait(PATIENCE)
+        assert behind.wait(TIMEOUT)
         reported.put(news)
         return True
 
@@ -83,7 +83,7 @@ def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: 
         receiver.take(text(f"id{n}"))
     assert receiver.backlog().entries == 500
     behind.set()
-    assert [reported.get(timeout=PATIENCE).remote_id for _ in range(500)] == [f"id{n}" for n in range(500)]
+    assert [reported.get(timeout=TIMEOUT).remote_id for _ in range(500)] == [f"id{n}" for n in range(500)]
     receiver.close()
 
 
@@ -104,7 +104,7 @@ def test_a_gateway_killed_while_it_was_behind_sets_nothing_aside(tmp_path: Path)
         if not rig.kept():
             receiver.take(text("id1"))
         receiver.online(connected=True)
-        assert reached.acquire(timeout=PATIENCE)
+        assert reached.acquire(timeout=TIMEOUT)
         receiver._journal.close()
     rig.receiver = rig.open()
     rig.receiver.online(connected=True)
@@ -290,7 +290,7 @@ def test_a_closing_device_does_not_drop_what_the_disk_refuses(rig: ReceiverRig, 
     rig.receiver.closing()
     assert not taken.wait(1.5)
     refusing = False
-    assert taken.wait(PATIENCE)
+    assert taken.wait(TIMEOUT)
     assert rig.kept() == 1
 
 
@@ -303,7 +303,7 @@ def test_a_closed_device_lets_the_engine_go(rig: ReceiverRig, monkeypatch):
     taken.start()
     _until(lambda: bool(rig.device.failures))
     rig.receiver.close()
-    taken.join(PATIENCE)
+    taken.join(TIMEOUT)
     assert not taken.is_alive()
 
 
@@ -361,11 +361,11 @@ def test_a_closed_journal_ends_the_wait_of_its_reader(tmp_path: Path):
     found: queue.Queue[object] = queue.Queue()
     threading.Thread(target=lambda: found.put(journal.after(0)), daemon=True).start()
     journal.close()
-    assert found.get(timeout=PATIENCE) is None
+    assert found.get(timeout=TIMEOUT) is None
 
 
 def _until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

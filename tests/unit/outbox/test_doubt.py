@@ -19,11 +19,11 @@ from kurir.messages.reports import (
     Unknown,
 )
 from kurir.outbox import recovery
-from kurir.outbox.doubt import explained, may_resend, patience, resend_now
+from kurir.outbox.doubt import explained, may_resend, resend_now, timeout
 from kurir.outbox.rows import Claimed
 from kurir.outbox.tables import attempts, messages
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_the_setting_decides_when_the_patience_is_over(
 
 
 def test_a_code_does_not_wait_longer_than_it_is_worth():
-    assert patience("api", 120.0) == 120.0
-    assert patience("otp", 120.0) == 5.0
-    assert patience("otp", 2.0) == 2.0
+    assert timeout("api", 120.0) == 120.0
+    assert timeout("otp", 120.0) == 5.0
+    assert timeout("otp", 2.0) == 2.0
 
 
 async def choose(desk: Desk, setting: str) -> None:
@@ -74,14 +74,14 @@ async def choose(desk: Desk, setting: str) -> None:
 async def doubted(desk: Desk, remote_id: str | None = None, **draft) -> Claimed:
     await desk.outbox.accept([desk.draft(**draft)])
     (claimed,) = await desk.claim()
-    after = await desk.outbox.record(claimed, InDoubt("no answer", remote_id), PATIENCE)
+    after = await desk.outbox.record(claimed, InDoubt("no answer", remote_id), TIMEOUT)
     assert (after.state, after.remote_id) == ("unconfirmed", remote_id)
     return claimed
 
 
 async def settle(desk: Desk, since: float | None = None) -> float | None:
     since = desk.time.now if since is None else since
-    return await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, patience=PATIENCE)
+    return await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, timeout=TIMEOUT)
 
 
 async def receipt(desk: Desk, remote_id: str, status: str = "delivered", message_id: int | None = None) -> None:
@@ -109,13 +109,13 @@ async def test_with_resend_it_waits_for_a_receipt_keeps_the_order_and_goes_out_o
     claimed = await doubted(desk, "w1", body="1")
     (later,) = (await desk.outbox.accept([desk.draft(body="2")])).ids
     (urgent,) = (await desk.outbox.accept([desk.draft(body="now", priority=0)])).ids
-    assert await settle(desk, start) == start + PATIENCE
+    assert await settle(desk, start) == start + TIMEOUT
     (taken,) = await desk.claim()
     assert taken.id == urgent, "what is more urgent does not wait for the doubt"
     await desk.outbox.record(taken, Sent("w2"))
     assert await desk.claim() == [], "what came later does"
-    desk.time.now += PATIENCE
-    assert await settle(desk, start + 5) == start + 5 + PATIENCE, "receipts could come only since then"
+    desk.time.now += TIMEOUT
+    assert await settle(desk, start + 5) == start + 5 + TIMEOUT, "receipts could come only since then"
     desk.time.now += 5
     assert await settle(desk, start + 5) is None
     assert desk.outbox.waiting() == 2
@@ -138,7 +138,7 @@ async def test_a_receipt_in_time_settles_the_doubt_for_good(desk: Desk):
     await choose(desk, "resend")
     claimed = await doubted(desk, "w1")
     await receipt(desk, "w1")
-    desk.time.now += PATIENCE
+    desk.time.now += TIMEOUT
     assert await settle(desk, 0.0) is None
     assert await desk.state(claimed.id) == "delivered"
 
@@ -146,7 +146,7 @@ async def test_a_receipt_in_time_settles_the_doubt_for_good(desk: Desk):
 async def test_a_receipt_that_comes_while_it_is_queued_again_spares_the_second_send(desk: Desk):
     await choose(desk, "resend")
     claimed = await doubted(desk)
-    desk.time.now += PATIENCE
+    desk.time.now += TIMEOUT
     await settle(desk, 0.0)
     assert await desk.state(claimed.id) == "queued"
     await receipt(desk, "w1", "failed", claimed.id)
@@ -161,7 +161,7 @@ async def test_the_setting_counts_as_it_is_when_the_patience_ends(desk: Desk):
     await choose(desk, "resend")
     claimed = await doubted(desk)
     await choose(desk, "hold")
-    desk.time.now += PATIENCE
+    desk.time.now += TIMEOUT
     assert await settle(desk, 0.0) is None
     assert await desk.state(claimed.id) == "unconfirmed"
     assert await settle(desk, 0.0) is None
@@ -171,12 +171,12 @@ async def test_tries_run_out_in_doubt_too(desk: Desk):
     await choose(desk, "resend")
     claimed = await doubted(desk)
     for attempt in (2, 3):
-        desk.time.now += PATIENCE
+        desk.time.now += TIMEOUT
         await settle(desk, 0.0)
         (again,) = await desk.claim()
         assert again.attempt == attempt
-        await desk.outbox.record(again, InDoubt("no answer"), PATIENCE)
-    desk.time.now += PATIENCE
+        await desk.outbox.record(again, InDoubt("no answer"), TIMEOUT)
+    desk.time.now += TIMEOUT
     assert await settle(desk, 0.0) is None
     assert await desk.state(claimed.id) == "unconfirmed"
     assert desk.outbox.waiting() == 0
@@ -191,7 +191,7 @@ async def test_a_code_in_doubt_goes_out_again_while_it_lives_and_is_erased_after
     assert await settle(desk, 0.0) is None
     (again,) = await desk.claim()
     assert (again.id, again.content) == (claimed.id, claimed.content)
-    await desk.outbox.record(again, InDoubt("no answer"), PATIENCE)
+    await desk.outbox.record(again, InDoubt("no answer"), TIMEOUT)
     assert await stored() != ""
     desk.time.now += 7
     assert await settle(desk, 0.0) is None
@@ -205,13 +205,13 @@ async def test_what_was_read_of_an_earlier_doubt_does_not_end_the_patience_with_
     claimed = await doubted(desk)
     account_id, number_id = desk.number.account_id, desk.number.id
     (stale,) = await desk.database.read(lambda c: recovery.doubts(c, account_id, number_id))
-    desk.time.now += PATIENCE
+    desk.time.now += TIMEOUT
     await settle(desk, 0.0)
     (again,) = await desk.claim()
-    await desk.outbox.record(again, InDoubt("no answer", "w2"), PATIENCE)
+    await desk.outbox.record(again, InDoubt("no answer", "w2"), TIMEOUT)
     now = desk.time.now
     moved = await desk.database.write(lambda c: recovery.settle(c, account_id, stale, max_attempts=3, now=now))
     assert moved is False
     assert await desk.state(claimed.id) == "unconfirmed"
     assert await desk.claim() == []
-    assert await settle(desk, 0.0) == now + PATIENCE
+    assert await settle(desk, 0.0) == now + TIMEOUT

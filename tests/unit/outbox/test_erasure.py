@@ -20,7 +20,7 @@ Way = Callable[[Desk, int], Awaitable[None]]
 
 async def tried(desk: Desk, outcome: Outcome) -> Claimed:
     [claimed] = await desk.claim(1)
-    await desk.outbox.record(claimed, outcome, patience=20.0)
+    await desk.outbox.record(claimed, outcome, timeout=20.0)
     return claimed
 
 
@@ -103,7 +103,7 @@ async def canceled_in_doubt(desk: Desk, message_id: int) -> None:
 async def doubt_over_and_held(desk: Desk, _: int) -> None:
     await tried(desk, InDoubt("cut off"))
     since, desk.time.now = desk.time.now, desk.time.now + LIFETIME
-    await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, patience=20.0)
+    await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, timeout=20.0)
 
 
 async def doubt_that_no_lane_settles(desk: Desk, _: int) -> None:
@@ -183,7 +183,7 @@ async def test_the_text_stays_while_the_code_may_go_out_once_more(desk: Desk) ->
     await desk.outbox.expire()
     assert await content(desk, message_id) != ""
     since, desk.time.now = desk.time.now, desk.time.now + 30
-    await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, patience=20.0)
+    await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, timeout=20.0)
     [claimed] = await desk.claim(1)
     assert "123456" in claimed.content.body  # type: ignore[union-attr]
 

@@ -53,7 +53,7 @@ async def full(desk: Desk) -> Desk:
         connection.execute(messages.update().values(state="delivered"))
         accept.insert(connection, [row(index) for index in range(FINISHED + 1, FINISHED + WAITING + 1)])
 
-    await desk.database.write(work, patience=LONG_WORK)
+    await desk.database.write(work, timeout=LONG_WORK)
     return desk
 
 
@@ -70,7 +70,7 @@ async def all_statements(desk: Desk) -> list[tuple[str, Any]]:
     await outbox.count_waiting()
     await outbox.waiting_numbers()
     await outbox.left_in_flight(*number)
-    await outbox.settle_doubts(*number, since=desk.time.now, patience=60.0)
+    await outbox.settle_doubts(*number, since=desk.time.now, timeout=60.0)
     sent, doubtful = (await desk.claim())[:2]
     await outbox.record(sent, Sent("wamid.1"))
     await outbox.record(doubtful, InDoubt("no answer"), 60.0)

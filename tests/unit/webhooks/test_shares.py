@@ -44,7 +44,7 @@ async def rounds(desk: WebhookDesk, receiver: Receiver, deliverer: Deliverer, pa
     for n in range(count):
         await desk.comes_in(chat=f"round-{n}", number=number)
         deliverer.wake()
-        await receiver.until(n + 1, path, patience=10)
+        await receiver.until(n + 1, path, timeout=10)
 
 
 async def test_a_failing_endpoint_has_one_try_at_once(desk: WebhookDesk) -> None:

@@ -44,7 +44,7 @@ class CloudApi:
             groups=False,
             typing=False,
             window=settings.cloud_window,
-            patience=settings.cloud_patience,
+            timeout=settings.cloud_receipt_wait,
         )
         self._graph = Graph(settings.graph_url, settings.graph_timeout)
         self.credentials = Credentials(database, sealing, clock)

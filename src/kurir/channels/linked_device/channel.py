@@ -86,7 +86,7 @@ class LinkedDevices:
             groups=True,
             typing=True,
             window=settings.device_window,
-            patience=settings.device_patience,
+            timeout=settings.device_receipt_wait,
         )
         self._settings = settings
         self._clock = clock
@@ -130,11 +130,11 @@ class LinkedDevices:
         """Whether the number is this gateway's."""
         return not self._shared or number_id in self._held
 
-    async def forward(self, number: Number, call: PeerCall, patience: float) -> Result:
+    async def forward(self, number: Number, call: PeerCall, timeout: float) -> Result:
         """The answer of the gateway that carries the number. Raises DeviceUnavailable."""
         if self._peer_calls is None:
             raise DeviceUnavailable("another gateway carries this device")
-        return await self._peer_calls.run(number, call, patience)
+        return await self._peer_calls.run(number, call, timeout)
 
     def is_pairing(self, number_id: int) -> bool:
         """Whether a phone may be about to say yes: then the number stays where it is."""
@@ -187,8 +187,8 @@ class LinkedDevices:
         size = outgoing.media.size if outgoing.media is not None else 0
         command = say.Send(number.id, outgoing, self._secret(outgoing), typing)
         try:
-            patience = settings.engine_timeout + typing + size / _SLOWEST_UPLOAD
-            answer = await self._connections.hosts.call(number.id, command, patience)
+            timeout = settings.engine_timeout + typing + size / _SLOWEST_UPLOAD
+            answer = await self._connections.hosts.call(number.id, command, timeout)
         except HostLostError as error:
             return InDoubt(str(error))
         match answer:

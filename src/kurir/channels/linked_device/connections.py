@@ -349,7 +349,7 @@ class Connections:
             jid=connection.jid if pairing is None else "",
             phone=pairing.phone if pairing is not None else "",
             check_after=self._settings.device_check_after,
-            check_patience=self._settings.device_check_patience,
+            check_timeout=self._settings.device_check_timeout,
             short_connections=0 if connection.pauses else logins.MOST,
             opening=opening,
         )

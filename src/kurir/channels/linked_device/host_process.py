@@ -43,7 +43,7 @@ _LAST_WORDS = 1.0
 _LINE_LIMIT = 1 << 20
 _SECRETIVE = re.compile(r"\d{6,}|[A-Za-z0-9+/=_-]{20,}")
 _PING_EVERY = 15.0
-_PING_PATIENCE = 30.0
+_PING_TIMEOUT = 30.0
 
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -132,7 +132,7 @@ class HostProcess:
             raise
         return cls(process, answering, telling, on_news, health)
 
-    async def call(self, command: Command, patience: float) -> Answer:
+    async def call(self, command: Command, timeout: float) -> Answer:
         """The host's answer. A host that gives none within `patience` seconds is killed. Raises HostLostError."""
         if self._over.is_set():
             raise HostLostError(self.why_lost)
@@ -143,10 +143,10 @@ class HostProcess:
             self._writer.write(frame(Request(number, command)))
             # not wait_for: on Python 3.11 it swallows a cancellation that meets the answer, and whoever waits for
             # the canceled task would then wait for ever
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
-            self.why_lost = f"the engine host did not answer within {patience:.0f} s and was ended"
+            self.why_lost = f"the engine host did not answer within {timeout:.0f} s and was ended"
             self.kill()
             await self.ended()
             raise HostLostError(self.why_lost) from None
@@ -158,10 +158,10 @@ class HostProcess:
         if not self._over.is_set():
             self._writer.write(frame(Request(next(self._calls), command)))
 
-    async def quiet(self, patience: float) -> None:
+    async def quiet(self, timeout: float) -> None:
         """Waits until the calls under way have been answered, at most `patience` seconds."""
         if self._waiting:
-            await asyncio.wait(list(self._waiting.values()), timeout=patience)
+            await asyncio.wait(list(self._waiting.values()), timeout=timeout)
 
     def stop(self) -> None:
         """Ends the process because it is not needed any more."""
@@ -290,7 +290,7 @@ class HostProcess:
         while True:
             await asyncio.sleep(_PING_EVERY)
             try:
-                await self.call(Ping(), _PING_PATIENCE)
+                await self.call(Ping(), _PING_TIMEOUT)
             except HostLostError:
                 return
 

@@ -24,9 +24,9 @@ log = structlog.get_logger(__name__)
 
 ARGV = (sys.executable, "-m", "kurir.channels.linked_device.engine_host.program")
 _BACK_OFF_FIRST, _BACK_OFF_MOST = 0.5, 30.0
-_START_PATIENCE = 60.0
+_START_TIMEOUT = 60.0
 """Seconds for a host to load the engine; long, because many may start at once on a small machine."""
-_CLOSE_PATIENCE = 20.0
+_CLOSE_TIMEOUT = 20.0
 """Seconds for a device to let go. The engine needs up to ten on a dead line; a host that hangs longer is ended."""
 _GOOD_LIFE = 20.0
 """Seconds a host must have lived for the back-off to start anew."""
@@ -118,12 +118,12 @@ class Hosts:
         if slot is not None and slot.process is not None:
             await slot.process.quiet(self._settings.engine_timeout)
 
-    async def call(self, device: int, command: Command, patience: float) -> Answer:
+    async def call(self, device: int, command: Command, timeout: float) -> Answer:
         """The answer of the device's host. Raises HostLostError, also when there is no host just now."""
         slot = self._slot(device)
         if slot is None or slot.process is None:
             raise HostLostError("the engine host is not running")
-        return await slot.process.call(command, patience)
+        return await slot.process.call(command, timeout)
 
     def post(self, device: int, command: Command) -> None:
         """Has the device's host carry out a command whose answer does not matter; nothing when there is no host."""
@@ -203,7 +203,7 @@ class _Slot:
         self.orders.pop(device, None)
         if self.process is not None and not self.alone:
             with contextlib.suppress(HostLostError):  # then it is closed
-                await self.process.call(Close(device), min(_CLOSE_PATIENCE, self._hosts._settings.engine_timeout))
+                await self.process.call(Close(device), min(_CLOSE_TIMEOUT, self._hosts._settings.engine_timeout))
         if not self.orders:
             await self.end()
 
@@ -243,7 +243,7 @@ class _Slot:
         """A host from its start to its end; returns why it ended."""
         try:
             with contextlib.suppress(HostLostError):
-                await process.call(Ping(), _START_PATIENCE)
+                await process.call(Ping(), _START_TIMEOUT)
                 self.process = process
             for order in list(self.orders.values()):
                 await self._open(process, order)

@@ -46,16 +46,16 @@ class Pairing:
         progress = self._devices.pairing(number)
         return self._view(progress) if progress is not None else PairingView("none")
 
-    async def next(self, number: Number, patience: float) -> PairingView:
+    async def next(self, number: Number, timeout: float) -> PairingView:
         """The same after the next change, or after `patience` seconds. A pairing that has ended changes no more.
 
         Raises DeviceUnavailable when another gateway carries the number and does not answer.
         """
         if not self._devices.holds(number.id):
-            return await self._there(number, FollowPairing(patience), patience)
+            return await self._there(number, FollowPairing(timeout), timeout)
         progress = self._devices.pairing(number)
         if progress is not None and progress.running:
-            await _next(progress, patience)
+            await _next(progress, timeout)
         return self.state(number)
 
     async def cancel(self, number: Number) -> PairingView:
@@ -65,8 +65,8 @@ class Pairing:
         await self._devices.stop_pairing(number)
         return self.state(number)
 
-    async def _there(self, number: Number, call: PeerCall, patience: float) -> PairingView:
-        answer = await self._devices.forward(number, call, patience + _ON_THE_WAY)
+    async def _there(self, number: Number, call: PeerCall, timeout: float) -> PairingView:
+        answer = await self._devices.forward(number, call, timeout + _ON_THE_WAY)
         return answer.view if isinstance(answer, PairingAnswer) else PairingView("none")
 
     def _view(self, progress: PairingProgress) -> PairingView:
@@ -78,9 +78,9 @@ class Pairing:
         return PairingView(progress.state, progress.qr, progress.code, progress.expires_at if shown else None)
 
 
-async def _next(progress: PairingProgress, patience: float) -> None:
+async def _next(progress: PairingProgress, timeout: float) -> None:
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             await progress.changed()
     except TimeoutError:
         return

@@ -44,7 +44,7 @@ class StartPairing(msgspec.Struct, frozen=True, tag="start_pairing"):
 class FollowPairing(msgspec.Struct, frozen=True, tag="follow_pairing"):
     """Tell where the pairing stands after its next change, or after `patience` seconds."""
 
-    patience: float
+    timeout: float
 
 
 class StopPairing(msgspec.Struct, frozen=True, tag="stop_pairing"):
@@ -81,7 +81,7 @@ class PeerCalls:
         self._holder = holder
         self._token = token
 
-    async def run(self, number: Number, call: PeerCall, patience: float) -> Result:
+    async def run(self, number: Number, call: PeerCall, timeout: float) -> Result:
         """What the carrier answered. Raises DeviceUnavailable, also when it cannot be reached or refuses."""
         try:
             where = await self._holder(number.id)
@@ -93,7 +93,7 @@ class PeerCalls:
                 "some gateway on the database must have the role `dispatch`"
             )
         try:
-            result = _decode_result(await self._post(where, Order(number.account_id, number.id, call), patience))
+            result = _decode_result(await self._post(where, Order(number.account_id, number.id, call), timeout))
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DeviceUnavailable(
                 f"the gateway that carries this device does not answer at {where} ({type(error).__name__}): "
@@ -103,11 +103,11 @@ class PeerCalls:
             raise DeviceUnavailable(result.reason)
         return result
 
-    async def _post(self, where: str, order: Order, patience: float) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=patience, sock_connect=_CONNECT)
+    async def _post(self, where: str, order: Order, timeout: float) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/msgpack"}
         async with (
-            asyncio.timeout(patience),
+            asyncio.timeout(timeout),
             aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
             session.post(where.rstrip("/") + PATH, data=encode(order), allow_redirects=False) as answer,
         ):

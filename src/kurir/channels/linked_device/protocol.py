@@ -74,7 +74,7 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     jid: str = ""
     phone: str = ""
     check_after: float = 0.0
-    check_patience: float = 15.0
+    check_timeout: float = 15.0
     short_connections: int = MOST
     opening: int = 0
 

@@ -67,7 +67,7 @@ async def import_file(
         problems += bad
         if people:
             key, added = await database.write(
-                lambda c, p=people: _store(c, account.id, list_name, p, now), patience=LONG_WORK
+                lambda c, p=people: _store(c, account.id, list_name, p, now), timeout=LONG_WORK
             )
             stored += added.new
             merged += added.merged

@@ -25,12 +25,12 @@ NO_ANSWER = Phrase(
 
 async def asked(gateway: Gateway, number: Number, question: Awaitable[T]) -> T:
     """The device's answer to `question`, within `settings.sync_timeout`. Raises WireError 408 with the reason."""
-    patience = gateway.settings.sync_timeout
+    timeout = gateway.settings.sync_timeout
     try:
         # not wait_for: on Python 3.11 it swallows a cancellation that meets the answer
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             return await question
     except DeviceUnavailable as error:
         raise WireError("408", "timeout", DEVICE_UNAVAILABLE, number=number.key, reason=error) from error
     except TimeoutError as error:
-        raise WireError("408", "timeout", NO_ANSWER, seconds=f"{patience:g}") from error
+        raise WireError("408", "timeout", NO_ANSWER, seconds=f"{timeout:g}") from error

@@ -31,7 +31,7 @@ from kurir.web.compat_v1.replies import Reply, error_body, header, json_reply, l
 from kurir.web.gateway import Gateway
 
 PREFIX = "/public/v1/"
-_BODY_PATIENCE = 20.0
+_BODY_TIMEOUT = 20.0
 """Seconds a client may take to send its body."""
 SAY_EVERY = 60.0
 _IDEMPOTENCY_KEY = KEY_HEADER.lower().encode()
@@ -223,11 +223,11 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
     if not message.get("more_body", False):
         return first
     try:
-        async with asyncio.timeout(_BODY_PATIENCE):
+        async with asyncio.timeout(_BODY_TIMEOUT):
             return await _read_on(receive, first, limit)
     except TimeoutError as error:
         raise WireError(
-            "408", "timeout", BODY_TOO_SLOW, headers={"Connection": "close"}, seconds=f"{_BODY_PATIENCE:g}"
+            "408", "timeout", BODY_TOO_SLOW, headers={"Connection": "close"}, seconds=f"{_BODY_TIMEOUT:g}"
         ) from error
 
 

@@ -171,23 +171,23 @@ async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answ
     if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
         # a device that is not connected will hardly be so within the caller's patience: say so soon
         ready = gateway.linked_devices.ready(call.number)
-        patience = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
-        await _verdict(gateway, call.account.id, remembered.ids, patience, headers)
+        timeout = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
+        await _verdict(gateway, call.account.id, remembered.ids, timeout, headers)
     return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, headers)
 
 
-async def _verdict(gateway: Gateway, account_id: int, ids: list[int], patience: float, headers: dict[str, str]) -> None:
+async def _verdict(gateway: Gateway, account_id: int, ids: list[int], timeout: float, headers: dict[str, str]) -> None:
     """Waits until every bubble is sent, `patience` seconds in all; raises for the first that is not."""
-    deadline = gateway.clock() + patience
+    deadline = gateway.clock() + timeout
     for message_id in ids:
         left = max(0.0, deadline - gateway.clock())
         try:
             message = await gateway.outbox.verdict(account_id, message_id, left)
         except VerdictUnseen:
-            raise _still_waiting(message_id, "queued", unseen(gateway), patience, headers) from None
+            raise _still_waiting(message_id, "queued", unseen(gateway), timeout, headers) from None
         if message.state in {"queued", "sending"}:
             waiting = await waits(gateway, account_id, message_id)
-            raise _still_waiting(message_id, message.state, waiting, patience, headers)
+            raise _still_waiting(message_id, message.state, waiting, timeout, headers)
         refusal = _refusal(message, headers)
         if refusal is not None:
             raise refusal

@@ -12,7 +12,7 @@ import time
 
 SETTLE = 0.05
 """Seconds between a call's entry and the latest moment at which it may still be looking its client up."""
-PATIENCE = 3.0
+TIMEOUT = 3.0
 """Most seconds a change may keep calls waiting."""
 
 
@@ -23,7 +23,7 @@ class Change:
         self._lock = lock
         self._once = threading.Lock()
         self._ended = False
-        self._timer = threading.Timer(PATIENCE, self.end)
+        self._timer = threading.Timer(TIMEOUT, self.end)
         self._timer.daemon = True
         self._timer.start()
 

@@ -113,7 +113,7 @@ class NeonizeDevice:
         self._runner: threading.Thread | None = None
         self._liveness = Liveness(
             after=order.check_after,
-            patience=order.check_patience,
+            timeout=order.check_timeout,
             ask=lambda: self.call(self.client.get_blocklist),
             connected=lambda: self.state[0] == "connected",
             check=self._check,

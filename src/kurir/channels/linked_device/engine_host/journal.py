@@ -38,7 +38,7 @@ _LATER_COLUMNS = {
 }
 """Columns that files of earlier releases lack."""
 _COLUMNS = "id, kind, owner, at, tries, chat, event, about"
-_BACKLOG_PATIENCE = 0.2
+_BACKLOG_TIMEOUT = 0.2
 """Seconds that a look at the backlog waits for a disk that is busy; then the last known figures are given."""
 
 
@@ -149,7 +149,7 @@ class Journal:
 
     def backlog(self) -> Backlog:
         """What waits to be stored; the last known figures when the disk does not answer at once."""
-        if self._changed.acquire(timeout=_BACKLOG_PATIENCE):
+        if self._changed.acquire(timeout=_BACKLOG_TIMEOUT):
             try:
                 if self._open:
                     self._known = _backlog_of(self._file)

@@ -31,14 +31,14 @@ class Liveness:
         self,
         *,
         after: float,
-        patience: float,
+        timeout: float,
         ask: Callable[[], object],
         connected: Callable[[], bool],
         check: Callable[[float], None],
         silent: Callable[[], None],
     ) -> None:
         self._after = after
-        self._patience = patience
+        self._timeout = timeout
         self._ask = ask
         self._connected = connected
         self._check = check
@@ -63,7 +63,7 @@ class Liveness:
 
     def _answers(self) -> bool:
         started = time.monotonic()
-        deadline = threading.Timer(self._patience, self._silent)
+        deadline = threading.Timer(self._timeout, self._silent)
         deadline.daemon = True
         deadline.start()
         try:

@@ -83,17 +83,17 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
     """The answer to a request whose messages are stored: Meta's id for the first, once there is one."""
     sync = call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
     headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
-    patience = gateway.settings.sync_timeout
+    timeout = gateway.settings.sync_timeout
     if call.number.state == "paused":
-        patience = 0.0  # only a person can let it go on
+        timeout = 0.0  # only a person can let it go on
     elif not sync:  # storing it may have taken most of its caller's patience
         left = max(0.0, call.now + _IN_ALL - gateway.clock())
-        patience = min(gateway.settings.meta_answer_timeout, left)
+        timeout = min(gateway.settings.meta_answer_timeout, left)
     [to] = recipients_in(call, "reciptient")
     ours, content = remembered.ids[0], _contents(gateway, call)[0]
     try:
         async with asyncio.timeout(None if sync else max(0.0, call.now + _LATEST - gateway.clock())):
-            message = await gateway.outbox.verdict(call.account.id, ours, patience)
+            message = await gateway.outbox.verdict(call.account.id, ours, timeout)
             waiting = await waits(gateway, call.account.id, ours) if message.state in {"queued", "sending"} else UNKNOWN
     except (VerdictUnseen, TimeoutError):
         shown = _shown(call, content, to)
