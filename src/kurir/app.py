@@ -169,11 +169,11 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
 
         templates = Templates(database, cloud_api, media, clock)
         if dispatching:
-            chores = maintenance.chores(
+            jobs = maintenance.jobs(
                 settings, database, media=media, outbox=outbox, deliverer=deliverer, templates=templates
             )
             periodic = Tasks(health)
-            periodic.keep("maintenance", lambda: maintenance.keep_house(chores, clock, health), endless=True)
+            periodic.keep("maintenance", lambda: maintenance.run_maintenance(jobs, clock, health), endless=True)
             stack.push_async_callback(periodic.close)
 
         yield Gateway(

@@ -34,7 +34,7 @@ _DAY = 86_400.0
 log = structlog.get_logger(__name__)
 
 
-class Chore(NamedTuple):
+class MaintenanceJob(NamedTuple):
     """One thing to do in each round; `work` is given the time (unix seconds) and says how many rows it removed."""
 
     name: str
@@ -65,7 +65,7 @@ def kept(settings: Settings) -> list[Kept]:
     ]
 
 
-def chores(
+def jobs(
     settings: Settings,
     database: Database,
     *,
@@ -73,7 +73,7 @@ def chores(
     outbox: Outbox,
     deliverer: Deliverer,
     templates: Templates,
-) -> list[Chore]:
+) -> list[MaintenanceJob]:
     """Everything that a gateway does in a round, in this order."""
     incoming = settings.data_dir.absolute() / "incoming"
     forget: dict[str, Callable[[float], Awaitable[int]]] = {
@@ -88,29 +88,29 @@ def chores(
         "webhook events": deliverer.forget,
     }
 
-    def older(what: str, days: int) -> Chore:
-        return Chore(what, lambda now: forget[what](now - days * _DAY))
+    def older(what: str, days: int) -> MaintenanceJob:
+        return MaintenanceJob(what, lambda now: forget[what](now - days * _DAY))
 
     async def compare(_now: float) -> int:
         await templates.refresh_all()
         return 0
 
     return [
-        Chore("requests", lambda now: outbox.forget_requests(now - KEPT)),
-        Chore("early receipts", lambda now: outbox.forget_early_receipts(now - _DAY)),
+        MaintenanceJob("requests", lambda now: outbox.forget_requests(now - KEPT)),
+        MaintenanceJob("early receipts", lambda now: outbox.forget_early_receipts(now - _DAY)),
         *(older(one.what, one.days) for one in kept(settings) if one.days),
-        Chore("templates", compare),
+        MaintenanceJob("templates", compare),
     ]
 
 
-async def keep_house(todo: Sequence[Chore], clock: Clock, health: TaskHealth) -> None:
+async def run_maintenance(todo: Sequence[MaintenanceJob], clock: Clock, health: TaskHealth) -> None:
     """Goes round at the start and then every hour, sooner when a chore failed, until cancelled."""
     while True:
         done = await go_round(todo, clock, health)
         await asyncio.sleep(_EVERY if len(done) == len(todo) else _AGAIN)
 
 
-async def go_round(todo: Sequence[Chore], clock: Clock, health: TaskHealth) -> dict[str, int]:
+async def go_round(todo: Sequence[MaintenanceJob], clock: Clock, health: TaskHealth) -> dict[str, int]:
     """Does every chore once; returns how many rows each removed, without those that failed."""
     done: dict[str, int] = {}
     for name, work in todo:
@@ -118,9 +118,9 @@ async def go_round(todo: Sequence[Chore], clock: Clock, health: TaskHealth) -> d
             done[name] = await work(clock())
             health.recovered("maintenance", name)
         except (DatabaseUnavailable, OSError) as error:
-            log.warning("chore_put_off", chore=name, reason=str(error))
+            log.warning("chore_put_off", job=name, reason=str(error))
         except Exception as error:
-            log.exception("chore_failed", chore=name)
+            log.exception("chore_failed", job=name)
             health.failed("maintenance", name, error)
-    log.info("house_kept", forgotten={name: count for name, count in done.items() if count})
+    log.info("maintenance_done", forgotten={name: count for name, count in done.items() if count})
     return done

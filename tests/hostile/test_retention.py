@@ -25,7 +25,7 @@ from kurir.inbox import retention as received
 from kurir.kit.ids import first_id_at
 from kurir.kit.tasks import TaskHealth
 from kurir.leases import Alone
-from kurir.maintenance import Chore
+from kurir.maintenance import MaintenanceJob
 from kurir.messages.lifecycle import STATES
 from kurir.messages.reports import ConnectionChanged, Received, SetAside
 from kurir.numbers import numbers
@@ -282,20 +282,20 @@ async def test_more_than_a_chunk_goes_in_chunks(desk: Desk, monkeypatch: pytest.
 async def test_one_chore_that_fails_keeps_no_other_from_being_done() -> None:
     done: list[str] = []
 
-    def chore(name: str, error: Exception | None) -> Chore:
+    def job(name: str, error: Exception | None) -> MaintenanceJob:
         async def work(_now: float) -> int:
             if error is not None:
                 raise error
             done.append(name)
             return 1
 
-        return Chore(name, work)
+        return MaintenanceJob(name, work)
 
     todo = [
-        chore("a", RuntimeError("a mistake of ours")),
-        chore("b", DatabaseUnavailable("away")),
-        chore("c", OSError("no folder")),
-        chore("d", None),
+        job("a", RuntimeError("a mistake of ours")),
+        job("b", DatabaseUnavailable("away")),
+        job("c", OSError("no folder")),
+        job("d", None),
     ]
     health = TaskHealth()
     with capture_logs() as lines:
@@ -317,8 +317,8 @@ def test_zero_keeps_for_ever(setting: str) -> None:
     everything = Settings()
     some = Settings(**{setting: 0})
     parts: Any = {name: Anything() for name in ("media", "outbox", "deliverer", "templates")}
-    before = {chore.name for chore in maintenance.chores(everything, Anything(), **parts)}
-    after = {chore.name for chore in maintenance.chores(some, Anything(), **parts)}
+    before = {job.name for job in maintenance.jobs(everything, Anything(), **parts)}
+    after = {job.name for job in maintenance.jobs(some, Anything(), **parts)}
     # files of sent messages never stay longer than these
     gone = {one.what for one in maintenance.kept(everything) if one.setting == setting} - {"media"}
     assert before - after == gone

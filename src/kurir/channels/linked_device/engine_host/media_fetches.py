@@ -87,10 +87,10 @@ class MediaFetches:
         self._over: set[int] = set()
         """Entries of which the gateway has been told what became of them."""
 
-    def start(self, chore: Callable[[], None]) -> None:
+    def start(self, job: Callable[[], None]) -> None:
         """Begins to fetch whatever is due while the device is online; `chore` is done every second or so beside it."""
         name = f"fetches-{self._order.device}"
-        threads.keep(name, lambda: self._run(chore), self._closing, self._device.report)
+        threads.keep(name, lambda: self._run(job), self._closing, self._device.report)
 
     def online(self, owner: str, *, connected: bool) -> None:
         """Says whether the device is connected, without which nothing can be fetched, and as which phone number."""
@@ -121,9 +121,9 @@ class MediaFetches:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _run(self, chore: Callable[[], None]) -> None:
+    def _run(self, job: Callable[[], None]) -> None:
         while True:
-            chore()
+            job()
             with self._changed:
                 if self._closing.is_set():
                     return
