@@ -19,7 +19,7 @@ from kurir.kit.sealing import Sealing
 from kurir.kit.telemetry import Metrics
 from kurir.numbers import numbers
 from kurir.otp import rules
-from kurir.otp.check import Attempt, Verdict, check
+from kurir.otp.check import Attempt, CheckResult, check
 from kurir.otp.issue import Issued, issue
 from kurir.outbox.outbox import Outbox
 from kurir.settings import Settings
@@ -57,7 +57,7 @@ class Target:
         """Codes to so many phone numbers, in order."""
         return [await self.send(f"62812{n:08d}") for n in range(first, first + count)]
 
-    async def check(self, code: str, request_id: str = "", phone: str = "", account_id: int = 0) -> Verdict:
+    async def check(self, code: str, request_id: str = "", phone: str = "", account_id: int = 0) -> CheckResult:
         """One check."""
         attempt = Attempt(account_id=account_id or self.account.id, code=code, request_id=request_id, phone=phone)
         lengths = self.settings.otp_digits, self.settings.otp_digits_most

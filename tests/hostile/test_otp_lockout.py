@@ -21,7 +21,7 @@ from tests.otp_target import Target, another, new_target
 from kurir.kit.url_rules import Allowed
 from kurir.otp import budget, ledger
 from kurir.otp.budget import Lengths
-from kurir.otp.check import Verdict
+from kurir.otp.check import CheckResult
 from kurir.otp.tables import otp_checks, otps
 from kurir.settings import Settings
 from kurir.webhooks import endpoints
@@ -143,7 +143,7 @@ async def test_the_youngest_codes_are_compared_when_the_room_gets_small(target: 
     while (await target.check(another(old[-1].code))).retry_after is None:
         guesses += 1
     assert guesses * 10 / 10**6 <= budget.SHARED
-    assert await target.check(old[0].code) == Verdict(False, 60)
+    assert await target.check(old[0].code) == CheckResult(False, 60)
     assert (await target.check(old[-1].code)).valid
     target.now += HOUR + 120
     late = await target.send("6281277777777")

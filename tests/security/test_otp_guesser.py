@@ -17,7 +17,7 @@ from kurir.accounts import accounts
 from kurir.numbers import numbers
 from kurir.otp import budget
 from kurir.otp.budget import Lengths
-from kurir.otp.check import Verdict
+from kurir.otp.check import CheckResult
 from kurir.otp.issue import Issued
 from kurir.otp.tables import otp_checks
 from kurir.settings import Settings
@@ -90,14 +90,14 @@ async def test_a_refused_right_code_is_not_used_up(target: Target) -> None:
     issued = (await target.open(10))[0]
     while (await target.check("000000")).retry_after is None:
         pass
-    assert await target.check(issued.code) == Verdict(False, 60)
+    assert await target.check(issued.code) == CheckResult(False, 60)
     assert (await target.check(issued.code, issued.request_id)).valid
 
 
 async def test_what_is_no_code_costs_nothing(target: Target) -> None:
     issued = await target.send("6281200000001")
     for text in ["wrong", "", "12345", "1" * 11, "١٢٣٤٥٦", "12345\n"] * 50:
-        assert await target.check(text) == Verdict(False, any_open=False)
+        assert await target.check(text) == CheckResult(False, any_open=False)
     chance = await target.database.read(lambda c: c.scalar(sa.select(sa.func.sum(otp_checks.c.chance))))
     assert chance == 0
     assert (await target.check(issued.code)).valid
@@ -153,7 +153,7 @@ async def test_a_check_does_the_same_work_for_a_used_an_expired_and_an_unknown_c
     await target.check("no code")
     for code in (another(used.code), used.code, expired.code):
         statements.clear()
-        assert await target.check(code) == Verdict(False, any_open=False)
+        assert await target.check(code) == CheckResult(False, any_open=False)
         work.append(list(statements))
     assert work[0] == work[1] == work[2]
     assert any(statement.startswith("UPDATE otps") for statement in work[0])

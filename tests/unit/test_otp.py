@@ -20,7 +20,7 @@ from kurir.accounts import accounts
 from kurir.otp import budget, retention, rules
 from kurir.otp import issue as issue_module
 from kurir.otp.budget import WRONG_TRIES, Lengths, Wrong
-from kurir.otp.check import Verdict
+from kurir.otp.check import CheckResult
 from kurir.otp.issue import Issued, SendLimited
 from kurir.otp.tables import otp_checks, otps
 from kurir.outbox.tables import messages
@@ -311,7 +311,7 @@ async def test_a_request_id_and_a_phone_number_narrow_the_check(desk: Target) ->
 async def test_five_wrong_tries_kill_the_narrowed_code_and_no_other(desk: Target) -> None:
     target, bystander = await desk.send(), await desk.send(phone="6281200000003")
     for _ in range(WRONG_TRIES - 1):
-        assert await desk.check(another(target.code), request_id=target.request_id) == Verdict(False)
+        assert await desk.check(another(target.code), request_id=target.request_id) == CheckResult(False)
     survivor = await desk.send(phone="6281200000004")
     for _ in range(WRONG_TRIES - 1):
         await desk.check(another(survivor.code), request_id=survivor.request_id)

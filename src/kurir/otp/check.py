@@ -59,7 +59,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return "request" if self.request_id else "phone" if self.phone else "account"
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True):
     """The answer to an attempt. `retry_after` (whole seconds) is set when it was not compared with every code that it
     could have meant; `any_open` says whether there was an open code that it could have meant: for counting, never for
     callers."""
@@ -72,13 +72,13 @@ class Verdict(msgspec.Struct, frozen=True):
 class _Checked(msgspec.Struct, frozen=True):
     """What a transaction found out: the verdict, and whether somebody seems to be guessing."""
 
-    verdict: Verdict
+    verdict: CheckResult
     guessing: bool = False
 
 
 async def check(
     database: Database, sealing: Sealing, attempt: Attempt, now: float, digits: int = 6, *, digits_most: int = 10
-) -> Verdict:
+) -> CheckResult:
     """Whether the attempt names an open code of the account; `digits` and `digits_most` are the lengths codes may have.
 
     A right code is used up durably before this returns. Wrong, expired, used, dead and unknown codes are not told
@@ -128,7 +128,7 @@ class _Checking:
         guessing = not verdict.valid and mine.suspicious and not page.notified and self._notify(connection, mine)
         return _Checked(verdict, guessing)
 
-    def _of_request(self, connection: Connection, wrong: Wrong) -> Verdict:
+    def _of_request(self, connection: Connection, wrong: Wrong) -> CheckResult:
         any_open = False
         left = budget.REQUEST - sum(wrong.spent.values())
         for length, code_hash in self._hashes.items():
@@ -137,14 +137,14 @@ class _Checking:
                 takes.append(otps.c.wrong_tries == 0)  # the first try is always free
             if self._use(connection, code_hash, takes):
                 self._add(connection, length, 0.0, wrong=0)
-                return Verdict(True)
+                return CheckResult(True)
             if found := self._count(connection, [*takes, otps.c.digits == length]):
                 self._add(connection, length, _cost(found, length))
                 any_open = True
         self._miss(connection, otps.c.wrong_tries)
-        return Verdict(False, any_open=any_open)
+        return CheckResult(False, any_open=any_open)
 
-    def _of_phone(self, connection: Connection, wrong: Wrong) -> Verdict:
+    def _of_phone(self, connection: Connection, wrong: Wrong) -> CheckResult:
         left = budget.PHONE - sum(wrong.spent.values())
         refused = any_open = False
         for length, code_hash in self._hashes.items():
@@ -156,13 +156,13 @@ class _Checking:
                 continue
             if self._use(connection, code_hash, takes):
                 self._add(connection, length, 0.0, wrong=0)
-                return Verdict(True)
+                return CheckResult(True)
             if found:
                 self._add(connection, length, _cost(found, length))
         self._miss(connection, otps.c.wrong_by_phone)
-        return Verdict(False, _RETRY_AFTER if refused else None, any_open)
+        return CheckResult(False, _RETRY_AFTER if refused else None, any_open)
 
-    def _of_account(self, connection: Connection, wrong: Wrong, open_codes: dict[int, int]) -> Verdict:
+    def _of_account(self, connection: Connection, wrong: Wrong, open_codes: dict[int, int]) -> CheckResult:
         refused = any_open = False
         for length, code_hash in self._hashes.items():
             takes: list[sa.ColumnElement[bool]] = []
@@ -175,9 +175,9 @@ class _Checking:
                 takes += [otps.c.id > beyond] if beyond is not None else []
             if self._use(connection, code_hash, takes):
                 self._add(connection, length, 0.0, wrong=0)
-                return Verdict(True)
+                return CheckResult(True)
             self._add(connection, length, _cost(min(found, most), length))
-        return Verdict(False, _RETRY_AFTER if refused else None, any_open)
+        return CheckResult(False, _RETRY_AFTER if refused else None, any_open)
 
     def _use(self, connection: Connection, code_hash: str, takes: list[sa.ColumnElement[bool]]) -> bool:
         used = connection.execute(

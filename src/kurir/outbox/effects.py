@@ -9,7 +9,7 @@ from typing import Any
 from kurir.kit.telemetry import Metrics
 from kurir.messages.lifecycle import SETTLED
 from kurir.outbox.rows import Snapshot
-from kurir.outbox.verdicts import Verdicts
+from kurir.outbox.waiters import SettlementWaiters
 
 
 class Effects:
@@ -27,7 +27,7 @@ class Effects:
         *,
         shared: bool,
     ) -> None:
-        self.verdicts = Verdicts(shared=shared)
+        self.waiters = SettlementWaiters(shared=shared)
         self._metrics = metrics
         self._moved_any = moved_any
         self._settled_elsewhere = settled_elsewhere
@@ -60,7 +60,7 @@ class Effects:
         if left_queue:
             self._waiting[message.account_id] -= 1
         self._metrics.reached(message.state)
-        if message.state in SETTLED and not self.verdicts.resolve(message):
+        if message.state in SETTLED and not self.waiters.resolve(message):
             self._settled_elsewhere(message.account_id, message.id)
 
     def ended(self, account_id: int, message_id: int) -> None:

@@ -44,7 +44,7 @@ from kurir.outbox import (
 )
 from kurir.outbox.effects import Effects
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
-from kurir.outbox.retries import Again, Settled, decide
+from kurir.outbox.retries import Requeue, Settled, decide
 from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, Upcoming, decode_content
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.waiting import Facts
@@ -60,7 +60,7 @@ class QueueFull(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The account has too many messages waiting; nothing was stored."""
 
 
-class VerdictUnseen(Exception):  # noqa: N818 - a state of the world, not a mistake
+class NotSettledYet(Exception):  # noqa: N818 - a state of the world, not a mistake
     """The database does not say now where a message stands. The message itself is stored."""
 
 
@@ -344,7 +344,7 @@ class Outbox:
                     trial=claimed.first_contact,
                 )
                 due_at = min(until, claimed.expires_at)
-                follows = Again(due_at, counted=False, code=restrictions.CODE, reason=outcome.reason)
+                follows = Requeue(due_at, counted=False, code=restrictions.CODE, reason=outcome.reason)
             elif isinstance(outcome, Sent) and claimed.first_contact:
                 restrictions.end(connection, claimed.account_id, claimed.number_id, now)
             after = record.record(connection, claimed, word, follows, now=now, doubt_until=doubt_until)
@@ -466,29 +466,29 @@ class Outbox:
         Raises KeyError when the account has no such message, and VerdictUnseen.
         """
         try:
-            return await self._effects.verdicts.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
+            return await self._effects.waiters.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
         except DatabaseUnavailable as error:
-            raise VerdictUnseen(str(error)) from error
+            raise NotSettledYet(str(error)) from error
 
     def awaits(self, message_id: int) -> bool:
         """Whether somebody in this process waits for the message's verdict."""
-        return self._effects.verdicts.awaited(message_id)
+        return self._effects.waiters.awaited(message_id)
 
     async def look_at(self, account_id: int, message_id: int) -> None:
         """The message may have been settled by somebody else: whoever waits for its verdict gets it."""
-        if self._effects.verdicts.awaited(message_id):
+        if self._effects.waiters.awaited(message_id):
             now = await self.snapshot(account_id, message_id)
             if now is not None and now.state in SETTLED:
-                self._effects.verdicts.resolve(now)
+                self._effects.waiters.resolve(now)
 
     @property
     def dismissed(self) -> bool:
         """Whether the process stops and nobody waits for a verdict any more."""
-        return self._effects.verdicts.dismissed
+        return self._effects.waiters.dismissed
 
     def dismiss(self) -> None:
         """At the stop: whoever waits for a verdict learns where the message stands, and nobody waits any more."""
-        self._effects.verdicts.dismiss()
+        self._effects.waiters.dismiss()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

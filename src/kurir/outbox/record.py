@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.messages.lifecycle import MessageState, ReceiptStatus, after_receipt
-from kurir.outbox.retries import Again, Decision, Settled
+from kurir.outbox.retries import Decision, Requeue, Settled
 from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
 from kurir.outbox.status_events import publish_status
 
@@ -101,7 +101,7 @@ def record(
             if not moved and state == "sent":
                 moved = connection.execute(_DOUBT_OVER, {**fence, "remote_id": remote_id}).rowcount
                 before = "unconfirmed"
-        case Again(due_at, counted, code, reason):
+        case Requeue(due_at, counted, code, reason):
             values = {"due_at": due_at, "code": code, "reason": reason, "uncount": int(not counted)}
             connection.execute(_REQUEUE, {**fence, **values})
     connection.execute(_ATTEMPT, {**tried, "outcome": outcome, "code": decision.code, "reason": decision.reason})

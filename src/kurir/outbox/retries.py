@@ -40,7 +40,7 @@ class Settled(msgspec.Struct, frozen=True):
     remote_id: str | None = None
 
 
-class Again(msgspec.Struct, frozen=True):
+class Requeue(msgspec.Struct, frozen=True):
     """The message is queued again, due at `due_at` (unix seconds); `counted` says whether the attempt counts."""
 
     due_at: float
@@ -49,7 +49,7 @@ class Again(msgspec.Struct, frozen=True):
     reason: str
 
 
-Decision = Settled | Again
+Decision = Settled | Requeue
 
 
 def decide(  # noqa: PLR0911 - one return for each row of the table above
@@ -66,11 +66,11 @@ def decide(  # noqa: PLR0911 - one return for each row of the table above
         case NotConnected(reason):
             if now >= expires_at:
                 return Settled("expired", "not_connected", reason)
-            return Again(now, counted=False, code="not_connected", reason=reason)
+            return Requeue(now, counted=False, code="not_connected", reason=reason)
         case Halted(code, reason):
             if now >= expires_at:
                 return Settled("expired", code, reason)
-            return Again(now, counted=False, code=code, reason=reason)
+            return Requeue(now, counted=False, code=code, reason=reason)
         case Restricted(code, reason):
             later = TryLater(code, reason, most=_TRIES_OF_ONE_PERSON)
             return decide(
@@ -82,7 +82,7 @@ def decide(  # noqa: PLR0911 - one return for each row of the table above
             due_at = now + delay(code, attempt, after, jitter)
             if due_at >= expires_at:
                 return Settled("expired", code, reason)
-            return Again(due_at, counted=counted, code=code, reason=reason)
+            return Requeue(due_at, counted=counted, code=code, reason=reason)
         case _:
             assert_never(outcome)
 

@@ -16,7 +16,7 @@ _LOOK = 2.0
 """Seconds between two looks at a message that another gateway may be sending."""
 
 
-class Verdicts:
+class SettlementWaiters:
     """Who waits for which message."""
 
     def __init__(self, *, shared: bool = False) -> None:

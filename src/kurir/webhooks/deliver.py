@@ -29,7 +29,7 @@ from kurir.kit.url_rules import UrlRefused
 from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.webhooks import deliveries, history
 from kurir.webhooks.deliveries import ClaimedDelivery
-from kurir.webhooks.schedule import FAILING, Answer, Answered, Delivered, Unanswered, judge
+from kurir.webhooks.schedule import FAILING, Answered, Delivered, ReceiverResponse, Unanswered, judge
 from kurir.webhooks.signing import headers
 
 TIMEOUT = 15.0
@@ -216,8 +216,8 @@ class Deliverer:
         answer = await post(self._safe_fetch, delivery.url, body, signed, delivery.account_id)
         seconds = time.monotonic() - began
         now = self._clock()
-        verdict = judge(answer, delivery.attempt, now, random.random())  # noqa: S311 - jitter, not a secret
-        if isinstance(verdict, Delivered):
+        step = judge(answer, delivery.attempt, now, random.random())  # noqa: S311 - jitter, not a secret
+        if isinstance(step, Delivered):
             del self._failures[delivery.endpoint_id]
         else:
             self._failures[delivery.endpoint_id] += 1
@@ -228,14 +228,14 @@ class Deliverer:
                 attempt=delivery.attempt,
                 status=answer.status if isinstance(answer, Answered) else 0,
                 reason="" if isinstance(answer, Answered) else answer.reason,
-                verdict=type(verdict).__name__,
+                step=type(step).__name__,
             )
 
         def work(connection: Connection) -> str:
-            return deliveries.record(connection, delivery, answer, verdict, seconds=seconds, now=now)
+            return deliveries.record(connection, delivery, answer, step, seconds=seconds, now=now)
 
         disabled = await self._written(work, began + deliveries.LEASE)
-        self._metrics.webhook_attempted(type(verdict).__name__.lower(), seconds)
+        self._metrics.webhook_attempted(type(step).__name__.lower(), seconds)
         if disabled:
             log.warning("webhook_endpoint_disabled", endpoint=delivery.endpoint_key, reason=disabled)
 
@@ -250,7 +250,9 @@ class Deliverer:
                 await asyncio.sleep(1.0)
 
 
-async def post(safe_fetch: SafeFetch, url: str, body: bytes, signed: Mapping[str, str], account: int = 0) -> Answer:
+async def post(
+    safe_fetch: SafeFetch, url: str, body: bytes, signed: Mapping[str, str], account: int = 0
+) -> ReceiverResponse:
     """One POST with the headers of `signing.headers`; never raises for what the other side does."""
     try:
         said = await safe_fetch.post(url, body, signed, within=TIMEOUT, most_answer=MOST_ANSWER, account=account)

@@ -32,7 +32,7 @@ from kurir.quarantine import quarantine
 from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks import endpoints, schedule
 from kurir.webhooks.events import Body, EventType, encode
-from kurir.webhooks.schedule import Again, Answer, Answered, Delivered, Exhausted, Gone, Verdict
+from kurir.webhooks.schedule import Answered, Delivered, Exhausted, Gone, NextStep, ReceiverResponse, RetryLater
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
 
 LEASE = 30.0
@@ -263,14 +263,20 @@ def set_aside(connection: Connection, endpoint_id: int, delivery_id: int, reason
 
 
 def record(
-    connection: Connection, delivery: ClaimedDelivery, answer: Answer, verdict: Verdict, *, seconds: float, now: float
+    connection: Connection,
+    delivery: ClaimedDelivery,
+    answer: ReceiverResponse,
+    step: NextStep,
+    *,
+    seconds: float,
+    now: float,
 ) -> str:
     """Writes what came of a try; returns why the endpoint was disabled, "" when it was not.
 
     The result counts only for the try that is in flight (its number is the fence); the attempt is kept in any case. A
     success after nothing but failures brings along what waits: the receiver is back, whoever saw it go.
     """
-    if isinstance(verdict, Delivered) and connection.execute(_DOWN, {"endpoint": delivery.endpoint_id}).first():
+    if isinstance(step, Delivered) and connection.execute(_DOWN, {"endpoint": delivery.endpoint_id}).first():
         _retry_now(connection, delivery.endpoint_id, now)
     connection.execute(
         _ATTEMPT,
@@ -281,25 +287,25 @@ def record(
             "number": delivery.attempt,
             "at": now,
             "seconds": seconds,
-            "succeeded": int(isinstance(verdict, Delivered)),
+            "succeeded": int(isinstance(step, Delivered)),
             "status": answer.status if isinstance(answer, Answered) else 0,
             "reason": "" if isinstance(answer, Answered) else answer.reason,
             "answer": answer.answer[:_EXCERPT] if isinstance(answer, Answered) else "",
         },
     )
     fence = {"delivery": delivery.id, "attempt": delivery.attempt}
-    match verdict:
+    match step:
         case Delivered() | Exhausted() | Gone():
             leaves = True
-            state = "delivered" if isinstance(verdict, Delivered) else "failed"
+            state = "delivered" if isinstance(step, Delivered) else "failed"
             moved = connection.execute(_ENDED, fence | {"state_": state, "now": now}).rowcount
-        case Again(due_at, gives_way):
+        case RetryLater(due_at, gives_way):
             leaves = gives_way and delivery.in_order and _others_got_through(connection, delivery)
             again = {"due": due_at, "order": int(delivery.in_order and not leaves)}
             moved = connection.execute(_AGAIN, fence | again).rowcount
     if moved and leaves and delivery.in_order:
         _promote(connection, delivery.endpoint_id, delivery.number_id, delivery.chat, now)
-    reason = _why_disabled(connection, delivery.endpoint_id, verdict, now)
+    reason = _why_disabled(connection, delivery.endpoint_id, step, now)
     if reason:
         endpoints.disable(connection, delivery.account_id, delivery.endpoint_id, reason)
         end_open(connection, delivery.endpoint_id, "failed", now)
@@ -331,10 +337,10 @@ def _others_got_through(connection: Connection, delivery: ClaimedDelivery) -> bo
     return connection.execute(since.limit(1)).first() is not None
 
 
-def _why_disabled(connection: Connection, endpoint_id: int, verdict: Verdict, now: float) -> str:
-    if isinstance(verdict, Gone):
+def _why_disabled(connection: Connection, endpoint_id: int, step: NextStep, now: float) -> str:
+    if isinstance(step, Gone):
         return "the receiver answered 410 (Gone)"
-    if isinstance(verdict, Delivered) or not schedule.is_dead(_failing_since(connection, endpoint_id), now):
+    if isinstance(step, Delivered) or not schedule.is_dead(_failing_since(connection, endpoint_id), now):
         return ""
     return f"nothing but failures for {schedule.DEAD_AFTER / 86_400:g} days"
 

@@ -39,14 +39,14 @@ class Unanswered(msgspec.Struct, frozen=True):
     reason: str
 
 
-Answer = Answered | Unanswered
+ReceiverResponse = Answered | Unanswered
 
 
 class Delivered(msgspec.Struct, frozen=True):
     """The receiver has the event."""
 
 
-class Again(msgspec.Struct, frozen=True):
+class RetryLater(msgspec.Struct, frozen=True):
     """To be tried again at `due_at` (unix seconds); `gives_way`: see `GIVES_WAY`."""
 
     due_at: float
@@ -61,10 +61,10 @@ class Gone(msgspec.Struct, frozen=True):
     """The receiver wants nothing more: its endpoint is to be disabled."""
 
 
-Verdict = Delivered | Again | Exhausted | Gone
+NextStep = Delivered | RetryLater | Exhausted | Gone
 
 
-def judge(answer: Answer, attempt: int, now: float, jitter: float) -> Verdict:
+def judge(answer: ReceiverResponse, attempt: int, now: float, jitter: float) -> NextStep:
     """What follows from the answer to try number `attempt` (1 = the first); `dice` is uniform in [0, 1)."""
     if isinstance(answer, Answered):
         if 200 <= answer.status < 300:
@@ -75,7 +75,7 @@ def judge(answer: Answer, attempt: int, now: float, jitter: float) -> Verdict:
         return Exhausted()
     delay = DELAYS[attempt - 1] * (1 - JITTER + 2 * JITTER * jitter)
     retry_after = seconds_of(answer.retry_after, now) if isinstance(answer, Answered) else 0.0
-    return Again(now + max(delay, min(retry_after, LONGEST_RETRY_AFTER)), gives_way=attempt >= GIVES_WAY)
+    return RetryLater(now + max(delay, min(retry_after, LONGEST_RETRY_AFTER)), gives_way=attempt >= GIVES_WAY)
 
 
 def seconds_of(retry_after: str, now: float) -> float:

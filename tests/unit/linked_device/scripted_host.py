@@ -49,7 +49,7 @@ class ScriptedEngine:
         self.sound = threading.Event()
         self.openings: dict[int, int] = {}
 
-    def perform(self, command: say.Command) -> say.Answer:
+    def perform(self, command: say.Command) -> say.HostReply:
         match command:
             case say.Open(device=device, session=session, phone=phone, opening=opening):
                 self.openings[device] = opening
@@ -86,7 +86,7 @@ class ScriptedEngine:
             case _:
                 return say.Done()
 
-    def _send(self, command: say.Send) -> say.Answer:
+    def _send(self, command: say.Send) -> say.HostReply:
         assert isinstance(command.outgoing.content, Text)
         device = command.device
         match command.outgoing.content.body.split():
@@ -171,7 +171,7 @@ class ScriptedEngine:
         threading.Event().wait()
 
     @staticmethod
-    def _sent(command: say.Send) -> say.Answer:
+    def _sent(command: say.Send) -> say.HostReply:
         return Sent(f"id-{command.outgoing.message_id}-{command.typing:g}")
 
 

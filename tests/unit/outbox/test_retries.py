@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurir.messages.reports import Halted, InDoubt, NotConnected, Refused, Restricted, Sent, TryLater
-from kurir.outbox.retries import Again, Settled, decide, delay
+from kurir.outbox.retries import Requeue, Settled, decide, delay
 
 NOW, END = 1000.0, 1000.0 + 86_400
 
@@ -21,15 +21,15 @@ def test_the_rows_of_the_table():
     assert after(Sent("w")) == Settled("sent", remote_id="w")
     assert after(Refused("131026", "no")) == Settled("failed", "131026", "no")
     assert after(InDoubt("cut", "w")) == Settled("unconfirmed", "in_doubt", "cut", "w")
-    assert after(Halted("190", "token")) == Again(NOW, counted=False, code="190", reason="token")
+    assert after(Halted("190", "token")) == Requeue(NOW, counted=False, code="190", reason="token")
     assert after(Halted("190", "token"), now=END) == Settled("expired", "190", "token")
-    assert after(NotConnected("off")) == Again(NOW, counted=False, code="not_connected", reason="off")
+    assert after(NotConnected("off")) == Requeue(NOW, counted=False, code="not_connected", reason="off")
     assert after(NotConnected("off"), now=END) == Settled("expired", "not_connected", "off")
 
 
 @pytest.mark.parametrize(("attempt", "seconds"), [(1, 2), (2, 8), (3, 32), (4, 128), (5, 300), (7, 300)])
 def test_the_steps(attempt: int, seconds: float):
-    assert after(TryLater("4", "busy"), attempt) == Again(NOW + seconds, counted=True, code="4", reason="busy")
+    assert after(TryLater("4", "busy"), attempt) == Requeue(NOW + seconds, counted=True, code="4", reason="busy")
 
 
 def test_the_other_side_and_the_pair_rate_name_their_own_times():
@@ -45,11 +45,11 @@ def test_the_last_try_and_the_end_of_life():
     assert (exhausted.state, exhausted.code) == ("failed", "exhausted")
     assert after(TryLater("4", "busy"), expires_at=NOW + 1) == Settled("expired", "4", "busy")
     assert after(TryLater("4", "busy", 10.0), expires_at=NOW + 10) == Settled("expired", "4", "busy")
-    assert after(TryLater("4", "busy", 10.0), expires_at=NOW + 10.1) == Again(NOW + 10, True, "4", "busy")
+    assert after(TryLater("4", "busy", 10.0), expires_at=NOW + 10.1) == Requeue(NOW + 10, True, "4", "busy")
 
 
 def test_fewer_tries_where_the_channel_says_so():
-    assert isinstance(after(TryLater("4", "busy", most=3), attempt=2), Again)
+    assert isinstance(after(TryLater("4", "busy", most=3), attempt=2), Requeue)
     exhausted = after(TryLater("4", "busy", most=3), attempt=3)
     assert isinstance(exhausted, Settled)
     assert (exhausted.state, exhausted.code) == ("failed", "exhausted")
@@ -57,7 +57,7 @@ def test_fewer_tries_where_the_channel_says_so():
     assert isinstance(after(TryLater("4", "busy", most=30), attempt=8), Settled)
     refused = after(Restricted("restricted", "error 463"), attempt=3)
     assert isinstance(refused, Settled)
-    assert isinstance(after(Restricted("restricted", "error 463"), attempt=2), Again)
+    assert isinstance(after(Restricted("restricted", "error 463"), attempt=2), Requeue)
 
 
 @given(

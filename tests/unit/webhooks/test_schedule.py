@@ -11,11 +11,11 @@ from kurir.webhooks.schedule import (
     DELAYS,
     LONGEST_RETRY_AFTER,
     MOST_ATTEMPTS,
-    Again,
     Answered,
     Delivered,
     Exhausted,
     Gone,
+    RetryLater,
     Unanswered,
     is_dead,
     judge,
@@ -42,16 +42,16 @@ def test_any_2xx_is_success_however_late(status: int, attempt: int, roll: float)
 
 def test_of_all_statuses_only_410_is_a_wish_to_hear_nothing_more() -> None:
     found = {status: type(judge(Answered(status), 1, NOW, 0.5)) for status in range(100, 600)}
-    assert {status for status, verdict in found.items() if verdict is Gone} == {410}
-    assert {status for status, verdict in found.items() if verdict is Delivered} == set(range(200, 300))
+    assert {status for status, step in found.items() if step is Gone} == {410}
+    assert {status for status, step in found.items() if step is Delivered} == set(range(200, 300))
 
 
 @given(bad, st.integers(1, MOST_ATTEMPTS - 1), jitter)
 def test_a_failed_try_comes_again_within_a_tenth_of_its_delay(answer, attempt: int, roll: float) -> None:
-    verdict = judge(answer, attempt, NOW, roll)
-    assert isinstance(verdict, Again)
-    assert 0.9 * DELAYS[attempt - 1] - 1e-3 <= verdict.due_at - NOW <= 1.1 * DELAYS[attempt - 1] + 1e-3
-    assert verdict.gives_way == (attempt >= 3)
+    step = judge(answer, attempt, NOW, roll)
+    assert isinstance(step, RetryLater)
+    assert 0.9 * DELAYS[attempt - 1] - 1e-3 <= step.due_at - NOW <= 1.1 * DELAYS[attempt - 1] + 1e-3
+    assert step.gives_way == (attempt >= 3)
 
 
 @given(bad, st.integers(MOST_ATTEMPTS, 100), jitter)
@@ -66,12 +66,12 @@ def test_gone_is_gone_at_once(attempt: int, roll: float) -> None:
 
 @given(st.integers(0, 10**9), st.integers(1, MOST_ATTEMPTS - 1), jitter)
 def test_retry_after_is_never_undercut_and_never_hastens(retry_after: int, attempt: int, roll: float) -> None:
-    verdict = judge(Answered(429, str(retry_after)), attempt, NOW, roll)
+    step = judge(Answered(429, str(retry_after)), attempt, NOW, roll)
     plain = judge(Answered(429), attempt, NOW, roll)
-    assert isinstance(verdict, Again)
-    assert isinstance(plain, Again)
-    assert verdict.due_at >= max(plain.due_at, NOW + min(retry_after, LONGEST_RETRY_AFTER))
-    assert verdict.due_at <= max(plain.due_at, NOW + LONGEST_RETRY_AFTER)
+    assert isinstance(step, RetryLater)
+    assert isinstance(plain, RetryLater)
+    assert step.due_at >= max(plain.due_at, NOW + min(retry_after, LONGEST_RETRY_AFTER))
+    assert step.due_at <= max(plain.due_at, NOW + LONGEST_RETRY_AFTER)
 
 
 @pytest.mark.parametrize(

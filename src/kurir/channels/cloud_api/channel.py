@@ -16,7 +16,7 @@ from kurir.channels.channel import Capabilities
 from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.errors import outcome_of
 from kurir.channels.cloud_api.expiring import Expiring
-from kurir.channels.cloud_api.graph import Answer, Graph, NoAnswer, NotSent
+from kurir.channels.cloud_api.graph import Graph, GraphResponse, NoAnswer, NotSent
 from kurir.channels.cloud_api.payloads import message_body, read_body
 from kurir.channels.cloud_api.templates.calls import TemplateCalls
 from kurir.kit.clock import Clock
@@ -111,7 +111,7 @@ class CloudApi:
             credentials.access_token,
             json=read_body(remote_id, typing),
         )
-        return isinstance(call, Answer) and bool(call.body and call.body.get("success") is True)
+        return isinstance(call, GraphResponse) and bool(call.body and call.body.get("success") is True)
 
     async def close(self) -> None:
         """Closes the connections; calls in flight end as in doubt. Idempotent."""
@@ -157,7 +157,7 @@ class CloudApi:
             self._uploads.drop((number.id, media.sha256, media.mime))
 
 
-def _message_outcome(call: Answer | NotSent | NoAnswer) -> Outcome:
+def _message_outcome(call: GraphResponse | NotSent | NoAnswer) -> Outcome:
     """What the answer to a send means: reliability rules "surely not sent", "surely sent" and "in doubt"."""
     if isinstance(call, NotSent):
         return TryLater("unreachable", call.reason)
@@ -171,7 +171,7 @@ def _message_outcome(call: Answer | NotSent | NoAnswer) -> Outcome:
     return _unexplained(call)
 
 
-def _unexplained(call: Answer) -> Refused | TryLater | InDoubt:
+def _unexplained(call: GraphResponse) -> Refused | TryLater | InDoubt:
     """An answer with neither a message id nor a Graph error: from a proxy on the way, or cut short."""
     described = f"the Graph API answered HTTP {call.status} without a message id or an error"
     if call.status == 429:
@@ -181,7 +181,7 @@ def _unexplained(call: Answer) -> Refused | TryLater | InDoubt:
     return InDoubt(described)
 
 
-def _remote_id(call: Answer) -> str:
+def _remote_id(call: GraphResponse) -> str:
     messages = call.body.get("messages") if call.body else None
     first = messages[0] if isinstance(messages, list) and messages else None
     remote_id = first.get("id") if isinstance(first, dict) else None

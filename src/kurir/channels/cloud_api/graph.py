@@ -21,7 +21,7 @@ _CONNECTIONS = 256
 _CONNECT_SECONDS = 5.0
 
 
-class Answer(msgspec.Struct, frozen=True):
+class GraphResponse(msgspec.Struct, frozen=True):
     """A complete answer; `body` is its JSON object, None when it was none; `retry_after` in seconds.
 
     A character that is none spoils only the text in which it is: an id beside it still says that Meta took the message.
@@ -50,7 +50,7 @@ class NoAnswer(msgspec.Struct, frozen=True):
     reason: str
 
 
-Call = Answer | NotSent | NoAnswer
+Call = GraphResponse | NotSent | NoAnswer
 
 
 class Graph:
@@ -113,7 +113,7 @@ class Graph:
                 trace_request_ctx=progress,
             ) as response:
                 raw = await _read(response)
-                return Answer(response.status, _object(raw), _retry_after(response))
+                return GraphResponse(response.status, _object(raw), _retry_after(response))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             reason = _reason(error)
             return NoAnswer(reason) if progress.left else NotSent(reason)

@@ -296,7 +296,7 @@ class LinkedDevices:
     def _secret(self, outgoing: Outgoing) -> bytes:
         return hmac.digest(self._message_key, f"{outgoing.message_id}/{outgoing.attempt}".encode(), "sha256")
 
-    async def _ask(self, number: Number, command: _Question) -> say.Answer | Result:
+    async def _ask(self, number: Number, command: _Question) -> say.HostReply | Result:
         if not self.holds(number.id):
             return await self.forward(number, command, self._settings.engine_timeout + _ON_THE_WAY)
         state, reason = self.state(number)

@@ -23,8 +23,8 @@ import structlog
 
 from kurir.channels.linked_device.protocol import (
     Alive,
-    Answer,
     Command,
+    HostReply,
     JournalState,
     News,
     Notice,
@@ -82,7 +82,7 @@ class HostProcess:
         self.unreadable = 0
         """Frames that could not be read."""
         self._calls = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._waiting: dict[int, asyncio.Future[HostReply]] = {}
         self._over = asyncio.Event()
         self._health = health or TaskHealth()
         self._failing_threads: dict[str, str] = {}
@@ -132,12 +132,12 @@ class HostProcess:
             raise
         return cls(process, answering, telling, on_news, health)
 
-    async def call(self, command: Command, timeout: float) -> Answer:
+    async def call(self, command: Command, timeout: float) -> HostReply:
         """The host's answer. A host that gives none within `patience` seconds is killed. Raises HostLostError."""
         if self._over.is_set():
             raise HostLostError(self.why_lost)
         number = next(self._calls)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[HostReply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
             self._writer.write(frame(Request(number, command)))

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
-from kurir.channels.linked_device.protocol import Answer, Close, Command, JournalState, News, Open, Ping
+from kurir.channels.linked_device.protocol import Close, Command, HostReply, JournalState, News, Open, Ping
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.settings import Settings
 
@@ -118,7 +118,7 @@ class Hosts:
         if slot is not None and slot.process is not None:
             await slot.process.quiet(self._settings.engine_timeout)
 
-    async def call(self, device: int, command: Command, timeout: float) -> Answer:
+    async def call(self, device: int, command: Command, timeout: float) -> HostReply:
         """The answer of the device's host. Raises HostLostError, also when there is no host just now."""
         slot = self._slot(device)
         if slot is None or slot.process is None:

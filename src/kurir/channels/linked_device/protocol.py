@@ -202,8 +202,8 @@ class Groups(msgspec.Struct, frozen=True, tag="groups"):
     groups: list[DeviceGroup]
 
 
-Verdict = Sent | Refused | TryLater | Restricted | NotConnected | InDoubt
-Answer = Done | Failed | Alive | OnWhatsApp | Contacts | Groups | Verdict
+SendOutcome = Sent | Refused | TryLater | Restricted | NotConnected | InDoubt
+HostReply = Done | Failed | Alive | OnWhatsApp | Contacts | Groups | SendOutcome
 
 # -- news --------------------------------------------------------------------------------------------------------------
 
@@ -314,7 +314,7 @@ class Reply(msgspec.Struct, frozen=True, tag="reply"):
     """Upwards: the answer to a call."""
 
     call: int
-    answer: Answer
+    answer: HostReply
 
 
 class Notice(msgspec.Struct, frozen=True, tag="notice"):
@@ -367,7 +367,7 @@ def sound_frame(item: Reply | Notice) -> bytes:
 class Engine(Protocol):
     """The engine as a host sees it. `perform` may be called from several threads at once."""
 
-    def perform(self, command: Command) -> Answer:
+    def perform(self, command: Command) -> HostReply:
         """Carries out one command; blocks until its answer is known. Never raises."""
         ...
 

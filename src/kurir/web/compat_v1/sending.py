@@ -17,7 +17,7 @@ from kurir.messages import bounds
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen
+from kurir.outbox.outbox import Draft, NotSettledYet, Snapshot
 from kurir.outbox.waiting import Waiting
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Field
@@ -183,7 +183,7 @@ async def _verdict(gateway: Gateway, account_id: int, ids: list[int], timeout: f
         left = max(0.0, deadline - gateway.clock())
         try:
             message = await gateway.outbox.verdict(account_id, message_id, left)
-        except VerdictUnseen:
+        except NotSettledYet:
             raise _still_waiting(message_id, "queued", unseen(gateway), timeout, headers) from None
         if message.state in {"queued", "sending"}:
             waiting = await waits(gateway, account_id, message_id)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from kurir.channels.cloud_api.credentials import Credentials
-from kurir.channels.cloud_api.graph import Answer, Call, Graph
+from kurir.channels.cloud_api.graph import Call, Graph, GraphResponse
 from kurir.kit.clock import Clock
 from kurir.messages import bounds
 from kurir.messages.content import MediaFile
@@ -156,7 +156,7 @@ class TemplateCalls:
 
 
 def _object(call: Call) -> dict[str, Any] | GraphRefusal | Unreachable:
-    if not isinstance(call, Answer):
+    if not isinstance(call, GraphResponse):
         return Unreachable(call.reason)
     if call.error is not None:
         return GraphRefusal(call.error)

@@ -67,7 +67,7 @@ class NeonizeEngine:
         self._devices: dict[int, NeonizeDevice] = {}
         self._books: dict[int, _Book] = {}
 
-    def perform(self, command: say.Command) -> say.Answer:
+    def perform(self, command: say.Command) -> say.HostReply:
         """Carries out one command. Never raises."""
         try:
             return self._perform(command)
@@ -79,7 +79,7 @@ class NeonizeEngine:
                 return InDoubt("the engine failed while it was sending")
             return say.Failed("WhatsApp did not answer" if isinstance(error, NeonizeError) else "the engine failed")
 
-    def _perform(self, command: say.Command) -> say.Answer:  # noqa: PLR0911, PLR0912  (one per command)
+    def _perform(self, command: say.Command) -> say.HostReply:  # noqa: PLR0911, PLR0912  (one per command)
         match command:
             case say.Ping():
                 devices = list(self._devices.items())
@@ -121,7 +121,7 @@ class NeonizeEngine:
             case _:
                 assert_never(command)
 
-    def _open(self, order: say.Open) -> say.Answer:
+    def _open(self, order: say.Open) -> say.HostReply:
         try:
             device = NeonizeDevice(order, self._client_map_lock, self._emit, self._limits)
         except (sqlite3.Error, OSError) as error:
@@ -164,7 +164,7 @@ class NeonizeEngine:
             raise UnavailableError(f"the device is not connected: {reason}")
         return book
 
-    def _send(self, number: int, command: say.Send) -> say.Answer:
+    def _send(self, number: int, command: say.Send) -> say.HostReply:
         try:
             book = self._connected(number)
         except UnavailableError as error:
@@ -199,7 +199,7 @@ class NeonizeEngine:
             _type(device, to, command.typing)
         return to, message
 
-    def _put_on_wire(self, book: _Book, command: say.Send, to: JID, message: Message) -> say.Answer:
+    def _put_on_wire(self, book: _Book, command: say.Send, to: JID, message: Message) -> say.HostReply:
         device, outgoing = book.device, command.outgoing
         crash_points.reach("engine.sending")
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from kurir.channels.linked_device import server_codes
-from kurir.channels.linked_device.protocol import Verdict
+from kurir.channels.linked_device.protocol import SendOutcome
 from kurir.messages.reports import InDoubt, NotConnected, TryLater
 
 NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")
@@ -77,7 +77,7 @@ def why_not_connected(error: str) -> str:
     return _NO_SESSION if _STORE.search(error) else _LET_GO
 
 
-def outcome_of(error: str) -> Verdict:
+def outcome_of(error: str) -> SendOutcome:
     """What an error of `send_message` says about the message. In doubt, the gateway looks for evidence."""
     if NO_ADDRESS in error:
         return TryLater("lookup_failed", "WhatsApp does not give this number's address, though the number is there")

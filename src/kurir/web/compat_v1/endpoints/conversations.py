@@ -14,7 +14,7 @@ from kurir.inbox import window_open_until
 from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import Draft, Snapshot, VerdictUnseen
+from kurir.outbox.outbox import Draft, NotSettledYet, Snapshot
 from kurir.outbox.waiting import OF_ITS_OWN, UNKNOWN, Waiting
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
@@ -95,7 +95,7 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
         async with asyncio.timeout(None if sync else max(0.0, call.now + _LATEST - gateway.clock())):
             message = await gateway.outbox.verdict(call.account.id, ours, timeout)
             waiting = await waits(gateway, call.account.id, ours) if message.state in {"queued", "sending"} else UNKNOWN
-    except (VerdictUnseen, TimeoutError):
+    except (NotSettledYet, TimeoutError):
         shown = _shown(call, content, to)
         return _waiting(call, shown, public_message_id(ours), headers, sync=sync, waiting=unseen(gateway))
     return _answer(call, message, content, headers, sync=sync, waiting=waiting)

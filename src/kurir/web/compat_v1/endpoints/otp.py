@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from kurir.kit.ids import public_message_id
 from kurir.kit.telemetry import OtpOutcome
 from kurir.numbers import numbers
-from kurir.otp.check import Attempt, Verdict, check
+from kurir.otp.check import Attempt, CheckResult, check
 from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue
 from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime
 from kurir.outbox.idempotency import Remembered
@@ -130,7 +130,7 @@ async def validate_otp(gateway: Gateway, call: Call) -> Answer:
     )
 
 
-def _outcome(verdict: Verdict) -> OtpOutcome:
+def _outcome(verdict: CheckResult) -> OtpOutcome:
     if verdict.valid:
         return "right"
     if verdict.retry_after is not None:

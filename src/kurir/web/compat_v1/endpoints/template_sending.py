@@ -11,7 +11,7 @@ from kurir.messages.content import TemplateUse
 from kurir.messages.lifecycle import MessageState
 from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import VerdictUnseen
+from kurir.outbox.outbox import NotSettledYet
 from kurir.templates.templates import APPROVED, FillError, Header, Template, VariableCountError, filled, variables_of
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
@@ -159,7 +159,7 @@ async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[s
         left = max(0.0, deadline - gateway.clock())
         try:
             message = await gateway.outbox.verdict(call.account.id, message_id, left)
-        except VerdictUnseen:
+        except NotSettledYet:
             raise WireError(
                 "408", "timeout", SEND_WAITS, headers=headers, state="queued", why=phrase(unseen(gateway))
             ) from None
