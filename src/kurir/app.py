@@ -131,7 +131,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             health=health,
             unread=metrics.unread,
         )
-        metrics.watch_devices(linked_devices.survey)
+        metrics.watch_devices(linked_devices.device_stats)
         cloud_api = CloudApi(settings, database, sealing, clock)
         inbox = Inbox(
             database,

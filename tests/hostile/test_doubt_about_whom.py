@@ -42,7 +42,7 @@ class Shop(Rig):
                 await asyncio.sleep(0.02)
 
     def left_out(self) -> int:
-        return self.devices.survey().troubles["device_left_out"]
+        return self.devices.device_stats().troubles["device_left_out"]
 
     async def got(self, phone: str, words: str) -> bool:
         """Whether the message is on the phone; asked once its send is over."""

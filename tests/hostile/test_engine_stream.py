@@ -52,7 +52,7 @@ async def test_receipts_and_notifications_of_unknown_types_cost_nothing(
         assert isinstance(await rig.send(siti, Text("masih di sini")), Sent)
         assert sorted(texts(rig)) == sorted(f"m{n}" for n in range(MESSAGES))
         assert states(rig) == before
-        troubles = rig.devices.survey().troubles
+        troubles = rig.devices.device_stats().troubles
         assert troubles["event_stream_ended"] == troubles["not_relaxed"] == 0
         rounds, rest = divmod(MESSAGES, len(RECEIPTS))
         assert rounds * UNKNOWN_RECEIPTS <= troubles["unknown_receipt"] <= (rounds + (rest > 0)) * UNKNOWN_RECEIPTS
@@ -85,7 +85,7 @@ async def test_a_failure_for_any_reason_leaves_the_host_and_its_other_devices_al
             await rig.connected(0)
         assert rig.devices._connections.hosts.pids() == pids
         assert states(rig, 2) == before
-        assert rig.devices.survey().troubles["event_stream_ended"] == 0
+        assert rig.devices.device_stats().troubles["event_stream_ended"] == 0
 
 
 async def test_where_the_stream_ends_the_client_is_stopped_at_once(sandbox: SandboxNetwork, tmp_path: Path) -> None:
@@ -109,6 +109,6 @@ async def test_where_the_stream_ends_the_client_is_stopped_at_once(sandbox: Sand
         lost = {f"after{n}" for n in range(20)} - set(texts(rig))
         assert len(lost) <= 8  # what the engine had acknowledged until it was stopped
         assert all(text.startswith("after") for text in lost)
-        troubles = rig.devices.survey().troubles
+        troubles = rig.devices.device_stats().troubles
         assert troubles["event_stream_ended"] == troubles["not_relaxed"] == 1
         assert not any("proto" in reason for _, reason in states(rig))

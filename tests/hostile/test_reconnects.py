@@ -40,7 +40,7 @@ async def test_a_connection_that_ends_after_each_login_is_tried_with_growing_pau
         fault = await sandbox.post("/faults", {"effect": "end_login", "number": owners[0], **ending})
         with capture_logs() as log:
             await sandbox.post(f"/devices/{bad.jid}/drop")
-            troubles = rig.devices.survey().troubles
+            troubles = rig.devices.device_stats().troubles
             await eventually(lambda: troubles["reconnects_often"] >= PAUSES, 120, what="paused a few times")
             (hits,) = [one["hits"] for one in (await sandbox.get("/faults"))["faults"] if one["id"] == fault["id"]]
             await eventually(lambda: rig.devices.state(bad)[0] == "disconnected", what="says that it is away")
@@ -69,7 +69,7 @@ async def test_a_number_that_is_left_alone_and_paired_again_is_not_left_in_mid_p
         one = await rig.pair(owner)
         await sandbox.post("/faults", {"effect": "end_login", "number": owner})
         await sandbox.post(f"/devices/{one.jid}/drop")
-        troubles = rig.devices.survey().troubles
+        troubles = rig.devices.device_stats().troubles
         await eventually(lambda: troubles["reconnects_often"] >= PAUSES, 60, what="left alone for some seconds")
         await eventually(lambda: rig.devices.state(one)[0] == "disconnected", what="says that it is away")
         pairing = await rig.devices.start_pairing(one)
@@ -87,7 +87,7 @@ async def test_an_event_stream_that_ends_after_each_login_is_begun_anew_with_gro
     rig.devices = LinkedDevices(rig.settings, KEY, rig._list, time.time, UNRELAXED)
     async with rig:
         one = await rig.pair(owner)
-        troubles, ends = rig.devices.survey().troubles, []
+        troubles, ends = rig.devices.device_stats().troubles, []
         while len(ends) < STREAM_ENDS:
             await eventually(lambda: rig.devices.ready(one), 30, what="connected again")
             await sandbox.post(f"/people/{siti}/receipts", {"to": owner, "type": "server-error", "ids": ["A"]})

@@ -266,7 +266,7 @@ async def test_on_the_real_engine_texts_come_at_once_and_the_picture_when_it_can
             fetched = await rig.event(MediaFetched, lambda e: e.remote_id == image["wire_id"], timeout=40)
             assert fetched.media.state == "stored"
             assert _content(fetched) == png()
-            await eventually(lambda: rig.devices.survey().journal_entries == 0)
+            await eventually(lambda: rig.devices.device_stats().journal_entries == 0)
     finally:
         sandbox.stop()
 

@@ -139,7 +139,9 @@ async def test_everything_that_a_lane_would_send_is_held(where: Path | str):
     async with open_desk(where) as desk:
         drafts = [desk.draft("628111"), desk.draft("628222"), desk.draft("628333"), desk.draft("628444", origin="otp")]
         sealed = [desk.draft("628555", sealed=True)]
-        (flying, sent, doubtful, code), (secret,) = [(await desk.outbox.accept(part)).ids for part in (drafts, sealed)]
+        (in_flight_ids, sent, doubtful, code), (secret,) = [
+            (await desk.outbox.accept(part)).ids for part in (drafts, sealed)
+        ]
         claimed = {message.id: message for message in await desk.claim(4)}
         await desk.outbox.record(claimed[sent], Sent("3EB0AA"))
         await desk.outbox.record(claimed[doubtful], InDoubt("cut off"))
@@ -147,7 +149,7 @@ async def test_everything_that_a_lane_would_send_is_held(where: Path | str):
         waiting = (await desk.outbox.accept([desk.draft("628111")])).ids[0]
         held = await desk.database.write(lambda c: hold_after_restore.hold(c, desk.time()))
         assert held == 3
-        for message_id in (flying, doubtful, code, waiting, secret):
+        for message_id in (in_flight_ids, doubtful, code, waiting, secret):
             assert await desk.state(message_id) == "unconfirmed"
         assert await desk.state(sent) == "sent"
         assert await desk.outbox.waiting_numbers() == []

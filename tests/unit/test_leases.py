@@ -247,7 +247,7 @@ async def test_one_number_is_taken_on_demand_beyond_the_share(gateway) -> None:
     assert not await two.leases.take(one.leases.held()[0])
 
     def work(connection: sa.Connection) -> int:
-        return numbers.add_linked_device(connection, accounts.everyone(connection)[0].id).id
+        return numbers.add_linked_device(connection, accounts.list_all(connection)[0].id).id
 
     new = await one.database.write(work)
     assert await two.leases.take(new)

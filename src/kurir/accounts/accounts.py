@@ -136,6 +136,6 @@ def by_email(connection: Connection, email: str) -> Account | None:
     return Account(*row) if row else None
 
 
-def everyone(connection: Connection) -> list[Account]:
+def list_all(connection: Connection) -> list[Account]:
     """All accounts, oldest first: for the operator only."""
     return [Account(*row) for row in connection.execute(sa.select(*_COLUMNS).order_by(accounts.c.id))]

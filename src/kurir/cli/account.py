@@ -62,7 +62,7 @@ def create(
 @app.command(name="list")
 def list_() -> None:
     """List all accounts."""
-    found = with_snapshot(lambda connection, _: accounts.everyone(connection))
+    found = with_snapshot(lambda connection, _: accounts.list_all(connection))
     table = Table("account", "name", "package", "until", "time zone", "language")
     for account in found:
         until = account.local(account.package_until).strftime("%Y-%m-%d")

@@ -69,7 +69,7 @@ def show(id: str) -> None:
     now = time.time()
 
     def work(connection: Connection, _sealing: object) -> tuple[Snapshot, list[operator_actions.Try], Waiting | None]:
-        message = operator_actions.of_anyone(connection, _id(id))
+        message = operator_actions.get_any_account(connection, _id(id))
         if message is None:
             raise CommandError(f"there is no message {id}")
         waits = reasons(connection, message.account_id, [message.id], now)

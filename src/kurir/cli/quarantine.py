@@ -30,7 +30,7 @@ def list_(email: str = "", *, limit: int = 50) -> None:
     def work(connection, _sealing) -> tuple[list[quarantine.Line], dict[int, str], dict[int, str]]:
         account = account_of(connection, email) if email else None
         found = quarantine.lines(connection, account.id if account else None, limit=limit)
-        owners = {one.id: one.email for one in accounts.everyone(connection)}
+        owners = {one.id: one.email for one in accounts.list_all(connection)}
         keys = {number.id: number.key for owner in owners for number in numbers.of_account(connection, owner)}
         return found, owners, keys
 

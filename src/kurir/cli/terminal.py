@@ -154,7 +154,7 @@ def account_of(connection: Connection, email: str) -> Account:
     """The account of an e-mail address. Raises CommandError."""
     account = accounts.by_email(connection, email)
     if account is None:
-        known = ", ".join(a.email for a in accounts.everyone(connection)) or "none yet"
+        known = ", ".join(a.email for a in accounts.list_all(connection)) or "none yet"
         raise CommandError(f"there is no account for {email} (accounts: {known}); see `kurir account create --help`")
     return account
 

@@ -107,7 +107,7 @@ class Dispatcher:
                 await lane.run()
             except Exception:
                 # the next lane takes what is in flight for left behind: it must not begin before that has landed
-                await lane.landed()
+                await lane.recorded()
                 lane.closed = True
                 raise
             finally:

@@ -41,7 +41,7 @@ _RECORD_TRIES = 3
 _DEEP_PAUSE = 1.0
 """Seconds, at least, between two looks at a whole queue that found nothing to take."""
 _LONGEST_REST = 3_600.0
-_LAST_BREATH = 60.0
+_LAST_SENDS = 60.0
 """Seconds after which a connection of the gateway that had the number before can have sent all that it was going to."""
 
 log = structlog.get_logger(__name__)
@@ -79,8 +79,8 @@ class Lane:
         self._wake_event = asyncio.Event()
         self._stopping = False
         self._ended = asyncio.Event()
-        self._flying: dict[int, asyncio.Task[None]] = {}
-        self._landing: set[int] = set()
+        self._in_flight: dict[int, asyncio.Task[None]] = {}
+        self._recording: set[int] = set()
         self._on_wire: set[int] = set()
         self._recovered = False
         self._begun = False
@@ -113,7 +113,7 @@ class Lane:
                 log.warning("lane_waits_for_database", number=self.number.key, reason=str(error))
                 wait = _PAUSE_AFTER_TROUBLE
             if wait is None:
-                idle = not self._flying and not self._prefetch.busy
+                idle = not self._in_flight and not self._prefetch.busy
                 if idle and not self._wake_event.is_set() and self._next_doubt is None:
                     break
                 wait = _RECHECK
@@ -125,10 +125,10 @@ class Lane:
                         await self._wake_event.wait()
         self.closed = True
 
-    async def landed(self) -> None:
+    async def recorded(self) -> None:
         """Waits until nothing is in flight."""
-        while self._flying:
-            await asyncio.wait(self._flying.values())
+        while self._in_flight:
+            await asyncio.wait(self._in_flight.values())
 
     async def stop(self, timeout: float) -> int:
         """Claims nothing more and waits up to `patience` seconds; returns how many sends were cut off.
@@ -140,8 +140,8 @@ class Lane:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._ended.wait()  # a claim under way is still carried out
-                await self.landed()
-        left = [task for message_id, task in self._flying.items() if message_id not in self._landing]
+                await self.recorded()
+        left = [task for message_id, task in self._in_flight.items() if message_id not in self._recording]
         for task in left:
             task.cancel()
         return len(left)
@@ -217,13 +217,13 @@ class Lane:
             raise
         for message in claimed:
             task = self._tasks.spawn("send", self._process(message), key=str(message.id))
-            self._flying[message.id] = task
-            task.add_done_callback(functools.partial(self._landed, message.id))
+            self._in_flight[message.id] = task
+            task.add_done_callback(functools.partial(self._recorded, message.id))
         return bool(claimed)
 
     def _free(self) -> int:
         """How many more messages may be in flight. A number with a gap sends one at a time and rests after each."""
-        return (1 if self._gap else self._channel.capabilities.window) - len(self._flying)
+        return (1 if self._gap else self._channel.capabilities.window) - len(self._in_flight)
 
     def _may_claim(self, connection: Connection) -> bool:
         """Whether the number is this lane's and not paused, by the claim's own transaction: a turn may be overtaken."""
@@ -260,10 +260,10 @@ class Lane:
         yet leave. It surely cannot once this gateway's connection has taken that one's place, so this waits for it.
         Later on, what this lane took without hearing of it: that surely has not left.
         """
-        if self._hold.inherited and not ready and time.monotonic() < self._began + _LAST_BREATH:
+        if self._hold.inherited and not ready and time.monotonic() < self._began + _LAST_SENDS:
             return False
         for message in await self._outbox.left_in_flight(self.number.account_id, self.number.id):
-            if message.id not in self._flying:
+            if message.id not in self._in_flight:
                 own = explained(CUT_OFF, NeverLeft())
                 outcome = own if self._begun else await self._looked_into(message, CUT_OFF)
                 await self._record(message, outcome, self._hold.guard)
@@ -284,9 +284,9 @@ class Lane:
                 timeout=self._channel.capabilities.timeout,
             )
 
-    def _landed(self, message_id: int, _task: asyncio.Task[None]) -> None:
-        del self._flying[message_id]
-        self._landing.discard(message_id)
+    def _recorded(self, message_id: int, _task: asyncio.Task[None]) -> None:
+        del self._in_flight[message_id]
+        self._recording.discard(message_id)
         if message_id in self._on_wire:  # what never went to the channel is no reason to rest
             self._on_wire.discard(message_id)
             self._rests_until = max(self._rests_until, time.monotonic() + self._gap)
@@ -298,7 +298,7 @@ class Lane:
         outcome = await self._send(message)
         if outcome is None:
             return  # the number is another gateway's now, which settles what it finds in flight
-        self._landing.add(message.id)
+        self._recording.add(message.id)
         crash_points.reach("send.answered")
         self._metrics.sent(self.number.channel, outcome, time.monotonic() - started)
         self._slow_down(outcome)

@@ -166,7 +166,7 @@ check named an open code · wrong: it missed those that it could mean · unknown
 (expired, used, dead, never sent, of another length) · refused: not compared with all, for somebody is guessing."""
 
 
-class Survey(msgspec.Struct, frozen=True):
+class DeviceStats(msgspec.Struct, frozen=True):
     """All linked devices at a glance: how many are in each state (every state is there), and the worst figures among
     the connected ones, in seconds; `hosts` engine processes run; `journal_entries` of received messages and receipts
     wait to be stored, the oldest for `oldest_entry` seconds; `troubles` of each kind were met since the start."""
@@ -183,12 +183,12 @@ class Survey(msgspec.Struct, frozen=True):
 class _Troubles(Collector):
     """Counts what went wrong in the engine, by kind."""
 
-    def __init__(self, survey: Callable[[], Survey]) -> None:
-        self._survey = survey
+    def __init__(self, device_stats: Callable[[], DeviceStats]) -> None:
+        self._device_stats = device_stats
 
     def collect(self) -> Iterable[Metric]:
         counter = CounterMetricFamily("kurir_engine_troubles", "What went wrong in the engine", labels=["kind"])
-        for kind, count in self._survey().troubles.items():
+        for kind, count in self._device_stats().troubles.items():
             counter.add_metric([kind], count)
         return [counter]
 
@@ -342,16 +342,16 @@ class Metrics:
         """From now on a look at the metrics shows how many bytes `room` says that files may still take."""
         self._room.set_function(room)
 
-    def watch_devices(self, survey: Callable[[], Survey]) -> None:
+    def watch_devices(self, device_stats: Callable[[], DeviceStats]) -> None:
         """From now on a look at the metrics shows what `survey` says then."""
-        for state in survey().states:
-            self._devices.labels(state).set_function(lambda state=state: survey().states[state])
-        self._silence.set_function(lambda: survey().longest_silence)
-        self._round_trip.set_function(lambda: survey().slowest_round_trip)
-        self._hosts.set_function(lambda: survey().hosts)
-        self._journal_entries.set_function(lambda: survey().journal_entries)
-        self._journal_oldest.set_function(lambda: survey().oldest_entry)
-        self.registry.register(_Troubles(survey))
+        for state in device_stats().states:
+            self._devices.labels(state).set_function(lambda state=state: device_stats().states[state])
+        self._silence.set_function(lambda: device_stats().longest_silence)
+        self._round_trip.set_function(lambda: device_stats().slowest_round_trip)
+        self._hosts.set_function(lambda: device_stats().hosts)
+        self._journal_entries.set_function(lambda: device_stats().journal_entries)
+        self._journal_oldest.set_function(lambda: device_stats().oldest_entry)
+        self.registry.register(_Troubles(device_stats))
 
     def unread(self, kind: str) -> None:
         """A linked device received something of a kind that is not read; `kind` of the engine's fixed list of names.

@@ -38,7 +38,7 @@ def listed(connection: Connection, account_id: int, state: MessageState | None, 
     return [Snapshot(*row) for row in connection.execute(chosen.order_by(messages.c.id.desc()).limit(limit))]
 
 
-def of_anyone(connection: Connection, message_id: int) -> Snapshot | None:
+def get_any_account(connection: Connection, message_id: int) -> Snapshot | None:
     """The message of whichever account: for the operator only."""
     row = connection.execute(sa.select(*_SNAPSHOT).where(messages.c.id == message_id)).first()
     return Snapshot(*row) if row else None

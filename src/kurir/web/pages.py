@@ -98,7 +98,7 @@ def _page(name: str, status: int, headers: dict[str, str] | None = None, **value
 
 
 def _everyone(connection: Connection) -> list[tuple[Account, list[Number]]]:
-    return [(account, numbers.of_account(connection, account.id)) for account in accounts.everyone(connection)]
+    return [(account, numbers.of_account(connection, account.id)) for account in accounts.list_all(connection)]
 
 
 def _one(connection: Connection, account_id: int) -> list[tuple[Account, list[Number]]]:

@@ -91,16 +91,16 @@ def sends_to(front: Front, recipient: str) -> list[int]:
 
 
 async def test_after_a_claim_that_failed_own_sends_in_flight_are_left_alone(front: Front, wire: Wire) -> None:
-    flying = await accept(front)
+    in_flight_ids = await accept(front)
     await asyncio.wait_for(wire.reached.wait(), 10)
     again = breaks_once(front, DatabaseUnavailable("gone for a moment"))
     other = await accept(front, OTHER)
     await asyncio.wait_for(again.wait(), 10)  # what was in flight has been looked at by then
-    found = await front.gateway.outbox.snapshot(front.ours.account.id, flying)
+    found = await front.gateway.outbox.snapshot(front.ours.account.id, in_flight_ids)
     assert found is not None
     assert (found.state, found.attempts) == ("sending", 1)
     wire.go_on.set()
-    await until(front, flying, "sent")
+    await until(front, in_flight_ids, "sent")
     await until(front, other, "sent")
     assert sends_to(front, PHONE) == [1]
 
@@ -126,7 +126,7 @@ async def test_what_a_claim_took_without_its_answer_coming_through_has_not_left_
 
 
 async def test_after_a_lane_broke_the_next_begins_when_its_sends_have_landed(front: Front, wire: Wire) -> None:
-    flying = await accept(front)
+    in_flight_ids = await accept(front)
     await asyncio.wait_for(wire.reached.wait(), 10)
     left_in_flight = front.gateway.outbox.left_in_flight
     begun = asyncio.Event()
@@ -145,7 +145,7 @@ async def test_after_a_lane_broke_the_next_begins_when_its_sends_have_landed(fro
         await asyncio.wait_for(begun.wait(), 1.5)
     wire.go_on.set()
     await until(front, other, "sent")
-    await until(front, flying, "sent")
+    await until(front, in_flight_ids, "sent")
     assert found[0] == []
     assert sends_to(front, PHONE) == [1]
 

@@ -168,6 +168,6 @@ async def test_the_list_is_the_accounts_own_newest_first(desk: Desk):
     assert await listed(ours, "failed") == [failed]
     assert await listed(ours, limit=1) == [queued]
     assert await listed(ours + 1) == []
-    found = await desk.database.read(lambda c: operator_actions.of_anyone(c, failed))
+    found = await desk.database.read(lambda c: operator_actions.get_any_account(c, failed))
     assert found is not None
     assert found.id == failed

@@ -217,23 +217,23 @@ async def test_old_messages_expire_in_the_queue_and_at_the_claim(desk: Desk):
 
 
 async def test_after_a_crash_what_was_in_flight_is_found_and_waits_for_an_outcome(desk: Desk):
-    flying, waiting = (await desk.outbox.accept([desk.draft(body="1"), desk.draft(body="2")])).ids
+    in_flight_ids, waiting = (await desk.outbox.accept([desk.draft(body="1"), desk.draft(body="2")])).ids
     await desk.claim()
     reborn = open_outbox(desk.database, desk.time, [])
     await reborn.count_waiting()
     assert reborn.waiting() == 2
     assert await reborn.claim(desk.number.account_id, desk.number.id, 10) == []
     (left,) = await reborn.left_in_flight(desk.number.account_id, desk.number.id)
-    assert (left.id, left.content, left.attempt) == (flying, Text("1"), 1)
+    assert (left.id, left.content, left.attempt) == (in_flight_ids, Text("1"), 1)
     assert await reborn.left_in_flight(desk.number.account_id, desk.other.id) == []
     await reborn.record(left, CUT_OFF)
-    assert (await desk.state(flying), await desk.state(waiting)) == ("unconfirmed", "queued")
+    assert (await desk.state(in_flight_ids), await desk.state(waiting)) == ("unconfirmed", "queued")
     (claimed,) = await reborn.claim(desk.number.account_id, desk.number.id, 10)
     assert claimed.id == waiting
     assert reborn.waiting() == 1
     # a late receipt resolves the doubt
-    await receive(desk, "delivered", "w9", message_id=flying)
-    assert await desk.state(flying) == "delivered"
+    await receive(desk, "delivered", "w9", message_id=in_flight_ids)
+    assert await desk.state(in_flight_ids) == "delivered"
 
 
 async def test_a_full_queue_refuses_all_or_nothing(desk: Desk):

@@ -281,7 +281,7 @@ async def test_when_a_receiver_is_back_what_waits_in_order_is_due(desk: WebhookD
         await desk.record(delivery, Answered(503, "3600"))
     assert await desk.claim(endpoint) is None
     await desk.comes_in("628222", "another chat")
-    [flying] = await desk.claim_all(endpoint)
+    [in_flight_ids] = await desk.claim_all(endpoint)
     desk.time.now += 1
     await desk.record(deliveries_[-1])  # a success after failures only
     due = await desk.claim_all(endpoint)
@@ -291,7 +291,7 @@ async def test_when_a_receiver_is_back_what_waits_in_order_is_due(desk: WebhookD
     # it is not back once more: nothing failed since
     await desk.record(due[0], Answered(503, "3600"))
     desk.time.now += 1
-    await desk.record(flying)
+    await desk.record(in_flight_ids)
     assert await desk.claim(endpoint) is None
 
 

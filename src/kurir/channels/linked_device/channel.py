@@ -26,7 +26,7 @@ from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.kit.clock import Clock
 from kurir.kit.tasks import TaskHealth
-from kurir.kit.telemetry import Survey
+from kurir.kit.telemetry import DeviceStats
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import (
     Event,
@@ -156,14 +156,14 @@ class LinkedDevices:
         connection = self._connections.of(number)
         return Vitals(connection.heard_at, connection.round_trip)
 
-    def survey(self) -> Survey:
+    def device_stats(self) -> DeviceStats:
         """All devices at a glance."""
         connections = self._connections.all()
         now = self._clock()
         connected = [connection for connection in connections if connection.state == "connected"]
         journals = self._connections.hosts.journals()
         counts = Counter(connection.state for connection in connections)
-        return Survey(
+        return DeviceStats(
             states={state: counts[state] for state in get_args(NumberState)},
             longest_silence=max((now - one.heard_at for one in connected if one.heard_at is not None), default=0.0),
             slowest_round_trip=max((one.round_trip or 0.0 for one in connected), default=0.0),

@@ -201,7 +201,7 @@ class HostProcess:
             self.why_lost = _FAILED_HERE
             raise
         finally:
-            await asyncio.shield(self._bury())
+            await asyncio.shield(self._reap())
 
     async def _or_kill(self, work: Callable[[], Awaitable[None]]) -> None:
         """Runs `work`; a host whose side in the gateway fails is ended, and so begun anew with a sound one."""
@@ -254,7 +254,7 @@ class HostProcess:
             log.warning("engine_trouble", pid=self.pid, what="a frame could not be read", error=str(error))
             return None
 
-    async def _bury(self) -> None:
+    async def _reap(self) -> None:
         self.kill()
         # news that wait are dropped: what they say of a connection is over, and messages are in the journal
         self._hearing.cancel()

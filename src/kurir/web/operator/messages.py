@@ -67,7 +67,7 @@ class _Messages:
         message_id = parse_message_id(request.path_params["id"])
         if message_id is None:
             raise ApiError(400, "invalid", "expected a message id such as msg_0123456789abc", "id")
-        found = await self._gateway.database.read(lambda c: operator_actions.of_anyone(c, message_id))
+        found = await self._gateway.database.read(lambda c: operator_actions.get_any_account(c, message_id))
         if found is None:
             raise ApiError(404, "not_found", "there is no message with this id", "id")
         try:
