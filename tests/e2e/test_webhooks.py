@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
 from tests.e2e.test_cloud_api import Shop, open_shop
-from tests.webhook_desk import Letter, Receiver, receiving, verified
+from tests.webhook_harness import Receiver, WebhookCall, receiving, verified
 
 from kurir.kit.ids import public_message_id
 from kurir.kit.url_rules import Allowed
@@ -59,10 +59,10 @@ async def pair(shop: Shop, owner: str) -> Number:
     return device
 
 
-async def hears(receiver: Receiver, path: str, **wanted: Any) -> Letter:
+async def hears(receiver: Receiver, path: str, **wanted: Any) -> WebhookCall:
     """The first letter at a path whose data hold `wanted`, waiting for it."""
 
-    def matching() -> list[Letter]:
+    def matching() -> list[WebhookCall]:
         return [letter for letter in receiver.at(path) if wanted.items() <= letter.json["data"].items()]
 
     await eventually(lambda: bool(matching()), 20, what=f"{wanted} at {path}: {[m.json for m in receiver.at(path)]}")

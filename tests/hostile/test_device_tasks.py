@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.linked_device.conftest import KEY, SCRIPT, Desk
+from tests.unit.linked_device.conftest import KEY, SCRIPT, Harness
 
 from kurir.channels.linked_device import host_process
 from kurir.channels.linked_device import protocol as say
@@ -28,7 +28,7 @@ from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Sent
 
 
-class Place(Desk):
+class Place(Harness):
     """A desk whose channel reports to a health of its own."""
 
     def __init__(self, folder: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from tests.unit.linked_device import receiver_rig  # noqa: F401  (loads the engine's library without its open pipes)
-from tests.unit.linked_device.conftest import SCRIPT, Desk
+from tests.unit.linked_device.conftest import SCRIPT, Harness
 
 from kurir.channels.linked_device import protocol as say
 from kurir.channels.linked_device.engine_host.engine import NeonizeEngine
@@ -301,22 +301,22 @@ async def test_news_that_break_their_consumer_do_not_end_the_news(launched):
 
 async def test_a_channel_whose_events_nobody_takes_sends_and_stops_in_time(tmp_path: Path):
     """The database is away and everything that waits for it is full."""
-    desk = Desk(tmp_path)
-    number = desk.number(paired=True)
-    await desk.channel.start()  # and nobody follows
-    await desk.connected(number)
-    flood = asyncio.create_task(desk.send(number, "flood 60000"))
+    harness = Harness(tmp_path)
+    number = harness.number(paired=True)
+    await harness.channel.start()  # and nobody follows
+    await harness.connected(number)
+    flood = asyncio.create_task(harness.send(number, "flood 60000"))
     async with asyncio.timeout(30):
-        while len(desk.channel._events._events) < 10_000:
+        while len(harness.channel._events._events) < 10_000:
             await asyncio.sleep(0.01)
-    assert isinstance(await desk.send(number, "other", 2), Sent)
-    assert isinstance(await desk.send(number, "die", 3), InDoubt)  # and the host comes back
+    assert isinstance(await harness.send(number, "other", 2), Sent)
+    assert isinstance(await harness.send(number, "die", 3), InDoubt)  # and the host comes back
     await flood
     async with asyncio.timeout(20):
-        while not desk.channel.ready(number):
+        while not harness.channel.ready(number):
             await asyncio.sleep(0.05)
     began = time.monotonic()
-    await desk.channel.close()
+    await harness.channel.close()
     assert time.monotonic() - began < 5
 
 

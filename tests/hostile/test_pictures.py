@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, ImageOps
 from PIL import Image as Pillow
-from tests.unit.test_media import Desk, desk  # noqa: F401  (the fixture)
+from tests.unit.test_media import Harness, harness  # noqa: F401  (the fixture)
 
 from kurir.kit.confined import Confined, Limits
 from kurir.media import inspection_process, previews
@@ -165,13 +165,13 @@ async def test_what_would_take_too_much_memory_is_not_decoded(tmp_path: Path, bo
         assert peak(work) - before < 4_000_000 + 6 * len(data)
 
 
-async def test_the_bomb_of_46_bytes_costs_nothing(desk: Desk) -> None:  # noqa: F811
+async def test_the_bomb_of_46_bytes_costs_nothing(harness: Harness) -> None:  # noqa: F811
     data = webp_lossless(7071, 7071)
     assert len(data) <= 50
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.monotonic()
     for _ in range(20):
-        refusal = await desk.image("/p.webp", data)
+        refusal = await harness.image("/p.webp", data)
         assert isinstance(refusal, Refused)
         assert refusal.code == "media_too_large"
         assert "send it as JPEG or PNG" in refusal.reason
@@ -237,9 +237,9 @@ async def test_whatever_a_picture_is_built_of_it_stays_within_its_limits(
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "ICO", "PPM", "TGA", "PCX", "JPEG2000", "ICNS", "DDS", "AVIF", "SGI"])
-async def test_other_formats_are_not_decoded_at_all(desk: Desk, kind: str) -> None:  # noqa: F811
+async def test_other_formats_are_not_decoded_at_all(harness: Harness, kind: str) -> None:  # noqa: F811
     size = (64, 64) if kind in {"ICO", "ICNS"} else (70, 50)
-    refusal = await desk.image("/p.jpg", encoded(Pillow.new("RGB", size), kind))
+    refusal = await harness.image("/p.jpg", encoded(Pillow.new("RGB", size), kind))
     assert isinstance(refusal, Refused)
     assert refusal.code == "media_type"
 
@@ -271,20 +271,20 @@ def test_headers_say_what_the_decoder_says_and_cut_ones_nothing_else(kind: str) 
 
 
 async def test_a_picture_that_takes_more_than_its_header_says_is_refused_and_the_next_one_is_taken(
-    desk: Desk,  # noqa: F811
+    harness: Harness,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # no picture is known that gets past the header and takes too much: here its process gets less than it needs
     monkeypatch.setattr(inspection_process, "limits", lambda file: Limits(60_000_000, cpu=5, seconds=20.0, file=file))
-    store = MediaStore(desk.settings, desk.database, desk.fetch, lambda: 0.0)
+    store = MediaStore(harness.settings, harness.database, harness.fetch, lambda: 0.0)
     try:
-        large = Image(desk.stranger.offers("/large.png", png(5_300, 5_300)))
-        refusal = await store.prepare(desk.account_id, 1, large)
+        large = Image(harness.stranger.offers("/large.png", png(5_300, 5_300)))
+        refusal = await store.prepare(harness.account_id, 1, large)
         assert refusal == Refused(
             "media_too_costly", "image_url: the file cannot be opened: that takes too much memory"
         )
-        small = Image(desk.stranger.offers("/small.webp", webp_lossless(34, 34)))
-        assert isinstance(await store.prepare(desk.account_id, 2, small), MediaFile)
+        small = Image(harness.stranger.offers("/small.webp", webp_lossless(34, 34)))
+        assert isinstance(await store.prepare(harness.account_id, 2, small), MediaFile)
     finally:
         await store.close()
 
@@ -363,15 +363,15 @@ def test_every_mode_has_a_preview(tmp_path: Path, mode: str) -> None:
         assert _preview(tmp_path, data).jpeg
 
 
-async def test_a_preview_is_kept_beside_its_picture_and_goes_with_it(desk: Desk) -> None:  # noqa: F811
-    stored = await desk.image("/p.png", encoded(Pillow.new("RGB", (300, 200)), "PNG"))
+async def test_a_preview_is_kept_beside_its_picture_and_goes_with_it(harness: Harness) -> None:  # noqa: F811
+    stored = await harness.image("/p.png", encoded(Pillow.new("RGB", (300, 200)), "PNG"))
     assert isinstance(stored, MediaFile)
     found = previews.load(stored.path)
     assert found is not None
     assert (found.width, found.height) == (300, 200)
     previews.place(stored.path).write_bytes(b"\xc1 no preview")
     assert previews.load(stored.path) is None
-    await desk.store.forget(before=2e9)
+    await harness.store.forget(before=2e9)
     assert not previews.place(stored.path).exists()
 
 

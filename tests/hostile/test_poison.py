@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from tests.gateway_fixture import PHONE, Front, open_front, set_aside
-from tests.webhook_desk import WebhookDesk, delivering, eventually, open_webhook_desk, receiving
+from tests.webhook_harness import WebhookHarness, delivering, eventually, open_webhook_desk, receiving
 
 from kurir.dispatch import lane
 from kurir.inbox import Inbox
@@ -334,7 +334,7 @@ async def test_a_state_is_recorded_even_if_nobody_can_be_notified_of_it(
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[WebhookDesk]:
+async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[WebhookHarness]:
     if request.param == "sqlite":
         async with open_webhook_desk(tmp_path / "kurir.db") as opened:
             yield opened
@@ -347,7 +347,7 @@ async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes_on(
-    desk: WebhookDesk, monkeypatch: pytest.MonkeyPatch
+    harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = deliveries.record
 
@@ -357,35 +357,35 @@ async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes
         return original(connection, delivery, *arguments, **named)
 
     monkeypatch.setattr(deliveries, "record", breaks)
-    async with receiving() as receiver, delivering(desk.database, desk.time):
-        endpoint, _ = await desk.endpoint(receiver.url())
-        await desk.comes_in(text="poison")
-        await desk.comes_in(text="behind it")
-        await desk.comes_in(chat="628222", text="elsewhere")
-        await eventually(lambda: delivered_and_failed(desk, endpoint), (2, 1))
+    async with receiving() as receiver, delivering(harness.database, harness.time):
+        endpoint, _ = await harness.endpoint(receiver.url())
+        await harness.comes_in(text="poison")
+        await harness.comes_in(text="behind it")
+        await harness.comes_in(chat="628222", text="elsewhere")
+        await eventually(lambda: delivered_and_failed(harness, endpoint), (2, 1))
         assert {letter.text for letter in receiver.at()} >= {"behind it", "elsewhere"}
-    (entry,) = await desk.database.read(set_aside)
+    (entry,) = await harness.database.read(set_aside)
     assert entry.queue == "webhook"
     assert entry.reference.startswith("delivery:")
 
 
-async def delivered_and_failed(desk: WebhookDesk, endpoint: Any) -> tuple[int, int]:
-    states = await desk.states(endpoint)
+async def delivered_and_failed(harness: WebhookHarness, endpoint: Any) -> tuple[int, int]:
+    states = await harness.states(endpoint)
     return states["delivered"], states["failed"]
 
 
-async def test_an_endpoint_that_cannot_be_read_delays_no_other(desk: WebhookDesk) -> None:
+async def test_an_endpoint_that_cannot_be_read_delays_no_other(harness: WebhookHarness) -> None:
     async with receiving() as receiver:
-        bad, _ = await desk.endpoint(receiver.url("/bad"))
-        good, _ = await desk.endpoint(receiver.url("/good"))
+        bad, _ = await harness.endpoint(receiver.url("/bad"))
+        good, _ = await harness.endpoint(receiver.url("/good"))
         spoilt = webhook_endpoints.update().where(webhook_endpoints.c.id == bad.id).values(secret_sealed="damaged")
-        await desk.database.write(lambda c: c.execute(spoilt) and None)
+        await harness.database.write(lambda c: c.execute(spoilt) and None)
         for i in range(3):
-            await desk.comes_in(text=f"t{i}")
-        async with delivering(desk.database, desk.time):
+            await harness.comes_in(text=f"t{i}")
+        async with delivering(harness.database, harness.time):
             assert [letter.text for letter in await receiver.until(3, "/good")] == ["t0", "t1", "t2"]
-            await eventually(lambda: delivered_and_failed(desk, good), (3, 0))
-            await eventually(lambda: delivered_and_failed(desk, bad), (0, 3), timeout=60.0)
+            await eventually(lambda: delivered_and_failed(harness, good), (3, 0))
+            await eventually(lambda: delivered_and_failed(harness, bad), (0, 3), timeout=60.0)
         assert receiver.at("/bad") == []
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 from sqlalchemy import event as sa_event
 from tests.unit.linked_device.receiver_rig import ReceiverRig, receipt
-from tests.unit.outbox.desk import Desk, open_desk, open_outbox
+from tests.unit.outbox.harness import Harness, open_harness, open_outbox
 
 from kurir.channels.linked_device.engine_host import incoming_messages
 from kurir.messages.reports import InDoubt, Sent, StatusChanged, TryLater
@@ -22,117 +22,123 @@ from kurir.outbox.tables import early_receipts, messages
 
 
 @pytest.fixture
-async def desk(where: Path | str) -> AsyncIterator[Desk]:
-    async with open_desk(where) as desk:
-        yield desk
+async def harness(where: Path | str) -> AsyncIterator[Harness]:
+    async with open_harness(where) as harness:
+        yield harness
 
 
-async def receive(desk: Desk, status: str, remote_id: str, number_id: int = 0, person: str = "") -> None:
-    ids = (desk.number.account_id, number_id or desk.number.id)
-    event = StatusChanged(*ids, remote_id, status, desk.time.now, person=person)
-    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now))
+async def receive(harness: Harness, status: str, remote_id: str, number_id: int = 0, person: str = "") -> None:
+    ids = (harness.number.account_id, number_id or harness.number.id)
+    event = StatusChanged(*ids, remote_id, status, harness.time.now, person=person)
+    await harness.database.write(lambda c: harness.outbox.receipt(c, event, harness.time.now))
 
 
-async def kept(desk: Desk) -> int:
-    return await desk.database.read(lambda c: c.execute(select(func.count()).select_from(early_receipts)).scalar_one())
+async def kept(harness: Harness) -> int:
+    return await harness.database.read(
+        lambda c: c.execute(select(func.count()).select_from(early_receipts)).scalar_one()
+    )
 
 
 @pytest.mark.parametrize("outcome", [Sent("w1"), InDoubt("cut off", "w1")])
 @pytest.mark.parametrize("order", [["delivered"], ["read"], ["read", "delivered"], ["delivered", "delivered", "read"]])
-async def test_a_receipt_before_the_answer_outlives_the_gateway(desk: Desk, outcome: Sent | InDoubt, order: list[str]):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
+async def test_a_receipt_before_the_answer_outlives_the_gateway(
+    harness: Harness, outcome: Sent | InDoubt, order: list[str]
+):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
     for status in order:
-        await receive(desk, status, "w1")
-    await receive(desk, "read", "somebody-elses")
-    desk.outbox = open_outbox(desk.database, desk.time, desk.number_due)  # the gateway was killed here
-    await desk.outbox.record(claimed, outcome)
-    assert await desk.state(message_id) == ("read" if "read" in order else "delivered")
-    assert await kept(desk) == 1, "only what is nobody's so far is left"
+        await receive(harness, status, "w1")
+    await receive(harness, "read", "somebody-elses")
+    harness.outbox = open_outbox(harness.database, harness.time, harness.number_due)  # the gateway was killed here
+    await harness.outbox.record(claimed, outcome)
+    assert await harness.state(message_id) == ("read" if "read" in order else "delivered")
+    assert await kept(harness) == 1, "only what is nobody's so far is left"
 
 
-async def test_receipts_of_numbers_with_nothing_in_flight_are_not_kept(desk: Desk):
-    await receive(desk, "delivered", "w1")
-    assert await kept(desk) == 0
-    await desk.outbox.accept([desk.draft()])
-    await receive(desk, "delivered", "w1")
-    assert await kept(desk) == 0
-    (claimed,) = await desk.claim()
-    await receive(desk, "delivered", "w1", desk.other.id)
-    assert await kept(desk) == 0
-    await receive(desk, "delivered", "w1")
-    assert await kept(desk) == 1
-    await desk.outbox.record(claimed, TryLater("later", "later", after=0))
-    assert await kept(desk) == 1
+async def test_receipts_of_numbers_with_nothing_in_flight_are_not_kept(harness: Harness):
+    await receive(harness, "delivered", "w1")
+    assert await kept(harness) == 0
+    await harness.outbox.accept([harness.draft()])
+    await receive(harness, "delivered", "w1")
+    assert await kept(harness) == 0
+    (claimed,) = await harness.claim()
+    await receive(harness, "delivered", "w1", harness.other.id)
+    assert await kept(harness) == 0
+    await receive(harness, "delivered", "w1")
+    assert await kept(harness) == 1
+    await harness.outbox.record(claimed, TryLater("later", "later", after=0))
+    assert await kept(harness) == 1
 
 
-async def test_what_is_nobodys_is_forgotten_after_a_day(desk: Desk):
-    await desk.outbox.accept([desk.draft()])
-    await desk.claim()
+async def test_what_is_nobodys_is_forgotten_after_a_day(harness: Harness):
+    await harness.outbox.accept([harness.draft()])
+    await harness.claim()
     for n in range(5):
-        await receive(desk, "delivered", f"not-ours-{n}")
-    desk.time.now += _LONGEST + 1
-    await receive(desk, "delivered", "not-ours-5")
-    assert await kept(desk) == 1
+        await receive(harness, "delivered", f"not-ours-{n}")
+    harness.time.now += _LONGEST + 1
+    await receive(harness, "delivered", "not-ours-5")
+    assert await kept(harness) == 1
 
 
-async def test_strangers_receipts_are_kept_in_bounds_and_the_newest_win(desk: Desk):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
+async def test_strangers_receipts_are_kept_in_bounds_and_the_newest_win(harness: Harness):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
 
     def flood(connection: Connection, first: int) -> None:
         for n in range(first, first + MOST):
-            desk.time.now += 0.001
-            event = StatusChanged(desk.number.account_id, desk.number.id, f"stranger-{n}", "read", desk.time.now)
-            desk.outbox.receipt(connection, event, desk.time.now)
+            harness.time.now += 0.001
+            event = StatusChanged(
+                harness.number.account_id, harness.number.id, f"stranger-{n}", "read", harness.time.now
+            )
+            harness.outbox.receipt(connection, event, harness.time.now)
 
-    await desk.database.write(lambda c: flood(c, 0))
-    await receive(desk, "delivered", "w1")
-    await desk.database.write(lambda c: flood(c, MOST - 10))  # ten of them known already
-    assert LEFT <= await kept(desk) <= MOST
-    desk.time.now += 0.001
-    await receive(desk, "read", "w1")
-    assert LEFT <= await kept(desk) <= MOST
-    await desk.outbox.record(claimed, Sent("w1"))
-    assert await desk.state(message_id) == "read"
+    await harness.database.write(lambda c: flood(c, 0))
+    await receive(harness, "delivered", "w1")
+    await harness.database.write(lambda c: flood(c, MOST - 10))  # ten of them known already
+    assert LEFT <= await kept(harness) <= MOST
+    harness.time.now += 0.001
+    await receive(harness, "read", "w1")
+    assert LEFT <= await kept(harness) <= MOST
+    await harness.outbox.record(claimed, Sent("w1"))
+    assert await harness.state(message_id) == "read"
 
 
 @pytest.mark.parametrize("strangers", [1, 3, 400])
-async def test_strangers_push_out_nothing_but_their_own(desk: Desk, strangers: int):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
-    await receive(desk, "delivered", "w1", person=claimed.recipient)
-    await receive(desk, "read", "w1", person=claimed.recipient)
+async def test_strangers_push_out_nothing_but_their_own(harness: Harness, strangers: int):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
+    await receive(harness, "delivered", "w1", person=claimed.recipient)
+    await receive(harness, "read", "w1", person=claimed.recipient)
 
     def flood(connection: Connection, first: int) -> None:
         for n in range(first, first + 500):
-            desk.time.now += 0.001
-            ids = (desk.number.account_id, desk.number.id)
-            event = StatusChanged(*ids, f"made-up-{n}", "read", desk.time.now, person=f"stranger-{n % strangers}")
-            desk.outbox.receipt(connection, event, desk.time.now)
+            harness.time.now += 0.001
+            ids = (harness.number.account_id, harness.number.id)
+            event = StatusChanged(*ids, f"made-up-{n}", "read", harness.time.now, person=f"stranger-{n % strangers}")
+            harness.outbox.receipt(connection, event, harness.time.now)
 
     for first in range(0, 2 * MOST, 500):
-        await desk.database.write(lambda c, first=first: flood(c, first))
-    assert LEFT <= await kept(desk) <= MOST
-    await desk.outbox.record(claimed, Sent("w1"))
-    assert await desk.state(message_id) == "read"
+        await harness.database.write(lambda c, first=first: flood(c, first))
+    assert LEFT <= await kept(harness) <= MOST
+    await harness.outbox.record(claimed, Sent("w1"))
+    assert await harness.state(message_id) == "read"
 
 
-async def test_a_flood_within_one_moment_is_bounded_too(desk: Desk):
-    await desk.outbox.accept([desk.draft()])
-    await desk.claim()
+async def test_a_flood_within_one_moment_is_bounded_too(harness: Harness):
+    await harness.outbox.accept([harness.draft()])
+    await harness.claim()
 
     def flood(connection: Connection) -> None:
         for n in range(MOST + 50):
-            event = StatusChanged(desk.number.account_id, desk.number.id, f"s{n}", "delivered", 1.0)
-            desk.outbox.receipt(connection, event, desk.time.now)
+            event = StatusChanged(harness.number.account_id, harness.number.id, f"s{n}", "delivered", 1.0)
+            harness.outbox.receipt(connection, event, harness.time.now)
 
-    await desk.database.write(flood)
-    assert LEFT <= await kept(desk) <= MOST
+    await harness.database.write(flood)
+    assert LEFT <= await kept(harness) <= MOST
 
 
-async def test_a_receipt_that_is_kept_costs_two_statements_and_another_one_costs_one(desk: Desk):
-    await desk.outbox.accept([desk.draft()])
+async def test_a_receipt_that_is_kept_costs_two_statements_and_another_one_costs_one(harness: Harness):
+    await harness.outbox.accept([harness.draft()])
 
     async def statements() -> int:
         seen: list[str] = []
@@ -142,29 +148,29 @@ async def test_a_receipt_that_is_kept_costs_two_statements_and_another_one_costs
                 seen.append(statement)
 
         def work(connection: Connection) -> None:
-            event = StatusChanged(desk.number.account_id, desk.number.id, "w9", "delivered", 1.0)
+            event = StatusChanged(harness.number.account_id, harness.number.id, "w9", "delivered", 1.0)
             sa_event.listen(connection, "before_cursor_execute", note)
-            early.keep(connection, event, desk.time.now)
+            early.keep(connection, event, harness.time.now)
             sa_event.remove(connection, "before_cursor_execute", note)
 
-        await desk.database.write(work)
+        await harness.database.write(work)
         return len(seen)
 
     assert await statements() == 1
-    await desk.claim()
+    await harness.claim()
     assert await statements() == 2
 
 
-async def test_why_a_message_failed_is_known_though_it_failed_before_the_answer(desk: Desk):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
-    ids = (desk.number.account_id, desk.number.id)
-    event = StatusChanged(*ids, "w1", "failed", desk.time.now, code="131026", reason="not deliverable")
-    await desk.database.write(lambda c: desk.outbox.receipt(c, event, desk.time.now))
-    await desk.outbox.record(claimed, Sent("w1"))
-    assert await desk.state(message_id) == "failed"
+async def test_why_a_message_failed_is_known_though_it_failed_before_the_answer(harness: Harness):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
+    ids = (harness.number.account_id, harness.number.id)
+    event = StatusChanged(*ids, "w1", "failed", harness.time.now, code="131026", reason="not deliverable")
+    await harness.database.write(lambda c: harness.outbox.receipt(c, event, harness.time.now))
+    await harness.outbox.record(claimed, Sent("w1"))
+    assert await harness.state(message_id) == "failed"
     columns = (messages.c.error_code, messages.c.error_reason)
-    row = await desk.database.read(lambda c: c.execute(select(*columns).where(messages.c.id == message_id)).one())
+    row = await harness.database.read(lambda c: c.execute(select(*columns).where(messages.c.id == message_id)).one())
     assert tuple(row) == ("131026", "not deliverable")
 
 
@@ -183,12 +189,12 @@ def test_of_one_receipt_a_bounded_number_of_ids_is_read_and_its_entry_ends(tmp_p
     rig.receiver.close()
 
 
-async def test_a_receipt_of_another_account_settles_nothing(desk: Desk):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
-    await receive(desk, "read", "w1", desk.other.id)
-    await desk.outbox.record(claimed, Sent("w1"))
-    assert await desk.state(message_id) == "sent"
+async def test_a_receipt_of_another_account_settles_nothing(harness: Harness):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
+    await receive(harness, "read", "w1", harness.other.id)
+    await harness.outbox.record(claimed, Sent("w1"))
+    assert await harness.state(message_id) == "sent"
 
 
 def test_receipts_are_on_disk_when_the_engine_goes_on(tmp_path: Path):

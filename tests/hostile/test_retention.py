@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
-from tests.unit.outbox.desk import Desk, open_desk
+from tests.unit.outbox.harness import Harness, open_harness
 
 from kurir import maintenance
 from kurir.broadcasts import broadcasts
@@ -43,33 +43,33 @@ ROWS = int(os.environ.get("KURIR_RETENTION_ROWS", "20000"))
 
 
 @pytest.fixture
-async def desk(where: Path | str) -> AsyncIterator[Desk]:
-    async with open_desk(where) as found:
+async def harness(where: Path | str) -> AsyncIterator[Harness]:
+    async with open_harness(where) as found:
         yield found
 
 
-def at(desk: Desk, age: float) -> float:
-    return desk.time.now - age
+def at(harness: Harness, age: float) -> float:
+    return harness.time.now - age
 
 
-def limit(desk: Desk) -> float:
-    return at(desk, 90 * DAY)
+def limit(harness: Harness) -> float:
+    return at(harness, 90 * DAY)
 
 
-async def add(desk: Desk, table: sa.Table, rows: list[dict[str, Any]]) -> None:
-    await desk.database.write(lambda c: c.execute(sa.insert(table), rows) and None)
+async def add(harness: Harness, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    await harness.database.write(lambda c: c.execute(sa.insert(table), rows) and None)
 
 
-async def count(desk: Desk, table: sa.Table) -> int:
-    return await desk.database.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
+async def count(harness: Harness, table: sa.Table) -> int:
+    return await harness.database.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
 
-def message(desk: Desk, n: int, age: float, **changes: Any) -> dict[str, Any]:
-    created = at(desk, age)
+def message(harness: Harness, n: int, age: float, **changes: Any) -> dict[str, Any]:
+    created = at(harness, age)
     return {
         "id": first_id_at(created) + n,
-        "account_id": desk.number.account_id,
-        "number_id": desk.number.id,
+        "account_id": harness.number.account_id,
+        "number_id": harness.number.id,
         "recipient": f"628{n}0{age:.0f}",
         "kind": "text",
         "content": '{"type":"text","body":"halo"}',
@@ -82,7 +82,7 @@ def message(desk: Desk, n: int, age: float, **changes: Any) -> dict[str, Any]:
     }
 
 
-def attempt(desk: Desk, row: dict[str, Any]) -> dict[str, Any]:
+def attempt(harness: Harness, row: dict[str, Any]) -> dict[str, Any]:
     return {
         "account_id": row["account_id"],
         "message_id": row["id"],
@@ -95,175 +95,190 @@ def attempt(desk: Desk, row: dict[str, Any]) -> dict[str, Any]:
 # -- what goes and what stays ------------------------------------------------------------------------------------------
 
 
-async def test_old_messages_go_with_their_tries_whatever_end_they_came_to_and_no_others(desk: Desk) -> None:
-    rows = [message(desk, n, age, state=state) for age in (OLD, YOUNG) for n, state in enumerate(STATES)]
-    await add(desk, tables.messages, rows)
-    await add(desk, tables.attempts, [attempt(desk, row) for row in rows])
+async def test_old_messages_go_with_their_tries_whatever_end_they_came_to_and_no_others(harness: Harness) -> None:
+    rows = [message(harness, n, age, state=state) for age in (OLD, YOUNG) for n, state in enumerate(STATES)]
+    await add(harness, tables.messages, rows)
+    await add(harness, tables.attempts, [attempt(harness, row) for row in rows])
     open_ = {"queued", "sending", "unconfirmed"}
-    assert await retention.forget_messages(desk.database, limit(desk)) == len(STATES) - len(open_)
-    left = await desk.database.read(lambda c: c.execute(sa.select(tables.messages.c.id, tables.messages.c.state)).all())
-    expected = {row["id"] for row in rows if row["created_at"] > limit(desk) or row["state"] in open_}
+    assert await retention.forget_messages(harness.database, limit(harness)) == len(STATES) - len(open_)
+    left = await harness.database.read(
+        lambda c: c.execute(sa.select(tables.messages.c.id, tables.messages.c.state)).all()
+    )
+    expected = {row["id"] for row in rows if row["created_at"] > limit(harness) or row["state"] in open_}
     assert {row.id for row in left} == expected
-    tried = await desk.database.read(lambda c: set(c.execute(sa.select(tables.attempts.c.message_id)).scalars()))
+    tried = await harness.database.read(lambda c: set(c.execute(sa.select(tables.attempts.c.message_id)).scalars()))
     assert tried == expected
 
 
-async def test_a_message_that_is_replayed_while_it_is_forgotten_stays(desk: Desk) -> None:
-    row = message(desk, 1, OLD, state="failed")
-    await add(desk, tables.messages, [row])
-    await desk.outbox.replay(desk.number.account_id, row["id"])  # after it was found, before it is removed
-    assert await desk.database.write(lambda c: retention.remove_messages(c, [row["id"]])) == 0
-    assert await desk.state(row["id"]) == "queued"
+async def test_a_message_that_is_replayed_while_it_is_forgotten_stays(harness: Harness) -> None:
+    row = message(harness, 1, OLD, state="failed")
+    await add(harness, tables.messages, [row])
+    await harness.outbox.replay(harness.number.account_id, row["id"])  # after it was found, before it is removed
+    assert await harness.database.write(lambda c: retention.remove_messages(c, [row["id"]])) == 0
+    assert await harness.state(row["id"]) == "queued"
 
 
-async def test_a_broadcast_is_whole_while_it_runs_and_goes_with_its_last_message(desk: Desk) -> None:
-    ids = [first_id_at(at(desk, OLD)) + n for n in (1, 2, 3)]
-    own = {"account_id": desk.number.account_id, "number_id": desk.number.id, "template_name": "x", "recipients": 2}
-    await add(desk, tables.broadcasts, [{**own, "id": n, "key": f"bc{n}", "created_at": at(desk, OLD)} for n in ids])
-    running = [message(desk, n, OLD, broadcast_id=ids[0], state=s) for n, s in enumerate(("read", "queued", "failed"))]
-    over = [message(desk, n, OLD, broadcast_id=ids[1]) for n in range(10, 13)]
-    await add(desk, tables.messages, running + over)
-    assert await retention.forget_messages(desk.database, limit(desk)) == 3
-    assert await broadcasts.forget(desk.database, limit(desk)) == 2
-    assert await count(desk, tables.messages) == 3
-    assert await desk.database.read(lambda c: broadcasts.progress(c, desk.number.account_id, ids[0])) == {
+async def test_a_broadcast_is_whole_while_it_runs_and_goes_with_its_last_message(harness: Harness) -> None:
+    ids = [first_id_at(at(harness, OLD)) + n for n in (1, 2, 3)]
+    own = {
+        "account_id": harness.number.account_id,
+        "number_id": harness.number.id,
+        "template_name": "x",
+        "recipients": 2,
+    }
+    await add(
+        harness, tables.broadcasts, [{**own, "id": n, "key": f"bc{n}", "created_at": at(harness, OLD)} for n in ids]
+    )
+    running = [
+        message(harness, n, OLD, broadcast_id=ids[0], state=s) for n, s in enumerate(("read", "queued", "failed"))
+    ]
+    over = [message(harness, n, OLD, broadcast_id=ids[1]) for n in range(10, 13)]
+    await add(harness, tables.messages, running + over)
+    assert await retention.forget_messages(harness.database, limit(harness)) == 3
+    assert await broadcasts.forget(harness.database, limit(harness)) == 2
+    assert await count(harness, tables.messages) == 3
+    assert await harness.database.read(lambda c: broadcasts.progress(c, harness.number.account_id, ids[0])) == {
         "read": 1,
         "queued": 1,
         "failed": 1,
     }
 
 
-def incoming(desk: Desk, n: int, age: float, path: str = "") -> dict[str, Any]:
+def incoming(harness: Harness, n: int, age: float, path: str = "") -> dict[str, Any]:
     media = msgspec.json.encode({"mime": "image/png", "path": path}).decode() if path else ""
     return {
-        "account_id": desk.number.account_id,
-        "number_id": desk.number.id,
+        "account_id": harness.number.account_id,
+        "number_id": harness.number.id,
         "remote_id": f"m{n}",
         "chat": "628",
-        "at": at(desk, age),
-        "stored_at": at(desk, age),
+        "at": at(harness, age),
+        "stored_at": at(harness, age),
         "kind": "image",
         "media": media,
     }
 
 
-async def test_received_messages_go_with_their_files_and_orphans_are_swept_up(desk: Desk, tmp_path: Path) -> None:
+async def test_received_messages_go_with_their_files_and_orphans_are_swept_up(harness: Harness, tmp_path: Path) -> None:
     folder = tmp_path / "incoming"
-    of_number = folder / str(desk.number.id)  # where linked devices put them
+    of_number = folder / str(harness.number.id)  # where linked devices put them
     of_number.mkdir(parents=True)
-    os.utime(of_number, (at(desk, 400.0), at(desk, 400.0)))
+    os.utime(of_number, (at(harness, 400.0), at(harness, 400.0)))
 
     def file(name: str, age: float) -> str:
         path = of_number / name
         path.write_bytes(b"x")
-        os.utime(path, (at(desk, age), at(desk, age)))
+        os.utime(path, (at(harness, age), at(harness, age)))
         return str(path)
 
     elsewhere = tmp_path / "elsewhere.png"
     elsewhere.write_bytes(b"another gateway's, or whatever a row may name")
     await add(
-        desk,
+        harness,
         tables.incoming,
         [
-            incoming(desk, 1, OLD, file("old.png", OLD)),
-            incoming(desk, 2, OLD, str(elsewhere)),
-            incoming(desk, 3, OLD),
-            incoming(desk, 4, YOUNG, file("young.png", YOUNG)),
+            incoming(harness, 1, OLD, file("old.png", OLD)),
+            incoming(harness, 2, OLD, str(elsewhere)),
+            incoming(harness, 3, OLD),
+            incoming(harness, 4, YOUNG, file("young.png", YOUNG)),
             # fetched long before its message could be stored: the gateway was down
-            incoming(desk, 5, YOUNG, file("late.png", OLD)),
+            incoming(harness, 5, YOUNG, file("late.png", OLD)),
         ],
     )
     file("orphan.png", OLD)
     file("orphan-young.png", YOUNG)
-    assert await received.forget_messages(desk.database, folder, limit(desk)) == 3
+    assert await received.forget_messages(harness.database, folder, limit(harness)) == 3
     assert sorted(path.name for path in list(of_number.iterdir())) == ["late.png", "orphan-young.png", "young.png"]
     assert await asyncio.to_thread(elsewhere.exists)
 
 
 async def test_a_received_file_stays_when_the_removal_of_its_row_fails(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "1" / "a.png"
     path.parent.mkdir()
     path.write_bytes(b"x")
-    await add(desk, tables.incoming, [incoming(desk, 1, OLD, str(path))])
+    await add(harness, tables.incoming, [incoming(harness, 1, OLD, str(path))])
 
     async def write(work: Any, **_more: Any) -> Any:
         raise DatabaseUnavailable("the disk is full")
 
-    monkeypatch.setattr(desk.database, "write", write)
+    monkeypatch.setattr(harness.database, "write", write)
     with pytest.raises(DatabaseUnavailable):
-        await received.forget_messages(desk.database, tmp_path, limit(desk))
+        await received.forget_messages(harness.database, tmp_path, limit(harness))
     assert await asyncio.to_thread(path.exists)
 
 
-async def test_only_windows_that_closed_long_ago_go(desk: Desk) -> None:
-    own = {"account_id": desk.number.account_id, "number_id": desk.number.id}
-    people = [{**own, "person": f"628{n}", "last_incoming_at": at(desk, OLD if n % 3 else 60.0)} for n in range(1_200)]
-    await add(desk, tables.windows, people)
-    assert await received.forget_windows(desk.database, limit(desk)) == 800
-    assert await count(desk, tables.windows) == 400
+async def test_only_windows_that_closed_long_ago_go(harness: Harness) -> None:
+    own = {"account_id": harness.number.account_id, "number_id": harness.number.id}
+    people = [
+        {**own, "person": f"628{n}", "last_incoming_at": at(harness, OLD if n % 3 else 60.0)} for n in range(1_200)
+    ]
+    await add(harness, tables.windows, people)
+    assert await received.forget_windows(harness.database, limit(harness)) == 800
+    assert await count(harness, tables.windows) == 400
 
 
-async def test_codes_and_wrong_checks_go_and_open_codes_stay(desk: Desk) -> None:
-    own = {"account_id": desk.number.account_id}
+async def test_codes_and_wrong_checks_go_and_open_codes_stay(harness: Harness) -> None:
+    own = {"account_id": harness.number.account_id}
     ages = [(2 * DAY, True), (2 * DAY, False), (0.0, True), (-3_000.0, False)]
     codes = [
-        {**own, "code_hash": str(n), "request_hash": str(n), "phone": "628", "created_at": at(desk, age + 60)}
-        | {"expires_at": at(desk, age), "used_at": at(desk, age) if used else None}
+        {**own, "code_hash": str(n), "request_hash": str(n), "phone": "628", "created_at": at(harness, age + 60)}
+        | {"expires_at": at(harness, age), "used_at": at(harness, age) if used else None}
         for n, (age, used) in enumerate(ages)
     ]
-    await add(desk, tables.otps, codes)
+    await add(harness, tables.otps, codes)
     check = {**own, "scope": "open", "digits": 6, "process": 1}
-    await add(desk, tables.otp_checks, [{**check, "minute": int(at(desk, age) // 60)} for age in (2 * DAY, 60.0)])
-    assert await otp.forget(desk.database, at(desk, DAY)) == 3
-    assert await count(desk, tables.otps) == 2
-    assert await count(desk, tables.otp_checks) == 1
+    await add(harness, tables.otp_checks, [{**check, "minute": int(at(harness, age) // 60)} for age in (2 * DAY, 60.0)])
+    assert await otp.forget(harness.database, at(harness, DAY)) == 3
+    assert await count(harness, tables.otps) == 2
+    assert await count(harness, tables.otp_checks) == 1
 
 
-async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(desk: Desk) -> None:
-    own = {"account_id": desk.number.account_id, "number_id": desk.number.id}
+async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: Harness) -> None:
+    own = {"account_id": harness.number.account_id, "number_id": harness.number.id}
     hook = {"account_id": own["account_id"], "key": "ep", "url": "https://x/", "active_since": 0.0, "created_at": 0.0}
-    await add(desk, tables.webhook_endpoints, [hook, {**hook, "key": "ep2"}])
+    await add(harness, tables.webhook_endpoints, [hook, {**hook, "key": "ep2"}])
     states = ["waiting", "pending", "sending", "delivered", "failed", "canceled"]
-    event = {**own, "type": "x", "created_at": at(desk, OLD)}
+    event = {**own, "type": "x", "created_at": at(harness, OLD)}
     events = [{**event, "id": n + 1, "key": f"e{n}"} for n in range(len(states))]
-    await add(desk, tables.webhook_events, events)
+    await add(harness, tables.webhook_events, events)
     ended = {"delivered", "failed", "canceled"}
     deliveries = [
         {**own, "endpoint_id": 1, "event_id": n + 1, "chat": "", "state": state, "due_at": 0.0}
-        | {"created_at": at(desk, OLD), "ended_at": at(desk, OLD) if state in ended else None}
+        | {"created_at": at(harness, OLD), "ended_at": at(harness, OLD) if state in ended else None}
         for n, state in enumerate(states)
     ]
     # the fourth event got through to one endpoint and is still on its way to the other
     deliveries.append({**deliveries[1], "endpoint_id": 2, "event_id": 4})
-    await add(desk, tables.webhook_deliveries, deliveries)
-    assert await history.forget(desk.database, limit(desk)) == 3
-    left = await desk.database.read(lambda c: set(c.execute(sa.select(tables.webhook_events.c.id)).scalars()))
+    await add(harness, tables.webhook_deliveries, deliveries)
+    assert await history.forget(harness.database, limit(harness)) == 3
+    left = await harness.database.read(lambda c: set(c.execute(sa.select(tables.webhook_events.c.id)).scalars()))
     assert left == {1, 2, 3, 4}
 
 
-async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time(desk: Desk) -> None:
-    own = {"account_id": desk.number.account_id, "number_id": desk.number.id}
+async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time(harness: Harness) -> None:
+    own = {"account_id": harness.number.account_id, "number_id": harness.number.id}
     for n, age in enumerate((OLD, YOUNG)):
         entry = SetAside(own["account_id"], own["number_id"], "inbox", str(n), "no", b"")
-        await desk.database.write(lambda c, e=entry, a=age: quarantine.set_aside(c, e, at(desk, a)))
-        await add(desk, tables.callbacks, [{**own, "fingerprint": str(n), "body": "", "stored_at": at(desk, age)}])
-        key = {"account_id": own["account_id"], "key_hash": str(n), "created_at": at(desk, age)}
-        await add(desk, tables.idempotency, [key])
-        early = {**own, "remote_id": str(n), "status": "read", "at": 1.0, "stored_at": at(desk, age)}
-        await add(desk, tables.early_receipts, [early])
-    assert await quarantine.forget(desk.database, limit(desk)) == 1
-    assert await received.forget_callbacks(desk.database, limit(desk)) == 1
-    assert await retention.forget_requests(desk.database, limit(desk)) == 1
-    assert await retention.forget_early_receipts(desk.database, limit(desk)) == 1
+        await harness.database.write(lambda c, e=entry, a=age: quarantine.set_aside(c, e, at(harness, a)))
+        await add(
+            harness, tables.callbacks, [{**own, "fingerprint": str(n), "body": "", "stored_at": at(harness, age)}]
+        )
+        key = {"account_id": own["account_id"], "key_hash": str(n), "created_at": at(harness, age)}
+        await add(harness, tables.idempotency, [key])
+        early = {**own, "remote_id": str(n), "status": "read", "at": 1.0, "stored_at": at(harness, age)}
+        await add(harness, tables.early_receipts, [early])
+    assert await quarantine.forget(harness.database, limit(harness)) == 1
+    assert await received.forget_callbacks(harness.database, limit(harness)) == 1
+    assert await retention.forget_requests(harness.database, limit(harness)) == 1
+    assert await retention.forget_early_receipts(harness.database, limit(harness)) == 1
     for table in (tables.quarantine, tables.callbacks, tables.idempotency, tables.early_receipts):
-        assert await count(desk, table) == 1
+        assert await count(harness, table) == 1
 
 
-async def test_more_than_a_chunk_goes_in_chunks(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_a_chunk_goes_in_chunks(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "MOST", 250)
-    await add(desk, tables.messages, [message(desk, n, OLD) for n in range(1_000)])
+    await add(harness, tables.messages, [message(harness, n, OLD) for n in range(1_000)])
     sizes: list[int] = []
     real = retention.remove_messages
 
@@ -272,7 +287,7 @@ async def test_more_than_a_chunk_goes_in_chunks(desk: Desk, monkeypatch: pytest.
         return real(connection, ids)
 
     monkeypatch.setattr(retention, "remove_messages", remove)
-    assert await retention.forget_messages(desk.database, limit(desk)) == 1_000
+    assert await retention.forget_messages(harness.database, limit(harness)) == 1_000
     assert len(sizes) >= 4 and max(sizes) <= 250
 
 
@@ -338,20 +353,20 @@ def test_what_others_still_need_cannot_be_forgotten_too_early(setting: str, leas
 
 async def test_an_accept_does_not_wait_while_much_is_forgotten(tmp_path: Path) -> None:
     """After days of downtime there is much to forget: the median accept meanwhile is compared with a quiet one."""
-    async with open_desk(tmp_path / "kurir.db") as desk:
+    async with open_harness(tmp_path / "kurir.db") as harness:
         for start in range(0, ROWS, 5_000):
-            rows = [message(desk, n, OLD) for n in range(start, min(start + 5_000, ROWS))]
-            await add(desk, tables.messages, rows)
-            await add(desk, tables.attempts, [attempt(desk, row) for row in rows])
-        desk.outbox._queue_limit = 10**9
-        quiet = [await accepted(desk) for _ in range(150)]
-        forgetting = asyncio.create_task(retention.forget_messages(desk.database, limit(desk)))
+            rows = [message(harness, n, OLD) for n in range(start, min(start + 5_000, ROWS))]
+            await add(harness, tables.messages, rows)
+            await add(harness, tables.attempts, [attempt(harness, row) for row in rows])
+        harness.outbox._queue_limit = 10**9
+        quiet = [await accepted(harness) for _ in range(150)]
+        forgetting = asyncio.create_task(retention.forget_messages(harness.database, limit(harness)))
         busy: list[float] = []
         while not forgetting.done():
-            busy.append(await accepted(desk))
+            busy.append(await accepted(harness))
         assert await forgetting == ROWS
         assert len(busy) > 100
-        again = [await accepted(desk) for _ in range(150)]
+        again = [await accepted(harness) for _ in range(150)]
         ratio = statistics.median(busy) / statistics.median(quiet + again)
         print(  # noqa: T201 - the measure, for docs/measurements.md
             f"accept: quiet {1e3 * statistics.median(quiet + again):.2f} ms, while {ROWS:,} messages are forgotten "
@@ -360,9 +375,9 @@ async def test_an_accept_does_not_wait_while_much_is_forgotten(tmp_path: Path) -
         assert ratio < 1.5
 
 
-async def accepted(desk: Desk) -> float:
+async def accepted(harness: Harness) -> float:
     began = time.perf_counter()
-    await desk.outbox.accept([desk.draft()])
+    await harness.outbox.accept([harness.draft()])
     return time.perf_counter() - began
 
 
@@ -373,15 +388,15 @@ def p99(seconds: list[float]) -> float:
 # -- rules about what is kept that had no test -------------------------------------------------------------------------
 
 
-async def test_an_old_message_that_comes_late_does_not_shorten_the_window(desk: Desk) -> None:
-    inbox = Inbox(desk.database, desk.outbox, desk.time, number_due=lambda *_: None)
-    account_id, number_id = desk.number.account_id, desk.number.id
+async def test_an_old_message_that_comes_late_does_not_shorten_the_window(harness: Harness) -> None:
+    inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None)
+    account_id, number_id = harness.number.account_id, harness.number.id
     for n, sent in enumerate((5_000.0, 1_000.0, 4_999.0)):
         await inbox.take([(Received(account_id, number_id, f"m{n}", "628", "628", "", sent, "text", "halo"), "")])
-    until = await desk.database.read(lambda c: window_open_until(c, account_id, number_id, "628"))
+    until = await harness.database.read(lambda c: window_open_until(c, account_id, number_id, "628"))
     assert until == 5_000.0 + WINDOW
     await inbox.take([(Received(account_id, number_id, "m9", "628", "628", "", 6_000.0, "text", "halo"), "")])
-    assert await desk.database.read(lambda c: window_open_until(c, account_id, number_id, "628")) == 6_000.0 + WINDOW
+    assert await harness.database.read(lambda c: window_open_until(c, account_id, number_id, "628")) == 6_000.0 + WINDOW
 
 
 class Nobodys(Alone):
@@ -399,13 +414,13 @@ class Nobodys(Alone):
 
 
 @pytest.mark.parametrize("held", [False, True])
-async def test_a_gateway_that_does_not_carry_a_number_does_not_say_how_it_is(desk: Desk, held: bool) -> None:
-    number = desk.number
+async def test_a_gateway_that_does_not_carry_a_number_does_not_say_how_it_is(harness: Harness, held: bool) -> None:
+    number = harness.number
 
     async def hear(ownership: Any, state: str) -> str:
-        inbox = Inbox(desk.database, desk.outbox, desk.time, number_due=lambda *_: None, ownership=ownership)
+        inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None, ownership=ownership)
         await inbox.take([(ConnectionChanged(number.account_id, number.id, state, "x", 1.0), "")])
-        found = await desk.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))
+        found = await harness.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))
         assert found is not None
         return found.state
 

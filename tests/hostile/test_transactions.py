@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection, exc
-from tests.unit.outbox.desk import Desk, open_desk
+from tests.unit.outbox.harness import Harness, open_harness
 
 from kurir.accounts import accounts, members
 from kurir.accounts.accounts import AccountError
@@ -41,8 +41,8 @@ from kurir.templates import templates
 
 
 @pytest.fixture
-async def desk(where: Path | str) -> AsyncIterator[Desk]:
-    async with open_desk(where) as found:
+async def harness(where: Path | str) -> AsyncIterator[Harness]:
+    async with open_harness(where) as found:
         yield found
 
 
@@ -61,113 +61,113 @@ def undone(work: Callable[[Connection], Any]) -> Callable[[Connection], Any]:
 # -- what is rolled back -----------------------------------------------------------------------------------------------
 
 
-async def test_a_receipt_that_is_rolled_back_counts_for_nothing(desk: Desk) -> None:
-    await desk.outbox.accept([desk.draft()])
-    (claimed,) = await desk.claim()
-    await desk.outbox.record(claimed, TryLater("x", "y", after=1.0))
-    event = receipt(desk, claimed.id)
+async def test_a_receipt_that_is_rolled_back_counts_for_nothing(harness: Harness) -> None:
+    await harness.outbox.accept([harness.draft()])
+    (claimed,) = await harness.claim()
+    await harness.outbox.record(claimed, TryLater("x", "y", after=1.0))
+    event = receipt(harness, claimed.id)
     with pytest.raises(UndoneError):
-        await desk.database.write(undone(lambda c: desk.outbox.receipt(c, event, desk.time.now)))
-    desk.time.now += 2
-    (again,) = await desk.claim()
-    await desk.database.write(
-        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+        await harness.database.write(undone(lambda c: harness.outbox.receipt(c, event, harness.time.now)))
+    harness.time.now += 2
+    (again,) = await harness.claim()
+    await harness.database.write(
+        lambda c: harness.outbox.receipt(c, event, harness.time.now), after_commit=harness.outbox.receipt_committed
     )
-    await desk.outbox.record(again, Sent("wamid.1"))
-    assert desk.outbox.waiting() == 0
+    await harness.outbox.record(again, Sent("wamid.1"))
+    assert harness.outbox.waiting() == 0
 
 
-async def test_an_early_receipt_that_is_rolled_back_is_not_kept(desk: Desk) -> None:
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
-    event = receipt(desk, None)
+async def test_an_early_receipt_that_is_rolled_back_is_not_kept(harness: Harness) -> None:
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
+    event = receipt(harness, None)
     with pytest.raises(UndoneError):
-        await desk.database.write(undone(lambda c: desk.outbox.receipt(c, event, desk.time.now)))
-    await desk.outbox.record(claimed, Sent("wamid.1"))
-    assert await desk.state(message_id) == "sent"
+        await harness.database.write(undone(lambda c: harness.outbox.receipt(c, event, harness.time.now)))
+    await harness.outbox.record(claimed, Sent("wamid.1"))
+    assert await harness.state(message_id) == "sent"
 
 
-async def test_of_events_of_which_one_cannot_be_stored_none_counts(desk: Desk) -> None:
-    inbox = Inbox(desk.database, desk.outbox, desk.time, number_due=lambda *_: None)
-    await desk.outbox.accept([desk.draft()])
-    (claimed,) = await desk.claim()
-    await desk.outbox.record(claimed, TryLater("x", "y", after=1.0))
-    nobodys = Received(desk.number.account_id, 999_999, "m1", "628", "628", "", 1.0, "text", "halo")
+async def test_of_events_of_which_one_cannot_be_stored_none_counts(harness: Harness) -> None:
+    inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None)
+    await harness.outbox.accept([harness.draft()])
+    (claimed,) = await harness.claim()
+    await harness.outbox.record(claimed, TryLater("x", "y", after=1.0))
+    nobodys = Received(harness.number.account_id, 999_999, "m1", "628", "628", "", 1.0, "text", "halo")
     with pytest.raises(exc.IntegrityError):
-        await inbox.take([(receipt(desk, claimed.id), ""), (nobodys, "")])
-    assert desk.outbox.waiting() == 1
-    await inbox.take([(receipt(desk, claimed.id), "")])
-    assert desk.outbox.waiting() == 0
+        await inbox.take([(receipt(harness, claimed.id), ""), (nobodys, "")])
+    assert harness.outbox.waiting() == 1
+    await inbox.take([(receipt(harness, claimed.id), "")])
+    assert harness.outbox.waiting() == 0
 
 
 # -- what the caller does not wait for ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", ["accept", "record", "cancel", "replay", "expire"])
-async def test_a_caller_who_leaves_makes_no_difference_to_what_is_counted(desk: Desk, step: str) -> None:
-    await left_alone(desk, desk.outbox.accept([desk.draft(), desk.draft("628222")]))
-    assert desk.outbox.waiting() == 2
-    first, second = sorted(await ids(desk))
+async def test_a_caller_who_leaves_makes_no_difference_to_what_is_counted(harness: Harness, step: str) -> None:
+    await left_alone(harness, harness.outbox.accept([harness.draft(), harness.draft("628222")]))
+    assert harness.outbox.waiting() == 2
+    first, second = sorted(await ids(harness))
     match step:
         case "record":
-            for claimed in await desk.claim():
-                await left_alone(desk, desk.outbox.record(claimed, Refused("x", "no")))
+            for claimed in await harness.claim():
+                await left_alone(harness, harness.outbox.record(claimed, Refused("x", "no")))
         case "cancel":
             for message_id in (first, second):
-                await left_alone(desk, desk.outbox.cancel(desk.number.account_id, message_id))
+                await left_alone(harness, harness.outbox.cancel(harness.number.account_id, message_id))
         case "replay":
-            for claimed in await desk.claim():
-                await desk.outbox.record(claimed, Refused("x", "no"))
-            await left_alone(desk, desk.outbox.replay(desk.number.account_id, first))
+            for claimed in await harness.claim():
+                await harness.outbox.record(claimed, Refused("x", "no"))
+            await left_alone(harness, harness.outbox.replay(harness.number.account_id, first))
         case "expire":
-            desk.time.now += 100_000
-            await left_alone(desk, desk.outbox.expire())
-    truly = await desk.database.read(
+            harness.time.now += 100_000
+            await left_alone(harness, harness.outbox.expire())
+    truly = await harness.database.read(
         lambda c: c.scalar(sa.select(sa.func.count()).where(messages.c.state.in_(["queued", "sending"])))
     )
-    assert desk.outbox.waiting() == truly == {"accept": 2, "replay": 1}.get(step, 0)
+    assert harness.outbox.waiting() == truly == {"accept": 2, "replay": 1}.get(step, 0)
 
 
 async def test_what_follows_a_commit_is_done_once_in_the_order_of_the_commits(where: Path | str) -> None:
-    async with open_desk(where) as desk:
+    async with open_harness(where) as harness:
         done: list[int] = []
         writes = [
-            asyncio.create_task(desk.database.write(lambda c, n=n: n, after_commit=done.append)) for n in range(200)
+            asyncio.create_task(harness.database.write(lambda c, n=n: n, after_commit=done.append)) for n in range(200)
         ]
         await asyncio.gather(*writes)
         assert done == list(range(200))
         with pytest.raises(UndoneError):
-            await desk.database.write(undone(lambda c: None), after_commit=done.append)
+            await harness.database.write(undone(lambda c: None), after_commit=done.append)
         assert len(done) == 200
 
 
-async def test_one_that_fails_after_its_commit_stops_no_other(desk: Desk) -> None:
+async def test_one_that_fails_after_its_commit_stops_no_other(harness: Harness) -> None:
     def broken(_result: object) -> None:
         raise RuntimeError("a mistake of ours")
 
     results = await asyncio.gather(
-        *(desk.database.write(lambda c, n=n: n, after_commit=broken if n == 1 else None) for n in range(4))
+        *(harness.database.write(lambda c, n=n: n, after_commit=broken if n == 1 else None) for n in range(4))
     )
     assert results == [0, 1, 2, 3]
 
 
-async def test_a_receipt_kept_while_the_answer_is_written_down_is_not_lost(desk: Desk) -> None:
+async def test_a_receipt_kept_while_the_answer_is_written_down_is_not_lost(harness: Harness) -> None:
     """The receipt's transaction comes first, but the loop hears of it only after the answer's work has looked."""
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
-    event = receipt(desk, None)
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
+    event = receipt(harness, None)
     client_map_lock = threading.Event()
-    held = asyncio.create_task(desk.database.write(lambda c: client_map_lock.wait(5)))
+    held = asyncio.create_task(harness.database.write(lambda c: client_map_lock.wait(5)))
     early = asyncio.create_task(
-        desk.database.write(
-            lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+        harness.database.write(
+            lambda c: harness.outbox.receipt(c, event, harness.time.now), after_commit=harness.outbox.receipt_committed
         )
     )
-    answer = asyncio.create_task(desk.outbox.record(claimed, Sent("wamid.1")))
+    answer = asyncio.create_task(harness.outbox.record(claimed, Sent("wamid.1")))
     await asyncio.sleep(0)  # all three are handed in, and make one group
     client_map_lock.set()
     await asyncio.gather(held, early, answer)
-    assert await desk.state(message_id) == "delivered"
+    assert await harness.state(message_id) == "delivered"
     assert answer.result().state == "delivered"
 
 
@@ -175,31 +175,31 @@ async def test_a_receipt_kept_while_the_answer_is_written_down_is_not_lost(desk:
 
 
 @pytest.fixture
-async def store(desk: Desk, tmp_path: Path) -> AsyncIterator[MediaStore]:
+async def store(harness: Harness, tmp_path: Path) -> AsyncIterator[MediaStore]:
     settings = Settings(data_dir=tmp_path)
     fetch = SafeFetch(settings)
     await fetch.start()
-    yield MediaStore(settings, desk.database, fetch, desk.time)
+    yield MediaStore(settings, harness.database, fetch, harness.time)
     await fetch.close()
 
 
-async def kept_file(desk: Desk, store: MediaStore, message_id: int, at: float = 5.0) -> MediaFile:
+async def kept_file(harness: Harness, store: MediaStore, message_id: int, at: float = 5.0) -> MediaFile:
     arriving = store._files.folder / f"arriving-{message_id}"
     arriving.parent.mkdir(parents=True, exist_ok=True)
     arriving.write_bytes(b"the same bytes")
     place = store._files.place(arriving, "ab" * 32)
     file = MediaFile(str(place), "text/plain", "a.txt", 14, "ab" * 32)
-    row = {"account_id": desk.number.account_id, "message_id": message_id, "url": "http://x/", "created_at": at}
-    await desk.database.write(lambda c: _store(c, row, file))
+    row = {"account_id": harness.number.account_id, "message_id": message_id, "url": "http://x/", "created_at": at}
+    await harness.database.write(lambda c: _store(c, row, file))
     store._files.release(place)
     return file
 
 
 async def test_a_file_goes_only_when_the_commit_has_taken_its_row(
-    desk: Desk, store: MediaStore, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, store: MediaStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = await kept_file(desk, store, 1)
-    real = desk.database.write
+    file = await kept_file(harness, store, 1)
+    real = harness.database.write
     failing = True
 
     async def write(work: Any, **more: Any) -> Any:
@@ -209,20 +209,20 @@ async def test_a_file_goes_only_when_the_commit_has_taken_its_row(
             raise DatabaseUnavailable("the disk is full")
         return await real(work, **more)
 
-    monkeypatch.setattr(desk.database, "write", write)
+    monkeypatch.setattr(harness.database, "write", write)
     with pytest.raises(DatabaseUnavailable):
         await store.forget(1e9)
     assert there(file.path)
-    assert await store.is_known(desk.number.account_id, 1)
+    assert await store.is_known(harness.number.account_id, 1)
     failing = False
     assert await store.forget(1e9) == 1
     assert not there(file.path)
 
 
-async def test_a_file_that_a_new_message_is_about_to_name_stays(desk: Desk, store: MediaStore) -> None:
+async def test_a_file_that_a_new_message_is_about_to_name_stays(harness: Harness, store: MediaStore) -> None:
     """The bytes came again between the removal of the old row and the removal of the file."""
-    file = await kept_file(desk, store, 1)
-    await desk.database.write(lambda c: _remove_rows(c, [1]))
+    file = await kept_file(harness, store, 1)
+    await harness.database.write(lambda c: _remove_rows(c, [1]))
     arriving = store._files.folder / "arriving-2"
     arriving.write_bytes(b"the same bytes")
     store._files.place(arriving, "ab" * 32)  # its row is not stored yet
@@ -255,16 +255,16 @@ def test_a_file_placed_anew_after_the_look_stays(tmp_path: Path, row_stored: boo
     assert files.remove(files.mark({old})) == 1
 
 
-async def test_files_of_a_process_that_died_in_between_are_swept_up(desk: Desk, store: MediaStore) -> None:
-    file = await kept_file(desk, store, 1)
-    await desk.database.write(lambda c: _remove_rows(c, [1]))  # and then the process died
+async def test_files_of_a_process_that_died_in_between_are_swept_up(harness: Harness, store: MediaStore) -> None:
+    file = await kept_file(harness, store, 1)
+    await harness.database.write(lambda c: _remove_rows(c, [1]))  # and then the process died
     half = store._files.folder / "arriving-dead"
     half.write_bytes(b"half")
     fresh = store._files.folder / "arriving-live"
     fresh.write_bytes(b"half")
     for path in (Path(file.path), half):
         os.utime(path, (5.0, 5.0))
-    os.utime(fresh, (desk.time.now, desk.time.now))
+    os.utime(fresh, (harness.time.now, harness.time.now))
     assert await store.forget(1e9) == 0
     assert not there(file.path)
     assert not there(half)
@@ -436,32 +436,32 @@ def test_both_put_the_same_people_into_a_list(pair: Pair, official: Any) -> None
 # -- helpers -----------------------------------------------------------------------------------------------------------
 
 
-def receipt(desk: Desk, message_id: int | None) -> StatusChanged:
+def receipt(harness: Harness, message_id: int | None) -> StatusChanged:
     return StatusChanged(
-        desk.number.account_id, desk.number.id, "wamid.1", "delivered", desk.time.now, message_id=message_id
+        harness.number.account_id, harness.number.id, "wamid.1", "delivered", harness.time.now, message_id=message_id
     )
 
 
-async def ids(desk: Desk) -> list[int]:
-    return await desk.database.read(lambda c: list(c.execute(sa.select(messages.c.id)).scalars()))
+async def ids(harness: Harness) -> list[int]:
+    return await harness.database.read(lambda c: list(c.execute(sa.select(messages.c.id)).scalars()))
 
 
 def there(path: Path | str) -> bool:
     return Path(path).exists()
 
 
-async def left_alone(desk: Desk, work: Any) -> None:
+async def left_alone(harness: Harness, work: Any) -> None:
     """Begins `work`, leaves it as soon as its transaction is handed in, and waits until that is committed."""
     client_map_lock = threading.Event()
-    held = asyncio.create_task(desk.database.write(lambda c: client_map_lock.wait(5)))
+    held = asyncio.create_task(harness.database.write(lambda c: client_map_lock.wait(5)))
     task = asyncio.create_task(work)
     for _ in range(200):
         await asyncio.sleep(0.005)
-        if desk.database._writer is not None and desk.database._writer.waiting():
+        if harness.database._writer is not None and harness.database._writer.waiting():
             break
     task.cancel()
     client_map_lock.set()
     await held
     with contextlib.suppress(asyncio.CancelledError):
         await task
-    await desk.database.write(lambda c: None)
+    await harness.database.write(lambda c: None)

@@ -17,7 +17,7 @@ import msgspec
 from standardwebhooks import WebhookVerificationError
 from tests.reliability.load import Call
 from tests.reliability.site import Site
-from tests.webhook_desk import Letter, verified
+from tests.webhook_harness import WebhookCall, verified
 
 from kurir.kit.ids import public_message_id
 
@@ -60,7 +60,7 @@ async def quiet(site: Site, limit: float) -> None:
 
 
 async def balance(
-    site: Site, calls: list[Call], letters: Sequence[Letter] = (), *, doubts: int = 0, only_kills: bool = False
+    site: Site, calls: list[Call], letters: Sequence[WebhookCall] = (), *, doubts: int = 0, only_kills: bool = False
 ) -> Sheet:
     """The balance sheet of a run. `letters` is what the webhook receiver got, once nothing is left to deliver.
 
@@ -117,7 +117,7 @@ async def balance(
     return sheet
 
 
-def _webhooks(site: Site, rows: list[dict[str, Any]], letters: Sequence[Letter]) -> dict[str, list[str]]:
+def _webhooks(site: Site, rows: list[dict[str, Any]], letters: Sequence[WebhookCall]) -> dict[str, list[str]]:
     """Every message's state was told to its own account, signed, and one id never carried two bodies."""
     shops = {f"/{shop.account_id}": shop for shop in site.shops}
     bodies: dict[str, set[bytes]] = defaultdict(set)

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.webhook_desk import Receiver, WebhookDesk, open_webhook_desk, receiving
+from tests.webhook_harness import Receiver, WebhookHarness, open_webhook_desk, receiving
 
 
 @pytest.fixture
-async def webhook_desk(where: Path | str) -> AsyncIterator[WebhookDesk]:
-    async with open_webhook_desk(where) as desk:
-        yield desk
+async def webhook_harness(where: Path | str) -> AsyncIterator[WebhookHarness]:
+    async with open_webhook_desk(where) as harness:
+        yield harness
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.reliability.callers_view import ask, is_ready
 from tests.reliability.load import Callers
 from tests.reliability.site import Site, open_site
 from tests.reliability.small_disk import SmallDisk, here
-from tests.webhook_desk import Receiver, eventually
+from tests.webhook_harness import Receiver, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 TIMES = int(os.environ.get("KURIR_STORM_FULL", "1"))

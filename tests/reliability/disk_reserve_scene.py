@@ -20,7 +20,7 @@ from tests.reliability.by_hand import DEVICE, OFFICIAL, call, send
 from tests.reliability.callers_view import is_ready
 from tests.reliability.site import Site, open_site
 from tests.reliability.small_disk import here
-from tests.webhook_desk import eventually
+from tests.webhook_harness import eventually
 
 from kurir.kit.disk_reserve import DiskReserve
 

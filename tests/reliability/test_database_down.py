@@ -27,7 +27,7 @@ from tests.reliability.callers_view import ask, command, everything_is_refused, 
 from tests.reliability.load import Callers
 from tests.reliability.site import Site, open_site
 from tests.reliability.wire import Wire, wire_to
-from tests.webhook_desk import LOOPBACK, Receiver, eventually
+from tests.webhook_harness import LOOPBACK, Receiver, eventually
 
 from kurir.data_folder import open_data_folder
 from kurir.kit.url_rules import Allowed

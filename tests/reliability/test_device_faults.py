@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from tests.reliability.operator import Operator, operating
 from tests.reliability.site import Shop, Site, open_site
-from tests.webhook_desk import Receiver, receiving, verified
+from tests.webhook_harness import Receiver, receiving, verified
 
 pytestmark = [
     pytest.mark.e2e,

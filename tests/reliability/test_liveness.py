@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.reliability.operator import operating
 from tests.reliability.site import open_site
-from tests.webhook_desk import Receiver, verified
+from tests.webhook_harness import Receiver, verified
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

@@ -17,7 +17,7 @@ from tests.postgres import Postgres
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.site import Site, open_site
-from tests.webhook_desk import Receiver
+from tests.webhook_harness import Receiver
 
 from kurir.numbers.numbers import Number
 

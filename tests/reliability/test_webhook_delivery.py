@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.webhook_desk import Receiver, WebhookDesk, delivering, eventually, open_webhook_desk, verified
+from tests.webhook_harness import Receiver, WebhookHarness, delivering, eventually, open_webhook_desk, verified
 
 from kurir.webhooks import deliver, deliveries, endpoints
 from kurir.webhooks.schedule import DELAYS
@@ -33,61 +33,63 @@ class Hands:
         return time.time() + self.ahead
 
 
-def value(desk: WebhookDesk, result: str) -> float:
-    return desk.metrics.registry.get_sample_value("kurir_webhook_deliveries_total", {"result": result}) or 0.0
+def value(harness: WebhookHarness, result: str) -> float:
+    return harness.metrics.registry.get_sample_value("kurir_webhook_deliveries_total", {"result": result}) or 0.0
 
 
-async def test_a_signed_event_arrives_and_is_not_sent_again(webhook_desk: WebhookDesk, receiver: Receiver) -> None:
-    desk = webhook_desk
-    desk.time.now = time.time()
-    _, secret = await desk.endpoint(receiver.url())
-    async with delivering(desk.database, metrics=desk.metrics) as deliverer:
-        remote_id = await desk.comes_in("6281234567801", "Halo 👋")
+async def test_a_signed_event_arrives_and_is_not_sent_again(
+    webhook_harness: WebhookHarness, receiver: Receiver
+) -> None:
+    harness = webhook_harness
+    harness.time.now = time.time()
+    _, secret = await harness.endpoint(receiver.url())
+    async with delivering(harness.database, metrics=harness.metrics) as deliverer:
+        remote_id = await harness.comes_in("6281234567801", "Halo 👋")
         deliverer.wake()
         (letter,) = await receiver.until(1)
         reported = verified(letter, secret)
         assert reported["type"] == "incoming_chat"
         assert reported["data"]["message_body"] == "Halo 👋"
         assert reported["data"]["message_id"] == remote_id
-        assert letter.headers["bls-oto-numberid"] == desk.desk.number.key
+        assert letter.headers["bls-oto-numberid"] == harness.harness.number.key
         assert letter.headers["content-type"] == "application/json"
-        await eventually(desk.states, {"delivered": 1})
+        await eventually(harness.states, {"delivered": 1})
     assert len(receiver.letters) == 1
-    assert value(desk, "delivered") == 1
+    assert value(harness, "delivered") == 1
 
 
-async def test_while_rotating_both_secrets_verify(webhook_desk: WebhookDesk, receiver: Receiver) -> None:
-    desk = webhook_desk
-    desk.time.now = time.time()
-    endpoint, old = await desk.endpoint(receiver.url())
-    from tests.webhook_desk import SEALING
+async def test_while_rotating_both_secrets_verify(webhook_harness: WebhookHarness, receiver: Receiver) -> None:
+    harness = webhook_harness
+    harness.time.now = time.time()
+    endpoint, old = await harness.endpoint(receiver.url())
+    from tests.webhook_harness import SEALING
 
-    new = await desk.database.write(lambda c: endpoints.rotate(c, SEALING, endpoint, time.time()))
-    await desk.comes_in()
-    async with delivering(desk.database):
+    new = await harness.database.write(lambda c: endpoints.rotate(c, SEALING, endpoint, time.time()))
+    await harness.comes_in()
+    async with delivering(harness.database):
         (letter,) = await receiver.until(1)
     assert verified(letter, old) == verified(letter, new)
 
 
 async def test_a_failed_try_comes_again_with_the_same_id_and_the_same_body(
-    webhook_desk: WebhookDesk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    webhook_harness: WebhookHarness, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk, clock = webhook_desk, Hands()
-    desk.time.now = clock()
+    harness, clock = webhook_harness, Hands()
+    harness.time.now = clock()
     monkeypatch.setattr(deliver, "system_clock", clock)  # receivers compare signatures with the system's time
     receiver.replies["/hook"] = (500, 503, 200)
-    _, secret = await desk.endpoint(receiver.url())
-    async with delivering(desk.database, clock, desk.metrics) as deliverer:
-        await desk.comes_in()
+    _, secret = await harness.endpoint(receiver.url())
+    async with delivering(harness.database, clock, harness.metrics) as deliverer:
+        await harness.comes_in()
         deliverer.wake()
         for tries, delay in enumerate(DELAYS[:2], start=1):
             await receiver.until(tries)
-            await eventually(lambda: attempts_of(desk), tries)
-            assert await desk.states() == {"pending": 1}
+            await eventually(lambda: attempts_of(harness), tries)
+            assert await harness.states() == {"pending": 1}
             clock.ahead += delay * 1.2
             deliverer.wake()
         letters = await receiver.until(3)
-        await eventually(desk.states, {"delivered": 1})
+        await eventually(harness.states, {"delivered": 1})
     assert len({letter.id for letter in letters}) == 1
     assert len({letter.body for letter in letters}) == 1
     stamps = [int(letter.headers["webhook-timestamp"]) for letter in letters]
@@ -95,19 +97,19 @@ async def test_a_failed_try_comes_again_with_the_same_id_and_the_same_body(
     # each signature is of its own moment; the last one is too far ahead for the library's clock
     verified(letters[0], secret)
     assert len({letter.headers["webhook-signature"] for letter in letters}) == 3
-    assert (value(desk, "again"), value(desk, "delivered")) == (2, 1)
+    assert (value(harness, "again"), value(harness, "delivered")) == (2, 1)
 
 
-async def attempts_of(desk: WebhookDesk) -> int:
-    return (await desk.rows())[2]
+async def attempts_of(harness: WebhookHarness) -> int:
+    return (await harness.rows())[2]
 
 
 async def test_misbehaving_receivers_delay_nobody(
-    webhook_desk: WebhookDesk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    webhook_harness: WebhookHarness, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliver, "PATIENCE", 90.0)  # far beyond what the good one needs, also on a slow machine
-    desk = webhook_desk
-    desk.time.now = time.time()
+    harness = webhook_harness
+    harness.time.now = time.time()
     closed = socket.socket()
     closed.bind(("127.0.0.1", 0))
     bad = ["/hang", "/slow", "/500", "/redirect", "/flood", "/drip", "/cut"]
@@ -142,19 +144,19 @@ async def test_misbehaving_receivers_delay_nobody(
         return web.Response()
 
     receiver.replies |= {"/slow": slow, "/redirect": redirect, "/flood": flood, "/drip": drip, "/cut": cut}
-    found = {path: (await desk.endpoint(receiver.url(path)))[0] for path in bad}
-    found["dead"], _ = await desk.endpoint(f"http://127.0.0.1:{closed.getsockname()[1]}/")
-    found["/good"], _ = await desk.endpoint(receiver.url("/good"))
+    found = {path: (await harness.endpoint(receiver.url(path)))[0] for path in bad}
+    found["dead"], _ = await harness.endpoint(f"http://127.0.0.1:{closed.getsockname()[1]}/")
+    found["/good"], _ = await harness.endpoint(receiver.url("/good"))
 
     chats = 50
-    async with delivering(desk.database, metrics=desk.metrics) as deliverer:
+    async with delivering(harness.database, metrics=harness.metrics) as deliverer:
         began = time.monotonic()
         for n in range(chats):
-            await desk.comes_in(f"62811{n:04d}", "1")
+            await harness.comes_in(f"62811{n:04d}", "1")
             deliverer.wake()
         await receiver.until(chats, "/good", timeout=40)
         for n in range(chats):
-            await desk.comes_in(f"62811{n:04d}", "2")
+            await harness.comes_in(f"62811{n:04d}", "2")
             deliverer.wake()
         good = await receiver.until(2 * chats, "/good", timeout=40)
         # the hanging ones have not come to an end by now: nobody waited for them
@@ -166,169 +168,169 @@ async def test_misbehaving_receivers_delay_nobody(
         await receiver.until(1, "/slow")
         released.set()
         await receiver.until(2 * chats, "/slow")
-        await eventually(lambda: desk.states(found["/good"]), {"delivered": 2 * chats})
+        await eventually(lambda: harness.states(found["/good"]), {"delivered": 2 * chats})
         # the status counts, however much or slowly the answer goes on
         await receiver.until(2 * chats, "/flood")
-        await eventually(lambda: desk.states(found["/flood"]), {"delivered": 2 * chats})
+        await eventually(lambda: harness.states(found["/flood"]), {"delivered": 2 * chats})
         await receiver.until(1, "/drip")
-        assert await has_attempt(desk, found["/500"].id, 500)
-        assert await has_attempt(desk, found["/redirect"].id, 307)
-        assert await has_attempt(desk, found["/cut"].id, 0)
-        assert await has_attempt(desk, found["dead"].id, 0)
+        assert await has_attempt(harness, found["/500"].id, 500)
+        assert await has_attempt(harness, found["/redirect"].id, 307)
+        assert await has_attempt(harness, found["/cut"].id, 0)
+        assert await has_attempt(harness, found["dead"].id, 0)
     assert receiver.at("/trap") == []
     closed.close()
 
 
-async def has_attempt(desk: WebhookDesk, endpoint_id: int, status: int) -> bool:
+async def has_attempt(harness: WebhookHarness, endpoint_id: int, status: int) -> bool:
     a = webhook_attempts.c
-    rows = await desk.database.read(
+    rows = await harness.database.read(
         lambda c: c.execute(webhook_attempts.select().where(a.endpoint_id == endpoint_id, a.status == status)).all()
     )
     return bool(rows) and not any(len(row.answer) > 1_000 for row in rows)
 
 
 async def test_a_hanging_receiver_is_given_up_in_time(
-    webhook_desk: WebhookDesk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    webhook_harness: WebhookHarness, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = webhook_desk
-    desk.time.now = time.time()
+    harness = webhook_harness
+    harness.time.now = time.time()
     monkeypatch.setattr(deliver, "PATIENCE", 0.3)
     receiver.replies["/hook"] = receiver.hang
-    await desk.endpoint(receiver.url())
-    async with delivering(desk.database) as deliverer:
-        await desk.comes_in()
+    await harness.endpoint(receiver.url())
+    async with delivering(harness.database) as deliverer:
+        await harness.comes_in()
         deliverer.wake()
         await receiver.until(1)
-        await eventually(lambda: attempts_of(desk), 1)
-    row = await desk.database.read(lambda c: c.execute(webhook_attempts.select()).one())
+        await eventually(lambda: attempts_of(harness), 1)
+    row = await harness.database.read(lambda c: c.execute(webhook_attempts.select()).one())
     assert row.reason == "the server took too long"
-    assert await desk.states() == {"pending": 1}
+    assert await harness.states() == {"pending": 1}
 
 
-async def test_gone_ends_it(webhook_desk: WebhookDesk, receiver: Receiver) -> None:
-    desk = webhook_desk
-    desk.time.now = time.time()
+async def test_gone_ends_it(webhook_harness: WebhookHarness, receiver: Receiver) -> None:
+    harness = webhook_harness
+    harness.time.now = time.time()
     receiver.replies["/hook"] = (410,)
-    endpoint, _ = await desk.endpoint(receiver.url())
-    async with delivering(desk.database) as deliverer:
-        await desk.comes_in()
-        await desk.comes_in()
+    endpoint, _ = await harness.endpoint(receiver.url())
+    async with delivering(harness.database) as deliverer:
+        await harness.comes_in()
+        await harness.comes_in()
         deliverer.wake()
-        await eventually(desk.states, {"failed": 2})
-        await desk.comes_in()
+        await eventually(harness.states, {"failed": 2})
+        await harness.comes_in()
         deliverer.wake()
     assert len(receiver.letters) == 1
-    found = await desk.database.read(lambda c: endpoints.by_key(c, endpoint.account_id, endpoint.key))
+    found = await harness.database.read(lambda c: endpoints.by_key(c, endpoint.account_id, endpoint.key))
     assert found is not None
     assert found.state == "disabled"
 
 
 async def test_an_address_that_was_allowed_once_is_judged_again_at_each_try(
-    webhook_desk: WebhookDesk, receiver: Receiver
+    webhook_harness: WebhookHarness, receiver: Receiver
 ) -> None:
-    from tests.webhook_desk import SEALING
+    from tests.webhook_harness import SEALING
 
     from kurir.kit.safe_fetch import SafeFetch
     from kurir.kit.telemetry import Metrics
     from kurir.settings import Settings
 
-    desk = webhook_desk
-    desk.time.now = time.time()
-    await desk.endpoint(receiver.url())
-    await desk.comes_in()
+    harness = webhook_harness
+    harness.time.now = time.time()
+    await harness.endpoint(receiver.url())
+    await harness.comes_in()
     strict = SafeFetch(Settings())
     await strict.start()
-    deliverer = deliver.Deliverer(desk.database, SEALING, strict, Metrics(), time.time)
+    deliverer = deliver.Deliverer(harness.database, SEALING, strict, Metrics(), time.time)
     await deliverer.start()
-    await eventually(lambda: attempts_of(desk), 1)
+    await eventually(lambda: attempts_of(harness), 1)
     await deliverer.stop()
     await strict.close()
-    row = await desk.database.read(lambda c: c.execute(webhook_attempts.select()).one())
+    row = await harness.database.read(lambda c: c.execute(webhook_attempts.select()).one())
     assert row.reason == "the URL's host is not on the public internet"
     assert receiver.letters == []
 
 
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_receiver_that_was_down_gets_everything_in_order_when_it_is_back(
-    webhook_desk: WebhookDesk, receiver: Receiver, *, restarted: bool
+    webhook_harness: WebhookHarness, receiver: Receiver, *, restarted: bool
 ) -> None:
-    desk, clock = webhook_desk, Hands()
-    desk.time.now = clock()
-    await desk.endpoint(receiver.url())
+    harness, clock = webhook_harness, Hands()
+    harness.time.now = clock()
+    await harness.endpoint(receiver.url())
     port = await receiver.stop()
     texts = [f"{n}" for n in range(20)]
     async with contextlib.AsyncExitStack() as lives:
-        deliverer = await lives.enter_async_context(delivering(desk.database, clock, desk.metrics))
+        deliverer = await lives.enter_async_context(delivering(harness.database, clock, harness.metrics))
         for text in texts:
-            await desk.comes_in("628111", text)
-            await desk.comes_in("628222", text)
+            await harness.comes_in("628111", text)
+            await harness.comes_in("628222", text)
         deliverer.wake()
         tries = itertools.count(2, 2)
         for delay in DELAYS[:4]:
             count = next(tries)
-            await eventually(lambda count=count: attempts_of(desk), count)
+            await eventually(lambda count=count: attempts_of(harness), count)
             clock.ahead += delay * 1.2
             deliverer.wake()
-        await eventually(lambda: attempts_of(desk), 10)
+        await eventually(lambda: attempts_of(harness), 10)
         if restarted:
             await deliverer.stop()
-            deliverer = await lives.enter_async_context(delivering(desk.database, clock, desk.metrics))
+            deliverer = await lives.enter_async_context(delivering(harness.database, clock, harness.metrics))
         # next try in hours; the receiver is back, and any event that gets through brings the rest along
         await receiver.start(port)
-        await desk.comes_in("628333", "hello?")
+        await harness.comes_in("628333", "hello?")
         deliverer.wake()
         letters = await receiver.until(41)
-        await eventually(desk.states, {"delivered": 41})
+        await eventually(harness.states, {"delivered": 41})
     for chat in ("628111@c.us", "628222@c.us"):
         assert [m.text for m in letters if m.json["data"]["chat_id"] == chat] == texts
     assert len({letter.id for letter in letters}) == 41
 
 
-async def test_a_restart_goes_on_where_it_was(webhook_desk: WebhookDesk, receiver: Receiver) -> None:
-    desk = webhook_desk
-    desk.time.now = time.time()
-    await desk.endpoint(receiver.url())
+async def test_a_restart_goes_on_where_it_was(webhook_harness: WebhookHarness, receiver: Receiver) -> None:
+    harness = webhook_harness
+    harness.time.now = time.time()
+    await harness.endpoint(receiver.url())
     receiver.replies["/hook"] = receiver.hang
-    async with delivering(desk.database) as deliverer:
+    async with delivering(harness.database) as deliverer:
         for n in range(3):
-            await desk.comes_in("628111", f"{n}")
+            await harness.comes_in("628111", f"{n}")
         deliverer.wake()
         await receiver.until(1)
     # stopped in the middle of a try: the next process need not wait for the lease
-    assert await desk.states() == {"pending": 1, "waiting": 2}
+    assert await harness.states() == {"pending": 1, "waiting": 2}
     receiver.replies["/hook"] = (200,)
-    async with delivering(desk.database):
+    async with delivering(harness.database):
         letters = await receiver.until(4)
-        await eventually(desk.states, {"delivered": 3})
+        await eventually(harness.states, {"delivered": 3})
     assert [letter.text for letter in letters] == ["0", "0", "1", "2"]
     assert letters[0].id == letters[1].id
 
 
-async def test_a_killed_process_loses_nothing(webhook_desk: WebhookDesk, receiver: Receiver) -> None:
-    desk = webhook_desk
-    desk.time.now = time.time()
-    await desk.endpoint(receiver.url())
+async def test_a_killed_process_loses_nothing(webhook_harness: WebhookHarness, receiver: Receiver) -> None:
+    harness = webhook_harness
+    harness.time.now = time.time()
+    await harness.endpoint(receiver.url())
     wanted = [(f"62811{chat}", f"{n}") for n in range(20) for chat in range(10)]
     for chat, text in wanted:
-        await desk.comes_in(chat, text)
+        await harness.comes_in(chat, text)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)])}
     for kills in range(1, 4):
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.reliability.webhook_child", str(desk.database.where), env=environment
+            sys.executable, "-m", "tests.reliability.webhook_child", str(harness.database.where), env=environment
         )
         try:
             await receiver.until(20 * kills, timeout=60)
         finally:
             child.send_signal(signal.SIGKILL)
             await child.wait()
-    states = await desk.states()
+    states = await harness.states()
     assert sum(states.values()) == len(wanted)
     assert states["delivered"] < len(wanted)
 
     clock = Hands()
     clock.ahead = deliveries.LEASE + 1  # what the killed processes had in hand is due again
-    async with delivering(desk.database, clock):
-        await eventually(desk.states, {"delivered": len(wanted)}, timeout=40)
+    async with delivering(harness.database, clock):
+        await eventually(harness.states, {"delivered": len(wanted)}, timeout=40)
     by_id = {letter.id: letter for letter in receiver.letters}
     assert sorted((m.json["data"]["chat_id"], m.text) for m in by_id.values()) == sorted(
         (f"{chat}@c.us", text) for chat, text in wanted
@@ -340,17 +342,19 @@ async def test_a_killed_process_loses_nothing(webhook_desk: WebhookDesk, receive
         assert list(dict.fromkeys(seen)) == list(range(20))
 
 
-async def test_two_processes_on_one_database_keep_the_order(webhook_desk: WebhookDesk, receiver: Receiver) -> None:
-    desk = webhook_desk
-    desk.time.now = time.time()
-    await desk.endpoint(receiver.url())
-    async with delivering(desk.database) as one, delivering(desk.database) as two:
+async def test_two_processes_on_one_database_keep_the_order(
+    webhook_harness: WebhookHarness, receiver: Receiver
+) -> None:
+    harness = webhook_harness
+    harness.time.now = time.time()
+    await harness.endpoint(receiver.url())
+    async with delivering(harness.database) as one, delivering(harness.database) as two:
         for n in range(40):
             for chat in ("628111", "628222", "628333"):
-                await desk.comes_in(chat, f"{n}")
+                await harness.comes_in(chat, f"{n}")
             (one, two)[n % 2].wake()
         letters = await receiver.until(120)
-        await eventually(desk.states, {"delivered": 120})
+        await eventually(harness.states, {"delivered": 120})
     assert len(letters) == 120
     for chat in ("628111", "628222", "628333"):
         of_chat = [int(m.text) for m in letters if m.json["data"]["chat_id"] == f"{chat}@c.us"]
@@ -358,11 +362,11 @@ async def test_two_processes_on_one_database_keep_the_order(webhook_desk: Webhoo
 
 
 async def test_a_start_alone_takes_up_what_a_killed_process_had_in_hand(tmp_path: Path, receiver: Receiver) -> None:
-    async with open_webhook_desk(tmp_path / "kurir.db") as desk:
-        desk.time.now = time.time()
-        endpoint, _ = await desk.endpoint(receiver.url())
-        await desk.comes_in()
-        assert await desk.claim(endpoint) is not None  # and nobody ever records it
-        async with delivering(desk.database):
+    async with open_webhook_desk(tmp_path / "kurir.db") as harness:
+        harness.time.now = time.time()
+        endpoint, _ = await harness.endpoint(receiver.url())
+        await harness.comes_in()
+        assert await harness.claim(endpoint) is not None  # and nobody ever records it
+        async with delivering(harness.database):
             await receiver.until(1, timeout=deliveries.LEASE / 2)
-            await eventually(desk.states, {"delivered": 1})
+            await eventually(harness.states, {"delivered": 1})

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.sqlite import new_database
-from tests.unit.outbox.desk import open_desk
-from tests.webhook_desk import open_webhook_desk
+from tests.unit.outbox.harness import open_harness
+from tests.webhook_harness import open_webhook_desk
 
 from kurir.cli import backups as commands
 from kurir.cli.terminal import CommandError
@@ -136,47 +136,52 @@ def test_what_is_no_backup_is_told(folder: Path, tmp_path: Path, monkeypatch: py
 
 
 async def test_everything_that_a_lane_would_send_is_held(where: Path | str):
-    async with open_desk(where) as desk:
-        drafts = [desk.draft("628111"), desk.draft("628222"), desk.draft("628333"), desk.draft("628444", origin="otp")]
-        sealed = [desk.draft("628555", sealed=True)]
-        (in_flight_ids, sent, doubtful, code), (secret,) = [
-            (await desk.outbox.accept(part)).ids for part in (drafts, sealed)
+    async with open_harness(where) as harness:
+        drafts = [
+            harness.draft("628111"),
+            harness.draft("628222"),
+            harness.draft("628333"),
+            harness.draft("628444", origin="otp"),
         ]
-        claimed = {message.id: message for message in await desk.claim(4)}
-        await desk.outbox.record(claimed[sent], Sent("3EB0AA"))
-        await desk.outbox.record(claimed[doubtful], InDoubt("cut off"))
-        await desk.outbox.record(claimed[code], InDoubt("cut off"), 60)  # would go out once more
-        waiting = (await desk.outbox.accept([desk.draft("628111")])).ids[0]
-        held = await desk.database.write(lambda c: hold_after_restore.hold(c, desk.time()))
+        sealed = [harness.draft("628555", sealed=True)]
+        (in_flight_ids, sent, doubtful, code), (secret,) = [
+            (await harness.outbox.accept(part)).ids for part in (drafts, sealed)
+        ]
+        claimed = {message.id: message for message in await harness.claim(4)}
+        await harness.outbox.record(claimed[sent], Sent("3EB0AA"))
+        await harness.outbox.record(claimed[doubtful], InDoubt("cut off"))
+        await harness.outbox.record(claimed[code], InDoubt("cut off"), 60)  # would go out once more
+        waiting = (await harness.outbox.accept([harness.draft("628111")])).ids[0]
+        held = await harness.database.write(lambda c: hold_after_restore.hold(c, harness.time()))
         assert held == 3
         for message_id in (in_flight_ids, doubtful, code, waiting, secret):
-            assert await desk.state(message_id) == "unconfirmed"
-        assert await desk.state(sent) == "sent"
-        assert await desk.outbox.waiting_numbers() == []
-        account_id = desk.number.account_id
-        assert (await desk.database.read(lambda c: tries(c, account_id, waiting)))[-1].code == "restored"
-        await desk.outbox.count_waiting()
-        await desk.outbox.replay(account_id, waiting)
+            assert await harness.state(message_id) == "unconfirmed"
+        assert await harness.state(sent) == "sent"
+        assert await harness.outbox.waiting_numbers() == []
+        account_id = harness.number.account_id
+        assert (await harness.database.read(lambda c: tries(c, account_id, waiting)))[-1].code == "restored"
+        await harness.outbox.count_waiting()
+        await harness.outbox.replay(account_id, waiting)
         with pytest.raises(NotPossible, match="one-time password"):
-            await desk.outbox.replay(account_id, secret)
-        assert [message.id for message in await desk.claim()] == [waiting]
+            await harness.outbox.replay(account_id, secret)
+        assert [message.id for message in await harness.claim()] == [waiting]
         columns = sa.select(messages.c.content).where(messages.c.id == secret)
-        assert await desk.database.read(lambda c: c.execute(columns).scalar_one()) == ""
+        assert await harness.database.read(lambda c: c.execute(columns).scalar_one()) == ""
 
 
 async def test_who_listens_is_told(where: Path | str):
-    async with open_webhook_desk(where) as webhook_desk:
-        endpoint, _ = await webhook_desk.endpoint(events=["message_status"])
-        await webhook_desk.desk.outbox.accept([webhook_desk.desk.draft()])
-        await webhook_desk.database.write(lambda c: hold_after_restore.hold(c, webhook_desk.time()))
-        parcel = await webhook_desk.claim(endpoint)
+    async with open_webhook_desk(where) as webhook_harness:
+        endpoint, _ = await webhook_harness.endpoint(events=["message_status"])
+        await webhook_harness.harness.outbox.accept([webhook_harness.harness.draft()])
+        await webhook_harness.database.write(lambda c: hold_after_restore.hold(c, webhook_harness.time()))
+        parcel = await webhook_harness.claim(endpoint)
         assert parcel is not None
         assert '"unconfirmed"' in parcel.body
 
 
 async def test_codes_that_were_open_are_over(where: Path | str):
-    async with open_desk(where) as desk:
-        now, account_id = desk.time(), desk.number.account_id
+    async with open_harness(where) as harness:
+        now, account_id = harness.time(), harness.number.account_id
         row = {"account_id": account_id, "request_hash": "r", "phone": "628111", "created_at": now}
 
         def put(connection: sa.Connection) -> list[float]:
@@ -185,4 +190,4 @@ async def test_codes_that_were_open_are_over(where: Path | str):
             close_open_codes(connection, now)
             return list(connection.execute(sa.select(otps.c.expires_at).order_by(otps.c.id)).scalars())
 
-        assert await desk.database.write(put) == [now, now - 300]
+        assert await harness.database.write(put) == [now, now - 300]

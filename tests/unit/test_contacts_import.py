@@ -40,7 +40,7 @@ def in_this_process() -> Iterator[None]:
 
 
 @dataclass
-class Desk:
+class Harness:
     """An account on a real database, and a folder for its files."""
 
     database: Database
@@ -63,11 +63,11 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     database = Database(new_database(tmp_path / "kurir.db"))
     await database.start()
     account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
-    yield Desk(database, account, tmp_path)
+    yield Harness(database, account, tmp_path)
     await database.close()
 
 
@@ -89,42 +89,42 @@ PLAIN = "nama,nomor,kota\nJono,081234567890,Bogor\nSri,+62 812-9999-0000,\n"
 
 
 @pytest.mark.parametrize("header", ["nama,nomor", "Name,Phone", "NAMA LENGKAP,No. HP", "name,wa_number", "nama,no_hp"])
-async def test_headers_are_known_in_both_languages(desk: Desk, header: str) -> None:
-    report = await desk.take(f"{header}\nJono,081234567890\n")
+async def test_headers_are_known_in_both_languages(harness: Harness, header: str) -> None:
+    report = await harness.take(f"{header}\nJono,081234567890\n")
     assert (report.rows, report.stored, report.problems) == (1, 1, [])
-    assert await desk.people(report) == {JONO: ("Jono", {})}
+    assert await harness.people(report) == {JONO: ("Jono", {})}
 
 
-async def test_columns_may_stand_in_any_order_and_others_become_custom_fields(desk: Desk) -> None:
-    report = await desk.take("kota,No Telepon,usia,,Nama\nBogor,081234567890,30,x,Jono\n,0812 9999 0000,,,Sri\n")
-    assert await desk.people(report) == {
+async def test_columns_may_stand_in_any_order_and_others_become_custom_fields(harness: Harness) -> None:
+    report = await harness.take("kota,No Telepon,usia,,Nama\nBogor,081234567890,30,x,Jono\n,0812 9999 0000,,,Sri\n")
+    assert await harness.people(report) == {
         JONO: ("Jono", {"kota": "Bogor", "usia": "30", "column_4": "x"}),
         SRI: ("Sri", {}),
     }
 
 
-async def test_a_row_number_column_is_not_taken_for_the_phone(desk: Desk) -> None:
-    report = await desk.take("nomor,nama,whatsapp\n1,Jono,081234567890\n2,Sri,081299990000\n")
-    assert await desk.people(report) == {JONO: ("Jono", {"nomor": "1"}), SRI: ("Sri", {"nomor": "2"})}
+async def test_a_row_number_column_is_not_taken_for_the_phone(harness: Harness) -> None:
+    report = await harness.take("nomor,nama,whatsapp\n1,Jono,081234567890\n2,Sri,081299990000\n")
+    assert await harness.people(report) == {JONO: ("Jono", {"nomor": "1"}), SRI: ("Sri", {"nomor": "2"})}
 
 
-async def test_without_a_header_phone_and_name_are_found(desk: Desk) -> None:
-    report = await desk.take("1;Jono;081234567890;Bogor\n2;Sri;081299990000;Depok\n")
-    assert (await desk.people(report))[SRI] == ("Sri", {"column_1": "2", "column_4": "Depok"})
+async def test_without_a_header_phone_and_name_are_found(harness: Harness) -> None:
+    report = await harness.take("1;Jono;081234567890;Bogor\n2;Sri;081299990000;Depok\n")
+    assert (await harness.people(report))[SRI] == ("Sri", {"column_1": "2", "column_4": "Depok"})
 
 
-async def test_a_header_of_unknown_words_is_still_a_header(desk: Desk) -> None:
-    report = await desk.take("Siapa,Kontak\nJono,081234567890\nSri,081299990000\n")
-    assert await desk.people(report) == {JONO: ("Jono", {}), SRI: ("Sri", {})}
+async def test_a_header_of_unknown_words_is_still_a_header(harness: Harness) -> None:
+    report = await harness.take("Siapa,Kontak\nJono,081234567890\nSri,081299990000\n")
+    assert await harness.people(report) == {JONO: ("Jono", {}), SRI: ("Sri", {})}
 
 
-async def test_a_bare_column_of_phone_numbers_is_enough(desk: Desk) -> None:
-    report = await desk.take("081234567890\r\n\r\n081299990000\r\n")
-    assert list(await desk.people(report)) == [JONO, SRI]
+async def test_a_bare_column_of_phone_numbers_is_enough(harness: Harness) -> None:
+    report = await harness.take("081234567890\r\n\r\n081299990000\r\n")
+    assert list(await harness.people(report)) == [JONO, SRI]
 
 
-async def test_every_bad_row_is_reported_with_its_line_and_the_good_ones_are_stored(desk: Desk) -> None:
-    report = await desk.take(
+async def test_every_bad_row_is_reported_with_its_line_and_the_good_ones_are_stored(harness: Harness) -> None:
+    report = await harness.take(
         "nama,phone,catatan\nJono,081234567890,\n\nTanpa nomor,,\nSalah,abc,\nPendek,0812,\n"
         f'Excel,"8,12E+11",\n{"x" * 201},0811111111,\nPanjang,0811111111,{"y" * 501}\nSri,081299990000,ok\n'
     )
@@ -137,34 +137,34 @@ async def test_every_bad_row_is_reported_with_its_line_and_the_good_ones_are_sto
     assert "format the column as text" in reasons[3]
     assert "name is longer than 200" in reasons[4]
     assert "`catatan` is longer than 500" in reasons[5]
-    assert list(await desk.people(report)) == [JONO, SRI]
+    assert list(await harness.people(report)) == [JONO, SRI]
 
 
-async def test_duplicates_are_merged_within_a_file_and_with_the_list_of_an_earlier_import(desk: Desk) -> None:
-    first = await desk.take("nama,hp,kota\nJono,081234567890,Bogor\n,+6281234567890,\nJono S,6281234567890,\n")
+async def test_duplicates_are_merged_within_a_file_and_with_the_list_of_an_earlier_import(harness: Harness) -> None:
+    first = await harness.take("nama,hp,kota\nJono,081234567890,Bogor\n,+6281234567890,\nJono S,6281234567890,\n")
     assert (first.stored, first.merged) == (1, 2)
-    assert await desk.people(first) == {JONO: ("Jono S", {"kota": "Bogor"})}
-    again = await desk.take("nama,hp,usia\n,081234567890,30\nSri,081299990000,\n")
+    assert await harness.people(first) == {JONO: ("Jono S", {"kota": "Bogor"})}
+    again = await harness.take("nama,hp,usia\n,081234567890,30\nSri,081299990000,\n")
     assert (again.contact_key, again.stored, again.merged) == (first.contact_key, 1, 1)
-    assert await desk.people(again) == {JONO: ("Jono S", {"kota": "Bogor", "usia": "30"}), SRI: ("Sri", {})}
-    elsewhere = await desk.take("hp\n081234567890\n", "Lain")
+    assert await harness.people(again) == {JONO: ("Jono S", {"kota": "Bogor", "usia": "30"}), SRI: ("Sri", {})}
+    elsewhere = await harness.take("hp\n081234567890\n", "Lain")
     assert elsewhere.contact_key != first.contact_key
 
 
-async def test_a_file_without_a_good_row_makes_no_list(desk: Desk) -> None:
-    report = await desk.take("phone\nabc\n")
+async def test_a_file_without_a_good_row_makes_no_list(harness: Harness) -> None:
+    report = await harness.take("phone\nabc\n")
     assert (report.contact_key, report.stored) == ("", 0)
     assert [problem.line for problem in report.problems] == [2]
-    page = await desk.database.read(lambda c: contacts.lists(c, desk.account.id, contacts.Query()))
+    page = await harness.database.read(lambda c: contacts.lists(c, harness.account.id, contacts.Query()))
     assert page.total == 0
 
 
-async def test_numbers_without_country_code_get_the_accounts(desk: Desk) -> None:
-    desk.account = await desk.database.write(
+async def test_numbers_without_country_code_get_the_accounts(harness: Harness) -> None:
+    harness.account = await harness.database.write(
         lambda c: accounts.create(c, name="SG", email="sg@example.com", country_code="65")
     )
-    report = await desk.take("phone\n81234567\n+62 81234567890\n")
-    assert list(await desk.people(report)) == ["6581234567", JONO]
+    report = await harness.take("phone\n81234567\n+62 81234567890\n")
+    assert list(await harness.people(report)) == ["6581234567", JONO]
 
 
 @pytest.mark.parametrize(
@@ -200,11 +200,11 @@ def test_what_a_spreadsheet_does_to_a_phone_number_is_undone_or_refused(written:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 async def test_every_encoding_separator_and_line_ending_reads_the_same(
-    desk: Desk, delimiter: str, encoding: str, ending: str
+    harness: Harness, delimiter: str, encoding: str, ending: str
 ) -> None:
     text = "nama,nomor,kota\nJosé,081234567890,Bogor\nSri,081299990000,\n"
-    report = await desk.take(text.replace(",", delimiter).replace("\n", ending).encode(encoding))
-    assert await desk.people(report) == {JONO: ("José", {"kota": "Bogor"}), SRI: ("Sri", {})}
+    report = await harness.take(text.replace(",", delimiter).replace("\n", ending).encode(encoding))
+    assert await harness.people(report) == {JONO: ("José", {"kota": "Bogor"}), SRI: ("Sri", {})}
 
 
 def test_a_damaged_utf_16_file_is_refused_and_odd_bytes_are_western() -> None:
@@ -215,21 +215,24 @@ def test_a_damaged_utf_16_file_is_refused_and_odd_bytes_are_western() -> None:
     assert decoded(b"a\0b,c" * 40).startswith("a\0b")
 
 
-async def test_excels_separator_line_is_obeyed(desk: Desk) -> None:
-    report = await desk.take("sep=;\nnama;nomor\nJono, Tn;081234567890\n")
-    assert await desk.people(report) == {JONO: ("Jono, Tn", {})}
+async def test_excels_separator_line_is_obeyed(harness: Harness) -> None:
+    report = await harness.take("sep=;\nnama;nomor\nJono, Tn;081234567890\n")
+    assert await harness.people(report) == {JONO: ("Jono, Tn", {})}
 
 
-async def test_quotes_hold_separators_and_lines_together(desk: Desk) -> None:
-    report = await desk.take('nama,nomor,alamat\n"Jono, ""Tn""",081234567890,"Jl. A\nBogor"\nSri,081299990000,x\n')
-    assert await desk.people(report) == {JONO: ('Jono, "Tn"', {"alamat": "Jl. A Bogor"}), SRI: ("Sri", {"alamat": "x"})}
+async def test_quotes_hold_separators_and_lines_together(harness: Harness) -> None:
+    report = await harness.take('nama,nomor,alamat\n"Jono, ""Tn""",081234567890,"Jl. A\nBogor"\nSri,081299990000,x\n')
+    assert await harness.people(report) == {
+        JONO: ('Jono, "Tn"', {"alamat": "Jl. A Bogor"}),
+        SRI: ("Sri", {"alamat": "x"}),
+    }
 
 
-async def test_a_quote_that_is_never_closed_costs_its_own_row_only(desk: Desk) -> None:
+async def test_a_quote_that_is_never_closed_costs_its_own_row_only(harness: Harness) -> None:
     rest = "".join(f"Orang {n},08123456{n:04d}\n" for n in range(30))
-    report = await desk.take(f'nama,nomor\n"Jono,081234567890\n{rest}Toko 12",081299990000\n')
+    report = await harness.take(f'nama,nomor\n"Jono,081234567890\n{rest}Toko 12",081299990000\n')
     assert report.problems == [Problem(2, "no phone number")]
-    people = await desk.people(report)
+    people = await harness.people(report)
     assert len(people) == 31
     assert people[SRI][0] == 'Toko 12"'
 
@@ -243,8 +246,8 @@ def test_the_separator_is_the_one_most_lines_agree_on() -> None:
 # -- XLSX ------------------------------------------------------------------------------------------------------------
 
 
-async def test_an_excel_file_with_numbers_as_numbers(desk: Desk) -> None:
-    report = await desk.take(
+async def test_an_excel_file_with_numbers_as_numbers(harness: Harness) -> None:
+    report = await harness.take(
         workbook(
             ("Nama", "WhatsApp", "Usia", "Aktif"),
             ("Jono", 81234567890, 30, True),
@@ -253,23 +256,23 @@ async def test_an_excel_file_with_numbers_as_numbers(desk: Desk) -> None:
             ("Salah", 12.5, None, None),
         )
     )
-    assert await desk.people(report) == {JONO: ("Jono", {"Usia": "30", "Aktif": "1"}), SRI: ("Sri", {"Usia": "2.5"})}
+    assert await harness.people(report) == {JONO: ("Jono", {"Usia": "30", "Aktif": "1"}), SRI: ("Sri", {"Usia": "2.5"})}
     assert [problem.line for problem in report.problems] == [5]
 
 
 @pytest.mark.parametrize("claim", [b"A1:XFD1048576", b"A1:A1", b"B7:C9"])
-async def test_an_excel_file_that_lies_about_its_size_is_read_as_it_is(desk: Desk, claim: bytes) -> None:
+async def test_an_excel_file_that_lies_about_its_size_is_read_as_it_is(harness: Harness, claim: bytes) -> None:
     lying = _rewritten(
         workbook(("nama", "phone"), ("Jono", "081234567890")),
         "xl/worksheets/sheet1.xml",
         lambda xml: xml.replace(b'<dimension ref="A1:B2"', b'<dimension ref="' + claim + b'"'),
     )
-    report = await desk.take(lying)
-    assert await desk.people(report) == {JONO: ("Jono", {})}
+    report = await harness.take(lying)
+    assert await harness.people(report) == {JONO: ("Jono", {})}
 
 
-async def test_a_row_wider_than_people_need_is_reported(desk: Desk) -> None:
-    report = await desk.take(workbook(("phone",), ("081234567890", *["x"] * 70), ("081299990000",)))
+async def test_a_row_wider_than_people_need_is_reported(harness: Harness) -> None:
+    report = await harness.take(workbook(("phone",), ("081234567890", *["x"] * 70), ("081299990000",)))
     assert report.problems == [Problem(2, "more than 64 columns")]
     assert report.stored == 1
 
@@ -315,40 +318,42 @@ def _laughs(xml: bytes) -> bytes:
     ],
     ids=["nothing", "blank", "no-phones", "xls", "not-a-zip", "lines", "bomb", "cut-xml", "entities", "big"],
 )
-async def test_a_file_that_cannot_be_imported_is_refused_with_the_reason(desk: Desk, content: Any, reason: str) -> None:
+async def test_a_file_that_cannot_be_imported_is_refused_with_the_reason(
+    harness: Harness, content: Any, reason: str
+) -> None:
     with pytest.raises(ImportRefused, match=reason):
-        await desk.take(content if isinstance(content, bytes) else content())
+        await harness.take(content if isinstance(content, bytes) else content())
 
 
-async def test_a_file_that_is_not_there_is_refused(desk: Desk) -> None:
+async def test_a_file_that_is_not_there_is_refused(harness: Harness) -> None:
     with pytest.raises(ImportRefused, match="cannot be read"):
-        await import_file(desk.database, desk.account, desk.folder / "gone.csv", "x")
+        await import_file(harness.database, harness.account, harness.folder / "gone.csv", "x")
     with pytest.raises(ImportRefused, match="cannot be read"):
-        await import_file(desk.database, desk.account, desk.folder, "x")
+        await import_file(harness.database, harness.account, harness.folder, "x")
 
 
 async def test_more_rows_than_allowed_are_refused_before_anything_is_stored(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "ROWS", 3)
     rows = [f"08123456789{n}\n" for n in range(4)]
-    assert (await desk.take("phone\n" + "".join(rows[:3]), "a")).stored == 3
+    assert (await harness.take("phone\n" + "".join(rows[:3]), "a")).stored == 3
     with pytest.raises(ImportRefused, match="more than 3 rows"):
-        await desk.take("phone\n" + "".join(rows), "b")
+        await harness.take("phone\n" + "".join(rows), "b")
     with pytest.raises(ImportRefused, match="more than 3 rows"):
-        await desk.take("".join(rows), "b")
-    page = await desk.database.read(lambda c: contacts.lists(c, desk.account.id, contacts.Query()))
+        await harness.take("".join(rows), "b")
+    page = await harness.database.read(lambda c: contacts.lists(c, harness.account.id, contacts.Query()))
     assert page.total == 1
 
 
-async def test_a_long_file_is_stored_in_chunks_and_says_how_far_it_is(desk: Desk) -> None:
-    file = desk.folder / "long.csv"
+async def test_a_long_file_is_stored_in_chunks_and_says_how_far_it_is(harness: Harness) -> None:
+    file = harness.folder / "long.csv"
     file.write_text("phone\n" + "".join(f"08123{n:07d}\n" for n in range(4_500)))
     steps: list[int] = []
-    report = await import_file(desk.database, desk.account, file, "Panjang", steps.append)
+    report = await import_file(harness.database, harness.account, file, "Panjang", steps.append)
     assert (report.rows, report.stored, report.problems) == (4_500, 4_500, [])
     assert steps == [2_000, 4_000, 4_500]
-    assert len(await desk.people(report)) == 4_500
+    assert len(await harness.people(report)) == 4_500
 
 
 # -- files that were broken ------------------------------------------------------------------------------------------
@@ -369,7 +374,7 @@ def _imported(folder: Path, content: bytes) -> ImportReport | None:
             await database.start()
             try:
                 account = await database.write(lambda c: accounts.create(c, name="Toko", email="toko@example.com"))
-                return await Desk(database, account, Path(place)).take(content)
+                return await Harness(database, account, Path(place)).take(content)
             except ImportRefused:
                 return None
             finally:

@@ -97,7 +97,7 @@ class Stranger:
 
 
 @dataclass
-class Desk:
+class Harness:
     store: MediaStore
     database: Database
     stranger: Stranger
@@ -117,7 +117,7 @@ class Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
     stranger = Stranger()
     server = await asyncio.start_server(stranger.serve, "127.0.0.1", 0)
     stranger.port = server.sockets[0].getsockname()[1]
@@ -133,7 +133,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     safe_fetch = SafeFetch(settings)
     await safe_fetch.start()
     store = MediaStore(settings, database, safe_fetch, lambda: 1_750_000_000.0)
-    yield Desk(store, database, stranger, tmp_path / "media", account.id, settings, safe_fetch)
+    yield Harness(store, database, stranger, tmp_path / "media", account.id, settings, safe_fetch)
     await store.close()
     await safe_fetch.close()
     await database.close()
@@ -152,115 +152,115 @@ def stored(found: MediaFile) -> bytes:
 # -- once per message --------------------------------------------------------------------------------------------------
 
 
-async def test_a_picture_is_fetched_once_however_often_it_is_tried(desk: Desk) -> None:
+async def test_a_picture_is_fetched_once_however_often_it_is_tried(harness: Harness) -> None:
     body = picture("JPEG")
-    content = Image(desk.stranger.offers("/a.jpg", body), "caption")
-    first = await desk.store.prepare(desk.account_id, 1, content)
+    content = Image(harness.stranger.offers("/a.jpg", body), "caption")
+    first = await harness.store.prepare(harness.account_id, 1, content)
     assert isinstance(first, MediaFile)
     assert (first.mime, first.name, first.size) == ("image/jpeg", "a.jpg", len(body))
     assert first.sha256 == hashlib.sha256(body).hexdigest()
-    assert Path(first.path) == desk.folder / first.sha256[:2] / first.sha256
-    desk.stranger.offers("/a.jpg", picture("PNG"))  # what the address holds later changes nothing
-    assert await desk.store.prepare(desk.account_id, 1, content) == first
-    restarted = MediaStore(desk.settings, desk.database, SafeFetch(desk.settings), lambda: 0.0)
-    assert await restarted.prepare(desk.account_id, 1, content) == first
-    assert desk.stranger.asked == ["/a.jpg"]
-    assert files(desk.folder) == [Path(first.path)]
+    assert Path(first.path) == harness.folder / first.sha256[:2] / first.sha256
+    harness.stranger.offers("/a.jpg", picture("PNG"))  # what the address holds later changes nothing
+    assert await harness.store.prepare(harness.account_id, 1, content) == first
+    restarted = MediaStore(harness.settings, harness.database, SafeFetch(harness.settings), lambda: 0.0)
+    assert await restarted.prepare(harness.account_id, 1, content) == first
+    assert harness.stranger.asked == ["/a.jpg"]
+    assert files(harness.folder) == [Path(first.path)]
 
 
-async def test_a_lost_or_cut_file_is_fetched_again(desk: Desk) -> None:
-    content = Document(desk.stranger.offers("/a.pdf", PDF))
-    first = await desk.store.prepare(desk.account_id, 1, content)
+async def test_a_lost_or_cut_file_is_fetched_again(harness: Harness) -> None:
+    content = Document(harness.stranger.offers("/a.pdf", PDF))
+    first = await harness.store.prepare(harness.account_id, 1, content)
     assert isinstance(first, MediaFile)
-    (desk.folder / first.sha256[:2] / first.sha256).write_bytes(b"cut")
-    assert await desk.store.prepare(desk.account_id, 1, content) == first
-    assert desk.stranger.asked == ["/a.pdf", "/a.pdf"]
-    assert [path.read_bytes() for path in files(desk.folder)] == [PDF]
+    (harness.folder / first.sha256[:2] / first.sha256).write_bytes(b"cut")
+    assert await harness.store.prepare(harness.account_id, 1, content) == first
+    assert harness.stranger.asked == ["/a.pdf", "/a.pdf"]
+    assert [path.read_bytes() for path in files(harness.folder)] == [PDF]
 
 
-async def test_another_account_never_gets_a_messages_file(desk: Desk) -> None:
-    other = await desk.database.write(lambda c: accounts.create(c, name="Lain", email="lain@example.com"))
-    content = Document(desk.stranger.offers("/a.pdf", PDF))
-    await desk.store.prepare(desk.account_id, 1, content)
-    desk.stranger.files.clear()
-    assert isinstance(await desk.store.prepare(other.id, 1, content), Refused)
+async def test_another_account_never_gets_a_messages_file(harness: Harness) -> None:
+    other = await harness.database.write(lambda c: accounts.create(c, name="Lain", email="lain@example.com"))
+    content = Document(harness.stranger.offers("/a.pdf", PDF))
+    await harness.store.prepare(harness.account_id, 1, content)
+    harness.stranger.files.clear()
+    assert isinstance(await harness.store.prepare(other.id, 1, content), Refused)
 
 
-async def test_old_media_go_and_shared_files_stay(desk: Desk) -> None:
-    first, second = await desk.document("/a.pdf", PDF), await desk.document("/b.pdf", PDF)
-    lone = await desk.image("/c.png", picture("PNG"))
+async def test_old_media_go_and_shared_files_stay(harness: Harness) -> None:
+    first, second = await harness.document("/a.pdf", PDF), await harness.document("/b.pdf", PDF)
+    lone = await harness.image("/c.png", picture("PNG"))
     assert isinstance(first, MediaFile) and isinstance(second, MediaFile) and isinstance(lone, MediaFile)
     assert first.path == second.path
 
     def age(message_id: int) -> None:
-        desk.database.engine.dispose()
+        harness.database.engine.dispose()
 
-    await desk.database.write(
+    await harness.database.write(
         lambda c: c.execute(sa.update(media).where(media.c.message_id != 2).values(created_at=5.0))
     )
-    assert await desk.store.forget(before=10.0) == 2
-    assert files(desk.folder) == [Path(second.path)]
-    assert await desk.store.forget(before=2e9) == 1
-    assert files(desk.folder) == []
+    assert await harness.store.forget(before=10.0) == 2
+    assert files(harness.folder) == [Path(second.path)]
+    assert await harness.store.forget(before=2e9) == 1
+    assert files(harness.folder) == []
 
 
 @pytest.mark.parametrize("state", ["queued", "sending", "sent", "unconfirmed"])
-async def test_the_file_of_a_message_on_its_way_stays_whatever_its_age(desk: Desk, state: str) -> None:
-    number = await desk.database.write(lambda c: numbers.add_linked_device(c, desk.account_id))
-    row = {"id": 1, "account_id": desk.account_id, "number_id": number.id, "recipient": "628111", "state": state}
+async def test_the_file_of_a_message_on_its_way_stays_whatever_its_age(harness: Harness, state: str) -> None:
+    number = await harness.database.write(lambda c: numbers.add_linked_device(c, harness.account_id))
+    row = {"id": 1, "account_id": harness.account_id, "number_id": number.id, "recipient": "628111", "state": state}
     row |= {"kind": "document", "content": "{}", "due_at": 0.0, "expires_at": 0.0, "created_at": 0.0}
-    await desk.database.write(lambda c: c.execute(sa.insert(messages).values(row)) and None)
-    assert not await desk.store.is_known(desk.account_id, 1)
-    found = await desk.document("/a.pdf", PDF)
-    assert await desk.store.is_known(desk.account_id, 1)
-    assert not await desk.store.is_known(desk.account_id + 1, 1)
+    await harness.database.write(lambda c: c.execute(sa.insert(messages).values(row)) and None)
+    assert not await harness.store.is_known(harness.account_id, 1)
+    found = await harness.document("/a.pdf", PDF)
+    assert await harness.store.is_known(harness.account_id, 1)
+    assert not await harness.store.is_known(harness.account_id + 1, 1)
     on_its_way = state in {"queued", "sending", "unconfirmed"}
-    assert await desk.store.forget(before=2e9) == (0 if on_its_way else 1)
-    assert await desk.store.is_known(desk.account_id, 1) == on_its_way
+    assert await harness.store.forget(before=2e9) == (0 if on_its_way else 1)
+    assert await harness.store.is_known(harness.account_id, 1) == on_its_way
     assert isinstance(found, MediaFile)
-    assert (files(desk.folder) == [Path(found.path)]) == on_its_way
+    assert (files(harness.folder) == [Path(found.path)]) == on_its_way
 
 
-async def test_old_files_go_also_when_another_gateway_has_removed_their_rows(desk: Desk) -> None:
-    old, young = await desk.image("/a.png", picture("PNG")), await desk.document("/b.pdf", PDF)
-    kept = await desk.image("/c.png", picture("PNG", size=(41, 30)))
+async def test_old_files_go_also_when_another_gateway_has_removed_their_rows(harness: Harness) -> None:
+    old, young = await harness.image("/a.png", picture("PNG")), await harness.document("/b.pdf", PDF)
+    kept = await harness.image("/c.png", picture("PNG", size=(41, 30)))
     assert isinstance(old, MediaFile) and isinstance(young, MediaFile) and isinstance(kept, MediaFile)
     gone = sa.delete(media).where(media.c.path.in_([old.path, young.path]))
-    await desk.database.write(lambda c: c.execute(gone) and None)
+    await harness.database.write(lambda c: c.execute(gone) and None)
     for path in (old.path, kept.path):
         os.utime(path, (5.0, 5.0))
-    await desk.store.forget(before=10.0)
-    assert files(desk.folder) == sorted(Path(file.path) for file in (young, kept))
+    await harness.store.forget(before=10.0)
+    assert files(harness.folder) == sorted(Path(file.path) for file in (young, kept))
 
 
 # -- outcomes ----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_the_server_says_becomes_an_outcome(desk: Desk) -> None:
-    missing = await desk.image("/x", b"no", status=404)
+async def test_what_the_server_says_becomes_an_outcome(harness: Harness) -> None:
+    missing = await harness.image("/x", b"no", status=404)
     assert missing == Refused("media_not_fetched", "image_url: the server answered with status 404")
-    assert await desk.image("/x", b"no", status=503) == TryLater(
+    assert await harness.image("/x", b"no", status=503) == TryLater(
         "media_not_fetched", "image_url: the server answered with status 503"
     )
-    large = await desk.image("/x", picture("PNG") + bytes(200_000))
+    large = await harness.image("/x", picture("PNG") + bytes(200_000))
     assert large == Refused("media_too_large", "image_url: the file is larger than 200000 bytes")
-    inner = await desk.store.prepare(desk.account_id, 99, Document("http://169.254.169.254/latest"))
+    inner = await harness.store.prepare(harness.account_id, 99, Document("http://169.254.169.254/latest"))
     assert inner == Refused("media_url_refused", "file_url: the URL's host is not on the public internet")
-    closed = await desk.store.prepare(desk.account_id, 98, Image("http://127.0.0.1:1/x.png"))
+    closed = await harness.store.prepare(harness.account_id, 98, Image("http://127.0.0.1:1/x.png"))
     assert isinstance(closed, Refused)
-    assert files(desk.folder) == []
+    assert files(harness.folder) == []
 
 
-async def test_a_full_disk_is_a_reason_to_wait(desk: Desk, tmp_path: Path) -> None:
+async def test_a_full_disk_is_a_reason_to_wait(harness: Harness, tmp_path: Path) -> None:
     (tmp_path / "media").write_text("a file where the folder should be")
-    assert await desk.document("/a.pdf", PDF) == TryLater(
+    assert await harness.document("/a.pdf", PDF) == TryLater(
         "media_not_stored", "the file could not be stored (FileExistsError)", after=5.0, counted=False
     )
 
 
-async def test_a_closed_database_is_a_reason_to_wait(desk: Desk) -> None:
-    await desk.database.close()
-    assert isinstance(await desk.document("/a.pdf", PDF), TryLater)
+async def test_a_closed_database_is_a_reason_to_wait(harness: Harness) -> None:
+    await harness.database.close()
+    assert isinstance(await harness.document("/a.pdf", PDF), TryLater)
 
 
 def test_check_before_anything_is_stored(tmp_path: Path) -> None:
@@ -275,10 +275,10 @@ def test_check_before_anything_is_stored(tmp_path: Path) -> None:
 # -- pictures ----------------------------------------------------------------------------------------------------------
 
 
-async def test_jpeg_and_png_travel_unchanged(desk: Desk) -> None:
+async def test_jpeg_and_png_travel_unchanged(harness: Harness) -> None:
     for kind, mime, name in (("JPEG", "image/jpeg", "p.jpg"), ("PNG", "image/png", "p.png")):
         body = picture(kind)
-        found = await desk.image("/p.gif", body)
+        found = await harness.image("/p.gif", body)
         assert isinstance(found, MediaFile)
         assert (found.mime, found.name, found.sha256) == (mime, name, hashlib.sha256(body).hexdigest())
 
@@ -292,8 +292,8 @@ async def test_jpeg_and_png_travel_unchanged(desk: Desk) -> None:
         ("BMP", "RGB", "image/jpeg"),
     ],
 )
-async def test_other_pictures_are_rewritten(desk: Desk, kind: str, mode: str, mime: str) -> None:
-    found = await desk.image("/p", picture(kind, mode))
+async def test_other_pictures_are_rewritten(harness: Harness, kind: str, mode: str, mime: str) -> None:
+    found = await harness.image("/p", picture(kind, mode))
     assert isinstance(found, MediaFile)
     data = stored(found)
     assert (found.mime, found.size, found.sha256) == (mime, len(data), hashlib.sha256(data).hexdigest())
@@ -301,12 +301,12 @@ async def test_other_pictures_are_rewritten(desk: Desk, kind: str, mode: str, mi
         assert (image.size, image.get_format_mimetype()) == ((40, 30), mime)
 
 
-async def test_a_see_through_picture_too_large_as_png_becomes_jpeg(desk: Desk) -> None:
+async def test_a_see_through_picture_too_large_as_png_becomes_jpeg(harness: Harness) -> None:
     buffer = io.BytesIO()
     noise = Pillow.merge("RGBA", [Pillow.effect_noise((260, 260), 60) for _ in range(4)])
     noise.save(buffer, "WEBP", quality=30)
     assert len(buffer.getvalue()) < 200_000
-    found = await desk.image("/p.webp", buffer.getvalue())
+    found = await harness.image("/p.webp", buffer.getvalue())
     assert isinstance(found, MediaFile)
     assert found.mime == "image/jpeg"
     assert found.size <= 200_000
@@ -315,15 +315,15 @@ async def test_a_see_through_picture_too_large_as_png_becomes_jpeg(desk: Desk) -
 @pytest.mark.parametrize(
     ("width", "height"), [(50_000, 50_000), (8_000, 6_251), (2_000_000_000, 2_000_000_000), (10_000, 10_000)]
 )
-async def test_pixel_bombs(desk: Desk, width: int, height: int) -> None:
-    found = await desk.image("/bomb.png", png_claiming(width, height))
+async def test_pixel_bombs(harness: Harness, width: int, height: int) -> None:
+    found = await harness.image("/bomb.png", png_claiming(width, height))
     assert isinstance(found, Refused)
     assert found.code == "media_too_large"
     assert "pixels" in found.reason
 
 
-async def test_a_jpeg_of_endless_scans(desk: Desk) -> None:
-    found = await desk.image("/bomb.jpg", picture("JPEG")[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * 5000)
+async def test_a_jpeg_of_endless_scans(harness: Harness) -> None:
+    found = await harness.image("/bomb.jpg", picture("JPEG")[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * 5000)
     assert found == Refused("media_damaged", "image_url: the picture is built to take very long to decode")
 
 
@@ -349,8 +349,8 @@ def test_cut_pictures_are_told(tmp_path: Path, kind: str) -> None:
         (b"MZ" + bytes(200), "a file of type"),
     ],
 )
-async def test_what_is_no_picture_whatever_its_name(desk: Desk, body: bytes, reason: str) -> None:
-    found = await desk.image("/photo.jpg", body)
+async def test_what_is_no_picture_whatever_its_name(harness: Harness, body: bytes, reason: str) -> None:
+    found = await harness.image("/photo.jpg", body)
     assert isinstance(found, Refused)
     assert found.code == "media_type"
     assert found.reason.startswith("image_url: ")
@@ -369,8 +369,8 @@ async def test_what_is_no_picture_whatever_its_name(desk: Desk, body: bytes, rea
     ],
     ids=["png+html", "jpeg+html", "gif+js", "webp+html", "bmp+html", "png+zip"],
 )
-async def test_polyglots_that_only_begin_like_a_picture(desk: Desk, body: bytes) -> None:
-    found = await desk.image("/p.png", body)
+async def test_polyglots_that_only_begin_like_a_picture(harness: Harness, body: bytes) -> None:
+    found = await harness.image("/p.png", body)
     assert isinstance(found, Refused)
     assert found.code in {"media_damaged", "media_type"}
 
@@ -423,24 +423,24 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
     ],
 )
 async def test_documents_by_content_under_a_decent_name(
-    desk: Desk, path: str, file_name: str, body: bytes, mime: str, name: str
+    harness: Harness, path: str, file_name: str, body: bytes, mime: str, name: str
 ) -> None:
-    desk.stranger.offers(path.partition("#")[0], body)
-    found = await desk.document(path, body, file_name)
+    harness.stranger.offers(path.partition("#")[0], body)
+    found = await harness.document(path, body, file_name)
     assert isinstance(found, MediaFile)
     assert (found.mime, found.name) == (mime, name)
     assert len(found.name) <= inspection.NAME_LENGTH
     assert stored(found) == body
 
 
-async def test_a_sign_in_page_is_not_the_invoice(desk: Desk) -> None:
+async def test_a_sign_in_page_is_not_the_invoice(harness: Harness) -> None:
     for path, name in (("/invoice.pdf", ""), ("/download", "invoice.pdf"), ("/d", "")):
-        found = await desk.document(path, PAGE, name)
+        found = await harness.document(path, PAGE, name)
         assert found == Refused("media_type", "file_url: the address answers with a web page, not with a file")
 
 
-async def test_a_document_too_large(desk: Desk) -> None:
-    found = await desk.document("/a.bin", bytes(300_001))
+async def test_a_document_too_large(harness: Harness) -> None:
+    found = await harness.document("/a.bin", bytes(300_001))
     assert found == Refused("media_too_large", "file_url: the file is larger than 300000 bytes")
 
 
@@ -457,26 +457,26 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
 # -- a disk that is nearly full ----------------------------------------------------------------------------------------
 
 
-async def test_a_file_never_touches_the_reserve(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_never_touches_the_reserve(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is asked without room; what is announced is too much; what comes is more than what there is room for."""
     room = 0
     monkeypatch.setattr(DiskReserve, "room", lambda _: room)
     for room, asked in ((0, 0), (len(PDF) - 1, 1)):
-        found = await desk.document(f"/{room}.pdf", PDF)
+        found = await harness.document(f"/{room}.pdf", PDF)
         assert isinstance(found, TryLater)
         assert (found.code, found.counted, found.after) == ("media_not_stored", False, 10.0)
         assert found.reason == "the file could not be stored: the disk is nearly full"
-        assert len(desk.stranger.asked) == asked
-        assert files(desk.folder) == []
+        assert len(harness.stranger.asked) == asked
+        assert files(harness.folder) == []
     room = len(PDF)
-    assert isinstance(await desk.document("/fits.pdf", PDF), MediaFile)
+    assert isinstance(await harness.document("/fits.pdf", PDF), MediaFile)
 
 
 async def test_a_disk_that_fills_while_a_file_comes_ends_it(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     rooms = iter([len(PDF), len(PDF), 1])  # before, when it is announced, and when it is written
     monkeypatch.setattr(DiskReserve, "room", lambda _: next(rooms))
-    assert isinstance(await desk.document("/a.pdf", PDF), TryLater)
+    assert isinstance(await harness.document("/a.pdf", PDF), TryLater)
     assert next(rooms, None) is None
-    assert files(desk.folder) == []
+    assert files(harness.folder) == []

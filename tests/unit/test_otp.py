@@ -33,17 +33,17 @@ INVALID = {"code": "400", "message": "OTP Code is Invalid"}
 
 
 @pytest.fixture
-async def desk(where: Path | str) -> AsyncIterator[Target]:
-    async with new_target(where) as desk:
-        desk.lifetime = 60
-        yield desk
+async def harness(where: Path | str) -> AsyncIterator[Target]:
+    async with new_target(where) as harness:
+        harness.lifetime = 60
+        yield harness
 
 
 # -- issuing ---------------------------------------------------------------------------------------------------------
 
 
-async def test_the_answer_of_send_otp_has_exactly_the_samples_keys(desk: Target) -> None:
-    answer = await desk.post(
+async def test_the_answer_of_send_otp_has_exactly_the_samples_keys(harness: Target) -> None:
+    answer = await harness.post(
         send_otp, phone_no="0812-3456-7890", country_code=62, lifetime="90", service_name="Masuk", company_name="PT A"
     )
     assert list(answer.body) == ["code", "message", "type", "otp_code", "req_id"]
@@ -55,80 +55,80 @@ async def test_the_answer_of_send_otp_has_exactly_the_samples_keys(desk: Target)
     assert answer.headers["X-Message-Id"].startswith("msg_")
 
 
-async def test_the_message_goes_first_lives_as_long_as_the_code_and_carries_it_sealed(desk: Target) -> None:
-    issued = await desk.send(lifetime=120)
-    row = await desk.database.read(lambda c: c.execute(sa.select(messages)).one())
+async def test_the_message_goes_first_lives_as_long_as_the_code_and_carries_it_sealed(harness: Target) -> None:
+    issued = await harness.send(lifetime=120)
+    row = await harness.database.read(lambda c: c.execute(sa.select(messages)).one())
     assert (row.id, row.priority, row.origin, row.sealed) == (issued.message_id, 0, "otp", 1)
     assert row.recipient == PHONE
-    assert row.expires_at == desk.now + 120
+    assert row.expires_at == harness.now + 120
     assert issued.code not in row.content
-    claimed = await desk.outbox.claim(desk.account.id, desk.number.id, 1)
+    claimed = await harness.outbox.claim(harness.account.id, harness.number.id, 1)
     assert issued.code in claimed[0].content.body  # type: ignore[union-attr]
 
 
-async def test_neither_the_code_nor_the_request_id_is_on_disk(desk: Target) -> None:
-    issued = await desk.send()
-    row = await desk.database.read(lambda c: c.execute(sa.select(otps)).one())
+async def test_neither_the_code_nor_the_request_id_is_on_disk(harness: Target) -> None:
+    issued = await harness.send()
+    row = await harness.database.read(lambda c: c.execute(sa.select(otps)).one())
     assert issued.code not in (row.code_hash, row.request_hash)
     assert issued.request_id not in repr(row)
-    if isinstance(desk.database.where, Path):
-        stored = b"".join(path.read_bytes() for path in desk.database.where.parent.glob("kurir.db*"))
+    if isinstance(harness.database.where, Path):
+        stored = b"".join(path.read_bytes() for path in harness.database.where.parent.glob("kurir.db*"))
         assert issued.request_id.encode() not in stored
     assert issued.code not in repr(issued)
     assert issued.request_id not in repr(issued)
 
 
-async def test_open_codes_of_an_account_are_all_different(desk: Target) -> None:
-    desk.settings = Settings(otp_digits=2, otp_digits_most=2)
-    codes = {(await desk.send(phone=f"62812345{n:05d}")).code for n in range(60)}
+async def test_open_codes_of_an_account_are_all_different(harness: Target) -> None:
+    harness.settings = Settings(otp_digits=2, otp_digits_most=2)
+    codes = {(await harness.send(phone=f"62812345{n:05d}")).code for n in range(60)}
     assert len(codes) == 60
 
 
-async def test_when_hardly_a_code_is_free_no_further_one_is_sent(desk: Target) -> None:
-    desk.settings = Settings(otp_digits=1, otp_digits_most=1)
+async def test_when_hardly_a_code_is_free_no_further_one_is_sent(harness: Target) -> None:
+    harness.settings = Settings(otp_digits=1, otp_digits_most=1)
     with pytest.raises(SendLimited):
         for n in range(11):
-            await desk.send(phone=f"62812345{n:05d}")
-    assert await desk.count(otps) == await desk.count(messages) <= 10
+            await harness.send(phone=f"62812345{n:05d}")
+    assert await harness.count(otps) == await harness.count(messages) <= 10
 
 
-async def test_a_phone_gets_five_codes_in_ten_minutes_and_nothing_is_stored_beyond(desk: Target) -> None:
+async def test_a_phone_gets_five_codes_in_ten_minutes_and_nothing_is_stored_beyond(harness: Target) -> None:
     for _ in range(5):
-        await desk.post(send_otp, phone_no=PHONE)
-        desk.now += 10
+        await harness.post(send_otp, phone_no=PHONE)
+        harness.now += 10
     with pytest.raises(WireError) as refused:
-        await desk.post(send_otp, phone_no=PHONE)
+        await harness.post(send_otp, phone_no=PHONE)
     assert refused.value.code == "400"
     assert refused.value.type == "rate_limited"
     assert refused.value.headers == {"Retry-After": "550"}
-    assert await desk.count(messages) == await desk.count(otps) == 5
-    await desk.post(send_otp, phone_no="6281200000001")
-    desk.now += 550
-    await desk.post(send_otp, phone_no=PHONE)
+    assert await harness.count(messages) == await harness.count(otps) == 5
+    await harness.post(send_otp, phone_no="6281200000001")
+    harness.now += 550
+    await harness.post(send_otp, phone_no=PHONE)
     with pytest.raises(WireError):
-        await desk.post(send_otp, phone_no=PHONE)
+        await harness.post(send_otp, phone_no=PHONE)
 
 
-async def test_of_many_sends_at_once_to_a_phone_five_pass(desk: Target) -> None:
-    results = await asyncio.gather(*(desk.send() for _ in range(30)), return_exceptions=True)
+async def test_of_many_sends_at_once_to_a_phone_five_pass(harness: Target) -> None:
+    results = await asyncio.gather(*(harness.send() for _ in range(30)), return_exceptions=True)
     assert sum(isinstance(result, Issued) for result in results) == 5
     assert sum(isinstance(result, SendLimited) for result in results) == 25
 
 
-async def test_two_gateways_keep_the_limit_per_phone_together(desk: Target) -> None:
-    async with another_gateway(desk) as beside:
+async def test_two_gateways_keep_the_limit_per_phone_together(harness: Target) -> None:
+    async with another_gateway(harness) as beside:
         for n in range(8):
             phone = f"62812345{n:05d}"
-            sends = [gateway.send(phone) for _ in range(12) for gateway in (desk, beside)]
+            sends = [gateway.send(phone) for _ in range(12) for gateway in (harness, beside)]
             results = await asyncio.gather(*sends, return_exceptions=True)
             assert Counter(map(type, results)) == {Issued: 5, SendLimited: 19}
-    assert await desk.count(otps) == await desk.count(messages) == 40
+    assert await harness.count(otps) == await harness.count(messages) == 40
 
 
 async def test_a_gateway_that_hangs_within_a_send_holds_up_its_phone_number_only(
-    desk: Target, monkeypatch: pytest.MonkeyPatch
+    harness: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if isinstance(desk.database.where, Path):
+    if isinstance(harness.database.where, Path):
         pytest.skip("SQLite has one writer at a time")
     hangs, release, digits = threading.Event(), threading.Event(), issue_module._digits
 
@@ -139,53 +139,53 @@ async def test_a_gateway_that_hangs_within_a_send_holds_up_its_phone_number_only
         return digits(*arguments)
 
     monkeypatch.setattr(issue_module, "_digits", hang)
-    async with another_gateway(desk) as beside:
+    async with another_gateway(harness) as beside:
         hanging = asyncio.create_task(beside.send())
         try:
             assert await asyncio.to_thread(hangs.wait, 10)
             with pytest.raises(SendLimited) as refused:
-                await desk.send()
+                await harness.send()
             assert refused.value.retry_after == 1
-            assert (await desk.send("6281200000001")).code
+            assert (await harness.send("6281200000001")).code
         finally:
             release.set()
         assert (await hanging).code
-        assert (await desk.send()).code
-    assert await desk.count(otps) == 3
+        assert (await harness.send()).code
+    assert await harness.count(otps) == 3
 
 
-async def test_two_gateways_keep_the_least_interval_together(desk: Target) -> None:
-    desk.settings = Settings(otp_min_interval=30)
-    async with another_gateway(desk) as beside:
+async def test_two_gateways_keep_the_least_interval_together(harness: Target) -> None:
+    harness.settings = Settings(otp_min_interval=30)
+    async with another_gateway(harness) as beside:
         for n in range(8):
-            sends = [gateway.send(f"62812345{n:05d}") for _ in range(6) for gateway in (desk, beside)]
+            sends = [gateway.send(f"62812345{n:05d}") for _ in range(6) for gateway in (harness, beside)]
             results = await asyncio.gather(*sends, return_exceptions=True)
             assert Counter(map(type, results)) == {Issued: 1, SendLimited: 11}
 
 
-async def test_open_codes_of_an_account_are_all_different_at_two_gateways(desk: Target) -> None:
-    desk.settings = Settings(otp_digits=2, otp_digits_most=2)
-    async with another_gateway(desk) as beside:
-        sends = [gateway.send(f"62812345{n:04d}{i}") for n in range(25) for i, gateway in enumerate((desk, beside))]
+async def test_open_codes_of_an_account_are_all_different_at_two_gateways(harness: Target) -> None:
+    harness.settings = Settings(otp_digits=2, otp_digits_most=2)
+    async with another_gateway(harness) as beside:
+        sends = [gateway.send(f"62812345{n:04d}{i}") for n in range(25) for i, gateway in enumerate((harness, beside))]
         codes = {issued.code for issued in await asyncio.gather(*sends)}
     assert len(codes) == 50
 
 
-async def test_the_least_interval_between_two_codes_is_kept(desk: Target) -> None:
-    desk.settings = Settings(otp_min_interval=30)
-    await desk.send()
-    desk.now += 29.5
+async def test_the_least_interval_between_two_codes_is_kept(harness: Target) -> None:
+    harness.settings = Settings(otp_min_interval=30)
+    await harness.send()
+    harness.now += 29.5
     with pytest.raises(SendLimited) as refused:
-        await desk.send()
+        await harness.send()
     assert refused.value.retry_after == 1
-    desk.now += 0.5
-    await desk.send()
+    harness.now += 0.5
+    await harness.send()
 
 
 @pytest.mark.parametrize(("asked", "given"), [("5", 30), (0, 30), ("60", 60), (None, 60), ("99999", 3600), (45, 45)])
-async def test_the_lifetime_is_moved_into_its_range(desk: Target, asked: object, given: int) -> None:
-    await desk.post(send_otp, phone_no=PHONE, lifetime=asked)
-    row = await desk.database.read(lambda c: c.execute(sa.select(otps)).one())
+async def test_the_lifetime_is_moved_into_its_range(harness: Target, asked: object, given: int) -> None:
+    await harness.post(send_otp, phone_no=PHONE, lifetime=asked)
+    row = await harness.database.read(lambda c: c.execute(sa.select(otps)).one())
     assert row.expires_at - row.created_at == given
 
 
@@ -199,32 +199,34 @@ async def test_the_lifetime_is_moved_into_its_range(desk: Target, asked: object,
         ({"phone_no": PHONE, "company_name": ["x"]}, "company_name"),
     ],
 )
-async def test_a_field_that_cannot_be_used_is_named(desk: Target, fields: dict[str, Any], named: str) -> None:
+async def test_a_field_that_cannot_be_used_is_named(harness: Target, fields: dict[str, Any], named: str) -> None:
     with pytest.raises(WireError) as refused:
-        await desk.post(send_otp, **fields)
+        await harness.post(send_otp, **fields)
     assert refused.value.code == "405"
     assert f"`{named}`" in refused.value.body("en")["message"]
-    assert await desk.count(messages) == 0
+    assert await harness.count(messages) == 0
 
 
 # -- counting --------------------------------------------------------------------------------------------------------
 
 
-async def test_what_became_of_codes_and_checks_is_counted_without_names(desk: Target) -> None:
+async def test_what_became_of_codes_and_checks_is_counted_without_names(harness: Target) -> None:
     def counted() -> dict[str, float]:
-        found = re.findall(r'^kurir_otp_total\{outcome="(\w+)"\} (\S+)$', desk.metrics.render().decode(), re.MULTILINE)
+        found = re.findall(
+            r'^kurir_otp_total\{outcome="(\w+)"\} (\S+)$', harness.metrics.render().decode(), re.MULTILINE
+        )
         return {outcome: float(count) for outcome, count in found}
 
     async def checked(expected: str, **fields: Any) -> None:
         before = counted()
-        await desk.post(validate_otp, **fields)
+        await harness.post(validate_otp, **fields)
         after = counted()
         assert {name for name in after if after[name] != before.get(name, 0)} == {expected}, fields
         assert after[expected] == before.get(expected, 0) + 1
 
-    sent = [(await desk.post(send_otp, phone_no=PHONE, lifetime=3600)).body for _ in range(5)]
+    sent = [(await harness.post(send_otp, phone_no=PHONE, lifetime=3600)).body for _ in range(5)]
     with pytest.raises(WireError):
-        await desk.post(send_otp, phone_no=PHONE)
+        await harness.post(send_otp, phone_no=PHONE)
     assert counted() == {"issued": 5, "limited": 1}
     code, req_id = sent[0]["otp_code"], sent[0]["req_id"]
     await checked("wrong", otp_code=another(code))
@@ -240,141 +242,144 @@ async def test_what_became_of_codes_and_checks_is_counted_without_names(desk: Ta
     for _ in range(WRONG_TRIES):
         await checked("wrong", otp_code=another(dead["otp_code"]), req_id=dead["req_id"])
     await checked("unknown", otp_code=dead["otp_code"], req_id=dead["req_id"])
-    while (await desk.check(another(sent[2]["otp_code"]))).retry_after is None:
+    while (await harness.check(another(sent[2]["otp_code"]))).retry_after is None:
         pass
     await checked("refused", otp_code=another(sent[2]["otp_code"]))
-    desk.now += 3600
+    harness.now += 3600
     await checked("unknown", otp_code=sent[3]["otp_code"], req_id=sent[3]["req_id"])
-    assert PHONE not in desk.metrics.render().decode()
+    assert PHONE not in harness.metrics.render().decode()
 
 
 # -- checking --------------------------------------------------------------------------------------------------------
 
 
-async def test_a_code_is_right_once(desk: Target) -> None:
-    issued = await desk.send()
-    assert (await desk.post(validate_otp, otp_code=issued.code)).body == {"code": "200", "message": "OTP Code is Valid"}
-    assert (await desk.post(validate_otp, otp_code=issued.code)).body == INVALID
+async def test_a_code_is_right_once(harness: Target) -> None:
+    issued = await harness.send()
+    assert (await harness.post(validate_otp, otp_code=issued.code)).body == {
+        "code": "200",
+        "message": "OTP Code is Valid",
+    }
+    assert (await harness.post(validate_otp, otp_code=issued.code)).body == INVALID
 
 
-async def test_two_hundred_racers_on_one_code_have_one_winner(desk: Target) -> None:
+async def test_two_hundred_racers_on_one_code_have_one_winner(harness: Target) -> None:
     for _ in range(5):
-        issued = await desk.send(phone=f"62812{_:08d}")
-        racers = [desk.check(issued.code, request_id=issued.request_id if n % 2 else "") for n in range(200)]
+        issued = await harness.send(phone=f"62812{_:08d}")
+        racers = [harness.check(issued.code, request_id=issued.request_id if n % 2 else "") for n in range(200)]
         verdicts = await asyncio.gather(*racers)
         assert sum(verdict.valid for verdict in verdicts) == 1
-        desk.now += 7200
+        harness.now += 7200
 
 
-async def test_wrong_expired_used_dead_and_unknown_codes_look_alike(desk: Target) -> None:
-    expired, used, dead = await desk.send(), await desk.send(), await desk.send()
-    await desk.check(used.code)
+async def test_wrong_expired_used_dead_and_unknown_codes_look_alike(harness: Target) -> None:
+    expired, used, dead = await harness.send(), await harness.send(), await harness.send()
+    await harness.check(used.code)
     for _ in range(WRONG_TRIES):
-        await desk.check(another(dead.code), request_id=dead.request_id)
+        await harness.check(another(dead.code), request_id=dead.request_id)
     answers = [
-        await desk.post(validate_otp, otp_code=used.code),
-        await desk.post(validate_otp, otp_code=dead.code),
-        await desk.post(validate_otp, otp_code=dead.code, req_id=dead.request_id),
-        await desk.post(validate_otp, otp_code=expired.code, req_id="no such request"),
-        await desk.post(validate_otp, otp_code=expired.code, phone_no="6281200000009"),
-        await desk.post(validate_otp, otp_code="not digits"),
+        await harness.post(validate_otp, otp_code=used.code),
+        await harness.post(validate_otp, otp_code=dead.code),
+        await harness.post(validate_otp, otp_code=dead.code, req_id=dead.request_id),
+        await harness.post(validate_otp, otp_code=expired.code, req_id="no such request"),
+        await harness.post(validate_otp, otp_code=expired.code, phone_no="6281200000009"),
+        await harness.post(validate_otp, otp_code="not digits"),
     ]
-    desk.now += 60
-    answers.append(await desk.post(validate_otp, otp_code=expired.code))
+    harness.now += 60
+    answers.append(await harness.post(validate_otp, otp_code=expired.code))
     assert answers == [Answer(INVALID)] * 7
 
 
 @pytest.mark.parametrize(("after", "valid"), [(0, True), (59.999, True), (60, False), (61, False)])
-async def test_a_code_ends_with_its_lifetime(desk: Target, after: float, valid: bool) -> None:
-    issued = await desk.send(lifetime=60)
-    desk.now += after
-    assert (await desk.check(issued.code)).valid is valid
+async def test_a_code_ends_with_its_lifetime(harness: Target, after: float, valid: bool) -> None:
+    issued = await harness.send(lifetime=60)
+    harness.now += after
+    assert (await harness.check(issued.code)).valid is valid
 
 
-async def test_a_code_belongs_to_its_account(desk: Target) -> None:
-    issued = await desk.send()
-    other = await desk.database.write(lambda c: accounts.create(c, name="Lain", email="lain@example.com"))
-    assert not (await desk.check(issued.code, account_id=other.id)).valid
-    assert not (await desk.check(issued.code, request_id=issued.request_id, account_id=other.id)).valid
-    assert (await desk.check(issued.code)).valid
+async def test_a_code_belongs_to_its_account(harness: Target) -> None:
+    issued = await harness.send()
+    other = await harness.database.write(lambda c: accounts.create(c, name="Lain", email="lain@example.com"))
+    assert not (await harness.check(issued.code, account_id=other.id)).valid
+    assert not (await harness.check(issued.code, request_id=issued.request_id, account_id=other.id)).valid
+    assert (await harness.check(issued.code)).valid
 
 
-async def test_a_request_id_and_a_phone_number_narrow_the_check(desk: Target) -> None:
-    first, second = await desk.send(), await desk.send(phone="6281200000002")
-    assert not (await desk.check(first.code, request_id=second.request_id)).valid
-    assert not (await desk.check(first.code, phone="6281200000002")).valid
-    assert not (await desk.check(first.code, request_id=first.request_id, phone="6281200000002")).valid
-    assert (await desk.check(first.code, request_id=first.request_id, phone=PHONE)).valid
-    assert (await desk.check(second.code, phone="6281200000002")).valid
+async def test_a_request_id_and_a_phone_number_narrow_the_check(harness: Target) -> None:
+    first, second = await harness.send(), await harness.send(phone="6281200000002")
+    assert not (await harness.check(first.code, request_id=second.request_id)).valid
+    assert not (await harness.check(first.code, phone="6281200000002")).valid
+    assert not (await harness.check(first.code, request_id=first.request_id, phone="6281200000002")).valid
+    assert (await harness.check(first.code, request_id=first.request_id, phone=PHONE)).valid
+    assert (await harness.check(second.code, phone="6281200000002")).valid
 
 
-async def test_five_wrong_tries_kill_the_narrowed_code_and_no_other(desk: Target) -> None:
-    target, bystander = await desk.send(), await desk.send(phone="6281200000003")
+async def test_five_wrong_tries_kill_the_narrowed_code_and_no_other(harness: Target) -> None:
+    target, bystander = await harness.send(), await harness.send(phone="6281200000003")
     for _ in range(WRONG_TRIES - 1):
-        assert await desk.check(another(target.code), request_id=target.request_id) == CheckResult(False)
-    survivor = await desk.send(phone="6281200000004")
+        assert await harness.check(another(target.code), request_id=target.request_id) == CheckResult(False)
+    survivor = await harness.send(phone="6281200000004")
     for _ in range(WRONG_TRIES - 1):
-        await desk.check(another(survivor.code), request_id=survivor.request_id)
-    assert (await desk.check(survivor.code)).valid
-    await desk.check(another(target.code), request_id=target.request_id)
-    assert not (await desk.check(target.code, request_id=target.request_id)).valid
-    assert not (await desk.check(target.code)).valid
-    assert (await desk.check(bystander.code)).valid
+        await harness.check(another(survivor.code), request_id=survivor.request_id)
+    assert (await harness.check(survivor.code)).valid
+    await harness.check(another(target.code), request_id=target.request_id)
+    assert not (await harness.check(target.code, request_id=target.request_id)).valid
+    assert not (await harness.check(target.code)).valid
+    assert (await harness.check(bystander.code)).valid
 
 
-async def test_checks_of_requests_that_do_not_exist_leave_the_accounts_ledger_alone(desk: Target) -> None:
-    issued = await desk.send()
+async def test_checks_of_requests_that_do_not_exist_leave_the_accounts_ledger_alone(harness: Target) -> None:
+    issued = await harness.send()
     for _ in range(150):
-        await desk.check("000000", request_id="somebody else's")
-        await desk.check("000000", phone="6281200000009")
-    assert await desk.count(otp_checks) == 0
-    assert (await desk.check(issued.code)).valid
+        await harness.check("000000", request_id="somebody else's")
+        await harness.check("000000", phone="6281200000009")
+    assert await harness.count(otp_checks) == 0
+    assert (await harness.check(issued.code)).valid
 
 
 async def test_a_code_sent_as_a_json_number_gets_its_leading_zeros_back(
-    desk: Target, monkeypatch: pytest.MonkeyPatch
+    harness: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kurir.otp.rules.secrets.randbelow", lambda _limit: 7)
-    issued = await desk.send()
+    issued = await harness.send()
     assert issued.code == "000007"
-    assert (await desk.post(validate_otp, otp_code="7")).body == INVALID
-    assert (await desk.post(validate_otp, otp_code=7)).body["code"] == "200"
+    assert (await harness.post(validate_otp, otp_code="7")).body == INVALID
+    assert (await harness.post(validate_otp, otp_code=7)).body["code"] == "200"
 
 
-async def test_a_check_without_a_code_names_the_field(desk: Target) -> None:
+async def test_a_check_without_a_code_names_the_field(harness: Target) -> None:
     with pytest.raises(WireError) as refused:
-        await desk.post(validate_otp)
+        await harness.post(validate_otp)
     assert refused.value.code == "405"
     assert "`otp_code`" in refused.value.body("id")["message"]
 
 
-async def test_a_used_code_stays_used_after_a_restart(desk: Target) -> None:
-    issued = await desk.send()
-    assert (await desk.check(issued.code)).valid
-    await desk.database.close()
-    desk.database = Database(desk.database.where)
-    await desk.database.start()
-    assert not (await desk.check(issued.code)).valid
-    await desk.database.close()
+async def test_a_used_code_stays_used_after_a_restart(harness: Target) -> None:
+    issued = await harness.send()
+    assert (await harness.check(issued.code)).valid
+    await harness.database.close()
+    harness.database = Database(harness.database.where)
+    await harness.database.start()
+    assert not (await harness.check(issued.code)).valid
+    await harness.database.close()
 
 
-async def test_what_no_rule_needs_any_more_is_forgotten(desk: Target) -> None:
-    await desk.send()
-    await desk.check("not a code")
-    assert await desk.count(otp_checks) == 1
-    desk.now += 2 * 86_400
-    await desk.send()
-    assert await retention.forget(desk.database, desk.now - 86_400) == 2
-    assert await desk.count(otps) == 1
-    assert await desk.count(otp_checks) == 0
+async def test_what_no_rule_needs_any_more_is_forgotten(harness: Target) -> None:
+    await harness.send()
+    await harness.check("not a code")
+    assert await harness.count(otp_checks) == 1
+    harness.now += 2 * 86_400
+    await harness.send()
+    assert await retention.forget(harness.database, harness.now - 86_400) == 2
+    assert await harness.count(otps) == 1
+    assert await harness.count(otp_checks) == 0
 
 
 # -- rules -----------------------------------------------------------------------------------------------------------
 
 
-async def test_the_text_holds_code_service_company_customer_and_lifetime_in_both_languages(desk: Target) -> None:
+async def test_the_text_holds_code_service_company_customer_and_lifetime_in_both_languages(harness: Target) -> None:
     request = rules.OtpRequest(
-        account=desk.account,
+        account=harness.account,
         number_id=1,
         phone=PHONE,
         lifetime=3690,
@@ -386,7 +391,7 @@ async def test_the_text_holds_code_service_company_customer_and_lifetime_in_both
         "Halo Jono Susilo,\n*012345* adalah kode OTP Login Anda. Berlaku selama 1 jam 1 menit 30 detik.\n"
         "Jangan berikan kode ini kepada siapa pun.\n\nPT Contoh"
     )
-    english = await desk.database.write(
+    english = await harness.database.write(
         lambda c: accounts.create(c, name="Shop", email="shop@example.com", language="en")
     )
     bare = rules.OtpRequest(account=english, number_id=1, phone=PHONE, lifetime=120)

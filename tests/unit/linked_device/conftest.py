@@ -23,7 +23,7 @@ KEY = b"k" * 32
 SCRIPT = (sys.executable, str(Path(__file__).with_name("scripted_host.py")))
 
 
-class Desk:
+class Harness:
     """The channel, a few numbers (paired where a session file exists), and the events so far."""
 
     def __init__(self, folder: Path, **settings: float) -> None:
@@ -103,21 +103,21 @@ class Desk:
 
 
 @pytest.fixture
-async def make_desk(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Desk]]]:
+async def make_harness(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Harness]]]:
     """Makes a started desk with `paired` paired numbers and one unpaired one."""
-    desks: list[Desk] = []
+    harnesses: list[Harness] = []
 
-    async def make(paired: int = 1, **settings: float) -> Desk:
-        desk = Desk(tmp_path, **settings)
-        desks.append(desk)
+    async def make(paired: int = 1, **settings: float) -> Harness:
+        harness = Harness(tmp_path, **settings)
+        harnesses.append(harness)
         for _ in range(paired):
-            desk.number(paired=True)
-        desk.number(paired=False)
-        await desk.start()
-        for number in desk.numbers[:paired]:
-            await desk.connected(number)
-        return desk
+            harness.number(paired=True)
+        harness.number(paired=False)
+        await harness.start()
+        for number in harness.numbers[:paired]:
+            await harness.connected(number)
+        return harness
 
     yield make
-    for desk in desks:
-        await desk.stop()
+    for harness in harnesses:
+        await harness.stop()

@@ -23,7 +23,7 @@ from kurir.channels.linked_device.pairing import Pairing, PairingView
 from kurir.messages.reports import ConnectionChanged, InDoubt, NeverLeft, NotConnected, Sent, StatusChanged, Unknown
 from kurir.settings import Settings
 
-MakeDesk = Callable[..., Awaitable[Any]]
+MakeHarness = Callable[..., Awaitable[Any]]
 
 
 def _alive(pid: int) -> bool:
@@ -33,66 +33,66 @@ def _alive(pid: int) -> bool:
         return False
 
 
-async def test_a_paired_number_is_opened_at_start_and_sends(make_desk: MakeDesk) -> None:
-    desk = await make_desk()
-    paired, unpaired = desk.numbers
-    assert await desk.send(paired, "halo", 5) == Sent("id-5-0")
-    assert await desk.send(paired, "halo", 6, typing=True) == Sent("id-6-0.52")
-    assert isinstance(await desk.send(unpaired, "halo"), NotConnected)
-    states = [(e.number_id, e.state, e.phone, e.jid) for e in desk.events if isinstance(e, ConnectionChanged)]
+async def test_a_paired_number_is_opened_at_start_and_sends(make_harness: MakeHarness) -> None:
+    harness = await make_harness()
+    paired, unpaired = harness.numbers
+    assert await harness.send(paired, "halo", 5) == Sent("id-5-0")
+    assert await harness.send(paired, "halo", 6, typing=True) == Sent("id-6-0.52")
+    assert isinstance(await harness.send(unpaired, "halo"), NotConnected)
+    states = [(e.number_id, e.state, e.phone, e.jid) for e in harness.events if isinstance(e, ConnectionChanged)]
     assert states == [(1, "connecting", "", ""), (1, "connected", "62811", "62811:1@x")]
 
 
 @pytest.mark.parametrize("how", ["die", "doubt", "fail", "garbage"])
-async def test_a_cut_off_send_is_judged_by_what_the_session_holds(make_desk: MakeDesk, how: str) -> None:
-    desk = await make_desk()
-    number = desk.numbers[0]
-    assert isinstance(await desk.send(number, how, 10), InDoubt)
-    assert await desk.evidence(number, 10) == NeverLeft()
-    await desk.connected(number)
-    desk.leave_trace(number, 11, "3EB0AA")
-    assert isinstance(await desk.send(number, how, 11), InDoubt)
-    assert await desk.evidence(number, 11) == Unknown("3EB0AA")
-    await desk.connected(number)
-    desk.session(desk.number(paired=False))  # another file must not matter
-    (desk.folder / "devices" / f"{number.key}.db").write_bytes(b"this is no database" * 100)
-    assert isinstance(await desk.send(number, how, 12), InDoubt)
-    assert await desk.evidence(number, 12) == Unknown()
+async def test_a_cut_off_send_is_judged_by_what_the_session_holds(make_harness: MakeHarness, how: str) -> None:
+    harness = await make_harness()
+    number = harness.numbers[0]
+    assert isinstance(await harness.send(number, how, 10), InDoubt)
+    assert await harness.evidence(number, 10) == NeverLeft()
+    await harness.connected(number)
+    harness.leave_trace(number, 11, "3EB0AA")
+    assert isinstance(await harness.send(number, how, 11), InDoubt)
+    assert await harness.evidence(number, 11) == Unknown("3EB0AA")
+    await harness.connected(number)
+    harness.session(harness.number(paired=False))  # another file must not matter
+    (harness.folder / "devices" / f"{number.key}.db").write_bytes(b"this is no database" * 100)
+    assert isinstance(await harness.send(number, how, 12), InDoubt)
+    assert await harness.evidence(number, 12) == Unknown()
 
 
-async def test_a_hanging_host_is_ended_and_replaced_while_others_go_on(make_desk: MakeDesk) -> None:
-    desk = await make_desk(2, devices_per_host=1, engine_timeout=1.0)
-    first, second = desk.numbers[:2]
-    pids = [await desk.pid(first), await desk.pid(second)]
+async def test_a_hanging_host_is_ended_and_replaced_while_others_go_on(make_harness: MakeHarness) -> None:
+    harness = await make_harness(2, devices_per_host=1, engine_timeout=1.0)
+    first, second = harness.numbers[:2]
+    pids = [await harness.pid(first), await harness.pid(second)]
     assert pids[0] != pids[1]
-    hanging = asyncio.create_task(desk.send(first, "hang"))
-    assert isinstance(await desk.send(second, "halo"), Sent)
+    hanging = asyncio.create_task(harness.send(first, "hang"))
+    assert isinstance(await harness.send(second, "halo"), Sent)
     assert isinstance(await hanging, InDoubt)
     assert not _alive(pids[0])
-    await desk.connected(first)
-    assert await desk.pid(first) != pids[0]
-    assert await desk.pid(second) == pids[1]
-    assert isinstance(await desk.send(first, "halo"), Sent)
+    await harness.connected(first)
+    assert await harness.pid(first) != pids[0]
+    assert await harness.pid(second) == pids[1]
+    assert isinstance(await harness.send(first, "halo"), Sent)
 
 
-async def test_paired_numbers_share_hosts_up_to_the_setting(make_desk: MakeDesk) -> None:
-    desk = await make_desk(5, devices_per_host=2)
-    pids = [await desk.pid(number) for number in desk.numbers[:5]]
+async def test_paired_numbers_share_hosts_up_to_the_setting(make_harness: MakeHarness) -> None:
+    harness = await make_harness(5, devices_per_host=2)
+    pids = [await harness.pid(number) for number in harness.numbers[:5]]
     assert sorted(pids.count(pid) for pid in set(pids)) == [1, 2, 2]
-    await desk.stop()
+    await harness.stop()
     assert not any(_alive(pid) for pid in pids)
 
 
-async def test_all_numbers_of_a_lost_host_come_back(make_desk: MakeDesk) -> None:
-    desk = await make_desk(3)
-    pid = await desk.pid(desk.numbers[0])
-    desk.events.clear()
+async def test_all_numbers_of_a_lost_host_come_back(make_harness: MakeHarness) -> None:
+    harness = await make_harness(3)
+    pid = await harness.pid(harness.numbers[0])
+    harness.events.clear()
     os.kill(pid, signal.SIGKILL)
-    await desk.until(lambda: sum(isinstance(e, ConnectionChanged) for e in desk.events) == 6)
-    for number in desk.numbers[:3]:
-        reported = [e.state for e in desk.events if isinstance(e, ConnectionChanged) and e.number_id == number.id]
+    await harness.until(lambda: sum(isinstance(e, ConnectionChanged) for e in harness.events) == 6)
+    for number in harness.numbers[:3]:
+        reported = [e.state for e in harness.events if isinstance(e, ConnectionChanged) and e.number_id == number.id]
         assert reported == ["connecting", "connected"]
-        assert isinstance(await desk.send(number, "halo"), Sent)
+        assert isinstance(await harness.send(number, "halo"), Sent)
 
 
 async def test_a_host_does_not_outlive_its_gateway(tmp_path: Path) -> None:
@@ -129,24 +129,24 @@ async def test_a_host_does_not_outlive_its_gateway(tmp_path: Path) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_flood_of_news_arrives_whole_and_in_order(make_desk: MakeDesk) -> None:
-    desk = await make_desk()
-    assert isinstance(await desk.send(desk.numbers[0], "flood 3000"), Sent)
-    await desk.until(lambda: sum(isinstance(e, StatusChanged) for e in desk.events) == 3000)
-    assert [e.remote_id for e in desk.events if isinstance(e, StatusChanged)] == [f"m{n}" for n in range(3000)]
+async def test_a_flood_of_news_arrives_whole_and_in_order(make_harness: MakeHarness) -> None:
+    harness = await make_harness()
+    assert isinstance(await harness.send(harness.numbers[0], "flood 3000"), Sent)
+    await harness.until(lambda: sum(isinstance(e, StatusChanged) for e in harness.events) == 3000)
+    assert [e.remote_id for e in harness.events if isinstance(e, StatusChanged)] == [f"m{n}" for n in range(3000)]
 
 
-async def test_noise_on_standard_output_harms_nothing(make_desk: MakeDesk) -> None:
-    desk = await make_desk()
-    assert isinstance(await desk.send(desk.numbers[0], "noise"), Sent)
-    assert isinstance(await desk.send(desk.numbers[0], "halo"), Sent)
+async def test_noise_on_standard_output_harms_nothing(make_harness: MakeHarness) -> None:
+    harness = await make_harness()
+    assert isinstance(await harness.send(harness.numbers[0], "noise"), Sent)
+    assert isinstance(await harness.send(harness.numbers[0], "halo"), Sent)
     assert masked("to 6281234567890 code 34DG-8G2E key AAAAAAAAAAAAAAAAAAAAAAAA==") == "to … code 34DG-8G2E key …"
 
 
-async def test_pairing_by_qr_and_by_code(make_desk: MakeDesk) -> None:
-    desk = await make_desk(0)
-    (number,) = desk.numbers
-    pairing = Pairing(desk.channel, time.time)
+async def test_pairing_by_qr_and_by_code(make_harness: MakeHarness) -> None:
+    harness = await make_harness(0)
+    (number,) = harness.numbers
+    pairing = Pairing(harness.channel, time.time)
     assert pairing.state(number) == PairingView("none")
     view = await pairing.start(number)
     assert (view.state, view.qr) == ("qr", "qr-text")
@@ -157,44 +157,46 @@ async def test_pairing_by_qr_and_by_code(make_desk: MakeDesk) -> None:
     assert await pairing.start(number, "6281234567890") == view
     assert (await pairing.cancel(number)).state == "failed"
     assert pairing.state(number) == await pairing.next(number, 5.0)
-    assert desk.channel.state(number) == ("disconnected", "the pairing was canceled")
+    assert harness.channel.state(number) == ("disconnected", "the pairing was canceled")
 
 
 async def test_a_device_that_is_paired_and_does_not_connect_is_opened_anew(
-    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "_STUCK", 0.3)
-    desk = await make_desk(0)
-    (number,) = desk.numbers
-    await desk.channel.start_pairing(number, STAYS_PAIRED)
-    await desk.connected(number)
+    harness = await make_harness(0)
+    (number,) = harness.numbers
+    await harness.channel.start_pairing(number, STAYS_PAIRED)
+    await harness.connected(number)
 
     def reported() -> list[tuple[str, str]]:
-        return [(event.state, event.reason) for event in desk.events if isinstance(event, ConnectionChanged)]
+        return [(event.state, event.reason) for event in harness.events if isinstance(event, ConnectionChanged)]
 
-    await desk.until(lambda: reported()[-1][0] == "connected")
+    await harness.until(lambda: reported()[-1][0] == "connected")
     paired = reported().index(("connecting", "paired; connecting to WhatsApp"))
     assert reported()[paired + 1] == ("connecting", "connecting anew after the pairing")
 
 
-async def test_a_pairing_that_nobody_answers_expires(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pairing_that_nobody_answers_expires(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pairing_progress, "LIFETIME", 0.6)
-    desk = await make_desk(0)
-    (number,) = desk.numbers
-    pairing = Pairing(desk.channel, time.time)
+    harness = await make_harness(0)
+    (number,) = harness.numbers
+    pairing = Pairing(harness.channel, time.time)
     await pairing.start(number)
-    await desk.until(lambda: pairing.state(number).state == "expired")
-    await desk.until(lambda: desk.channel.state(number)[0] == "disconnected")
+    await harness.until(lambda: pairing.state(number).state == "expired")
+    await harness.until(lambda: harness.channel.state(number)[0] == "disconnected")
     assert pairing.state(number).error
     monkeypatch.undo()  # however long the next host takes to come up
     assert (await pairing.start(number)).state == "qr"
 
 
-async def test_a_stale_qr_is_not_shown(make_desk: MakeDesk) -> None:
-    desk = await make_desk(0)
-    (number,) = desk.numbers
+async def test_a_stale_qr_is_not_shown(make_harness: MakeHarness) -> None:
+    harness = await make_harness(0)
+    (number,) = harness.numbers
     now = time.time()
-    pairing = Pairing(desk.channel, lambda: now)
+    pairing = Pairing(harness.channel, lambda: now)
     await pairing.start(number)
     shown = pairing.state(number)
     assert shown.qr
@@ -203,129 +205,131 @@ async def test_a_stale_qr_is_not_shown(make_desk: MakeDesk) -> None:
     assert pairing.state(number) == PairingView("starting")
 
 
-async def test_a_paired_number_cannot_be_paired_again_before_its_logout(make_desk: MakeDesk) -> None:
-    desk = await make_desk()
-    number = desk.numbers[0]
+async def test_a_paired_number_cannot_be_paired_again_before_its_logout(make_harness: MakeHarness) -> None:
+    harness = await make_harness()
+    number = harness.numbers[0]
     with pytest.raises(DeviceUnavailable, match="log it out first"):
-        await desk.channel.start_pairing(number)
-    await desk.channel.logout(number)
-    assert not (desk.folder / "devices" / f"{number.key}.db").exists()
-    assert [e.state for e in desk.events if isinstance(e, ConnectionChanged)].count("logged_out") <= 1
-    assert desk.channel.state(number)[0] == "logged_out"
-    assert (await Pairing(desk.channel, time.time).start(number)).state == "qr"
+        await harness.channel.start_pairing(number)
+    await harness.channel.logout(number)
+    assert not (harness.folder / "devices" / f"{number.key}.db").exists()
+    assert [e.state for e in harness.events if isinstance(e, ConnectionChanged)].count("logged_out") <= 1
+    assert harness.channel.state(number)[0] == "logged_out"
+    assert (await Pairing(harness.channel, time.time).start(number)).state == "qr"
 
 
-async def test_a_session_that_shows_a_qr_code_is_no_session(make_desk: MakeDesk) -> None:
-    desk = await make_desk()
-    number = desk.numbers[0]
-    await desk.send(number, "news qr")
-    await desk.until(lambda: desk.channel.state(number)[0] == "logged_out")
-    await desk.until(lambda: not (desk.folder / "devices" / f"{number.key}.db").exists())
+async def test_a_session_that_shows_a_qr_code_is_no_session(make_harness: MakeHarness) -> None:
+    harness = await make_harness()
+    number = harness.numbers[0]
+    await harness.send(number, "news qr")
+    await harness.until(lambda: harness.channel.state(number)[0] == "logged_out")
+    await harness.until(lambda: not (harness.folder / "devices" / f"{number.key}.db").exists())
 
 
-async def test_a_banned_number_is_taken_down_until_the_ban_ends(make_desk: MakeDesk) -> None:
-    desk = await make_desk()
-    number = desk.numbers[0]
-    pid = await desk.pid(number)
-    await desk.send(number, "news ban")
-    await desk.until(lambda: desk.channel.state(number) == ("banned", "banned for a while"))
-    await desk.until(lambda: not _alive(pid))
-    assert await desk.send(number, "halo") == NotConnected("banned for a while")
+async def test_a_banned_number_is_taken_down_until_the_ban_ends(make_harness: MakeHarness) -> None:
+    harness = await make_harness()
+    number = harness.numbers[0]
+    pid = await harness.pid(number)
+    await harness.send(number, "news ban")
+    await harness.until(lambda: harness.channel.state(number) == ("banned", "banned for a while"))
+    await harness.until(lambda: not _alive(pid))
+    assert await harness.send(number, "halo") == NotConnected("banned for a while")
 
 
 async def test_a_banned_number_comes_back_when_the_ban_ends(
-    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "_SHORTEST_BAN", 0.2)
-    desk = await make_desk()
-    number = desk.numbers[0]
-    await desk.send(number, "news ban 0.5")
-    await desk.until(lambda: desk.channel.state(number)[0] == "banned")
-    await desk.connected(number)
-    assert isinstance(await desk.send(number, "halo"), Sent)
+    harness = await make_harness()
+    number = harness.numbers[0]
+    await harness.send(number, "news ban 0.5")
+    await harness.until(lambda: harness.channel.state(number)[0] == "banned")
+    await harness.connected(number)
+    assert isinstance(await harness.send(number, "halo"), Sent)
 
 
-async def test_a_dead_line_is_opened_anew_once_and_others_in_its_host_never_notice(make_desk: MakeDesk) -> None:
-    desk = await make_desk(2)
-    dead, well = desk.numbers[:2]
-    pid = await desk.pid(dead)
-    assert pid == await desk.pid(well)
-    await desk.until(lambda: sum(isinstance(e, ConnectionChanged) and e.state == "connected" for e in desk.events) == 2)
-    desk.events.clear()
-    await desk.send(dead, "news dead")
-    await desk.until(lambda: sum(isinstance(e, ConnectionChanged) for e in desk.events) >= 4)
-    reported = [(e.number_id, e.state) for e in desk.events if isinstance(e, ConnectionChanged)]
+async def test_a_dead_line_is_opened_anew_once_and_others_in_its_host_never_notice(make_harness: MakeHarness) -> None:
+    harness = await make_harness(2)
+    dead, well = harness.numbers[:2]
+    pid = await harness.pid(dead)
+    assert pid == await harness.pid(well)
+    await harness.until(
+        lambda: sum(isinstance(e, ConnectionChanged) and e.state == "connected" for e in harness.events) == 2
+    )
+    harness.events.clear()
+    await harness.send(dead, "news dead")
+    await harness.until(lambda: sum(isinstance(e, ConnectionChanged) for e in harness.events) >= 4)
+    reported = [(e.number_id, e.state) for e in harness.events if isinstance(e, ConnectionChanged)]
     assert reported == [(dead.id, state) for state in ("degraded", "connected", "connecting", "connected")]
-    assert await desk.pid(dead) == await desk.pid(well) == pid
-    assert isinstance(await desk.send(dead, "halo"), Sent)
+    assert await harness.pid(dead) == await harness.pid(well) == pid
+    assert isinstance(await harness.send(dead, "halo"), Sent)
 
 
 async def test_a_host_that_hangs_when_a_device_stops_is_ended_and_its_other_devices_come_back(
-    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosts, "_CLOSE_PATIENCE", 0.5)
-    desk = await make_desk(2)
-    clinging, other = desk.numbers[:2]
-    pid = await desk.pid(clinging)
-    await desk.send(clinging, "clings")
-    await desk.send(clinging, "news degraded")
-    await desk.until(lambda: desk.channel.state(other)[0] == "connecting")
+    harness = await make_harness(2)
+    clinging, other = harness.numbers[:2]
+    pid = await harness.pid(clinging)
+    await harness.send(clinging, "clings")
+    await harness.send(clinging, "news degraded")
+    await harness.until(lambda: harness.channel.state(other)[0] == "connecting")
     assert not _alive(pid)
     for number in (clinging, other):
-        await desk.connected(number)
-        assert await desk.pid(number) != pid
-        assert isinstance(await desk.send(number, "halo"), Sent)
+        await harness.connected(number)
+        assert await harness.pid(number) != pid
+        assert isinstance(await harness.send(number, "halo"), Sent)
 
 
 async def test_a_host_that_dies_again_and_again_is_started_ever_later(
-    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosts, "_BACK_OFF_FIRST", 0.2)
-    desk = await make_desk()
-    number = desk.numbers[0]
+    harness = await make_harness()
+    number = harness.numbers[0]
     pauses = []
     for n in range(4):
-        await desk.send(number, "die")
-        await desk.until(lambda n=n: sum(isinstance(e, ConnectionChanged) for e in desk.events) == 2 * (n + 2))
-        lost, found = (e.at for e in desk.events[-2:] if isinstance(e, ConnectionChanged))
+        await harness.send(number, "die")
+        await harness.until(lambda n=n: sum(isinstance(e, ConnectionChanged) for e in harness.events) == 2 * (n + 2))
+        lost, found = (e.at for e in harness.events[-2:] if isinstance(e, ConnectionChanged))
         pauses.append(found - lost)
     assert all(pause >= 0.2 * 2**n for n, pause in enumerate(pauses)), pauses
 
 
 @pytest.mark.parametrize("guilty", [0, 3])
 async def test_a_device_that_ends_its_host_again_and_again_ends_up_alone(
-    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch, guilty: int
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, guilty: int
 ) -> None:
     monkeypatch.setattr(hosts, "_BACK_OFF_FIRST", 0.01)
     monkeypatch.setattr(hosts, "_BACK_OFF_MOST", 0.05)
-    desk = await make_desk(5)
-    deadly = desk.folder / "devices" / f"{desk.numbers[guilty].key}.db.deadly"
+    harness = await make_harness(5)
+    deadly = harness.folder / "devices" / f"{harness.numbers[guilty].key}.db.deadly"
     deadly.touch()
-    os.kill(await desk.pid(desk.numbers[0]), signal.SIGKILL)
-    others = [number for index, number in enumerate(desk.numbers[:5]) if index != guilty]
-    slots = desk.channel._connections.hosts._slots
-    await desk.until(lambda: any(list(slot.orders) == [desk.numbers[guilty].id] for slot in slots), 30)
-    await desk.until(lambda: all(desk.channel.ready(number) for number in others), 30)
-    pids = {await desk.pid(number) for number in others}
+    os.kill(await harness.pid(harness.numbers[0]), signal.SIGKILL)
+    others = [number for index, number in enumerate(harness.numbers[:5]) if index != guilty]
+    slots = harness.channel._connections.hosts._slots
+    await harness.until(lambda: any(list(slot.orders) == [harness.numbers[guilty].id] for slot in slots), 30)
+    await harness.until(lambda: all(harness.channel.ready(number) for number in others), 30)
+    pids = {await harness.pid(number) for number in others}
     for number in others:
-        assert isinstance(await desk.send(number, "halo"), Sent)
-    assert {await desk.pid(number) for number in others} == pids  # they suffer no more
-    assert not desk.channel.ready(desk.numbers[guilty])
+        assert isinstance(await harness.send(number, "halo"), Sent)
+    assert {await harness.pid(number) for number in others} == pids  # they suffer no more
+    assert not harness.channel.ready(harness.numbers[guilty])
     deadly.unlink()
-    await desk.connected(desk.numbers[guilty])
+    await harness.connected(harness.numbers[guilty])
 
 
-async def test_kills_from_outside_part_nothing(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_kills_from_outside_part_nothing(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hosts, "_BACK_OFF_FIRST", 0.01)
-    desk = await make_desk(3)
+    harness = await make_harness(3)
     for _ in range(5):
-        pid = await desk.pid(desk.numbers[0])
+        pid = await harness.pid(harness.numbers[0])
         os.kill(pid, signal.SIGKILL)
-        await desk.until(lambda pid=pid: not _alive(pid))
-        await desk.until(lambda: not desk.channel.ready(desk.numbers[2]))
-        for number in desk.numbers[:3]:
-            await desk.connected(number)
-    assert len({await desk.pid(number) for number in desk.numbers[:3]}) == 1
+        await harness.until(lambda pid=pid: not _alive(pid))
+        await harness.until(lambda: not harness.channel.ready(harness.numbers[2]))
+        for number in harness.numbers[:3]:
+            await harness.connected(number)
+    assert len({await harness.pid(number) for number in harness.numbers[:3]}) == 1
 
 
 def test_what_moves_from_a_host_that_keeps_dying() -> None:
@@ -334,31 +338,35 @@ def test_what_moves_from_a_host_that_keeps_dying() -> None:
     assert hosts.later_half([1]) == []
 
 
-async def test_a_number_whose_session_is_missing_says_so(make_desk: MakeDesk, tmp_path: Path) -> None:
-    desk = await make_desk(0)
-    lost = desk.number(paired=True)
+async def test_a_number_whose_session_is_missing_says_so(make_harness: MakeHarness, tmp_path: Path) -> None:
+    harness = await make_harness(0)
+    lost = harness.number(paired=True)
     (tmp_path / "devices" / f"{lost.key}.db").unlink()
-    await desk.channel.start()
-    await desk.until(lambda: any(isinstance(e, ConnectionChanged) and e.number_id == lost.id for e in desk.events))
-    assert desk.channel.state(lost) == ("logged_out", "the session is missing; pair the number again")
+    await harness.channel.start()
+    await harness.until(
+        lambda: any(isinstance(e, ConnectionChanged) and e.number_id == lost.id for e in harness.events)
+    )
+    assert harness.channel.state(lost) == ("logged_out", "the session is missing; pair the number again")
 
 
-async def test_a_newly_paired_number_moves_in_with_others(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_newly_paired_number_moves_in_with_others(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "_SETTLING", 0.5)
-    desk = await make_desk(1)
-    settled, fresh = desk.numbers
-    await desk.channel.start_pairing(fresh, PAIRS_AT_ONCE)
-    await desk.connected(fresh)
-    own, shared = await desk.pid(fresh), await desk.pid(settled)
+    harness = await make_harness(1)
+    settled, fresh = harness.numbers
+    await harness.channel.start_pairing(fresh, PAIRS_AT_ONCE)
+    await harness.connected(fresh)
+    own, shared = await harness.pid(fresh), await harness.pid(settled)
     assert own != shared
-    slow = asyncio.create_task(desk.send(fresh, "slow 1.5", 77))
-    await desk.until(lambda: desk.channel.state(fresh)[1] == "moving to a shared engine host")
-    assert isinstance(await desk.send(fresh, "halo"), NotConnected)
+    slow = asyncio.create_task(harness.send(fresh, "slow 1.5", 77))
+    await harness.until(lambda: harness.channel.state(fresh)[1] == "moving to a shared engine host")
+    assert isinstance(await harness.send(fresh, "halo"), NotConnected)
     assert await slow == Sent("id-77-0")
-    await desk.connected(fresh)
-    assert await desk.pid(fresh) == shared
-    await desk.until(lambda: not _alive(own))
-    assert isinstance(await desk.send(fresh, "halo"), Sent)
+    await harness.connected(fresh)
+    assert await harness.pid(fresh) == shared
+    await harness.until(lambda: not _alive(own))
+    assert isinstance(await harness.send(fresh, "halo"), Sent)
 
 
 def test_a_host_gets_only_the_environment_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

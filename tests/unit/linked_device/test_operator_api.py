@@ -23,10 +23,10 @@ from kurir.web.operator.numbers import routes
 
 
 @pytest.fixture
-async def office(make_desk: Callable[..., Awaitable[Any]]) -> AsyncIterator[Any]:
+async def office(make_harness: Callable[..., Awaitable[Any]]) -> AsyncIterator[Any]:
     """A client with the token, the number's key, and the data folder."""
-    desk = await make_desk(0)
-    database = Database(new_database(desk.folder / "kurir.db"))
+    harness = await make_harness(0)
+    database = Database(new_database(harness.folder / "kurir.db"))
     await database.start()
 
     def plant(connection: Any) -> Number:
@@ -35,23 +35,23 @@ async def office(make_desk: Callable[..., Awaitable[Any]]) -> AsyncIterator[Any]
 
     number = await database.write(plant)
     gateway = SimpleNamespace(
-        settings=desk.settings,
+        settings=harness.settings,
         database=database,
-        linked_devices=desk.channel,
-        pairing=Pairing(desk.channel, time.time),
+        linked_devices=harness.channel,
+        pairing=Pairing(harness.channel, time.time),
         leases=None,
     )
     app = Starlette(routes=routes(cast("Gateway", gateway)))
-    token = (desk.folder / "operator.token").read_text().strip()
+    token = (harness.folder / "operator.token").read_text().strip()
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         client.headers["Authorization"] = f"Bearer {token}"
-        yield SimpleNamespace(client=client, key=number.key, desk=desk, token=token, number=number)
+        yield SimpleNamespace(client=client, key=number.key, harness=harness, token=token, number=number)
     await database.close()
 
 
 def test_the_token_is_the_operators_alone(office: Any) -> None:
-    assert stat.S_IMODE((office.desk.folder / "operator.token").stat().st_mode) == 0o600
+    assert stat.S_IMODE((office.harness.folder / "operator.token").stat().st_mode) == 0o600
     assert len(office.token) >= 40
 
 
@@ -75,7 +75,7 @@ async def test_nothing_is_answered_without_the_token(office: Any, method: str, p
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert answer.json()["error"]["code"] == "unauthorized"
-    assert office.desk.channel.pairing(office.number) is None
+    assert office.harness.channel.pairing(office.number) is None
 
 
 async def test_lists_numbers_with_their_live_state(office: Any) -> None:
@@ -121,7 +121,7 @@ async def test_bad_bodies_are_refused_by_name(office: Any, body: bytes, field: s
     error = answer.json()["error"]
     assert error["field"] == field
     assert error["message"]
-    assert office.desk.channel.pairing(office.number) is None
+    assert office.harness.channel.pairing(office.number) is None
 
 
 async def test_limits_unknown_keys_and_disconnected_devices(office: Any) -> None:

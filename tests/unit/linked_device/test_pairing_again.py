@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.linked_device.conftest import Desk
+from tests.unit.linked_device.conftest import Harness
 from tests.unit.linked_device.scripted_host import PAIRS_AT_ONCE
 
 from kurir.channels.linked_device import connections, hosts, protocol
@@ -18,7 +18,7 @@ from kurir.channels.linked_device.logins import MOST
 from kurir.messages.content import Outgoing, Text
 from kurir.numbers.numbers import Number
 
-MakeDesk = Callable[..., Awaitable[Desk]]
+MakeHarness = Callable[..., Awaitable[Harness]]
 PHONE = "6281234567890"
 LATE = ("qr", "code", "paired", "pair-failed", "unsteady", "connected", "logged_out", "replaced", "banned")
 
@@ -28,79 +28,79 @@ def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections.logins, "pause", lambda _times: 3600.0)
 
 
-def session_of(desk: Desk, number: Number) -> Path:
-    return desk.folder / "devices" / f"{number.key}.db"
+def session_of(harness: Harness, number: Number) -> Path:
+    return harness.folder / "devices" / f"{number.key}.db"
 
 
-def pid_of(desk: Desk, number: Number) -> int:
+def pid_of(harness: Harness, number: Number) -> int:
     """The process its device lives in, connected or not."""
-    slot = desk.channel._connections.hosts._slot(number.id)
+    slot = harness.channel._connections.hosts._slot(number.id)
     assert slot is not None
     assert slot.process is not None
     return slot.process.pid
 
 
-async def script(desk: Desk, number: Number, text: str) -> None:
+async def script(harness: Harness, number: Number, text: str) -> None:
     """Has a device's engine do something, connected or not."""
     command = protocol.Send(number.id, Outgoing(1, "62812", Text(text)), b"")
     with contextlib.suppress(HostLostError):  # what it tells may end its host before it answers
-        await desk.channel._connections.hosts.call(number.id, command, 10)
+        await harness.channel._connections.hosts.call(number.id, command, 10)
 
 
-async def unsteady(desk: Desk, number: Number) -> None:
+async def unsteady(harness: Harness, number: Number) -> None:
     """A device whose logins do not hold: its engine was stopped."""
-    await script(desk, number, "news unsteady")
-    await desk.until(lambda: desk.channel.state(number)[0] == "disconnected")
-    connection = desk.channel._connections.of(number)
-    await desk.until(lambda: connection.reopening is not None)
+    await script(harness, number, "news unsteady")
+    await harness.until(lambda: harness.channel.state(number)[0] == "disconnected")
+    connection = harness.channel._connections.of(number)
+    await harness.until(lambda: connection.reopening is not None)
     assert connection.pauses == 1
 
 
-def opened(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[protocol.Open]:
+def opened(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> list[protocol.Open]:
     """The orders to open a device, from now on."""
     orders: list[protocol.Open] = []
-    open_ = desk.channel._connections.hosts.open
+    open_ = harness.channel._connections.hosts.open
 
     async def noting(order: protocol.Open, *, alone: bool) -> None:
         orders.append(order)
         await open_(order, alone=alone)
 
-    monkeypatch.setattr(desk.channel._connections.hosts, "open", noting)
+    monkeypatch.setattr(harness.channel._connections.hosts, "open", noting)
     return orders
 
 
 async def test_a_number_that_was_left_alone_is_paired_as_any_other(
-    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk = await make_desk(2)
-    number = desk.numbers[0]
-    await unsteady(desk, number)
-    session_of(desk, number).unlink()
-    orders = opened(desk, monkeypatch)
-    pairing = await desk.channel.start_pairing(number, PHONE)
-    await desk.until(lambda: bool(pairing.code))
+    harness = await make_harness(2)
+    number = harness.numbers[0]
+    await unsteady(harness, number)
+    session_of(harness, number).unlink()
+    orders = opened(harness, monkeypatch)
+    pairing = await harness.channel.start_pairing(number, PHONE)
+    await harness.until(lambda: bool(pairing.code))
     assert [one.short_connections for one in orders] == [MOST]
 
 
 @pytest.mark.parametrize("what", LATE)
-async def test_late_news_of_before_do_not_touch_a_pairing(make_desk: MakeDesk, what: str) -> None:
-    desk = await make_desk(2)
-    number, neighbour = desk.numbers[:2]
-    await unsteady(desk, number)
-    session = session_of(desk, number)
+async def test_late_news_of_before_do_not_touch_a_pairing(make_harness: MakeHarness, what: str) -> None:
+    harness = await make_harness(2)
+    number, neighbour = harness.numbers[:2]
+    await unsteady(harness, number)
+    session = session_of(harness, number)
     session.unlink()
-    pairing = await desk.channel.start_pairing(number, PHONE)
-    await desk.until(lambda: bool(pairing.code))
+    pairing = await harness.channel.start_pairing(number, PHONE)
+    await harness.until(lambda: bool(pairing.code))
     session.touch()
-    own, before = pid_of(desk, number), len(desk.events)
-    await script(desk, neighbour, f"late {number.id} {what}")
-    await script(desk, neighbour, "news degraded")  # comes after it, on the same socket
-    await desk.until(lambda: any(one.number_id == neighbour.id for one in desk.events[before:]))
+    own, before = pid_of(harness, number), len(harness.events)
+    await script(harness, neighbour, f"late {number.id} {what}")
+    await script(harness, neighbour, "news degraded")  # comes after it, on the same socket
+    await harness.until(lambda: any(one.number_id == neighbour.id for one in harness.events[before:]))
     assert (pairing.state, pairing.code, pairing.qr, pairing.error) == ("code", "ABCD-1234", "", "")
-    assert desk.channel.state(number)[0] == "pairing"
-    assert not any(one.number_id == number.id for one in desk.events[before:])
+    assert harness.channel.state(number)[0] == "pairing"
+    assert not any(one.number_id == number.id for one in harness.events[before:])
     assert session.exists()
-    assert pid_of(desk, number) == own, "its host lives on"
+    assert pid_of(harness, number) == own, "its host lives on"
 
 
 @pytest.mark.parametrize(
@@ -114,47 +114,47 @@ async def test_late_news_of_before_do_not_touch_a_pairing(make_desk: MakeDesk, w
     ],
 )
 async def test_a_device_that_gives_up_fails_its_pairing_with_the_reason(
-    make_desk: MakeDesk, text: str, reason: str
+    make_harness: MakeHarness, text: str, reason: str
 ) -> None:
-    desk = await make_desk(0)
-    (number,) = desk.numbers
-    pairing = await desk.channel.start_pairing(number, PHONE)
-    await desk.until(lambda: bool(pairing.code))
-    await script(desk, number, text)
-    await desk.until(lambda: not pairing.running)
+    harness = await make_harness(0)
+    (number,) = harness.numbers
+    pairing = await harness.channel.start_pairing(number, PHONE)
+    await harness.until(lambda: bool(pairing.code))
+    await script(harness, number, text)
+    await harness.until(lambda: not pairing.running)
     assert reason in pairing.error
-    await desk.until(lambda: desk.channel.state(number) == ("disconnected", pairing.error))
-    again = await desk.channel.start_pairing(number, PHONE)
-    await desk.until(lambda: bool(again.code))
+    await harness.until(lambda: harness.channel.state(number) == ("disconnected", pairing.error))
+    again = await harness.channel.start_pairing(number, PHONE)
+    await harness.until(lambda: bool(again.code))
 
 
-async def test_a_session_that_turns_out_void_while_it_is_paired_is_deleted(make_desk: MakeDesk) -> None:
-    desk = await make_desk(1)
-    number = desk.numbers[0]
-    await unsteady(desk, number)
-    session = session_of(desk, number)
+async def test_a_session_that_turns_out_void_while_it_is_paired_is_deleted(make_harness: MakeHarness) -> None:
+    harness = await make_harness(1)
+    number = harness.numbers[0]
+    await unsteady(harness, number)
+    session = session_of(harness, number)
     session.unlink()
-    pairing = await desk.channel.start_pairing(number, PHONE)
-    await desk.until(lambda: bool(pairing.code))
+    pairing = await harness.channel.start_pairing(number, PHONE)
+    await harness.until(lambda: bool(pairing.code))
     session.touch()
-    await script(desk, number, "state logged_out")
-    await desk.until(lambda: not session.exists())
+    await script(harness, number, "state logged_out")
+    await harness.until(lambda: not session.exists())
     assert (pairing.state, pairing.error) == ("failed", "is logged_out")
-    assert desk.channel.state(number)[0] == "logged_out"
+    assert harness.channel.state(number)[0] == "logged_out"
 
 
 @pytest.mark.parametrize("ends", ["logged_out", "pair-failed"])
 async def test_clearing_up_after_what_was_before_spares_the_new_session(
-    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch, ends: str
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, ends: str
 ) -> None:
-    desk = await make_desk(1 if ends == "logged_out" else 0)
-    number = desk.numbers[0]
-    session = session_of(desk, number)
+    harness = await make_harness(1 if ends == "logged_out" else 0)
+    number = harness.numbers[0]
+    session = session_of(harness, number)
     if ends == "pair-failed":
-        first = await desk.channel.start_pairing(number, PHONE)
-        await desk.until(lambda: bool(first.code))
+        first = await harness.channel.start_pairing(number, PHONE)
+        await harness.until(lambda: bool(first.code))
     reached, go_on = asyncio.Event(), asyncio.Event()
-    close = desk.channel._connections.hosts.close
+    close = harness.channel._connections.hosts.close
 
     async def slow(device: int) -> None:
         if not reached.is_set():
@@ -163,55 +163,57 @@ async def test_clearing_up_after_what_was_before_spares_the_new_session(
             await go_on.wait()
         await close(device)
 
-    monkeypatch.setattr(desk.channel._connections.hosts, "close", slow)
-    await script(desk, number, "state logged_out" if ends == "logged_out" else "news pair-failed")
+    monkeypatch.setattr(harness.channel._connections.hosts, "close", slow)
+    await script(harness, number, "state logged_out" if ends == "logged_out" else "news pair-failed")
     await reached.wait()
-    begun = asyncio.create_task(desk.channel.start_pairing(number, PAIRS_AT_ONCE))
+    begun = asyncio.create_task(harness.channel.start_pairing(number, PAIRS_AT_ONCE))
     with pytest.raises(TimeoutError):  # it waits for the clearing up, or has come up meanwhile
         async with asyncio.timeout(1.0):
-            await desk.connected(number)
+            await harness.connected(number)
     go_on.set()
     await begun
-    await desk.connected(number)
-    kept = desk.channel._connections._tasks._running
-    await desk.until(lambda: not any(one.get_name().startswith(("session-removal", "pairing-end")) for one in kept))
+    await harness.connected(number)
+    kept = harness.channel._connections._tasks._running
+    await harness.until(lambda: not any(one.get_name().startswith(("session-removal", "pairing-end")) for one in kept))
     assert session.exists()
-    assert desk.channel.state(number)[0] == "connected"
+    assert harness.channel.state(number)[0] == "connected"
 
 
-async def test_a_pairing_that_cannot_be_begun_is_over(make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = await make_desk(0)
-    (number,) = desk.numbers
+async def test_a_pairing_that_cannot_be_begun_is_over(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = await make_harness(0)
+    (number,) = harness.numbers
 
     def full(_number: Number) -> Any:
         raise OSError("no space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(desk.channel._sessions, "place", full)
+        disk.setattr(harness.channel._sessions, "place", full)
         with pytest.raises(OSError, match="no space"):
-            await desk.channel.start_pairing(number, PHONE)
-    pairing = desk.channel.pairing(number)
+            await harness.channel.start_pairing(number, PHONE)
+    pairing = harness.channel.pairing(number)
     assert pairing is not None
     assert (pairing.state, pairing.error) == ("failed", "the pairing could not be begun; try again")
-    await desk.until(lambda: desk.channel.state(number)[0] == "disconnected")
-    again = await desk.channel.start_pairing(number, PHONE)
-    await desk.until(lambda: bool(again.code))
+    await harness.until(lambda: harness.channel.state(number)[0] == "disconnected")
+    again = await harness.channel.start_pairing(number, PHONE)
+    await harness.until(lambda: bool(again.code))
 
 
 async def test_a_session_from_before_a_pairing_that_failed_is_tried_again(
-    make_desk: MakeDesk, monkeypatch: pytest.MonkeyPatch
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A paired number whose pairing was begun and canceled does not stay away until the gateway's next start."""
     monkeypatch.setattr(connections, "_SHORTEST_BAN", 0.1)
-    desk = await make_desk(1)
-    number = desk.numbers[0]
-    await unsteady(desk, number)
+    harness = await make_harness(1)
+    number = harness.numbers[0]
+    await unsteady(harness, number)
 
     async def never(*_: object, **__: object) -> None:
         return
 
     with monkeypatch.context() as silent:
         silent.setattr(hosts.Hosts, "open", never)
-        await desk.channel.start_pairing(number)
-        await desk.channel.stop_pairing(number)
-    await desk.connected(number)
+        await harness.channel.start_pairing(number)
+        await harness.channel.stop_pairing(number)
+    await harness.connected(number)

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.outbox.desk import Desk, open_desk
+from tests.unit.outbox.harness import Harness, open_harness
 
 
 @pytest.fixture
-async def desk(where: Path | str) -> AsyncIterator[Desk]:
-    async with open_desk(where) as desk:
-        yield desk
+async def harness(where: Path | str) -> AsyncIterator[Harness]:
+    async with open_harness(where) as harness:
+        yield harness

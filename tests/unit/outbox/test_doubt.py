@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from tests.unit.outbox.desk import Desk
+from tests.unit.outbox.harness import Harness
 
 from kurir.accounts.tables import accounts
 from kurir.messages.reports import (
@@ -67,64 +67,66 @@ def test_a_code_does_not_wait_longer_than_it_is_worth():
     assert timeout("otp", 2.0) == 2.0
 
 
-async def choose(desk: Desk, setting: str) -> None:
-    await desk.database.write(lambda c: c.execute(accounts.update().values(doubt=setting)))
+async def choose(harness: Harness, setting: str) -> None:
+    await harness.database.write(lambda c: c.execute(accounts.update().values(doubt=setting)))
 
 
-async def doubted(desk: Desk, remote_id: str | None = None, **draft) -> Claimed:
-    await desk.outbox.accept([desk.draft(**draft)])
-    (claimed,) = await desk.claim()
-    after = await desk.outbox.record(claimed, InDoubt("no answer", remote_id), TIMEOUT)
+async def doubted(harness: Harness, remote_id: str | None = None, **draft) -> Claimed:
+    await harness.outbox.accept([harness.draft(**draft)])
+    (claimed,) = await harness.claim()
+    after = await harness.outbox.record(claimed, InDoubt("no answer", remote_id), TIMEOUT)
     assert (after.state, after.remote_id) == ("unconfirmed", remote_id)
     return claimed
 
 
-async def settle(desk: Desk, since: float | None = None) -> float | None:
-    since = desk.time.now if since is None else since
-    return await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, timeout=TIMEOUT)
+async def settle(harness: Harness, since: float | None = None) -> float | None:
+    since = harness.time.now if since is None else since
+    return await harness.outbox.settle_doubts(
+        harness.number.account_id, harness.number.id, since=since, timeout=TIMEOUT
+    )
 
 
-async def receipt(desk: Desk, remote_id: str, status: str = "delivered", message_id: int | None = None) -> None:
+async def receipt(harness: Harness, remote_id: str, status: str = "delivered", message_id: int | None = None) -> None:
     event = StatusChanged(
-        desk.number.account_id, desk.number.id, remote_id, status, desk.time.now, message_id=message_id
+        harness.number.account_id, harness.number.id, remote_id, status, harness.time.now, message_id=message_id
     )
-    await desk.database.write(
-        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+    await harness.database.write(
+        lambda c: harness.outbox.receipt(c, event, harness.time.now), after_commit=harness.outbox.receipt_committed
     )
 
 
-async def test_on_hold_a_doubt_stays_and_later_messages_go_on(desk: Desk):
-    start = desk.time.now
-    claimed = await doubted(desk)
-    await desk.outbox.accept([desk.draft(body="next")])
-    assert await settle(desk, start) is None
-    desk.time.now += 10_000
-    assert await settle(desk, start) is None
-    assert await desk.state(claimed.id) == "unconfirmed"
+async def test_on_hold_a_doubt_stays_and_later_messages_go_on(harness: Harness):
+    start = harness.time.now
+    claimed = await doubted(harness)
+    await harness.outbox.accept([harness.draft(body="next")])
+    assert await settle(harness, start) is None
+    harness.time.now += 10_000
+    assert await settle(harness, start) is None
+    assert await harness.state(claimed.id) == "unconfirmed"
 
 
-async def test_with_resend_it_waits_for_a_receipt_keeps_the_order_and_goes_out_once_more(desk: Desk):
-    await choose(desk, "resend")
-    start = desk.time.now
-    claimed = await doubted(desk, "w1", body="1")
-    (later,) = (await desk.outbox.accept([desk.draft(body="2")])).ids
-    (urgent,) = (await desk.outbox.accept([desk.draft(body="now", priority=0)])).ids
-    assert await settle(desk, start) == start + TIMEOUT
-    (taken,) = await desk.claim()
+async def test_with_resend_it_waits_for_a_receipt_keeps_the_order_and_goes_out_once_more(harness: Harness):
+    await choose(harness, "resend")
+    start = harness.time.now
+    claimed = await doubted(harness, "w1", body="1")
+    (later,) = (await harness.outbox.accept([harness.draft(body="2")])).ids
+    (urgent,) = (await harness.outbox.accept([harness.draft(body="now", priority=0)])).ids
+    assert await settle(harness, start) == start + TIMEOUT
+    (taken,) = await harness.claim()
     assert taken.id == urgent, "what is more urgent does not wait for the doubt"
-    await desk.outbox.record(taken, Sent("w2"))
-    assert await desk.claim() == [], "what came later does"
-    desk.time.now += TIMEOUT
-    assert await settle(desk, start + 5) == start + 5 + TIMEOUT, "receipts could come only since then"
-    desk.time.now += 5
-    assert await settle(desk, start + 5) is None
-    assert desk.outbox.waiting() == 2
-    (again,) = await desk.claim()
+    await harness.outbox.record(taken, Sent("w2"))
+    assert await harness.claim() == [], "what came later does"
+    harness.time.now += TIMEOUT
+    assert await settle(harness, start + 5) == start + 5 + TIMEOUT, "receipts could come only since then"
+    harness.time.now += 5
+    assert await settle(harness, start + 5) is None
+    assert harness.outbox.waiting() == 2
+    (again,) = await harness.claim()
     assert (again.id, again.attempt) == (claimed.id, 2)
-    await desk.outbox.record(again, Sent("w3"))
-    (last,) = await desk.claim()
+    await harness.outbox.record(again, Sent("w3"))
+    (last,) = await harness.claim()
     assert last.id == later
-    rows = await desk.database.read(
+    rows = await harness.database.read(
         lambda c: (
             c.execute(sa.select(attempts.c.outcome).where(attempts.c.message_id == claimed.id).order_by(attempts.c.id))
             .scalars()
@@ -134,84 +136,84 @@ async def test_with_resend_it_waits_for_a_receipt_keeps_the_order_and_goes_out_o
     assert rows == ["in_doubt", "resend", "sent"]
 
 
-async def test_a_receipt_in_time_settles_the_doubt_for_good(desk: Desk):
-    await choose(desk, "resend")
-    claimed = await doubted(desk, "w1")
-    await receipt(desk, "w1")
-    desk.time.now += TIMEOUT
-    assert await settle(desk, 0.0) is None
-    assert await desk.state(claimed.id) == "delivered"
+async def test_a_receipt_in_time_settles_the_doubt_for_good(harness: Harness):
+    await choose(harness, "resend")
+    claimed = await doubted(harness, "w1")
+    await receipt(harness, "w1")
+    harness.time.now += TIMEOUT
+    assert await settle(harness, 0.0) is None
+    assert await harness.state(claimed.id) == "delivered"
 
 
-async def test_a_receipt_that_comes_while_it_is_queued_again_spares_the_second_send(desk: Desk):
-    await choose(desk, "resend")
-    claimed = await doubted(desk)
-    desk.time.now += TIMEOUT
-    await settle(desk, 0.0)
-    assert await desk.state(claimed.id) == "queued"
-    await receipt(desk, "w1", "failed", claimed.id)
-    assert await desk.state(claimed.id) == "queued", "a failed first try leaves the second one to be made"
-    await receipt(desk, "w1", "sent", claimed.id)
-    assert await desk.state(claimed.id) == "sent"
-    assert await desk.claim() == []
-    assert desk.outbox.waiting() == 0
+async def test_a_receipt_that_comes_while_it_is_queued_again_spares_the_second_send(harness: Harness):
+    await choose(harness, "resend")
+    claimed = await doubted(harness)
+    harness.time.now += TIMEOUT
+    await settle(harness, 0.0)
+    assert await harness.state(claimed.id) == "queued"
+    await receipt(harness, "w1", "failed", claimed.id)
+    assert await harness.state(claimed.id) == "queued", "a failed first try leaves the second one to be made"
+    await receipt(harness, "w1", "sent", claimed.id)
+    assert await harness.state(claimed.id) == "sent"
+    assert await harness.claim() == []
+    assert harness.outbox.waiting() == 0
 
 
-async def test_the_setting_counts_as_it_is_when_the_patience_ends(desk: Desk):
-    await choose(desk, "resend")
-    claimed = await doubted(desk)
-    await choose(desk, "hold")
-    desk.time.now += TIMEOUT
-    assert await settle(desk, 0.0) is None
-    assert await desk.state(claimed.id) == "unconfirmed"
-    assert await settle(desk, 0.0) is None
+async def test_the_setting_counts_as_it_is_when_the_patience_ends(harness: Harness):
+    await choose(harness, "resend")
+    claimed = await doubted(harness)
+    await choose(harness, "hold")
+    harness.time.now += TIMEOUT
+    assert await settle(harness, 0.0) is None
+    assert await harness.state(claimed.id) == "unconfirmed"
+    assert await settle(harness, 0.0) is None
 
 
-async def test_tries_run_out_in_doubt_too(desk: Desk):
-    await choose(desk, "resend")
-    claimed = await doubted(desk)
+async def test_tries_run_out_in_doubt_too(harness: Harness):
+    await choose(harness, "resend")
+    claimed = await doubted(harness)
     for attempt in (2, 3):
-        desk.time.now += TIMEOUT
-        await settle(desk, 0.0)
-        (again,) = await desk.claim()
+        harness.time.now += TIMEOUT
+        await settle(harness, 0.0)
+        (again,) = await harness.claim()
         assert again.attempt == attempt
-        await desk.outbox.record(again, InDoubt("no answer"), TIMEOUT)
-    desk.time.now += TIMEOUT
-    assert await settle(desk, 0.0) is None
-    assert await desk.state(claimed.id) == "unconfirmed"
-    assert desk.outbox.waiting() == 0
+        await harness.outbox.record(again, InDoubt("no answer"), TIMEOUT)
+    harness.time.now += TIMEOUT
+    assert await settle(harness, 0.0) is None
+    assert await harness.state(claimed.id) == "unconfirmed"
+    assert harness.outbox.waiting() == 0
 
 
-async def test_a_code_in_doubt_goes_out_again_while_it_lives_and_is_erased_after(desk: Desk):
+async def test_a_code_in_doubt_goes_out_again_while_it_lives_and_is_erased_after(harness: Harness):
     async def stored() -> str:
-        return await desk.database.read(lambda c: c.execute(sa.select(messages.c.content)).scalar_one())
+        return await harness.database.read(lambda c: c.execute(sa.select(messages.c.content)).scalar_one())
 
-    claimed = await doubted(desk, origin="otp", sealed=True, lifetime=12.0, body="kode 123456")
-    desk.time.now += 5
-    assert await settle(desk, 0.0) is None
-    (again,) = await desk.claim()
+    claimed = await doubted(harness, origin="otp", sealed=True, lifetime=12.0, body="kode 123456")
+    harness.time.now += 5
+    assert await settle(harness, 0.0) is None
+    (again,) = await harness.claim()
     assert (again.id, again.content) == (claimed.id, claimed.content)
-    await desk.outbox.record(again, InDoubt("no answer"), TIMEOUT)
+    await harness.outbox.record(again, InDoubt("no answer"), TIMEOUT)
     assert await stored() != ""
-    desk.time.now += 7
-    assert await settle(desk, 0.0) is None
-    assert await desk.state(claimed.id) == "unconfirmed"
+    harness.time.now += 7
+    assert await settle(harness, 0.0) is None
+    assert await harness.state(claimed.id) == "unconfirmed"
     assert await stored() == ""
 
 
-async def test_what_was_read_of_an_earlier_doubt_does_not_end_the_patience_with_the_next(desk: Desk):
+async def test_what_was_read_of_an_earlier_doubt_does_not_end_the_patience_with_the_next(harness: Harness):
     """Another gateway may settle it, send it and doubt again between a look at the doubts and what follows from it."""
-    await choose(desk, "resend")
-    claimed = await doubted(desk)
-    account_id, number_id = desk.number.account_id, desk.number.id
-    (stale,) = await desk.database.read(lambda c: recovery.doubts(c, account_id, number_id))
-    desk.time.now += TIMEOUT
-    await settle(desk, 0.0)
-    (again,) = await desk.claim()
-    await desk.outbox.record(again, InDoubt("no answer", "w2"), TIMEOUT)
-    now = desk.time.now
-    moved = await desk.database.write(lambda c: recovery.settle(c, account_id, stale, max_attempts=3, now=now))
+    await choose(harness, "resend")
+    claimed = await doubted(harness)
+    account_id, number_id = harness.number.account_id, harness.number.id
+    (stale,) = await harness.database.read(lambda c: recovery.doubts(c, account_id, number_id))
+    harness.time.now += TIMEOUT
+    await settle(harness, 0.0)
+    (again,) = await harness.claim()
+    await harness.outbox.record(again, InDoubt("no answer", "w2"), TIMEOUT)
+    now = harness.time.now
+    moved = await harness.database.write(lambda c: recovery.settle(c, account_id, stale, max_attempts=3, now=now))
     assert moved is False
-    assert await desk.state(claimed.id) == "unconfirmed"
-    assert await desk.claim() == []
-    assert await settle(desk, 0.0) == now + TIMEOUT
+    assert await harness.state(claimed.id) == "unconfirmed"
+    assert await harness.claim() == []
+    assert await settle(harness, 0.0) == now + TIMEOUT

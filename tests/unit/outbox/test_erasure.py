@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import sqlalchemy as sa
-from tests.unit.outbox.desk import Desk
+from tests.unit.outbox.harness import Harness
 
 from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox import hold_after_restore
@@ -15,116 +15,116 @@ from kurir.outbox.rows import Claimed
 from kurir.outbox.tables import messages
 
 LIFETIME = 60.0
-Way = Callable[[Desk, int], Awaitable[None]]
+Way = Callable[[Harness, int], Awaitable[None]]
 
 
-async def tried(desk: Desk, outcome: Outcome) -> Claimed:
-    [claimed] = await desk.claim(1)
-    await desk.outbox.record(claimed, outcome, timeout=20.0)
+async def tried(harness: Harness, outcome: Outcome) -> Claimed:
+    [claimed] = await harness.claim(1)
+    await harness.outbox.record(claimed, outcome, timeout=20.0)
     return claimed
 
 
-async def receipt(desk: Desk, message_id: int, status: str, *, by_id: bool = True) -> None:
+async def receipt(harness: Harness, message_id: int, status: str, *, by_id: bool = True) -> None:
     event = StatusChanged(
-        desk.number.account_id,
-        desk.number.id,
+        harness.number.account_id,
+        harness.number.id,
         "remote",
         status,  # type: ignore[arg-type]
-        desk.time.now,
+        harness.time.now,
         message_id=message_id if by_id else None,
     )
-    await desk.database.write(
-        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+    await harness.database.write(
+        lambda c: harness.outbox.receipt(c, event, harness.time.now), after_commit=harness.outbox.receipt_committed
     )
 
 
-async def sent(desk: Desk, _: int) -> None:
-    await tried(desk, Sent("remote"))
+async def sent(harness: Harness, _: int) -> None:
+    await tried(harness, Sent("remote"))
 
 
-async def failed(desk: Desk, _: int) -> None:
-    await tried(desk, Refused("not_on_whatsapp", "no such person"))
+async def failed(harness: Harness, _: int) -> None:
+    await tried(harness, Refused("not_on_whatsapp", "no such person"))
 
 
-async def exhausted(desk: Desk, _: int) -> None:
+async def exhausted(harness: Harness, _: int) -> None:
     for _try in range(3):
-        await tried(desk, TryLater("busy", "later", after=0.0))
+        await tried(harness, TryLater("busy", "later", after=0.0))
 
 
-async def too_late_for_another_try(desk: Desk, _: int) -> None:
-    await tried(desk, TryLater("busy", "later", after=LIFETIME + 1))
+async def too_late_for_another_try(harness: Harness, _: int) -> None:
+    await tried(harness, TryLater("busy", "later", after=LIFETIME + 1))
 
 
-async def not_connected_until_the_end(desk: Desk, _: int) -> None:
-    [claimed] = await desk.claim(1)
-    desk.time.now += LIFETIME
-    await desk.outbox.record(claimed, NotConnected("away"))
+async def not_connected_until_the_end(harness: Harness, _: int) -> None:
+    [claimed] = await harness.claim(1)
+    harness.time.now += LIFETIME
+    await harness.outbox.record(claimed, NotConnected("away"))
 
 
-async def expired_at_the_claim(desk: Desk, _: int) -> None:
-    desk.time.now += LIFETIME
-    assert await desk.claim(1) == []
+async def expired_at_the_claim(harness: Harness, _: int) -> None:
+    harness.time.now += LIFETIME
+    assert await harness.claim(1) == []
 
 
-async def expired_by_the_sweep(desk: Desk, _: int) -> None:
-    desk.time.now += LIFETIME
-    assert await desk.outbox.expire() >= 1
+async def expired_by_the_sweep(harness: Harness, _: int) -> None:
+    harness.time.now += LIFETIME
+    assert await harness.outbox.expire() >= 1
 
 
-async def receipt_before_the_answer(desk: Desk, message_id: int) -> None:
-    await desk.claim(1)
-    await receipt(desk, message_id, "delivered")
+async def receipt_before_the_answer(harness: Harness, message_id: int) -> None:
+    await harness.claim(1)
+    await receipt(harness, message_id, "delivered")
 
 
-async def receipt_of_a_failure_before_the_answer(desk: Desk, message_id: int) -> None:
-    await desk.claim(1)
-    await receipt(desk, message_id, "failed")
+async def receipt_of_a_failure_before_the_answer(harness: Harness, message_id: int) -> None:
+    await harness.claim(1)
+    await receipt(harness, message_id, "failed")
 
 
-async def receipt_while_queued_again(desk: Desk, message_id: int) -> None:
-    await tried(desk, TryLater("busy", "later", after=30.0))
-    await receipt(desk, message_id, "sent")
+async def receipt_while_queued_again(harness: Harness, message_id: int) -> None:
+    await tried(harness, TryLater("busy", "later", after=30.0))
+    await receipt(harness, message_id, "sent")
 
 
-async def receipt_after_doubt(desk: Desk, message_id: int) -> None:
-    await tried(desk, InDoubt("cut off", "remote"))
-    await receipt(desk, message_id, "delivered", by_id=False)
+async def receipt_after_doubt(harness: Harness, message_id: int) -> None:
+    await tried(harness, InDoubt("cut off", "remote"))
+    await receipt(harness, message_id, "delivered", by_id=False)
 
 
-async def canceled(desk: Desk, message_id: int) -> None:
-    await desk.outbox.cancel(desk.number.account_id, message_id)
+async def canceled(harness: Harness, message_id: int) -> None:
+    await harness.outbox.cancel(harness.number.account_id, message_id)
 
 
-async def canceled_in_doubt(desk: Desk, message_id: int) -> None:
-    await tried(desk, InDoubt("cut off"))
-    await desk.outbox.cancel(desk.number.account_id, message_id)
+async def canceled_in_doubt(harness: Harness, message_id: int) -> None:
+    await tried(harness, InDoubt("cut off"))
+    await harness.outbox.cancel(harness.number.account_id, message_id)
 
 
-async def doubt_over_and_held(desk: Desk, _: int) -> None:
-    await tried(desk, InDoubt("cut off"))
-    since, desk.time.now = desk.time.now, desk.time.now + LIFETIME
-    await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, timeout=20.0)
+async def doubt_over_and_held(harness: Harness, _: int) -> None:
+    await tried(harness, InDoubt("cut off"))
+    since, harness.time.now = harness.time.now, harness.time.now + LIFETIME
+    await harness.outbox.settle_doubts(harness.number.account_id, harness.number.id, since=since, timeout=20.0)
 
 
-async def doubt_that_no_lane_settles(desk: Desk, _: int) -> None:
+async def doubt_that_no_lane_settles(harness: Harness, _: int) -> None:
     """The device never comes back, or its number was removed."""
-    await tried(desk, InDoubt("cut off"))
-    desk.time.now += LIFETIME
-    await desk.outbox.expire()
+    await tried(harness, InDoubt("cut off"))
+    harness.time.now += LIFETIME
+    await harness.outbox.expire()
 
 
-async def success_heard_of_after_doubt(desk: Desk, _: int) -> None:
-    claimed = await tried(desk, InDoubt("cut off"))
-    await desk.outbox.record(claimed, Sent("remote"))
+async def success_heard_of_after_doubt(harness: Harness, _: int) -> None:
+    claimed = await tried(harness, InDoubt("cut off"))
+    await harness.outbox.record(claimed, Sent("remote"))
 
 
-async def put_back_from_a_backup(desk: Desk, _: int) -> None:
-    await desk.database.write(lambda c: hold_after_restore.hold(c, desk.time.now))
+async def put_back_from_a_backup(harness: Harness, _: int) -> None:
+    await harness.database.write(lambda c: hold_after_restore.hold(c, harness.time.now))
 
 
-async def put_back_while_in_doubt(desk: Desk, _: int) -> None:
-    await tried(desk, InDoubt("cut off"))
-    await desk.database.write(lambda c: hold_after_restore.hold(c, desk.time.now))
+async def put_back_while_in_doubt(harness: Harness, _: int) -> None:
+    await tried(harness, InDoubt("cut off"))
+    await harness.database.write(lambda c: hold_after_restore.hold(c, harness.time.now))
 
 
 WAYS: list[Way] = [
@@ -149,8 +149,8 @@ WAYS: list[Way] = [
 ]
 
 
-async def content(desk: Desk, message_id: int) -> str:
-    found = await desk.database.read(
+async def content(harness: Harness, message_id: int) -> str:
+    found = await harness.database.read(
         lambda c: c.scalar(sa.select(messages.c.content).where(messages.c.id == message_id))
     )
     assert found is not None
@@ -158,42 +158,42 @@ async def content(desk: Desk, message_id: int) -> str:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-async def test_the_text_of_a_code_is_gone_and_cannot_be_replayed(desk: Desk, way: Way) -> None:
-    draft = desk.draft(body="kode 123456", sealed=True, origin="otp", lifetime=LIFETIME)
-    [message_id] = (await desk.outbox.accept([draft])).ids
-    assert await content(desk, message_id) != ""
-    await way(desk, message_id)
-    assert await content(desk, message_id) == ""
+async def test_the_text_of_a_code_is_gone_and_cannot_be_replayed(harness: Harness, way: Way) -> None:
+    draft = harness.draft(body="kode 123456", sealed=True, origin="otp", lifetime=LIFETIME)
+    [message_id] = (await harness.outbox.accept([draft])).ids
+    assert await content(harness, message_id) != ""
+    await way(harness, message_id)
+    assert await content(harness, message_id) == ""
     with pytest.raises(NotPossible):
-        await desk.outbox.replay(desk.number.account_id, message_id)
+        await harness.outbox.replay(harness.number.account_id, message_id)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-async def test_any_other_text_stays(desk: Desk, way: Way) -> None:
-    draft = desk.draft(body="halo", lifetime=LIFETIME)
-    [message_id] = (await desk.outbox.accept([draft])).ids
-    await way(desk, message_id)
-    assert "halo" in await content(desk, message_id)
+async def test_any_other_text_stays(harness: Harness, way: Way) -> None:
+    draft = harness.draft(body="halo", lifetime=LIFETIME)
+    [message_id] = (await harness.outbox.accept([draft])).ids
+    await way(harness, message_id)
+    assert "halo" in await content(harness, message_id)
 
 
-async def test_the_text_stays_while_the_code_may_go_out_once_more(desk: Desk) -> None:
-    draft = desk.draft(body="kode 123456", sealed=True, origin="otp", lifetime=LIFETIME)
-    [message_id] = (await desk.outbox.accept([draft])).ids
-    await tried(desk, InDoubt("cut off"))
-    await desk.outbox.expire()
-    assert await content(desk, message_id) != ""
-    since, desk.time.now = desk.time.now, desk.time.now + 30
-    await desk.outbox.settle_doubts(desk.number.account_id, desk.number.id, since=since, timeout=20.0)
-    [claimed] = await desk.claim(1)
+async def test_the_text_stays_while_the_code_may_go_out_once_more(harness: Harness) -> None:
+    draft = harness.draft(body="kode 123456", sealed=True, origin="otp", lifetime=LIFETIME)
+    [message_id] = (await harness.outbox.accept([draft])).ids
+    await tried(harness, InDoubt("cut off"))
+    await harness.outbox.expire()
+    assert await content(harness, message_id) != ""
+    since, harness.time.now = harness.time.now, harness.time.now + 30
+    await harness.outbox.settle_doubts(harness.number.account_id, harness.number.id, since=since, timeout=20.0)
+    [claimed] = await harness.claim(1)
     assert "123456" in claimed.content.body  # type: ignore[union-attr]
 
 
-async def test_the_text_stays_while_a_try_follows_the_one_that_is_heard_to_have_failed(desk: Desk) -> None:
-    draft = desk.draft(body="kode 123456", sealed=True, origin="otp", lifetime=LIFETIME)
-    [message_id] = (await desk.outbox.accept([draft])).ids
-    await tried(desk, TryLater("busy", "later", after=30.0))
-    await receipt(desk, message_id, "failed")
-    assert await desk.state(message_id) == "queued"
-    desk.time.now += 30
-    [claimed] = await desk.claim(1)
+async def test_the_text_stays_while_a_try_follows_the_one_that_is_heard_to_have_failed(harness: Harness) -> None:
+    draft = harness.draft(body="kode 123456", sealed=True, origin="otp", lifetime=LIFETIME)
+    [message_id] = (await harness.outbox.accept([draft])).ids
+    await tried(harness, TryLater("busy", "later", after=30.0))
+    await receipt(harness, message_id, "failed")
+    assert await harness.state(message_id) == "queued"
+    harness.time.now += 30
+    [claimed] = await harness.claim(1)
     assert "123456" in claimed.content.body  # type: ignore[union-attr]

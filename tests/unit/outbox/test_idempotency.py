@@ -7,95 +7,101 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.unit.outbox.desk import Desk, open_outbox
+from tests.unit.outbox.harness import Harness, open_outbox
 
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once, Remembered, Repeated
 from kurir.outbox.tables import idempotency, messages
 from kurir.store.database import Database
 
 
-async def count(desk: Desk) -> int:
-    return await desk.database.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(messages)).scalar_one())
+async def count(harness: Harness) -> int:
+    return await harness.database.read(
+        lambda c: c.execute(sa.select(sa.func.count()).select_from(messages)).scalar_one()
+    )
 
 
-def key(desk: Desk, name: str = "k", request: str = "r", seconds: float = 86_400.0) -> Once:
-    return Once(desk.number.account_id, seconds, key_hash=name, request_hash=request)
+def key(harness: Harness, name: str = "k", request: str = "r", seconds: float = 86_400.0) -> Once:
+    return Once(harness.number.account_id, seconds, key_hash=name, request_hash=request)
 
 
-async def test_a_key_is_taken_with_the_messages_and_tells_of_them_to_the_next(desk: Desk):
-    accepted = await desk.outbox.accept([desk.draft(), desk.draft()], once=key(desk), facts={"bc_id": "x"})
+async def test_a_key_is_taken_with_the_messages_and_tells_of_them_to_the_next(harness: Harness):
+    accepted = await harness.outbox.accept([harness.draft(), harness.draft()], once=key(harness), facts={"bc_id": "x"})
     with pytest.raises(Repeated) as repeated:
-        await desk.outbox.accept([desk.draft()], once=key(desk, request="other"))
+        await harness.outbox.accept([harness.draft()], once=key(harness, request="other"))
     assert repeated.value.earlier == Earlier("r", Remembered(accepted.ids, {"bc_id": "x"}), None)
-    assert await count(desk) == 2
-    assert desk.outbox.waiting() == 2
+    assert await count(harness) == 2
+    assert harness.outbox.waiting() == 2
     answer = KeptAnswer({"code": "200", "otp_code": "123456"}, {"X-Message-Id": "m"}, None)
-    await desk.outbox.keep_answer(key(desk), answer)
-    await desk.outbox.keep_answer(key(desk), KeptAnswer({}, {}, 500))
-    earlier = await desk.outbox.earlier(key(desk))
+    await harness.outbox.keep_answer(key(harness), answer)
+    await harness.outbox.keep_answer(key(harness), KeptAnswer({}, {}, 500))
+    earlier = await harness.outbox.earlier(key(harness))
     assert earlier is not None
     assert earlier.answer == answer, "the first answer stays"
-    stored = await desk.database.read(lambda c: str(c.execute(sa.select(idempotency)).all()))
+    stored = await harness.database.read(lambda c: str(c.execute(sa.select(idempotency)).all()))
     assert "123456" not in stored
-    assert await desk.outbox.earlier(key(desk, "unknown")) is None
+    assert await harness.outbox.earlier(key(harness, "unknown")) is None
 
 
-async def test_what_is_refused_takes_no_key(desk: Desk):
+async def test_what_is_refused_takes_no_key(harness: Harness):
     def refuses(_connection, _ids):
         raise RuntimeError("limit")
 
     with pytest.raises(RuntimeError):
-        await desk.outbox.accept([desk.draft()], also=refuses, once=key(desk))
-    assert await desk.outbox.earlier(key(desk)) is None
-    await desk.outbox.accept([desk.draft()], once=key(desk))
-    assert await count(desk) == 1
+        await harness.outbox.accept([harness.draft()], also=refuses, once=key(harness))
+    assert await harness.outbox.earlier(key(harness)) is None
+    await harness.outbox.accept([harness.draft()], once=key(harness))
+    assert await count(harness) == 1
 
 
-async def test_at_once_from_several_outboxes_one_is_accepted(desk: Desk, where: Path | str):
+async def test_at_once_from_several_outboxes_one_is_accepted(harness: Harness, where: Path | str):
     other = Database(where)
     await other.start()
     try:
-        outboxes = [desk.outbox, open_outbox(other, desk.time, [])]
-        tries = [box.accept([desk.draft()], once=key(desk, f"k{n % 5}")) for n in range(20) for box in outboxes]
+        outboxes = [harness.outbox, open_outbox(other, harness.time, [])]
+        tries = [box.accept([harness.draft()], once=key(harness, f"k{n % 5}")) for n in range(20) for box in outboxes]
         ended = await asyncio.gather(*tries, return_exceptions=True)
     finally:
         await other.close()
     accepted = {one.ids[0] for one in ended if not isinstance(one, BaseException)}
     reported = {one.earlier.remembered.ids[0] for one in ended if isinstance(one, Repeated)}
-    assert (len(accepted), await count(desk)) == (5, 5)
+    assert (len(accepted), await count(harness)) == (5, 5)
     assert reported == accepted
     assert len([one for one in ended if isinstance(one, Repeated)]) == 35
 
 
-async def test_a_key_lets_go_after_its_time(desk: Desk):
-    await desk.outbox.accept([desk.draft()], once=key(desk))
-    desk.time.now += 86_399
+async def test_a_key_lets_go_after_its_time(harness: Harness):
+    await harness.outbox.accept([harness.draft()], once=key(harness))
+    harness.time.now += 86_399
     with pytest.raises(Repeated):
-        await desk.outbox.accept([desk.draft()], once=key(desk))
-    desk.time.now += 1
-    assert await desk.outbox.earlier(key(desk)) is None
-    await desk.outbox.accept([desk.draft()], once=key(desk))
-    assert await count(desk) == 2
+        await harness.outbox.accept([harness.draft()], once=key(harness))
+    harness.time.now += 1
+    assert await harness.outbox.earlier(key(harness)) is None
+    await harness.outbox.accept([harness.draft()], once=key(harness))
+    assert await count(harness) == 2
 
 
-async def test_the_guard_recognises_content_within_its_seconds(desk: Desk):
-    guard = Once(desk.number.account_id, 30.0)
-    first = await desk.outbox.accept([desk.draft(body="1")], once=guard)
-    desk.time.now += 29
+async def test_the_guard_recognises_content_within_its_seconds(harness: Harness):
+    guard = Once(harness.number.account_id, 30.0)
+    first = await harness.outbox.accept([harness.draft(body="1")], once=guard)
+    harness.time.now += 29
     with pytest.raises(Repeated) as repeated:
-        await desk.outbox.accept([desk.draft(body="1", typing=True)], once=guard)
+        await harness.outbox.accept([harness.draft(body="1", typing=True)], once=guard)
     assert repeated.value.earlier.remembered.ids == first.ids
-    for other in (desk.draft(body="2"), desk.draft("628222", "1"), desk.draft(body="1", number_id=desk.other.id)):
-        await desk.outbox.accept([other], once=guard)
-    desk.time.now += 1
-    await desk.outbox.accept([desk.draft(body="1")], once=guard)
-    assert await count(desk) == 5
+    for other in (
+        harness.draft(body="2"),
+        harness.draft("628222", "1"),
+        harness.draft(body="1", number_id=harness.other.id),
+    ):
+        await harness.outbox.accept([other], once=guard)
+    harness.time.now += 1
+    await harness.outbox.accept([harness.draft(body="1")], once=guard)
+    assert await count(harness) == 5
 
 
-async def test_old_keys_are_forgotten(desk: Desk):
-    await desk.outbox.accept([desk.draft()], once=key(desk, "old"))
-    desk.time.now += 100
-    await desk.outbox.accept([desk.draft()], once=key(desk, "new"))
-    assert await desk.outbox.forget_requests(desk.time.now - 50) == 1
-    assert await desk.outbox.earlier(key(desk, "old")) is None
-    assert await desk.outbox.earlier(key(desk, "new")) is not None
+async def test_old_keys_are_forgotten(harness: Harness):
+    await harness.outbox.accept([harness.draft()], once=key(harness, "old"))
+    harness.time.now += 100
+    await harness.outbox.accept([harness.draft()], once=key(harness, "new"))
+    assert await harness.outbox.forget_requests(harness.time.now - 50) == 1
+    assert await harness.outbox.earlier(key(harness, "old")) is None
+    assert await harness.outbox.earlier(key(harness, "new")) is not None

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
-from tests.unit.outbox.desk import Desk, open_outbox
+from tests.unit.outbox.harness import Harness, open_outbox
 
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
@@ -15,102 +15,102 @@ from kurir.outbox.outbox import QueueFull
 from kurir.outbox.tables import messages
 
 
-async def test_an_accepted_message_is_there_and_its_number_is_woken(desk: Desk):
-    accepted = await desk.outbox.accept([desk.draft(body="satu")])
-    assert desk.number_due == [(desk.number.account_id, desk.number.id)]
-    (claimed,) = await desk.claim()
+async def test_an_accepted_message_is_there_and_its_number_is_woken(harness: Harness):
+    accepted = await harness.outbox.accept([harness.draft(body="satu")])
+    assert harness.number_due == [(harness.number.account_id, harness.number.id)]
+    (claimed,) = await harness.claim()
     assert (claimed.id, claimed.content, claimed.attempt) == (accepted.ids[0], Text("satu"), 1)
 
 
-async def test_to_one_recipient_messages_leave_one_at_a_time_in_acceptance_order(desk: Desk):
-    ids = (await desk.outbox.accept([desk.draft(body=str(i)) for i in range(4)])).ids
+async def test_to_one_recipient_messages_leave_one_at_a_time_in_acceptance_order(harness: Harness):
+    ids = (await harness.outbox.accept([harness.draft(body=str(i)) for i in range(4)])).ids
     left = []
     for _ in ids:
-        (claimed,) = await desk.claim()
-        assert await desk.claim() == []
+        (claimed,) = await harness.claim()
+        assert await harness.claim() == []
         left.append(claimed.id)
-        await desk.outbox.record(claimed, Sent("x"))
+        await harness.outbox.record(claimed, Sent("x"))
     assert left == ids
 
 
-async def test_different_recipients_leave_together_and_urgent_ones_first(desk: Desk):
-    await desk.outbox.accept([desk.draft("628111", "later", priority=8)])
-    await desk.outbox.accept([desk.draft("628222", "soon")])
-    await desk.outbox.accept([desk.draft("628333", "now", priority=0)])
-    assert [c.content for c in await desk.claim()] == [Text("now"), Text("soon"), Text("later")]
+async def test_different_recipients_leave_together_and_urgent_ones_first(harness: Harness):
+    await harness.outbox.accept([harness.draft("628111", "later", priority=8)])
+    await harness.outbox.accept([harness.draft("628222", "soon")])
+    await harness.outbox.accept([harness.draft("628333", "now", priority=0)])
+    assert [c.content for c in await harness.claim()] == [Text("now"), Text("soon"), Text("later")]
 
 
-async def test_to_one_recipient_the_urgent_one_leaves_first_whatever_was_accepted_before(desk: Desk):
+async def test_to_one_recipient_the_urgent_one_leaves_first_whatever_was_accepted_before(harness: Harness):
     for words, priority in (("broadcast", 8), ("reply", 5), ("code", 0), ("later reply", 5)):
-        await desk.outbox.accept([desk.draft("628111", words, priority=priority)])
+        await harness.outbox.accept([harness.draft("628111", words, priority=priority)])
     left = []
     for n in range(4):
-        (claimed,) = await desk.claim()
+        (claimed,) = await harness.claim()
         left.append(claimed.content)
-        await desk.outbox.record(claimed, Sent(f"w{n}"))
+        await harness.outbox.record(claimed, Sent(f"w{n}"))
     assert left == [Text("code"), Text("reply"), Text("later reply"), Text("broadcast")]
 
 
-async def test_an_urgent_one_does_not_wait_for_doubt_about_a_less_urgent_one(desk: Desk):
-    await desk.database.write(lambda c: c.exec_driver_sql("UPDATE accounts SET doubt = 'resend'"))
-    await desk.outbox.accept([desk.draft("628111", "broadcast", priority=8)])
-    (claimed,) = await desk.claim()
-    await desk.outbox.record(claimed, InDoubt("no answer"), 60.0)
-    await desk.outbox.accept([desk.draft("628111", "next broadcast", priority=8)])
-    await desk.outbox.accept([desk.draft("628111", "code", priority=0)])
-    assert [one.content for one in await desk.claim()] == [Text("code")]
+async def test_an_urgent_one_does_not_wait_for_doubt_about_a_less_urgent_one(harness: Harness):
+    await harness.database.write(lambda c: c.exec_driver_sql("UPDATE accounts SET doubt = 'resend'"))
+    await harness.outbox.accept([harness.draft("628111", "broadcast", priority=8)])
+    (claimed,) = await harness.claim()
+    await harness.outbox.record(claimed, InDoubt("no answer"), 60.0)
+    await harness.outbox.accept([harness.draft("628111", "next broadcast", priority=8)])
+    await harness.outbox.accept([harness.draft("628111", "code", priority=0)])
+    assert [one.content for one in await harness.claim()] == [Text("code")]
 
 
-async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(desk: Desk):
-    await desk.outbox.accept([desk.draft(body="1"), desk.draft(body="2"), desk.draft("628222", "other")])
-    first, other = await desk.claim()
-    await desk.outbox.record(first, TryLater("130429", "slow down", after=60))
-    await desk.outbox.record(other, Sent("x"))
-    assert await desk.claim() == []
-    upcoming = await desk.outbox.upcoming(desk.number.account_id, desk.number.id, desk.time.now)
-    assert upcoming.due_at == desk.time.now + 60
-    desk.time.now += 60
-    (again,) = await desk.claim()
+async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(harness: Harness):
+    await harness.outbox.accept([harness.draft(body="1"), harness.draft(body="2"), harness.draft("628222", "other")])
+    first, other = await harness.claim()
+    await harness.outbox.record(first, TryLater("130429", "slow down", after=60))
+    await harness.outbox.record(other, Sent("x"))
+    assert await harness.claim() == []
+    upcoming = await harness.outbox.upcoming(harness.number.account_id, harness.number.id, harness.time.now)
+    assert upcoming.due_at == harness.time.now + 60
+    harness.time.now += 60
+    (again,) = await harness.claim()
     assert (again.content, again.attempt) == (Text("1"), 2)
 
 
-async def test_tries_run_out(desk: Desk):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
+async def test_tries_run_out(harness: Harness):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     for _ in range(3):
-        (claimed,) = await desk.claim()
-        after = await desk.outbox.record(claimed, TryLater("131000", "something went wrong", after=1))
-        desk.time.now += 1
+        (claimed,) = await harness.claim()
+        after = await harness.outbox.record(claimed, TryLater("131000", "something went wrong", after=1))
+        harness.time.now += 1
     assert (after.state, after.error_code, after.attempts) == ("failed", "exhausted", 3)
-    assert await desk.claim() == []
-    assert await desk.state(message_id) == "failed"
+    assert await harness.claim() == []
+    assert await harness.state(message_id) == "failed"
 
 
-async def test_a_number_that_is_not_connected_costs_no_attempt(desk: Desk):
-    await desk.outbox.accept([desk.draft()])
+async def test_a_number_that_is_not_connected_costs_no_attempt(harness: Harness):
+    await harness.outbox.accept([harness.draft()])
     for _ in range(5):
-        (claimed,) = await desk.claim()
+        (claimed,) = await harness.claim()
         assert claimed.attempt == 1
-        await desk.outbox.record(claimed, NotConnected("logged out"))
+        await harness.outbox.record(claimed, NotConnected("logged out"))
 
 
 @pytest.mark.parametrize(
     ("outcome", "state"),
     [(Sent("id"), "sent"), (Refused("131026", "not on WhatsApp"), "failed"), (InDoubt("no answer"), "unconfirmed")],
 )
-async def test_outcomes_settle_and_whoever_waits_is_told(desk: Desk, outcome, state: str):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    verdict = asyncio.create_task(desk.outbox.verdict(desk.number.account_id, message_id, 30))
-    (claimed,) = await desk.claim()
-    await desk.outbox.record(claimed, outcome)
+async def test_outcomes_settle_and_whoever_waits_is_told(harness: Harness, outcome, state: str):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    verdict = asyncio.create_task(harness.outbox.verdict(harness.number.account_id, message_id, 30))
+    (claimed,) = await harness.claim()
+    await harness.outbox.record(claimed, outcome)
     assert (await verdict).state == state
-    assert desk.outbox.waiting() == 0
+    assert harness.outbox.waiting() == 0
 
 
-async def test_a_verdict_that_takes_too_long_says_where_the_message_stands(desk: Desk):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    assert (await desk.outbox.verdict(desk.number.account_id, message_id, 0.01)).state == "queued"
+async def test_a_verdict_that_takes_too_long_says_where_the_message_stands(harness: Harness):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    assert (await harness.outbox.verdict(harness.number.account_id, message_id, 0.01)).state == "queued"
     with pytest.raises(KeyError):
-        await desk.outbox.verdict(desk.number.account_id + 1, message_id, 0.01)
+        await harness.outbox.verdict(harness.number.account_id + 1, message_id, 0.01)
 
 
 @pytest.mark.parametrize(
@@ -118,15 +118,15 @@ async def test_a_verdict_that_takes_too_long_says_where_the_message_stands(desk:
     [Refused("x", "stale"), Sent("w1"), InDoubt("stale"), TryLater("2", "stale", after=0), NotConnected("stale")],
     ids=lambda stale: type(stale).__name__,
 )
-async def test_a_result_of_an_older_attempt_changes_nothing(desk: Desk, stale: Outcome):
+async def test_a_result_of_an_older_attempt_changes_nothing(harness: Harness, stale: Outcome):
     """A message in flight that was queued again would be sent twice."""
-    await desk.outbox.accept([desk.draft()])
-    (old,) = await desk.claim()
-    await desk.outbox.record(old, TryLater("1", "later", after=0))
-    (new,) = await desk.claim()
-    after = await desk.outbox.record(old, stale)
+    await harness.outbox.accept([harness.draft()])
+    (old,) = await harness.claim()
+    await harness.outbox.record(old, TryLater("1", "later", after=0))
+    (new,) = await harness.claim()
+    after = await harness.outbox.record(old, stale)
     assert (after.state, after.attempts, after.remote_id) == ("sending", new.attempt, None)
-    assert await desk.claim() == []
+    assert await harness.claim() == []
 
 
 @pytest.mark.parametrize(
@@ -140,144 +140,149 @@ async def test_a_result_of_an_older_attempt_changes_nothing(desk: Desk, stale: O
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-async def test_when_an_outcome_cannot_be_recorded_what_is_known_of_it_stays(desk: Desk, outcome: Outcome, state: str):
+async def test_when_an_outcome_cannot_be_recorded_what_is_known_of_it_stays(
+    harness: Harness, outcome: Outcome, state: str
+):
     """Doubt that became a failure would be sent again by whoever reads `failed`."""
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
-    await desk.outbox.set_aside(claimed, outcome, "its outcome could not be recorded")
-    found = await desk.outbox.snapshot(desk.number.account_id, message_id)
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
+    await harness.outbox.set_aside(claimed, outcome, "its outcome could not be recorded")
+    found = await harness.outbox.snapshot(harness.number.account_id, message_id)
     assert found is not None
     assert (found.state, found.remote_id) == (state, getattr(outcome, "remote_id", None))
     assert found.error_code == ("" if state == "sent" else "unprocessable")
-    assert desk.outbox.waiting() == 0
+    assert harness.outbox.waiting() == 0
 
 
-async def receive(desk: Desk, status: str, remote_id: str = "w1", message_id: int | None = None, **more) -> None:
+async def receive(harness: Harness, status: str, remote_id: str = "w1", message_id: int | None = None, **more) -> None:
     event = StatusChanged(
-        desk.number.account_id, desk.number.id, remote_id, status, desk.time.now, message_id=message_id, **more
+        harness.number.account_id, harness.number.id, remote_id, status, harness.time.now, message_id=message_id, **more
     )
-    await desk.database.write(
-        lambda c: desk.outbox.receipt(c, event, desk.time.now), after_commit=desk.outbox.receipt_committed
+    await harness.database.write(
+        lambda c: harness.outbox.receipt(c, event, harness.time.now), after_commit=harness.outbox.receipt_committed
     )
 
 
-async def test_receipts_in_any_order_end_at_the_highest(desk: Desk):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
-    await desk.outbox.record(claimed, Sent("w1"))
+async def test_receipts_in_any_order_end_at_the_highest(harness: Harness):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
+    await harness.outbox.record(claimed, Sent("w1"))
     for status in ("read", "delivered", "sent", "failed", "read"):
-        await receive(desk, status)
-    assert await desk.state(message_id) == "read"
+        await receive(harness, status)
+    assert await harness.state(message_id) == "read"
 
 
-async def test_a_receipt_that_overtakes_the_answer_is_not_lost(desk: Desk):
-    ids = (await desk.outbox.accept([desk.draft(), desk.draft("628222")])).ids
-    by_engine_id, by_our_id = await desk.claim()
-    await receive(desk, "delivered", "w1")  # the message is not known as w1 yet
-    await receive(desk, "delivered", "w2", message_id=by_our_id.id)
-    await desk.outbox.record(by_engine_id, Sent("w1"))
-    after = await desk.outbox.record(by_our_id, Sent("w2"))
-    assert [await desk.state(i) for i in ids] == ["delivered", "delivered"]
+async def test_a_receipt_that_overtakes_the_answer_is_not_lost(harness: Harness):
+    ids = (await harness.outbox.accept([harness.draft(), harness.draft("628222")])).ids
+    by_engine_id, by_our_id = await harness.claim()
+    await receive(harness, "delivered", "w1")  # the message is not known as w1 yet
+    await receive(harness, "delivered", "w2", message_id=by_our_id.id)
+    await harness.outbox.record(by_engine_id, Sent("w1"))
+    after = await harness.outbox.record(by_our_id, Sent("w2"))
+    assert [await harness.state(i) for i in ids] == ["delivered", "delivered"]
     assert after.remote_id == "w2"
 
 
-async def test_a_receipt_of_another_number_or_account_changes_nothing(desk: Desk):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
-    await desk.outbox.record(claimed, Sent("w1"))
-    for account_id, number_id in ((desk.number.account_id, desk.other.id), (99, desk.number.id)):
+async def test_a_receipt_of_another_number_or_account_changes_nothing(harness: Harness):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
+    await harness.outbox.record(claimed, Sent("w1"))
+    for account_id, number_id in ((harness.number.account_id, harness.other.id), (99, harness.number.id)):
         event = StatusChanged(account_id, number_id, "w1", "read", 1.0, message_id=message_id)
-        await desk.database.write(
-            lambda c, e=event: desk.outbox.receipt(c, e, desk.time.now), after_commit=desk.outbox.receipt_committed
+        await harness.database.write(
+            lambda c, e=event: harness.outbox.receipt(c, e, harness.time.now),
+            after_commit=harness.outbox.receipt_committed,
         )
-    assert await desk.state(message_id) == "sent"
+    assert await harness.state(message_id) == "sent"
 
 
-async def test_a_failed_receipt_ends_a_sent_message_with_its_reason(desk: Desk):
-    (message_id,) = (await desk.outbox.accept([desk.draft()])).ids
-    (claimed,) = await desk.claim()
-    await desk.outbox.record(claimed, Sent("w1"))
-    await receive(desk, "failed", code="131026", reason="undeliverable")
-    found = await desk.outbox.snapshot(desk.number.account_id, message_id)
+async def test_a_failed_receipt_ends_a_sent_message_with_its_reason(harness: Harness):
+    (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
+    (claimed,) = await harness.claim()
+    await harness.outbox.record(claimed, Sent("w1"))
+    await receive(harness, "failed", code="131026", reason="undeliverable")
+    found = await harness.outbox.snapshot(harness.number.account_id, message_id)
     assert found is not None
     assert (found.state, found.error_code, found.error_reason) == ("failed", "131026", "undeliverable")
 
 
-async def test_old_messages_expire_in_the_queue_and_at_the_claim(desk: Desk):
-    swept, claimed = (await desk.outbox.accept([desk.draft(lifetime=10), desk.draft("628222", lifetime=20)])).ids
-    desk.time.now += 10
-    assert await desk.outbox.expire() == 1
-    desk.time.now += 10
-    verdict = asyncio.create_task(desk.outbox.verdict(desk.number.account_id, claimed, 30))
+async def test_old_messages_expire_in_the_queue_and_at_the_claim(harness: Harness):
+    swept, claimed = (
+        await harness.outbox.accept([harness.draft(lifetime=10), harness.draft("628222", lifetime=20)])
+    ).ids
+    harness.time.now += 10
+    assert await harness.outbox.expire() == 1
+    harness.time.now += 10
+    verdict = asyncio.create_task(harness.outbox.verdict(harness.number.account_id, claimed, 30))
     await asyncio.sleep(0)
-    assert await desk.claim() == []
+    assert await harness.claim() == []
     assert (await verdict).state == "expired"
-    assert await desk.state(swept) == "expired"
-    assert desk.outbox.waiting() == 0
+    assert await harness.state(swept) == "expired"
+    assert harness.outbox.waiting() == 0
 
 
-async def test_after_a_crash_what_was_in_flight_is_found_and_waits_for_an_outcome(desk: Desk):
-    in_flight_ids, waiting = (await desk.outbox.accept([desk.draft(body="1"), desk.draft(body="2")])).ids
-    await desk.claim()
-    reborn = open_outbox(desk.database, desk.time, [])
+async def test_after_a_crash_what_was_in_flight_is_found_and_waits_for_an_outcome(harness: Harness):
+    in_flight_ids, waiting = (await harness.outbox.accept([harness.draft(body="1"), harness.draft(body="2")])).ids
+    await harness.claim()
+    reborn = open_outbox(harness.database, harness.time, [])
     await reborn.count_waiting()
     assert reborn.waiting() == 2
-    assert await reborn.claim(desk.number.account_id, desk.number.id, 10) == []
-    (left,) = await reborn.left_in_flight(desk.number.account_id, desk.number.id)
+    assert await reborn.claim(harness.number.account_id, harness.number.id, 10) == []
+    (left,) = await reborn.left_in_flight(harness.number.account_id, harness.number.id)
     assert (left.id, left.content, left.attempt) == (in_flight_ids, Text("1"), 1)
-    assert await reborn.left_in_flight(desk.number.account_id, desk.other.id) == []
+    assert await reborn.left_in_flight(harness.number.account_id, harness.other.id) == []
     await reborn.record(left, CUT_OFF)
-    assert (await desk.state(in_flight_ids), await desk.state(waiting)) == ("unconfirmed", "queued")
-    (claimed,) = await reborn.claim(desk.number.account_id, desk.number.id, 10)
+    assert (await harness.state(in_flight_ids), await harness.state(waiting)) == ("unconfirmed", "queued")
+    (claimed,) = await reborn.claim(harness.number.account_id, harness.number.id, 10)
     assert claimed.id == waiting
     assert reborn.waiting() == 1
     # a late receipt resolves the doubt
-    await receive(desk, "delivered", "w9", message_id=in_flight_ids)
-    assert await desk.state(in_flight_ids) == "delivered"
+    await receive(harness, "delivered", "w9", message_id=in_flight_ids)
+    assert await harness.state(in_flight_ids) == "delivered"
 
 
-async def test_a_full_queue_refuses_all_or_nothing(desk: Desk):
-    small = open_outbox(desk.database, desk.time, [], queue_limit=2)
-    await small.accept([desk.draft()])
+async def test_a_full_queue_refuses_all_or_nothing(harness: Harness):
+    small = open_outbox(harness.database, harness.time, [], queue_limit=2)
+    await small.accept([harness.draft()])
     with pytest.raises(QueueFull):
-        await small.accept([desk.draft(), desk.draft()])
-    count = await desk.database.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(messages)).scalar())
+        await small.accept([harness.draft(), harness.draft()])
+    count = await harness.database.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(messages)).scalar())
     assert count == 1
 
 
-async def test_what_belongs_to_a_message_is_stored_with_it_or_not_at_all(desk: Desk):
+async def test_what_belongs_to_a_message_is_stored_with_it_or_not_at_all(harness: Harness):
     def fails(_connection, _ids):
         raise RuntimeError("no row for this message")
 
     with pytest.raises(RuntimeError):
-        await desk.outbox.accept([desk.draft()], also=fails)
-    assert await desk.claim() == []
-    accepted = await desk.outbox.accept([desk.draft()], also=lambda _c, ids: ids[0] * 2)
+        await harness.outbox.accept([harness.draft()], also=fails)
+    assert await harness.claim() == []
+    accepted = await harness.outbox.accept([harness.draft()], also=lambda _c, ids: ids[0] * 2)
     assert accepted.value == accepted.ids[0] * 2
 
 
-async def test_a_sealed_content_is_unreadable_at_rest_and_gone_at_the_end(desk: Desk):
-    await desk.outbox.accept([desk.draft(body="kode 123456", sealed=True)])
+async def test_a_sealed_content_is_unreadable_at_rest_and_gone_at_the_end(harness: Harness):
+    await harness.outbox.accept([harness.draft(body="kode 123456", sealed=True)])
 
     async def stored() -> str:
-        return await desk.database.read(lambda c: c.execute(sa.select(messages.c.content)).scalar_one())
+        return await harness.database.read(lambda c: c.execute(sa.select(messages.c.content)).scalar_one())
 
     assert "123456" not in await stored()
-    (claimed,) = await desk.claim()
+    (claimed,) = await harness.claim()
     assert claimed.content == Text("kode 123456")
-    await desk.outbox.record(claimed, Sent("w1"))
+    await harness.outbox.record(claimed, Sent("w1"))
     assert await stored() == ""
 
 
-async def test_the_database_refuses_a_second_message_in_flight(desk: Desk):
-    await desk.outbox.accept([desk.draft(), desk.draft()])
-    await desk.claim()
+async def test_the_database_refuses_a_second_message_in_flight(harness: Harness):
+    await harness.outbox.accept([harness.draft(), harness.draft()])
+    await harness.claim()
     with pytest.raises(sa.exc.IntegrityError):
-        await desk.database.write(lambda c: c.execute(messages.update().values(state="sending")))
+        await harness.database.write(lambda c: c.execute(messages.update().values(state="sending")))
 
 
-async def test_fifty_lanes_never_claim_one_message_twice(desk: Desk):
-    await desk.outbox.accept([desk.draft(str(628000 + i)) for i in range(300)])
-    taken = await asyncio.gather(*(desk.claim(10) for _ in range(50)))
+async def test_fifty_lanes_never_claim_one_message_twice(harness: Harness):
+    await harness.outbox.accept([harness.draft(str(628000 + i)) for i in range(300)])
+    taken = await asyncio.gather(*(harness.claim(10) for _ in range(50)))
     ids = [claimed.id for claims in taken for claimed in claims]
     assert len(ids) == len(set(ids)) == 300

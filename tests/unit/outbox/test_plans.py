@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from tests.unit.outbox.desk import Desk
+from tests.unit.outbox.harness import Harness
 
 from kurir.messages.reports import InDoubt, Sent, StatusChanged
 from kurir.outbox import accept, claim
@@ -40,12 +40,12 @@ ONE_MESSAGE = re.compile(
 
 
 @pytest.fixture
-async def full(desk: Desk) -> Desk:
+async def full(harness: Harness) -> Harness:
     """A desk whose table holds a hundred times more finished messages than waiting ones."""
 
     def row(index: int) -> tuple:
-        number = (desk.number.id, desk.other.id)[index % 2]
-        fixed = (desk.number.account_id, number, f"628{index % 5000:07d}", "text", '{"type":"text","body":"x"}')
+        number = (harness.number.id, harness.other.id)[index % 2]
+        fixed = (harness.number.account_id, number, f"628{index % 5000:07d}", "text", '{"type":"text","body":"x"}')
         return (index, *fixed, 0, 0, 5, "api", None, 1.0, 1.0, 2e9)
 
     def work(connection: Connection) -> None:
@@ -53,11 +53,11 @@ async def full(desk: Desk) -> Desk:
         connection.execute(messages.update().values(state="delivered"))
         accept.insert(connection, [row(index) for index in range(FINISHED + 1, FINISHED + WAITING + 1)])
 
-    await desk.database.write(work, timeout=LONG_WORK)
-    return desk
+    await harness.database.write(work, timeout=LONG_WORK)
+    return harness
 
 
-async def all_statements(desk: Desk) -> list[tuple[str, Any]]:
+async def all_statements(harness: Harness) -> list[tuple[str, Any]]:
     """Everything that a lane asks of the database, as (statement, parameters)."""
     asked: dict[str, Any] = {}
 
@@ -65,29 +65,29 @@ async def all_statements(desk: Desk) -> list[tuple[str, Any]]:
         if re.match(r"\s*(SELECT|UPDATE|WITH)\b", statement) and "messages" in statement:
             asked.setdefault(statement, parameters)
 
-    sa.event.listen(desk.database.engine, "before_cursor_execute", note)
-    outbox, number = desk.outbox, (desk.number.account_id, desk.number.id)
+    sa.event.listen(harness.database.engine, "before_cursor_execute", note)
+    outbox, number = harness.outbox, (harness.number.account_id, harness.number.id)
     await outbox.count_waiting()
     await outbox.waiting_numbers()
     await outbox.left_in_flight(*number)
-    await outbox.settle_doubts(*number, since=desk.time.now, timeout=60.0)
-    sent, doubtful = (await desk.claim())[:2]
+    await outbox.settle_doubts(*number, since=harness.time.now, timeout=60.0)
+    sent, doubtful = (await harness.claim())[:2]
     await outbox.record(sent, Sent("wamid.1"))
     await outbox.record(doubtful, InDoubt("no answer"), 60.0)
-    event = StatusChanged(*number, "wamid.1", "delivered", desk.time.now)
-    await desk.database.write(lambda c: outbox.receipt(c, event, desk.time.now))
+    event = StatusChanged(*number, "wamid.1", "delivered", harness.time.now)
+    await harness.database.write(lambda c: outbox.receipt(c, event, harness.time.now))
     await outbox.claim(*number, 1, ready=[1, 2, 3])
     await outbox.claim(*number, 1, deep=True)
     await outbox.claim(*number, 1, ready=[1, 2, 3], deep=True)
-    await outbox.upcoming(*number, desk.time.now)
-    await outbox.upcoming(*number, desk.time.now, deep=True)
+    await outbox.upcoming(*number, harness.time.now)
+    await outbox.upcoming(*number, harness.time.now, deep=True)
     await outbox.expire()
-    sa.event.remove(desk.database.engine, "before_cursor_execute", note)
+    sa.event.remove(harness.database.engine, "before_cursor_execute", note)
     assert len(asked) >= 15
     return list(asked.items())
 
 
-async def test_nothing_a_lane_asks_reads_the_finished_messages(full: Desk):
+async def test_nothing_a_lane_asks_reads_the_finished_messages(full: Harness):
     statements = await all_statements(full)
     if full.database.engine.dialect.name == "sqlite":  # nobody gathers statistics there; PostgreSQL does it by itself
         await only_short_indexes(full, statements, "EXPLAIN QUERY PLAN")
@@ -97,10 +97,10 @@ async def test_nothing_a_lane_asks_reads_the_finished_messages(full: Desk):
     await only_short_indexes(full, statements, explain)
 
 
-async def only_short_indexes(desk: Desk, statements: list[tuple[str, Any]], explain: str) -> None:
+async def only_short_indexes(harness: Harness, statements: list[tuple[str, Any]], explain: str) -> None:
     for statement, parameters in statements:
         work = functools.partial(_explained, sql=f"{explain} {statement}", parameters=parameters)
-        found = ONE_MESSAGE.sub("PRIMARY KEY", await desk.database.read(work))
+        found = ONE_MESSAGE.sub("PRIMARY KEY", await harness.database.read(work))
         used = set(re.findall(r"(?:ix|uq|pk)_messages\w*|PRIMARY KEY", found))
         assert used, f"{statement}\n{found}"
         assert used <= SHORT, f"{statement}\n{found}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.unit.outbox.desk import Desk, open_outbox
+from tests.unit.outbox.harness import Harness, open_outbox
 
 from kurir.inbox.tables import incoming
 from kurir.messages.content import Image, Text
@@ -20,60 +20,65 @@ STRANGER, OTHER, THIRD, FRIEND, GROUP = "628111", "628222", "628333", "628777", 
 
 
 @pytest.fixture
-def shop(desk: Desk) -> Desk:
-    desk.outbox = open_outbox(desk.database, desk.time, desk.number_due, restriction=SHORTEST)
-    return desk
+def shop(harness: Harness) -> Harness:
+    harness.outbox = open_outbox(harness.database, harness.time, harness.number_due, restriction=SHORTEST)
+    return harness
 
 
-async def claim(desk: Desk, limit: int = 10) -> list[Claimed]:
+async def claim(harness: Harness, limit: int = 10) -> list[Claimed]:
     """As a lane of a number that is, or is not, restricted."""
-    number = desk.number
-    restriction = await restricted(desk)
-    return await desk.outbox.claim(number.account_id, number.id, limit, restricted=lambda _: restriction is not None)
+    number = harness.number
+    restriction = await restricted(harness)
+    return await harness.outbox.claim(number.account_id, number.id, limit, restricted=lambda _: restriction is not None)
 
 
-async def restricted(desk: Desk) -> numbers.Restriction | None:
-    return await desk.database.read(lambda c: numbers.restriction(c, desk.number.account_id, desk.number.id))
+async def restricted(harness: Harness) -> numbers.Restriction | None:
+    return await harness.database.read(lambda c: numbers.restriction(c, harness.number.account_id, harness.number.id))
 
 
-async def refused(desk: Desk, recipient: str = STRANGER) -> Claimed:
+async def refused(harness: Harness, recipient: str = STRANGER) -> Claimed:
     """A first contact is refused: from now on the number is restricted."""
-    await desk.outbox.accept([desk.draft(recipient, "first")])
-    (claimed,) = await claim(desk)
-    await desk.outbox.record(claimed, REFUSAL)
+    await harness.outbox.accept([harness.draft(recipient, "first")])
+    (claimed,) = await claim(harness)
+    await harness.outbox.record(claimed, REFUSAL)
     return claimed
 
 
-async def writes(desk: Desk, person: str) -> None:
+async def writes(harness: Harness, person: str) -> None:
     """A message of `person` comes in, as the inbox stores it."""
 
     def work(connection):
-        values = {"account_id": desk.number.account_id, "number_id": desk.number.id, "chat": person, "sender": person}
+        values = {
+            "account_id": harness.number.account_id,
+            "number_id": harness.number.id,
+            "chat": person,
+            "sender": person,
+        }
         connection.execute(
             incoming.insert().values(**values, remote_id=f"in-{person}", at=1.0, stored_at=1.0, kind="text")
         )
-        restrictions.release(connection, desk.number.id, person, desk.time.now)
+        restrictions.release(connection, harness.number.id, person, harness.time.now)
 
-    await desk.database.write(work)
+    await harness.database.write(work)
 
 
-async def reach(desk: Desk, recipient: str) -> None:
+async def reach(harness: Harness, recipient: str) -> None:
     """A message of ours is delivered to `recipient`."""
-    await desk.outbox.accept([desk.draft(recipient, "earlier")])
-    (claimed,) = await claim(desk)
-    await desk.outbox.record(claimed, Sent(f"wire-{recipient}"))
-    number = desk.number
-    receipt = StatusChanged(number.account_id, number.id, f"wire-{recipient}", "delivered", desk.time.now)
-    await desk.database.write(lambda c: desk.outbox.receipt(c, receipt, desk.time.now))
+    await harness.outbox.accept([harness.draft(recipient, "earlier")])
+    (claimed,) = await claim(harness)
+    await harness.outbox.record(claimed, Sent(f"wire-{recipient}"))
+    number = harness.number
+    receipt = StatusChanged(number.account_id, number.id, f"wire-{recipient}", "delivered", harness.time.now)
+    await harness.database.write(lambda c: harness.outbox.receipt(c, receipt, harness.time.now))
 
 
-async def snapshot(desk: Desk, message_id: int) -> Snapshot:
-    found = await desk.outbox.snapshot(desk.number.account_id, message_id)
+async def snapshot(harness: Harness, message_id: int) -> Snapshot:
+    found = await harness.outbox.snapshot(harness.number.account_id, message_id)
     assert found is not None
     return found
 
 
-async def test_a_refused_first_contact_waits_uncounted_and_says_why(shop: Desk) -> None:
+async def test_a_refused_first_contact_waits_uncounted_and_says_why(shop: Harness) -> None:
     claimed = await refused(shop)
     found = await snapshot(shop, claimed.id)
     assert (found.state, found.attempts, found.error_code) == ("queued", 0, "restricted")
@@ -85,7 +90,7 @@ async def test_a_refused_first_contact_waits_uncounted_and_says_why(shop: Desk) 
 
 
 @pytest.mark.parametrize("how", ["wrote", "was reached", "is a group"])
-async def test_whoever_is_no_first_contact_overtakes_those_who_are(shop: Desk, how: str) -> None:
+async def test_whoever_is_no_first_contact_overtakes_those_who_are(shop: Harness, how: str) -> None:
     known = GROUP if how == "is a group" else FRIEND
     if how == "wrote":
         await writes(shop, FRIEND)
@@ -101,12 +106,14 @@ async def test_whoever_is_no_first_contact_overtakes_those_who_are(shop: Desk, h
     assert (message.state, message.error_code, message.attempts) == ("queued", "restricted", 0)
 
 
-async def waiting(desk: Desk) -> list[Snapshot]:
-    ids = await desk.database.read(lambda c: c.exec_driver_sql("SELECT id FROM messages WHERE state = 'queued'").all())
-    return [await snapshot(desk, row[0]) for row in ids]
+async def waiting(harness: Harness) -> list[Snapshot]:
+    ids = await harness.database.read(
+        lambda c: c.exec_driver_sql("SELECT id FROM messages WHERE state = 'queued'").all()
+    )
+    return [await snapshot(harness, row[0]) for row in ids]
 
 
-async def test_a_person_who_writes_releases_nobody_else(shop: Desk) -> None:
+async def test_a_person_who_writes_releases_nobody_else(shop: Harness) -> None:
     cold = await refused(shop, STRANGER)
     await shop.outbox.accept([shop.draft(OTHER, "cold too")])
     assert await claim(shop) == []
@@ -115,7 +122,7 @@ async def test_a_person_who_writes_releases_nobody_else(shop: Desk) -> None:
     assert [one.recipient for one in await claim(shop)] == [OTHER]
 
 
-async def test_a_person_who_writes_gets_what_waited_for_them_in_order(shop: Desk) -> None:
+async def test_a_person_who_writes_gets_what_waited_for_them_in_order(shop: Harness) -> None:
     await refused(shop, STRANGER)
     await shop.outbox.accept([shop.draft(OTHER, "1"), shop.draft(OTHER, "2")])
     assert await claim(shop) == []
@@ -126,7 +133,7 @@ async def test_a_person_who_writes_gets_what_waited_for_them_in_order(shop: Desk
     assert [one.content for one in await claim(shop)] == [Text("2")]
 
 
-async def test_when_the_time_is_over_one_is_tried_and_its_success_ends_the_restriction(shop: Desk) -> None:
+async def test_when_the_time_is_over_one_is_tried_and_its_success_ends_the_restriction(shop: Harness) -> None:
     await refused(shop)
     await shop.outbox.accept([shop.draft(OTHER), shop.draft(THIRD)])
     assert await claim(shop) == []
@@ -139,7 +146,7 @@ async def test_when_the_time_is_over_one_is_tried_and_its_success_ends_the_restr
     assert {one.recipient for one in await claim(shop)} == {OTHER, THIRD}
 
 
-async def test_a_refused_trial_doubles_the_time(shop: Desk) -> None:
+async def test_a_refused_trial_doubles_the_time(shop: Harness) -> None:
     await refused(shop)
     for length in (2 * SHORTEST, 4 * SHORTEST):
         current = await restricted(shop)
@@ -150,7 +157,7 @@ async def test_a_refused_trial_doubles_the_time(shop: Desk) -> None:
         assert await restricted(shop) == numbers.Restriction(shop.time.now + length, length)
 
 
-async def test_a_trial_that_ends_otherwise_is_followed_by_another(shop: Desk) -> None:
+async def test_a_trial_that_ends_otherwise_is_followed_by_another(shop: Harness) -> None:
     await refused(shop)
     await shop.outbox.accept([shop.draft(OTHER)])
     assert await claim(shop) == []
@@ -165,7 +172,7 @@ async def test_a_trial_that_ends_otherwise_is_followed_by_another(shop: Desk) ->
     assert await restricted(shop) is not None
 
 
-async def test_several_in_flight_restrict_once(shop: Desk) -> None:
+async def test_several_in_flight_restrict_once(shop: Harness) -> None:
     await shop.outbox.accept([shop.draft(one) for one in (STRANGER, OTHER, THIRD)])
     claimed = await claim(shop)
     for one in claimed:
@@ -175,7 +182,7 @@ async def test_several_in_flight_restrict_once(shop: Desk) -> None:
     assert len(await claim(shop)) == 1
 
 
-async def test_of_somebody_known_the_refusal_is_about_that_person(shop: Desk) -> None:
+async def test_of_somebody_known_the_refusal_is_about_that_person(shop: Harness) -> None:
     await writes(shop, FRIEND)
     (message_id,) = (await shop.outbox.accept([shop.draft(FRIEND)])).ids
     for attempt in range(1, 4):
@@ -188,7 +195,7 @@ async def test_of_somebody_known_the_refusal_is_about_that_person(shop: Desk) ->
     assert "463" in after.error_reason
 
 
-async def test_a_message_that_expires_first_ends_as_expired_and_names_the_restriction(shop: Desk) -> None:
+async def test_a_message_that_expires_first_ends_as_expired_and_names_the_restriction(shop: Harness) -> None:
     await shop.outbox.accept([shop.draft(STRANGER, lifetime=60.0)])
     (claimed,) = await claim(shop)
     after = await shop.outbox.record(claimed, REFUSAL)
@@ -200,7 +207,9 @@ async def test_a_message_that_expires_first_ends_as_expired_and_names_the_restri
     assert (found.state, found.error_code) == ("expired", "restricted")
 
 
-async def test_a_long_queue_of_first_contacts_is_passed_over_whole(shop: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_queue_of_first_contacts_is_passed_over_whole(
+    shop: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(restrictions, "_AT_ONCE", 7)
     await refused(shop)
     await writes(shop, FRIEND)
@@ -211,7 +220,7 @@ async def test_a_long_queue_of_first_contacts_is_passed_over_whole(shop: Desk, m
     assert len(await claim(shop, limit=4)) == 1
 
 
-async def test_other_numbers_are_not_concerned(shop: Desk) -> None:
+async def test_other_numbers_are_not_concerned(shop: Harness) -> None:
     await refused(shop)
     await shop.outbox.accept([shop.draft(OTHER, number_id=shop.other.id)])
     assert len(await shop.claim(number=shop.other)) == 1
@@ -225,7 +234,7 @@ def test_how_long_a_restriction_lasts(last: float | None, trial: bool, length: f
     assert next_length(600.0, last, trial=trial) == length
 
 
-async def test_a_file_that_cannot_be_had_uses_up_no_trial(shop: Desk) -> None:
+async def test_a_file_that_cannot_be_had_uses_up_no_trial(shop: Harness) -> None:
     await refused(shop)
     picture = shop.draft(OTHER, "")
     picture = msgspec.structs.replace(picture, content=Image("http://files.test/a.png"))
@@ -253,7 +262,7 @@ async def test_a_file_that_cannot_be_had_uses_up_no_trial(shop: Desk) -> None:
     assert (trial.recipient, trial.first_contact) == (THIRD, True)
 
 
-async def test_what_waits_while_the_trial_waits_for_its_file_is_looked_at_again_soon(shop: Desk) -> None:
+async def test_what_waits_while_the_trial_waits_for_its_file_is_looked_at_again_soon(shop: Harness) -> None:
     await refused(shop)
     picture = msgspec.structs.replace(shop.draft(OTHER, ""), content=Image("http://files.test/a.png"))
     later = msgspec.structs.replace(shop.draft(THIRD, ""), content=Image("http://files.test/b.png"))

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.webhook_desk import WebhookDesk, open_webhook_desk
+from tests.webhook_harness import WebhookHarness, open_webhook_desk
 
 
 @pytest.fixture
-async def desk(where: Path | str) -> AsyncIterator[WebhookDesk]:
-    async with open_webhook_desk(where) as desk:
-        yield desk
+async def harness(where: Path | str) -> AsyncIterator[WebhookHarness]:
+    async with open_webhook_desk(where) as harness:
+        yield harness

@@ -9,44 +9,44 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.sqlite import new_database
-from tests.webhook_desk import WebhookDesk, delivering, eventually, open_webhook_desk, receiving
+from tests.webhook_harness import WebhookHarness, delivering, eventually, open_webhook_desk, receiving
 
 from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries
 
 
-async def attempts(desk: WebhookDesk) -> Sequence[int]:
-    return await desk.database.read(lambda c: c.execute(sa.select(webhook_attempts.c.number)).scalars().all())
+async def attempts(harness: WebhookHarness) -> Sequence[int]:
+    return await harness.database.read(lambda c: c.execute(sa.select(webhook_attempts.c.number)).scalars().all())
 
 
 async def test_a_start_that_is_alone_takes_up_what_was_in_hand_before_its_lease_is_over(tmp_path: Path) -> None:
-    async with open_webhook_desk(new_database(tmp_path / "kurir.db")) as desk, receiving() as receiver:
-        endpoint, _ = await desk.endpoint(receiver.url())
-        await desk.comes_in()
-        assert await desk.claim(endpoint) is not None
-        async with delivering(desk.database, desk.time):  # the lease lasts: time stands still
+    async with open_webhook_desk(new_database(tmp_path / "kurir.db")) as harness, receiving() as receiver:
+        endpoint, _ = await harness.endpoint(receiver.url())
+        await harness.comes_in()
+        assert await harness.claim(endpoint) is not None
+        async with delivering(harness.database, harness.time):  # the lease lasts: time stands still
             await receiver.until(1)
-            await eventually(desk.states, {"delivered": 1})
-        assert await attempts(desk) == [2]
+            await eventually(harness.states, {"delivered": 1})
+        assert await attempts(harness) == [2]
 
 
-async def test_a_chat_whose_events_all_wait_is_found_and_goes_on(desk: WebhookDesk) -> None:
+async def test_a_chat_whose_events_all_wait_is_found_and_goes_on(harness: WebhookHarness) -> None:
     async with receiving() as receiver:
-        await desk.endpoint(receiver.url())
+        await harness.endpoint(receiver.url())
         for n in range(2):
-            await desk.comes_in(text=f"{n}")
+            await harness.comes_in(text=f"{n}")
         d = webhook_deliveries
         first = d.update().where(d.c.state == "pending").values(state="delivered")
-        await desk.database.write(lambda c: c.execute(first) and None)
-        async with delivering(desk.database, desk.time):
+        await harness.database.write(lambda c: c.execute(first) and None)
+        async with delivering(harness.database, harness.time):
             (letter,) = await receiver.until(1)
         assert letter.text == "1"
 
 
 async def test_a_result_that_cannot_be_written_at_once_is_written_and_the_event_told_once(
-    desk: WebhookDesk, monkeypatch: pytest.MonkeyPatch
+    harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, refused = desk.database.write, []
+    write, refused = harness.database.write, []
 
     async def away_for_a_moment(*arguments: Any, **options: Any) -> Any:
         if receiver.letters and len(refused) < 2:
@@ -55,24 +55,24 @@ async def test_a_result_that_cannot_be_written_at_once_is_written_and_the_event_
         return await write(*arguments, **options)
 
     async with receiving() as receiver:
-        await desk.endpoint(receiver.url())
-        await desk.comes_in()
-        monkeypatch.setattr(desk.database, "write", away_for_a_moment)
-        async with delivering(desk.database, desk.time):
-            await eventually(desk.states, {"delivered": 1})
+        await harness.endpoint(receiver.url())
+        await harness.comes_in()
+        monkeypatch.setattr(harness.database, "write", away_for_a_moment)
+        async with delivering(harness.database, harness.time):
+            await eventually(harness.states, {"delivered": 1})
         assert len(refused) == 2
         assert len(receiver.letters) == 1
-        assert await attempts(desk) == [1]
+        assert await attempts(harness) == [1]
 
 
-async def test_a_stop_gives_back_what_is_in_flight(desk: WebhookDesk) -> None:
+async def test_a_stop_gives_back_what_is_in_flight(harness: WebhookHarness) -> None:
     async with receiving() as receiver:
         receiver.replies["/hook"] = receiver.hang
-        endpoint, _ = await desk.endpoint(receiver.url())
-        await desk.comes_in()
-        async with delivering(desk.database, desk.time):
+        endpoint, _ = await harness.endpoint(receiver.url())
+        await harness.comes_in()
+        async with delivering(harness.database, harness.time):
             await receiver.until(1)
-        assert await desk.states() == {"pending": 1}
-        again = await desk.claim(endpoint)  # by the next process, and at once
+        assert await harness.states() == {"pending": 1}
+        again = await harness.claim(endpoint)  # by the next process, and at once
         assert again is not None
         assert again.attempt == 2

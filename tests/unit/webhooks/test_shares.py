@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import web
 from tests.sqlite import new_database
-from tests.webhook_desk import Receiver, WebhookDesk, delivering, eventually, open_webhook_desk, receiving
+from tests.webhook_harness import Receiver, WebhookHarness, delivering, eventually, open_webhook_desk, receiving
 
 from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks import deliveries
@@ -37,69 +37,69 @@ class Failing:
         return await self._receiver.hang(request)
 
 
-async def rounds(desk: WebhookDesk, receiver: Receiver, deliverer: Deliverer, path: str, count: int = 6) -> None:
+async def rounds(harness: WebhookHarness, receiver: Receiver, deliverer: Deliverer, path: str, count: int = 6) -> None:
     """Waits until the deliverer has gone round so many times: each time it delivers one event to a good endpoint."""
-    number = await desk.tenant()
-    await desk.endpoint(receiver.url(path), account_id=number.account_id)
+    number = await harness.tenant()
+    await harness.endpoint(receiver.url(path), account_id=number.account_id)
     for n in range(count):
-        await desk.comes_in(chat=f"round-{n}", number=number)
+        await harness.comes_in(chat=f"round-{n}", number=number)
         deliverer.wake()
         await receiver.until(n + 1, path, timeout=10)
 
 
-async def test_a_failing_endpoint_has_one_try_at_once(desk: WebhookDesk) -> None:
-    async with receiving() as receiver, delivering(desk.database, desk.time) as deliverer:
+async def test_a_failing_endpoint_has_one_try_at_once(harness: WebhookHarness) -> None:
+    async with receiving() as receiver, delivering(harness.database, harness.time) as deliverer:
         failing = Failing(receiver, FAILING)
         receiver.replies["/bad"] = failing
-        endpoint, _ = await desk.endpoint(receiver.url("/bad"))
+        endpoint, _ = await harness.endpoint(receiver.url("/bad"))
         for n in range(FAILING):
-            await desk.comes_in(chat=f"chat-{n}")
+            await harness.comes_in(chat=f"chat-{n}")
         deliverer.wake()
-        await eventually(lambda: _kept(desk), FAILING)
+        await eventually(lambda: _kept(harness), FAILING)
         for n in range(20):
-            await desk.comes_in(chat=f"more-{n}")
+            await harness.comes_in(chat=f"more-{n}")
         deliverer.wake()
         await receiver.until(FAILING + 1, "/bad")
-        await rounds(desk, receiver, deliverer, "/good")
+        await rounds(harness, receiver, deliverer, "/good")
         assert failing.hanging == 1
-        assert (await desk.states(endpoint))["sending"] == 1
+        assert (await harness.states(endpoint))["sending"] == 1
 
 
-async def test_failing_endpoints_take_no_place_of_those_that_work(desk: WebhookDesk) -> None:
+async def test_failing_endpoints_take_no_place_of_those_that_work(harness: WebhookHarness) -> None:
     async with (
         receiving() as receiver,
-        delivering(desk.database, desk.time, connections=6, failing_connections=2) as deliverer,
+        delivering(harness.database, harness.time, connections=6, failing_connections=2) as deliverer,
     ):
         bad = [Failing(receiver, FAILING) for _ in range(8)]
         for n, failing in enumerate(bad):
             receiver.replies[f"/bad-{n}"] = failing
-            number = await desk.tenant()
-            await desk.endpoint(receiver.url(f"/bad-{n}"), account_id=number.account_id)
+            number = await harness.tenant()
+            await harness.endpoint(receiver.url(f"/bad-{n}"), account_id=number.account_id)
             for chat in range(FAILING):
-                await desk.comes_in(chat=f"chat-{chat}", number=number)
+                await harness.comes_in(chat=f"chat-{chat}", number=number)
             deliverer.wake()
             await receiver.until(FAILING, f"/bad-{n}")
-            await eventually(lambda: _kept(desk), (n + 1) * FAILING)
+            await eventually(lambda: _kept(harness), (n + 1) * FAILING)
             # one that still looks for work began before the endpoint counted as failing
             await eventually(lambda: _common_pool_is_idle(deliverer))
-            await desk.comes_in(chat="one more", number=number)
+            await harness.comes_in(chat="one more", number=number)
         await eventually(lambda: _hanging(bad), 2)
-        await rounds(desk, receiver, deliverer, "/good")
+        await rounds(harness, receiver, deliverer, "/good")
         assert await _hanging(bad) == 2
 
 
-async def test_slow_receivers_of_one_account_leave_places_for_others(desk: WebhookDesk) -> None:
-    async with receiving() as receiver, delivering(desk.database, desk.time, connections=8) as deliverer:
+async def test_slow_receivers_of_one_account_leave_places_for_others(harness: WebhookHarness) -> None:
+    async with receiving() as receiver, delivering(harness.database, harness.time, connections=8) as deliverer:
         slow = Failing(receiver, 0)
         receiver.replies["/slow"] = slow
-        number = await desk.tenant()
+        number = await harness.tenant()
         for _ in range(6):
-            await desk.endpoint(receiver.url("/slow"), account_id=number.account_id)
+            await harness.endpoint(receiver.url("/slow"), account_id=number.account_id)
         for n in range(6):
-            await desk.comes_in(chat=f"chat-{n}", number=number)
+            await harness.comes_in(chat=f"chat-{n}", number=number)
         deliverer.wake()
         await receiver.until(4, "/slow")
-        await rounds(desk, receiver, deliverer, "/good")
+        await rounds(harness, receiver, deliverer, "/good")
         assert slow.hanging == 4  # half of the places, although 36 deliveries are due
 
 
@@ -108,8 +108,8 @@ async def test_a_result_that_comes_after_its_lease_is_not_written(
 ) -> None:
     monkeypatch.setattr(deliveries, "LEASE", 1.0)
     path = new_database(tmp_path / "kurir.db")
-    async with open_webhook_desk(path) as desk, receiving() as receiver:
-        failed, write = asyncio.Event(), desk.database.write
+    async with open_webhook_desk(path) as harness, receiving() as receiver:
+        failed, write = asyncio.Event(), harness.database.write
 
         async def watched(*arguments: Any, **options: Any) -> Any:
             try:
@@ -118,7 +118,7 @@ async def test_a_result_that_comes_after_its_lease_is_not_written(
                 failed.set()
                 raise
 
-        monkeypatch.setattr(desk.database, "write", watched)
+        monkeypatch.setattr(harness.database, "write", watched)
         arrived, may_answer = asyncio.Event(), asyncio.Event()
 
         async def answer(_request: web.Request) -> web.StreamResponse:
@@ -127,19 +127,19 @@ async def test_a_result_that_comes_after_its_lease_is_not_written(
             return web.Response()
 
         receiver.replies["/hook"] = answer
-        await desk.endpoint(receiver.url())
-        await desk.comes_in()
-        async with delivering(desk.database, desk.time):
+        await harness.endpoint(receiver.url())
+        await harness.comes_in()
+        async with delivering(harness.database, harness.time):
             await arrived.wait()
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")  # another program holds the database past the lease
                 may_answer.set()
                 await failed.wait()
                 other.execute("ROLLBACK")
-            desk.time.now += 2  # whoever claims it now is its owner
+            harness.time.now += 2  # whoever claims it now is its owner
             await receiver.until(2)
-            await eventually(desk.states, {"delivered": 1})
-            assert await _attempts(desk) == [2]
+            await eventually(harness.states, {"delivered": 1})
+            assert await _attempts(harness) == [2]
 
 
 async def _common_pool_is_idle(deliverer: Deliverer) -> bool:
@@ -150,9 +150,9 @@ async def _hanging(bad: list[Failing]) -> int:
     return sum(failing.hanging for failing in bad)
 
 
-async def _kept(desk: WebhookDesk) -> int:
-    return len(await _attempts(desk))
+async def _kept(harness: WebhookHarness) -> int:
+    return len(await _attempts(harness))
 
 
-async def _attempts(desk: WebhookDesk) -> list[int]:
-    return await desk.database.read(lambda c: list(c.execute(sa.select(webhook_attempts.c.number)).scalars()))
+async def _attempts(harness: WebhookHarness) -> list[int]:
+    return await harness.database.read(lambda c: list(c.execute(sa.select(webhook_attempts.c.number)).scalars()))

@@ -37,7 +37,7 @@ from kurir.webhooks.deliveries import ClaimedDelivery
 from kurir.webhooks.endpoints import Endpoint
 from kurir.webhooks.schedule import Answer, Answered, judge
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_events
-from tests.unit.outbox.desk import Desk, Time, open_desk
+from tests.unit.outbox.harness import Harness, Time, open_harness
 
 LOOPBACK = "127.0.0.0/8"
 SEALING = Sealing(bytes(32))
@@ -47,24 +47,24 @@ _ids = itertools.count(1)
 
 
 @dataclass
-class WebhookDesk:
+class WebhookHarness:
     """The desk and what its webhooks are made of. Time stands still unless the test moves it."""
 
-    desk: Desk
+    harness: Harness
     inbox: Inbox
     metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def database(self) -> Database:
-        return self.desk.database
+        return self.harness.database
 
     @property
     def time(self) -> Time:
-        return self.desk.time
+        return self.harness.time
 
     async def endpoint(self, url: str = "http://127.0.0.1:9/", **changes: Any) -> tuple[Endpoint, str]:
         """A new endpoint of the desk's account (or `account_id`) and its secret."""
-        account_id = changes.pop("account_id", self.desk.number.account_id)
+        account_id = changes.pop("account_id", self.harness.number.account_id)
         now = changes.pop("now", self.time())
         return await self.database.write(
             lambda c: endpoints.add(c, SEALING, account_id, url, allowed=Allowed.parse([LOOPBACK]), now=now, **changes)
@@ -72,7 +72,7 @@ class WebhookDesk:
 
     async def comes_in(self, chat: str = "628111", text: str = "halo", number: Number | None = None) -> str:
         """A person writes; returns the message's id."""
-        number = number or self.desk.number
+        number = number or self.harness.number
         remote_id = f"3EB0{next(_ids):08d}"
         message = Received(number.account_id, number.id, remote_id, chat, chat, "Siti", self.time(), "text", text)
         await self.inbox.take([(message, "")])
@@ -121,11 +121,11 @@ class WebhookDesk:
 
 
 @asynccontextmanager
-async def open_webhook_desk(where: Path | str) -> AsyncIterator[WebhookDesk]:
+async def open_webhook_desk(where: Path | str) -> AsyncIterator[WebhookHarness]:
     """A desk on a database of its own, as `open_desk`."""
-    async with open_desk(where) as desk:
-        inbox = Inbox(desk.database, desk.outbox, desk.time, number_due=lambda *_: None)
-        yield WebhookDesk(desk, inbox)
+    async with open_harness(where) as harness:
+        inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None)
+        yield WebhookHarness(harness, inbox)
 
 
 @asynccontextmanager
@@ -145,7 +145,7 @@ async def delivering(
 
 
 @dataclass
-class Letter:
+class WebhookCall:
     """One request as a receiver got it."""
 
     path: str
@@ -172,7 +172,7 @@ class Receiver:
     """
 
     def __init__(self) -> None:
-        self.letters: list[Letter] = []
+        self.letters: list[WebhookCall] = []
         self.replies: dict[str, Sequence[int] | Reply] = {}
         self.over = asyncio.Event()
         self._came: Counter[str] = Counter()
@@ -200,11 +200,11 @@ class Receiver:
     def url(self, path: str = "/hook") -> str:
         return f"http://127.0.0.1:{self._port}{path}"
 
-    def at(self, path: str = "/hook") -> list[Letter]:
+    def at(self, path: str = "/hook") -> list[WebhookCall]:
         """What came to a path."""
         return [letter for letter in self.letters if letter.path == path]
 
-    async def until(self, count: int, path: str = "/hook", timeout: float = 15.0) -> list[Letter]:
+    async def until(self, count: int, path: str = "/hook", timeout: float = 15.0) -> list[WebhookCall]:
         """Waits until so many requests have come to a path."""
         async with asyncio.timeout(timeout), self._arrived:
             await self._arrived.wait_for(lambda: self._came[path] >= count)
@@ -218,7 +218,7 @@ class Receiver:
     async def _take(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        letter = Letter(request.path, headers, body, await request.json())
+        letter = WebhookCall(request.path, headers, body, await request.json())
         async with self._arrived:
             self.letters.append(letter)
             self._came[request.path] += 1
@@ -242,7 +242,7 @@ async def receiving() -> AsyncIterator[Receiver]:
             await receiver.stop()
 
 
-def verified(letter: Letter, secret: str) -> dict[str, Any]:
+def verified(letter: WebhookCall, secret: str) -> dict[str, Any]:
     """The letter's JSON when its signature is right by the reference library, and was fresh when it came.
 
     The library's `verify` asks how old the signature is now, and long runs are judged at their end. Raises

@@ -28,7 +28,7 @@ class Time:
 
 
 @dataclass
-class Desk:
+class Harness:
     """An outbox with what a test needs around it."""
 
     database: Database
@@ -63,7 +63,7 @@ def open_outbox(database: Database, time: Time, number_due: list[tuple[int, int]
 
 
 @asynccontextmanager
-async def open_desk(where: Path | str) -> AsyncIterator[Desk]:
+async def open_harness(where: Path | str) -> AsyncIterator[Harness]:
     """A desk on a database of its own: a SQLite file or the address of an empty PostgreSQL database."""
     database = Database(where)
     renew_schema(database)
@@ -73,5 +73,5 @@ async def open_desk(where: Path | str) -> AsyncIterator[Desk]:
         second = numbers.add_linked_device(connection, account.id)
     await database.start()
     time, number_due = Time(), []
-    yield Desk(database, open_outbox(database, time, number_due), time, first, second, number_due)
+    yield Harness(database, open_outbox(database, time, number_due), time, first, second, number_due)
     await database.close()
