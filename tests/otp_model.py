@@ -101,7 +101,7 @@ class Model:
             wrong_at_phone=max((code.wrong_by_phone for code in lately), default=0),
             unscoped="account" in self._seen or not self._seen,
         )
-        while (drawn := text or f"{self.dice.randrange(10**digits):0{digits}d}") in self.codes:
+        while (drawn := text or f"{self.rng.randrange(10**digits):0{digits}d}") in self.codes:
             pass
         assert len(drawn) == digits
         self._ids += 1
@@ -211,7 +211,7 @@ def guess_code(model: Model, now: float) -> None:
     """A guess at the code alone, of the length that promises most."""
     lengths = Counter(len(text) for text in model.codes)
     length = max(lengths, key=lambda n: lengths[n] / 10**n, default=6)
-    model.check(f"{model.dice.randrange(10**length):0{length}d}", now)
+    model.check(f"{model.rng.randrange(10**length):0{length}d}", now)
 
 
 def guess_at_somebody(model: Model, now: float) -> None:
@@ -221,7 +221,7 @@ def guess_at_somebody(model: Model, now: float) -> None:
     if not open_now:
         return
     victim = model.rng.choice(open_now)
-    text = f"{model.dice.randrange(10 ** len(victim.text)):0{len(victim.text)}d}"
+    text = f"{model.rng.randrange(10 ** len(victim.text)):0{len(victim.text)}d}"
     match model.rng.randrange(3):
         case 0:
             guess_code(model, now)

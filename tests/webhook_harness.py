@@ -35,7 +35,7 @@ from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.deliver import Deliverer
 from kurir.webhooks.deliveries import ClaimedDelivery
 from kurir.webhooks.endpoints import Endpoint
-from kurir.webhooks.schedule import Answer, Answered, judge
+from kurir.webhooks.schedule import Answered, ReceiverResponse, judge
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_events
 from tests.unit.outbox.harness import Harness, Time, open_harness
 
@@ -98,7 +98,7 @@ class WebhookHarness:
             assert len(found) < 1_000, "a claim gives what was claimed before"
         return found
 
-    async def record(self, parcel: ClaimedDelivery, answer: Answer | None = None) -> str:
+    async def record(self, parcel: ClaimedDelivery, answer: ReceiverResponse | None = None) -> str:
         """The receiver said 200, or `answer`."""
         answer = answer or Answered(200)
         now = self.time()

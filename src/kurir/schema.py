@@ -30,4 +30,7 @@ FEATURES = (
 )
 """The modules whose import put the tables into `metadata`."""
 
-__all__ = ["FEATURES", "metadata"]
+tables = metadata.tables
+"""Every table by its name."""
+
+__all__ = ["FEATURES", "metadata", "tables"]

@@ -182,10 +182,10 @@ class Failing:
     ],
 )
 def test_however_a_send_ends_the_real_engine_answers_while_news_are_stuck(full_host: Host, step: str, kind: Any):
-    engine = NeonizeEngine(full_host.tell, 1_000)
+    engine = NeonizeEngine(full_host.emit, 1_000)
     engine._books[7] = engine._devices[7] = Failing(full_host, step)  # pyright: ignore[reportArgumentType]
     log = logging.getLogger("whatsmeow")
-    answers: list[say.Answer] = []
+    answers: list[say.HostReply] = []
 
     def send() -> None:
         if step == "left out":

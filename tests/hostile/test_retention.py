@@ -32,8 +32,9 @@ from kurir.numbers import numbers
 from kurir.otp import retention as otp
 from kurir.outbox import retention
 from kurir.quarantine import quarantine
+from kurir.schema import tables
 from kurir.settings import Settings, SettingsError
-from kurir.store import chunks, tables
+from kurir.store import chunks
 from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks import history
 
@@ -97,22 +98,22 @@ def attempt(harness: Harness, row: dict[str, Any]) -> dict[str, Any]:
 
 async def test_old_messages_go_with_their_tries_whatever_end_they_came_to_and_no_others(harness: Harness) -> None:
     rows = [message(harness, n, age, state=state) for age in (OLD, YOUNG) for n, state in enumerate(STATES)]
-    await add(harness, tables.messages, rows)
-    await add(harness, tables.attempts, [attempt(harness, row) for row in rows])
+    await add(harness, tables["messages"], rows)
+    await add(harness, tables["attempts"], [attempt(harness, row) for row in rows])
     open_ = {"queued", "sending", "unconfirmed"}
     assert await retention.forget_messages(harness.database, limit(harness)) == len(STATES) - len(open_)
     left = await harness.database.read(
-        lambda c: c.execute(sa.select(tables.messages.c.id, tables.messages.c.state)).all()
+        lambda c: c.execute(sa.select(tables["messages"].c.id, tables["messages"].c.state)).all()
     )
     expected = {row["id"] for row in rows if row["created_at"] > limit(harness) or row["state"] in open_}
     assert {row.id for row in left} == expected
-    tried = await harness.database.read(lambda c: set(c.execute(sa.select(tables.attempts.c.message_id)).scalars()))
+    tried = await harness.database.read(lambda c: set(c.execute(sa.select(tables["attempts"].c.message_id)).scalars()))
     assert tried == expected
 
 
 async def test_a_message_that_is_replayed_while_it_is_forgotten_stays(harness: Harness) -> None:
     row = message(harness, 1, OLD, state="failed")
-    await add(harness, tables.messages, [row])
+    await add(harness, tables["messages"], [row])
     await harness.outbox.replay(harness.number.account_id, row["id"])  # after it was found, before it is removed
     assert await harness.database.write(lambda c: retention.remove_messages(c, [row["id"]])) == 0
     assert await harness.state(row["id"]) == "queued"
@@ -127,16 +128,16 @@ async def test_a_broadcast_is_whole_while_it_runs_and_goes_with_its_last_message
         "recipients": 2,
     }
     await add(
-        harness, tables.broadcasts, [{**own, "id": n, "key": f"bc{n}", "created_at": at(harness, OLD)} for n in ids]
+        harness, tables["broadcasts"], [{**own, "id": n, "key": f"bc{n}", "created_at": at(harness, OLD)} for n in ids]
     )
     running = [
         message(harness, n, OLD, broadcast_id=ids[0], state=s) for n, s in enumerate(("read", "queued", "failed"))
     ]
     over = [message(harness, n, OLD, broadcast_id=ids[1]) for n in range(10, 13)]
-    await add(harness, tables.messages, running + over)
+    await add(harness, tables["messages"], running + over)
     assert await retention.forget_messages(harness.database, limit(harness)) == 3
     assert await broadcasts.forget(harness.database, limit(harness)) == 2
-    assert await count(harness, tables.messages) == 3
+    assert await count(harness, tables["messages"]) == 3
     assert await harness.database.read(lambda c: broadcasts.progress(c, harness.number.account_id, ids[0])) == {
         "read": 1,
         "queued": 1,
@@ -174,7 +175,7 @@ async def test_received_messages_go_with_their_files_and_orphans_are_swept_up(ha
     elsewhere.write_bytes(b"another gateway's, or whatever a row may name")
     await add(
         harness,
-        tables.incoming,
+        tables["incoming"],
         [
             incoming(harness, 1, OLD, file("old.png", OLD)),
             incoming(harness, 2, OLD, str(elsewhere)),
@@ -197,7 +198,7 @@ async def test_a_received_file_stays_when_the_removal_of_its_row_fails(
     path = tmp_path / "1" / "a.png"
     path.parent.mkdir()
     path.write_bytes(b"x")
-    await add(harness, tables.incoming, [incoming(harness, 1, OLD, str(path))])
+    await add(harness, tables["incoming"], [incoming(harness, 1, OLD, str(path))])
 
     async def write(work: Any, **_more: Any) -> Any:
         raise DatabaseUnavailable("the disk is full")
@@ -213,9 +214,9 @@ async def test_only_windows_that_closed_long_ago_go(harness: Harness) -> None:
     people = [
         {**own, "person": f"628{n}", "last_incoming_at": at(harness, OLD if n % 3 else 60.0)} for n in range(1_200)
     ]
-    await add(harness, tables.windows, people)
+    await add(harness, tables["windows"], people)
     assert await received.forget_windows(harness.database, limit(harness)) == 800
-    assert await count(harness, tables.windows) == 400
+    assert await count(harness, tables["windows"]) == 400
 
 
 async def test_codes_and_wrong_checks_go_and_open_codes_stay(harness: Harness) -> None:
@@ -226,22 +227,24 @@ async def test_codes_and_wrong_checks_go_and_open_codes_stay(harness: Harness) -
         | {"expires_at": at(harness, age), "used_at": at(harness, age) if used else None}
         for n, (age, used) in enumerate(ages)
     ]
-    await add(harness, tables.otps, codes)
+    await add(harness, tables["otps"], codes)
     check = {**own, "scope": "open", "digits": 6, "process": 1}
-    await add(harness, tables.otp_checks, [{**check, "minute": int(at(harness, age) // 60)} for age in (2 * DAY, 60.0)])
+    await add(
+        harness, tables["otp_checks"], [{**check, "minute": int(at(harness, age) // 60)} for age in (2 * DAY, 60.0)]
+    )
     assert await otp.forget(harness.database, at(harness, DAY)) == 3
-    assert await count(harness, tables.otps) == 2
-    assert await count(harness, tables.otp_checks) == 1
+    assert await count(harness, tables["otps"]) == 2
+    assert await count(harness, tables["otp_checks"]) == 1
 
 
 async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: Harness) -> None:
     own = {"account_id": harness.number.account_id, "number_id": harness.number.id}
     hook = {"account_id": own["account_id"], "key": "ep", "url": "https://x/", "active_since": 0.0, "created_at": 0.0}
-    await add(harness, tables.webhook_endpoints, [hook, {**hook, "key": "ep2"}])
+    await add(harness, tables["webhook_endpoints"], [hook, {**hook, "key": "ep2"}])
     states = ["waiting", "pending", "sending", "delivered", "failed", "canceled"]
     event = {**own, "type": "x", "created_at": at(harness, OLD)}
     events = [{**event, "id": n + 1, "key": f"e{n}"} for n in range(len(states))]
-    await add(harness, tables.webhook_events, events)
+    await add(harness, tables["webhook_events"], events)
     ended = {"delivered", "failed", "canceled"}
     deliveries = [
         {**own, "endpoint_id": 1, "event_id": n + 1, "chat": "", "state": state, "due_at": 0.0}
@@ -250,9 +253,9 @@ async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: 
     ]
     # the fourth event got through to one endpoint and is still on its way to the other
     deliveries.append({**deliveries[1], "endpoint_id": 2, "event_id": 4})
-    await add(harness, tables.webhook_deliveries, deliveries)
+    await add(harness, tables["webhook_deliveries"], deliveries)
     assert await history.forget(harness.database, limit(harness)) == 3
-    left = await harness.database.read(lambda c: set(c.execute(sa.select(tables.webhook_events.c.id)).scalars()))
+    left = await harness.database.read(lambda c: set(c.execute(sa.select(tables["webhook_events"].c.id)).scalars()))
     assert left == {1, 2, 3, 4}
 
 
@@ -262,23 +265,23 @@ async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time
         entry = SetAside(own["account_id"], own["number_id"], "inbox", str(n), "no", b"")
         await harness.database.write(lambda c, e=entry, a=age: quarantine.set_aside(c, e, at(harness, a)))
         await add(
-            harness, tables.callbacks, [{**own, "fingerprint": str(n), "body": "", "stored_at": at(harness, age)}]
+            harness, tables["callbacks"], [{**own, "fingerprint": str(n), "body": "", "stored_at": at(harness, age)}]
         )
         key = {"account_id": own["account_id"], "key_hash": str(n), "created_at": at(harness, age)}
-        await add(harness, tables.idempotency, [key])
+        await add(harness, tables["idempotency"], [key])
         early = {**own, "remote_id": str(n), "status": "read", "at": 1.0, "stored_at": at(harness, age)}
-        await add(harness, tables.early_receipts, [early])
+        await add(harness, tables["early_receipts"], [early])
     assert await quarantine.forget(harness.database, limit(harness)) == 1
     assert await received.forget_callbacks(harness.database, limit(harness)) == 1
     assert await retention.forget_requests(harness.database, limit(harness)) == 1
     assert await retention.forget_early_receipts(harness.database, limit(harness)) == 1
-    for table in (tables.quarantine, tables.callbacks, tables.idempotency, tables.early_receipts):
+    for table in (tables["quarantine"], tables["callbacks"], tables["idempotency"], tables["early_receipts"]):
         assert await count(harness, table) == 1
 
 
 async def test_more_than_a_chunk_goes_in_chunks(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "MOST", 250)
-    await add(harness, tables.messages, [message(harness, n, OLD) for n in range(1_000)])
+    await add(harness, tables["messages"], [message(harness, n, OLD) for n in range(1_000)])
     sizes: list[int] = []
     real = retention.remove_messages
 
@@ -356,8 +359,8 @@ async def test_an_accept_does_not_wait_while_much_is_forgotten(tmp_path: Path) -
     async with open_harness(tmp_path / "kurir.db") as harness:
         for start in range(0, ROWS, 5_000):
             rows = [message(harness, n, OLD) for n in range(start, min(start + 5_000, ROWS))]
-            await add(harness, tables.messages, rows)
-            await add(harness, tables.attempts, [attempt(harness, row) for row in rows])
+            await add(harness, tables["messages"], rows)
+            await add(harness, tables["attempts"], [attempt(harness, row) for row in rows])
         harness.outbox._queue_limit = 10**9
         quiet = [await accepted(harness) for _ in range(150)]
         forgetting = asyncio.create_task(retention.forget_messages(harness.database, limit(harness)))

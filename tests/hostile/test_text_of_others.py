@@ -175,10 +175,10 @@ def test_a_list_shows_markup_as_it_was_written(
         assert text in shown
 
 
-def test_complaints_and_lines_show_theirs_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_and_lines_show_theirs_too(capsys: pytest.CaptureFixture[str]) -> None:
     for text in EVIL:
         terminal.say("name ", text)
-        terminal.report(text)
+        terminal.print_error(text)
         with terminal.waiting(text):
             pass
     captured = capsys.readouterr()

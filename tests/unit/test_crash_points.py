@@ -32,8 +32,8 @@ def test_an_armed_process_dies_at_its_point_and_only_there():
     assert run("send.begun:3", "send.begun", "send.begun", "send.begun") == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("wish", ["somewhere", "send.begun:0", "send.begun:x", "send.begun:-1", ":1"])
-def test_a_wish_that_means_no_point_is_refused(setting: str):
+@pytest.mark.parametrize("setting", ["somewhere", "send.begun:0", "send.begun:x", "send.begun:-1", ":1"])
+def test_a_setting_that_means_no_point_is_refused(setting: str):
     with pytest.raises(SettingsError, match="KURIR_CRASH_AT"):
         crash_points.arm(setting)
     crash_points.arm("")

@@ -20,7 +20,7 @@ from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliver import post
 from kurir.webhooks.endpoints import Endpoint, EndpointError
 from kurir.webhooks.events import DEFAULT_EVENTS, Test, encode
-from kurir.webhooks.schedule import Answer, Answered
+from kurir.webhooks.schedule import Answered, ReceiverResponse
 from kurir.webhooks.signing import headers
 
 app = App(name="webhook", help="Webhooks to your servers: incoming messages, message states, device states.")
@@ -149,7 +149,7 @@ def test(email: str, key: str) -> None:
         raise CommandError("expected any 2xx; real events would be tried again")
 
 
-async def _post(url: str, body: bytes, signed: dict[str, str]) -> Answer:
+async def _post(url: str, body: bytes, signed: dict[str, str]) -> ReceiverResponse:
     safe_fetch = SafeFetch(Settings.load())
     await safe_fetch.start()
     try:

@@ -120,7 +120,7 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._running)
 
-    async def close(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - how long it may take, not a deadline
+    async def close(self, timeout: float | None = None) -> None:
         """Cancels what runs and waits for its end; with `timeout` it first has that many seconds to end by itself."""
         if timeout is not None and self._running:
             await asyncio.wait(set(self._running), timeout=timeout)

@@ -383,7 +383,7 @@ def _too_late(item: Item, why: str) -> None:
 
 __all__ = [
     "LONG_WORK",
-    "PATIENCE",
+    "TIMEOUT",
     "BadValue",
     "Batch",
     "CommitUnknown",

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from kurir.channels.cloud_api.graph import Answer, Graph, NoAnswer, NotSent
+from kurir.channels.cloud_api.graph import Graph, GraphResponse, NoAnswer, NotSent
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -54,7 +54,7 @@ def answering(raw: bytes) -> Talk:
     return talk
 
 
-async def post(calls: Graph) -> Answer | NotSent | NoAnswer:
+async def post(calls: Graph) -> GraphResponse | NotSent | NoAnswer:
     return await calls.call("POST", "123/messages", "secret", json={"to": "628"})
 
 
@@ -118,13 +118,13 @@ async def test_garbage_instead_of_http() -> None:
 async def test_an_answer_that_is_no_json_object_is_an_answer_without_body(body: bytes) -> None:
     raw = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     async with server(answering(raw)) as url, graph(url) as calls:
-        assert await post(calls) == Answer(502, None)
+        assert await post(calls) == GraphResponse(502, None)
 
 
 async def test_a_redirect_is_not_followed() -> None:
     raw = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 2\r\n\r\n{}"
     async with server(answering(raw)) as url, graph(url) as calls:
-        assert await post(calls) == Answer(302, {})
+        assert await post(calls) == GraphResponse(302, {})
 
 
 async def test_an_error_keeps_its_object_and_retry_after() -> None:
@@ -132,7 +132,7 @@ async def test_an_error_keeps_its_object_and_retry_after() -> None:
     raw = b"HTTP/1.1 400 Bad Request\r\nRetry-After: 17\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     async with server(answering(raw)) as url, graph(url) as calls:
         call = await post(calls)
-    assert isinstance(call, Answer)
+    assert isinstance(call, GraphResponse)
     assert call.error == {"code": 130429}
     assert call.retry_after == 17.0
 

@@ -50,7 +50,7 @@ def test_a_text_in_full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "reported"),
     [
         ({"remote_id": "wamid.HBgN"}, {"message_id": "wamid.HBgN", "id": "wamid.HBgN"}),
         ({"chat": "120363000000000001@g.us"}, {"chat_id": "120363000000000001@g.us"}),
@@ -84,7 +84,7 @@ def test_every_kind_has_every_key(changes: dict, reported: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "file", "told"),
+    ("content", "file", "reported"),
     [
         (Text("Pesanan siap"), ("", ""), {"message_body": "Pesanan siap"}),
         (

@@ -104,11 +104,11 @@ class PeerCalls:
         return result
 
     async def _post(self, where: str, order: Order, timeout: float) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT)
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/msgpack"}
         async with (
             asyncio.timeout(timeout),
-            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            aiohttp.ClientSession(timeout=limits, headers=headers) as session,
             session.post(where.rstrip("/") + PATH, data=encode(order), allow_redirects=False) as answer,
         ):
             answer.raise_for_status()

@@ -44,7 +44,7 @@ class SettlementWaiters:
     async def wait(
         self,
         message_id: int,
-        timeout: float,  # noqa: ASYNC109 - running out is an answer here, not an error
+        timeout: float,
         look: Callable[[], Awaitable[Snapshot | None]],
     ) -> Snapshot:
         """Waits until the message is settled, `timeout` seconds at most; returns where it stands then.
