@@ -127,7 +127,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             sealing.derive("message secret"),
             lambda: database.read(devices),
             clock,
-            peer_calls=PeerCalls(leases.holder, sealing.derive("errands").hex()) if leases is not None else None,
+            peer_calls=PeerCalls(leases.holder, sealing.derive("peer calls").hex()) if leases is not None else None,
             health=health,
             unread=metrics.unread,
         )

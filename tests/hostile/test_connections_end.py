@@ -40,8 +40,8 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
 
 @pytest.fixture
 async def port(front: Front, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(handler, "_BODY_PATIENCE", 0.3)
-    monkeypatch.setattr(meta_callbacks, "_BODY_PATIENCE", 0.3)
+    monkeypatch.setattr(handler, "_BODY_TIMEOUT", 0.3)
+    monkeypatch.setattr(meta_callbacks, "_BODY_TIMEOUT", 0.3)
     async with served(front.app, msgspec.structs.replace(LIMITS, head_bytes=8_192, head_seconds=1.0)) as port:
         yield port
 

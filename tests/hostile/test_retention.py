@@ -297,7 +297,7 @@ async def test_more_than_a_chunk_goes_in_chunks(harness: Harness, monkeypatch: p
 # -- rounds ------------------------------------------------------------------------------------------------------------
 
 
-async def test_one_chore_that_fails_keeps_no_other_from_being_done() -> None:
+async def test_one_job_that_fails_keeps_no_other_from_being_done() -> None:
     done: list[str] = []
 
     def job(name: str, error: Exception | None) -> MaintenanceJob:
@@ -320,7 +320,7 @@ async def test_one_chore_that_fails_keeps_no_other_from_being_done() -> None:
         assert await maintenance.go_round(todo, lambda: 1.0, health) == {"d": 1}
     assert done == ["d"]
     assert health.failures() == ["the task maintenance a keeps failing (RuntimeError)"]
-    assert {line.get("chore") for line in lines if line["log_level"] in ("warning", "error")} == {"a", "b", "c"}
+    assert {line.get("job") for line in lines if line["log_level"] in ("warning", "error")} == {"a", "b", "c"}
 
 
 class Anything:

@@ -150,7 +150,7 @@ CASES = [
     Case("inbox LinkedDevices", Inbox, "take_each", receive),
     Case("sweep", Outbox, "expire"),
     Case("sweep", Dispatcher, "_wake_all"),
-    Case("webhook-rounds", Deliverer, "_mend"),
+    Case("webhook-rounds", Deliverer, "_repair"),
     Case("database-writer", Writer, "_seal"),
     Case("heartbeat", Leases, "_share", shared=True),
 ]
@@ -162,7 +162,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "_SWEEP", 0.05)
     monkeypatch.setattr(maintenance, "_AGAIN", 0.1)
     monkeypatch.setattr(deliver, "_POLL", 0.05)
-    monkeypatch.setattr(deliver, "_MEND", 0.0)
+    monkeypatch.setattr(deliver, "_REPAIR_EVERY", 0.0)
     monkeypatch.setattr(leases, "HEARTBEAT", 0.2)
     defaults = tasks.Tasks.keep.__kwdefaults__
     monkeypatch.setitem(defaults, "back_off", (0.05, 0.2))

@@ -107,7 +107,7 @@ async def attempts_of(harness: WebhookHarness) -> int:
 async def test_misbehaving_receivers_delay_nobody(
     webhook_harness: WebhookHarness, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver, "PATIENCE", 90.0)  # far beyond what the good one needs, also on a slow machine
+    monkeypatch.setattr(deliver, "TIMEOUT", 90.0)  # far beyond what the good one needs, also on a slow machine
     harness = webhook_harness
     harness.time.now = time.time()
     closed = socket.socket()
@@ -194,7 +194,7 @@ async def test_a_hanging_receiver_is_given_up_in_time(
 ) -> None:
     harness = webhook_harness
     harness.time.now = time.time()
-    monkeypatch.setattr(deliver, "PATIENCE", 0.3)
+    monkeypatch.setattr(deliver, "TIMEOUT", 0.3)
     receiver.replies["/hook"] = receiver.hang
     await harness.endpoint(receiver.url())
     async with delivering(harness.database) as deliverer:

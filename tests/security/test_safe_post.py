@@ -108,7 +108,7 @@ async def test_an_answer_that_dawdles_or_breaks_off_counts_by_its_status(
     stranger: Stranger,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(safe_fetch, "_ANSWER_PATIENCE", 0.2)
+    monkeypatch.setattr(safe_fetch, "_ANSWER_TIMEOUT", 0.2)
 
     async def dawdle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc")

@@ -72,7 +72,7 @@ async def test_metrics_are_the_process_own(gateway: Gateway) -> None:
 
 
 async def test_a_stuck_writer_is_told_while_reads_go_on(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "PATIENCE", 0.3)
+    monkeypatch.setattr(health, "TIMEOUT", 0.3)
     entered, released = threading.Event(), threading.Event()
 
     def stuck(_connection: object) -> None:

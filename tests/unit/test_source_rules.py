@@ -261,8 +261,8 @@ def last_name(node: ast.expr) -> str:
 def test_what_a_request_reads_is_read_for_its_account():
     """A read without `of=` or `pool=` counts as the gateway's own, which no caller's flood may delay."""
     asked = {
-        SOURCE / "outbox" / "outbox.py": {"snapshot", "waiting_facts", "verdict", "earlier"},
-        **dict.fromkeys(sorted((SOURCE / "web" / "public_v1").rglob("*.py"))),
+        SOURCE / "outbox" / "outbox.py": {"snapshot", "waiting_facts", "wait_until_settled", "earlier"},
+        **dict.fromkeys(sorted((SOURCE / "web" / "compat_v1").rglob("*.py"))),
     }
     found = [
         f"{file.relative_to(SOURCE)}:{line}"

@@ -80,7 +80,7 @@ class Notifier:
                     self.dispatcher.wake(notify.account_id, notify.id)
             case "settled":
                 if self.outbox is not None and self.outbox.awaits(notify.id):
-                    self._tasks.spawn("verdict", self._look_at(self.outbox, notify), key=str(notify.id))
+                    self._tasks.spawn("look-at-message", self._look_at(self.outbox, notify), key=str(notify.id))
             case "webhooks":
                 if self.deliverer is not None:
                     self.deliverer()

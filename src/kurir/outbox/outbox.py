@@ -460,7 +460,7 @@ class Outbox:
         found = await self._database.read(lambda c: waiting_facts.facts(c, account_id, [message_id]), of=account_id)
         return found.get(message_id)
 
-    async def verdict(self, account_id: int, message_id: int, timeout: float) -> Snapshot:
+    async def wait_until_settled(self, account_id: int, message_id: int, timeout: float) -> Snapshot:
         """Waits until the message is settled, `timeout` seconds at most; returns where it stands then.
 
         Raises KeyError when the account has no such message, and VerdictUnseen.

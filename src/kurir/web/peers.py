@@ -43,7 +43,7 @@ def routes(gateway: Gateway) -> list[Route]:
 
 def peer_token(gateway: Gateway) -> str:
     """What opens the door."""
-    return gateway.sealing.derive("errands").hex()
+    return gateway.sealing.derive("peer calls").hex()
 
 
 async def _run(gateway: Gateway, order: Order) -> Result:

@@ -242,7 +242,7 @@ async def test_a_stop_finishes_what_is_in_flight_and_claims_nothing_more(front: 
     first, second = await accept(front, "1"), await accept(front, "2")
     await asyncio.wait_for(on_the_wire.wait(), 10)
     stopping = asyncio.create_task(front.gateway.dispatcher.stop(10))
-    waiting = asyncio.create_task(front.gateway.outbox.verdict(front.ours.account.id, second, 30))
+    waiting = asyncio.create_task(front.gateway.outbox.wait_until_settled(front.ours.account.id, second, 30))
     await until(front, first, "sending")
     go_on.set()
     assert await asyncio.wait_for(stopping, 10) == 0
@@ -250,7 +250,7 @@ async def test_a_stop_finishes_what_is_in_flight_and_claims_nothing_more(front: 
     front.gateway.outbox.dismiss()
     reported = await asyncio.wait_for(waiting, 10)
     assert (reported.state, reported.attempts) == ("queued", 0)
-    assert (await front.gateway.outbox.verdict(front.ours.account.id, second, 30)).state == "queued"
+    assert (await front.gateway.outbox.wait_until_settled(front.ours.account.id, second, 30)).state == "queued"
 
 
 async def test_a_stop_in_the_middle_of_a_turn_claims_nothing_either(front: Front):

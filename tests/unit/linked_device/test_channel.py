@@ -267,7 +267,7 @@ async def test_a_dead_line_is_opened_anew_once_and_others_in_its_host_never_noti
 async def test_a_host_that_hangs_when_a_device_stops_is_ended_and_its_other_devices_come_back(
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "_CLOSE_PATIENCE", 0.5)
+    monkeypatch.setattr(hosts, "_CLOSE_TIMEOUT", 0.5)
     harness = await make_harness(2)
     clinging, other = harness.numbers[:2]
     pid = await harness.pid(clinging)

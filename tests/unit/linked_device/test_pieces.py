@@ -65,7 +65,7 @@ def test_no_call_enters_during_a_change_and_changes_wait_for_the_last_entry() ->
 
 
 def test_a_change_that_is_never_ended_does_not_block_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_map_lock, "PATIENCE", 0.1)
+    monkeypatch.setattr(client_map_lock, "TIMEOUT", 0.1)
     lock = ClientMapLock()
     lock.change()
     assert _in_thread(lock.enter).wait(5)

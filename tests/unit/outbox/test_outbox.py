@@ -99,7 +99,7 @@ async def test_a_number_that_is_not_connected_costs_no_attempt(harness: Harness)
 )
 async def test_outcomes_settle_and_whoever_waits_is_told(harness: Harness, outcome, state: str):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
-    verdict = asyncio.create_task(harness.outbox.verdict(harness.number.account_id, message_id, 30))
+    verdict = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, message_id, 30))
     (claimed,) = await harness.claim()
     await harness.outbox.record(claimed, outcome)
     assert (await verdict).state == state
@@ -108,9 +108,9 @@ async def test_outcomes_settle_and_whoever_waits_is_told(harness: Harness, outco
 
 async def test_a_verdict_that_takes_too_long_says_where_the_message_stands(harness: Harness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
-    assert (await harness.outbox.verdict(harness.number.account_id, message_id, 0.01)).state == "queued"
+    assert (await harness.outbox.wait_until_settled(harness.number.account_id, message_id, 0.01)).state == "queued"
     with pytest.raises(KeyError):
-        await harness.outbox.verdict(harness.number.account_id + 1, message_id, 0.01)
+        await harness.outbox.wait_until_settled(harness.number.account_id + 1, message_id, 0.01)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ async def test_old_messages_expire_in_the_queue_and_at_the_claim(harness: Harnes
     harness.time.now += 10
     assert await harness.outbox.expire() == 1
     harness.time.now += 10
-    verdict = asyncio.create_task(harness.outbox.verdict(harness.number.account_id, claimed, 30))
+    verdict = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, claimed, 30))
     await asyncio.sleep(0)
     assert await harness.claim() == []
     assert (await verdict).state == "expired"

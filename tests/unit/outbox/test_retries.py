@@ -13,7 +13,7 @@ NOW, END = 1000.0, 1000.0 + 86_400
 
 
 def after(outcome, attempt: int = 1, **changes):
-    options = {"max_attempts": 8, "now": NOW, "expires_at": END, "dice": 0.5, **changes}
+    options = {"max_attempts": 8, "now": NOW, "expires_at": END, "jitter": 0.5, **changes}
     return decide(outcome, attempt=attempt, **options)
 
 

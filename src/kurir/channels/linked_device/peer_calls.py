@@ -27,7 +27,7 @@ from kurir.channels.linked_device.protocol import (
 from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 
-PATH = "/gateways/errands"
+PATH = "/gateways/calls"
 _CONNECT = 3.0
 
 

@@ -268,7 +268,7 @@ class StoreFailed(OfOpening, frozen=True, tag="store_failed"):
     device: int
 
 
-class Heartbeat(OfOpening, frozen=True, tag="beat"):
+class Heartbeat(OfOpening, frozen=True, tag="heartbeat"):
     """A quiet device's connection was checked: WhatsApp answered after `round_trip` seconds."""
 
     device: int

@@ -182,7 +182,7 @@ async def _verdict(gateway: Gateway, account_id: int, ids: list[int], timeout: f
     for message_id in ids:
         left = max(0.0, deadline - gateway.clock())
         try:
-            message = await gateway.outbox.verdict(account_id, message_id, left)
+            message = await gateway.outbox.wait_until_settled(account_id, message_id, left)
         except NotSettledYet:
             raise _still_waiting(message_id, "queued", unseen(gateway), timeout, headers) from None
         if message.state in {"queued", "sending"}:

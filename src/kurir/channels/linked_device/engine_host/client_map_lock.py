@@ -17,7 +17,7 @@ TIMEOUT = 3.0
 
 
 class Change:
-    """A start or stop under way; ends by `end`, which may come from any thread, or after `PATIENCE`."""
+    """A start or stop under way; ends by `end`, which may come from any thread, or after `TIMEOUT`."""
 
     def __init__(self, lock: threading.Lock) -> None:
         self._lock = lock

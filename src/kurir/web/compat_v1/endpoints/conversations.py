@@ -93,7 +93,7 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
     ours, content = remembered.ids[0], _contents(gateway, call)[0]
     try:
         async with asyncio.timeout(None if sync else max(0.0, call.now + _LATEST - gateway.clock())):
-            message = await gateway.outbox.verdict(call.account.id, ours, timeout)
+            message = await gateway.outbox.wait_until_settled(call.account.id, ours, timeout)
             waiting = await waits(gateway, call.account.id, ours) if message.state in {"queued", "sending"} else UNKNOWN
     except (NotSettledYet, TimeoutError):
         shown = _shown(call, content, to)

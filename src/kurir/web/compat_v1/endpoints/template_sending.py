@@ -158,7 +158,7 @@ async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[s
     for message_id in ids:
         left = max(0.0, deadline - gateway.clock())
         try:
-            message = await gateway.outbox.verdict(call.account.id, message_id, left)
+            message = await gateway.outbox.wait_until_settled(call.account.id, message_id, left)
         except NotSettledYet:
             raise WireError(
                 "408", "timeout", SEND_WAITS, headers=headers, state="queued", why=phrase(unseen(gateway))
