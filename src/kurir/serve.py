@@ -30,6 +30,8 @@ _LAST_ANSWERS = 3
 """Seconds more for the callers who waited for them."""
 _TICKS_A_SECOND = 10
 """How often uvicorn calls `on_tick`."""
+_SWEEP_AT_THE_END = 0.5
+"""Seconds between two looks at the connections while the server stops."""
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
 _MANY_FILES = 1_000_000
 _OTHER_FILES = 512
@@ -47,11 +49,29 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_A_SECOND == 0:
-            try:
-                self._front.sweep(asyncio.get_running_loop().time())
-            except Exception:  # uvicorn's loop must go on
-                log.exception("connections_not_looked_at")
+            self._sweep()
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Waits for all connections to end, as uvicorn does, which ticks no longer: they are looked at all the same."""
+        self._front.stop(asyncio.get_running_loop().time())
+        tasks = Tasks()
+        tasks.spawn("last-connections", self._sweep_on())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            await tasks.close()
+
+    async def _sweep_on(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_AT_THE_END)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        try:
+            self._front.sweep(asyncio.get_running_loop().time())
+        except Exception:  # uvicorn's loop must go on
+            log.exception("connections_not_looked_at")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ import logging
 import resource
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -307,3 +308,108 @@ async def test_the_one_at_work_is_told_that_nobody_waits_and_the_queued_ones_do_
         await until_nothing_is_kept()
     assert calls == 1
     assert [record.getMessage() for record in caplog.records] == []
+
+
+# -- answers that nobody reads --------------------------------------------------------------------------------------
+
+LARGE_ANSWER = 16_000_000
+"""Bytes: more than the system takes off our hands for a client that reads nothing."""
+
+
+async def large(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with much, in one piece or in many, as the path says."""
+    while scope["path"] == "/reads" and (await receive()).get("more_body"):
+        pass
+    pieces = 1 if scope["path"] == "/one" else 64
+    headers = [(b"content-length", str(LARGE_ANSWER).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for left in reversed(range(pieces)):
+        await send({"type": "http.response.body", "body": b"x" * (LARGE_ANSWER // pieces), "more_body": left > 0})
+
+
+def asking(port: int, data: bytes) -> socket.socket:
+    """A client that asks and does not read."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    line.settimeout(20)
+    line.connect(("127.0.0.1", port))
+    line.sendall(data)
+    return line
+
+
+async def until_served() -> None:
+    async with asyncio.timeout(15):
+        while not kept()["Connection"]:
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("path", ["/one", "/many"])
+@pytest.mark.parametrize("fields", ["", "Connection: close\r\n"], ids=["keeps", "closes"])
+@pytest.mark.parametrize("ahead", [1, 3])
+async def test_who_never_reads_an_answer_is_cut_off(
+    path: str, fields: str, ahead: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection_limits, "_UNREAD", 1.5)
+    async with served(large) as port:
+        with asking(port, request(path, method="GET", fields=fields) * ahead):
+            await until_served()
+            await until_nothing_is_kept()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+async def test_who_reads_slowly_gets_all_of_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_limits, "_UNREAD", 3.0)
+
+    def slowly(line: socket.socket) -> int:
+        """Reads for several times as long as a stop of it may take."""
+        began, size = time.monotonic(), 0
+        while data := line.recv(65_536):
+            size += len(data)
+            if size >= LARGE_ANSWER:
+                break
+            time.sleep(max(0.0, began + 9.0 * size / LARGE_ANSWER - time.monotonic()))
+        return size
+
+    async with served(large) as port:
+        with asking(port, request("/many", method="GET")) as line:
+            assert await asyncio.to_thread(slowly, line) >= LARGE_ANSWER
+
+
+KEPT = {
+    "one piece that is not read": request("/one", method="GET"),
+    "many pieces that are not read": request("/many", method="GET") * 3,
+    "a refusal": b"GET / HTTP/1.1\r\n\r\n",
+    "half a head": b"GET / HT",
+    "half a body": request("/reads", b"x", length=9),
+    "half a body behind a good request": request("/reads", b"x") + request("/reads", b"x", length=9),
+}
+
+
+@pytest.mark.parametrize("data", KEPT.values(), ids=KEPT)
+async def test_a_stop_waits_for_nobody_who_keeps_a_connection_open(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_limits, "_AT_THE_END", 0.5)
+    async with served(large, patience=40) as port:
+        line = asking(port, data)
+        await until_served()
+        began = time.monotonic()
+    with line:
+        assert time.monotonic() - began < 15
+
+
+async def test_a_stop_waits_for_who_is_still_worked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_limits, "_AT_THE_END", 0.2)
+    begun = asyncio.Event()
+
+    async def takes_its_time(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await asyncio.sleep(2)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with served(takes_its_time, patience=40) as port:
+        line = asking(port, request("/x", b"{}"))
+        await begun.wait()
+    with line:
+        assert line.recv(100).startswith(b"HTTP/1.1 200")

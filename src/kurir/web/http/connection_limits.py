@@ -39,6 +39,10 @@ _PIPELINED = 32
 _CROWDED = 0.75
 """Share of the connections from which on idle ones are closed after `_CROWDED_IDLE` seconds."""
 _CROWDED_IDLE = 5.0
+_UNREAD = 30.0
+"""Seconds in which some of an answer must be read: who never reads would keep his connection as long as he likes."""
+_AT_THE_END = 3.0
+"""Seconds for the same while the server stops, and for the rest of requests that are coming in."""
 _SAY_EVERY = 60.0
 
 log = structlog.get_logger(__name__)
@@ -57,10 +61,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HttpFront:
-    """All connections of one server. Call `sweep` about once a second."""
+    """All connections of one server. Call `sweep` about once a second, also after `stop`."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.stopped_at: float | None = None
         self.connections: set[Connection] = set()
         self._by_source: Counter[str] = Counter()
         self._lingering: Counter[str] = Counter()
@@ -68,6 +73,10 @@ class HttpFront:
         self._say_at = 0.0
         self._everybody = "*" in limits.trusted
         self._trusted = [network for text in limits.trusted if (network := _network(text)) is not None]
+
+    def stop(self, now: float) -> None:
+        """The server takes no more connections and waits for the end of these; `now` as for `sweep`."""
+        self.stopped_at = now
 
     def protocol(self) -> type[Connection]:
         """The protocol class for uvicorn's `http` option."""
@@ -144,7 +153,8 @@ class Connection(HttpToolsProtocol):
         address = self.client[0] if self.client else ""
         self.source = address if self.front.trusts(address) else source_of(address)
         self._phase = _HEAD
-        self._since = self.loop.time()
+        self._since = self._left_at = self.loop.time()
+        self._written = self._left = 0
         self._unread = self._chunk = 0
         self._complete = True
         self._at_work: RequestResponseCycle | None = None
@@ -218,12 +228,17 @@ class Connection(HttpToolsProtocol):
             self._phase = _IDLE
 
     def look(self, now: float, idle_seconds: float) -> None:
-        """Ends the connection if it has been too long in its phase."""
+        """Ends the connection if it has been too long in its phase, or its client reads nothing of an answer."""
         waited = now - self._since
         limits = self.front.limits
-        if self._phase is _CLOSING:
+        if self._is_unread(now):
+            self.front.refused("an answer was not read")
+            self.transport.abort()
+        elif self._phase is _CLOSING:
             if now - self._heard > _LINGER or waited > _LINGER_MOST:
                 self.transport.abort()
+        elif self._has_to_stop(now):
+            self._refuse(503, "the gateway is stopping")
         elif self._phase is _HEAD:
             if waited > limits.head_seconds and self._at_work is None:
                 if self._unread:
@@ -238,6 +253,11 @@ class Connection(HttpToolsProtocol):
         """Whether nothing more can be written."""
         return self._phase is _CLOSING or self.transport.is_closing()
 
+    def write(self, data: bytes) -> None:
+        """Writes a piece of an answer."""
+        self._written += len(data)
+        self.transport.write(data)
+
     def close_answered(self) -> None:
         """The last answer is written: closes the connection, gently when more of the request is to come."""
         if self._phase is _CLOSING:
@@ -248,6 +268,21 @@ class Connection(HttpToolsProtocol):
             self._linger()
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _is_unread(self, now: float) -> bool:
+        """Whether something has waited for too long to be sent, of which none goes out."""
+        unsent = self.transport.get_write_buffer_size()
+        left = self._written - unsent
+        if not unsent or left > self._left:
+            self._left, self._left_at = left, now
+        return now - self._left_at > (_UNREAD if self.front.stopped_at is None else _AT_THE_END)
+
+    def _has_to_stop(self, now: float) -> bool:
+        """Whether the server stops and the request has not come in whole; one that has is answered first."""
+        stopped_at = self.front.stopped_at
+        if stopped_at is None or self._complete or (self._phase is _HEAD and self._at_work is not None):
+            return False
+        return now - stopped_at > _AT_THE_END
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._at_work = cycle
@@ -279,7 +314,7 @@ class Connection(HttpToolsProtocol):
         """Answers and closes, with time for the client to read the answer."""
         self.front.refused(why)
         if self._at_work is None or not self._at_work.response_started:
-            self.transport.write(_refusal(status, why, self.server_state.default_headers))
+            self.write(_refusal(status, why, self.server_state.default_headers))
         self._abandon()
         self._linger()
 
@@ -317,7 +352,7 @@ class _Exit:
     def __init__(self, connection: Connection) -> None:
         self.is_closing = connection.is_closing
         self.close = connection.close_answered
-        self._write = connection.transport.write
+        self._write = connection.write
 
     def write(self, data: bytes) -> None:
         """Writes, or drops it when the client has been told that nothing more comes."""
