@@ -10,23 +10,27 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 from tests.gateway_fixture import PHONE, Front, open_front, set_aside
 from tests.webhook_harness import WebhookHarness, delivering, eventually, open_webhook_desk, receiving
 
 from kurir.dispatch import lane
 from kurir.inbox import Inbox
 from kurir.inbox.tables import incoming
+from kurir.kit.seldom import Seldom
 from kurir.kit.tasks import Tasks
 from kurir.kit.tokens import load_token
 from kurir.kit.url_rules import Allowed
 from kurir.messages.content import Text
 from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, SetAside, StatusChanged
+from kurir.numbers.numbers import Number
 from kurir.outbox import record, status_events
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.outbox.rows import encode_content
 from kurir.outbox.tables import messages
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
+from kurir.store.transaction_end import at_end
 from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.tables import webhook_endpoints
 
@@ -140,6 +144,73 @@ async def test_of_a_full_quarantine_what_failed_longest_ago_goes(front: Front, m
     for reference in "efg":  # all in one moment
         await fail(reference, 9.0)
     assert {entry.reference for entry in await entries(front)} == {"e", "f", "g"}
+
+
+async def test_a_full_quarantine_costs_a_look_a_transaction_and_a_line_now_and_then(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "MOST", 300)
+    monkeypatch.setattr(quarantine, "_FULL", Seldom(600.0))
+    looks, removals = 0, 0
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        nonlocal looks, removals
+        looks += statement.startswith("SELECT quarantine.stored_at")
+        removals += statement.startswith("DELETE FROM quarantine")
+
+    ours, theirs = front.ours.device, front.theirs.device
+
+    def fail(connection: sa.Connection, number: Number, references: range) -> None:
+        for n in references:
+            aside = SetAside(number.account_id, number.id, "inbox", f"r{n}", "unforeseen", b"x")
+            quarantine.set_aside(connection, aside, float(n))
+
+    database = front.gateway.database
+    await database.write(lambda c: fail(c, theirs, range(3)))
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        with capture_logs() as logs:
+            await database.write(lambda c: fail(c, ours, range(300)))
+            assert (looks, removals) == (1, 0)
+            for n in range(300, 330):  # one at a time: four go at once
+                await database.write(lambda c, n=n: fail(c, ours, range(n, n + 1)))
+            assert removals == 8
+            with database.transaction() as connection:  # a command's
+                fail(connection, ours, range(330, 600))
+            assert (looks, removals) == (1 + 30 + 8 + 2, 9)
+            await database.write(lambda c: fail(c, ours, range(5_000, 5_400)))
+    finally:
+        sa.event.remove(database.engine, "before_cursor_execute", note)
+    full = [line for line in logs if line["event"] == "quarantine_full"]
+    assert [line["account_id"] for line in full] == [ours.account_id, ours.account_id], "again when it lasts"
+    left = await entries(front)
+    assert [entry.account_id for entry in left].count(theirs.account_id) == 3
+    assert {entry.reference for entry in left if entry.account_id == ours.account_id} == {
+        f"r{n}" for n in range(5_103, 5_400)
+    }
+
+
+async def test_what_is_done_at_a_transactions_end_fails_alone(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(connection: sa.Connection, *_: Any) -> None:
+        connection.execute(quarantine.quarantine.delete())
+        raise ValueError("unforeseen")
+
+    monkeypatch.setattr(quarantine, "_remove_oldest", broken)
+    aside = SetAside(front.ours.account.id, 0, "inbox", "a", "unforeseen", b"x")
+    with capture_logs() as logs:
+        await front.gateway.database.write(lambda c: quarantine.set_aside(c, aside, 1.0))
+    assert [line["event"] for line in logs] == ["transaction_end_failed"]
+    assert [entry.reference for entry in await entries(front)] == ["a"]
+    with pytest.raises(ValueError, match="given up"):  # what is rolled back leaves nothing for the next transaction
+
+        def give_up(connection: sa.Connection) -> None:
+            at_end(connection, "x", lambda _: pytest.fail("run after a commit that was none of its own"))
+            raise ValueError("given up")
+
+        with front.gateway.database.transaction() as connection:
+            give_up(connection)
+    with front.gateway.database.transaction():
+        pass
 
 
 # -- outbox ------------------------------------------------------------------------------------------------------------

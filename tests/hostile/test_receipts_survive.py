@@ -137,28 +137,61 @@ async def test_a_flood_within_one_moment_is_bounded_too(harness: Harness):
     assert LEFT <= await kept(harness) <= MOST
 
 
-async def test_a_receipt_that_is_kept_costs_two_statements_and_another_one_costs_one(harness: Harness):
+@pytest.mark.parametrize("count", [1, 40])
+async def test_a_receipt_costs_one_statement_and_the_bound_is_looked_after_once_a_transaction(
+    harness: Harness, count: int
+):
     await harness.outbox.accept([harness.draft()])
 
-    async def statements() -> int:
+    async def statements() -> list[str]:
         seen: list[str] = []
 
         def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
             if "early_receipts" in statement:
-                seen.append(statement)
+                seen.append(statement.split(maxsplit=1)[0])
 
         def work(connection: Connection) -> None:
-            event = StatusChanged(harness.number.account_id, harness.number.id, "w9", "delivered", 1.0)
-            sa_event.listen(connection, "before_cursor_execute", note)
-            early.keep(connection, event, harness.time.now)
-            sa_event.remove(connection, "before_cursor_execute", note)
+            for n in range(count):
+                event = StatusChanged(harness.number.account_id, harness.number.id, f"w{n}", "delivered", 1.0)
+                early.keep(connection, event, harness.time.now)
 
+        sa_event.listen(harness.database.engine, "before_cursor_execute", note)
         await harness.database.write(work)
-        return len(seen)
+        sa_event.remove(harness.database.engine, "before_cursor_execute", note)
+        return seen
 
-    assert await statements() == 1
+    assert await statements() == ["INSERT"] * count
     await harness.claim()
-    assert await statements() == 2
+    assert await statements() == ["INSERT"] * count + ["DELETE", "SELECT"]
+    assert await kept(harness) == count
+
+
+async def test_a_full_number_is_sorted_out_once_in_a_hundred_receipts_and_once_a_transaction(harness: Harness):
+    await harness.outbox.accept([harness.draft()])
+    await harness.claim()
+    sorted_out = 0
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        nonlocal sorted_out
+        sorted_out += "row_number()" in statement
+
+    def flood(connection: Connection, first: int, count: int) -> None:
+        for n in range(first, first + count):
+            event = StatusChanged(
+                harness.number.account_id, harness.number.id, f"s{n}", "read", 1.0, person=f"p{n % 7}"
+            )
+            harness.outbox.receipt(connection, event, harness.time.now)
+
+    await harness.database.write(lambda c: flood(c, 0, MOST))
+    sa_event.listen(harness.database.engine, "before_cursor_execute", note)
+    for n in range(300):
+        await harness.database.write(lambda c, n=n: flood(c, MOST + n, 1))
+    assert sorted_out == 3
+    assert LEFT <= await kept(harness) <= MOST
+    await harness.database.write(lambda c: flood(c, 10_000, 500))
+    sa_event.remove(harness.database.engine, "before_cursor_execute", note)
+    assert sorted_out == 4
+    assert await kept(harness) == LEFT
 
 
 async def test_why_a_message_failed_is_known_though_it_failed_before_the_answer(harness: Harness):

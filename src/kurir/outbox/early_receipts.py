@@ -13,11 +13,12 @@ from sqlalchemy import Connection
 from kurir.messages.reports import StatusChanged
 from kurir.outbox.tables import early_receipts, messages
 from kurir.store.inserts import insert_into
+from kurir.store.transaction_end import at_end
 
 MOST = 1_000
-"""Receipts kept of one number at most: far more than can be about what it has in flight."""
+"""Receipts that a transaction leaves of one number at most: far more than can be about what it has in flight."""
 LEFT = 900
-"""Receipts left when there are more than that: they are not sorted out for each one that comes."""
+"""Receipts left when there would be more than that: they are not sorted out for each one that comes."""
 _LONGEST = 86_400.0
 """Seconds after which the answer to a send does not come any more: it was somebody else's message."""
 _IN_FLIGHT = sa.select(messages.c.id).where(
@@ -56,13 +57,10 @@ _RANKED = (
 _SURPLUS = (
     sa.select(_RANKED.c.remote_id, _RANKED.c.status).order_by(_RANKED.c.rank, _RANKED.c.stored_at.desc()).offset(LEFT)
 )
-_TOO_MANY = sa.select(early_receipts.c.remote_id).where(*_OF_NUMBER).offset(MOST).limit(1).exists()
+_TOO_MANY = sa.select(early_receipts.c.stored_at).where(*_OF_NUMBER).offset(MOST).limit(1)
+_EXPIRE = early_receipts.delete().where(*_OF_NUMBER, early_receipts.c.stored_at < sa.bindparam("before"))
 _TRIM = early_receipts.delete().where(
-    *_OF_NUMBER,
-    sa.or_(
-        early_receipts.c.stored_at < sa.bindparam("before"),
-        sa.and_(_TOO_MANY, sa.tuple_(early_receipts.c.remote_id, early_receipts.c.status).in_(_SURPLUS)),
-    ),
+    *_OF_NUMBER, sa.tuple_(early_receipts.c.remote_id, early_receipts.c.status).in_(_SURPLUS)
 )
 
 
@@ -86,7 +84,14 @@ def keep(connection: Connection, event: StatusChanged, now: float) -> None:
     insert = insert_into(connection, early_receipts).from_select(_COLUMNS, row).on_conflict_do_nothing()
     # otherwise SQLAlchemy does not ask every driver how many rows an insert made
     if connection.execute(insert, number, execution_options={"preserve_rowcount": True}).rowcount:
-        connection.execute(_TRIM, {**number, "before": now - _LONGEST})
+        at_end(connection, ("early_receipts", *number.values()), lambda c: _trim(c, number, now))
+
+
+def _trim(connection: Connection, number: dict[str, int], now: float) -> None:
+    """Removes a number's receipts that are too old, and those beyond `LEFT` when there are more than `MOST`."""
+    connection.execute(_EXPIRE, {**number, "before": now - _LONGEST})
+    if connection.execute(_TOO_MANY, number).first() is not None:
+        connection.execute(_TRIM, number)
 
 
 def take(connection: Connection, account_id: int, number_id: int, remote_id: str) -> list[StatusChanged]:

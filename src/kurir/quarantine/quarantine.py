@@ -13,12 +13,14 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
+from kurir.kit.seldom import Seldom
 from kurir.messages import bounds
 from kurir.messages.reports import SetAside
 from kurir.quarantine.tables import quarantine
 from kurir.store.chunks import removed
 from kurir.store.database import Database
 from kurir.store.inserts import insert_into
+from kurir.store.transaction_end import at_end
 
 Queue = Literal["journal", "inbox", "callback", "outbox", "webhook", "template"]
 """journal: received by a linked device, not readable or ended its reader · inbox: an event that could not be stored ·
@@ -28,7 +30,11 @@ QUEUES: tuple[Queue, ...] = get_args(Queue)
 LARGEST = 1_000_000
 """Bytes of a payload that are kept. What strangers send can be larger, and must not fill the disk."""
 MOST = 10_000
-"""Entries of an account: when there are more, what failed longest ago goes."""
+"""Entries of an account: when a transaction leaves more, what failed longest ago goes …"""
+_TRIMMED = 100
+"""… and with it one entry in so many, so that a full quarantine is not sorted out for each one that comes."""
+
+_FULL = Seldom(600.0)
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +80,8 @@ _LINE = [
 def set_aside(connection: Connection, what: SetAside, now: float) -> None:
     """Stores an entry; one that is there already (same queue, number and reference) gets the newer reason.
 
-    A payload of `LARGEST` bytes or more is cut, which the reason says. Of an account with more than `MOST` entries
-    those that failed longest ago are removed.
+    A payload of `LARGEST` bytes or more is cut, which the reason says. When the transaction leaves an account with more
+    than `MOST` entries, those that failed longest ago are removed at its end.
     """
     reason, payload = what.reason, what.payload
     if len(payload) >= LARGEST:
@@ -96,19 +102,22 @@ def set_aside(connection: Connection, what: SetAside, now: float) -> None:
             set_={"reason": row.excluded.reason, "payload": row.excluded.payload, "stored_at": row.excluded.stored_at},
         )
     )
-    _remove_oldest(connection, what.account_id)
+    account_id = what.account_id
+    at_end(connection, ("quarantine", account_id), lambda c: _remove_oldest(c, account_id, now))
 
 
-def _remove_oldest(connection: Connection, account_id: int) -> None:
-    """Removes what an account has beyond `MOST` entries."""
+def _remove_oldest(connection: Connection, account_id: int, now: float) -> None:
+    """Removes the oldest entries of an account that has more than `MOST`."""
     of_account = quarantine.c.account_id == account_id
     # not by the id alone, which an entry that failed again keeps
     age = sa.tuple_(quarantine.c.stored_at, quarantine.c.id)
     newest = sa.select(quarantine.c.stored_at, quarantine.c.id).where(of_account)
     newest = newest.order_by(quarantine.c.stored_at.desc(), quarantine.c.id.desc())
-    last = connection.execute(newest.offset(MOST).limit(1)).first()
-    if last is not None:
-        gone = connection.execute(quarantine.delete().where(of_account, age <= sa.tuple_(*last))).rowcount
+    if connection.execute(newest.offset(MOST).limit(1)).first() is None:
+        return
+    last = connection.execute(newest.offset(MOST - MOST // _TRIMMED).limit(1)).one()
+    gone = connection.execute(quarantine.delete().where(of_account, age <= sa.tuple_(*last))).rowcount
+    if _FULL.is_due(account_id, now):
         log.error("quarantine_full", account_id=account_id, removed=gone, most=MOST)
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import Connection, exc
 
 from kurir.kit.shared_threads import STANDSTILL, Full, SharedThreads
 from kurir.kit.tasks import TaskHealth
+from kurir.store import transaction_end
 from kurir.store.inserts import Batch
 from kurir.store.postgres import Postgres
 from kurir.store.sqlite import Sqlite, damaged
@@ -248,8 +249,11 @@ class Database:
         """A transaction of its own, beside the writer: for commands and migrations. Raises DatabaseUnavailable."""
         with self._unavailable(), self.engine.connect() as connection:
             connection.exec_driver_sql(self._server.begin)
+            transaction_end.taken(connection)
             try:
                 yield connection
+                for work in transaction_end.taken(connection):
+                    work(connection)
             except BaseException:
                 with contextlib.suppress(exc.SQLAlchemyError):
                     connection.exec_driver_sql("ROLLBACK")

@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy import Connection, Engine, exc
 
 from kurir.kit.tasks import TaskHealth
+from kurir.store import transaction_end
 from kurir.store.inserts import Batch
 
 T = TypeVar("T")
@@ -219,6 +220,7 @@ class Writer:
             tries_left -= 1
             try:
                 connection.exec_driver_sql(self._server.begin)
+                transaction_end.taken(connection)
                 for item in live:
                     item.result = item.error = None
                 self._run_group(connection, live)
@@ -309,6 +311,11 @@ class Writer:
         for item in group:
             if item.work is not None:
                 self._guarded(connection, item, item.work)
+        for work in transaction_end.taken(connection):
+            nobodys = Item(group[0].future)
+            self._guarded(connection, nobodys, work)
+            if nobodys.error is not None:
+                log.error("transaction_end_failed", exc_info=nobodys.error)
 
     def _append(self, connection: Connection, batch: Batch, items: list[Item]) -> None:
         """One statement for all rows; if a row is bad, each item on its own, so that only the bad one fails."""

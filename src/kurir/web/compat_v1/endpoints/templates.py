@@ -35,9 +35,11 @@ from kurir.web.gateway import Gateway
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "Mei", "Jun", "Jul", "Agu", "Sep", "Okt", "Nov", "Des")
 _GRAPH_ERROR_KEYS = ("message", "error_user_title", "error_user_msg", "code", "error_subcode")
 _LONGEST_PAGE = 500
+"""Rows of a page."""
 _SEARCH_LIMIT = 100
-_URL_LIMIT = 2_000
 """Characters that are looked for."""
+_URL_LIMIT = 2_000
+"""Characters of an address, in a header, a button or a button's example."""
 
 BUTTON_EXPECTED = Phrase(id="objek {{type, data}}", en="an object {{type, data}}")
 VARIABLE_EXPECTED = Phrase(id="objek {{placeholder, label, example}}", en="an object {{placeholder, label, example}}")
