@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from kurir.broadcasts import broadcasts
-from kurir.inbox import retention
+from kurir.inbox import raw_callbacks, retention
 from kurir.kit.clock import Clock
 from kurir.kit.tasks import TaskHealth
 from kurir.media.store import MediaStore
@@ -98,6 +98,7 @@ def jobs(
     return [
         MaintenanceJob("requests", lambda now: outbox.forget_requests(now - KEPT)),
         MaintenanceJob("early receipts", lambda now: outbox.forget_early_receipts(now - _DAY)),
+        MaintenanceJob("raw callbacks", lambda _now: raw_callbacks.bound_all(database)),
         *(older(one.what, one.days) for one in kept(settings) if one.days),
         MaintenanceJob("templates", compare),
     ]

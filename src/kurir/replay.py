@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import structlog
 
-from kurir.channels.cloud_api.callbacks import BODY, CHANGE, Change, change_of, changes_of, concerns, read
+from kurir.channels.cloud_api.callbacks import BODY, CHANGE, Change, change_of, changes_of, owners_among, read
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.peer_calls import DeviceUnavailable
 from kurir.inbox import Inbox, event_of
@@ -102,7 +104,7 @@ class Replays:
     async def _call_back(self, entry: Entry) -> None:
         """What Meta signed: an event, a change, or a whole body, by how its reference begins."""
         if entry.reference.startswith(BODY):
-            changes = changes_of(entry.payload)
+            changes = await asyncio.to_thread(changes_of, entry.payload)
             if changes is None:
                 raise NotPossible("the body is still not a JSON object: export it for a look, or discard it")
         elif entry.reference.startswith(CHANGE):
@@ -120,15 +122,12 @@ class Replays:
         ours = await self._database.read(
             lambda c: numbers.of_account(c, entry.account_id), of=entry.account_id, pool="lists"
         )
-
-        def owners(change: Change) -> list[Number]:
-            return [number for number in ours if number.channel == "cloud_api" and concerns(change, number)]
-
+        owners = owners_among(number for number in ours if number.channel == "cloud_api")
         for change in changes:
             if not owners(change):
                 wanted = change.phone_number_id or change.waba_id or "none"
                 raise NotPossible(f"no number of the account has the id {wanted} at Meta: add it first, or discard it")
-        reading = read(changes, owners, self._clock())
+        reading = await asyncio.to_thread(read, changes, owners, self._clock())
         if reading.broken:
             raise NotPossible(f"it still cannot be read ({reading.broken[0].reason}): upgrade first, or discard it")
         if not reading.events:

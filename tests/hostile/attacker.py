@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
+import hmac
 import http.client
 import itertools
 import json
@@ -39,6 +41,7 @@ def _for_ever(attack: Callable[[int, dict[str, Any]], None], pause: float, port:
 
 
 _COUNT = itertools.count()
+_CALLBACKS = itertools.count()
 
 
 def _address() -> str:
@@ -63,6 +66,38 @@ _WORDY = json.dumps(
 def callbacks(port: int, _names: dict[str, Any]) -> None:
     """Unsigned callbacks that name ten thousand numbers, each from another address."""
     _ask(port, "POST", "/meta/callbacks", _WORDY, X_Hub_Signature_256="sha256=" + "0" * 64, X_Forwarded_For=_address())
+
+
+def _strange(count: int, numbers: int) -> list[Any]:
+    """Changes about numbers that are set up nowhere."""
+    return [{"value": {"metadata": {"phone_number_id": f"{count}-{i:x}"}}} for i in range(numbers)]
+
+
+def signed(port: int, names: dict[str, Any]) -> None:
+    """Large callbacks that a tenant signs with his own app secret: many strange numbers, receipts for ids that were
+    made up, a text that only a lenient reader reads, nothing but a large body, and no JSON."""
+    count = next(_CALLBACKS)
+    ours = {"phone_number_id": names["phone_number_id"]}
+    match count % 6:
+        case 0:
+            changes = _strange(count, 40_000)
+        case 1:
+            changes = _strange(count, 1_000)
+        case 2:
+            statuses = [{"id": f"made-up-{count}-{i}", "status": "read"} for i in range(5_000)]
+            changes = [{"field": "messages", "value": {"metadata": ours, "statuses": statuses}}]
+        case 3:
+            changes = [{"field": "messages", "value": {"metadata": ours, "statuses": [{}] * 900_000}}]
+        case 4:
+            parts = [{"a\0b": [i]} for i in range(13_000)]
+            changes = [{"field": f"x{count}", "value": {"metadata": ours, "parts": parts, "odd": float("nan")}}]
+        case _:
+            changes = [{"field": "calls", "value": {"metadata": ours, "x": f"{count:07d}" * 400_000}}]
+    body = json.dumps({"entry": [{"id": names["waba_id"], "changes": changes}]}, separators=(",", ":")).encode()
+    if count % 7 == 6:
+        body = body[:-1]
+    signature = "sha256=" + hmac.new(names["app_secret"].encode(), body, hashlib.sha256).hexdigest()
+    _ask(port, "POST", "/meta/callbacks", body, X_Hub_Signature_256=signature, X_Forwarded_For=_address())
 
 
 def sign_ins(port: int, names: dict[str, Any]) -> None:
@@ -122,6 +157,7 @@ def bodies(port: int, names: dict[str, Any]) -> None:
 
 KINDS: dict[str, tuple[int, float, Callable[[int, dict[str, Any]], None]]] = {
     "callbacks": (4, 0.1, callbacks),
+    "signed": (1, 0.3, signed),
     "sign_ins": (24, 0.2, sign_ins),
     "keys": (4, 0.05, keys),
     "heads": (2, 0.2, heads),

@@ -264,7 +264,7 @@ async def test_a_whole_body_is_replayed_by_a_version_that_can_read_it(
 ) -> None:
     raw = json.dumps(callback(front, change(front, messages=[message("wamid.b")]))).encode()
     with monkeypatch.context() as patch:
-        patch.setattr("kurir.web.meta_callbacks.changes_of", lambda _: None)
+        patch.setattr("kurir.channels.cloud_api.taking_apart.changes_of", lambda _: None)
         assert await post(front, raw) == 200
     entry = next(one for one in await entries(front) if one.account_id == front.ours.account.id)
     await front.gateway.replays.replay(entry.id)

@@ -100,10 +100,10 @@ async def test_a_callback_that_can_be_neither_stored_nor_set_aside_is_not_taken(
             patch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
             with pytest.raises(NotStored, match="2 events") as caught:
                 events = [(received(front, "A1"), "f1"), (received(front, "A2"), "f2")]
-                await inbox.take_each(events, b"body", "callback")
+                await inbox.take_each(events, "body", "callback")
         assert [event for event, _ in events] == caught.value.events
         assert front.gateway.health.failures() == ["the task inbox-store callback keeps failing (ZeroDivisionError)"]
-        assert await inbox.take_each(events, b"body", "callback") == 2, "Meta's repetition is stored"
+        assert await inbox.take_each(events, "body", "callback") == 2, "Meta's repetition is stored"
         assert front.gateway.health.failures() == []
 
 

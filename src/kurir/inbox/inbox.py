@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from kurir import number_status
 from kurir.channels.channel import Channel
 from kurir.inbox.entries import payload_of, reference_of
+from kurir.inbox.raw_callbacks import RawCallbacks
 from kurir.inbox.records import publish_review, store_callback, store_media, store_message
 from kurir.inbox.stream import Stream
 from kurir.kit.clock import Clock
@@ -45,6 +46,8 @@ from kurir.webhooks.events import received
 _NOT_STORED = "what became of it could not be stored: see `kurir quarantine list`"
 _STORING = "inbox-store"
 """What health checks call the storing of events, with the queue they came from."""
+GROUP = 50
+"""Events that are stored in one transaction at most, so that other writes do not wait long."""
 _TRIES = 3
 """How often one event is tried before it is set aside."""
 
@@ -89,30 +92,36 @@ class Inbox:
         self._clock = clock
         self._number_due = number_due
         self._notify_webhooks = notify_webhooks
+        self._raw = RawCallbacks(database)
 
-    async def take(self, events: Sequence[tuple[Event, str]], body: bytes = b"") -> int:
+    async def take(self, events: Sequence[tuple[Event, str]], raw: str = "") -> int:
         """Stores events durably with their effects; those whose fingerprint was stored before are skipped.
 
         `events` are (event, fingerprint) pairs; "" as fingerprint means the event needs no deduplication of its own.
-        `body` is the raw callback they came in, kept once. Returns how many were new. Raises DatabaseUnavailable.
+        `raw` is the callback they came in, as bounded text, kept once. Returns how many were new. Raises
+        DatabaseUnavailable.
         """
         now = self._clock()
 
-        def work(connection: Connection) -> tuple[int, list[Receipt]]:
-            new, receipts = 0, []
+        def work(connection: Connection) -> tuple[int, list[Receipt], int]:
+            new, receipts, kept_for = 0, [], 0
             for event, fingerprint in events:
                 # one callback may carry a thousand events: its body is kept once, with the first new one
                 number = (event.account_id, event.number_id)
-                if fingerprint and not store_callback(connection, number, fingerprint, b"" if new else body, now):
-                    continue
+                if fingerprint:
+                    if not store_callback(connection, number, fingerprint, "" if kept_for else raw, now):
+                        continue
+                    kept_for = kept_for or event.account_id
                 new += 1
                 receipt = self._apply(connection, event, now)
                 if receipt is not None:
                     receipts.append(receipt)
-            return new, receipts
+            return new, receipts, kept_for
 
-        def stored(result: tuple[int, list[Receipt]]) -> None:
+        def stored(result: tuple[int, list[Receipt], int]) -> None:
             self._notify_webhooks()
+            if raw and result[2]:
+                self._raw.kept(result[2], raw)
             for receipt in result[1]:
                 self._outbox.receipt_committed(receipt)
             for event, _ in events:
@@ -121,44 +130,55 @@ class Inbox:
                 elif isinstance(event, SetAside):
                     self._metrics.set_aside(event.queue)
 
-        new, _ = await self._database.write(work, after_commit=stored)
+        new, _, _ = await self._database.write(work, after_commit=stored)
         return new
 
-    async def take_each(self, events: Sequence[tuple[Event, str]], body: bytes = b"", queue: Queue = "inbox") -> int:
-        """As `take`; an event that cannot be stored, tried by itself a few times, goes to the quarantine instead.
+    async def take_each(self, events: Sequence[tuple[Event, str]], raw: str = "", queue: Queue = "inbox") -> int:
+        """As `take`, in groups; an event that cannot be stored, tried by itself a few times, goes to the quarantine.
 
         `queue` is where the events waited, for the quarantine. Raises DatabaseUnavailable, and NotStored when all were
         tried and some are nowhere; whoever calls again with the same events changes nothing.
         """
-        try:
-            new = await self.take(events, body)
-        except DatabaseUnavailable:
-            raise
-        except Exception:
-            log.exception("events_not_stored", events=len(events))
-        else:
-            self._health.recovered(_STORING, queue)
-            return new
         new, lost, reason = 0, [], None
-        for event, fingerprint in events:
+        for start in range(0, len(events), GROUP):
+            group = events[start : start + GROUP]
             try:
-                new += await self._take_or_set_aside(event, fingerprint, body, queue)
-            except NotStored as error:
-                lost += error.events
-                reason = error.reason
+                new += await self.take(group, "" if new else raw)
+                continue
+            except DatabaseUnavailable:
+                raise
+            except Exception:
+                log.exception("events_not_stored", events=len(group))
+            for event, fingerprint in group:
+                try:
+                    new += await self._take_or_set_aside(event, fingerprint, "" if new else raw, queue)
+                except NotStored as error:
+                    lost += error.events
+                    reason = error.reason
         if reason is not None:
             self._health.failed(_STORING, queue, reason)
             raise NotStored(lost, reason)
         self._health.recovered(_STORING, queue)
         return new
 
-    async def keep(self, account_id: int, number_id: int, fingerprint: str, body: bytes) -> bool:
+    async def keep(self, account_id: int, number_id: int, fingerprint: str, raw: str) -> bool:
         """Keeps a raw callback of which something was not understood; False when it was kept before.
 
         Raises DatabaseUnavailable.
         """
         now = self._clock()
-        return await self._database.write(lambda c: store_callback(c, (account_id, number_id), fingerprint, body, now))
+
+        def kept(is_new: bool) -> None:
+            if is_new:
+                self._raw.kept(account_id, raw)
+
+        return await self._database.write(
+            lambda c: store_callback(c, (account_id, number_id), fingerprint, raw, now), after_commit=kept
+        )
+
+    async def bound_raw(self, account_id: int) -> None:
+        """Waits until the account's oldest raw callbacks are gone when it has too many. Raises DatabaseUnavailable."""
+        await self._raw.bound(account_id)
 
     async def follow(self, channel: Channel) -> None:
         """Stores a channel's events as they come, in groups, until the channel is closed.
@@ -200,11 +220,11 @@ class Inbox:
             else:
                 return []
 
-    async def _take_or_set_aside(self, event: Event, fingerprint: str, body: bytes, queue: Queue) -> int:
+    async def _take_or_set_aside(self, event: Event, fingerprint: str, raw: str, queue: Queue) -> int:
         failure: Exception | None = None
         for _ in range(_TRIES):
             try:
-                return await self.take([(event, fingerprint)], body)
+                return await self.take([(event, fingerprint)], raw)
             except DatabaseUnavailable:
                 raise
             except Exception as error:

@@ -8,8 +8,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.inbox.raw_callbacks import size_of
 from kurir.inbox.tables import callbacks, incoming, windows
-from kurir.messages import bounds
 from kurir.messages.addresses import is_group
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, TemplateReviewed
 from kurir.numbers import numbers
@@ -19,15 +19,19 @@ from kurir.webhooks.deliveries import publish
 from kurir.webhooks.events import MediaStatus, TemplateStatus, media_status
 
 
-def store_callback(connection: Connection, number: tuple[int, int], fingerprint: str, body: bytes, now: float) -> bool:
-    """Stores a raw callback of a number (account_id, number_id) under its fingerprint; False when it was there."""
+def store_callback(connection: Connection, number: tuple[int, int], fingerprint: str, raw: str, now: float) -> bool:
+    """Stores a raw callback of a number (account_id, number_id) under its fingerprint; False when it was there.
+
+    `raw` is text that is bounded already; "" for a further event of a callback that is kept with another.
+    """
     result = connection.execute(
         insert_into(connection, callbacks)
         .values(
             account_id=number[0],
             number_id=number[1],
             fingerprint=fingerprint,
-            body=bounds.text(body, len(body)),
+            body=raw,
+            size=size_of(raw),
             stored_at=now,
         )
         .on_conflict_do_nothing()

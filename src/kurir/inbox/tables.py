@@ -47,6 +47,16 @@ callbacks = sa.Table(
     number_column(),
     text_column("fingerprint"),
     text_column("body"),
+    # bytes that the body takes, with its row; 0 for a row without one
+    sa.Column("size", sa.Integer, nullable=False, server_default="0"),
     time_column("stored_at", nullable=False),
     sa.UniqueConstraint("number_id", "fingerprint"),
+    sa.Index(
+        "ix_callbacks_raw",
+        "account_id",
+        "id",
+        "size",
+        sqlite_where=sa.text("size > 0"),
+        postgresql_where=sa.text("size > 0"),
+    ),
 )

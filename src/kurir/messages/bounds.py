@@ -38,8 +38,8 @@ def text(value: str | bytes | bytearray, limit: int = TEXT) -> str:
     field that is no UTF-8.
     """
     if not isinstance(value, str):
-        # four bytes at most make one character
-        value = bytes(value[: limit * 4]).decode("utf-8", "replace")
+        # four bytes at most make one character; none of them is half a surrogate pair
+        return bytes(value[: limit * 4]).decode("utf-8", "replace")[:limit].replace("\0", "\ufffd")
     return _INVALID.sub("\ufffd", value[:limit])
 
 

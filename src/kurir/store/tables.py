@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0010"
+SCHEMA_VERSION = "0011"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(

@@ -7,16 +7,19 @@ told: what nobody here signed is refused alike.
 
 What is signed is parsed, stored, and answered with 200 after the commit, so that Meta repeats whatever could not be
 stored (for up to 7 days); repetitions are recognised by their fingerprints. A change that cannot be read or stored goes
-to the quarantine and does not keep the others back; so does a body that is no JSON object. A callback with anything
-that is not understood is kept raw, counted, and logged once per kind. A database that cannot store is answered with 503
-by the server.
+to the quarantine and does not keep the others back; so does a body that is no JSON object or has too much in it. A
+callback with anything that is not understood is kept raw, counted, and logged once per kind. A database that cannot
+store is answered with 503 by the server.
+
+A tenant knows his app secret and signs whatever he likes. So a body is taken apart within bounds (`taking_apart`), off
+the event loop unless it is small, accounts in turn; it is stored in groups; a large one has its place until then; and
+an account's raw callbacks are bounded, which the callback that goes beyond waits for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -29,18 +32,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
-from kurir.channels.cloud_api.callbacks import (
-    Change,
-    Reading,
-    changes_of,
-    concerns,
-    read,
-    set_aside,
-    set_aside_whole,
-)
 from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.signers import Signers, is_signature
-from kurir.messages.reports import SetAside
+from kurir.channels.cloud_api.taking_apart import Parts, taken_apart
+from kurir.kit.turns import Turns
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
@@ -64,8 +59,10 @@ _GOOD_TRIES = 50
 """How many times as many unsigned callbacks are allowed to them."""
 _GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE = 32, 16
 """How many large ones of theirs may be in memory at once, in all and of one source."""
-_GROUP = 200
-"""Events that are stored in one transaction, so that other writes do not wait long."""
+_AT_ONCE = 16_384
+"""Bytes up to which a body is taken apart on the event loop: some milliseconds. Meta's have one or two thousand."""
+_TAKEN_APART_AT_ONCE = 2
+"""Larger bodies that are taken apart at the same time."""
 _KINDS = 200
 """Kinds of what is not understood that are logged once each."""
 _UNSIGNED = "X-Hub-Signature-256 does not fit the body"
@@ -91,6 +88,7 @@ class MetaCallbacks:
         self._good: Expiring[str, bool] = Expiring(_GOOD_SOURCES, _GOOD_SECONDS, gateway.clock)
         self._large = _Places(_LARGE_AT_ONCE, _LARGE_OF_ONE)
         self._large_of_good = _Places(_GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE)
+        self._turns = Turns(_TAKEN_APART_AT_ONCE)
         self._kinds: set[str] = set()
 
     async def verify(self, request: Request) -> Response:
@@ -120,24 +118,25 @@ class MetaCallbacks:
         if announced.isdecimal() and (len(announced) > 9 or int(announced) > BODY_LIMIT):
             raise _too_large()
         source = _source(request)
-        async with self._attempt(source) as attempt:
-            if not is_signature(signature):
-                raise self._unsigned()
-            with self._room(source) as grown:
-                body = await _bounded(request, grown)
-                signers = await _given_back(attempt, self._signers.of(body, signature, source))
-                if not signers:
-                    raise self._unsigned()
-                attempt.right()
-        self._good.put(source, True)
-        changes = changes_of(body)
-        if changes is None:
-            await self._set_aside(body, signers)
-        else:
-            await self._store(body, changes, signers)
+        with self._room(source) as grown:
+            body, signers = await self._signed(request, signature, source, grown)
+            self._good.put(source, True)
+            await self._store(await self._taken_apart(body, signers), signers)
         return JSONResponse({"success": True})
 
     # -- before the signature --------------------------------------------------------------------------------------
+
+    async def _signed(self, request: Request, signature: str, source: str, grown: _Size) -> tuple[bytes, list[Number]]:
+        """The body and whose app secret signed it. Raises HTTPException."""
+        async with self._attempt(source) as attempt:
+            if not is_signature(signature):
+                raise self._unsigned()
+            body = await _bounded(request, grown)
+            signers = await _given_back(attempt, self._signers.of(body, signature, source))
+            if not signers:
+                raise self._unsigned()
+            attempt.right()
+        return body, signers
 
     @asynccontextmanager
     async def _attempt(self, source: str) -> AsyncIterator[Attempt]:
@@ -154,7 +153,7 @@ class MetaCallbacks:
 
     @contextmanager
     def _room(self, source: str) -> Iterator[_Size]:
-        """Counts a body once it is large, until it has been dealt with."""
+        """Counts a body once it is large, until it has been stored or refused."""
         size = _Size(self._large_of_good if self._good.get(source) else self._large, source)
         try:
             yield size
@@ -167,44 +166,42 @@ class MetaCallbacks:
 
     # -- after it --------------------------------------------------------------------------------------------------
 
-    async def _set_aside(self, body: bytes, signers: list[Number]) -> None:
-        """Puts a body that is no JSON object into the quarantine, once for each account whose secret signed it."""
-        accounts = {number.account_id: number.id for number in reversed(signers)}
-        entries = [set_aside_whole(body, account_id, number_id) for account_id, number_id in accounts.items()]
-        await self._gateway.inbox.take_each([(entry, "") for entry in entries], queue="callback")
-        self._gateway.metrics.called_back("malformed")
-        log.warning("callback_malformed", size=len(body))
+    async def _taken_apart(self, body: bytes, signers: list[Number]) -> Parts:
+        now = self._gateway.clock()
+        if len(body) <= _AT_ONCE:
+            return taken_apart(body, signers, now)
+        async with self._turns.place(signers[0].account_id):
+            return await asyncio.to_thread(taken_apart, body, signers, now)
 
-    async def _store(self, body: bytes, changes: list[Change], signers: list[Number]) -> None:
-        inbox, metrics = self._gateway.inbox, self._gateway.metrics
-        reading = read(changes, lambda change: [n for n in signers if concerns(change, n)], self._gateway.clock())
-        events = [(found.event, found.fingerprint) for found in reading.events]
-        new = 0
-        for start in range(0, len(events), _GROUP):
-            new += await inbox.take_each(events[start : start + _GROUP], b"" if start else body, "callback")
-        if reading.unread or not events:
-            signer = signers[0]
-            await inbox.keep(signer.account_id, signer.id, f"body:{hashlib.sha256(body).hexdigest()}", body)
-        aside = [*reading.broken, *_of_unknown_numbers(changes, signers)]
-        if aside:
-            await inbox.take_each([(entry, "") for entry in aside], queue="callback")
-        if events:
+    async def _store(self, parts: Parts, signers: list[Number]) -> None:
+        inbox, metrics, signer = self._gateway.inbox, self._gateway.metrics, signers[0]
+        new = await inbox.take_each(parts.events, parts.raw, "callback")
+        if parts.raw and (parts.unread or not parts.events):
+            await inbox.keep(signer.account_id, signer.id, parts.fingerprint, parts.raw)
+        await inbox.take_each([(entry, "") for entry in parts.aside], queue="callback")
+        if not parts.is_json:
+            metrics.called_back("malformed")
+        elif parts.events:
             metrics.called_back("stored" if new else "duplicate")
-        elif not reading.unread and not aside:
+        elif not parts.unread and not parts.aside:
             metrics.called_back("empty")
-        self._note(reading, aside)
+        self._note(parts)
+        for account_id in {number.account_id for number in signers}:
+            await inbox.bound_raw(account_id)
 
-    def _note(self, reading: Reading, aside: list[SetAside]) -> None:
+    def _note(self, parts: Parts) -> None:
         """Counts what was not understood or was set aside; logs each kind once."""
         metrics = self._gateway.metrics
-        for kind in set(reading.unread):
+        for kind in parts.unread:
             metrics.called_back("unknown_number" if kind == "number" else "not_read")
             if kind not in self._kinds and len(self._kinds) < _KINDS:
                 self._kinds.add(kind)
                 log.warning("callback_not_understood", kind=kind)
-        if aside:
+        if not parts.is_json:
+            log.warning("callback_malformed", size=len(parts.aside[0].payload))
+        elif parts.aside:
             metrics.called_back("set_aside")
-            log.warning("callback_set_aside", changes=len(aside), reason=aside[0].reason)
+            log.warning("callback_set_aside", entries=len(parts.aside), reason=parts.aside[0].reason)
 
 
 class _Places:
@@ -275,15 +272,6 @@ async def _given_back(attempt: Attempt, work: Awaitable[T]) -> T:
     except DatabaseUnavailable:
         attempt.not_looked_at()
         raise
-
-
-def _of_unknown_numbers(changes: list[Change], signers: list[Number]) -> list[SetAside]:
-    """Entries for the signed changes about numbers that are not set up here: they can be replayed when they are."""
-    return [
-        set_aside(change, signers[0].account_id, 0, f"no number of this gateway has the id {change.phone_number_id}")
-        for change in changes
-        if change.phone_number_id and not any(concerns(change, number) for number in signers)
-    ]
 
 
 def _too_large() -> HTTPException:

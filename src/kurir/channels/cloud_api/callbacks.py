@@ -16,7 +16,8 @@ import hmac
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -137,18 +138,34 @@ def changes_of(body: bytes) -> list[Change] | None:
     return found
 
 
-def concerns(change: Change, number: Number) -> bool:
-    """Whether a change is about that number, or about its whole business account."""
-    if change.phone_number_id:
-        return change.phone_number_id == number.phone_number_id
-    return bool(change.waba_id) and change.waba_id == number.waba_id
+def owners_among(numbers: Iterable[Number]) -> Callable[[Change], Sequence[Number]]:
+    """Says which of these numbers a change is about: the one that it names, or all of its business account."""
+    by_number: dict[str, list[Number]] = {}
+    by_business: dict[str, list[Number]] = {}
+    for number in numbers:
+        by_number.setdefault(number.phone_number_id, []).append(number)
+        by_business.setdefault(number.waba_id, []).append(number)
+
+    def owners(change: Change) -> Sequence[Number]:
+        if change.phone_number_id:
+            return by_number.get(change.phone_number_id, [])
+        return by_business.get(change.waba_id, []) if change.waba_id else []
+
+    return owners
 
 
-def read(changes: Sequence[Change], owners: Callable[[Change], Sequence[Number]], now: float) -> Reading:
+class TooMuch(Exception):  # noqa: N818 - a state, not a mistake
+    """The changes have more in them than is looked at."""
+
+
+def read(
+    changes: Sequence[Change], owners: Callable[[Change], Sequence[Number]], now: float, *, most: int | None = None
+) -> Reading:
     """The events of verified changes.
 
     owners: the numbers whose app secret signed the change; each gets its own events, none means not understood.
     now: unix seconds, stands in for a missing timestamp. A change that cannot be read does not keep others from it.
+    Raises TooMuch for more than `most` events and things that are not understood.
     """
     reading = Reading([], [], [])
     for change in changes:
@@ -156,13 +173,16 @@ def read(changes: Sequence[Change], owners: Callable[[Change], Sequence[Number]]
         if not numbers:
             reading.unread.append("number")
         for number in numbers:
+            left = None if most is None else most - len(reading.events) - len(reading.unread)
             try:
-                found = list(_events(change, number, now))
+                found = list(islice(_events(change, number, now), None if left is None else left + 1))
             except Exception as error:
                 reading.broken.append(
                     set_aside(change, number.account_id, number.id, f"{type(error).__name__}: {error}")
                 )
                 continue
+            if left is not None and len(found) > left:
+                raise TooMuch
             reading.events.extend(event for event in found if isinstance(event, Fingerprinted))
             reading.unread.extend(kind for kind in found if isinstance(kind, str))
     return reading
@@ -178,10 +198,10 @@ def set_aside(change: Change, account_id: int, number_id: int, reason: str) -> S
     return SetAside(account_id, number_id, "callback", reference, bounds.text(reason, bounds.REASON), payload)
 
 
-def set_aside_whole(body: bytes, account_id: int, number_id: int) -> SetAside:
-    """An entry for the quarantine that holds a whole signed body, which is no JSON object."""
+def set_aside_whole(body: bytes, account_id: int, number_id: int, reason: str) -> SetAside:
+    """An entry for the quarantine that holds a whole signed body."""
     reference = f"{BODY}{hashlib.sha256(body).hexdigest()}"
-    return SetAside(account_id, number_id, "callback", reference, "the body is not a JSON object", body)
+    return SetAside(account_id, number_id, "callback", reference, reason, body)
 
 
 def change_of(payload: bytes) -> Change:

@@ -42,14 +42,17 @@ def _whole_number(digits: str) -> int | str:
 
 def _plain(value: Any) -> Any:
     """The same JSON value, able to be written as JSON again. Raises RecursionError."""
-    match value:
-        case str():
-            return bounds.text(value, len(value))
-        case float() if not math.isfinite(value):
-            return None
-        case dict():
-            return {bounds.text(key, len(key)): _plain(part) for key, part in value.items()}
-        case list():
-            return [_plain(part) for part in value]
-        case _:
-            return value
+    kind = type(value)  # a large body has tens of thousands of values, and most are plain already
+    if kind is str:
+        return _plain_text(value)
+    if kind is dict:
+        return {_plain_text(key): _plain(part) for key, part in value.items()}
+    if kind is list:
+        return [_plain(part) for part in value]
+    if kind is float and not math.isfinite(value):
+        return None
+    return value
+
+
+def _plain_text(value: str) -> str:
+    return value if value.isascii() and "\0" not in value else bounds.text(value, len(value))

@@ -1,0 +1,95 @@
+"""A whole signed body taken apart, within bounds. Pure; for a large body it takes a good part of a second.
+
+A right signature shows whose the body is, not that it is Meta's: whoever has an official number here knows the app
+secret. Meta puts at most a thousand updates into one callback; a body with many more is kept whole, as one entry of the
+quarantine, and so costs its neighbours no more than any other entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from kurir.channels.cloud_api.callbacks import (
+    Change,
+    TooMuch,
+    changes_of,
+    owners_among,
+    read,
+    set_aside,
+    set_aside_whole,
+)
+from kurir.messages import bounds
+from kurir.messages.reports import Event, SetAside
+from kurir.numbers.numbers import Number
+
+CHANGES = 1_000
+"""Changes of one callback that are looked at one by one."""
+PIECES = 40_000
+"""Objects, lists and commas of one callback; with more it is not even parsed, which nothing else in the process could
+do anything beside. Commas in texts count too: a thousand updates of Meta's have some 25,000 of all these."""
+PARTS = 5_000
+"""Events, and things that are not understood, that are taken out of one callback."""
+
+ASIDE = 100
+"""Changes of one callback that go into the quarantine one by one; when there are more the body goes, once."""
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What is in a body. `is_json`: whether it is a JSON object at all; one that is not, or has too much in it, is in
+    `aside` as a whole and nothing else. `raw` is the body as a text that can be stored, `fingerprint` recognises it."""
+
+    raw: str
+    fingerprint: str
+    events: list[tuple[Event, str]]
+    unread: frozenset[str]
+    aside: list[SetAside]
+    is_json: bool = True
+
+
+def taken_apart(body: bytes, signers: Sequence[Number], now: float) -> Parts:
+    """What a body says that was signed with the app secret of `signers`. `now`: unix seconds."""
+    pieces = sum(map(body.count, (b"{", b"[", b",")))
+    if pieces > PIECES:
+        return _whole(body, signers, f"the callback has {pieces} objects, lists and commas, more than {PIECES}")
+    changes = changes_of(body)
+    if changes is None:
+        return _whole(body, signers, "the body is not a JSON object", is_json=False)
+    if len(changes) > CHANGES:
+        return _whole(body, signers, f"the callback has {len(changes)} changes, more than {CHANGES}")
+    owners = owners_among(signers)
+    try:
+        reading = read(changes, owners, now, most=PARTS)
+    except TooMuch:
+        return _whole(body, signers, f"the callback has more than {PARTS} events")
+    strange = [change for change in changes if change.phone_number_id and not owners(change)]
+    if (count := len(reading.broken) + len(strange)) > ASIDE:
+        aside = _bodies(
+            body, signers, f"{count} of its changes cannot be read or are about numbers that are not set up"
+        )
+    else:
+        aside = [*reading.broken, *(_of_unknown_number(change, signers[0]) for change in strange)]
+    return Parts(
+        raw=bounds.text(body, len(body)),
+        fingerprint=f"body:{hashlib.sha256(body).hexdigest()}",
+        events=[(found.event, found.fingerprint) for found in reading.events],
+        unread=frozenset(reading.unread),
+        aside=aside,
+    )
+
+
+def _whole(body: bytes, signers: Sequence[Number], reason: str, *, is_json: bool = True) -> Parts:
+    return Parts("", "", [], frozenset(), _bodies(body, signers, reason), is_json)
+
+
+def _bodies(body: bytes, signers: Sequence[Number], reason: str) -> list[SetAside]:
+    """The body as an entry for each account whose secret signed it."""
+    accounts = {number.account_id: number.id for number in reversed(signers)}
+    return [set_aside_whole(body, account_id, number_id, reason) for account_id, number_id in accounts.items()]
+
+
+def _of_unknown_number(change: Change, signer: Number) -> SetAside:
+    """An entry for a change about a number that is not set up here: it can be replayed when it is."""
+    return set_aside(change, signer.account_id, 0, f"no number of this gateway has the id {change.phone_number_id}")
