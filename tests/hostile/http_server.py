@@ -22,8 +22,8 @@ _OPEN: list[Raw] = []
 
 
 @asynccontextmanager
-async def served(app: Any, limits: Limits = LIMITS, *, patience: int = 1) -> AsyncIterator[int]:
-    """Serves `app`; gives the port. `patience`: seconds that a stop waits for connections to end."""
+async def served(app: Any, limits: Limits = LIMITS, *, grace: int = 1) -> AsyncIterator[int]:
+    """Serves `app`; gives the port. `grace`: seconds that a stop waits for connections to end."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     front = HttpFront(limits)
@@ -38,7 +38,7 @@ async def served(app: Any, limits: Limits = LIMITS, *, patience: int = 1) -> Asy
         server_header=False,
         forwarded_allow_ips=list(limits.trusted),
         timeout_keep_alive=600,  # `HttpFront.sweep` ends idle connections; whatever waits for this one is seen
-        timeout_graceful_shutdown=patience,
+        timeout_graceful_shutdown=grace,
     )
     server = Server(front, config)
     work = asyncio.create_task(server.serve(sockets=[listener]))

@@ -390,7 +390,7 @@ async def test_a_stop_waits_for_nobody_who_keeps_a_connection_open(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_limits, "_AT_THE_END", 0.5)
-    async with served(large, patience=40) as port:
+    async with served(large, grace=40) as port:
         line = asking(port, data)
         await until_served()
         began = time.monotonic()
@@ -408,7 +408,7 @@ async def test_a_stop_waits_for_who_is_still_worked_for(monkeypatch: pytest.Monk
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    async with served(takes_its_time, patience=40) as port:
+    async with served(takes_its_time, grace=40) as port:
         line = asking(port, request("/x", b"{}"))
         await begun.wait()
     with line:

@@ -24,7 +24,7 @@ from kurir.inbox import raw_callbacks
 from kurir.inbox.tables import callbacks
 from kurir.store.database import Database
 from kurir.web import meta_callbacks
-from kurir.web.meta_callbacks import BODY_LIMIT, MetaDoor
+from kurir.web.meta_callbacks import BODY_LIMIT, MetaCallbacks
 
 
 @pytest.fixture
@@ -246,14 +246,14 @@ async def test_a_large_signed_body_has_its_place_until_it_is_stored(
 ) -> None:
     held = Held(monkeypatch)
     seen = 0
-    original = MetaDoor._taken_apart
+    original = MetaCallbacks._taken_apart
 
-    async def noted(door: MetaDoor, *what: Any) -> Any:
+    async def noted(door: MetaCallbacks, *what: Any) -> Any:
         nonlocal seen
         seen += 1
         return await original(door, *what)
 
-    monkeypatch.setattr(MetaDoor, "_taken_apart", noted)
+    monkeypatch.setattr(MetaCallbacks, "_taken_apart", noted)
     ours, under_way = small.ours.official, []
     async with client_at(small, "198.51.100.7") as insider:
         assert await post(small, large(small, 2_000, name="y"), client=insider) == 200
