@@ -83,6 +83,32 @@ async def test_a_task_that_is_canceled_by_its_own_work_is_a_failure_like_any_oth
     assert health.failures() == []
 
 
+@pytest.mark.parametrize("endless", [False, True])
+@pytest.mark.parametrize("error", [OSError("the disk is gone"), TimeoutError(), None], ids=repr)
+async def test_a_kept_task_whose_end_fails_is_over_all_the_same(error: Exception | None, endless: bool) -> None:
+    """`close` cancels once: work that began again would never end. None: the work swallows being canceled."""
+    failed: Counter[str] = Counter()
+    health = TaskHealth(lambda name: failed.update([name]))
+    tasks, runs = Tasks(health), []
+
+    async def work() -> None:
+        runs.append(1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if error is not None and len(runs) == 1:  # so that the test ends also where the fix is missing
+                raise error
+            return  # noqa: B012 - a library may do so
+
+    kept = tasks.keep("inbox", work, endless=endless, back_off=SHORT)
+    await until(lambda: runs)
+    async with asyncio.timeout(5):
+        await tasks.close()
+    assert (kept.done(), len(tasks), runs) == (True, 0, [1])
+    assert health.complaints() == []
+    assert failed["inbox"] == (1 if error else 0), "whoever looks at the metrics sees that it failed"
+
+
 async def test_an_endless_task_must_not_return() -> None:
     health = TaskHealth()
     tasks, runs = Tasks(health), []

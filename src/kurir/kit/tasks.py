@@ -157,7 +157,8 @@ class Tasks:
         back_off: tuple[float, float],
         hopeless: float,
     ) -> None:
-        loop = asyncio.get_running_loop()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
         pause, failing_since = back_off[0], None
         try:
             while True:
@@ -167,13 +168,16 @@ class Tasks:
                     steady = loop.call_later(min(STEADY, pause), self._health.recovered, name, key)
                 try:
                     await work()
-                    if not endless:
+                    if not endless or task.cancelling():
                         return
                     raise EndedError(f"{name} returned")  # noqa: TRY301 - handled like every other failure
                 except (Exception, asyncio.CancelledError) as error:
-                    task = asyncio.current_task()
-                    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                        raise  # `close`; else the work itself canceled something it waited for
+                    if task.cancelling():  # `close`: whatever the work raised at its end, it is over
+                        if not isinstance(error, asyncio.CancelledError):
+                            self._health._count_failure(name)
+                            log.exception("task_failed_at_its_end", task=name, key=key or None)
+                        raise
+                    # a CancelledError now: the work itself canceled something it waited for
                     if loop.time() - began > STEADY:
                         pause, failing_since = back_off[0], None
                     failing_since = failing_since or loop.time()
