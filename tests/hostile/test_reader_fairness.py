@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 from tests.gateway_fixture import open_front
 
+from kurir.kit.log_limit import LogLimit
 from kurir.kit.shared_threads import Full, SharedThreads
 from kurir.store.database import _POOLS, Database, DatabaseUnavailable, Overloaded
-from kurir.web.health import Said, not_ready
+from kurir.web.health import not_ready
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ async def test_a_probe_tells_the_truth_while_accounts_flood(tmp_path: Path) -> N
         floods = [Flood(front.gateway.database, 50, of=account) for account in range(2)]
         for flood in floods:
             await flood.flowing(2)
-        assert await not_ready(front.gateway, Said()) == []
+        assert await not_ready(front.gateway, LogLimit()) == []
         for flood in floods:
             await flood.end()
 

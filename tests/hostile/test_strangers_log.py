@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.gateway_fixture import Front, open_front
 
-from kurir.web.compat_v1 import handler
+from kurir.kit import log_limit
 
 REFUSED = {"request_refused", "strangers_refused"}
 
@@ -27,7 +27,7 @@ async def flood(front: Front) -> int:
 async def test_a_flood_of_strangers_is_one_line_and_an_accounts_request_has_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler, "SAY_EVERY", 2.0)
+    monkeypatch.setattr(log_limit, "EVERY", 2.0)
     async with open_front(tmp_path) as front:
         with capture_logs() as logs:
             for _ in range(2):  # and again, when the first was said

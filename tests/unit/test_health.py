@@ -18,7 +18,9 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 from tests.sqlite import new_database
 
+from kurir.kit import log_limit
 from kurir.kit.disk_reserve import DiskReserve
+from kurir.kit.log_limit import LogLimit
 from kurir.kit.tasks import TaskHealth
 from kurir.kit.telemetry import Metrics
 from kurir.settings import Settings
@@ -111,10 +113,10 @@ async def test_a_database_that_answers_and_stores_nothing_is_told(gateway: Gatew
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # type: ignore[misc]
         raise exc.DatabaseError("INSERT", {}, error)
 
-    assert await health.not_ready(gateway, health.Said()) == []
+    assert await health.not_ready(gateway, LogLimit()) == []
     with pytest.raises(DatabaseUnavailable, match="malformed"):
         await gateway.database.write(damaged)
-    assert await health.not_ready(gateway, health.Said()) == ["the database refuses to store things"]
+    assert await health.not_ready(gateway, LogLimit()) == ["the database refuses to store things"]
 
 
 async def test_who_asks_often_does_not_fill_the_log(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +128,7 @@ async def test_who_asks_often_does_not_fill_the_log(gateway: Gateway, monkeypatc
             answers = await asyncio.gather(*(get(gateway, "/readyz", app=app) for _ in range(50)))
         assert {answer[0] for answer in answers} == {503}
         causes = [line for line in logs if line["event"] == "database_unavailable"]
-        assert health.SAY_EVERY == 0 or len(causes) <= 2  # reads and writes
+        assert log_limit.EVERY == 0 or len(causes) <= 2  # reads and writes
         return [line["reasons"] for line in logs if line["event"] == "not_ready"]
 
     down = ["the database does not answer reads", "the database does not answer writes"]
@@ -134,7 +136,7 @@ async def test_who_asks_often_does_not_fill_the_log(gateway: Gateway, monkeypatc
     assert await asked() == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))  # what changes is said at once
     assert await asked() == [[*down, "the disk of the data folder is almost full"]]
-    monkeypatch.setattr(health, "SAY_EVERY", 0.0)  # the minute is over
+    monkeypatch.setattr(log_limit, "EVERY", 0.0)  # the minute is over
     assert await asked()
 
 

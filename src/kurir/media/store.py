@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from sqlalchemy import Connection
 from kurir.kit.clock import Clock
 from kurir.kit.confined import Confined, TooCostly, TooSlow
 from kurir.kit.disk_reserve import DiskNearlyFull, DiskReserve
+from kurir.kit.log_limit import LogLimit
 from kurir.kit.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
 from kurir.kit.url_rules import UrlRefused
 from kurir.media import inspection_process
@@ -39,9 +39,9 @@ log = structlog.get_logger(__name__)
 
 _OWN_TROUBLE = 5.0
 """Seconds until a file that our disk or database could not take is fetched again."""
+_FULL = "the disk is nearly full: texts go on, files wait"
 _NO_ROOM = 10.0
 """Seconds until a file for which the disk has no room is looked at again."""
-_SAY_AGAIN = 60.0
 _OPEN = ("queued", "sending", "unconfirmed")
 _SWEPT = 500
 _ABANDONED = 86_400.0
@@ -57,7 +57,7 @@ class MediaStore:
         self._limits = {Image: settings.media_image_bytes, Document: settings.media_document_bytes}
         self._timeout = settings.media_timeout
         self._reserve = DiskReserve(self._files.folder, settings.disk_reserve)
-        self._said_at = -_SAY_AGAIN
+        self._full = LogLimit()
         self._database = database
         self._safe_fetch = safe_fetch
         self._clock = clock
@@ -99,7 +99,8 @@ class MediaStore:
             why = "the file could not be inspected: the machine is busy or short of memory"
             return TryLater("media_not_inspected", why, after=_OWN_TROUBLE)
         except DiskNearlyFull as error:
-            self._say_full()
+            if self._full.is_due():
+                log.warning("files_to_send_wait_for_space", reason=_FULL)
             why = f"the file could not be stored: {error.reason}"
             return TryLater("media_not_stored", why, after=_NO_ROOM, counted=False)
         except (DatabaseUnavailable, OSError) as error:
@@ -184,11 +185,6 @@ class MediaStore:
                 raise OSError(f"the file could not be inspected ({kind})")
             case found:
                 return found
-
-    def _say_full(self) -> None:
-        if time.monotonic() - self._said_at >= _SAY_AGAIN:
-            self._said_at = time.monotonic()
-            log.warning("files_to_send_wait_for_space", reason="the disk is nearly full: texts go on, files wait")
 
     def _keep(self, arrived: Path, found: Usable) -> MediaFile:
         """Moves the inspected file to its durable place, where it is in use until the caller releases it."""

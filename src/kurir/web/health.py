@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import time
-from collections.abc import Awaitable, Hashable
+from collections.abc import Awaitable
 
 import structlog
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -17,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kurir.kit.disk_reserve import DiskReserve
+from kurir.kit.log_limit import LogLimit
 from kurir.store.database import DatabaseUnavailable
 from kurir.web.gateway import Gateway
 
@@ -29,27 +29,12 @@ LATELY = 10.0
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes that must be free in the data folder, or half of the reserve that files leave, where that is less: files may
 fill the rest, and the gateway still takes messages."""
-SAY_EVERY = 60.0
-"""Seconds after which the log says a trouble that lasts again, however often somebody asks."""
 _FRESH = {"Cache-Control": "no-store"}
-
-
-class Said:
-    """What the log was told of late: whoever reaches the port asks as often as he likes, and must not fill it."""
-
-    def __init__(self) -> None:
-        self._at: dict[Hashable, float] = {}
-
-    def is_news(self, trouble: Hashable) -> bool:
-        """Whether to say it now, which is noted: it was not said within the last `SAY_EVERY` seconds."""
-        now = time.monotonic()
-        self._at = {known: at for known, at in self._at.items() if now - at < SAY_EVERY}
-        return self._at.setdefault(trouble, now) is now
 
 
 def routes(gateway: Gateway) -> list[Route]:
     """`GET /healthz`, `/readyz` and `/metrics`. The doors open after the channels have started and close before."""
-    said = Said()
+    said = LogLimit()
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_FRESH)
@@ -58,7 +43,7 @@ def routes(gateway: Gateway) -> list[Route]:
         reasons = await not_ready(gateway, said)
         if not reasons:
             return JSONResponse({"status": "ready"}, headers=_FRESH)
-        if said.is_news(tuple(reasons)):
+        if said.is_due(tuple(reasons)):
             log.warning("not_ready", reasons=reasons)
         return JSONResponse({"status": "not_ready", "reasons": reasons}, 503, headers=_FRESH)
 
@@ -72,7 +57,7 @@ def routes(gateway: Gateway) -> list[Route]:
     ]
 
 
-async def not_ready(gateway: Gateway, said: Said) -> list[str]:
+async def not_ready(gateway: Gateway, said: LogLimit) -> list[str]:
     """Why the gateway cannot take messages now, as sentences; empty when it can. What only the log may know goes there,
     unless it was `said` of late."""
     database = gateway.database
@@ -90,14 +75,14 @@ async def not_ready(gateway: Gateway, said: Said) -> list[str]:
     return reasons + gateway.health.failures()
 
 
-async def _error_text(work: Awaitable[object], what: str, said: Said) -> str:
+async def _error_text(work: Awaitable[object], what: str, said: LogLimit) -> str:
     try:
         async with asyncio.timeout(TIMEOUT):
             await work
     except TimeoutError:
         return f"the database {what} within {TIMEOUT:g} s"
     except DatabaseUnavailable as error:
-        if said.is_news(what):
+        if said.is_due(what):
             log.warning("database_unavailable", reason=str(error))  # names the server: not for whoever reaches the port
         return f"the database {what}"
     return ""

@@ -22,6 +22,7 @@ from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.pairing_progress import PairingProgress
 from kurir.channels.linked_device.sessions import Sessions
 from kurir.kit.clock import Clock
+from kurir.kit.log_limit import LogLimit
 from kurir.kit.tasks import TaskHealth, Tasks, Work
 from kurir.messages.reports import ConnectionChanged
 from kurir.numbers.numbers import Number, NumberState
@@ -35,8 +36,8 @@ _TRY_AGAIN = 1.0
 _PAIRED = "paired; connecting to WhatsApp"
 _UNSTEADY = "WhatsApp ends the connection right after each login; it is tried again with growing pauses"
 _UNSTEADY_PAIRING = "WhatsApp ended the connection again and again; try again later"
+_FULL = "the disk is nearly full: messages come in, files wait"
 _NOT_BEGUN = "the pairing could not be begun; try again"
-_SAY_AGAIN = 60.0
 _STUCK = 30.0
 """Seconds for a device that was just paired to connect: the server ends the pairing's connection, and where it does not
 the engine waits for ever."""
@@ -101,7 +102,7 @@ class Connections:
         self._clock = clock
         self._connections: dict[int, Connection] = {}
         self._openings = itertools.count(1)
-        self._full_said_at = -_SAY_AGAIN
+        self._full = LogLimit()
         self.troubles: dict[str, int] = dict.fromkeys(say.TROUBLES, 0)
         self._tasks = Tasks(health)
 
@@ -207,17 +208,13 @@ class Connections:
         else:
             await self._become(connection, "connecting", f"{reason}; starting another")
 
-    def _say_full(self) -> None:
-        if time.monotonic() - self._full_said_at >= _SAY_AGAIN:
-            self._full_said_at = time.monotonic()
-            log.warning("received_files_wait_for_space", reason="the disk is nearly full: messages come in, files wait")
-
     async def _on_news(self, news: say.News) -> None:
         if isinstance(news, say.Trouble):
             kind = news.kind if news.kind in say.TROUBLES else "other"
             self.troubles[kind] += 1
             if kind == "no_room":
-                self._say_full()
+                if self._full.is_due():
+                    log.warning("received_files_wait_for_space", reason=_FULL)
                 return
             # anybody can send a receipt of an unknown type, as often as they like: only the first is worth a line
             say_it = log.debug if kind == "unknown_receipt" and self.troubles[kind] > 1 else log.error

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,12 +18,13 @@ from starlette.types import Receive, Scope, Send
 
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import RequestLimit
+from kurir.kit.log_limit import LogSummary
 from kurir.outbox.outbox import QueueFull
 from kurir.store.database import BadValue, CommitUnknown, DatabaseUnavailable
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.decoding import decode
 from kurir.web.compat_v1.endpoint import KEY_HEADER, Call, Endpoint
-from kurir.web.compat_v1.envelopes import ErrorType, Phrase, WireError
+from kurir.web.compat_v1.envelopes import Phrase, WireError
 from kurir.web.compat_v1.identity import Identity
 from kurir.web.compat_v1.repeats import Repeats, once_of
 from kurir.web.compat_v1.replies import Reply, error_body, header, json_reply, language_of, send_preflight, send_reply
@@ -33,7 +33,6 @@ from kurir.web.gateway import Gateway
 PREFIX = "/public/v1/"
 _BODY_TIMEOUT = 20.0
 """Seconds a client may take to send its body."""
-SAY_EVERY = 60.0
 _IDEMPOTENCY_KEY = KEY_HEADER.lower().encode()
 _RETRY_AFTER = {"Retry-After": "2"}
 _QUEUE_RETRY_AFTER = {"Retry-After": "30"}
@@ -84,21 +83,9 @@ class Gone(Exception):  # noqa: N818 - the client's doing, not a mistake
     """The client went away before its request was complete."""
 
 
-class _Strangers:
-    """What was refused to people nobody knows: summed up in the log, which must not grow as fast as they ask."""
-
-    def __init__(self) -> None:
-        self._refusals: Counter[str] = Counter()
-
-    def refused(self, type_: ErrorType) -> None:
-        """Notes a refusal; the first is said with all that follow within `SAY_EVERY` seconds."""
-        if not self._refusals:
-            asyncio.get_running_loop().call_later(SAY_EVERY, self._say)
-        self._refusals[type_] += 1
-
-    def _say(self) -> None:
-        log.warning("strangers_refused", reasons=dict(self._refusals))
-        self._refusals.clear()
+def _say_strangers(reasons: dict[str, int]) -> None:
+    """What was refused to people nobody knows: the log must not grow as fast as they ask."""
+    log.warning("strangers_refused", reasons=reasons)
 
 
 class CompatHandler:
@@ -112,7 +99,7 @@ class CompatHandler:
         self._identity = identity
         self._request_limit = request_limit
         self._repeats = Repeats(gateway)
-        self._strangers = _Strangers()
+        self._strangers = LogSummary(_say_strangers)
         self._always_200 = gateway.settings.http_status == "always_200"
 
     def knows(self, path: str) -> bool:
@@ -167,7 +154,7 @@ class CompatHandler:
             return json_reply(answer.body, headers | answer.headers, answer.status)
         except WireError as error:
             if account is None:
-                self._strangers.refused(error.type)
+                self._strangers.note(error.type)
             else:
                 log.info(
                     "request_refused",

@@ -24,6 +24,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kurir.accounts.limits import source_of
+from kurir.kit.log_limit import LogSummary
 
 _HEAD, _WORK, _IDLE, _CLOSING = range(4)
 """Phases of a connection: a head is awaited or comes in · the request is worked on · between requests · refused."""
@@ -43,7 +44,6 @@ _UNREAD = 30.0
 """Seconds in which some of an answer must be read: who never reads would keep his connection as long as he likes."""
 _AT_THE_END = 3.0
 """Seconds for the same while the server stops, and for the rest of requests that are coming in."""
-_SAY_EVERY = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -69,8 +69,7 @@ class HttpFront:
         self.connections: set[Connection] = set()
         self._by_source: Counter[str] = Counter()
         self._lingering: Counter[str] = Counter()
-        self._refusals: Counter[str] = Counter()
-        self._say_at = 0.0
+        self._refusals = LogSummary(self._say)
         self._everybody = "*" in limits.trusted
         self._trusted = [network for text in limits.trusted if (network := _network(text)) is not None]
 
@@ -113,18 +112,17 @@ class HttpFront:
 
     def refused(self, why: str) -> None:
         """Notes a refusal for the log."""
-        self._refusals[why] += 1
+        self._refusals.note(why)
 
     def sweep(self, now: float) -> None:
-        """Ends what takes too long, and says once a minute what was refused. `now`: the event loop's time."""
+        """Ends what takes too long. `now`: the event loop's time."""
         crowded = len(self.connections) > self.limits.connections * _CROWDED
         idle = min(_CROWDED_IDLE, self.limits.idle_seconds) if crowded else self.limits.idle_seconds
         for connection in list(self.connections):
             connection.look(now, idle)
-        if self._refusals and now >= self._say_at:
-            log.warning("http_refusals", connections=len(self.connections), reasons=dict(self._refusals))
-            self._refusals.clear()
-            self._say_at = now + _SAY_EVERY
+
+    def _say(self, reasons: dict[str, int]) -> None:
+        log.warning("http_refusals", connections=len(self.connections), reasons=reasons)
 
     def trusts(self, address: str) -> bool:
         """Whether a proxy at this address is believed."""

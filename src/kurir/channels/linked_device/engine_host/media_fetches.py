@@ -30,6 +30,7 @@ from kurir.channels.linked_device.engine_host.journal import Entry, Journal
 from kurir.channels.linked_device.engine_host.protobufs import interpret, unwrapped
 from kurir.channels.linked_device.protocol import Emit, Open
 from kurir.kit.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
+from kurir.kit.log_limit import LogLimit
 from kurir.messages import bounds
 from kurir.messages.reports import IncomingMedia, MediaFetched, SetAside
 
@@ -48,7 +49,6 @@ _LONGEST = 86_400.0
 _LOOK_AGAIN = 1.0
 NO_ROOM_PAUSE = 30.0
 """Seconds until a file for which the disk has no room is looked at again; that counts as no try."""
-_SAY_AGAIN = 60.0
 _NO_ROOM = "the disk of this gateway was nearly full"
 _TOO_LARGE = "the file is larger than this gateway takes"
 _ASIDE = "it could not be processed: see `kurir quarantine list`"
@@ -77,7 +77,7 @@ class MediaFetches:
         self._journal = journal
         self._limits = limits
         self._reserve = DiskReserve(Path(order.incoming), limits.reserve)
-        self._said_at = -_SAY_AGAIN
+        self._full = LogLimit()
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._online = False
@@ -210,11 +210,8 @@ class MediaFetches:
         return announced > self._limits.size or self._reserve.room() >= max(1, announced)
 
     def _say_full(self) -> None:
-        with self._changed:
-            if time.monotonic() - self._said_at < _SAY_AGAIN:
-                return
-            self._said_at = time.monotonic()
-        self._device.report("received files wait: the disk is nearly full", "no_room")
+        if self._full.is_due():
+            self._device.report("received files wait: the disk is nearly full", "no_room")
 
     def _try(self, entry: Entry) -> None:
         try:
