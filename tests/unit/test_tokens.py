@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from kurir.accounts import accounts
 from kurir.channels.cloud_api.callbacks import signed_by
 from kurir.data_folder import READY_FILE, ReadyFile, read_ready_file, write_ready_file
 from kurir.kit.atomic_files import place_new, replace_whole
-from kurir.kit.sealing import Sealing
+from kurir.kit.sealing import Sealing, load_master_key
 from kurir.kit.tokens import TokenError, is_sound, load_token, opens, read_token
 from kurir.numbers import numbers
 from kurir.store.database import Database
@@ -99,6 +103,75 @@ def test_a_new_file_never_takes_anothers_place(tmp_path: Path) -> None:
     assert not place_new(tmp_path / "key", b"second")
     assert (tmp_path / "key").read_bytes() == b"first"
     assert [one.name for one in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.fixture(params=["EPERM", "EOPNOTSUPP", "ENOSYS", "ENOENT", "EMLINK", "ENOTSUPP"])
+def no_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without hard links (exFAT, SMB, some FUSE file systems), in the words of each."""
+    number = getattr(errno, request.param, 524)
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.usefixtures("no_links")
+def test_a_folder_without_hard_links_can_be_started_in(tmp_path: Path) -> None:
+    token, key = load_token(tmp_path), load_master_key(tmp_path)
+    assert (token, key) == (load_token(tmp_path), load_master_key(tmp_path))
+    assert {one.name for one in tmp_path.iterdir()} == {"operator.token", "master.key"}
+    assert {stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.usefixtures("no_links")
+def test_without_hard_links_too_nothing_takes_anothers_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda text: place_new(tmp_path / "key", text * 9), [b"%d" % n for n in range(8)]))
+    assert made.count(True) == 1
+    assert (tmp_path / "key").read_bytes() == b"%d" % made.index(True) * 9
+    fsync, calls = os.fsync, []
+
+    def full_at_the_second(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_at_the_second)
+    with pytest.raises(OSError, match="No space"):
+        place_new(tmp_path / "other", b"00")
+    assert [one.name for one in tmp_path.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("write", [replace_whole, place_new])
+def test_a_files_name_is_flushed_with_it(write: Callable[..., object], tmp_path: Path, monkeypatch) -> None:
+    flushed: list[tuple[bool, bool]] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), (tmp_path / "key").exists()))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write(tmp_path / "key", b"first")
+    assert flushed == [(False, False), (True, True)], "the bytes, then the name"
+
+
+@pytest.mark.parametrize(("number", "matters"), [(errno.EINVAL, False), (errno.EIO, True), (errno.ENOSPC, True)])
+def test_a_folder_that_cannot_be_flushed_is_told_from_a_disk_that_fails(
+    number: int, matters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def of_files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_only)
+    with pytest.raises(OSError, match=os.strerror(number)) if matters else nullcontext():
+        place_new(tmp_path / "key", b"first")
 
 
 def test_an_empty_secret_of_a_number_matches_nothing(tmp_path: Path) -> None:

@@ -1,31 +1,70 @@
 """Small files that are whole or not there at all, whenever the process or the machine ends: keys, tokens, states.
 
-Only their owner may read them.
+Only their owner may read them. Once a function has returned, the file is on the disk under its name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+_NOT_FLUSHED = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EACCES, errno.EPERM}
+"""What file systems answer whose folders cannot be opened or flushed (SMB, some FUSE ones): they do so themselves."""
 
 
 def replace_whole(path: Path, data: bytes) -> None:
     """Writes a file in the place of whatever was there. Raises OSError, and leaves the old one then."""
     with _written(path, data) as temporary:
         temporary.replace(path)
+    flush(path.parent)
 
 
 def place_new(path: Path, data: bytes) -> bool:
-    """Writes a new file; False: somebody else has made one meanwhile, which stays. Raises OSError."""
+    """Writes a new file; False: somebody else has made one meanwhile, which stays. Raises OSError.
+
+    Where the folder knows no hard links (exFAT, SMB), it is written under its name at once: only there a machine that
+    ends in this moment leaves a part of it.
+    """
     with _written(path, data) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
-        return True
+        except OSError:  # each such file system has an error of its own; a real trouble meets the next try too
+            if not _created(path, data):
+                return False
+    flush(path.parent)
+    return True
+
+
+def flush(path: Path) -> None:
+    """Waits until a file's bytes, or a folder's entries, are on the disk. Raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_FLUSHED or not path.is_dir():
+            raise
+
+
+def _created(path: Path, data: bytes) -> bool:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return False
+    try:
+        _fill(descriptor, data)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
 
 
 @contextlib.contextmanager
@@ -34,10 +73,14 @@ def _written(path: Path, data: bytes) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
+        _fill(descriptor, data)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _fill(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)

@@ -6,11 +6,11 @@ message may be about to name the same file: such a file is in use, and stays.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from pathlib import Path
 
+from kurir.kit.atomic_files import flush
 from kurir.media import previews
 from kurir.messages.content import Preview
 
@@ -94,12 +94,3 @@ def _mark(path: Path) -> Mark | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime
-
-
-def flush(path: Path) -> None:
-    """Waits until a file's bytes, or a folder's entries, are on the disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
+from kurir.kit.atomic_files import flush
 from kurir.kit.clock import Clock
 from kurir.kit.confined import Confined, TooCostly, TooSlow
 from kurir.kit.disk_reserve import DiskNearlyFull, DiskReserve
@@ -25,7 +26,7 @@ from kurir.kit.log_limit import LogLimit
 from kurir.kit.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
 from kurir.kit.url_rules import UrlRefused
 from kurir.media import inspection_process
-from kurir.media.files import MediaFiles, flush
+from kurir.media.files import MediaFiles
 from kurir.media.inspection_process import DiskFailed, InspectDocument, InspectPicture, Unusable, Usable
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater

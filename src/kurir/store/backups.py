@@ -17,6 +17,8 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import Connection
 
+from kurir.kit.atomic_files import flush
+
 DATABASE = "kurir.db"
 _KEY = "master.key"
 _LABEL = "backup.json"
@@ -51,9 +53,9 @@ def save(data_dir: Path, target: Path, taken_at: float) -> int:
         if (data_dir / _KEY).exists():
             _write(arriving / _KEY, (data_dir / _KEY).read_bytes())
         _write(arriving / _LABEL, msgspec.json.encode(Label(taken_at)) + b"\n")
-        _flush(arriving)
+        flush(arriving)
         arriving.replace(target)
-        _flush(target.parent)
+        flush(target.parent)
     except sqlite3.Error as error:
         raise BackupError(f"{data_dir / DATABASE} cannot be copied: {error}; `kurir doctor` looks at it") from error
     finally:
@@ -90,9 +92,9 @@ def unpack(source: Path, data_dir: Path) -> tuple[Path, Label]:
 
 def settle(place: Path, data_dir: Path) -> None:
     """Makes an unpacked database, closed and no longer marked, the folder's own. Raises OSError."""
-    _flush(place)
+    flush(place)
     place.replace(data_dir / DATABASE)
-    _flush(data_dir)
+    flush(data_dir)
 
 
 def is_marked(connection: Connection) -> bool:
@@ -118,7 +120,7 @@ def _copy_database(source: Path, target: Path) -> None:
         new.execute(f"PRAGMA user_version = {_MARK}")
         if (verdict := new.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
             raise BackupError(f"the copy of {source} is damaged: {verdict}")
-    _flush(target)
+    flush(target)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -126,11 +128,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
