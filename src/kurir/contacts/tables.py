@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from kurir.store.tables import account_column, id_column, metadata, text_column, time_column
+from kurir.store.tables import account_column, id_column, metadata, reference, text_column, time_column
 
 contacts = sa.Table(
     "contacts",
@@ -47,7 +47,7 @@ audiences = sa.Table(
     metadata,
     id_column(),
     account_column(),
-    sa.Column("contact_id", sa.ForeignKey("contacts.id"), nullable=False),
+    reference("contact_id", "contacts.id"),
     text_column("key", unique=True),
     text_column("name"),
     text_column("phone"),

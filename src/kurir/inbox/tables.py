@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from kurir.store.tables import account_column, id_column, metadata, number_column, text_column, time_column
+from kurir.store.tables import account_column, id_column, metadata, number_column, reference, text_column, time_column
 
 incoming = sa.Table(
     "incoming",
@@ -33,7 +33,7 @@ windows = sa.Table(
     "windows",
     metadata,
     account_column(),
-    sa.Column("number_id", sa.ForeignKey("numbers.id"), primary_key=True),
+    reference("number_id", "numbers.id", primary_key=True),
     sa.Column("person", sa.Text, primary_key=True),
     time_column("last_incoming_at", nullable=False),
 )

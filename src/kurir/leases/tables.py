@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from kurir.store.tables import metadata, text_column, time_column
+from kurir.store.tables import metadata, reference, text_column, time_column
 
 gateways = sa.Table(
     "gateways",
@@ -18,7 +18,7 @@ gateways = sa.Table(
 leases = sa.Table(
     "leases",
     metadata,
-    sa.Column("number_id", sa.ForeignKey("numbers.id"), primary_key=True, autoincrement=False),
+    reference("number_id", "numbers.id", primary_key=True, autoincrement=False),
     text_column("gateway"),
     sa.Column("token", sa.BigInteger, nullable=False),
 )

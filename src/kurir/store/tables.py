@@ -8,6 +8,8 @@ one callback stored once.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 SCHEMA_VERSION = "0011"
@@ -23,20 +25,28 @@ metadata = sa.MetaData(
     }
 )
 
+_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def id_column() -> sa.Column[int]:
     """The primary key `id`, counted by the database."""
-    return sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True)
+    return sa.Column("id", _ID, primary_key=True)
+
+
+def reference(name: str, to: str, *, nullable: bool = False, **options: Any) -> sa.Column[int]:
+    """An id of another table's row. It has a type of its own: what SQLAlchemy would take from that table is missing
+    until its feature has been imported."""
+    return sa.Column(name, _ID, sa.ForeignKey(to), nullable=nullable, **options)
 
 
 def account_column() -> sa.Column[int]:
     """The account whose data a row is."""
-    return sa.Column("account_id", sa.ForeignKey("accounts.id"), nullable=False)
+    return reference("account_id", "accounts.id")
 
 
 def number_column() -> sa.Column[int]:
     """The sender number that a row belongs to."""
-    return sa.Column("number_id", sa.ForeignKey("numbers.id"), nullable=False)
+    return reference("number_id", "numbers.id")
 
 
 def text_column(name: str, *, default: str | None = "", unique: bool = False) -> sa.Column[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from kurir.store.tables import account_column, id_column, metadata, number_column, text_column, time_column
+from kurir.store.tables import account_column, id_column, metadata, number_column, reference, text_column, time_column
 
 webhook_endpoints = sa.Table(
     "webhook_endpoints",
@@ -13,7 +13,7 @@ webhook_endpoints = sa.Table(
     account_column(),
     text_column("key", unique=True),
     text_column("url"),
-    sa.Column("number_id", sa.ForeignKey("numbers.id"), nullable=True),
+    reference("number_id", "numbers.id", nullable=True),
     text_column("events", default="[]"),
     text_column("secret_sealed"),
     text_column("old_secret_sealed"),
@@ -47,8 +47,8 @@ webhook_deliveries = sa.Table(
     metadata,
     id_column(),
     account_column(),
-    sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id"), nullable=False),
-    sa.Column("event_id", sa.ForeignKey("webhook_events.id"), nullable=False),
+    reference("endpoint_id", "webhook_endpoints.id"),
+    reference("event_id", "webhook_events.id"),
     number_column(),
     text_column("chat"),
     text_column("state"),
@@ -84,7 +84,7 @@ webhook_attempts = sa.Table(
     metadata,
     id_column(),
     account_column(),
-    sa.Column("endpoint_id", sa.ForeignKey("webhook_endpoints.id"), nullable=False),
+    reference("endpoint_id", "webhook_endpoints.id"),
     sa.Column("delivery_id", sa.BigInteger, nullable=False, index=True),
     sa.Column("number", sa.Integer, nullable=False),
     time_column("at", nullable=False),
