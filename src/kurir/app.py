@@ -211,7 +211,7 @@ def _handlers(
     """What a number that comes or goes means for the devices and the lanes."""
 
     async def begin(account_id: int, number_id: int) -> None:
-        number = await database.read(lambda c: numbers.by_id(c, account_id, number_id))
+        number = await database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)
         if number is not None and number.channel == "linked_device":
             await devices.open_device(number)
         dispatcher.begin(account_id, number_id)

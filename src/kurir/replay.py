@@ -139,7 +139,9 @@ class Replays:
             raise NotPossible("Meta's list of templates cannot be had now: try again later")
 
     async def _number(self, entry: Entry) -> Number:
-        number = await self._database.read(lambda c: numbers.by_id(c, entry.account_id, entry.number_id))
+        number = await self._database.read(
+            lambda c: numbers.by_id(c, entry.account_id, entry.number_id), of=entry.account_id
+        )
         if number is None:
             raise NotPossible("the number was removed: discard it")
         return number

@@ -120,7 +120,7 @@ class Dispatcher:
         """The number's lane; None when this gateway has nothing to send for it any more."""
         while True:
             try:
-                number = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id))
+                number = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)
                 break
             except DatabaseUnavailable:
                 await asyncio.sleep(1.0)
