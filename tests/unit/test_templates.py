@@ -17,7 +17,7 @@ from tests.gateway_fixture import set_aside
 from tests.unit.cloud_api.graph_double import Bench, graph_error, open_bench
 
 from kurir.broadcasts.broadcasts import RecipientsError, recipients_of
-from kurir.channels.cloud_api.templates.calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _templates
+from kurir.channels.cloud_api.templates.calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _template
 from kurir.messages import bounds
 from kurir.messages.addresses import CountryCodeError
 from kurir.messages.content import MediaFile
@@ -274,6 +274,20 @@ async def test_a_list_that_is_older_than_our_news_changes_nothing(bench: Bench) 
     assert kept.status == "APPROVED"
 
 
+async def test_a_list_without_an_end_deletes_nothing(bench: Bench) -> None:
+    await bench.database.write(
+        lambda c: templates.put(c, bench.number, FORM, meta_id="1", status="APPROVED", now=bench.time.now)
+    )
+    bench.time.now += 60
+    bench.respond = lambda _request, _body: listing(meta_row("2", "another"), after="on and on")
+    assert not await store(bench).refresh(bench.number, every=0.0)
+    [kept], _ = await all_of(bench)
+    assert kept.status == "APPROVED"
+    bench.respond = lambda _request, _body: listing(meta_row("2", "another"))
+    assert await store(bench).refresh(bench.number, every=0.0)
+    assert [one.meta_id for one in (await all_of(bench))[0]] == ["2"]
+
+
 async def test_lookup_asks_meta_when_ours_is_not_approved(bench: Bench) -> None:
     await bench.database.write(
         lambda c: templates.put(c, bench.number, FORM, meta_id="1", status="IN_REVIEW", now=bench.time.now)
@@ -348,7 +362,7 @@ def test_wrong_recipients_are_named() -> None:
 )
 def test_a_template_in_an_unknown_shape_is_kept_whole_and_hides_no_other(odd: object) -> None:
     good = {"id": "1", "name": "promo", "language": "id", "status": "APPROVED", "components": [{"type": "BODY"}]}
-    first, second, third = _templates([good, odd, {**good, "id": "2", "name": "promo_2"}])
+    first, second, third = map(_template, [good, odd, {**good, "id": "2", "name": "promo_2"}])
     assert isinstance(first, MetaTemplate)
     assert isinstance(second, UnreadTemplate)
     assert isinstance(third, MetaTemplate)
@@ -359,7 +373,7 @@ def test_a_template_in_an_unknown_shape_is_kept_whole_and_hides_no_other(odd: ob
 def test_texts_of_listed_templates_are_valid_and_bounded() -> None:
     long = {"type": "BODY", "text": "a\ud800\0b" + "x" * 100_000, "\0key": [{"deep": "\udfff"}]}
     row = {"id": "1", "name": "n\0", "language": "id", "status": "APPROVED", "components": [long]}
-    [template] = _templates([row])
+    template = _template(row)
     assert isinstance(template, MetaTemplate)
     text = template.components[0]["text"]
     assert text.startswith("a\ufffd\ufffdb")

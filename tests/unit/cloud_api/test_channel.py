@@ -15,7 +15,7 @@ from aiohttp import web
 from tests.unit.cloud_api.graph_double import Bench, graph_error
 
 from kurir.channels.cloud_api import callbacks
-from kurir.channels.cloud_api.templates.calls import MetaTemplate
+from kurir.channels.cloud_api.templates.calls import MetaTemplate, Unreachable
 from kurir.messages import bounds
 from kurir.messages.content import Content, Document, Image, Location, MediaFile, Outgoing, TemplateUse, Text
 from kurir.messages.reports import Halted, InDoubt, Outcome, Refused, Sent, StatusChanged, TryLater, Unknown
@@ -187,6 +187,36 @@ async def test_what_is_no_character_costs_only_the_text_in_which_it_is(
     bench.respond = with_one(bad, b'{"success":true,"note":"@"}')
     assert await bench.channel.mark_read(bench.number, "wamid.in")
     assert await bench.channel.templates.delete(bench.number, "a") is True
+
+
+def page(ids: range, after: object, **paging: object) -> web.Response:
+    rows = [{"id": str(i), "name": f"t{i}", "language": "id", "status": "APPROVED"} for i in ids]
+    return web.json_response({"data": rows, "paging": {"cursors": {"after": after}, **paging}})
+
+
+async def test_all_pages_of_templates_are_one_list(bench: Bench) -> None:
+    """As many as a business may have: 6,000 in 60 pages."""
+    asked: list[str] = []
+
+    def respond(request: web.Request, *_: object) -> web.Response:
+        start = int(request.query.get("after", "0"))
+        asked.append(str(start))
+        more = {"next": "https://graph.example.com/"} if start < 5_900 else {}
+        return page(range(start + 1, start + 101), str(start + 100), **more)
+
+    bench.respond = respond
+    listed = await bench.channel.templates.list(bench.number)
+    assert isinstance(listed, list)
+    assert [one.id for one in listed] == [str(i) for i in range(1, 6_001)]
+    assert len(asked) == 60
+
+
+@pytest.mark.parametrize("after", ["round and round", "", None, 7, ["x"]])
+async def test_a_list_of_templates_without_an_end_is_none(bench: Bench, after: object) -> None:
+    """Whoever gets a part of the list takes the rest for deleted."""
+    bench.respond = lambda *_: page(range(1, 3), after, next="https://graph.example.com/")
+    assert isinstance(await bench.channel.templates.list(bench.number), Unreachable)
+    assert len(bench.seen) <= 70, "it is asked for so often at most"
 
 
 async def test_nobody_listens(bench: Bench) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from kurir.channels.cloud_api.errors import halts
-from kurir.channels.cloud_api.lenient_json import decoded, leniently_decoded
+from kurir.channels.cloud_api.lenient_json import decoded, identifier_of, leniently_decoded, text_of
 from kurir.channels.cloud_api.templates.components import shown_status
 from kurir.messages import bounds
 from kurir.messages.lifecycle import ReceiptStatus
@@ -53,8 +53,6 @@ CLAIMS = 32
 _PHONE_NUMBER_ID = re.compile(rb'"phone_number_id"\s*:\s*"?([\w.-]{1,64})')
 _ENTRY_ID = re.compile(rb'"id"\s*:\s*"?([\w.-]{1,64})')
 _KIND = re.compile(r"[a-z0-9_]{1,40}")
-_LONGEST_NUMBER = 64
-"""Bits of a whole number that is taken for an id."""
 _CODE = 32
 
 
@@ -128,11 +126,11 @@ def changes_of(body: bytes) -> list[Change] | None:
             value = _object(change.get("value"))
             found.append(
                 Change(
-                    field=_text(change.get("field")),
+                    field=text_of(change.get("field")),
                     value=value,
-                    waba_id=_identifier(entry.get("id")),
-                    phone_number_id=_identifier(_object(value.get("metadata")).get("phone_number_id")),
-                    time=_identifier(entry.get("time")),
+                    waba_id=identifier_of(entry.get("id")),
+                    phone_number_id=identifier_of(_object(value.get("metadata")).get("phone_number_id")),
+                    time=identifier_of(entry.get("time")),
                 )
             )
     return found
@@ -236,13 +234,13 @@ def _events(change: Change, number: Number, now: float) -> Iterator[Fingerprinte
 
 
 def _status(status: dict[str, Any], number: Number, now: float) -> Fingerprinted | None:
-    remote_id = _identifier(status.get("id"))
-    receipt = _RECEIPTS.get(_text(status.get("status")))
+    remote_id = identifier_of(status.get("id"))
+    receipt = _RECEIPTS.get(text_of(status.get("status")))
     if not remote_id or receipt is None:
         return None
     errors = _objects(status.get("errors"))
     error = errors[0] if errors else {}
-    details = _text(_object(error.get("error_data")).get("details"))
+    details = text_of(_object(error.get("error_data")).get("details"))
     event = StatusChanged(
         account_id=number.account_id,
         number_id=number.id,
@@ -250,12 +248,12 @@ def _status(status: dict[str, Any], number: Number, now: float) -> Fingerprinted
         status=receipt,
         at=_time(status.get("timestamp"), now),
         message_id=_message_id(status.get("biz_opaque_callback_data")),
-        code=_text(error.get("code"), _CODE),
+        code=text_of(error.get("code"), _CODE),
         reason=bounds.text(
-            ": ".join(part for part in (_text(error.get("title") or error.get("message")), details) if part),
+            ": ".join(part for part in (text_of(error.get("title") or error.get("message")), details) if part),
             bounds.REASON,
         ),
-        person=_identifier(status.get("recipient_id")) or _identifier(status.get("recipient_user_id")),
+        person=identifier_of(status.get("recipient_id")) or identifier_of(status.get("recipient_user_id")),
     )
     return Fingerprinted(event, bounds.identifier(f"status:{remote_id}:{receipt}"))
 
@@ -277,10 +275,10 @@ def _pause(status_event: Fingerprinted, number: Number) -> Fingerprinted | None:
 def _received(
     message: dict[str, Any], number: Number, names: dict[str, str], now: float, *, from_me: bool
 ) -> Fingerprinted | None:
-    remote_id = _identifier(message.get("id"))
+    remote_id = identifier_of(message.get("id"))
     # people with a username may be known by a business-scoped user id only
-    person = _identifier(message.get("to" if from_me else "from")) or _identifier(message.get("from_user_id"))
-    kind = _text(message.get("type"), bounds.NAME)
+    person = identifier_of(message.get("to" if from_me else "from")) or identifier_of(message.get("from_user_id"))
+    kind = text_of(message.get("type"), bounds.NAME)
     if not remote_id or not person or not kind:
         return None
     part = _object(message.get(kind))
@@ -305,12 +303,12 @@ def _received(
 
 def _reviewed(change: Change, number: Number) -> Fingerprinted | None:
     # the only callback that gives the template's id as a number
-    meta_id = _identifier(change.value.get("message_template_id"))
-    status = _text(change.value.get("event"), bounds.NAME)
+    meta_id = identifier_of(change.value.get("message_template_id"))
+    status = text_of(change.value.get("event"), bounds.NAME)
     if not meta_id or not status:
         return None
-    reason = _text(change.value.get("reason"))
-    advice = _text(_object(change.value.get("rejection_info")).get("reason"))
+    reason = text_of(change.value.get("reason"))
+    advice = text_of(_object(change.value.get("rejection_info")).get("reason"))
     event = TemplateReviewed(
         account_id=number.account_id,
         number_id=number.id,
@@ -325,24 +323,24 @@ def _words(kind: str, part: dict[str, Any]) -> str:
     """The text a person reads in that message."""
     match kind:
         case "text" | "system":
-            return _text(part.get("body"))
+            return text_of(part.get("body"))
         case "button":
-            return _text(part.get("text"))
+            return text_of(part.get("text"))
         case "reaction":
-            return _text(part.get("emoji"))
+            return text_of(part.get("emoji"))
         case "location":
-            return _text(part.get("name")) or _text(part.get("address"))
+            return text_of(part.get("name")) or text_of(part.get("address"))
         case "interactive":
-            reply = _object(part.get(_text(part.get("type"))))
-            return _text(reply.get("title")) or _text(reply.get("body"))
+            reply = _object(part.get(text_of(part.get("type"))))
+            return text_of(reply.get("title")) or text_of(reply.get("body"))
         case _:
-            return _text(part.get("caption"))
+            return text_of(part.get("caption"))
 
 
 def _media(part: dict[str, Any]) -> IncomingMedia:
-    mime = _text(part.get("mime_type"), bounds.MIME).partition(";")[0].strip()
+    mime = text_of(part.get("mime_type"), bounds.MIME).partition(";")[0].strip()
     return IncomingMedia(
-        mime=mime, name=_text(part.get("filename"), bounds.FILE_NAME), remote_id=_identifier(part.get("id"))
+        mime=mime, name=text_of(part.get("filename"), bounds.FILE_NAME), remote_id=identifier_of(part.get("id"))
     )
 
 
@@ -356,16 +354,16 @@ def _place(part: dict[str, Any]) -> tuple[float, float] | None:
 def _names(value: dict[str, Any]) -> dict[str, str]:
     names: dict[str, str] = {}
     for contact in _objects(value.get("contacts")):
-        name = _text(_object(contact.get("profile")).get("name"))
+        name = text_of(_object(contact.get("profile")).get("name"))
         for key in ("wa_id", "user_id"):
-            if person := _identifier(contact.get(key)):
+            if person := identifier_of(contact.get(key)):
                 names[person] = name
     return names
 
 
 def _message_id(data: object) -> int | None:
     """Our message id out of `biz_opaque_callback_data`; None for anything that is not one."""
-    text = _text(data, bounds.ID)
+    text = text_of(data, bounds.ID)
     if not (text.isascii() and text.isdigit() and len(text) <= 19):
         return None
     value = int(text)
@@ -385,20 +383,6 @@ def _float(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
-
-
-def _text(value: object, limit: int = bounds.TEXT) -> str:
-    """Texts, and whole numbers as their digits; anything else is as good as absent."""
-    if isinstance(value, str):
-        return bounds.text(value, limit)
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LONGEST_NUMBER:
-        return str(value)
-    return ""
-
-
-def _identifier(value: object) -> str:
-    """An id of any length and characters as one that fits."""
-    return bounds.identifier(value) if isinstance(value, str) else _text(value)
 
 
 def _kind(value: object) -> str:

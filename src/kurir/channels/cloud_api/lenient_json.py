@@ -14,6 +14,8 @@ import msgspec
 
 from kurir.messages import bounds
 
+_LONGEST_NUMBER = 64
+"""Bits of a whole number that is taken for a text or an id."""
 _LONGEST_DIGITS = 19
 """Digits from which on a whole number stays text."""
 
@@ -33,6 +35,20 @@ def leniently_decoded(body: bytes) -> object:
         return _plain(json.loads(text, strict=False, parse_int=_whole_number, parse_constant=lambda _: None))
     except (ValueError, RecursionError):
         return None
+
+
+def text_of(value: object, limit: int = bounds.TEXT) -> str:
+    """A text of at most `limit` characters; whole numbers as their digits, anything else is as good as absent ("")."""
+    if isinstance(value, str):
+        return bounds.text(value, limit)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LONGEST_NUMBER:
+        return str(value)
+    return ""
+
+
+def identifier_of(value: object) -> str:
+    """An id, which Meta writes as text or as a number, of any length and characters as one that fits; else ""."""
+    return bounds.identifier(value) if isinstance(value, str) else text_of(value)
 
 
 def _whole_number(digits: str) -> int | str:

@@ -14,6 +14,7 @@ import msgspec
 
 from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.graph import Call, Graph, GraphResponse
+from kurir.channels.cloud_api.lenient_json import identifier_of
 from kurir.kit.clock import Clock
 from kurir.messages import bounds
 from kurir.messages.content import MediaFile
@@ -25,8 +26,6 @@ _MOST_PAGES = 70
 """A business may have 6,000 templates."""
 _LONGEST_HANDLE = 8_192
 """Characters of an upload's id or handle: both go back to Meta as they came and are stored nowhere."""
-_LONGEST_NUMBER = 64
-"""Bits of a whole number that is taken for an id."""
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -87,14 +86,15 @@ class TemplateCalls:
         answer = await self._call(number, "POST", f"{number.waba_id}/message_templates", json=body)
         if not isinstance(answer, dict):
             return answer
-        identifier, status, category = _id(answer.get("id")), answer.get("status"), answer.get("category")
+        identifier, status, category = identifier_of(answer.get("id")), answer.get("status"), answer.get("category")
         if not identifier or not isinstance(status, str):
             return Unreachable("the Graph API answered without a template id")
         category = bounds.text(category, bounds.NAME) if isinstance(category, str) else ""
         return Created(identifier, bounds.text(status, bounds.NAME), category)
 
     async def list(self, number: Number) -> list[MetaTemplate | UnreadTemplate] | GraphRefusal | Unreachable:
-        """All templates of the number's business account, page by page."""
+        """All templates of the number's business account, page by page: a part of them is no answer, for whoever asks
+        takes what is missing for deleted."""
         self._listed_at[number.id] = self._clock()
         found: list[MetaTemplate | UnreadTemplate] = []
         query = {"fields": _FIELDS, "limit": _PAGE}
@@ -105,12 +105,14 @@ class TemplateCalls:
             data = answer.get("data")
             if not isinstance(data, list):
                 return Unreachable("the Graph API answered without a list of templates")
-            found += _templates(data)
+            found += map(_template, data)
             after = _next(answer.get("paging"))
+            if after is None:
+                return Unreachable("the Graph API named a next page of templates, and not how to ask for it")
             if not after:
                 return found
             query["after"] = after
-        return found
+        return Unreachable(f"the Graph API's list of templates has no end after {_MOST_PAGES} pages")
 
     async def delete(self, number: Number, name: str, meta_id: str = "") -> bool | GraphRefusal | Unreachable:
         """Deletes one template by id, or every language of `name`; whether Meta did."""
@@ -165,20 +167,9 @@ def _object(call: Call) -> dict[str, Any] | GraphRefusal | Unreachable:
     return call.body
 
 
-def _id(value: object) -> str:
-    """An id of Meta's, which it writes as text or as a number; "" for anything else."""
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LONGEST_NUMBER:
-        return str(value)
-    return bounds.identifier(value) if isinstance(value, str) else ""
-
-
-def _templates(rows: list[Any]) -> list[MetaTemplate | UnreadTemplate]:
-    return [_template(row) for row in rows]
-
-
 def _template(row: object) -> MetaTemplate | UnreadTemplate:
     """One row of the list; texts are valid and of limited length. A row in another shape must not hide the others."""
-    identifier = _id(row.get("id")) if isinstance(row, dict) else ""
+    identifier = identifier_of(row.get("id")) if isinstance(row, dict) else ""
     try:
         read = msgspec.convert(_bounded(_without_null(row)), MetaTemplate)
         return _of_limited_length(read, identifier)
@@ -217,13 +208,13 @@ def _without_null(row: object) -> object:
     """The row without what is null, and with its id as text."""
     if not isinstance(row, dict):
         return row
-    return {key: value for key, value in row.items() if value is not None} | {"id": _id(row.get("id"))}
+    return {key: value for key, value in row.items() if value is not None} | {"id": identifier_of(row.get("id"))}
 
 
-def _next(paging: object) -> str:
-    """The cursor of the next page; Meta gives `next` only while there is one."""
+def _next(paging: object) -> str | None:
+    """The cursor of the next page; "" after the last, None when there is one and its cursor cannot be read."""
     if not isinstance(paging, dict) or not paging.get("next"):
-        return ""
+        return ""  # Meta gives `next` only while there is one
     cursors = paging.get("cursors")
     after = cursors.get("after") if isinstance(cursors, dict) else None
-    return after if isinstance(after, str) else ""
+    return after if isinstance(after, str) and after else None
