@@ -12,9 +12,10 @@ import pytest
 from tests.unit.linked_device.conftest import Harness
 from tests.unit.linked_device.scripted_host import PAIRS_AT_ONCE
 
-from kurir.channels.linked_device import connections, hosts, protocol
+from kurir.channels.linked_device import connections, hosts, pairing_progress, protocol
 from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.logins import MOST
+from kurir.kit import tasks
 from kurir.messages.content import Outgoing, Text
 from kurir.numbers.numbers import Number
 
@@ -209,11 +210,107 @@ async def test_a_session_from_before_a_pairing_that_failed_is_tried_again(
     number = harness.numbers[0]
     await unsteady(harness, number)
 
-    async def never(*_: object, **__: object) -> None:
-        return
-
     with monkeypatch.context() as silent:
         silent.setattr(hosts.Hosts, "open", never)
         await harness.channel.start_pairing(number)
         await harness.channel.stop_pairing(number)
     await harness.connected(number)
+
+
+async def expired(harness: Harness, number: Number, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairing = harness.channel.pairing(number)
+    assert pairing is not None
+    await harness.until(lambda: pairing.state == "expired")
+
+
+async def canceled(harness: Harness, number: Number, monkeypatch: pytest.MonkeyPatch) -> None:
+    await harness.channel.stop_pairing(number)
+
+
+async def refused(harness: Harness, number: Number, monkeypatch: pytest.MonkeyPatch) -> None:
+    await script(harness, number, "news pair-failed")
+
+
+@pytest.mark.parametrize("end", [expired, canceled, refused])
+async def test_however_a_pairing_ends_it_is_cleared_up_once_the_disk_lets_it(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch, end: Callable[..., Awaitable[None]]
+) -> None:
+    monkeypatch.setitem(tasks.Tasks.keep.__kwdefaults__, "back_off", (0.05, 0.1))
+    if end is expired:
+        monkeypatch.setattr(pairing_progress, "LIFETIME", 1.0)
+    harness = await make_harness(0)
+    (number,) = harness.numbers
+    tries: list[Number] = []
+    forget = harness.channel._sessions.forget
+
+    def fails_twice(asked: Number) -> None:
+        tries.append(asked)
+        if len(tries) < 3:
+            raise PermissionError("the folder is another user's")
+        forget(asked)
+
+    pairing = await harness.channel.start_pairing(number, PHONE)
+    await harness.until(lambda: bool(pairing.code))
+    session_of(harness, number).touch()
+    monkeypatch.setattr(harness.channel._sessions, "forget", fails_twice)
+    await end(harness, number, monkeypatch)
+    await harness.until(lambda: harness.channel.state(number) == ("disconnected", pairing.error))
+    assert len(tries) == 3
+    assert not session_of(harness, number).exists()
+
+
+async def test_a_ban_that_ends_a_pairing_is_waited_for(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_SHORTEST_BAN", 0.1)
+    harness = await make_harness(1)
+    number = harness.numbers[0]
+    await unsteady(harness, number)
+    connection = harness.channel._connections.of(number)
+    monkeypatch.setattr(hosts.Hosts, "open", never)
+    pairing = await harness.channel.start_pairing(number)
+    connection.reopening = None
+    news = protocol.DeviceState(number.id, "banned", "is banned", retry_after=3_600.0, opening=connection.opening)
+    await harness.channel._connections._on_news(news)
+    await harness.until(lambda: connection.reopening is not None)
+    assert pairing.error == "is banned"
+    left = connection.reopening.when() - asyncio.get_running_loop().time()
+    assert 3_500 < left <= 3_600
+
+
+async def test_a_device_is_opened_again_once_whatever_was_told_before(make_harness: MakeHarness) -> None:
+    harness = await make_harness(1)
+    number = harness.numbers[0]
+    connection = harness.channel._connections.of(number)
+    timers: set[asyncio.TimerHandle] = set()
+    for seconds in (3_600.0, 7_200.0, 1_800.0):
+        await harness.channel._connections._reopen_later(connection, seconds)
+        assert connection.reopening is not None
+        timers.add(connection.reopening)
+    assert {timer for timer in timers if not timer.cancelled()} == {connection.reopening}
+    await harness.channel.close()
+    assert all(timer.cancelled() for timer in timers), "nothing begins after the end"
+
+
+async def test_a_timer_that_is_set_while_all_is_closed_does_not_fire(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = await make_harness(1)
+    number = harness.numbers[0]
+    channel, connection = harness.channel._connections, harness.channel._connections.of(number)
+    waiting = asyncio.Event()
+
+    async def at_its_end() -> None:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            await channel._reopen_later(connection, 3_600.0)
+
+    channel._keep("device-reopening", connection, at_its_end)
+    await waiting.wait()
+    await harness.channel.close()
+    assert connection.reopening is not None
+    assert connection.reopening.cancelled()
+
+
+async def never(*_: object, **__: object) -> None:
+    """Opens nothing."""

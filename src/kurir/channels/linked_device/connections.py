@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 _SHORTEST_BAN = 60.0
 _TRY_AGAIN = 1.0
+_CLEARING = 5.0
+"""Seconds that whoever cancels a pairing waits for its traces to be gone."""
 _PAIRED = "paired; connecting to WhatsApp"
 _UNSTEADY = "WhatsApp ends the connection right after each login; it is tried again with growing pauses"
 _UNSTEADY_PAIRING = "WhatsApp ended the connection again and again; try again later"
@@ -170,11 +172,10 @@ class Connections:
         return pairing
 
     async def cancel_pairing(self, connection: Connection, reason: str) -> None:
-        """Gives up a pairing under way."""
+        """Gives up a pairing under way; what takes long to clear up goes on in the background."""
         pairing = connection.running_pairing
         if pairing is not None:
-            pairing.fail(reason)
-            await self._give_up(connection, pairing)
+            await asyncio.wait({self._fail(connection, pairing, reason)}, timeout=_CLEARING)
 
     async def leave(self, connection: Connection, log_out: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Logs a device out by `log_out` and deletes its session."""
@@ -189,10 +190,10 @@ class Connections:
 
     async def close(self) -> None:
         """Ends everything: timers, tasks, hosts."""
-        for connection in self._connections.values():
+        await self._tasks.close()
+        for connection in self._connections.values():  # what a task began at the last moment, too
             if connection.reopening is not None:
                 connection.reopening.cancel()
-        await self._tasks.close()
         await self.hosts.stop()
 
     # -- news ------------------------------------------------------------------------------------------------------
@@ -283,7 +284,7 @@ class Connections:
             pairing.fail(news.reason)
             pairing = None
         if pairing is not None and news.state != "connected":  # the device has given up
-            self._fail(connection, pairing, news.reason)
+            self._fail(connection, pairing, news.reason, news.retry_after or 0.0)
             return
         if news.state == connection.state == "logged_out":
             return  # news of a logout may come after the answer to it, when all has been done
@@ -444,6 +445,8 @@ class Connections:
         await self._take_down(connection)
         if connection.running_pairing is not None or self._connections.get(connection.number.id) is not connection:
             return
+        if connection.reopening is not None:
+            connection.reopening.cancel()
         loop = asyncio.get_running_loop()
         connection.reopening = loop.call_later(
             seconds, self._keep, "device-reopening", connection, lambda: self._reopen(connection)
@@ -458,24 +461,29 @@ class Connections:
     async def _expire(self, connection: Connection, pairing: PairingProgress) -> None:
         if not await pairing.settled():
             pairing.expire()
-            await self._give_up(connection, pairing)
+            self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
 
-    async def _give_up(self, connection: Connection, pairing: PairingProgress) -> None:
-        """Ends a pairing that did not succeed, with the half-made session; one from before it is tried again later."""
+    async def _give_up(self, connection: Connection, pairing: PairingProgress, retry_after: float = 0.0) -> None:
+        """Ends a pairing that did not succeed, with the half-made session; one from before it is tried again, after
+        `retry_after` seconds at the earliest."""
         async with connection.changing:
             if connection.pairing is not pairing or self._connections.get(connection.number.id) is not connection:
                 return  # another one has begun, which ended this one, or let go meanwhile
             await self.hosts.close(connection.number.id)
             if pairing.shown:
                 await asyncio.to_thread(self._sessions.forget, connection.number)
+            if connection.pairing is not pairing:
+                return  # it has waited for the lock meanwhile
             await self._become(connection, "disconnected", pairing.error)
         if connection.jid and not pairing.shown:
-            await self._reopen_later(connection, _SHORTEST_BAN)
+            await self._reopen_later(connection, max(retry_after, _SHORTEST_BAN))
 
-    def _fail(self, connection: Connection, pairing: PairingProgress, reason: str) -> None:
+    def _fail(
+        self, connection: Connection, pairing: PairingProgress, reason: str, retry_after: float = 0.0
+    ) -> asyncio.Task[None]:
         pairing.fail(reason)
-        self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
+        return self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing, retry_after))
 
-    def _keep(self, name: str, connection: Connection, work: Work) -> None:
+    def _keep(self, name: str, connection: Connection, work: Work) -> asyncio.Task[None]:
         """Runs `work` in the background until it has succeeded: a device must not stay half closed or half opened."""
-        self._tasks.keep(name, work, key=str(connection.number.id))
+        return self._tasks.keep(name, work, key=str(connection.number.id))
