@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,39 @@ def test_media_that_nobody_has_are_given_up_at_once(rig: ReceiverRig, words: str
     rig.store(rig.received())
     assert rig.fetched().media.state == "gone"
     assert rig.device.downloads == 1
+
+
+def test_an_engine_that_does_not_answer_holds_no_fetch_up_and_the_sender_is_known(
+    rig: ReceiverRig, monkeypatch: pytest.MonkeyPatch
+):
+    """What a fetch says of its message was noted when that came in."""
+    hangs = threading.Event()
+
+    def phone(*_jids: object) -> str:
+        hangs.wait(60)
+        return "somebody else"
+
+    rig.receiver.online(connected=False)
+    for name in ("old", "new"):
+        rig.receiver.take(picture(name))
+    rig.receiver.online(connected=True)
+    messages = [rig.received(), rig.received()]
+    rig.receiver.online(connected=False)
+    rig.store(*messages)
+    _until(lambda: rig.kept("fetch") == 2)
+    with closing(sqlite3.connect(rig.order.journal)) as file, file:
+        file.execute("UPDATE received SET tries = 100 WHERE id = ?", (messages[0].entry,))
+    monkeypatch.setattr(rig.device, "phone", phone)
+    try:
+        rig.receiver.online(connected=True)
+        ends = {one.remote_id: one for one in (rig.fetched(), rig.fetched())}
+    finally:
+        hangs.set()
+    assert {name: (one.media.state, one.sender) for name, one in ends.items()} == {
+        "old": ("gone", messages[0].sender),
+        "new": ("stored", messages[1].sender),
+    }
+    assert messages[0].sender == SITI
 
 
 def test_media_wait_for_the_connection(rig: ReceiverRig):

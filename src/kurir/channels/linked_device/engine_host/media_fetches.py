@@ -9,7 +9,6 @@ later on is still used. How many such calls may hang is limited for the device a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import mimetypes
 import sqlite3
@@ -204,9 +203,8 @@ class MediaFetches:
 
     def _has_room(self, entry: Entry) -> bool:
         """Whether the disk has room for the file, as far as its message says how large it is."""
-        announced = 0
-        with contextlib.suppress(msgspec.MsgspecError):  # of an earlier release, which did not note it
-            announced = msgspec.json.decode(entry.about, type=MediaFetched).media.size
+        known = _known(entry)
+        announced = known.media.size if known is not None else 0  # an earlier release did not note it
         return announced > self._limits.size or self._reserve.room() >= max(1, announced)
 
     def _say_full(self) -> None:
@@ -277,8 +275,9 @@ class MediaFetches:
             described = _described(event) or IncomingMedia("", remote_id=bounds.identifier(event.Info.ID))
             media = msgspec.structs.replace(described, state="gone", reason=reason)
         order = self._order
-        source = event.Info.MessageSource
-        sender = bounds.identifier(self._device.phone(source.Sender, source.SenderAlt))
+        # the engine is not asked for it: this may be the thread for which every other fetch waits
+        known = _known(entry)
+        sender = known.sender if known is not None else ""
         fetched = MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id, sender)
         if not self._emit_once(entry, fetched):
             self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
@@ -289,13 +288,9 @@ class MediaFetches:
             self._device.report("media of a received message: the entry could not be set aside; it comes again")
 
     def _gone(self, entry: Entry) -> MediaFetched | None:
-        """That the media of an entry that is set aside are gone; None when it does not say whose they are, or not so
-        that this release can read it."""
-        if not entry.about:
-            return None
-        try:
-            known = msgspec.json.decode(entry.about, type=MediaFetched)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
+        """That the media of an entry that is set aside are gone; None when it does not say whose they are."""
+        known = _known(entry)
+        if known is None:
             return None
         return msgspec.structs.replace(known, media=msgspec.structs.replace(known.media, state="gone", reason=_ASIDE))
 
@@ -313,6 +308,16 @@ class MediaFetches:
                 with self._changed:
                     self._over.discard(entry.id)
         return emitted
+
+
+def _known(entry: Entry) -> MediaFetched | None:
+    """What the entry says of its message; None of an earlier release, or when this one cannot read it."""
+    if not entry.about:
+        return None
+    try:
+        return msgspec.json.decode(entry.about, type=MediaFetched)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
 
 
 def _described(event: MessageEvent) -> IncomingMedia | None:
