@@ -147,7 +147,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case("inbox LinkedDevices", Inbox, "_store", receive),
-    Case("inbox LinkedDevices", Inbox, "take_each", receive),
+    Case("inbox LinkedDevices", Inbox, "_take_each", receive),
     Case("sweep", Outbox, "expire"),
     Case("sweep", Dispatcher, "_wake_all"),
     Case("webhook-rounds", Deliverer, "_repair"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +17,8 @@ from tests.gateway_fixture import PHONE, Front, open_front
 from kurir.inbox import Inbox, stream
 from kurir.inbox.inbox import NotStored
 from kurir.inbox.tables import incoming
-from kurir.messages.reports import ConnectionChanged, IncomingMedia, MediaFetched, Received
+from kurir.messages.reports import ConnectionChanged, Event, IncomingMedia, MediaFetched, Received, StatusChanged
+from kurir.numbers import numbers
 from kurir.quarantine import quarantine
 from kurir.store.database import DatabaseUnavailable
 
@@ -87,6 +91,121 @@ async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_i
         assert front.gateway.health.failures() == []
         count = select(func.count()).select_from(incoming)
         assert await database.read(lambda c: c.execute(count).scalar_one()) == 1
+        following.cancel()
+
+
+class Poison:
+    """Events that can be neither stored nor set aside while they are in `names`: by id, or a connection's state."""
+
+    def __init__(self, front: Front, patch: pytest.MonkeyPatch) -> None:
+        self.names: set[str] = set()
+        self.tries: Counter[str] = Counter()
+        self.transactions = 0
+        apply, take = Inbox._apply, Inbox.take
+
+        def poisoned(inbox: Inbox, connection: sa.Connection, event: Event, now: float) -> object:
+            name = getattr(event, "remote_id", "") or getattr(event, "state", "")
+            self.tries[name] += 1
+            if name in self.names:
+                raise ValueError("unforeseen")
+            return apply(inbox, connection, event, now)
+
+        async def counted(inbox: Inbox, *arguments: Any) -> int:
+            self.transactions += 1
+            return await take(inbox, *arguments)
+
+        patch.setattr(Inbox, "_apply", poisoned)
+        patch.setattr(Inbox, "take", counted)
+        patch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
+        patch.setattr(front.gateway.database._server, "trouble", lambda _error: None)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_what_cannot_be_stored_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "AGAIN", 3_600.0)
+    async with open_front(tmp_path) as front:
+        poison = Poison(front, monkeypatch)
+        poison.names.add("bad")
+        following = asyncio.create_task(front.gateway.inbox.follow(front.devices))
+        bad = msgspec.structs.replace(received(front, "bad"), entry=1)
+        front.devices.hear(bad)
+        await until(front.gateway.health.complaints)
+        tried, poison.transactions = poison.tries["bad"], 0
+        good = [msgspec.structs.replace(received(front, f"good{n}"), entry=n) for n in range(2, 402)]
+        for start in range(0, len(good), 100):  # one group after the other, as they come in
+            for event in good[start : start + 100]:
+                front.devices.hear(event)
+            await until(lambda start=start: len(front.devices.let_go) == start + 100)
+        assert front.devices.let_go == good
+        assert poison.transactions < 100, "whole groups are stored, not each event by itself"
+        assert poison.tries["bad"] == tried
+        assert front.gateway.health.complaints(), "good ones do not hide it"
+        following.cancel()
+
+
+async def test_it_is_tried_again_in_time_however_much_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "AGAIN", 0.2)
+    async with open_front(tmp_path) as front:
+        poison = Poison(front, monkeypatch)
+        poison.names.add("bad")
+        following = asyncio.create_task(front.gateway.inbox.follow(front.devices))
+        bad = msgspec.structs.replace(received(front, "bad"), entry=1)
+        front.devices.hear(bad)
+        front.devices.hear(bad)  # as a host tells it that was started again
+        await until(front.gateway.health.complaints)
+        poison.names.clear()
+        entry, deadline = 2, asyncio.get_running_loop().time() + 20
+        while bad not in front.devices.let_go:  # and never a pause in between
+            assert asyncio.get_running_loop().time() < deadline, "it is not tried while others come"
+            front.devices.hear(msgspec.structs.replace(received(front, f"good{entry}"), entry=entry))
+            entry += 1
+            await asyncio.sleep(0.005)
+        await until(lambda: not front.gateway.health.complaints())
+        await until(lambda: len(front.devices.let_go) == entry - 1)
+        following.cancel()
+
+
+@pytest.mark.parametrize("recovers", [False, True])
+async def test_the_last_state_of_a_number_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, recovers: bool
+) -> None:
+    """The channel does not say a state twice: dropped, the number would show an older one for good."""
+    monkeypatch.setattr(stream, "AGAIN", 0.05)
+    async with open_front(tmp_path) as front:
+        number = front.ours.device
+        poison = Poison(front, monkeypatch)
+        poison.names |= {"connecting", "degraded", "receipt"}
+
+        def state(name: str, jid: str = "") -> ConnectionChanged:
+            return ConnectionChanged(number.account_id, number.id, name, "", 5.0, phone=jid[:5], jid=jid)
+
+        async def shown() -> tuple[str, str]:
+            found = await front.gateway.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))
+            assert found is not None
+            return found.state, found.jid
+
+        following = asyncio.create_task(front.gateway.inbox.follow(front.devices))
+        front.devices.hear(state("connecting", "62899:1@x"))
+        front.devices.hear(StatusChanged(number.account_id, number.id, "receipt", "delivered", 5.0))  # not the last
+        await until(lambda: poison.tries["connecting"] > 5)
+        front.devices.hear(state("degraded"))
+        await until(lambda: poison.tries["degraded"] > 5)
+        before = poison.tries["connecting"]
+        if recovers:
+            front.devices.hear(state("replaced"))
+            await until(lambda: poison.tries["replaced"])
+        await until(lambda: poison.tries["receipt"] > 20)
+        assert poison.tries["connecting"] == before, "it is no news any more"
+        poison.names.clear()
+        await until(lambda: not front.gateway.health.complaints())
+        assert await shown() == ("replaced" if recovers else "degraded", "62899:1@x")
+        receipts = [event for event in front.devices.let_go if isinstance(event, StatusChanged)]
+        assert [event.remote_id for event in receipts] == ["receipt"]
         following.cancel()
 
 

@@ -139,6 +139,15 @@ class Inbox:
         `queue` is where the events waited, for the quarantine. Raises DatabaseUnavailable, and NotStored when all were
         tried and some are nowhere; whoever calls again with the same events changes nothing.
         """
+        try:
+            new = await self._take_each(events, raw, queue)
+        except NotStored as error:
+            self._health.failed(_STORING, queue, error.reason)
+            raise
+        self._health.recovered(_STORING, queue)
+        return new
+
+    async def _take_each(self, events: Sequence[tuple[Event, str]], raw: str, queue: Queue) -> int:
         new, lost, reason = 0, [], None
         for start in range(0, len(events), GROUP):
             group = events[start : start + GROUP]
@@ -156,9 +165,7 @@ class Inbox:
                     lost += error.events
                     reason = error.reason
         if reason is not None:
-            self._health.failed(_STORING, queue, reason)
             raise NotStored(lost, reason)
-        self._health.recovered(_STORING, queue)
         return new
 
     async def keep(self, account_id: int, number_id: int, fingerprint: str, raw: str) -> bool:
@@ -184,7 +191,8 @@ class Inbox:
         """Stores a channel's events as they come, in groups, until the channel is closed.
 
         Nothing is dropped: what could not be stored when this ended by an exception is stored first by the next call,
-        and what could not even be set aside stays the channel's and is tried again.
+        and what could not even be set aside stays the channel's and is tried again beside what comes. Of a number's
+        connection the last state is all that is tried again.
         """
         stream = self._streams.setdefault(channel, Stream())
         if stream.gatherer is None:
@@ -193,32 +201,35 @@ class Inbox:
             while True:
                 if not stream.group:
                     stream.group = await stream.next_group()
-                events = stream.kept + [event for event in stream.group if event is not None]
-                kept = await self._store(events)
+                await self._store(channel, stream, [event for event in stream.group if event is not None])
                 last = bool(stream.group) and stream.group[-1] is None
-                stream.group, stream.kept = [], [event for event in kept if getattr(event, "entry", 0)]
-                nowhere = set(map(id, kept))
-                channel.stored([event for event in events if id(event) not in nowhere])
+                stream.group = []
                 if last:
                     break
+                await self._store(channel, stream, stream.due())
         except asyncio.CancelledError:
             await self._tasks.close()
             raise
         gatherer, stream.gatherer = stream.gatherer, None
         await gatherer  # what ended the events: the channel's close, or its failure
 
-    async def _store(self, group: list[Event]) -> list[Event]:
-        """Stores a group, however long the database is away; returns what could not even be set aside."""
-        while True:
+    async def _store(self, channel: Channel, stream: Stream, events: list[Event]) -> None:
+        """Stores events, however long the database is away; what cannot even be set aside is kept."""
+        nowhere: list[Event] = []
+        while events:
             try:
-                await self.take_each([(event, "") for event in group])
+                await self._take_each([(event, "") for event in events], "", "inbox")
             except NotStored as error:
-                return error.events
+                nowhere = error.events
+                self._health.failed(_STORING, "inbox", error.reason)
             except DatabaseUnavailable as error:
-                log.warning("inbox_waits_for_database", events=len(group), reason=str(error))
+                log.warning("inbox_waits_for_database", events=len(events), reason=str(error))
                 await asyncio.sleep(1.0)
-            else:
-                return []
+                continue
+            break
+        channel.stored(stream.tried(events, nowhere))
+        if not any(one.kept for one in self._streams.values()):
+            self._health.recovered(_STORING, "inbox")
 
     async def _take_or_set_aside(self, event: Event, fingerprint: str, raw: str, queue: Queue) -> int:
         failure: Exception | None = None
