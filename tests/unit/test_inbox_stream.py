@@ -134,7 +134,7 @@ async def test_what_cannot_be_stored_costs_the_others_nothing(tmp_path: Path, mo
         following = asyncio.create_task(front.gateway.inbox.follow(front.devices))
         bad = msgspec.structs.replace(received(front, "bad"), entry=1)
         front.devices.hear(bad)
-        await until(front.gateway.health.complaints)
+        await until(front.gateway.health.failures)
         tried, poison.transactions = poison.tries["bad"], 0
         good = [msgspec.structs.replace(received(front, f"good{n}"), entry=n) for n in range(2, 402)]
         for start in range(0, len(good), 100):  # one group after the other, as they come in
@@ -144,7 +144,7 @@ async def test_what_cannot_be_stored_costs_the_others_nothing(tmp_path: Path, mo
         assert front.devices.let_go == good
         assert poison.transactions < 100, "whole groups are stored, not each event by itself"
         assert poison.tries["bad"] == tried
-        assert front.gateway.health.complaints(), "good ones do not hide it"
+        assert front.gateway.health.failures(), "good ones do not hide it"
         following.cancel()
 
 
@@ -157,7 +157,7 @@ async def test_it_is_tried_again_in_time_however_much_comes(tmp_path: Path, monk
         bad = msgspec.structs.replace(received(front, "bad"), entry=1)
         front.devices.hear(bad)
         front.devices.hear(bad)  # as a host tells it that was started again
-        await until(front.gateway.health.complaints)
+        await until(front.gateway.health.failures)
         poison.names.clear()
         entry, deadline = 2, asyncio.get_running_loop().time() + 20
         while bad not in front.devices.let_go:  # and never a pause in between
@@ -165,7 +165,7 @@ async def test_it_is_tried_again_in_time_however_much_comes(tmp_path: Path, monk
             front.devices.hear(msgspec.structs.replace(received(front, f"good{entry}"), entry=entry))
             entry += 1
             await asyncio.sleep(0.005)
-        await until(lambda: not front.gateway.health.complaints())
+        await until(lambda: not front.gateway.health.failures())
         await until(lambda: len(front.devices.let_go) == entry - 1)
         following.cancel()
 
@@ -202,7 +202,7 @@ async def test_the_last_state_of_a_number_is_not_lost(
         await until(lambda: poison.tries["receipt"] > 20)
         assert poison.tries["connecting"] == before, "it is no news any more"
         poison.names.clear()
-        await until(lambda: not front.gateway.health.complaints())
+        await until(lambda: not front.gateway.health.failures())
         assert await shown() == ("replaced" if recovers else "degraded", "62899:1@x")
         receipts = [event for event in front.devices.let_go if isinstance(event, StatusChanged)]
         assert [event.remote_id for event in receipts] == ["receipt"]

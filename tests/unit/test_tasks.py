@@ -105,7 +105,7 @@ async def test_a_kept_task_whose_end_fails_is_over_all_the_same(error: Exception
     async with asyncio.timeout(5):
         await tasks.close()
     assert (kept.done(), len(tasks), runs) == (True, 0, [1])
-    assert health.complaints() == []
+    assert health.failures() == []
     assert failed["inbox"] == (1 if error else 0), "whoever looks at the metrics sees that it failed"
 
 

@@ -259,7 +259,9 @@ async def test_however_a_pairing_ends_it_is_cleared_up_once_the_disk_lets_it(
     assert not session_of(harness, number).exists()
 
 
-async def test_a_ban_that_ends_a_pairing_is_waited_for(make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_ban_that_ends_a_pairing_is_waited_for(
+    make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "_SHORTEST_BAN", 0.1)
     harness = await make_harness(1)
     number = harness.numbers[0]
