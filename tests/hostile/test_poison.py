@@ -17,7 +17,7 @@ from tests.webhook_harness import WebhookHarness, delivering, eventually, open_w
 from kurir.dispatch import lane
 from kurir.inbox import Inbox
 from kurir.inbox.tables import incoming
-from kurir.kit.seldom import Seldom
+from kurir.kit.log_limit import LogLimit
 from kurir.kit.tasks import Tasks
 from kurir.kit.tokens import load_token
 from kurir.kit.url_rules import Allowed
@@ -150,7 +150,7 @@ async def test_a_full_quarantine_costs_a_look_a_transaction_and_a_line_now_and_t
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quarantine, "MOST", 300)
-    monkeypatch.setattr(quarantine, "_FULL", Seldom(600.0))
+    monkeypatch.setattr(quarantine, "_FULL", LogLimit(600.0))
     looks, removals = 0, 0
 
     def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""How often the log is told what anybody may cause, or what lasts: once a minute, however often it happens."""
+"""Limits how often one line is logged: once a minute by default, however often its cause occurs."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 
 EVERY = 60.0
-"""Seconds after which the same is said again."""
+"""Seconds after which the same line is logged again."""
+_MOST_KEYS = 1_000
+"""Lines with further keys are not logged until older ones are forgotten."""
 
 
 class LogLimit:
-    """What was said of late, by a key where there are several things to say. May be asked from any thread."""
+    """Remembers when a line was last logged, by key where there are several. Thread-safe, of bounded size.
 
-    def __init__(self) -> None:
+    `every`: seconds between two lines with the same key, `EVERY` when None.
+    """
+
+    def __init__(self, every: float | None = None) -> None:
+        self._every = every
         self._lock = threading.Lock()
-        self._said_at: dict[Hashable, float] = {}
+        self._logged_at: dict[Hashable, float] = {}
 
-    def is_due(self, what: Hashable = "") -> bool:
-        """Whether to say it now, which is noted: it was not said within the last `EVERY` seconds."""
-        now = time.monotonic()
+    def is_due(self, key: Hashable = "", now: float | None = None) -> bool:
+        """Whether to log the line now; if so, the time is recorded. `now`: seconds of any one clock, default monotonic."""
+        now, every = time.monotonic() if now is None else now, EVERY if self._every is None else self._every
         with self._lock:
-            self._said_at = {known: at for known, at in self._said_at.items() if now - at < EVERY}
-            if what in self._said_at:
+            self._logged_at = {known: at for known, at in self._logged_at.items() if now - at < every}
+            if key in self._logged_at or len(self._logged_at) >= _MOST_KEYS:
                 return False
-            self._said_at[what] = now
+            self._logged_at[key] = now
             return True
 
 

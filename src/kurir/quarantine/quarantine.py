@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
-from kurir.kit.seldom import Seldom
+from kurir.kit.log_limit import LogLimit
 from kurir.messages import bounds
 from kurir.messages.reports import SetAside
 from kurir.quarantine.tables import quarantine
@@ -34,7 +34,7 @@ MOST = 10_000
 _TRIMMED = 100
 """… and with it one entry in so many, so that a full quarantine is not sorted out for each one that comes."""
 
-_FULL = Seldom(600.0)
+_FULL = LogLimit(600.0)
 
 log = structlog.get_logger(__name__)
 
