@@ -154,7 +154,7 @@ async def test_the_numbers_of_a_dead_gateway_move_and_its_fence_holds(gateway) -
     assert heirs is not None
     assert heirs.inherited
     assert await heir.database.write(heirs.guard)
-    await dead.leases._beat()
+    await dead.leases._extend()
     await until(lambda: len(dead.ended) == NUMBERS)
     assert not any(orderly for _, orderly in dead.ended)
     assert not hold.valid()
@@ -178,7 +178,7 @@ async def test_a_heartbeat_that_was_held_up_for_long_gives_its_new_name_full_tim
         return renew(connection, me, lease)
 
     monkeypatch.setattr(statements, "renew", frozen)
-    await one.leases._beat()
+    await one.leases._extend()
     assert one.leases.hold(number) is not None
 
 

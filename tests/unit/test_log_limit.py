@@ -25,7 +25,7 @@ def test_each_thing_is_said_once_until_the_time_is_over(monkeypatch: pytest.Monk
     assert [limit.is_due(), limit.is_due()] == [True, False], "a look in between does not put it off"
     now[0] += 3_600
     limit.is_due("one more")
-    assert set(limit._said_at) == {"one more"}, "what was said long ago takes no memory"
+    assert set(limit._logged_at) == {"one more"}, "what was said long ago takes no memory"
 
 
 def test_of_many_threads_one_says_it() -> None:
