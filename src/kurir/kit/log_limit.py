@@ -26,7 +26,7 @@ class LogLimit:
         self._logged_at: dict[Hashable, float] = {}
 
     def is_due(self, key: Hashable = "", now: float | None = None) -> bool:
-        """Whether to log the line now; if so, the time is recorded. `now`: seconds of any one clock, monotonic if None."""
+        """Whether to log the line now; if so, the time is recorded. `now`: seconds of any one clock."""
         now, every = time.monotonic() if now is None else now, EVERY if self._every is None else self._every
         with self._lock:
             self._logged_at = {known: at for known, at in self._logged_at.items() if now - at < every}
