@@ -237,7 +237,7 @@ async def test_however_a_pairing_ends_it_is_cleared_up_once_the_disk_lets_it(
 ) -> None:
     monkeypatch.setitem(tasks.Tasks.keep.__kwdefaults__, "back_off", (0.05, 0.1))
     if end is expired:
-        monkeypatch.setattr(pairing_progress, "LIFETIME", 1.0)
+        monkeypatch.setattr(pairing_progress, "LIFETIME", 4.0)
     harness = await make_harness(0)
     (number,) = harness.numbers
     tries: list[Number] = []
