@@ -20,6 +20,7 @@ from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from kurir.accounts import accounts
+from kurir.events.tables import events
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
 from kurir.kit.safe_fetch import SafeFetch
@@ -35,8 +36,9 @@ from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.deliver import Deliverer
 from kurir.webhooks.deliveries import ClaimedDelivery
 from kurir.webhooks.endpoints import Endpoint
+from kurir.webhooks.fan_out import behind, fan_out
 from kurir.webhooks.schedule import Answered, ReceiverResponse, judge
-from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_events
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries
 from tests.unit.outbox.harness import Harness, Time, open_harness
 
 LOOPBACK = "127.0.0.0/8"
@@ -87,7 +89,14 @@ class WebhookHarness:
 
         return await self.database.write(work)
 
+    async def fan_out(self) -> None:
+        """What the event log has got becomes deliveries, as a deliverer would do in its next round."""
+        for account_id in await self.database.read(behind):
+            while await self.database.write(lambda c, a=account_id: fan_out(c, a), timeout=LONG_WORK):
+                pass
+
     async def claim(self, endpoint: Endpoint) -> ClaimedDelivery | None:
+        await self.fan_out()
         now = self.time()
         return await self.database.write(lambda c: deliveries.claim(c, SEALING, endpoint.id, now))
 
@@ -107,6 +116,7 @@ class WebhookHarness:
 
     async def states(self, endpoint: Endpoint | None = None) -> Counter[str]:
         """How many deliveries are in which state."""
+        await self.fan_out()
         d = webhook_deliveries.c
         statement = sa.select(d.state).where(d.endpoint_id == endpoint.id if endpoint else sa.true())
         found = await self.database.read(lambda c: list(c.execute(statement).scalars()), timeout=LONG_WORK)
@@ -114,7 +124,8 @@ class WebhookHarness:
 
     async def rows(self) -> tuple[int, int, int]:
         """How many events, deliveries and attempts there are."""
-        tables = (webhook_events, webhook_deliveries, webhook_attempts)
+        await self.fan_out()
+        tables = (events, webhook_deliveries, webhook_attempts)
         counts = [sa.select(sa.func.count()).select_from(table).scalar_subquery() for table in tables]
         row = await self.database.read(lambda c: c.execute(sa.select(*counts)).one())
         return row[0], row[1], row[2]

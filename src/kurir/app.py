@@ -27,6 +27,7 @@ from kurir.channels.linked_device.peer_calls import PeerCalls
 from kurir.data_folder import open_data_folder, sole_gateway
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.dispatch.notifier import Notifier
+from kurir.events.feed import Feed
 from kurir.inbox import Inbox
 from kurir.kit import crash_points
 from kurir.kit.clock import SteadyClock
@@ -82,9 +83,13 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
 
         clock = SteadyClock()
         leases = Leases(database, settings.data_dir / "lease", url, health=health) if database.shared else None
-        notifier = Notifier(database, leases, health)
+        feed = Feed(database, health)
+        feed.start()
+        stack.push_async_callback(feed.close)
+        notifier = Notifier(database, leases, health, feed=feed)
         notifier.start()
         stack.push_async_callback(notifier.close)
+        database.appended = notifier.appended
 
         # of its own: receivers that hang must not take the connections that fetch pictures
         poster = SafeFetch(settings, name_threads=48)
@@ -102,7 +107,6 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             restriction=settings.device_restriction,
             metrics=metrics,
             number_due=notifier.number_due,
-            notify_webhooks=notifier.webhooks_due,
             settled=notifier.settled,
         )
         await outbox.count_waiting()
@@ -138,7 +142,6 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             outbox,
             clock,
             number_due=notifier.number_due,
-            notify_webhooks=notifier.webhooks_due,
             ownership=leases,
             metrics=metrics,
             health=health,
@@ -182,6 +185,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             database=database,
             sealing=sealing,
             metrics=metrics,
+            feed=feed,
             outbox=outbox,
             dispatcher=dispatcher,
             inbox=inbox,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from kurir.broadcasts import broadcasts
+from kurir.events import retention as events
 from kurir.inbox import raw_callbacks, retention
 from kurir.kit.clock import Clock
 from kurir.kit.tasks import TaskHealth
@@ -24,6 +25,7 @@ from kurir.quarantine import quarantine
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.templates.templates import Templates
+from kurir.webhooks import history
 from kurir.webhooks.deliver import Deliverer
 
 _EVERY = 3600.0
@@ -61,7 +63,8 @@ def kept(settings: Settings) -> list[Kept]:
         Kept("callbacks", "callback_days", settings.callback_days),
         Kept("quarantine", "quarantine_days", settings.quarantine_days),
         Kept("one-time passwords", "otp_days", settings.otp_days),
-        Kept("webhook events", "webhook_days", settings.webhook_days),
+        Kept("webhook deliveries", "webhook_days", settings.webhook_days),
+        Kept("events", "event_days", settings.event_days),
     ]
 
 
@@ -85,7 +88,8 @@ def jobs(
         "callbacks": lambda before: retention.forget_callbacks(database, before),
         "quarantine": lambda before: quarantine.forget(database, before),
         "one-time passwords": lambda before: otp.forget(database, before),
-        "webhook events": deliverer.forget,
+        "webhook deliveries": deliverer.forget,
+        "events": lambda before: events.forget(database, before, history.NEEDED),
     }
 
     def older(what: str, days: int) -> MaintenanceJob:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kurir.accounts import tables as accounts_tables
 from kurir.broadcasts import tables as broadcasts_tables
 from kurir.contacts import tables as contacts_tables
+from kurir.events import tables as events_tables
 from kurir.inbox import tables as inbox_tables
 from kurir.leases import tables as leases_tables
 from kurir.numbers import tables as numbers_tables
@@ -19,6 +20,7 @@ FEATURES = (
     accounts_tables,
     broadcasts_tables,
     contacts_tables,
+    events_tables,
     inbox_tables,
     leases_tables,
     numbers_tables,

@@ -148,7 +148,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Codes that were used or have expired (hashed, with their phone number) and wrong checks: the limits look back on
     them for an hour at most."""
     webhook_days: int = 30
-    """Delivered and failed webhook events with every try, for a look or a replay; what has not got through stays."""
+    """Webhook deliveries that ended, with every try, for a look or a replay; what has not got through stays."""
+    event_days: int = 7
+    """What happened to an account, for readers that come back: a page that was closed over a weekend still finds what
+    it missed. A message leaves about four events of half a kilobyte. Those with deliveries stay as long as these."""
 
     # -- OTP -------------------------------------------------------------------------------------------------------
     otp_digits: int = 6

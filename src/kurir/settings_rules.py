@@ -51,6 +51,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "callback_days": (0, _DAYS),
     "otp_days": (0, _DAYS),
     "webhook_days": (0, _DAYS),
+    "event_days": (0, _DAYS),
     "otp_digits": (4, 10),
     "otp_digits_most": (4, 10),
     "otp_sends_per_phone": (0, _COUNT),

@@ -149,7 +149,7 @@ class Ward:
         return msgspec.json.decode(found, type=IncomingMedia)
 
     async def reported(self) -> list[dict[str, Any]]:
-        query = "SELECT body FROM webhook_events WHERE type = 'media_status' ORDER BY id"
+        query = "SELECT body FROM events WHERE type = 'media_status' ORDER BY id"
         bodies = await self.front.gateway.database.read(lambda c: c.exec_driver_sql(query).scalars().all())
         return [msgspec.json.decode(body)["data"] for body in bodies]
 

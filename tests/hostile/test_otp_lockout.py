@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from tests.otp_model import HOUR, Model, Shop, guess_at_somebody, guess_code, play
 from tests.otp_target import Target, another, new_target
 
+from kurir.events.tables import events
 from kurir.kit.url_rules import Allowed
 from kurir.otp import budget, ledger
 from kurir.otp.budget import Lengths
@@ -25,7 +26,6 @@ from kurir.otp.check import CheckResult
 from kurir.otp.tables import otp_checks, otps
 from kurir.settings import Settings
 from kurir.webhooks import endpoints
-from kurir.webhooks.tables import webhook_events
 
 SEEDS = range(1, 1 + int(os.environ.get("KURIR_OTP_SEEDS", "1")))
 FULL_RATE = 60_000.0 - 3_400
@@ -234,9 +234,7 @@ async def test_the_owner_is_notified_once_an_hour(target: Target) -> None:
 
 async def _events(target: Target) -> int:
     found: Any = await target.database.read(
-        lambda c: c.scalar(
-            sa.select(sa.func.count()).select_from(webhook_events).where(webhook_events.c.type == "otp_guessing")
-        )
+        lambda c: c.scalar(sa.select(sa.func.count()).select_from(events).where(events.c.type == "otp_guessing"))
     )
     return found
 

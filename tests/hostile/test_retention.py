@@ -20,6 +20,7 @@ from tests.unit.outbox.harness import Harness, open_harness
 from kurir import maintenance
 from kurir.broadcasts import broadcasts
 from kurir.cli.doctor import kept_findings
+from kurir.events import retention as event_retention
 from kurir.inbox import WINDOW, Inbox, window_open_until
 from kurir.inbox import retention as received
 from kurir.kit.ids import first_id_at
@@ -102,6 +103,8 @@ async def test_old_messages_go_with_their_tries_whatever_end_they_came_to_and_no
     await add(harness, tables["attempts"], [attempt(harness, row) for row in rows])
     open_ = {"queued", "sending", "unconfirmed"}
     assert await retention.forget_messages(harness.database, limit(harness)) == len(STATES) - len(open_)
+    # an event stays with its last delivery
+    assert await event_retention.forget(harness.database, limit(harness), history.NEEDED) == 2
     left = await harness.database.read(
         lambda c: c.execute(sa.select(tables["messages"].c.id, tables["messages"].c.state)).all()
     )
@@ -244,7 +247,7 @@ async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: 
     states = ["waiting", "pending", "sending", "delivered", "failed", "canceled"]
     event = {**own, "type": "x", "created_at": at(harness, OLD)}
     events = [{**event, "id": n + 1, "key": f"e{n}"} for n in range(len(states))]
-    await add(harness, tables["webhook_events"], events)
+    await add(harness, tables["events"], events)
     ended = {"delivered", "failed", "canceled"}
     deliveries = [
         {**own, "endpoint_id": 1, "event_id": n + 1, "chat": "", "state": state, "due_at": 0.0}
@@ -255,7 +258,9 @@ async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: 
     deliveries.append({**deliveries[1], "endpoint_id": 2, "event_id": 4})
     await add(harness, tables["webhook_deliveries"], deliveries)
     assert await history.forget(harness.database, limit(harness)) == 3
-    left = await harness.database.read(lambda c: set(c.execute(sa.select(tables["webhook_events"].c.id)).scalars()))
+    # an event stays with its last delivery
+    assert await event_retention.forget(harness.database, limit(harness), history.NEEDED) == 2
+    left = await harness.database.read(lambda c: set(c.execute(sa.select(tables["events"].c.id)).scalars()))
     assert left == {1, 2, 3, 4}
 
 
@@ -330,7 +335,9 @@ class Anything:
         return name
 
 
-@pytest.mark.parametrize("setting", ["message_days", "received_days", "media_days", "quarantine_days", "webhook_days"])
+@pytest.mark.parametrize(
+    "setting", ["message_days", "received_days", "media_days", "quarantine_days", "webhook_days", "event_days"]
+)
 def test_zero_keeps_for_ever(setting: str) -> None:
     everything = Settings()
     some = Settings(**{setting: 0})

@@ -299,7 +299,7 @@ async def test_what_became_of_media_is_stored_once_and_told_to_those_who_asked(w
         rows = await front.gateway.database.read(
             lambda c: [
                 list(c.exec_driver_sql("SELECT media FROM incoming").scalars()),
-                list(c.exec_driver_sql("SELECT type, body FROM webhook_events ORDER BY id").all()),
+                list(c.exec_driver_sql("SELECT type, body FROM events ORDER BY id").all()),
             ]
         )
         assert len(rows[0]) == 1

@@ -26,6 +26,7 @@ from kurir.accounts import accounts, api_keys
 from kurir.cli import account, message, number, terminal, webhook
 from kurir.cli import quarantine as quarantine_commands
 from kurir.data_folder import open_data_folder
+from kurir.events.tables import events
 from kurir.kit.ids import MessageIds, public_message_id
 from kurir.kit.plain_text import visible
 from kurir.kit.telemetry import configure_logging, redact_text
@@ -36,7 +37,7 @@ from kurir.outbox.tables import attempts, messages
 from kurir.quarantine import quarantine
 from kurir.settings import Settings
 from kurir.webhooks import endpoints
-from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_events
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries
 
 EVIL = [
     "[/red]",
@@ -120,7 +121,7 @@ def fill(folder: Path, texts: list[str]) -> list[str]:
             connection.execute(sa.insert(attempts).values(**tried, outcome=text, code=text, reason=text))
             quarantine.set_aside(connection, SetAside(owner.id, device.id, "inbox", text, text, b""), 1.0)
             event = {"account_id": owner.id, "number_id": device.id, "key": f"evt_{message_id}", "created_at": 1.0}
-            event_id = connection.execute(sa.insert(webhook_events).values(**event, type=text, body="{}"))
+            event_id = connection.execute(sa.insert(events).values(**event, type=text, body="{}"))
             reported = {
                 "account_id": owner.id,
                 "endpoint_id": endpoint.id,

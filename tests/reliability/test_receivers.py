@@ -134,7 +134,7 @@ def assert_complete(site: Site, where: Receiver, path: str, people: People, shop
     """Each event came, with its own body, and no event of a chat before the one ahead of it was done with."""
     events = site.rows(
         "SELECT e.key, e.body, d.number_id, d.chat, d.state FROM webhook_deliveries d"
-        " JOIN webhook_events e ON e.id = d.event_id JOIN webhook_endpoints p ON p.id = d.endpoint_id"
+        " JOIN events e ON e.id = d.event_id JOIN webhook_endpoints p ON p.id = d.endpoint_id"
         " WHERE p.url = :url ORDER BY d.id",
         url=where.url(path),
     )

@@ -11,7 +11,6 @@ import segno
 from cyclopts import App
 from sqlalchemy import Connection
 
-from kurir import number_status
 from kurir.cli.terminal import (
     CommandError,
     Table,
@@ -29,6 +28,7 @@ from kurir.data_folder import read_ready_file
 from kurir.kit.sealing import Sealing
 from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers import numbers
+from kurir.numbers import status as number_status
 from kurir.numbers.numbers import Number
 from kurir.settings import Settings
 

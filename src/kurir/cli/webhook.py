@@ -11,6 +11,7 @@ from cyclopts import App
 from sqlalchemy import Connection
 
 from kurir.cli.terminal import CommandError, Table, account_of, say, with_database, with_snapshot
+from kurir.events.bodies import Test, encode
 from kurir.kit.ids import opaque_id
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.url_rules import Allowed, UrlRefused
@@ -18,8 +19,7 @@ from kurir.numbers import numbers
 from kurir.settings import Settings
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliver import post
-from kurir.webhooks.endpoints import Endpoint, EndpointError
-from kurir.webhooks.events import DEFAULT_EVENTS, Test, encode
+from kurir.webhooks.endpoints import DEFAULT_EVENTS, Endpoint, EndpointError
 from kurir.webhooks.schedule import Answered, ReceiverResponse
 from kurir.webhooks.signing import headers
 

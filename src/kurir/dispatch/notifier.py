@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.events.feed import Feed
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.leases import Leases
 from kurir.outbox.outbox import Outbox
@@ -23,10 +24,13 @@ class Notifier:
     """Passes on what commits set off; `leases` only where several gateways share the database.
 
     `dispatcher`, `outbox` and `deliverer` (its `wake`, None when another process delivers) come later than the first
-    commits: what those would have woken looks by itself when it begins.
+    commits: what those would have woken looks by itself when it begins. `feed` has the readers of the event log.
     """
 
-    def __init__(self, database: Database, leases: Leases | None, health: TaskHealth | None = None) -> None:
+    def __init__(
+        self, database: Database, leases: Leases | None, health: TaskHealth | None = None, *, feed: Feed
+    ) -> None:
+        self._feed = feed
         self.dispatcher: Dispatcher | None = None
         self.outbox: Outbox | None = None
         self.deliverer: Callable[[], None] | None = None
@@ -52,12 +56,11 @@ class Notifier:
         elif self.dispatcher is not None:
             self.dispatcher.wake(account_id, number_id)
 
-    def webhooks_due(self) -> None:
-        """There may be webhook deliveries to make."""
-        if self.deliverer is not None:
-            self.deliverer()
-        else:
-            self._send(Notification("webhooks"))
+    def appended(self, accounts: Iterable[int]) -> None:
+        """These accounts have new events: readers here look at once, and those at other gateways soon."""
+        self._publish(accounts)
+        for account_id in accounts:
+            self._send(Notification("events", account_id))
 
     def settled(self, account_id: int, message_id: int) -> None:
         """A message is settled; somebody at another gateway may wait for that."""
@@ -68,6 +71,11 @@ class Notifier:
         self._send(Notification("leases"))
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _publish(self, accounts: Iterable[int]) -> None:
+        self._feed.publish(accounts)
+        if self.deliverer is not None:
+            self.deliverer()
 
     def _send(self, notify: Notification) -> None:
         if self._channel is not None:
@@ -81,9 +89,8 @@ class Notifier:
             case "settled":
                 if self.outbox is not None and self.outbox.awaits(notify.id):
                     self._tasks.spawn("look-at-message", self._look_at(self.outbox, notify), key=str(notify.id))
-            case "webhooks":
-                if self.deliverer is not None:
-                    self.deliverer()
+            case "events":
+                self._publish([notify.account_id])
             case "leases":
                 if self._leases is not None:
                     self._leases.look()

@@ -1,5 +1,5 @@
 """What comes in: messages, receipts, connection changes, template reviews. Stored first, acted on after the commit;
-what webhooks have to tell of it is stored with it.
+what the event log says of it is stored with it.
 
 Both channels end here: callbacks of the Cloud API as they are posted, events of linked devices as their stream gives
 them. Storing twice is harmless: messages are unique per (number, chat, id), callbacks per fingerprint, and receipts
@@ -16,8 +16,9 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from kurir import number_status
 from kurir.channels.channel import Channel
+from kurir.events.append import append
+from kurir.events.bodies import received
 from kurir.inbox.entries import payload_of, reference_of
 from kurir.inbox.raw_callbacks import RawCallbacks
 from kurir.inbox.records import publish_review, store_callback, store_media, store_message
@@ -35,13 +36,12 @@ from kurir.messages.reports import (
     StatusChanged,
     TemplateReviewed,
 )
+from kurir.numbers import status as number_status
 from kurir.outbox.outbox import Outbox, Receipt
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Queue
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.templates.tables import templates
-from kurir.webhooks.deliveries import publish
-from kurir.webhooks.events import received
 
 _NOT_STORED = "what became of it could not be stored: see `kurir quarantine list`"
 _STORING = "inbox-store"
@@ -66,8 +66,8 @@ class NotStored(DatabaseUnavailable):
 class Inbox:
     """Stores events and tells the outbox and the dispatcher what follows.
 
-    `woken` is called with (account_id, number_id) when a number has become ready, `notify_webhooks` after a commit of
-    which webhooks may have to tell. `ownership`: only the gateway that carries a number says how it is connected.
+    `number_due` is called with (account_id, number_id) when a number has become ready. `ownership`: only the gateway
+    that carries a number says how it is connected.
     """
 
     def __init__(
@@ -77,7 +77,6 @@ class Inbox:
         clock: Clock,
         *,
         number_due: Callable[[int, int], None],
-        notify_webhooks: Callable[[], None] = lambda: None,
         ownership: Ownership | None = None,
         metrics: Metrics | None = None,
         health: TaskHealth | None = None,
@@ -91,7 +90,6 @@ class Inbox:
         self._outbox = outbox
         self._clock = clock
         self._number_due = number_due
-        self._notify_webhooks = notify_webhooks
         self._raw = RawCallbacks(database)
 
     async def take(self, events: Sequence[tuple[Event, str]], raw: str = "") -> int:
@@ -119,7 +117,6 @@ class Inbox:
             return new, receipts, kept_for
 
         def stored(result: tuple[int, list[Receipt], int]) -> None:
-            self._notify_webhooks()
             if raw and result[2]:
                 self._raw.kept(result[2], raw)
             for receipt in result[1]:
@@ -268,9 +265,7 @@ class Inbox:
         media = msgspec.structs.replace(event.media, path="", state="gone", reason=_NOT_STORED)
         gone, now = msgspec.structs.replace(event, media=media), self._clock()
         try:
-            await self._database.write(
-                lambda c: store_media(c, gone, now), after_commit=lambda _: self._notify_webhooks()
-            )
+            await self._database.write(lambda c: store_media(c, gone, now))
         except DatabaseUnavailable:
             raise
         except Exception:
@@ -280,7 +275,7 @@ class Inbox:
         match event:
             case Received():
                 if store_message(connection, event, now):
-                    publish(
+                    append(
                         connection,
                         event.account_id,
                         event.number_id,

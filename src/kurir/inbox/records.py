@@ -8,6 +8,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.events.append import append
+from kurir.events.bodies import MediaStatus, TemplateStatus, media_status
 from kurir.inbox.raw_callbacks import size_of
 from kurir.inbox.tables import callbacks, incoming, windows
 from kurir.messages.addresses import is_group
@@ -15,8 +17,6 @@ from kurir.messages.reports import IncomingMedia, MediaFetched, Received, Templa
 from kurir.numbers import numbers
 from kurir.outbox import restrictions
 from kurir.store.inserts import insert_into
-from kurir.webhooks.deliveries import publish
-from kurir.webhooks.events import MediaStatus, TemplateStatus, media_status
 
 
 def store_callback(connection: Connection, number: tuple[int, int], fingerprint: str, raw: str, now: float) -> bool:
@@ -56,7 +56,7 @@ def publish_review(connection: Connection, template: Any, event: TemplateReviewe
             timestamp=int(now),
         )
 
-    publish(connection, event.account_id, event.number_id, "template_status", "", body=body, now=now)
+    append(connection, event.account_id, event.number_id, "template_status", "", body=body, now=now)
 
 
 def store_media(connection: Connection, event: MediaFetched, now: float) -> None:
@@ -88,7 +88,7 @@ def store_media(connection: Connection, event: MediaFetched, now: float) -> None
         number = numbers.by_id(connection, event.account_id, event.number_id)
         return media_status(event, number.key if number else "", now)
 
-    publish(
+    append(
         connection,
         event.account_id,
         event.number_id,

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
+from kurir.events.append import append
+from kurir.events.bodies import OtpGuessing
 from kurir.kit.sealing import Sealing
 from kurir.numbers import numbers
 from kurir.otp import budget, ledger, rules
@@ -18,8 +20,6 @@ from kurir.otp.budget import Lengths, Scope, Wrong
 from kurir.otp.tables import otps
 from kurir.outbox.tables import messages
 from kurir.store.database import Database
-from kurir.webhooks.deliveries import publish
-from kurir.webhooks.events import OtpGuessing
 
 _log = structlog.get_logger(__name__)
 
@@ -227,7 +227,7 @@ class _Checking:
                 wrong_checks=wrong.hour,
                 timestamp=int(self._now),
             )
-            publish(connection, account_id, number.id, "otp_guessing", "", body=lambda: event, now=self._now)
+            append(connection, account_id, number.id, "otp_guessing", "", body=lambda: event, now=self._now)
         return True
 
 

@@ -15,21 +15,19 @@ from kurir.outbox.waiters import SettlementWaiters
 class Effects:
     """Applied by the outbox after each commit, never within a transaction.
 
-    `moved_any` is called after commits that moved messages, `settled_elsewhere` with (account_id, message_id) when a
-    message is settled and nobody in this process waits for that.
+    `settled_elsewhere` is called with (account_id, message_id) when a message is settled and nobody in this process
+    waits for that.
     """
 
     def __init__(
         self,
         metrics: Metrics,
-        moved_any: Callable[[], None],
         settled_elsewhere: Callable[[int, int], None],
         *,
         shared: bool,
     ) -> None:
         self.waiters = SettlementWaiters(shared=shared)
         self._metrics = metrics
-        self._moved_any = moved_any
         self._settled_elsewhere = settled_elsewhere
         self._waiting: Counter[int] = Counter()
 
@@ -56,7 +54,6 @@ class Effects:
 
     def moved(self, message: Snapshot, *, left_queue: bool) -> None:
         """A message has moved; `left_queue` when it was queued or in flight and is no more."""
-        self._moved_any()
         if left_queue:
             self._waiting[message.account_id] -= 1
         self._metrics.reached(message.state)
@@ -66,7 +63,3 @@ class Effects:
     def ended(self, account_id: int, message_id: int) -> None:
         """A message of which only the id is known ended; its waiters have been looked after."""
         self._settled_elsewhere(account_id, message_id)
-
-    def notify(self) -> None:
-        """Messages have moved."""
-        self._moved_any()

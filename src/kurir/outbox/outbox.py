@@ -19,7 +19,6 @@ from typing import Any, Generic, TypeVar
 import structlog
 from sqlalchemy import Connection
 
-from kurir import number_status
 from kurir.kit import crash_points
 from kurir.kit.clock import Clock
 from kurir.kit.ids import MessageIds
@@ -28,6 +27,7 @@ from kurir.kit.telemetry import Metrics
 from kurir.messages.content import Content, kind_of
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.messages.reports import Halted, Outcome, Restricted, Sent, StatusChanged
+from kurir.numbers import status as number_status
 from kurir.outbox import (
     accept,
     claim,
@@ -84,9 +84,8 @@ class Receipt:
 class Outbox:
     """Messages on their way out, for all accounts.
 
-    `woken` is called with (account_id, number_id) after a commit that gives that number something to send,
-    `notify_webhooks` after one that moved messages and so published events, `settled` with (account_id, message_id)
-    when a message is settled and nobody in this process waits for that.
+    `number_due` is called with (account_id, number_id) after a commit that gives that number something to send,
+    `settled` with (account_id, message_id) when a message is settled and nobody in this process waits for that.
     """
 
     def __init__(
@@ -101,7 +100,6 @@ class Outbox:
         restriction: float = 3_600.0,
         metrics: Metrics,
         number_due: Callable[[int, int], None],
-        notify_webhooks: Callable[[], None] = lambda: None,
         settled: Callable[[int, int], None] = lambda _account_id, _message_id: None,
     ) -> None:
         self._database = database
@@ -114,7 +112,7 @@ class Outbox:
         self._metrics = metrics
         self._number_due = number_due
         self._ids = MessageIds()
-        self._effects = Effects(metrics, notify_webhooks, settled, shared=database.shared)
+        self._effects = Effects(metrics, settled, shared=database.shared)
 
     async def count_waiting(self) -> None:
         """Counts what is queued or in flight: at the start, and again and again where other gateways send too."""
@@ -566,7 +564,6 @@ class Outbox:
         log.critical("message_stays_in_flight", message_id=tried.id)
 
     async def _publish_ended(self, account_id: int, message_id: int) -> None:
-        self._effects.notify()
         await self.look_at(account_id, message_id)
         self._effects.ended(account_id, message_id)
 

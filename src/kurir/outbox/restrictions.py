@@ -15,9 +15,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir import number_status
 from kurir.messages.addresses import is_group
 from kurir.numbers import numbers
+from kurir.numbers import status as number_status
 
 CODE = "restricted"
 """`error_code` of a message that waits for the end of a restriction."""

@@ -1,25 +1,33 @@
-"""What an account's webhooks are told about a message: each state it settles in, and that its device sent it.
+"""What the event log says about a message: each state it settles in, and that its device sent it.
 
-Written in the transaction that moved the message.
+Appended in the transaction that moved the message.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.events import bodies
+from kurir.events.append import append
 from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import SETTLED, MessageState
-from kurir.numbers import numbers
 from kurir.outbox.rows import Snapshot
-from kurir.outbox.tables import media, messages
-from kurir.webhooks import endpoints, events
-from kurir.webhooks.deliveries import publish
 
 _UNSENT: frozenset[MessageState] = frozenset({"queued", "sending", "unconfirmed"})
 _ON_ITS_WAY: frozenset[MessageState] = frozenset({"sent", "delivered", "read"})
+
+# asked at every move of every message: one question for all that an event says
+_ABOUT = sa.text("""
+SELECT n.key, n.channel, m.content, m.sealed, f.mime, f.name
+FROM messages m JOIN numbers n ON n.id = m.number_id AND n.account_id = m.account_id
+LEFT JOIN media f ON f.message_id = m.id AND f.account_id = m.account_id
+WHERE m.account_id = :account AND m.id = :id
+""")
 
 
 def publish_status(
@@ -33,38 +41,36 @@ def publish_status(
     if after.state == before or after.state not in SETTLED:
         return
     account_id, number_id, chat = after.account_id, after.number_id, after.recipient
-    if not endpoints.listening(connection, account_id):
+    about = connection.execute(_ABOUT, {"account": account_id, "id": after.id}).first()
+    if about is None:
         return
-    number = numbers.by_id(connection, account_id, number_id)
-    if number is None:
-        return
-    if before in _UNSENT and after.state in _ON_ITS_WAY and number.channel == "linked_device":
-        publish(
+    if before in _UNSENT and after.state in _ON_ITS_WAY and about.channel == "linked_device":
+        append(
             connection,
             account_id,
             number_id,
             "incoming_chat",
             chat,
-            body=lambda: _own_chat(connection, after, at),
+            body=lambda: _own_chat(about, after, at),
             now=now,
         )
-    publish(
+    append(
         connection,
         account_id,
         number_id,
         "message_status",
         chat,
-        body=lambda: _status(number.key, after, at),
+        body=lambda: _status(about.key, after, at),
         now=now,
     )
 
 
-def _status(number_key: str, message: Snapshot, at: float) -> events.MessageStatus:
-    return events.MessageStatus(
+def _status(number_key: str, message: Snapshot, at: float) -> bodies.MessageStatus:
+    return bodies.MessageStatus(
         message_id=public_message_id(message.id),
         remote_id=message.remote_id or "",
         number_id=number_key,
-        chat_id=events.chat_id(message.recipient),
+        chat_id=bodies.chat_id(message.recipient),
         status=message.state,
         error_code=message.error_code,
         error_reason=message.error_reason,
@@ -72,18 +78,9 @@ def _status(number_key: str, message: Snapshot, at: float) -> events.MessageStat
     )
 
 
-def _own_chat(connection: Connection, message: Snapshot, at: float) -> events.IncomingChat:
-    row = connection.execute(
-        sa.select(messages.c.content, messages.c.sealed).where(
-            messages.c.account_id == message.account_id, messages.c.id == message.id
-        )
-    ).one()
+def _own_chat(about: Any, message: Snapshot, at: float) -> bodies.IncomingChat:
     # what is sealed (OTP codes) leaves the gateway in the message itself and in no other way
-    content = None if row.sealed else msgspec.json.decode(row.content, type=Content)
-    file = connection.execute(
-        sa.select(media.c.mime, media.c.name).where(
-            media.c.account_id == message.account_id, media.c.message_id == message.id
-        )
-    ).first()
-    mime, name = (file.mime, file.name) if file else ("", "")
-    return events.own(message.recipient, message.remote_id or "", content, at=at, mime=mime, name=name)
+    content = None if about.sealed else msgspec.json.decode(about.content, type=Content)
+    return bodies.own(
+        message.recipient, message.remote_id or "", content, at=at, mime=about.mime or "", name=about.name or ""
+    )

@@ -28,7 +28,7 @@ from sqlalchemy import Connection, exc
 
 from kurir.kit.shared_threads import STANDSTILL, Full, SharedThreads
 from kurir.kit.tasks import TaskHealth
-from kurir.store import transaction_end
+from kurir.store import ordered_appends, transaction_end
 from kurir.store.inserts import Batch
 from kurir.store.postgres import Postgres
 from kurir.store.sqlite import Sqlite, damaged
@@ -149,6 +149,8 @@ class Database:
         self.name = self._server.name
         self.shared = self._server.shared
         self.engine = self._server.engine
+        self.appended: Callable[[frozenset[int]], None] = lambda _: None
+        """Called on the event loop after each commit of the writer that had ordered appends, with their keys."""
         self._pending_limit = pending_limit
         self._readers: dict[Pool, SharedThreads] = {}
         self._writer: Writer | None = None
@@ -162,7 +164,7 @@ class Database:
         """
         self._loop = asyncio.get_running_loop()
         self._closing = False
-        writer = Writer(self._server, self._loop, health or TaskHealth())
+        writer = Writer(self._server, self._loop, health or TaskHealth(), self._publish)
         await asyncio.to_thread(writer.start)
         self._writer = writer
         self._readers = {
@@ -250,10 +252,12 @@ class Database:
         with self._unavailable(), self.engine.connect() as connection:
             connection.exec_driver_sql(self._server.begin)
             transaction_end.taken(connection)
+            appends = ordered_appends.begin(connection)
             try:
                 yield connection
                 for work in transaction_end.taken(connection):
                     work(connection)
+                appends.insert(connection)
             except BaseException:
                 with contextlib.suppress(exc.SQLAlchemyError):
                     connection.exec_driver_sql("ROLLBACK")
@@ -292,6 +296,9 @@ class Database:
             connection.exec_driver_sql("COMMIT")
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _publish(self, keys: frozenset[int]) -> None:
+        self.appended(keys)
 
     def _future(self) -> asyncio.Future[Any]:
         if self._loop is None or self._closing:

@@ -37,8 +37,9 @@ class Batch:
             "postgresql": f"{head} {of_postgresql} FROM jsonb_array_elements(%s::jsonb)",
         }
 
-    def insert(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
-        """Inserts the rows, each in the order of the columns, within the caller's transaction."""
+    def insert(self, connection: Connection, rows: Sequence[Sequence[Any] | msgspec.Raw]) -> None:
+        """Inserts the rows, each in the order of the columns (or as a JSON array of them), within the caller's
+        transaction."""
         array = _encode(rows).decode()
         if connection.dialect.name == "postgresql" and "\\u0000" in array:
             array = _NUL.sub(r"\1" + NUL_STANDS_FOR, array)

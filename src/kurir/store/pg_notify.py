@@ -33,10 +33,10 @@ log = structlog.get_logger(__name__)
 
 
 class Notification(msgspec.Struct, frozen=True, array_like=True):
-    """What somebody may wait for. number: it may have something to send · settled: a message is · webhooks: there is
-    something to tell · leases: numbers were given up. `id` is the number's or the message's."""
+    """What somebody may wait for. number: it may have something to send · settled: a message is · events: the account
+    has new ones · leases: numbers were given up. `id` is the number's or the message's."""
 
-    about: Literal["number", "settled", "webhooks", "leases"]
+    about: Literal["number", "settled", "events", "leases"]
     account_id: int = 0
     id: int = 0
 

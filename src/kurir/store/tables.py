@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0012"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(

@@ -20,8 +20,9 @@ import structlog
 from sqlalchemy import Connection, Engine, exc
 
 from kurir.kit.tasks import TaskHealth
-from kurir.store import transaction_end
+from kurir.store import ordered_appends, transaction_end
 from kurir.store.inserts import Batch
+from kurir.store.ordered_appends import OrderedAppends
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -120,11 +121,20 @@ class Writer:
     """The thread. Items are put from the event loop; their futures are resolved there after the commit.
 
     `busy_since`: when the group under way began (monotonic seconds), None between groups; `refused_at`: when a group
-    could last not be stored.
+    could last not be stored. `appended` is called on the event loop after each commit with ordered appends, with their
+    keys.
     """
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, health: TaskHealth) -> None:
+    def __init__(
+        self,
+        server: Server,
+        loop: asyncio.AbstractEventLoop,
+        health: TaskHealth,
+        appended: Callable[[frozenset[int]], None] = lambda _: None,
+    ) -> None:
         self._health = health
+        self._appended = appended
+        self._appends = OrderedAppends()
         self._failing = False
         self._server = server
         self._loop = loop
@@ -180,15 +190,20 @@ class Writer:
                     break
                 group.append(item)
             self.busy_since = time.monotonic()
-            self._store(group)
+            keys = self._store(group)
             self.busy_since = None
             self._loop.call_soon_threadsafe(_resolve, group)
+            if keys:
+                self._loop.call_soon_threadsafe(self._appended, keys)
         self._disconnect()
 
-    def _store(self, group: list[Item]) -> None:
-        """Commits a group. Whatever goes wrong is each item's error: the thread goes on."""
+    def _store(self, group: list[Item]) -> frozenset[int]:
+        """Commits a group. Whatever goes wrong is each item's error: the thread goes on.
+
+        Returns the keys of its ordered appends.
+        """
         try:
-            self._commit(group)
+            keys = self._commit(group)
         except DatabaseUnavailable as error:
             self.refused_at = time.monotonic()
             for item in group:
@@ -203,6 +218,8 @@ class Writer:
             self._report(error)
         else:
             self._report(None)
+            return keys
+        return frozenset()
 
     def _report(self, error: BaseException | None) -> None:
         """The writer's health, from its thread to the event loop's; only when it changes."""
@@ -212,18 +229,25 @@ class Writer:
             self._loop.call_soon_threadsafe(self._health.recovered, "database-writer")
         self._failing = error is not None
 
-    def _commit(self, group: list[Item]) -> None:
-        """Runs and commits what of a group is not withdrawn. Raises DatabaseUnavailable when none could be stored."""
+    def _commit(self, group: list[Item]) -> frozenset[int]:
+        """Runs and commits what of a group is not withdrawn; returns the keys of its ordered appends.
+
+        Raises DatabaseUnavailable when none could be stored.
+        """
         tries_left = _TRIES
         while live := [item for item in group if not item.withdrawn]:
             connection = self._connect()
             tries_left -= 1
+            ran = False
             try:
                 connection.exec_driver_sql(self._server.begin)
                 transaction_end.taken(connection)
+                self._appends = ordered_appends.begin(connection)
                 for item in live:
                     item.result = item.error = None
                 self._run_group(connection, live)
+                ran = True
+                keys = self._appends.insert(connection)
                 ticket = self._server.ticket(connection)
                 if not self._seal(live):
                     connection.exec_driver_sql("ROLLBACK")
@@ -231,20 +255,31 @@ class Writer:
                     continue
             except exc.DBAPIError as error:
                 self._roll_back(error)
-                if self._server.trouble(error) == "again" and tries_left:
+                trouble = self._server.trouble(error)
+                if trouble == "again" and tries_left:
                     continue
+                if ran and trouble in (None, "value"):
+                    return self._commit_each(live, error, trouble)
                 raise DatabaseUnavailable(self._server.sentence(error)) from error
             try:
                 connection.exec_driver_sql("COMMIT")
             except exc.DBAPIError as error:
                 self._roll_back(error)
                 if ticket is not None and self._was_committed(ticket):
-                    return
+                    return keys
                 if ticket is None or not tries_left:
                     raise DatabaseUnavailable(self._server.sentence(error)) from error
                 self._unseal(live)
                 continue
-            return
+            return keys
+        return frozenset()
+
+    def _commit_each(self, live: list[Item], error: exc.DBAPIError, trouble: Trouble | None) -> frozenset[int]:
+        """After a row among the ordered appends was refused: only the item that brought it fails."""
+        if len(live) > 1:
+            return frozenset().union(*[self._store([item]) for item in live])
+        live[0].error = BadValue(bad_value(error)) if trouble == "value" else error
+        return frozenset()
 
     def _seal(self, live: list[Item]) -> bool:
         """Makes it too late to take any of them back; False when one has been taken back."""
@@ -328,6 +363,7 @@ class Writer:
     def _guarded(self, connection: Connection, item: Item, work: Work[Any]) -> None:
         """Runs work under a savepoint. Raises DBAPIError when the whole transaction cannot go on."""
         connection.exec_driver_sql("SAVEPOINT work")
+        mark = self._appends.mark()
         try:
             item.result = work(connection)
             connection.exec_driver_sql("RELEASE work")
@@ -343,6 +379,7 @@ class Writer:
                     item.error = BadValue(bad_value(error))
             elif isinstance(error, UNFIT):
                 item.error = BadValue(bad_value(error))
+            self._appends.undo(mark)
             connection.exec_driver_sql("ROLLBACK TO work")
             connection.exec_driver_sql("RELEASE work")
 

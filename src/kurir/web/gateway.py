@@ -8,6 +8,7 @@ from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.pairing import Pairing
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.events.feed import Feed
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import Sealing
@@ -31,6 +32,7 @@ class Gateway:
     database: Database
     sealing: Sealing
     metrics: Metrics
+    feed: Feed
     outbox: Outbox
     dispatcher: Dispatcher
     inbox: Inbox

@@ -29,6 +29,7 @@ from kurir.kit.url_rules import UrlRefused
 from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.webhooks import deliveries, history
 from kurir.webhooks.deliveries import ClaimedDelivery
+from kurir.webhooks.fan_out import behind, fan_out
 from kurir.webhooks.schedule import FAILING, Answered, Delivered, ReceiverResponse, Unanswered, judge
 from kurir.webhooks.signing import headers
 
@@ -44,6 +45,10 @@ _PER_ENDPOINT = 4
 _POLL = 5.0
 _REPAIR_EVERY = 15.0
 _BATCH_DELAY = 0.02
+_FAN_OUT_MOST = 1.0
+"""Seconds after which what has been made of a long backlog is delivered before more is made."""
+_ACCOUNTS = 32
+"""Accounts whose events become deliveries in one transaction."""
 _MOST_BREAKAGES = 3
 """Unforeseen failures of one delivery after which it is set aside."""
 
@@ -115,6 +120,7 @@ class Deliverer:
             pause = _POLL
             try:
                 await self._repair()
+                await self._fan_out()
                 now = self._clock()
                 for account_id, endpoint_id, due_at in await self._database.read(deliveries.first_due):
                     if due_at <= now:
@@ -128,6 +134,25 @@ class Deliverer:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake_event.wait()
+
+    async def _fan_out(self) -> None:
+        """Makes deliveries of what the event log has got since; an account that breaks holds up no other."""
+        waiting = await self._database.read(behind)
+        until = time.monotonic() + _FAN_OUT_MOST
+        while waiting:
+            if time.monotonic() > until:
+                self._wake_event.set()
+                return
+            some, waiting = waiting[:_ACCOUNTS], waiting[_ACCOUNTS:]
+            writes = (self._database.write(lambda c, a=a: fan_out(c, a), timeout=LONG_WORK) for a in some)
+            for account_id, more in zip(some, await asyncio.gather(*writes, return_exceptions=True), strict=True):
+                if isinstance(more, DatabaseUnavailable):
+                    raise more
+                if isinstance(more, Exception):
+                    log.error("events_not_fanned_out", account=account_id, exc_info=more)
+                    self._metrics.task_failed("webhook-fan-out")
+                elif more is True:
+                    waiting.append(account_id)  # after the others
 
     async def _repair(self) -> None:
         if time.monotonic() - self._repaired >= _REPAIR_EVERY:

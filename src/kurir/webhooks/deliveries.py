@@ -1,4 +1,4 @@
-"""What must still be told, to whom, and what came of each try. Rows are written in the transaction of the change.
+"""What must still be delivered, to whom, and what came of each try. `fan_out` makes the rows of the event log.
 
     waiting ──▶ pending ──claim──▶ sending ──▶ delivered
                    ▲                  │  └──▶ failed (tries used up, or endpoint disabled) ──replay──▶ waiting
@@ -14,32 +14,25 @@ on does not silence its chat for a day.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
-import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
-from kurir.kit.ids import opaque_id
+from kurir.events.tables import events
 from kurir.kit.sealing import Sealing
-from kurir.messages import bounds
 from kurir.messages.reports import SetAside
 from kurir.numbers.tables import numbers
 from kurir.quarantine import quarantine
-from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks import endpoints, schedule
-from kurir.webhooks.events import Body, EventType, encode
+from kurir.webhooks.fan_out import fan_out
 from kurir.webhooks.schedule import Answered, Delivered, Exhausted, Gone, NextStep, ReceiverResponse, RetryLater
-from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
 
 LEASE = 30.0
 """Seconds after which a try whose end was never recorded counts as lost; longer than any try may take."""
 _EXCERPT = 1_000
-
-log = structlog.get_logger(__name__)
 
 _d = webhook_deliveries.alias("d")
 _live = webhook_deliveries.c
@@ -54,9 +47,6 @@ _OF_CHAT = (
     _d.c.number_id == sa.bindparam("number"),
     _d.c.chat == sa.bindparam("chat_"),
 )
-_EARLIER = sa.select(_d.c.id).where(*_OF_CHAT, _OPEN, _d.c.in_order == 1).limit(1)
-_EVENT = webhook_events.insert()
-_DELIVERY = webhook_deliveries.insert()
 _NEXT = (
     sa.select(_d.c.id)
     .where(_d.c.endpoint_id == sa.bindparam("endpoint"), _HEAD, _d.c.due_at <= sa.bindparam("now"))
@@ -72,9 +62,9 @@ _CLAIM = (
     .returning(webhook_deliveries)
 )
 _CLAIMED = (
-    sa.select(webhook_events.c.key, webhook_events.c.type, webhook_events.c.body, numbers.c.key.label("number"))
-    .join(numbers, numbers.c.id == webhook_events.c.number_id)
-    .where(webhook_events.c.account_id == sa.bindparam("account"), webhook_events.c.id == sa.bindparam("event"))
+    sa.select(events.c.key, events.c.type, events.c.body, numbers.c.key.label("number"))
+    .join(numbers, numbers.c.id == events.c.number_id)
+    .where(events.c.account_id == sa.bindparam("account"), events.c.id == sa.bindparam("event"))
 )
 _ATTEMPT = webhook_attempts.insert()
 _a = webhook_attempts.c
@@ -127,72 +117,7 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
     body: str
 
     def __repr__(self) -> str:
-        return f"Parcel({self.event_key} to {self.endpoint_key})"
-
-
-# -- written with the change -------------------------------------------------------------------------------------------
-
-
-def publish(
-    connection: Connection,
-    account_id: int,
-    number_id: int,
-    event: EventType,
-    chat: str,
-    *,
-    body: Callable[[], Body],
-    now: float,
-) -> int:
-    """Adds an event for every endpoint of the account that takes it, in the caller's transaction.
-
-    `chat` orders events among each other ("": the number itself); `body` is asked only when somebody takes the event.
-    Returns how many endpoints will get it.
-    """
-    takers = endpoints.wanting(connection, account_id, number_id, event)
-    if not takers:
-        return 0
-    try:
-        text = encode(body()).decode()
-    except (SQLAlchemyError, DatabaseUnavailable):
-        raise
-    except Exception as error:
-        # what happened counts, also when nobody can be notified of it
-        log.exception("event_set_aside", type=event, number_id=number_id)
-        reason = f"the event could not be written ({type(error).__name__}); it cannot be replayed"
-        reference = f"{event}/{chat}/{now}"
-        kept = msgspec.json.encode(
-            {"type": event, "chat": bounds.text(chat), "number": number_id, "at": now, "endpoints": takers}
-        )
-        quarantine.set_aside(connection, SetAside(account_id, number_id, "webhook", reference, reason, kept), now)
-        return 0
-    added = connection.execute(
-        _EVENT,
-        {
-            "account_id": account_id,
-            "number_id": number_id,
-            "key": "evt_" + opaque_id(24),
-            "type": event,
-            "body": text,
-            "created_at": now,
-        },
-    )
-    assert added.inserted_primary_key is not None
-    for endpoint_id in takers:
-        earlier = connection.execute(_EARLIER, {"endpoint": endpoint_id, "number": number_id, "chat_": chat}).first()
-        connection.execute(
-            _DELIVERY,
-            {
-                "account_id": account_id,
-                "endpoint_id": endpoint_id,
-                "event_id": added.inserted_primary_key[0],
-                "number_id": number_id,
-                "chat": chat,
-                "state": "waiting" if earlier else "pending",
-                "due_at": now,
-                "created_at": now,
-            },
-        )
-    return len(takers)
+        return f"ClaimedDelivery({self.event_key} to {self.endpoint_key})"
 
 
 # -- claimed and recorded ----------------------------------------------------------------------------------------------
@@ -307,6 +232,8 @@ def record(
         _promote(connection, delivery.endpoint_id, delivery.number_id, delivery.chat, now)
     reason = _why_disabled(connection, delivery.endpoint_id, step, now)
     if reason:
+        while fan_out(connection, delivery.account_id):  # what happened until now counts as failed and can be replayed
+            pass
         endpoints.disable(connection, delivery.account_id, delivery.endpoint_id, reason)
         end_open(connection, delivery.endpoint_id, "failed", now)
     return reason

@@ -13,13 +13,16 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.events import read
+from kurir.events.bodies import EVENT_TYPES, EventType
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed, check_url
-from kurir.webhooks.events import DEFAULT_EVENTS, EVENT_TYPES, EventType
 from kurir.webhooks.signing import new_secret
 from kurir.webhooks.tables import webhook_endpoints as endpoints
 
+DEFAULT_EVENTS: tuple[EventType, ...] = ("incoming_chat",)
+"""What an endpoint gets unless it asks for more, so that old receivers see nothing new."""
 OVERLAP = 24 * 3600.0
 """Seconds that the old secret goes on signing after a rotation."""
 
@@ -57,13 +60,7 @@ _COLUMNS = [endpoints.c[name] for name in Endpoint.__struct_fields__]
 _SECRETS = [endpoints.c.secret_sealed, endpoints.c.old_secret_sealed, endpoints.c.old_secret_until]
 _ACTIVE = (endpoints.c.state == "active", endpoints.c.removed_at.is_(None))
 
-# asked at every event: built once
-_LISTENING = sa.select(endpoints.c.id).where(endpoints.c.account_id == sa.bindparam("account"), *_ACTIVE).limit(1)
-_WANTING = sa.select(endpoints.c.id, endpoints.c.events).where(
-    endpoints.c.account_id == sa.bindparam("account"),
-    sa.or_(endpoints.c.number_id.is_(None), endpoints.c.number_id == sa.bindparam("number")),
-    *_ACTIVE,
-)
+# asked at every delivery: built once
 _ADDRESS = sa.select(endpoints.c.key, endpoints.c.url, *_SECRETS).where(
     endpoints.c.id == sa.bindparam("endpoint"), *_ACTIVE
 )
@@ -98,6 +95,7 @@ def add(
             number_id=number_id,
             events=msgspec.json.encode(list(dict.fromkeys(events))).decode(),
             active_since=now,
+            after_event=read.newest(connection, account_id),
             created_at=now,
         )
     )
@@ -123,17 +121,6 @@ def of_account(connection: Connection, account_id: int) -> list[Endpoint]:
 def by_key(connection: Connection, account_id: int, key: str) -> Endpoint | None:
     """The account's endpoint with that key (`ep_…`), or None."""
     return _one(connection, account_id, endpoints.c.key == key)
-
-
-def listening(connection: Connection, account_id: int) -> bool:
-    """Whether the account has any active endpoint: the cheap question before anything is prepared for one."""
-    return connection.execute(_LISTENING, {"account": account_id}).first() is not None
-
-
-def wanting(connection: Connection, account_id: int, number_id: int, event: EventType) -> list[int]:
-    """The ids of the account's active endpoints that take such an event of that number."""
-    rows = connection.execute(_WANTING, {"account": account_id, "number": number_id})
-    return [row.id for row in rows if event in msgspec.json.decode(row.events)]
 
 
 def address(connection: Connection, sealing: Sealing, endpoint_id: int, now: float) -> Address | None:
@@ -179,7 +166,11 @@ def disable(connection: Connection, account_id: int, endpoint_id: int, reason: s
 
 def enable(connection: Connection, account_id: int, endpoint_id: int, now: float) -> None:
     """Events go to the endpoint again, from now on; its old failures are forgotten."""
-    connection.execute(_own(account_id, endpoint_id).values(state="active", state_reason="", active_since=now))
+    connection.execute(
+        _own(account_id, endpoint_id).values(
+            state="active", state_reason="", active_since=now, after_event=read.newest(connection, account_id)
+        )
+    )
 
 
 def remove(connection: Connection, account_id: int, endpoint_id: int, now: float) -> None:

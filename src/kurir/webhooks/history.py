@@ -8,13 +8,18 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.events.tables import events
 from kurir.store.chunks import removed
 from kurir.store.database import Database
 from kurir.webhooks.deliveries import repair
-from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints, webhook_events
+from kurir.webhooks.fan_out import UNREAD
+from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
 
 DeliveryState = Literal["waiting", "pending", "sending", "delivered", "failed", "canceled"]
 _d = webhook_deliveries.alias("d")
+
+NEEDED = (sa.select(_d.c.id).where(_d.c.event_id == events.c.id).correlate(events).exists(), UNREAD)
+"""Of a row of `events`: it has deliveries that are not forgotten, or is still to be given to an endpoint."""
 
 
 class DeliveryRecord(msgspec.Struct, frozen=True):
@@ -33,9 +38,7 @@ class DeliveryRecord(msgspec.Struct, frozen=True):
 
 def replay_event(connection: Connection, account_id: int, event_key: str, now: float) -> int:
     """Delivers one event again, also when it got through before; returns to how many active endpoints."""
-    chosen = sa.select(webhook_events.c.id).where(
-        webhook_events.c.account_id == account_id, webhook_events.c.key == event_key
-    )
+    chosen = sa.select(events.c.id).where(events.c.account_id == account_id, events.c.key == event_key)
     return _replay(connection, account_id, [_d.c.event_id.in_(chosen)], now)
 
 
@@ -83,8 +86,8 @@ def latest(connection: Connection, account_id: int, limit: int) -> list[Delivery
     last = sa.select(sa.func.max(a.c.id)).where(a.c.delivery_id == _d.c.id).correlate(_d).scalar_subquery()
     rows = connection.execute(
         sa.select(
-            webhook_events.c.key,
-            webhook_events.c.type,
+            events.c.key,
+            events.c.type,
             webhook_endpoints.c.key,
             _d.c.state,
             _d.c.attempts,
@@ -93,7 +96,7 @@ def latest(connection: Connection, account_id: int, limit: int) -> list[Delivery
             sa.func.coalesce(webhook_attempts.c.status, 0),
             sa.func.coalesce(webhook_attempts.c.reason, ""),
         )
-        .join(webhook_events, webhook_events.c.id == _d.c.event_id)
+        .join(events, events.c.id == _d.c.event_id)
         .join(webhook_endpoints, webhook_endpoints.c.id == _d.c.endpoint_id)
         .outerjoin(webhook_attempts, webhook_attempts.c.id == last)
         .where(_d.c.account_id == account_id)
@@ -104,8 +107,8 @@ def latest(connection: Connection, account_id: int, limit: int) -> list[Delivery
 
 
 async def forget(database: Database, before: float) -> int:
-    """Removes deliveries that ended before that unix time with their tries, and events of which nothing is left to
-    deliver; returns how many deliveries. What still has to be delivered stays, whatever its age."""
+    """Removes deliveries that ended before that unix time with their tries; returns how many. What still has to be
+    delivered stays, whatever its age."""
 
     def find(connection: Connection, _cursor: object, limit: int) -> tuple[list[int], bool | None]:
         rows = connection.execute(
@@ -122,10 +125,7 @@ def _remove(connection: Connection, ids: list[int], before: float) -> int:
     gone = connection.execute(
         webhook_deliveries.delete()
         .where(webhook_deliveries.c.id.in_(ids), webhook_deliveries.c.ended_at < before)
-        .returning(webhook_deliveries.c.id, webhook_deliveries.c.event_id)
+        .returning(webhook_deliveries.c.id)
     ).all()
     connection.execute(webhook_attempts.delete().where(webhook_attempts.c.delivery_id.in_([row.id for row in gone])))
-    others = sa.select(_d.c.id).where(_d.c.event_id == webhook_events.c.id).correlate(webhook_events)
-    events = {row.event_id for row in gone}
-    connection.execute(webhook_events.delete().where(webhook_events.c.id.in_(events), ~others.exists()))
     return len(gone)

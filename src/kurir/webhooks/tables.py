@@ -1,4 +1,4 @@
-"""Endpoints, events, and deliveries with their attempts."""
+"""Endpoints, and deliveries with their attempts. The events are those of the event log (`events.tables`)."""
 
 from __future__ import annotations
 
@@ -21,24 +21,11 @@ webhook_endpoints = sa.Table(
     text_column("state", default="active"),
     text_column("state_reason"),
     time_column("active_since", nullable=False),
+    sa.Column("after_event", sa.BigInteger, nullable=False, server_default="0"),
     time_column("created_at", nullable=False),
     time_column("removed_at"),
     sa.CheckConstraint("state IN ('active', 'disabled')", name="state"),
     sa.Index("ix_webhook_endpoints_account_id", "account_id"),
-)
-
-
-webhook_events = sa.Table(
-    "webhook_events",
-    metadata,
-    id_column(),
-    account_column(),
-    number_column(),
-    text_column("key", unique=True),
-    text_column("type"),
-    text_column("body"),
-    time_column("created_at", nullable=False),
-    sa.Index("ix_webhook_events_created_at", "created_at"),
 )
 
 
@@ -48,7 +35,7 @@ webhook_deliveries = sa.Table(
     id_column(),
     account_column(),
     reference("endpoint_id", "webhook_endpoints.id"),
-    reference("event_id", "webhook_events.id"),
+    reference("event_id", "events.id"),
     number_column(),
     text_column("chat"),
     text_column("state"),

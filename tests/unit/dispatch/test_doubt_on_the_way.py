@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from tests.gateway_fixture import PHONE, Front, open_front
 
-from kurir import number_status
 from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.messages.content import Image, Outgoing, Text
 from kurir.messages.reports import Evidence, InDoubt, Left, NeverLeft, Outcome, Sent, StatusChanged, Unknown
+from kurir.numbers import status as number_status
 from kurir.outbox.outbox import Draft
 from kurir.outbox.tables import messages
 from kurir.store.database import DatabaseUnavailable

@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 from tests.gateway_fixture import PHONE, Front, open_front
 
-from kurir import number_status
 from kurir.dispatch.prefetch import FILES_AHEAD
 from kurir.messages.content import Content, Document, Image, MediaFile, Outgoing, Text
 from kurir.messages.reports import Outcome, Refused, Sent, TryLater
+from kurir.numbers import status as number_status
 from kurir.numbers.numbers import Number
 from kurir.outbox.claim import WINDOW
 from kurir.outbox.outbox import Draft

@@ -35,6 +35,7 @@ async def test_a_chat_whose_events_all_wait_is_found_and_goes_on(harness: Webhoo
         await harness.endpoint(receiver.url())
         for n in range(2):
             await harness.comes_in(text=f"{n}")
+        await harness.fan_out()
         d = webhook_deliveries
         first = d.update().where(d.c.state == "pending").values(state="delivered")
         await harness.database.write(lambda c: c.execute(first) and None)

@@ -8,11 +8,12 @@ import pytest
 import sqlalchemy as sa
 from tests.webhook_harness import SEALING, WebhookHarness
 
-from kurir import number_status
 from kurir.accounts import accounts
+from kurir.events.append import append
 from kurir.kit.url_rules import Allowed, UrlRefused
 from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged
 from kurir.numbers import numbers
+from kurir.numbers import status as number_status
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliveries import LEASE, ClaimedDelivery
 from kurir.webhooks.endpoints import EndpointError
@@ -30,12 +31,33 @@ def text(delivery: ClaimedDelivery | None) -> str:
 # -- written with the change -------------------------------------------------------------------------------------------
 
 
-async def test_nothing_is_written_while_nobody_listens(harness: WebhookHarness) -> None:
-    await harness.comes_in()
+async def test_what_happened_before_an_endpoint_was_added_or_while_it_was_off_never_comes(
+    harness: WebhookHarness,
+) -> None:
+    await harness.comes_in(text="before")
     await harness.harness.outbox.accept([harness.harness.draft()])
     (claimed,) = await harness.harness.claim()
     await harness.harness.outbox.record(claimed, Sent("3EB0"))
-    assert await harness.rows() == (0, 0, 0)
+    assert await harness.rows() == (3, 0, 0)  # one event each, read by others
+    endpoint, _ = await harness.endpoint()
+    await harness.comes_in(text="first")
+    for change in (
+        lambda c: endpoints.disable(c, endpoint.account_id, endpoint.id, "off"),
+        lambda c: endpoints.enable(c, endpoint.account_id, endpoint.id, harness.time()),
+    ):
+        assert (await harness.states(endpoint)).total() == 1
+        await harness.database.write(change)
+        await harness.comes_in(text="then")
+    assert [json.loads(d.body)["data"]["message_body"] for d in await delivered(harness, endpoint)] == ["first", "then"]
+
+
+async def delivered(harness: WebhookHarness, endpoint: endpoints.Endpoint) -> list[ClaimedDelivery]:
+    """What an endpoint gets, each delivered before the next."""
+    found = []
+    while delivery := await harness.claim(endpoint):
+        found.append(delivery)
+        await harness.record(delivery)
+    return found
 
 
 async def test_a_message_that_is_stored_twice_is_told_once(harness: WebhookHarness) -> None:
@@ -53,7 +75,7 @@ async def test_a_change_that_is_undone_tells_nothing(harness: WebhookHarness) ->
     await harness.endpoint()
 
     def work(connection: sa.Connection) -> None:
-        deliveries.publish(
+        append(
             connection,
             harness.harness.number.account_id,
             harness.harness.number.id,
@@ -70,7 +92,7 @@ async def test_a_change_that_is_undone_tells_nothing(harness: WebhookHarness) ->
 
 
 def _unused():
-    from kurir.webhooks.events import Test
+    from kurir.events.bodies import Test
 
     return Test(message="", timestamp=0)
 
@@ -145,7 +167,7 @@ async def test_a_secret_message_keeps_its_secret(harness: WebhookHarness) -> Non
 
 
 @pytest.mark.parametrize("how", ["refused", "expired", "expired while claimed", "canceled", "doubt"])
-async def test_other_ends_are_told(harness: WebhookHarness, how: str) -> None:
+async def test_other_ends_are_delivered(harness: WebhookHarness, how: str) -> None:
     endpoint, _ = await harness.endpoint(events=["message_status"])
     accepted = await harness.harness.outbox.accept([harness.harness.draft(lifetime=60.0)])
     match how:

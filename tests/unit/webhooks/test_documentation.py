@@ -72,7 +72,7 @@ def test_the_examples_of_other_languages(language: str) -> None:
 
 
 def test_every_key_of_the_page_is_sent() -> None:
-    from kurir.webhooks.events import DeviceStatus, IncomingChat, MessageStatus, TemplateStatus
+    from kurir.events.bodies import DeviceStatus, IncomingChat, MessageStatus, TemplateStatus
 
     shown = re.search(r"```json\n(.*?)```", PAGE, re.DOTALL)
     assert shown

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from kurir.events import bodies as events
+from kurir.events.bodies import encode
 from kurir.messages.content import Document, Image, Location, TemplateUse, Text
 from kurir.messages.reports import IncomingMedia, Received
-from kurir.webhooks import events
-from kurir.webhooks.events import encode
 
 KEYS = [
     "chat_id", "message_id", "id", "name", "profile_picture", "timestamp", "message_body", "message_ack", "has_media",

@@ -1,4 +1,4 @@
-"""The bodies that customers' servers get. Pure.
+"""What the events say, as customers' servers get it. Pure.
 
 `incoming_chat` has the shape that existing receivers rely on, every key always present and nothing more; the other
 types are Kurir's own and sent only to endpoints that asked for them.
@@ -18,8 +18,6 @@ EventType = Literal[
     "incoming_chat", "media_status", "message_status", "device_status", "template_status", "otp_guessing"
 ]
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
-DEFAULT_EVENTS: tuple[EventType, ...] = ("incoming_chat",)
-"""What an endpoint gets unless it asks for more, so that old receivers see nothing new."""
 
 Ack = Literal["PENDING", "SENT", "READ"]
 
@@ -221,7 +219,6 @@ def own(
 
 
 __all__ = [
-    "DEFAULT_EVENTS",
     "EVENT_TYPES",
     "Body",
     "DeviceStatus",

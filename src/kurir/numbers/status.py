@@ -1,4 +1,4 @@
-"""A sender number changes its state: stored, and told to the account's webhooks, in the caller's transaction."""
+"""A sender number changes its state: stored, and appended to the event log, in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import cast
 
 from sqlalchemy import Connection
 
+from kurir.events.append import append
+from kurir.events.bodies import DeviceStatus
 from kurir.messages.reports import ConnectionChanged
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number, NumberState
-from kurir.webhooks.deliveries import publish
-from kurir.webhooks.events import DeviceStatus
 
 
 class NotPaused(Exception):  # noqa: N818 - a state of the world, not a mistake
@@ -49,8 +49,8 @@ def resume(connection: Connection, number: Number, now: float) -> None:
 def restrict(
     connection: Connection, account_id: int, number_id: int, restriction: numbers.Restriction | None, now: float
 ) -> None:
-    """Records that first contacts have to wait, or (None) no longer; the account's webhooks are notified when that is
-    new. `now` in unix seconds."""
+    """Records that first contacts have to wait, or (None) no longer; an event is appended when that is new.
+    `now` in unix seconds."""
     before = numbers.by_id(connection, account_id, number_id)
     numbers.set_restriction(connection, account_id, number_id, restriction)
     if before is None or (before.restricted_until is None) == (restriction is None):
@@ -74,4 +74,4 @@ def _publish(connection: Connection, number: Number, event: ConnectionChanged, n
             timestamp=int(event.at),
         )
 
-    publish(connection, event.account_id, event.number_id, "device_status", "", body=body, now=now)
+    append(connection, event.account_id, event.number_id, "device_status", "", body=body, now=now)

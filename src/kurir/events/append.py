@@ -1,0 +1,56 @@
+"""Appending to the event log, in the transaction of the change.
+
+The rows of all who share a transaction go down as one statement at its end, which also gives each account's events ids
+in the order in which they become visible (see `store.ordered_appends`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from kurir.events.bodies import Body, EventType, encode
+from kurir.events.tables import events
+from kurir.kit.ids import opaque_id
+from kurir.messages import bounds
+from kurir.messages.reports import SetAside
+from kurir.quarantine import quarantine
+from kurir.store import ordered_appends
+from kurir.store.database import DatabaseUnavailable
+from kurir.store.ordered_appends import OrderedBatch
+
+_EVENTS = OrderedBatch(events, ["account_id", "number_id", "key", "type", "chat", "body", "created_at"])
+
+log = structlog.get_logger(__name__)
+
+
+def append(
+    connection: Connection,
+    account_id: int,
+    number_id: int,
+    event: EventType,
+    chat: str,
+    *,
+    body: Callable[[], Body],
+    now: float,
+) -> None:
+    """Appends what happened to an account. `chat` orders events among each other ("": the number itself).
+
+    An event whose body cannot be made is set aside: what happened counts, also when nobody can read of it.
+    """
+    try:
+        text = encode(body()).decode()
+        row = (account_id, number_id, "evt_" + opaque_id(24), event, chat, text, now)
+        ordered_appends.append(connection, _EVENTS, row)
+    except (SQLAlchemyError, DatabaseUnavailable):
+        raise
+    except Exception as error:
+        log.exception("event_set_aside", type=event, number_id=number_id)
+        reason = f"the event could not be written ({type(error).__name__}); it cannot be replayed"
+        kept = msgspec.json.encode({"type": event, "chat": bounds.text(chat), "number": number_id, "at": now})
+        entry = SetAside(account_id, number_id, "webhook", f"{event}/{chat}/{now}", reason, kept)
+        quarantine.set_aside(connection, entry, now)
