@@ -103,8 +103,6 @@ async def test_old_messages_go_with_their_tries_whatever_end_they_came_to_and_no
     await add(harness, tables["attempts"], [attempt(harness, row) for row in rows])
     open_ = {"queued", "sending", "unconfirmed"}
     assert await retention.forget_messages(harness.database, limit(harness)) == len(STATES) - len(open_)
-    # an event stays with its last delivery
-    assert await event_retention.forget(harness.database, limit(harness), history.NEEDED) == 2
     left = await harness.database.read(
         lambda c: c.execute(sa.select(tables["messages"].c.id, tables["messages"].c.state)).all()
     )
@@ -243,6 +241,7 @@ async def test_codes_and_wrong_checks_go_and_open_codes_stay(harness: Harness) -
 async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: Harness) -> None:
     own = {"account_id": harness.number.account_id, "number_id": harness.number.id}
     hook = {"account_id": own["account_id"], "key": "ep", "url": "https://x/", "active_since": 0.0, "created_at": 0.0}
+    hook["after_event"] = 5
     await add(harness, tables["webhook_endpoints"], [hook, {**hook, "key": "ep2"}])
     states = ["waiting", "pending", "sending", "delivered", "failed", "canceled"]
     event = {**own, "type": "x", "created_at": at(harness, OLD)}
@@ -258,10 +257,10 @@ async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: 
     deliveries.append({**deliveries[1], "endpoint_id": 2, "event_id": 4})
     await add(harness, tables["webhook_deliveries"], deliveries)
     assert await history.forget(harness.database, limit(harness)) == 3
-    # an event stays with its last delivery
-    assert await event_retention.forget(harness.database, limit(harness), history.NEEDED) == 2
+    # an event stays with its last delivery, and until every endpoint was asked whether it wants it
+    assert await event_retention.forget(harness.database, limit(harness), history.NEEDED) == 1
     left = await harness.database.read(lambda c: set(c.execute(sa.select(tables["events"].c.id)).scalars()))
-    assert left == {1, 2, 3, 4}
+    assert left == {1, 2, 3, 4, 6}
 
 
 async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time(harness: Harness) -> None:

@@ -410,7 +410,7 @@ async def test_gone_disables_and_ends_what_waits(harness: WebhookHarness) -> Non
     assert await harness.states() == {"failed": 3}
     await harness.comes_in("628333")
     assert await harness.claim(endpoint) is None
-    assert (await harness.rows())[0] == 3
+    assert (await harness.rows())[1] == 3
 
     account_id = harness.harness.number.account_id
     found = await harness.database.read(lambda c: endpoints.by_key(c, account_id, endpoint.key))
@@ -494,6 +494,7 @@ async def test_a_chat_that_was_left_waiting_is_mended(harness: WebhookHarness) -
     for n in range(3):
         await harness.comes_in("628111", f"{n}")
     await harness.comes_in("628222", "fine")
+    await harness.fan_out()
     first = webhook_deliveries.update().where(webhook_deliveries.c.id == 1).values(state="delivered")
     await harness.database.write(lambda c: c.execute(first))
     assert await harness.database.read(deliveries.stranded) == [(endpoint.id, harness.harness.number.id, "628111")]
@@ -505,6 +506,7 @@ async def test_a_chat_that_was_left_waiting_is_mended(harness: WebhookHarness) -
 async def test_a_removed_endpoint_is_forgotten_with_its_secret(harness: WebhookHarness) -> None:
     endpoint, _ = await harness.endpoint()
     await harness.comes_in()
+    await harness.fan_out()
 
     def work(connection: sa.Connection) -> None:
         endpoints.remove(connection, endpoint.account_id, endpoint.id, harness.time())
@@ -569,13 +571,13 @@ async def test_only_known_events(harness: WebhookHarness, events: list[str]) -> 
 
 async def test_hot_questions_use_their_indexes(harness: WebhookHarness) -> None:
     plans: list[str] = []
-    tables = ("webhook_deliveries", "webhook_attempts")
+    tables = ("webhook_deliveries", "webhook_attempts", "events")
     await harness.endpoint()
     endpoint, _ = await harness.endpoint()
 
     @sa.event.listens_for(harness.database.engine, "before_cursor_execute")
     def explain(connection, cursor, statement, parameters, context, executemany):
-        if not any(table in statement for table in tables) or statement.startswith(("EXPLAIN", "INSERT")):
+        if not any(table in statement for table in tables) or statement.startswith(("EXPLAIN", "INSERT INTO events")):
             return
         if connection.dialect.name == "postgresql":
             cursor.execute("SET LOCAL enable_seqscan = off")  # the table is tiny
@@ -590,7 +592,7 @@ async def test_hot_questions_use_their_indexes(harness: WebhookHarness) -> None:
     assert delivery is not None
     await harness.record(delivery)
     scans = [p for p in plans if p.startswith("SCAN") or any(f"Seq Scan on {table}" in p for table in tables)]
-    scans = [plan for plan in scans if "webhook_endpoints" not in plan]
+    scans = [plan for plan in scans if not any(fine in plan for fine in ("webhook_endpoints", "subquery"))]
     assert scans == []
     assert any("ix_webhook_deliveries_due" in plan for plan in plans)
     assert any("ix_webhook_deliveries_order" in plan for plan in plans)
