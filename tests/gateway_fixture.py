@@ -26,6 +26,7 @@ from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup
 from kurir.contacts import contacts
 from kurir.data_folder import open_data_folder
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.events.feed import Feed
 from kurir.inbox import Inbox
 from kurir.kit.clock import SteadyClock
 from kurir.kit.safe_fetch import SafeFetch
@@ -301,6 +302,7 @@ async def open_front(
             database=database,
             sealing=sealing,
             metrics=metrics,
+            feed=Feed(database),
             outbox=outbox,
             dispatcher=dispatcher,
             inbox=inbox,

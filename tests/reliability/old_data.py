@@ -40,6 +40,20 @@ ENDS = {
 }
 """Where they must end."""
 NEVER_LEFT = 3
+DELIVERIES = {
+    11: ("628111", "waiting"),
+    12: ("628111", "pending"),
+    13: ("628111", "waiting"),
+    14: ("628222", "sending"),
+    15: ("628222", "waiting"),
+    16: ("628333", "delivered"),
+    17: ("628333", "failed"),
+    18: ("628333", "pending"),
+}
+"""Webhook deliveries under way and ended, by their event: its chat and the delivery's state. Of the first chat event
+11 was replayed, so it waits behind 12 and yet is the older one."""
+STILL_TO_COME = {"628111": [12, 11, 13], "628222": [14, 15], "628333": [18]}
+"""What a receiver must still get of each chat, in order."""
 
 
 def make(database: Database, version: str) -> None:
@@ -49,6 +63,11 @@ def make(database: Database, version: str) -> None:
         tables = sa.MetaData()
         tables.reflect(connection)
         _fill(connection, tables.tables, time.time())
+
+
+def body(event_id: int) -> str:
+    """What a receiver gets for an event."""
+    return f'{{"type":"incoming_chat","data":{{"message_body":"event {event_id}"}}}}'
 
 
 def _fill(connection: Connection, tables: Any, now: float) -> None:
@@ -72,5 +91,14 @@ def _fill(connection: Connection, tables: Any, now: float) -> None:
             "expires_at": now + 3600,
         }
         put("messages", **(row | changes))
+    endpoint = {"account_id": 1, "url": "https://receiver.test/hook", "active_since": now, "created_at": now}
+    put("webhook_endpoints", key="ep_old", events='["incoming_chat","message_status"]', **endpoint)
+    put("webhook_endpoints", key="ep_gone", state="disabled", **endpoint)
+    for event_id, (chat, state) in DELIVERIES.items():
+        event = {"account_id": 1, "number_id": 1, "created_at": now}
+        put("webhook_events", id=event_id, key=f"evt_{event_id}", type="incoming_chat", body=body(event_id), **event)
+        ended = now if state in ("delivered", "failed") else None
+        delivery = {"endpoint_id": 1, "event_id": event_id, "chat": chat, "state": state, "due_at": now - 60}
+        put("webhook_deliveries", ended_at=ended, **delivery, **event)
     put("attempts", account_id=1, message_id=7, number=1, ended_at=now, outcome="sent")
     put("otps", account_id=1, code_hash="h", request_hash="r", phone="628111", created_at=now, expires_at=now + 300)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +19,19 @@ from tests.postgres import Postgres
 from tests.reliability import old_data
 
 from kurir.data_folder import AlreadyRunning, SchemaError, open_data_folder, schema_version, sole_gateway
+from kurir.events import read
+from kurir.events.append import append
+from kurir.events.bodies import received
 from kurir.messages.content import Outgoing
-from kurir.messages.reports import Evidence, NeverLeft, Unknown
+from kurir.messages.reports import Evidence, NeverLeft, Received, Unknown
 from kurir.settings import Settings
 from kurir.store.database import Database
 from kurir.store.migrations import versions
 from kurir.store.tables import SCHEMA_VERSION
+from kurir.webhooks import deliveries, endpoints, history
+from kurir.webhooks.deliveries import LEASE
+from kurir.webhooks.fan_out import fan_out
+from kurir.webhooks.schedule import Answered, Delivered
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 OLD = versions()[:-1]
@@ -94,6 +102,51 @@ async def test_a_queue_of_an_earlier_release_goes_on(settings: Settings, version
         assert contents(before) == (version, states)
         with pytest.raises(SchemaError, match="kurir restore"):
             open_data_folder(before)
+
+
+@pytest.mark.parametrize("version", OLD)
+async def test_webhooks_under_way_go_on_with_their_ids_and_in_their_order(settings: Settings, version: str):
+    with opened(settings) as database:
+        old_data.make(database, version)
+    database, sealing = open_data_folder(settings)
+    with database.transaction() as connection:
+        # the secret of a real endpoint is sealed with the folder's key, which the old data did not have
+        endpoints.rotate(connection, sealing, endpoints.of_account(connection, 1)[0], 1.0)
+    await database.start()
+    try:
+        got: dict[str, list[int]] = {}
+        now = time.time() + LEASE  # what was being sent when the old program ended is lost by now
+
+        async def deliver_all() -> None:
+            while await database.write(lambda c: fan_out(c, 1)):
+                pass
+            await database.write(lambda c: deliveries.repair(c, now))
+            while parcel := await database.write(lambda c: deliveries.claim(c, sealing, 1, now)):
+                event_id = int(parcel.event_key.removeprefix("evt_")) if parcel.event_key[4:].isdigit() else 0
+                assert parcel.body == old_data.body(event_id) or not event_id
+                got.setdefault(parcel.chat, []).append(event_id)
+                await database.write(
+                    lambda c: deliveries.record(c, parcel, Answered(200), Delivered(), seconds=0.1, now=now)
+                )
+
+        await deliver_all()
+        assert got == old_data.STILL_TO_COME
+        # what is new comes after, in the same log, with the ids going on
+        message = Received(1, 1, "3EB0", "628111", "628111", "Siti", 1.0, "text", "halo")
+        await database.write(
+            lambda c: append(c, 1, 1, "incoming_chat", "628111", body=lambda: received(message), now=now)
+        )
+        await deliver_all()
+        assert got["628111"] == [*old_data.STILL_TO_COME["628111"], 0]
+        page = await database.read(lambda c: read.after(c, 1, 0))
+        assert [event.id for event in page.events] == [*old_data.DELIVERIES, 19]
+        assert [event.chat for event in page.events][:8] == [chat for chat, _ in old_data.DELIVERIES.values()]
+        # a replay finds what was delivered before the upgrade
+        assert await database.write(lambda c: history.replay_event(c, 1, "evt_16", now)) == 1
+        await deliver_all()
+        assert got["628333"] == [18, 16]
+    finally:
+        await database.close()
 
 
 @pytest.mark.parametrize(("version", "step"), STEPS_LEFT)

@@ -18,7 +18,8 @@ from kurir.store.inserts import Batch
 
 LOCKS = 256
 """How many locks there are: keys share them, so that one transaction never fills PostgreSQL's lock table."""
-_LOCK_SPACE = 0x6B75  # of our own among PostgreSQL's advisory locks with two numbers
+LOCK_SPACE = 0x6B75
+"""The first number of these locks among PostgreSQL's advisory locks."""
 _LOCK = "SELECT pg_advisory_xact_lock(%s, lock) FROM unnest(%s::int[]) AS lock"
 _AT_ONCE = 2_000
 """Rows in one statement, so that none grows without limit."""
@@ -57,7 +58,7 @@ class OrderedAppends:
         keys = frozenset(key for _, key, _ in rows)
         if connection.dialect.name == "postgresql":
             # in one order everywhere, so that two transactions never wait for each other
-            connection.exec_driver_sql(_LOCK, (_LOCK_SPACE, sorted({key % LOCKS for key in keys})))
+            connection.exec_driver_sql(_LOCK, (LOCK_SPACE, sorted({key % LOCKS for key in keys})))
         for batch in dict.fromkeys(batch for batch, _, _ in rows):
             mine = [row for its, _, row in rows if its is batch]
             for start in range(0, len(mine), _AT_ONCE):

@@ -280,15 +280,20 @@ async def test_transactions_that_touch_the_same_accounts_in_other_orders_do_not_
     for database in databases:
         await database.start()
     accounts = list(range(1, 40))
-
-    async def write(database: Database, order: list[int]) -> None:
-        for _ in range(25):
-            await database.write(lambda c: [happen(c, account, "x") for account in order] and None)
-
-    with statements(databases[0], "ROLLBACK") as one, statements(databases[1], "ROLLBACK") as two:
-        await asyncio.wait_for(
-            asyncio.gather(write(databases[0], accounts), write(databases[1], accounts[::-1])), timeout=60.0
-        )
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with databases[0].engine.connect() as blocker, databases[0].engine.connect() as watch:
+        # both get as far as they can before they meet: in different orders each would hold what the other needs
+        blocker.exec_driver_sql("SELECT pg_advisory_lock(%s, %s)", (ordered_appends.LOCK_SPACE, 20))
+        with statements(databases[0], "ROLLBACK") as one, statements(databases[1], "ROLLBACK") as two:
+            writes = [
+                asyncio.ensure_future(database.write(lambda c, o=order: [happen(c, a, "x") for a in o] and None))
+                for database, order in zip(databases, (accounts, accounts[::-1]), strict=True)
+            ]
+            async with asyncio.timeout(10.0):
+                while await asyncio.to_thread(lambda: watch.exec_driver_sql(waits).scalar()) != 2:
+                    await asyncio.sleep(0.01)
+            blocker.exec_driver_sql("SELECT pg_advisory_unlock_all()")
+            await asyncio.wait_for(asyncio.gather(*writes), timeout=20.0)
     assert [statement for statement in one + two if statement == "ROLLBACK"] == []  # no deadlock had to be broken
     for database in databases:
         await database.close()
