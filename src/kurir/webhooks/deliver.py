@@ -1,4 +1,4 @@
-"""The deliverer: posts what must be told, as many at once as is fair, and writes down what came of it.
+"""The deliverer: makes deliveries of new events, posts them, as many at once as is fair, and records the answers.
 
 Each endpoint has a few carriers; a carrier claims one event, posts it, records the answer, and takes the next. An
 endpoint that keeps failing has one carrier only, and those of all failing endpoints share a small pool of their own:
@@ -30,7 +30,7 @@ from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.webhooks import deliveries, history
 from kurir.webhooks.deliveries import ClaimedDelivery
 from kurir.webhooks.fan_out import behind, fan_out
-from kurir.webhooks.schedule import FAILING, Answered, Delivered, ReceiverResponse, Unanswered, judge
+from kurir.webhooks.schedule import FAILING, Answered, Delivered, ReceiverResponse, RetryLater, Unanswered, judge
 from kurir.webhooks.signing import headers
 
 TIMEOUT = 15.0
@@ -140,9 +140,6 @@ class Deliverer:
         waiting = await self._database.read(behind)
         until = time.monotonic() + _FAN_OUT_MOST
         while waiting:
-            if time.monotonic() > until:
-                self._wake_event.set()
-                return
             some, waiting = waiting[:_ACCOUNTS], waiting[_ACCOUNTS:]
             writes = (self._database.write(lambda c, a=a: fan_out(c, a), timeout=LONG_WORK) for a in some)
             for account_id, more in zip(some, await asyncio.gather(*writes, return_exceptions=True), strict=True):
@@ -153,6 +150,9 @@ class Deliverer:
                     self._metrics.task_failed("webhook-fan-out")
                 elif more is True:
                     waiting.append(account_id)  # after the others
+            if waiting and time.monotonic() >= until:
+                self._wake_event.set()
+                return
 
     async def _repair(self) -> None:
         if time.monotonic() - self._repaired >= _REPAIR_EVERY:
@@ -260,7 +260,9 @@ class Deliverer:
             return deliveries.record(connection, delivery, answer, step, seconds=seconds, now=now)
 
         disabled = await self._written(work, began + deliveries.LEASE)
-        self._metrics.webhook_attempted(type(step).__name__.lower(), seconds)
+        # the names of the metric's label, which dashboards know
+        outcome = "again" if isinstance(step, RetryLater) else type(step).__name__.lower()
+        self._metrics.webhook_attempted(outcome, seconds)
         if disabled:
             log.warning("webhook_endpoint_disabled", endpoint=delivery.endpoint_key, reason=disabled)
 

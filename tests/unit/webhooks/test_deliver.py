@@ -12,6 +12,9 @@ from tests.sqlite import new_database
 from tests.webhook_harness import WebhookHarness, delivering, eventually, open_webhook_desk, receiving
 
 from kurir.store.database import DatabaseUnavailable
+from kurir.webhooks import deliver, deliveries
+from kurir.webhooks.fan_out import fan_out
+from kurir.webhooks.schedule import Answered, judge
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries
 
 
@@ -77,3 +80,54 @@ async def test_a_stop_gives_back_what_is_in_flight(harness: WebhookHarness) -> N
         again = await harness.claim(endpoint)  # by the next process, and at once
         assert again is not None
         assert again.attempt == 2
+
+
+async def test_an_account_whose_events_cannot_be_fanned_out_holds_up_no_other(
+    harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = await harness.tenant()
+    original, broken = deliver.fan_out, True
+
+    def breaks(connection: sa.Connection, account_id: int) -> bool:
+        if broken and account_id == harness.harness.number.account_id:
+            raise RuntimeError("unforeseen")
+        return original(connection, account_id)
+
+    monkeypatch.setattr(deliver, "fan_out", breaks)
+    async with receiving() as receiver, delivering(harness.database, harness.time) as deliverer:
+        await harness.endpoint(receiver.url("/ours"))
+        await harness.endpoint(receiver.url("/theirs"), account_id=theirs.account_id)
+        await harness.comes_in(text="ours")
+        await harness.comes_in(text="theirs", number=theirs)
+        deliverer.wake()
+        await receiver.until(1, "/theirs")
+        assert receiver.at("/ours") == []
+        broken = False
+        deliverer.wake()
+        await receiver.until(1, "/ours")
+
+
+async def test_a_long_backlog_is_made_into_deliveries_piece_by_piece_and_in_order(
+    harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "_FAN_OUT_MOST", 0.0)  # as if each piece took long
+    monkeypatch.setattr(deliver, "fan_out", lambda c, account_id: fan_out(c, account_id, most=3))
+    async with receiving() as receiver:
+        await harness.endpoint(receiver.url())
+        for n in range(10):
+            await harness.comes_in(text=f"{n}")
+        async with delivering(harness.database, harness.time):
+            letters = await receiver.until(10)
+    assert [letter.text for letter in letters] == [f"{n}" for n in range(10)]
+
+
+async def test_disabled_by_the_receiver_what_came_until_then_can_be_replayed(harness: WebhookHarness) -> None:
+    endpoint, _ = await harness.endpoint()
+    await harness.comes_in(text="gone")
+    delivery = await harness.claim(endpoint)
+    assert delivery is not None
+    await harness.comes_in(text="not fanned out yet")
+    now, gone = harness.time(), Answered(410)
+    step = judge(gone, delivery.attempt, now, 0.5)
+    await harness.database.write(lambda c: deliveries.record(c, delivery, gone, step, seconds=0.1, now=now))
+    assert await harness.states() == {"failed": 2}
