@@ -21,7 +21,7 @@ import kurir
 SOURCE = Path(kurir.__file__).parent
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
-MACHINERY = {SOURCE / "store" / "writer.py", SOURCE / "store" / "transaction_end.py"}
+MACHINERY = {SOURCE / "store" / name for name in ("writer.py", "transaction_end.py", "ordered_appends.py")}
 """What runs the work, and so changes its own memory."""
 RUN_WORK = {"write", "read", "with_database", "with_snapshot"}
 """Calls whose function arguments run inside a transaction; `after_commit=` does not."""

@@ -259,6 +259,7 @@ class Database:
                     work(connection)
                 appends.insert(connection)
             except BaseException:
+                ordered_appends.end(connection)
                 with contextlib.suppress(exc.SQLAlchemyError):
                     connection.exec_driver_sql("ROLLBACK")
                 raise

@@ -52,6 +52,7 @@ class OrderedAppends:
 
     def insert(self, connection: Connection) -> frozenset[int]:
         """Inserts what waits, as the last thing before the commit; returns the keys of which there are new rows."""
+        end(connection)
         if not self._rows:
             return frozenset()
         rows, self._rows = self._rows, []
@@ -70,6 +71,11 @@ def begin(connection: Connection) -> OrderedAppends:
     """For the transaction that has just begun; only `Database` and its writer begin any."""
     appends = connection.info[_OPEN] = OrderedAppends()
     return appends
+
+
+def end(connection: Connection) -> None:
+    """The transaction takes no more rows."""
+    connection.info.pop(_OPEN, None)
 
 
 def append(connection: Connection, batch: OrderedBatch, row: Sequence[Any]) -> None:

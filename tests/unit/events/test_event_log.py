@@ -133,10 +133,17 @@ async def test_a_row_that_the_database_refuses_at_the_end_fails_its_own_work_onl
 
 
 async def test_events_are_appended_in_transactions_of_the_database_only(harness: Harness) -> None:
-    engine = sa.create_engine("sqlite://")
-    with engine.connect() as connection, pytest.raises(RuntimeError, match="transaction of Database"):
-        ordered_appends.append(connection, OrderedBatch(events, ["account_id"]), (1,))
-    engine.dispose()
+    database, account_id = harness.database, harness.number.account_id
+    with pytest.raises(ZeroDivisionError), database.transaction() as connection:
+        happen(connection, account_id, "undone")
+        raise ZeroDivisionError
+    with database.transaction():  # its connection goes back to the pool, for the look below
+        pass
+    batch = OrderedBatch(events, ["account_id"])
+    with pytest.raises(RuntimeError, match="transaction of Database"):
+        await database.read(lambda c: ordered_appends.append(c, batch, (1,)))
+    with database.snapshot() as connection, pytest.raises(RuntimeError, match="transaction of Database"):
+        ordered_appends.append(connection, batch, (1,))
 
 
 # -- read --------------------------------------------------------------------------------------------------------------
