@@ -33,6 +33,7 @@ from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import QUEUES, Entry
 from kurir.templates import templates
 from kurir.webhooks import deliveries, endpoints
+from kurir.webhooks.fan_out import fan_out
 from kurir.webhooks.tables import webhook_deliveries
 
 
@@ -159,6 +160,7 @@ async def from_webhook(front: Front) -> Callable[[], Awaitable[bool]]:
     event = Received(number.account_id, number.id, "W1", PHONE, PHONE, "Sari", 1.0, "text", "halo")
     await front.gateway.inbox.take([(event, "")])
     database = front.gateway.database
+    await database.write(lambda c: fan_out(c, number.account_id))
     delivery = await database.read(lambda c: c.execute(sa.select(webhook_deliveries.c.id)).scalar_one())
     assert await database.write(lambda c: deliveries.set_aside(c, endpoint, delivery, "it broke", 2.0))
 
