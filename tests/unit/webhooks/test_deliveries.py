@@ -234,6 +234,34 @@ async def test_no_account_is_told_of_another(harness: WebhookHarness) -> None:
     assert our_id != their_id
 
 
+async def test_endpoints_cost_a_send_and_a_receipt_nothing(harness: WebhookHarness) -> None:
+    """Whoever moves a message appends what happened, and asks nothing about who wants to know."""
+
+    async def counted(remote_id: str) -> int:
+        await harness.harness.outbox.accept([harness.harness.draft()])
+        (claimed,) = await harness.harness.claim()
+        found: list[str] = []
+
+        def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+            found.append(statement)
+
+        sa.event.listen(harness.database.engine, "before_cursor_execute", note)
+        await harness.harness.outbox.record(claimed, Sent(remote_id))
+        number = harness.harness.number
+        event = StatusChanged(number.account_id, number.id, remote_id, "delivered", harness.time())
+        await harness.inbox.take([(event, "")])
+        sa.event.remove(harness.database.engine, "before_cursor_execute", note)
+        assert not any("webhook" in statement for statement in found)
+        assert sum(statement.startswith("INSERT INTO events") for statement in found) == 2  # one a transaction
+        return len(found)
+
+    alone = await counted("3EB001")
+    for _ in range(3):
+        await harness.endpoint(events=["incoming_chat", "message_status"])
+    assert await counted("3EB002") == alone
+    assert (await harness.states()).total() == 3 * 3
+
+
 # -- order -------------------------------------------------------------------------------------------------------------
 
 
