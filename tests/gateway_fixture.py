@@ -40,8 +40,8 @@ from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Outbox
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
-from kurir.replay import Replays
 from kurir.schema import metadata
+from kurir.services.services import services_of
 from kurir.settings import Settings
 from kurir.templates.templates import Templates
 from kurir.web.gateway import Gateway
@@ -312,13 +312,17 @@ async def open_front(
             cloud_api=cast(Any, cloud),
             pairing=cast(Any, None),
             health=health,
-            replays=Replays(
-                database,
-                inbox,
-                outbox,
-                cast(Any, devices),
-                templates=templates,
+            services=services_of(
+                settings,
+                database=database,
+                sealing=sealing,
                 clock=clock,
+                poster=safe_fetch,
+                outbox=outbox,
+                inbox=inbox,
+                linked_devices=cast(Any, devices),
+                pairing=cast(Any, None),
+                templates=templates,
             ),
         )
         ours = await database.write(lambda c: _tenant(c, sealing, "ours@example.com"))

@@ -39,7 +39,7 @@ from kurir.leases import LeaseHandlers, Leases
 from kurir.media.store import MediaStore
 from kurir.numbers import numbers
 from kurir.outbox.outbox import Outbox
-from kurir.replay import Replays
+from kurir.services.services import services_of
 from kurir.settings import Settings
 from kurir.store.database import Database
 from kurir.templates.templates import Templates
@@ -179,6 +179,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             periodic.keep("maintenance", lambda: maintenance.run_maintenance(jobs, clock, health), endless=True)
             stack.push_async_callback(periodic.close)
 
+        pairing = Pairing(linked_devices, clock)
         yield Gateway(
             settings=settings,
             clock=clock,
@@ -193,9 +194,21 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             templates=templates,
             linked_devices=linked_devices,
             cloud_api=cloud_api,
-            pairing=Pairing(linked_devices, clock),
+            pairing=pairing,
             health=health,
-            replays=Replays(database, inbox, outbox, linked_devices, templates=templates, clock=clock),
+            services=services_of(
+                settings,
+                database=database,
+                sealing=sealing,
+                clock=clock,
+                poster=poster,
+                outbox=outbox,
+                inbox=inbox,
+                linked_devices=linked_devices,
+                pairing=pairing,
+                templates=templates,
+                leases=leases,
+            ),
             leases=leases,
         )
 

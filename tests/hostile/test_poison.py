@@ -30,6 +30,7 @@ from kurir.outbox.rows import encode_content
 from kurir.outbox.tables import messages
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
+from kurir.services.errors import NotFound
 from kurir.store.transaction_end import at_end
 from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.tables import webhook_endpoints
@@ -123,11 +124,11 @@ async def test_an_event_set_aside_can_be_replayed_once_what_was_wrong_is_right(f
         await front.gateway.inbox.take_each([(received(front, "A1"), "")])
     (entry,) = await entries(front)
     assert Inbox._apply is original
-    await front.gateway.replays.replay(entry.id)
+    await front.gateway.services.replays.replay(entry.id)
     assert await scalar(front, sa.select(incoming.c.text)) == "halo"
     assert await entries(front) == []
-    with pytest.raises(KeyError):
-        await front.gateway.replays.replay(entry.id)
+    with pytest.raises(NotFound):
+        await front.gateway.services.replays.replay(entry.id)
 
 
 async def test_of_a_full_quarantine_what_failed_longest_ago_goes(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:

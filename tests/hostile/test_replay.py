@@ -26,11 +26,11 @@ from kurir.messages.reports import Event, Received, SetAside
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox import status_events
-from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import encode_content
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import QUEUES, Entry
+from kurir.services.errors import NotPossible
 from kurir.templates import templates
 from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.fan_out import fan_out
@@ -208,7 +208,7 @@ async def test_what_was_set_aside_can_be_replayed(front: Front, queue: str) -> N
     (entry,) = await entries(front)
     assert entry.queue == queue
     assert not await there()
-    assert (await front.gateway.replays.replay(entry.id)).id == entry.id
+    assert (await front.gateway.services.replays.replay(entry.id)).id == entry.id
     await until(there)
     assert await entries(front) == []
 
@@ -225,13 +225,13 @@ async def test_a_change_about_an_unknown_number_is_replayed_once_the_number_is_s
     assert await post(front, json.dumps(callback(front, stranger("wamid.x"))).encode()) == 200
     (entry,) = await entries(front)
     with pytest.raises(NotPossible, match="id 999"):
-        await front.gateway.replays.replay(entry.id)
+        await front.gateway.services.replays.replay(entry.id)
     await a_number(front, front.theirs.account.id)
     with pytest.raises(NotPossible, match="id 999"):  # another account's number does not get it
-        await front.gateway.replays.replay(entry.id)
+        await front.gateway.services.replays.replay(entry.id)
     assert await stored(front) == set()
     number = await a_number(front, entry.account_id)
-    await front.gateway.replays.replay(entry.id)
+    await front.gateway.services.replays.replay(entry.id)
     rows = await front.gateway.database.read(lambda c: c.execute(sa.select(incoming.c.number_id)).all())
     assert [row.number_id for row in rows] == [number.id]
     assert await entries(front) == []
@@ -254,10 +254,10 @@ async def test_a_change_that_could_not_be_read_is_replayed_by_a_version_that_can
     assert await post(front, raw) == 200
     (entry,) = await entries(front)
     with pytest.raises(NotPossible, match="still cannot be read"):
-        await front.gateway.replays.replay(entry.id)
+        await front.gateway.services.replays.replay(entry.id)
     assert [one.id for one in await entries(front)] == [entry.id]
     monkeypatch.undo()
-    await front.gateway.replays.replay(entry.id)
+    await front.gateway.services.replays.replay(entry.id)
     assert (await stored(front), await entries(front)) == ({"wamid.r"}, [])
 
 
@@ -269,12 +269,12 @@ async def test_a_whole_body_is_replayed_by_a_version_that_can_read_it(
         patch.setattr("kurir.channels.cloud_api.taking_apart.changes_of", lambda _: None)
         assert await post(front, raw) == 200
     entry = next(one for one in await entries(front) if one.account_id == front.ours.account.id)
-    await front.gateway.replays.replay(entry.id)
+    await front.gateway.services.replays.replay(entry.id)
     assert await stored(front) == {"wamid.b"}
     assert await post(front, b"[]") == 200
     unread = next(one for one in await entries(front) if one.payload == b"[]")
     with pytest.raises(NotPossible, match="still not a JSON object"):
-        await front.gateway.replays.replay(unread.id)
+        await front.gateway.services.replays.replay(unread.id)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ async def test_a_damaged_entry_is_a_clear_answer(front: Front, payload: bytes, r
     await put(front, SetAside(number.account_id, number.id, "callback", reference, "odd", payload))
     (entry,) = await entries(front)
     with pytest.raises(NotPossible):
-        await front.gateway.replays.replay(entry.id)
+        await front.gateway.services.replays.replay(entry.id)
     assert [one.id for one in await entries(front)] == [entry.id]
 
 
@@ -298,7 +298,7 @@ async def test_an_event_is_stored_for_no_other_account_than_the_entry_s(front: F
         await put(front, SetAside(front.ours.account.id, front.ours.device.id, queue, "x", "odd", payload))
     for entry in await entries(front):
         with pytest.raises(NotPossible, match="another account"):
-            await front.gateway.replays.replay(entry.id)
+            await front.gateway.services.replays.replay(entry.id)
     assert await stored(front) == set()
 
 
@@ -310,9 +310,9 @@ async def test_a_template_stays_set_aside_while_meta_s_list_cannot_be_had(front:
     (entry,) = await entries(front)
     front.cloud.templates.listed = None  # type: ignore[assignment]
     with pytest.raises(NotPossible, match="list of templates"):
-        await front.gateway.replays.replay(entry.id)
+        await front.gateway.services.replays.replay(entry.id)
     front.cloud.templates.listed = [UnreadTemplate("77", b"{}", "still")]  # type: ignore[list-item]
-    await front.gateway.replays.replay(entry.id)
+    await front.gateway.services.replays.replay(entry.id)
     assert [(one.queue, one.reason) for one in await entries(front)] == [("template", "still")]
 
 
@@ -324,7 +324,7 @@ async def test_a_device_that_cannot_read_leaves_the_entry(front: Front) -> None:
     front.devices.replay_received = replay_received  # type: ignore[attr-defined]
     (entry,) = await entries(front)
     with pytest.raises(NotPossible, match="it is away"):
-        await front.gateway.replays.replay(entry.id)
+        await front.gateway.services.replays.replay(entry.id)
     assert len(await entries(front)) == 1
 
 
@@ -347,7 +347,7 @@ async def test_an_event_that_could_not_be_written_says_what_it_was_and_that_it_c
     assert (kept["type"], kept["chat"], kept["number"]) == ("message_status", PHONE, number.id)
     assert "cannot be replayed" in entry.reason
     with pytest.raises(NotPossible, match="cannot be replayed"):
-        await front.gateway.replays.replay(entry.id)
+        await front.gateway.services.replays.replay(entry.id)
 
 
 # -- how much is kept --------------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ async def test_a_payload_that_is_too_large_is_cut_and_says_so(front: Front) -> N
         assert entry.payload == raw[: quarantine.LARGEST]
         assert entry.reason.startswith(f"cut: only the first {quarantine.LARGEST} of {len(raw)} bytes")
         with pytest.raises(NotPossible, match="too large"):
-            await front.gateway.replays.replay(entry.id)
+            await front.gateway.services.replays.replay(entry.id)
 
 
 async def test_a_list_reads_no_payloads(front: Front) -> None:

@@ -78,14 +78,7 @@ def create(
     email = email.strip().lower()
     if "@" not in email:
         raise AccountError("email: expected an address such as owner@example.com")
-    if language not in LANGUAGES:
-        raise AccountError(f"language: expected one of {', '.join(LANGUAGES)}")
-    try:
-        ZoneInfo(timezone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise AccountError("timezone: expected a name such as Asia/Jakarta") from error
-    if not (country_code.isascii() and country_code.isdigit()):
-        raise AccountError("country_code: expected digits such as 62")
+    _check(language=language, timezone=timezone, country_code=country_code)
     created = connection.execute(
         insert_into(connection, accounts)
         .values(
@@ -108,20 +101,56 @@ def create(
 
 
 def change(
-    connection: Connection, account_id: int, *, doubt: str | None = None, repeat_guard_seconds: float | None = None
+    connection: Connection,
+    account_id: int,
+    *,
+    name: str | None = None,
+    package_name: str | None = None,
+    package_until: float | None = None,
+    timezone: str | None = None,
+    language: str | None = None,
+    country_code: str | None = None,
+    doubt: str | None = None,
+    repeat_guard_seconds: float | None = None,
 ) -> None:
     """Changes the settings that are given. Raises AccountError."""
-    values: dict[str, str | float] = {}
-    if doubt is not None:
-        if doubt not in get_args(DoubtSetting):
-            raise AccountError(f"doubt: expected one of {', '.join(get_args(DoubtSetting))}")
-        values["doubt"] = doubt
-    if repeat_guard_seconds is not None:
-        if not 0 <= repeat_guard_seconds <= REPEAT_GUARD_MOST:
-            raise AccountError(f"repeat_guard_seconds: expected 0 (off) to {REPEAT_GUARD_MOST:g} seconds")
-        values["repeat_guard_seconds"] = repeat_guard_seconds
+    if name is not None and not name.strip():
+        raise AccountError("name: expected some text")
+    _check(language=language, timezone=timezone, country_code=country_code)
+    if doubt is not None and doubt not in get_args(DoubtSetting):
+        raise AccountError(f"doubt: expected one of {', '.join(get_args(DoubtSetting))}")
+    if repeat_guard_seconds is not None and not 0 <= repeat_guard_seconds <= REPEAT_GUARD_MOST:
+        raise AccountError(f"repeat_guard_seconds: expected 0 (off) to {REPEAT_GUARD_MOST:g} seconds")
+    given = {
+        "name": name,
+        "package_name": package_name,
+        "package_until": package_until,
+        "timezone": timezone,
+        "language": language,
+        "country_code": country_code,
+        "doubt": doubt,
+        "repeat_guard_seconds": repeat_guard_seconds,
+    }
+    values = {field: value for field, value in given.items() if value is not None}
     if values:
         connection.execute(accounts.update().where(accounts.c.id == account_id).values(**values))
+
+
+def zone_of(timezone: str) -> ZoneInfo:
+    """The time zone of that name. Raises AccountError."""
+    try:
+        return ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise AccountError("timezone: expected a name such as Asia/Jakarta") from error
+
+
+def _check(*, language: str | None, timezone: str | None, country_code: str | None) -> None:
+    if language is not None and language not in LANGUAGES:
+        raise AccountError(f"language: expected one of {', '.join(LANGUAGES)}")
+    if timezone is not None:
+        zone_of(timezone)
+    if country_code is not None and not (country_code.isascii() and country_code.isdigit()):
+        raise AccountError("country_code: expected digits such as 62")
 
 
 def by_id(connection: Connection, account_id: int) -> Account | None:

@@ -162,6 +162,12 @@ def by_key(connection: Connection, account_id: int, key: str) -> Number | None:
     return _one(connection, account_id, numbers.c.key == key)
 
 
+def by_any_key(connection: Connection, key: str) -> Number | None:
+    """The number with that key, of whichever account, or None: for the operator only."""
+    row = connection.execute(sa.select(*_COLUMNS).where(numbers.c.key == key, numbers.c.removed_at.is_(None))).first()
+    return _number(row) if row else None
+
+
 def by_id(connection: Connection, account_id: int, number_id: int) -> Number | None:
     """The account's number with that internal id, or None."""
     return _one(connection, account_id, numbers.c.id == number_id)
@@ -233,6 +239,22 @@ def credentials(connection: Connection, sealing: Sealing, account_id: int, numbe
     return CloudCredentials(
         access_token=sealing.open(row[0], f"numbers.access_token:{number_id}"),
         app_secret=sealing.open(row[1], f"numbers.app_secret:{number_id}"),
+    )
+
+
+def rename(connection: Connection, account_id: int, number_id: int, name: str) -> None:
+    """Gives the account's number another name."""
+    connection.execute(
+        numbers.update().where(numbers.c.account_id == account_id, numbers.c.id == number_id).values(name=name)
+    )
+
+
+def remove(connection: Connection, account_id: int, number_id: int, now: float) -> None:
+    """Ends the account's number and erases its secrets; its row stays for what was sent with it."""
+    connection.execute(
+        numbers.update()
+        .where(numbers.c.account_id == account_id, numbers.c.id == number_id)
+        .values(removed_at=now, access_token_sealed="", app_secret_sealed="", verify_token_hash="")
     )
 
 

@@ -156,12 +156,15 @@ class Database:
         self._writer: Writer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = False
+        self._timeout = TIMEOUT
 
-    async def start(self, health: TaskHealth | None = None) -> None:
+    async def start(self, health: TaskHealth | None = None, *, timeout: float = TIMEOUT) -> None:
         """Starts the writer and the readers; failures of the writer's thread are reported to `health`.
 
-        Raises DatabaseUnavailable when the database cannot be reached.
+        `timeout`: seconds for reads and writes that name none of their own. Raises DatabaseUnavailable when the
+        database cannot be reached.
         """
+        self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._closing = False
         writer = Writer(self._server, self._loop, health or TaskHealth(), self._publish)
@@ -186,7 +189,7 @@ class Database:
         work: Work[T],
         *,
         after_commit: Callable[[T], None] | None = None,
-        timeout: float = TIMEOUT,
+        timeout: float | None = None,
         in_haste: bool = False,
     ) -> T:
         """Runs `work` in the next durable transaction and returns its result after the commit.
@@ -216,7 +219,7 @@ class Database:
         """
         await self._submit(Item(self._future(), batch=batch, rows=rows, after_commit=after_commit), TIMEOUT, True)
 
-    async def read(self, work: Work[T], *, of: Hashable = None, pool: Pool = "work", timeout: float = TIMEOUT) -> T:
+    async def read(self, work: Work[T], *, of: Hashable = None, pool: Pool = "work", timeout: float | None = None) -> T:
         """Runs `work` on a snapshot, off the event loop.
 
         of: the account for which is read (None: the gateway itself; in the pool `strangers` where the request came
@@ -228,7 +231,7 @@ class Database:
         if not self._readers or self._closing or self._loop is None:
             raise DatabaseUnavailable("the database is closed")
         readers, loop = self._readers[pool], self._loop
-        with self._counted(timeout) as seconds:
+        with self._counted(timeout or self._timeout) as seconds:
             try:
                 job = readers.put(lambda: self._read(work), of)
             except Full as error:
@@ -306,12 +309,12 @@ class Database:
             raise DatabaseUnavailable("the database is closed")
         return self._loop.create_future()
 
-    async def _submit(self, item: Item, timeout: float, in_haste: bool) -> Any:
+    async def _submit(self, item: Item, timeout: float | None, in_haste: bool) -> Any:
         assert self._writer is not None
         assert self._loop is not None
         if self._writer.waiting() >= self._pending_limit:
             raise Overloaded("too many writes are waiting")
-        with self._counted(timeout) as seconds:
+        with self._counted(timeout or self._timeout) as seconds:
             self._writer.put(item)
             watch = _Watch(self._loop, seconds, self._writes_stand, lambda: self._give_up(item, in_haste))
             try:

@@ -1,4 +1,4 @@
-"""The parts a door may ask, in one value. Built by the composition root (`kurir.app`), handed to every handler."""
+"""What a handler may ask, in one value: the services, and parts of which none exists yet. Built by `kurir.app`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kurir.kit.telemetry import Metrics
 from kurir.leases import Leases
 from kurir.media.store import MediaStore
 from kurir.outbox.outbox import Outbox
-from kurir.replay import Replays
+from kurir.services.services import Services
 from kurir.settings import Settings
 from kurir.store.database import Database
 from kurir.templates.templates import Templates
@@ -42,6 +42,6 @@ class Gateway:
     cloud_api: CloudApi
     pairing: Pairing
     health: TaskHealth
-    replays: Replays
+    services: Services
     leases: Leases | None = None
     """Which numbers this gateway carries, where several share a database."""

@@ -27,7 +27,7 @@ from kurir.web.compat_v1.replies import header, json_reply, send_reply, wants_js
 from kurir.web.gateway import Gateway
 from kurir.web.http.allowed_hosts import host_check
 from kurir.web.http.sign_in import SignIn
-from kurir.web.operator import contacts, messages, numbers, quarantine
+from kurir.web.operator import accounts, contacts, messages, numbers, quarantine
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +63,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
         routes += peers.routes(gateway)
     if answering:
         routes += [
+            *accounts.routes(gateway),
             *numbers.routes(gateway),
             *contacts.routes(gateway),
             *messages.routes(gateway),

@@ -15,8 +15,11 @@ from tests.sqlite import new_database
 
 from kurir.accounts import accounts
 from kurir.channels.linked_device.pairing import Pairing
+from kurir.kit.sealing import Sealing
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.services.devices import Devices
+from kurir.services.numbers import Numbers
 from kurir.store.database import Database
 from kurir.web.gateway import Gateway
 from kurir.web.operator.numbers import routes
@@ -34,12 +37,11 @@ async def office(make_harness: Callable[..., Awaitable[Any]]) -> AsyncIterator[A
         return numbers.add_linked_device(connection, account.id, "Kasir")
 
     number = await database.write(plant)
+    service = Numbers(database, Sealing(bytes(32)), time.time)
+    pairing = Pairing(harness.channel, time.time)
     gateway = SimpleNamespace(
         settings=harness.settings,
-        database=database,
-        linked_devices=harness.channel,
-        pairing=Pairing(harness.channel, time.time),
-        leases=None,
+        services=SimpleNamespace(numbers=service, devices=Devices(harness.channel, pairing, None, service)),
     )
     app = Starlette(routes=routes(cast("Gateway", gateway)))
     token = (harness.folder / "operator.token").read_text().strip()

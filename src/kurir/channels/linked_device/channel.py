@@ -249,6 +249,10 @@ class LinkedDevices:
             return
         await self._connections.leave(self._connections.of(number), lambda: self._ask(number, say.LogOut(number.id)))
 
+    async def forget(self, number: Number) -> None:
+        """Closes a number of this gateway that is being removed, and deletes its session."""
+        await self._connections.forget(number)
+
     async def replay_received(self, number: Number, payload: bytes) -> None:
         """Has what was set aside from the number's journal read again; `payload` as in `SetAside`.
 

@@ -141,6 +141,12 @@ class Connections:
             connection.running_pairing.fail("another gateway carries this number now")
         await self.hosts.close(number_id)
 
+    async def forget(self, number: Number) -> None:
+        """Closes a number that is being removed and deletes its session; nobody is notified."""
+        async with self.of(number).changing:
+            await self.let_go(number.id)
+            await asyncio.to_thread(self._sessions.forget, number)
+
     def is_pairing(self, number_id: int) -> bool:
         """Whether the number's pairing is under way."""
         connection = self._connections.get(number_id)

@@ -17,8 +17,8 @@ from starlette.responses import Response
 
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.kit.tokens import opens
-from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.services.errors import Invalid, NotFound, NotPossible, ServiceError
 from kurir.store.database import BadValue, DatabaseUnavailable
 from kurir.web.gateway import Gateway
 
@@ -26,6 +26,11 @@ T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
+_STATUS: dict[type[ServiceError], tuple[int, str]] = {
+    Invalid: (400, "invalid"),
+    NotFound: (404, "not_found"),
+    NotPossible: (409, "not_possible"),
+}
 
 
 class ApiError(Exception):
@@ -44,7 +49,7 @@ def reply(body: Any, status: int = 200) -> Response:
 
 
 def guarded(token: str, handler: Handler) -> Handler:
-    """`handler` behind the token; its ApiError, DeviceUnavailable, BadValue and DatabaseUnavailable become answers."""
+    """`handler` behind the token; its ApiError, and whatever a service raises, become answers."""
 
     @functools.wraps(handler)
     async def guard(request: Request) -> Response:
@@ -54,8 +59,9 @@ def guarded(token: str, handler: Handler) -> Handler:
             return refusal
         try:
             return await handler(request)
-        except ApiError as error:
-            return _refusal(error.status, error.code, str(error), error.field)
+        except (ApiError, ServiceError) as error:
+            status, code = (error.status, error.code) if isinstance(error, ApiError) else _STATUS[type(error)]
+            return _refusal(status, code, str(error), error.field)
         except DeviceUnavailable as error:
             return _refusal(409, "device_unavailable", str(error))
         except BadValue as error:
@@ -96,13 +102,13 @@ async def struct_of(request: Request, limit: int, type_: type[T], sample: str) -
 
 
 async def device_of(gateway: Gateway, request: Request) -> Number:
-    """The linked device that the path's `key` names. Raises ApiError (404)."""
-    key = request.path_params["key"]
-    found = await gateway.database.read(lambda c: numbers.all_of_channel(c, "linked_device"))
-    number = next((one for one in found if one.key == key), None)
-    if number is None:
-        raise ApiError(404, "not_found", "there is no linked device with this key", "key")
-    return number
+    """The linked device that the path's `key` names. Raises NotFound."""
+    return await gateway.services.numbers.get_of_any(request.path_params["key"], "linked_device")
+
+
+async def number_of(gateway: Gateway, request: Request) -> Number:
+    """The number that the path's `key` names. Raises NotFound."""
+    return await gateway.services.numbers.get_of_any(request.path_params["key"])
 
 
 def _bears(request: Request, token: str) -> bool:

@@ -9,15 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from kurir.kit.ids import parse_message_id, public_message_id
+from kurir.kit.ids import public_message_id
 from kurir.kit.tokens import load_token
-from kurir.outbox import operator_actions
-from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.rows import Snapshot
 from kurir.outbox.waiting import sentence
-from kurir.web.compat_v1.waits import waits
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, Handler, guarded, reply
+from kurir.web.operator.access import Handler, guarded, reply
 
 Decision = Callable[[int, int], Awaitable[Snapshot]]
 
@@ -57,25 +54,18 @@ class _Messages:
 
     async def replay(self, request: Request) -> Response:
         """Queues a failed, expired or unconfirmed message anew."""
-        return await self._decided(request, self._gateway.outbox.replay)
+        return await self._decided(request, self._gateway.services.decisions.replay)
 
     async def cancel(self, request: Request) -> Response:
         """Ends a queued or unconfirmed message."""
-        return await self._decided(request, self._gateway.outbox.cancel)
+        return await self._decided(request, self._gateway.services.decisions.cancel)
 
     async def _decided(self, request: Request, decide: Decision) -> Response:
-        message_id = parse_message_id(request.path_params["id"])
-        if message_id is None:
-            raise ApiError(400, "invalid", "expected a message id such as msg_0123456789abc", "id")
-        found = await self._gateway.database.read(lambda c: operator_actions.get_any_account(c, message_id))
-        if found is None:
-            raise ApiError(404, "not_found", "there is no message with this id", "id")
-        try:
-            decided = await decide(found.account_id, found.id)
-        except NotPossible as error:
-            raise ApiError(409, "not_possible", str(error), "id") from error
+        services = self._gateway.services
+        found = await services.messages.get_of_any(request.path_params["id"])
+        decided = await decide(found.account_id, found.id)
         queued = decided.state in {"queued", "sending"}
-        waits_for = sentence(await waits(self._gateway, decided.account_id, decided.id)) if queued else ""
+        waits_for = sentence(await services.decisions.waits_for(decided.account_id, decided.id)) if queued else ""
         return reply(_view(decided, waits_for))
 
 

@@ -1,21 +1,18 @@
-"""The operator API on sender numbers: their state, pairing, logout, contacts and groups."""
+"""The operator API on sender numbers: add, list, change, pause, remove; pairing, logout, contacts and groups."""
 
 from __future__ import annotations
 
 import math
 
 import msgspec
-from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from kurir.kit.tokens import load_token
-from kurir.messages.addresses import AddressError, parse_phone
-from kurir.numbers import numbers
-from kurir.numbers.numbers import Number, shown_state
+from kurir.numbers.numbers import Number
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, Handler, device_of, guarded, reply, struct_of
+from kurir.web.operator.access import ApiError, Handler, device_of, guarded, number_of, reply, struct_of
 
 LONGEST_WAIT = 30.0
 """Most seconds that a `wait` may ask for."""
@@ -25,6 +22,19 @@ class PairingRequest(msgspec.Struct):
     """Body of a pairing: with `phone` by code, else by QR code."""
 
     phone: str | None = None
+
+
+class NumberChange(msgspec.Struct):
+    """Body of a change: what is given is changed. A new token lets a paused official number go on."""
+
+    name: str | None = None
+    access_token: str | None = None
+
+
+class PauseRequest(msgspec.Struct):
+    """Body of a pause: why, for whoever looks at the number."""
+
+    reason: str = ""
 
 
 class NumberView(msgspec.Struct):
@@ -52,6 +62,10 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     section = _Numbers(gateway)
     table: list[tuple[str, str, Handler]] = [
         ("GET", "/api/v1/numbers", section.listing),
+        ("PATCH", "/api/v1/numbers/{key}", section.change),
+        ("DELETE", "/api/v1/numbers/{key}", section.remove),
+        ("POST", "/api/v1/numbers/{key}/pause", section.pause),
+        ("POST", "/api/v1/numbers/{key}/resume", section.resume),
         ("GET", "/api/v1/numbers/{key}/pairing", section.pairing),
         ("POST", "/api/v1/numbers/{key}/pairing", section.start_pairing),
         ("DELETE", "/api/v1/numbers/{key}/pairing", section.cancel_pairing),
@@ -65,78 +79,82 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
 class _Numbers:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self._limit = gateway.settings.max_body_bytes
+        self._numbers = gateway.services.numbers
+        self._devices = gateway.services.devices
 
     async def listing(self, _request: Request) -> Response:
         """Every account's numbers."""
+        return reply({"numbers": [self._view(number) for number in await self._numbers.list_of_all()]})
 
-        def work(connection: Connection) -> list[Number]:
-            return [
-                *numbers.all_of_channel(connection, "linked_device"),
-                *numbers.all_of_channel(connection, "cloud_api"),
-            ]
+    async def change(self, request: Request) -> Response:
+        """Renames a number, or gives an official one a new access token."""
+        number = await number_of(self._gateway, request)
+        wanted = await struct_of(request, self._limit, NumberChange, '{"name": "Kasir"}')
+        if wanted.access_token is not None:
+            number = (await self._numbers.set_token(number.account_id, number.key, wanted.access_token)).number
+        if wanted.name is not None:
+            number = await self._numbers.rename(number.account_id, number.key, wanted.name)
+        return reply(self._view(number))
 
-        found = await self._gateway.database.read(work, pool="lists")
-        return reply({"numbers": [self._view(number) for number in found]})
+    async def pause(self, request: Request) -> Response:
+        """Lets nothing of an official number go out until it is resumed."""
+        number = await number_of(self._gateway, request)
+        wanted = await struct_of(request, self._limit, PauseRequest, '{"reason": "the shop is closed"}')
+        return reply(self._view(await self._numbers.pause(number.account_id, number.key, wanted.reason)))
+
+    async def resume(self, request: Request) -> Response:
+        """Lets a paused official number go on."""
+        number = await number_of(self._gateway, request)
+        return reply(self._view(await self._numbers.resume(number.account_id, number.key)))
+
+    async def remove(self, request: Request) -> Response:
+        """Logs a device out, if it is connected, and ends the number."""
+        removed = await self._devices.remove(await number_of(self._gateway, request))
+        return reply({"key": removed.key, "account_id": removed.account_id, "removed": True})
 
     async def pairing(self, request: Request) -> Response:
         """Where the pairing stands; with `?wait=<seconds>` after its next change."""
         number = await device_of(self._gateway, request)
-        wait = _seconds(request, "wait")
-        return reply(await self._gateway.pairing.next(number, wait))
+        return reply(await self._devices.pairing(number, _seconds(request, "wait")))
 
     async def start_pairing(self, request: Request) -> Response:
         """Begins a pairing: {"phone": "62812…"} by code, {} by QR code."""
         number = await device_of(self._gateway, request)
-        limit = self._gateway.settings.max_body_bytes
-        wanted = await struct_of(request, limit, PairingRequest, '{"phone": "6281234567890"}')
-        phone = None
-        if wanted.phone is not None:
-            try:
-                phone = parse_phone(wanted.phone)
-            except AddressError as error:
-                raise ApiError(400, "invalid", f"phone: {error}", "phone") from error
-        if self._gateway.leases is not None:  # a number that was just added need not wait for the next heartbeat
-            await self._gateway.leases.take(number.id)
-        return reply(await self._gateway.pairing.start(number, phone), 201)
+        wanted = await struct_of(request, self._limit, PairingRequest, '{"phone": "6281234567890"}')
+        return reply(await self._devices.pair(number, wanted.phone), 201)
 
     async def cancel_pairing(self, request: Request) -> Response:
         """Gives up a pairing under way."""
-        return reply(await self._gateway.pairing.cancel(await device_of(self._gateway, request)))
+        return reply(await self._devices.cancel_pairing(await device_of(self._gateway, request)))
 
     async def logout(self, request: Request) -> Response:
         """Removes the device from its phone."""
         number = await device_of(self._gateway, request)
-        await self._gateway.linked_devices.logout(number)
+        await self._devices.logout(number)
         return reply(self._view(number))
 
     async def contacts(self, request: Request) -> Response:
         """The phone's address book."""
-        number = await device_of(self._gateway, request)
-        return reply({"contacts": await self._gateway.linked_devices.contacts(number)})
+        return reply({"contacts": await self._devices.contacts(await device_of(self._gateway, request))})
 
     async def groups(self, request: Request) -> Response:
         """The groups the number is in."""
-        number = await device_of(self._gateway, request)
-        return reply({"groups": await self._gateway.linked_devices.groups(number)})
+        return reply({"groups": await self._devices.groups(await device_of(self._gateway, request))})
 
     def _view(self, number: Number) -> NumberView:
-        state, reason = number.state, number.state_reason
-        heard_at, round_trip = None, None
-        if number.channel == "linked_device":
-            state, reason = self._gateway.linked_devices.state(number)
-            heard_at, round_trip = self._gateway.linked_devices.vitals(number)
-        state, reason = shown_state(number, state, reason)
+        live = self._devices.live(number)
         return NumberView(
             key=number.key,
             account_id=number.account_id,
             channel=number.channel,
             name=number.name,
             phone=number.phone,
-            state=state,
-            state_reason=reason,
+            state=live.state,
+            state_reason=live.reason,
             last_connected_at=number.last_connected_at,
-            last_heard_at=heard_at,
-            round_trip=round_trip,
+            last_heard_at=live.last_heard_at,
+            round_trip=live.round_trip,
         )
 
 

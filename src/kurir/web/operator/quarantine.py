@@ -10,8 +10,6 @@ from starlette.routing import BaseRoute, Route
 
 from kurir.kit.tokens import load_token
 from kurir.messages import bounds
-from kurir.outbox.operator_actions import NotPossible
-from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry, Line
 from kurir.web.gateway import Gateway
 from kurir.web.operator.access import ApiError, guarded, reply
@@ -40,28 +38,23 @@ class _Quarantine:
         limit = _number(request, "limit", 100)
         if not 1 <= limit <= _MOST:
             raise ApiError(400, "invalid", f"expected 1 to {_MOST}", "limit")
-        found = await self._gateway.database.read(lambda c: quarantine.lines(c, before=before, limit=limit))
-        return reply({"entries": found})
+        found = await self._gateway.services.quarantine.list(before=before, limit=limit)
+        return reply({"entries": [one.line for one in found]})
 
     async def replay(self, request: Request) -> Response:
         """Puts an entry back into its queue."""
-        return await self._decided(request, self._gateway.replays.replay)
+        return await self._decided(request, self._gateway.services.replays.replay)
 
     async def discard(self, request: Request) -> Response:
         """Removes an entry for good."""
-        return await self._decided(request, self._gateway.replays.discard)
+        return await self._decided(request, self._gateway.services.quarantine.discard)
 
     @staticmethod
     async def _decided(request: Request, decide: Callable[[int], Awaitable[Entry]]) -> Response:
         entry_id = bounds.number(request.path_params["id"])
         if entry_id is None:
             raise ApiError(400, "invalid", "expected the number of an entry", "id")
-        try:
-            return reply(_view(await decide(entry_id)))
-        except KeyError as error:
-            raise ApiError(404, "not_found", "there is no entry with this number in the quarantine", "id") from error
-        except NotPossible as error:
-            raise ApiError(409, "not_possible", str(error), "id") from error
+        return reply(_view(await decide(entry_id)))
 
 
 def _number(request: Request, name: str, default: int) -> int:

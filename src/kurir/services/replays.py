@@ -14,10 +14,12 @@ from kurir.inbox import Inbox, event_of
 from kurir.kit.clock import Clock
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
-from kurir.outbox.operator_actions import NotPossible
+from kurir.outbox import operator_actions
 from kurir.outbox.outbox import Outbox
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
+from kurir.services.errors import NotPossible
+from kurir.services.quarantine import Quarantine
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.templates.templates import Templates
 from kurir.webhooks import history
@@ -35,6 +37,7 @@ class Replays:
         outbox: Outbox,
         linked_devices: LinkedDevices,
         *,
+        entries: Quarantine,
         templates: Templates,
         clock: Clock,
     ) -> None:
@@ -42,16 +45,16 @@ class Replays:
         self._inbox = inbox
         self._outbox = outbox
         self._linked_devices = linked_devices
+        self._entries = entries
         self._templates = templates
         self._clock = clock
 
     async def replay(self, entry_id: int) -> Entry:
         """Puts an entry back into its queue and removes it; what fails again is set aside again.
 
-        Raises KeyError for an entry that does not exist, NotPossible when it cannot be replayed (the sentence says
-        why), and DatabaseUnavailable.
+        Raises NotFound, NotPossible when it cannot be replayed (the sentence says why), and DatabaseUnavailable.
         """
-        entry = await self._found(entry_id)
+        entry = await self._entries.get(entry_id)
         if entry.is_cut:
             raise NotPossible("it was too large to be kept whole: export it for a look, or discard it")
         match entry.queue:
@@ -62,7 +65,7 @@ class Replays:
             case "template":
                 await self._list_again(entry)
             case "outbox":
-                await self._outbox.replay(entry.account_id, int(entry.reference))
+                await self._queue_again(entry)
             case "webhook":
                 await self._deliver(entry)
             case "journal":
@@ -72,19 +75,15 @@ class Replays:
         await self._database.write(lambda c: quarantine.remove(c, entry.id, stored_at=entry.stored_at))
         return entry
 
-    async def discard(self, entry_id: int) -> Entry:
-        """Removes an entry for good. Raises KeyError and DatabaseUnavailable."""
-        entry = await self._found(entry_id)
-        await self._database.write(lambda c: quarantine.remove(c, entry.id))
-        return entry
-
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    async def _found(self, entry_id: int) -> Entry:
-        entry = await self._database.read(lambda c: quarantine.by_id(c, entry_id))
-        if entry is None:
-            raise KeyError(entry_id)
-        return entry
+    async def _queue_again(self, entry: Entry) -> None:
+        try:
+            await self._outbox.replay(entry.account_id, int(entry.reference))
+        except KeyError as error:
+            raise NotPossible("the message is no longer there: discard it") from error
+        except operator_actions.NotPossible as error:
+            raise NotPossible(str(error)) from error
 
     async def _take(self, entry: Entry) -> None:
         try:

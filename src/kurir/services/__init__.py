@@ -1,0 +1,5 @@
+"""What people and programs can do with a gateway, as functions of the features: one for all faces.
+
+The command line, the compatible API, the operator API and the pages call these. A method takes the account first
+(or a value that carries it, such as a Number), returns values, and raises the errors of `services.errors`.
+"""

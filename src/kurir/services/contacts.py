@@ -1,0 +1,51 @@
+"""Contact lists and the people in them: import a file, look at lists and people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kurir.accounts.accounts import Account
+from kurir.contacts import contacts
+from kurir.contacts.contacts import ContactList, Page, Query
+from kurir.contacts.imports import importing
+from kurir.contacts.imports.importing import ImportReport
+from kurir.services.errors import NotFound, NotPossible
+from kurir.store.database import Database
+
+
+class Contacts:
+    """The contact lists of all accounts. Raises DatabaseUnavailable throughout."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def import_file(
+        self, account: Account, path: Path, list_name: str = "", progress: Callable[[int], object] | None = None
+    ) -> ImportReport:
+        """Imports a CSV or XLSX file into the account's list of that name (the file's when left out).
+
+        `progress` is called with the number of rows done. Raises NotPossible: nothing was stored.
+        """
+        try:
+            return await importing.import_file(self._database, account, path, list_name or path.stem, progress)
+        except importing.ImportRefused as error:
+            raise NotPossible(str(error), "file") from error
+
+    async def lists(self, account_id: int, query: Query) -> Page:
+        """A page of the account's lists (`ContactList`)."""
+        return await self._database.read(lambda c: contacts.lists(c, account_id, query), of=account_id, pool="lists")
+
+    async def get(self, account_id: int, key: str) -> ContactList:
+        """The account's list with this public id. Raises NotFound."""
+        found = await self._database.read(lambda c: contacts.by_key(c, account_id, key), of=account_id)
+        if found is None:
+            raise NotFound("contact_id", "the account has no such contact list")
+        return found
+
+    async def people(self, account_id: int, key: str, query: Query) -> Page:
+        """A page of the people (`Audience`) in the account's list. Raises NotFound."""
+        found = await self.get(account_id, key)
+        return await self._database.read(
+            lambda c: contacts.audience_page(c, account_id, found.id, query), of=account_id, pool="lists"
+        )

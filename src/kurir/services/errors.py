@@ -1,0 +1,29 @@
+"""Why a service does not do what was asked. Each face maps these in one place.
+
+`DeviceUnavailable`, `DatabaseUnavailable` and `BadValue` pass through the services as they are.
+"""
+
+from __future__ import annotations
+
+
+class ServiceError(Exception):
+    """A refusal: one clear sentence, and the field it is about ("" when it is about none)."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+
+class NotFound(ServiceError):  # noqa: N818 - a state of the world, not a mistake
+    """The account has no such thing; another account's counts as none."""
+
+
+class NotPossible(ServiceError):  # noqa: N818 - a state of the world, not a mistake
+    """It cannot be done as things are now; the sentence says why."""
+
+    def __init__(self, reason: str, field: str = "") -> None:
+        super().__init__(field, reason)
+
+
+class Invalid(ServiceError):  # noqa: N818 - said of the value
+    """A value is not what is expected; the sentence says what is."""

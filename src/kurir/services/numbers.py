@@ -1,0 +1,210 @@
+"""Sender numbers as the database knows them: add, list, rename, token, pause, resume, remove.
+
+What needs the running devices (pairing, logout, live states) is in `devices`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Connection
+
+from kurir import number_status
+from kurir.kit.clock import Clock
+from kurir.kit.sealing import Sealing
+from kurir.messages import bounds
+from kurir.messages.addresses import AddressError, parse_phone
+from kurir.numbers import numbers
+from kurir.numbers.numbers import ChannelKind, Number
+from kurir.services.errors import Invalid, NotFound, NotPossible
+from kurir.store.database import Database
+
+_CHANNELS: dict[ChannelKind, str] = {"linked_device": "linked device", "cloud_api": "official number"}
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OfficialNumber:
+    """What Meta shows of a number, to add it. Never log it."""
+
+    phone: str
+    phone_number_id: str
+    waba_id: str
+    app_id: str
+    access_token: str
+    app_secret: str
+    verify_token: str
+    name: str = ""
+
+    def __repr__(self) -> str:
+        return f"OfficialNumber({self.phone_number_id}, …)"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSet:
+    """A number with its new access token; `resumed`: it was paused and goes on."""
+
+    number: Number
+    resumed: bool
+
+
+class Numbers:
+    """The sender numbers of all accounts. Raises DatabaseUnavailable throughout."""
+
+    def __init__(self, database: Database, sealing: Sealing, clock: Clock) -> None:
+        self._database = database
+        self._sealing = sealing
+        self._clock = clock
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    async def list(self, account_id: int) -> list[Number]:
+        """The account's numbers, oldest first."""
+        return await self._database.read(lambda c: numbers.of_account(c, account_id), of=account_id, pool="lists")
+
+    async def list_of_all(self) -> list[Number]:
+        """Every account's numbers, linked devices first: for the operator only."""
+        return await self._database.read(_everyones, pool="lists")
+
+    async def get(self, account_id: int, key: str) -> Number:
+        """The account's number with this `number_id` or `licenses_key`. Raises NotFound."""
+        return await self._database.read(lambda c: _get(c, account_id, key), of=account_id)
+
+    async def get_of_any(self, key: str, channel: ChannelKind | None = None) -> Number:
+        """The number of whichever account, of one channel if that is given: for the operator only. Raises NotFound."""
+        found = await self._database.read(lambda c: numbers.by_any_key(c, key))
+        if found is None or channel not in (None, found.channel):
+            raise _unknown(_CHANNELS.get(channel, "number") if channel else "number")
+        return found
+
+    # -- changing --------------------------------------------------------------------------------------------------
+
+    async def add_device(self, account_id: int, name: str = "") -> Number:
+        """A new linked device of the account, to be paired next."""
+        name, now = bounds.text(name, bounds.NAME), self._clock()
+        return await self._database.write(lambda c: numbers.add_linked_device(c, account_id, name, clock=lambda: now))
+
+    async def add_official(self, account_id: int, wanted: OfficialNumber) -> Number:
+        """A new official number of the account; its secrets are sealed. Raises Invalid."""
+        try:
+            phone = parse_phone(wanted.phone if wanted.phone.startswith("+") else "+" + wanted.phone)
+        except AddressError as error:
+            raise Invalid("phone", str(error)) from error
+        for field in ("verify_token", "access_token", "app_secret"):
+            _must_say_something(field, getattr(wanted, field))
+        now = self._clock()
+        return await self._database.write(
+            lambda c: numbers.add_official(
+                c,
+                self._sealing,
+                account_id,
+                phone=phone,
+                phone_number_id=wanted.phone_number_id,
+                waba_id=wanted.waba_id,
+                app_id=wanted.app_id,
+                access_token=wanted.access_token,
+                app_secret=wanted.app_secret,
+                verify_token=wanted.verify_token,
+                name=bounds.text(wanted.name, bounds.NAME),
+                clock=lambda: now,
+            )
+        )
+
+    async def rename(self, account_id: int, key: str, name: str) -> Number:
+        """Gives the account's number another name. Raises NotFound."""
+        name = bounds.text(name, bounds.NAME)
+
+        def work(connection: Connection) -> Number:
+            number = _get(connection, account_id, key)
+            numbers.rename(connection, account_id, number.id, name)
+            return _get(connection, account_id, key)
+
+        return await self._database.write(work)
+
+    async def set_token(self, account_id: int, key: str, token: str) -> TokenSet:
+        """Gives the account's official number a new access token; a paused one goes on. Raises NotFound, Invalid."""
+        token = token.strip()
+        _must_say_something("access_token", token)
+        now = self._clock()
+
+        def work(connection: Connection) -> TokenSet:
+            number = _get(connection, account_id, key, "cloud_api")
+            numbers.set_access_token(connection, self._sealing, account_id, number.id, token)
+            paused = number.state == "paused"
+            if paused:
+                number_status.resume(connection, number, now)
+            return TokenSet(_get(connection, account_id, key), paused)
+
+        return await self._database.write(work)
+
+    async def pause(self, account_id: int, key: str, reason: str = "") -> Number:
+        """Nothing of the account's official number goes out until it is resumed; its messages wait.
+
+        Running gateways follow at their next claim. Raises NotFound, and NotPossible for a linked device.
+        """
+        reason, now = bounds.text(reason, bounds.REASON) or "the operator paused it", self._clock()
+
+        def work(connection: Connection) -> Number:
+            number = _get(connection, account_id, key)
+            if number.channel == "linked_device":
+                raise NotPossible(f"{key} is a linked device, which cannot be paused: log it out instead", "key")
+            if number.state == "paused":
+                raise NotPossible(f"{key} is paused already", "key")
+            number_status.pause(connection, account_id, number.id, reason, now)
+            return _get(connection, account_id, key)
+
+        return await self._database.write(work)
+
+    async def resume(self, account_id: int, key: str) -> Number:
+        """A paused official number goes on, within half a minute. Raises NotFound and NotPossible."""
+        now = self._clock()
+
+        def work(connection: Connection) -> Number:
+            try:
+                number_status.resume(connection, _get(connection, account_id, key, "cloud_api"), now)
+            except number_status.NotPaused as error:
+                raise NotPossible(str(error), "key") from error
+            return _get(connection, account_id, key)
+
+        return await self._database.write(work)
+
+    async def remove(self, account_id: int, key: str, *, left: bool = False) -> Number:
+        """Ends the account's number and erases its secrets; what is queued on it waits until its time is over.
+
+        `left`: its device was logged out, or its session deleted, just now. Returns it as it was. Raises NotFound, and
+        NotPossible for a device that a phone still knows.
+        """
+        now = self._clock()
+
+        def work(connection: Connection) -> Number:
+            number = _get(connection, account_id, key)
+            if number.jid and not left:
+                raise NotPossible(f"{key} is paired: log it out first, so that its phone forgets it too", "key")
+            numbers.remove(connection, account_id, number.id, now)
+            return number
+
+        number = await self._database.write(work)
+        log.info("number_removed", number=key, account_id=account_id)
+        return number
+
+
+def _everyones(connection: Connection) -> list[Number]:
+    return [*numbers.all_of_channel(connection, "linked_device"), *numbers.all_of_channel(connection, "cloud_api")]
+
+
+def _get(connection: Connection, account_id: int, key: str, channel: ChannelKind | None = None) -> Number:
+    found = numbers.by_key(connection, account_id, key)
+    if found is None or channel not in (None, found.channel):
+        raise _unknown(_CHANNELS[channel] if channel else "number")
+    return found
+
+
+def _unknown(what: str) -> NotFound:
+    return NotFound("key", f"there is no {what} with this key: `kurir number list` shows them")
+
+
+def _must_say_something(field: str, value: str) -> None:
+    if not value.strip():
+        raise Invalid(field, "it is empty: enter what Meta shows for the app")
