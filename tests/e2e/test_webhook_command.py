@@ -135,7 +135,7 @@ async def test_mistakes_are_one_sentence(gateway: Gateway, device: Number, tmp_p
         (("rotate", EMAIL, "ep_none"), "has no endpoint ep_none"),
         (("replay", EMAIL), "give either --event or --since"),
         (("replay", EMAIL, "--since", "yesterday"), "--since: expected"),
-        (("replay", EMAIL, "--event", "evt_none"), "nothing to tell again"),
+        (("replay", EMAIL, "--event", "evt_none"), "nothing to deliver again"),
     ):
         said = await kurir(tmp_path, *arguments, code=1)
         assert said.startswith("kurir: "), said

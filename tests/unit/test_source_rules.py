@@ -23,7 +23,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 MACHINERY = {SOURCE / "store" / name for name in ("writer.py", "transaction_end.py", "ordered_appends.py")}
 """What runs the work, and so changes its own memory."""
-RUN_WORK = {"write", "read", "with_database", "with_snapshot"}
+RUN_WORK = {"write", "read"}
 """Calls whose function arguments run inside a transaction; `after_commit=` does not."""
 MUTATING = {
     "append", "appendleft", "extend", "insert", "add", "discard", "remove", "pop", "popitem", "popleft", "clear",
@@ -95,7 +95,7 @@ def test_nothing_is_added_to_memory_across_an_await():
         "def f(c: Connection, password):\n    c.execute(x, _hasher.hash(password))",
         "def f(c: Connection, body):\n    c.execute(x, zlib.compress(body))",
         "def f(c: Connection):\n    requests.get('http://x/')",
-        "def work(c, _sealing):\n    return hashed('x')\ndef g():\n    with_database(work)",
+        "def work(c):\n    return hashed('x')\nasync def g(db):\n    await db.write(work)",
     ],
 )
 def test_the_rule_finds_each_kind(code: str):

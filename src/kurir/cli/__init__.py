@@ -11,7 +11,6 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from kurir import __version__
-from kurir.accounts.accounts import AccountError
 from kurir.cli import account, contacts, message, number, quarantine, webhook
 from kurir.cli.backups import backup, restore
 from kurir.cli.doctor import doctor
@@ -111,7 +110,6 @@ def main() -> None:
         DemoError,
         SettingsError,
         SealError,
-        AccountError,
         AlreadyRunning,
         NoData,
         SchemaError,

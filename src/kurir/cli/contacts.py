@@ -6,9 +6,9 @@ from pathlib import Path
 
 from cyclopts import App
 
-from kurir.cli.terminal import CommandError, account_of, counting, in_path, operator, say, waiting, with_async_database
-from kurir.contacts.imports import importing
-from kurir.store.database import Database
+from kurir.cli.terminal import counting, in_path, operator, over_data, say, waiting
+from kurir.contacts.imports.importing import ImportReport
+from kurir.services.stored import StoredServices
 
 app = App(name="contacts", help="Contact lists and the people (audiences) in them.")
 
@@ -23,15 +23,12 @@ def import_(email: str, file: Path, *, list_name: str = "") -> None:
         list_name: Name of the list; the file's name when left out.
     """
 
-    async def work(database: Database):
-        account = await database.read(lambda connection: account_of(connection, email))
+    async def work(services: StoredServices) -> ImportReport:
+        account = await services.accounts.by_email(email)
         with counting("Importing") as progress:
-            return await importing.import_file(database, account, file, list_name or file.stem, progress=progress)
+            return await services.contacts.import_file(account, file, list_name, progress)
 
-    try:
-        report = with_async_database(work)
-    except importing.ImportRefused as error:
-        raise CommandError(str(error)) from error
+    report = over_data(work)
     say(f"contact_id  {report.contact_key or 'none: no row was good'}")
     say(f"{report.stored} people stored, {report.merged} merged, {len(report.problems)} rows refused.")
     for problem in report.problems[:20]:

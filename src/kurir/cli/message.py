@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from datetime import datetime
 
 from cyclopts import App
-from sqlalchemy import Connection
 
-from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_snapshot
-from kurir.kit.ids import parse_message_id, public_message_id
-from kurir.messages.lifecycle import STATES, MessageState
-from kurir.numbers import numbers
-from kurir.outbox import operator_actions
-from kurir.outbox.rows import Snapshot
-from kurir.outbox.waiting import Waiting, sentence
-from kurir.outbox.waiting_facts import reasons
+from kurir.cli.terminal import CommandError, Table, operator, over_data, say
+from kurir.kit.ids import public_message_id
+from kurir.messages.lifecycle import MessageState
+from kurir.outbox.waiting import sentence
+from kurir.services.errors import Invalid
+from kurir.services.messages import ListedMessage, MessageHistory, message_id_of
+from kurir.services.stored import StoredServices
 
 app = App(name="message", help="Messages: where they stand; replay and cancel.")
 
@@ -29,31 +26,22 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
         state: Only messages in this state, such as unconfirmed or failed.
         limit: How many at most.
     """
-    if state is not None and state not in STATES:
-        raise CommandError(f"--state: expected one of {', '.join(STATES)}")
-    if not 1 <= limit <= 10_000:
-        raise CommandError("--limit: expected 1 to 10000")
 
-    now = time.time()
+    async def work(services: StoredServices) -> list[ListedMessage]:
+        return await services.messages.list((await services.accounts.by_email(email)).id, state, limit)
 
-    def work(connection: Connection, _sealing: object) -> tuple[list[Snapshot], dict[int, str], dict[int, Waiting]]:
-        account = account_of(connection, email)
-        keys = {number.id: number.key for number in numbers.of_account(connection, account.id)}
-        found = operator_actions.listed(connection, account.id, state, limit)
-        return found, keys, reasons(connection, account.id, [message.id for message in found], now)
-
-    found, keys, waits = with_snapshot(work)
     table = Table("message", "accepted", "from", "to", "kind", "state", "tries", "reason or what it waits for")
-    for message in found:
+    for one in over_data(work):
+        message = one.message
         table.add_row(
             public_message_id(message.id),
             _moment(message.created_at),
-            keys.get(message.number_id, "removed"),
+            one.number_key or "removed",
             message.recipient,
             message.kind,
             message.state,
             str(message.attempts),
-            sentence(waits[message.id]) if message.id in waits else message.error_reason,
+            sentence(one.waits_for) if one.waits_for is not None else message.error_reason,
         )
     table.show()
 
@@ -66,16 +54,12 @@ def show(id: str) -> None:
         id: The message's id (msg_…), as `X-Message-Id` gave it.
     """
 
-    now = time.time()
+    async def work(services: StoredServices) -> MessageHistory:
+        message = await services.messages.get_of_any(id)
+        return await services.messages.show(message.account_id, message.id)
 
-    def work(connection: Connection, _sealing: object) -> tuple[Snapshot, list[operator_actions.Try], Waiting | None]:
-        message = operator_actions.get_any_account(connection, _id(id))
-        if message is None:
-            raise CommandError(f"there is no message {id}")
-        waits = reasons(connection, message.account_id, [message.id], now)
-        return message, operator_actions.tries(connection, message.account_id, message.id), waits.get(message.id)
-
-    message, tries, waits = with_snapshot(work)
+    found = over_data(work)
+    message, waits = found.message, found.waits_for
     facts = {
         "to": message.recipient,
         "kind": message.kind,
@@ -89,7 +73,7 @@ def show(id: str) -> None:
         if value:
             say(f"{name:12}{value}")
     table = Table("try", "ended", "outcome", "code", "reason")
-    for one in tries:
+    for one in found.tries:
         table.add_row(str(one.number), _moment(one.ended_at), one.outcome, one.code, one.reason)
     table.show()
 
@@ -132,10 +116,10 @@ def _decide(ids: tuple[str, ...], decision: str) -> None:
 
 
 def _id(text: str) -> int:
-    message_id = parse_message_id(text)
-    if message_id is None:
-        raise CommandError(f"{text!r} is no message id: expected msg_ and 13 letters and digits")
-    return message_id
+    try:
+        return message_id_of(text)
+    except Invalid as error:
+        raise CommandError(str(error)) from error
 
 
 def _moment(at: float) -> str:

@@ -1,36 +1,29 @@
-"""`kurir number …`: sender numbers: add, pair by QR or code, list, log out."""
+"""`kurir number …`: sender numbers: add, pair by QR or code, list, rename, pause, log out, remove."""
 
 from __future__ import annotations
 
 import getpass
 import io
 import os
-import time
 
 import segno
 from cyclopts import App
-from sqlalchemy import Connection
 
 from kurir.cli.terminal import (
     CommandError,
     Table,
-    account_of,
     bold,
     draw,
     in_path,
+    is_running,
     operator,
+    over_data,
     say,
     waiting,
-    with_database,
-    with_snapshot,
 )
-from kurir.data_folder import read_ready_file
-from kurir.kit.sealing import Sealing
-from kurir.messages.addresses import AddressError, parse_phone
-from kurir.numbers import numbers
-from kurir.numbers import status as number_status
-from kurir.numbers.numbers import Number
-from kurir.settings import Settings
+from kurir.numbers.numbers import Number, shown_state
+from kurir.services.numbers import OfficialNumber, TokenSet
+from kurir.services.stored import StoredServices
 
 app = App(name="number", help="Sender numbers: linked devices (BO-…) and official numbers (WB-…).")
 
@@ -46,9 +39,11 @@ def add(email: str, *, name: str = "") -> None:
         email: Address of the account.
         name: What to call the device.
     """
-    number = with_database(
-        lambda connection, _: numbers.add_linked_device(connection, account_of(connection, email).id, name)
-    )
+
+    async def work(services: StoredServices) -> Number:
+        return await services.numbers.add_device((await services.accounts.by_email(email)).id, name)
+
+    number = over_data(work)
     say(f"number_id  {number.key}")
     say(f"Next: `kurir number pair {number.key}` while the gateway runs.")
 
@@ -71,30 +66,23 @@ def official(
         verify_token: The verify token that you enter at Meta for the callback address.
         name: What to call the number.
     """
-    try:
-        digits = parse_phone(phone if phone.startswith("+") else "+" + phone)
-    except AddressError as error:
-        raise CommandError(f"--phone: {error}") from error
     token = os.environ.get("KURIR_META_TOKEN") or getpass.getpass("Access token: ")
     secret = os.environ.get("KURIR_META_APP_SECRET") or getpass.getpass("App secret: ")
-    for what, value in (("--verify-token", verify_token), ("the access token", token), ("the app secret", secret)):
-        if not value.strip():
-            raise CommandError(f"{what} is empty: enter what Meta shows for the app")
-    number = with_database(
-        lambda connection, sealing: numbers.add_official(
-            connection,
-            sealing,
-            account_of(connection, email).id,
-            phone=digits,
-            phone_number_id=phone_number_id,
-            waba_id=waba_id,
-            app_id=app_id,
-            access_token=token,
-            app_secret=secret,
-            verify_token=verify_token,
-            name=name,
-        )
+    wanted = OfficialNumber(
+        phone=phone,
+        phone_number_id=phone_number_id,
+        waba_id=waba_id,
+        app_id=app_id,
+        access_token=token,
+        app_secret=secret,
+        verify_token=verify_token,
+        name=name,
     )
+
+    async def work(services: StoredServices) -> Number:
+        return await services.numbers.add_official((await services.accounts.by_email(email)).id, wanted)
+
+    number = over_data(work)
     say(f"licenses_key  {number.key}")
     say("Enter <public address>/meta/callbacks as the callback address at Meta, with your verify token.")
 
@@ -107,14 +95,14 @@ def list_(email: str = "") -> None:
         email: Only this account's numbers.
     """
 
-    def work(connection, _sealing):
+    async def work(services: StoredServices) -> list[Number]:
         if email:
-            return numbers.of_account(connection, account_of(connection, email).id)
-        return numbers.all_of_channel(connection, "linked_device") + numbers.all_of_channel(connection, "cloud_api")
+            return await services.numbers.list((await services.accounts.by_email(email)).id)
+        return await services.numbers.list_of_all()
 
     table = Table("key", "channel", "phone", "name", "state", "reason")
-    for number in with_snapshot(work):
-        state, reason = numbers.shown_state(number, number.state, number.state_reason)
+    for number in over_data(work):
+        state, reason = shown_state(number, number.state, number.state_reason)
         table.add_row(
             number.key,
             number.channel.replace("_", " "),
@@ -124,7 +112,7 @@ def list_(email: str = "") -> None:
             reason,
         )
     table.show()
-    if read_ready_file(Settings.load().data_dir) is None:
+    if not is_running():
         say("The gateway of this data folder is not running: these are the states that it last saw.")
 
 
@@ -160,19 +148,12 @@ def token(key: str) -> None:
         key: The licenses_key (WB-…).
     """
     new = os.environ.get("KURIR_META_TOKEN") or getpass.getpass("Access token: ")
-    if not new.strip():
-        raise CommandError("the access token is empty")
 
-    now = time.time()
+    async def work(services: StoredServices) -> TokenSet:
+        number = await services.numbers.get_of_any(key, "cloud_api")
+        return await services.numbers.set_token(number.account_id, key, new)
 
-    def work(connection: Connection, sealing: Sealing) -> bool:
-        number = _official(connection, key)
-        numbers.set_access_token(connection, sealing, number.account_id, number.id, new.strip())
-        if paused := number.state == "paused":
-            number_status.resume(connection, number, now)
-        return paused
-
-    resumed = with_database(work)
+    resumed = over_data(work).resumed
     say(f"{key} has a new access token" + (" and goes on." if resumed else "."))
 
 
@@ -185,20 +166,67 @@ def resume(key: str) -> None:
     Args:
         key: The licenses_key (WB-…).
     """
-    now = time.time()
-    try:
-        with_database(lambda c, _: number_status.resume(c, _official(c, key), now))
-    except number_status.NotPaused as error:
-        raise CommandError(str(error)) from error
+
+    async def work(services: StoredServices) -> Number:
+        number = await services.numbers.get_of_any(key)
+        return await services.numbers.resume(number.account_id, key)
+
+    over_data(work)
     say(f"{key} goes on.")
 
 
-def _official(connection: Connection, key: str) -> Number:
-    known = numbers.all_of_channel(connection, "cloud_api")
-    number = next((number for number in known if number.key == key), None)
-    if number is None:
-        raise CommandError(f"{key} is no official number here: `kurir number list` shows them")
-    return number
+@app.command
+def pause(key: str, *, reason: str = "") -> None:
+    """Let nothing of an official number go out until `kurir number resume`; its messages wait.
+
+    Args:
+        key: The licenses_key (WB-…).
+        reason: Why, for whoever looks at the number.
+    """
+
+    async def work(services: StoredServices) -> Number:
+        number = await services.numbers.get_of_any(key)
+        return await services.numbers.pause(number.account_id, key, reason)
+
+    over_data(work)
+    say(f"{key} is paused: `kurir number resume {key}` lets it go on.")
+
+
+@app.command
+def rename(key: str, name: str) -> None:
+    """Give a number another name.
+
+    Args:
+        key: The number_id (BO-…) or licenses_key (WB-…).
+        name: What to call it.
+    """
+
+    async def work(services: StoredServices) -> Number:
+        number = await services.numbers.get_of_any(key)
+        return await services.numbers.rename(number.account_id, key, name)
+
+    say(f"{key} is called ", bold(over_data(work).name or "nothing"), ".")
+
+
+@app.command
+def remove(key: str) -> None:
+    """End a number and erase its secrets; what waits on it is not sent. A device is logged out of its phone.
+
+    Without a running gateway only a number that no phone knows can be removed.
+
+    Args:
+        key: The number_id (BO-…) or licenses_key (WB-…).
+    """
+    if is_running():
+        operator("DELETE", f"/numbers/{in_path('key', key)}")
+    else:
+
+        async def work(services: StoredServices) -> Number:
+            number = await services.numbers.get_of_any(key)
+            return await services.numbers.remove(number.account_id, key)
+
+        over_data(work)
+    say(f"{key} is removed.")
 
 
 @app.command

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from cyclopts import App
 
-from kurir.accounts import accounts
-from kurir.cli.terminal import CommandError, Table, account_of, operator, say, with_snapshot
-from kurir.numbers import numbers
-from kurir.quarantine import quarantine
+from kurir.cli.terminal import CommandError, Table, operator, over_data, say
+from kurir.quarantine.quarantine import Entry
+from kurir.services.quarantine import NamedLine
+from kurir.services.stored import StoredServices
 
 app = App(name="quarantine", help="What could not be processed and was set aside: list, export, replay, discard.")
 
@@ -24,27 +25,23 @@ def list_(email: str = "", *, limit: int = 50) -> None:
         email: Only of this account.
         limit: How many at most.
     """
-    if not 1 <= limit <= 10_000:
-        raise CommandError("--limit: expected 1 to 10000")
 
-    def work(connection, _sealing) -> tuple[list[quarantine.Line], dict[int, str], dict[int, str]]:
-        account = account_of(connection, email) if email else None
-        found = quarantine.lines(connection, account.id if account else None, limit=limit)
-        owners = {one.id: one.email for one in accounts.list_all(connection)}
-        keys = {number.id: number.key for owner in owners for number in numbers.of_account(connection, owner)}
-        return found, owners, keys
+    async def work(services: StoredServices) -> list[NamedLine]:
+        account_id = (await services.accounts.by_email(email)).id if email else None
+        return await services.quarantine.list(account_id, limit=limit)
 
-    found, owners, keys = with_snapshot(work)
+    found = over_data(work)
     if not found:
         say("Nothing is in the quarantine.")
         return
     table = Table("entry", "since", "account", "number", "queue", "reference", "reason")
-    for entry in found:
+    for one in found:
+        entry = one.line
         cells = (
             str(entry.id),
             datetime.fromtimestamp(entry.stored_at).astimezone().strftime("%Y-%m-%d %H:%M:%S"),
-            owners.get(entry.account_id, "unknown"),
-            keys.get(entry.number_id, "unknown"),
+            one.email or "unknown",
+            one.number_key or "unknown",
             entry.queue,
             entry.reference,
             entry.reason,
@@ -63,9 +60,11 @@ def export(entry: str, file: Path) -> None:
         file: Where to write it; must not exist.
     """
     number = _entry(entry)
-    found = with_snapshot(lambda connection, _sealing: quarantine.by_id(connection, number))
-    if found is None:
-        raise CommandError(f"there is no entry {entry} in the quarantine")
+
+    async def work(services: StoredServices) -> Entry:
+        return await services.quarantine.get(number)
+
+    found = over_data(work)
     with file.open("xb") as target:
         target.write(found.payload)
     say(f"{len(found.payload)} bytes written to {file}.")
@@ -78,27 +77,27 @@ def replay(*entries: str) -> None:
     Args:
         entries: Their numbers in `kurir quarantine list`.
     """
-    _decide(entries, "replay", "is back in its queue")
+    _decide(entries, lambda entry: operator("POST", f"/quarantine/{entry}/replay"), "is back in its queue")
 
 
 @app.command
 def discard(*entries: str) -> None:
-    """Remove entries for good; the gateway must be running.
+    """Remove entries for good.
 
     Args:
         entries: Their numbers in `kurir quarantine list`.
     """
-    _decide(entries, "discard", "was removed")
+    _decide(entries, lambda entry: over_data(lambda services: services.quarantine.discard(entry)), "was removed")
 
 
-def _decide(entries: tuple[str, ...], decision: str, done: str) -> None:
+def _decide(entries: tuple[str, ...], decide: Callable[[int], object], done: str) -> None:
     """Decides all of them; those that cannot be are named at the end."""
     if not entries:
         raise CommandError("name at least one entry: `kurir quarantine list` shows them")
     refused: list[str] = []
     for entry in [_entry(text) for text in entries]:
         try:
-            operator("POST", f"/quarantine/{entry}/{decision}")
+            decide(entry)
         except CommandError as error:
             refused.append(f"entry {entry}: {error}")
         else:

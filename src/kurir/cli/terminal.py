@@ -1,4 +1,4 @@
-"""What the commands share: the database for a moment, the running gateway's operator API, and the terminal."""
+"""What the commands share: the services over the data folder, the running gateway's operator API, and the terminal."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from rich.measure import Measurement
 from rich.progress import Progress
 from rich.table import Table as RichTable
 from rich.text import Text
-from sqlalchemy import Connection
 
-from kurir.accounts import accounts
-from kurir.accounts.accounts import Account
-from kurir.data_folder import open_data_folder, read_ready_file
+from kurir.data_folder import read_ready_file
 from kurir.kit.plain_text import visible
-from kurir.kit.sealing import Sealing
 from kurir.kit.tokens import read_token
+from kurir.services.errors import Invalid, ServiceError
+from kurir.services.stored import StoredServices, over_data_folder
 from kurir.settings import Settings
-from kurir.store.database import Database
 
 T = TypeVar("T")
 _LEAST, _MOST = 40, 1_000
 """Columns of a terminal that is drawn for, whatever size it claims."""
 _ANY_WIDTH = 1_000_000
+_ASKED = {"access_token": "the access token", "app_secret": "the app secret"}
+"""What commands ask for instead of taking it as an option, by its name in the services."""
 _LEAST_CELL = 4
 """Characters that a column of a table has at least; longer words go on in the next line."""
 
@@ -115,48 +114,29 @@ def counting(what: str) -> Iterator[Callable[[int], object]]:
         yield lambda done: progress.update(task, completed=done)
 
 
-def with_database(work: Callable[[Connection, Sealing], T], *, create: bool = False) -> T:
-    """Runs `work` in one transaction of its own; safe beside a running gateway.
+def over_data(work: Callable[[StoredServices], Awaitable[T]], *, create: bool = False) -> T:
+    """Runs `work` with the services over the data folder; safe beside a running gateway, which sees it within seconds.
 
-    Only with `create` the data folder is made where there is none; else NoData is raised.
+    Only with `create` the data folder is made where there is none; else NoData is raised. Raises CommandError for what
+    a service refuses.
     """
-    database, sealing = open_data_folder(Settings.load(), create=create)
-    with database.transaction() as connection:
-        result = work(connection, sealing)
-    database.engine.dispose()
-    return result
-
-
-def with_snapshot(work: Callable[[Connection, Sealing], T]) -> T:
-    """Runs `work`, which only looks, on the data as of this moment; a running gateway goes on writing meanwhile."""
-    database, sealing = open_data_folder(Settings.load(), create=False)
-    with database.snapshot() as connection:
-        result = work(connection, sealing)
-    database.engine.dispose()
-    return result
-
-
-def with_async_database(work: Callable[[Database], Awaitable[T]]) -> T:
-    """Runs asynchronous `work` with a started database."""
 
     async def run() -> T:
-        database, _ = open_data_folder(Settings.load(), create=False)
-        await database.start()
-        try:
-            return await work(database)
-        finally:
-            await database.close()
+        async with over_data_folder(Settings.load(), create=create) as services:
+            return await work(services)
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except Invalid as error:
+        field = _ASKED.get(error.field) or "--" + error.field.replace("_", "-")
+        raise CommandError(f"{field}: {error}") from error
+    except ServiceError as error:
+        raise CommandError(str(error)) from error
 
 
-def account_of(connection: Connection, email: str) -> Account:
-    """The account of an e-mail address. Raises CommandError."""
-    account = accounts.by_email(connection, email)
-    if account is None:
-        known = ", ".join(a.email for a in accounts.list_all(connection)) or "none yet"
-        raise CommandError(f"there is no account for {email} (accounts: {known}); see `kurir account create --help`")
-    return account
+def is_running() -> bool:
+    """Whether a gateway serves the data folder: what concerns its process goes by its operator API then."""
+    return read_ready_file(Settings.load().data_dir) is not None
 
 
 def in_path(what: str, key: str) -> str:

@@ -1,27 +1,16 @@
-"""`kurir webhook …`: where an account's events go; try it, look at what was told, tell it again."""
+"""`kurir webhook …`: where an account's events go; try it, look at what was delivered, deliver it again."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from datetime import datetime
 
 from cyclopts import App
-from sqlalchemy import Connection
 
-from kurir.cli.terminal import CommandError, Table, account_of, say, with_database, with_snapshot
-from kurir.events.bodies import Test, encode
-from kurir.kit.ids import opaque_id
-from kurir.kit.safe_fetch import SafeFetch
-from kurir.kit.url_rules import Allowed, UrlRefused
-from kurir.numbers import numbers
-from kurir.settings import Settings
-from kurir.webhooks import deliveries, endpoints, history
-from kurir.webhooks.deliver import post
-from kurir.webhooks.endpoints import DEFAULT_EVENTS, Endpoint, EndpointError
-from kurir.webhooks.schedule import Answered, ReceiverResponse
-from kurir.webhooks.signing import headers
+from kurir.cli.terminal import CommandError, Table, over_data, say
+from kurir.services.stored import StoredServices
+from kurir.services.webhooks import EndpointLine
 
 app = App(name="webhook", help="Webhooks to your servers: incoming messages, message states, device states.")
 
@@ -39,34 +28,15 @@ def add(email: str, url: str, *, number: str = "", event: tuple[str, ...] = ()) 
         event: What to send: incoming_chat (when left out), media_status, message_status, device_status,
             template_status.
     """
-    allowed = Allowed.parse(Settings.load().allowed_networks)
-    now = time.time()
 
-    def work(connection, sealing):
-        account = account_of(connection, email)
-        sender = numbers.by_key(connection, account.id, number) if number else None
-        if number and sender is None:
-            raise CommandError(f"--number: {email} has no number {number}")
-        try:
-            return endpoints.add(
-                connection,
-                sealing,
-                account.id,
-                url,
-                allowed=allowed,
-                now=now,
-                number_id=sender.id if sender else None,
-                events=event or DEFAULT_EVENTS,
-            )
-        except UrlRefused as refusal:
-            raise CommandError(f"url: {refusal.reason}") from refusal
-        except EndpointError as error:
-            raise CommandError(f"--{error}") from error
+    async def work(services: StoredServices):
+        account = await services.accounts.by_email(email)
+        return await services.webhooks.add(account.id, url, number_key=number, events=event)
 
-    endpoint, secret = with_database(work)
-    say(f"endpoint  {endpoint.key}")
-    say(f"secret    {secret}")
-    say(f"The secret is shown only now. Next: `kurir webhook test {email} {endpoint.key}`.")
+    made = over_data(work)
+    say(f"endpoint  {made.endpoint.key}")
+    say(f"secret    {made.secret}")
+    say(f"The secret is shown only now. Next: `kurir webhook test {email} {made.endpoint.key}`.")
 
 
 @app.command(name="list")
@@ -77,39 +47,38 @@ def list_(email: str) -> None:
         email: Address of the account.
     """
 
-    def work(connection, _sealing):
-        account = account_of(connection, email)
-        keys = {number.id: number.key for number in numbers.of_account(connection, account.id)}
-        return endpoints.of_account(connection, account.id), history.counts(connection, account.id), keys
+    async def work(services: StoredServices) -> list[EndpointLine]:
+        return await services.webhooks.list((await services.accounts.by_email(email)).id)
 
-    found, counts, keys = with_snapshot(work)
     table = Table("endpoint", "url", "number", "events", "state", "delivered", "open", "failed")
-    for endpoint in found:
-        count = counts.get(endpoint.id, {})
+    for line in over_data(work):
+        endpoint = line.endpoint
         table.add_row(
             endpoint.key,
             endpoint.url,
-            keys.get(endpoint.number_id, "removed") if endpoint.number_id else "all",
+            "all" if line.number_key is None else line.number_key or "removed",
             ", ".join(endpoint.events),
             f"disabled: {endpoint.state_reason}" if endpoint.state == "disabled" else endpoint.state,
-            str(count.get("delivered", 0)),
-            str(sum(count.get(state, 0) for state in ("waiting", "pending", "sending"))),
-            str(count.get("failed", 0)),
+            str(line.delivered),
+            str(line.open),
+            str(line.failed),
         )
     table.show()
 
 
 @app.command
 def log(email: str, *, last: int = 20) -> None:
-    """Show what was told lately, newest first.
+    """Show what was delivered lately, newest first.
 
     Args:
         email: Address of the account.
         last: How many.
     """
-    if not 1 <= last <= 10_000:
-        raise CommandError("--last: expected 1 to 10000")
-    found = with_snapshot(lambda connection, _: history.latest(connection, account_of(connection, email).id, last))
+
+    async def work(services: StoredServices):
+        return await services.webhooks.deliveries((await services.accounts.by_email(email)).id, last)
+
+    found = over_data(work)
     table = Table("event", "type", "endpoint", "at", "state", "tries", "last answer")
     for record in found:
         at = datetime.fromtimestamp(record.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
@@ -128,20 +97,11 @@ def test(email: str, key: str) -> None:
         email: Address of the account.
         key: The endpoint (ep_…).
     """
-    now = time.time()
 
-    def work(connection, sealing):
-        endpoint = _endpoint(connection, email, key)
-        mine = numbers.of_account(connection, endpoint.account_id)
-        of = next((n.key for n in mine if endpoint.number_id in (None, n.id)), "")
-        return endpoint, endpoints.secrets(connection, sealing, endpoint.account_id, endpoint.id, now), of
+    async def work(services: StoredServices):
+        return await services.webhooks.test((await services.accounts.by_email(email)).id, key)
 
-    endpoint, secrets, number_key = with_snapshot(work)
-    body = encode(Test(message="Kurir can reach this address.", timestamp=int(now)))
-    signed = headers(secrets, "evt_" + opaque_id(24), number_key, body, now)
-    answer = asyncio.run(_post(endpoint.url, body, signed))
-    if not isinstance(answer, Answered):
-        raise CommandError(f"{endpoint.url} did not answer: {answer.reason}")
+    answer = over_data(work)
     say(f"HTTP {answer.status}")
     for line in answer.answer[:500].splitlines():
         say("  ", line)
@@ -149,18 +109,9 @@ def test(email: str, key: str) -> None:
         raise CommandError("expected any 2xx; real events would be tried again")
 
 
-async def _post(url: str, body: bytes, signed: dict[str, str]) -> ReceiverResponse:
-    safe_fetch = SafeFetch(Settings.load())
-    await safe_fetch.start()
-    try:
-        return await post(safe_fetch, url, body, signed)
-    finally:
-        await safe_fetch.close()
-
-
 @app.command
 def replay(email: str, *, event: str = "", since: str = "") -> None:
-    """Tell one event again, or everything that failed; a running gateway sends within seconds.
+    """Deliver one event again, or everything that failed; a running gateway sends within seconds.
 
     Args:
         email: Address of the account.
@@ -169,17 +120,15 @@ def replay(email: str, *, event: str = "", since: str = "") -> None:
     """
     if bool(event) == bool(since):
         raise CommandError("give either --event or --since")
-    now = time.time()
+    moment = _moment(since, time.time()) if since else 0.0
 
-    def work(connection, _sealing):
-        account = account_of(connection, email)
+    async def work(services: StoredServices) -> int:
+        account = await services.accounts.by_email(email)
         if event:
-            return history.replay_event(connection, account.id, event, now)
-        return history.replay_failed(connection, account.id, _moment(since, now), now)
+            return await services.webhooks.replay_event(account.id, event)
+        return await services.webhooks.replay_failed(account.id, moment)
 
-    count = with_database(work)
-    if not count:
-        raise CommandError("nothing to tell again (an active endpoint is needed, see `kurir webhook list`)")
+    count = over_data(work)
     say(f"{count} to be delivered again.")
 
 
@@ -191,10 +140,11 @@ def rotate(email: str, key: str) -> None:
         email: Address of the account.
         key: The endpoint (ep_…).
     """
-    now = time.time()
-    secret = with_database(
-        lambda connection, sealing: endpoints.rotate(connection, sealing, _endpoint(connection, email, key), now)
-    )
+
+    async def work(services: StoredServices) -> str:
+        return await services.webhooks.rotate((await services.accounts.by_email(email)).id, key)
+
+    secret = over_data(work)
     say(f"secret    {secret}")
 
 
@@ -207,13 +157,10 @@ def enable(email: str, key: str) -> None:
         key: The endpoint (ep_…).
     """
 
-    now = time.time()
+    async def work(services: StoredServices) -> None:
+        await services.webhooks.enable((await services.accounts.by_email(email)).id, key)
 
-    def work(connection, _sealing):
-        endpoint = _endpoint(connection, email, key)
-        endpoints.enable(connection, endpoint.account_id, endpoint.id, now)
-
-    with_database(work)
+    over_data(work)
     say(f"{key} is active.")
 
 
@@ -225,24 +172,12 @@ def remove(email: str, key: str) -> None:
         email: Address of the account.
         key: The endpoint (ep_…).
     """
-    now = time.time()
 
-    def work(connection, _sealing):
-        endpoint = _endpoint(connection, email, key)
-        endpoints.remove(connection, endpoint.account_id, endpoint.id, now)
-        deliveries.end_open(connection, endpoint.id, "canceled", now)
+    async def work(services: StoredServices) -> None:
+        await services.webhooks.remove((await services.accounts.by_email(email)).id, key)
 
-    with_database(work)
+    over_data(work)
     say(f"{key} is removed.")
-
-
-def _endpoint(connection: Connection, email: str, key: str) -> Endpoint:
-    account = account_of(connection, email)
-    found = endpoints.by_key(connection, account.id, key)
-    if found is None:
-        known = ", ".join(e.key for e in endpoints.of_account(connection, account.id)) or "none yet"
-        raise CommandError(f"{email} has no endpoint {key} (endpoints: {known})")
-    return found
 
 
 def _moment(text: str, now: float) -> float:

@@ -242,7 +242,7 @@ def credentials(connection: Connection, sealing: Sealing, account_id: int, numbe
     )
 
 
-def rename(connection: Connection, account_id: int, number_id: int, name: str) -> None:
+def set_name(connection: Connection, account_id: int, number_id: int, name: str) -> None:
     """Gives the account's number another name."""
     connection.execute(
         numbers.update().where(numbers.c.account_id == account_id, numbers.c.id == number_id).values(name=name)

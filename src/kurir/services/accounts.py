@@ -83,7 +83,10 @@ class Accounts:
         """The account of that e-mail address. Raises NotFound."""
         found = await self._database.read(lambda c: accounts.by_email(c, email))
         if found is None:
-            raise NotFound("email", f"there is no account for {email}: `kurir account list` shows them")
+            known = ", ".join(account.email for account in await self.list()) or "none yet"
+            raise NotFound(
+                "email", f"there is no account for {email} (accounts: {known}); see `kurir account create --help`"
+            )
         return found
 
     async def create(self, wanted: NewAccount) -> CreatedAccount:

@@ -118,7 +118,7 @@ class Numbers:
 
         def work(connection: Connection) -> Number:
             number = _get(connection, account_id, key)
-            numbers.rename(connection, account_id, number.id, name)
+            numbers.set_name(connection, account_id, number.id, name)
             return _get(connection, account_id, key)
 
         return await self._database.write(work)

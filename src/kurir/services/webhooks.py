@@ -71,13 +71,13 @@ class Webhooks:
     async def add(
         self, account_id: int, url: str, *, number_key: str = "", events: Sequence[str] = ()
     ) -> CreatedEndpoint:
-        """A new endpoint for the account's events, of one number if that is named. Raises Invalid and NotFound."""
+        """A new endpoint for the account's events, of one number if that is named. Raises Invalid."""
         now = self._clock()
 
         def work(connection: Connection) -> CreatedEndpoint:
             sender = numbers.by_key(connection, account_id, number_key) if number_key else None
             if number_key and sender is None:
-                raise NotFound("number", f"the account has no number {number_key}")
+                raise Invalid("number", f"the account has no number {number_key}")
             made = endpoints.add(
                 connection,
                 self._sealing,
@@ -111,11 +111,11 @@ class Webhooks:
 
         return await self._database.read(work, of=account_id, pool="lists")
 
-    async def deliveries(self, account_id: int, limit: int = 20) -> list[DeliveryRecord]:
+    async def deliveries(self, account_id: int, last: int = 20) -> list[DeliveryRecord]:
         """The account's newest deliveries, newest first, each with its last try. Raises Invalid."""
-        if not 1 <= limit <= MOST:
-            raise Invalid("limit", f"expected 1 to {MOST}")
-        return await self._database.read(lambda c: history.latest(c, account_id, limit), of=account_id, pool="lists")
+        if not 1 <= last <= MOST:
+            raise Invalid("last", f"expected 1 to {MOST}")
+        return await self._database.read(lambda c: history.latest(c, account_id, last), of=account_id, pool="lists")
 
     async def test(self, account_id: int, key: str) -> Answered:
         """Posts a signed event of type `test` now; the receiver's answer, whatever its status.

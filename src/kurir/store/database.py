@@ -356,6 +356,8 @@ class Database:
                 return self._read_once(work)
             except exc.DBAPIError as error:
                 trouble = self._server.trouble(error)
+                if self._server.shows_damage(error):
+                    raise DatabaseUnavailable(self._server.sentence(error)) from error
                 if trouble is None:
                     raise
                 if trouble == "value":
@@ -364,6 +366,8 @@ class Database:
                     raise DatabaseUnavailable(self._server.sentence(error)) from error
             except UNFIT as error:
                 raise BadValue(bad_value(error)) from error
+            except UnicodeDecodeError as error:
+                raise self._not_text(error) from error
             except exc.TimeoutError as error:
                 raise DatabaseUnavailable("every connection to the database is in use") from error
         raise AssertionError("the last try returns or raises")
@@ -385,10 +389,14 @@ class Database:
             if self._server.trouble(error) in (None, "value") and not self._server.shows_damage(error):
                 raise
             raise DatabaseUnavailable(self._server.sentence(error)) from error
-        except UnicodeDecodeError as error:  # what SQLite says quotes the file, which holds anything
-            if isinstance(self.where, str):
-                raise
-            raise DatabaseUnavailable(damaged(self.where, "what is in it is no UTF-8")) from error
+        except UnicodeDecodeError as error:
+            raise self._not_text(error) from error
+
+    def _not_text(self, error: UnicodeDecodeError) -> Exception:
+        """What SQLite says quotes the file, which holds anything when it is damaged."""
+        if isinstance(self.where, str):
+            return error
+        return DatabaseUnavailable(damaged(self.where, "what is in it is no UTF-8"))
 
 
 def _too_late(item: Item, why: str) -> None:

@@ -373,7 +373,7 @@ class Writer:
                 trouble = self._server.trouble(error)
                 if trouble in ("again", "down"):
                     raise
-                if trouble == "busy":
+                if trouble == "busy" or self._server.shows_damage(error):
                     item.error = DatabaseUnavailable(self._server.sentence(error))
                 elif trouble == "value":
                     item.error = BadValue(bad_value(error))
