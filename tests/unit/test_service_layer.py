@@ -26,7 +26,6 @@ DEBTS = {
     "cli/backups.py: otp.check",
     "cli/doctor.py: numbers.numbers.restricted_count",
     "cli/doctor.py: quarantine.quarantine",
-    "web/compat_v1/endpoints/general.py: numbers.numbers",
     "web/compat_v1/endpoints/otp.py: numbers.numbers",
     "web/compat_v1/endpoints/otp.py: otp.check.check",
     "web/compat_v1/endpoints/otp.py: otp.issue.issue",

@@ -103,7 +103,7 @@ class _Demo:
             group = groups[0]
             device_phone = str(group["owner"])
             customers = [p for p in people if p.phone not in {device_phone, business.phone} and p.on_whatsapp]
-            await asyncio.to_thread(ensure_account, settings, self.memory, business, customers)
+            await ensure_account(settings, self.memory, business, customers)
             write_memory(self.folder, self.memory)
 
             out.print("Starting the gateway …")

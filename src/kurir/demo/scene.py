@@ -5,19 +5,16 @@ The API key is kept in clear in the demo's folder (mode 0600), as scripts need i
 
 from __future__ import annotations
 
-import secrets
 import socket
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import Connection
 
-from kurir.accounts import accounts, api_keys, members
-from kurir.contacts import contacts
-from kurir.data_folder import open_data_folder
+from kurir.contacts.contacts import Person as Customer
 from kurir.kit.atomic_files import replace_whole
-from kurir.kit.clock import system_clock
-from kurir.numbers import numbers
+from kurir.services.accounts import NewAccount
+from kurir.services.numbers import OfficialNumber
+from kurir.services.stored import over_data_folder
 from kurir.settings import Settings
 
 EMAIL = "demo@kurir.example"
@@ -140,40 +137,33 @@ def port_for(wanted: int, before: int) -> int:
     raise OSError("no free port on 127.0.0.1")
 
 
-def ensure_account(settings: Settings, memory: Memory, business: Business, people: list[Person]) -> None:
+async def ensure_account(settings: Settings, memory: Memory, business: Business, people: list[Person]) -> None:
     """The demo's account with its keys, its two numbers and a contact list; made once, then found again."""
-    database, sealing = open_data_folder(settings)
-    now = system_clock()
-    password = secrets.token_urlsafe(9)
-    password_hash = members.hashed(password)
-    with database.transaction() as connection:
-        if accounts.by_email(connection, EMAIL) is None:
-            account = accounts.create(connection, name="Toko Kurir", email=EMAIL, language="en")
-            memory.password = password
-            memory.api_key = api_keys.create(connection, sealing, account.id, "demo")
-            memory.verify_token = business.verify_token
-            members.create(connection, account.id, EMAIL, password_hash)
-            memory.number_id = numbers.add_linked_device(connection, account.id, "Toko Kurir").key
-            official = numbers.add_official(
-                connection,
-                sealing,
-                account.id,
-                phone=business.phone,
-                phone_number_id=business.phone_number_id,
-                waba_id=business.waba_id,
-                app_id=business.app_id,
-                access_token=business.access_token,
-                app_secret=business.app_secret,
-                verify_token=business.verify_token,
-                name=business.name,
-            )
-            memory.licenses_key = official.key
-            memory.contact_id = _contact_list(connection, account.id, people, now)
-    database.engine.dispose()
+    async with over_data_folder(settings, create=True) as services:
+        known = next((account for account in await services.accounts.list() if account.email == EMAIL), None)
+        if known is None:
+            made = await services.accounts.create(NewAccount(email=EMAIL, name="Toko Kurir", language="en"))
+            known, memory.password, memory.api_key = made.account, made.password, made.api_key
+        # what an earlier start was cut off before is made now
+        memory.verify_token = memory.verify_token or business.verify_token
+        memory.api_key = memory.api_key or await services.accounts.add_key(known.id, "demo")
+        if not memory.number_id:
+            memory.number_id = (await services.numbers.add_device(known.id, "Toko Kurir")).key
+        if not memory.licenses_key:
+            memory.licenses_key = (await services.numbers.add_official(known.id, _official(business))).key
+        if not memory.contact_id:
+            customers = [Customer(person.phone, person.name) for person in people]
+            memory.contact_id = (await services.contacts.create(known.id, "Pelanggan", customers)).key
 
 
-def _contact_list(connection: Connection, account_id: int, people: list[Person], now: float) -> str:
-    known = [contacts.Person(person.phone, person.name) for person in people]
-    contact = contacts.create_list(connection, account_id, "Pelanggan", type_="manual", at=now)
-    contacts.add_audiences(connection, account_id, contact.id, known, at=now)
-    return contact.key
+def _official(business: Business) -> OfficialNumber:
+    return OfficialNumber(
+        phone=business.phone,
+        phone_number_id=business.phone_number_id,
+        waba_id=business.waba_id,
+        app_id=business.app_id,
+        access_token=business.access_token,
+        app_secret=business.app_secret,
+        verify_token=business.verify_token,
+        name=business.name,
+    )

@@ -1,24 +1,37 @@
-"""Contact lists and the people in them: import a file, look at lists and people."""
+"""Contact lists and the people in them: make a list, import a file, look at lists and people."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kurir.accounts.accounts import Account
 from kurir.contacts import contacts
-from kurir.contacts.contacts import ContactList, Page, Query
+from kurir.contacts.contacts import ContactList, Page, Person, Query
 from kurir.contacts.imports import importing
 from kurir.contacts.imports.importing import ImportReport
+from kurir.kit.clock import Clock
 from kurir.services.errors import NotFound, NotPossible
-from kurir.store.database import Database
+from kurir.store.database import LONG_WORK, Database
 
 
 class Contacts:
     """The contact lists of all accounts. Raises DatabaseUnavailable throughout."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
+
+    async def create(self, account_id: int, name: str, people: Sequence[Person] = ()) -> ContactList:
+        """A new list of the account with these people in it, by hand."""
+        now = self._clock()
+        made = await self._database.write(lambda c: contacts.create_list(c, account_id, name, at=now))
+        for first in range(0, len(people), contacts.CHUNK):
+            chunk = people[first : first + contacts.CHUNK]
+            await self._database.write(
+                lambda c, some=chunk: contacts.add_audiences(c, account_id, made.id, some, at=now), timeout=LONG_WORK
+            )
+        return await self.get(account_id, made.key)
 
     async def import_file(
         self, account: Account, path: Path, list_name: str = "", progress: Callable[[int], object] | None = None

@@ -62,7 +62,7 @@ class Numbers:
 
     async def list(self, account_id: int) -> list[Number]:
         """The account's numbers, oldest first."""
-        return await self._database.read(lambda c: numbers.of_account(c, account_id), of=account_id, pool="lists")
+        return await self._database.read(lambda c: numbers.of_account(c, account_id), of=account_id)
 
     async def list_of_all(self) -> list[Number]:
         """Every account's numbers, linked devices first: for the operator only."""

@@ -51,7 +51,7 @@ def stored_services(
         messages=Messages(database, clock),
         quarantine=Quarantine(database),
         webhooks=Webhooks(database, sealing, clock, allowed=Allowed.parse(settings.allowed_networks), poster=poster),
-        contacts=Contacts(database),
+        contacts=Contacts(database, clock),
     )
 
 

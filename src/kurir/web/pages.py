@@ -11,17 +11,14 @@ from typing import Any
 
 import jinja2
 import msgspec
-from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kurir import __version__
-from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import Blocked
-from kurir.numbers import numbers
 from kurir.numbers.numbers import Number, shown_state
 from kurir.web.compat_v1 import openapi
 from kurir.web.compat_v1.endpoint import Endpoint
@@ -58,7 +55,7 @@ def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str, sign_
     async def start(request: Request) -> Response:
         shown: list[tuple[Account, list[Number]]]
         if gateway.settings.status_page == "open":
-            shown = await gateway.database.read(_everyone, pool="lists")
+            shown = await _everyone(gateway)
         else:
             address = request.client.host if request.client else "unknown"
             try:
@@ -69,8 +66,7 @@ def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str, sign_
                 return _page("sign_in.html", 503, {"Retry-After": "5"})
             if member is None:
                 return _page("sign_in.html", 401, {"WWW-Authenticate": 'Basic realm="Kurir", charset="UTF-8"'})
-            account_id = member.account_id
-            shown = await gateway.database.read(lambda c: _one(c, account_id), of=account_id)
+            shown = await _one(gateway, member.account_id)
         rows = [_row(account, number) for account, owned in shown for number in owned]
         return _page("start.html", 200, {"Cache-Control": "no-store"}, rows=rows, **reference)
 
@@ -97,13 +93,16 @@ def _page(name: str, status: int, headers: dict[str, str] | None = None, **value
     return HTMLResponse(_pages.get_template(name).render(**values), status, _SECURITY | (headers or {}))
 
 
-def _everyone(connection: Connection) -> list[tuple[Account, list[Number]]]:
-    return [(account, numbers.of_account(connection, account.id)) for account in accounts.list_all(connection)]
+async def _everyone(gateway: Gateway) -> list[tuple[Account, list[Number]]]:
+    owned: dict[int, list[Number]] = {}
+    for number in sorted(await gateway.services.numbers.list_of_all(), key=lambda number: number.id):
+        owned.setdefault(number.account_id, []).append(number)
+    return [(account, owned.get(account.id, [])) for account in await gateway.services.accounts.list()]
 
 
-def _one(connection: Connection, account_id: int) -> list[tuple[Account, list[Number]]]:
-    account = accounts.by_id(connection, account_id)
-    return [(account, numbers.of_account(connection, account_id))] if account else []
+async def _one(gateway: Gateway, account_id: int) -> list[tuple[Account, list[Number]]]:
+    services = gateway.services
+    return [(await services.accounts.get(account_id), await services.numbers.list(account_id))]
 
 
 def _row(account: Account, number: Number) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from kurir.accounts.accounts import Account
-from kurir.contacts import contacts
-from kurir.contacts.contacts import Audience, ContactList, Page, Query
+from kurir.contacts.contacts import Audience, AudienceStatus, ContactList, ListType, Page, Query
+from kurir.services.errors import NotFound
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
@@ -22,13 +22,13 @@ _LENGTH_MOST = 500
 _SEARCH_LIMIT = 100
 _ORDER_MOST = 5
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_TYPES: Mapping[contacts.ListType, str] = {
+_TYPES: Mapping[ListType, str] = {
     "manual": "Manual Input",
     "import": "Import",
     "sync_from_whatsapp": "Sync From WhatsApp",
     "group": "Group",
 }
-_STATUSES: Mapping[contacts.AudienceStatus, str] = {"not_checked": "Pending", "valid": "Valid", "invalid": "Invalid"}
+_STATUSES: Mapping[AudienceStatus, str] = {"not_checked": "Pending", "valid": "Valid", "invalid": "Invalid"}
 _LIST_COLUMNS = {
     "contacts_name": "name",
     "contacts_type": "type",
@@ -57,9 +57,7 @@ ORDER_EXPECTED = Phrase(
 async def list_contacts(gateway: Gateway, call: Call) -> Answer:
     """A page of the account's lists, the newest first unless asked otherwise."""
     query = _query(call.body, _LIST_COLUMNS, (("created_at", True),))
-    page = await gateway.database.read(
-        lambda c: contacts.lists(c, call.account.id, query), of=call.account.id, pool="lists"
-    )
+    page = await gateway.services.contacts.lists(call.account.id, query)
     return _answer(call.body, page, [_contact(call.account, row) for row in page.rows])
 
 
@@ -67,12 +65,10 @@ async def list_audiences(gateway: Gateway, call: Call) -> Answer:
     """A page of the people in one list. 405 for a list that the account does not have."""
     key = call.body.text("contact_id", "contacts_id", required=True, expected=CONTACT_EXPECTED).strip()
     query = _query(call.body, _AUDIENCE_COLUMNS, ())
-    contact = await gateway.database.read(lambda c: contacts.by_key(c, call.account.id, key), of=call.account.id)
-    if contact is None:
-        raise wrong("contact_id", CONTACT_EXPECTED)
-    page = await gateway.database.read(
-        lambda c: contacts.audience_page(c, call.account.id, contact.id, query), of=call.account.id, pool="lists"
-    )
+    try:
+        page = await gateway.services.contacts.people(call.account.id, key, query)
+    except NotFound as error:
+        raise wrong("contact_id", CONTACT_EXPECTED) from error
     return _answer(call.body, page, [_audience(call.account, row) for row in page.rows])
 
 

@@ -27,7 +27,7 @@ async def grab(gateway: Gateway, call: Call) -> Answer:
 
 
 async def _contacts(gateway: Gateway, call: Call) -> Answer:
-    contacts = await asked(gateway, call.number, gateway.linked_devices.contacts(call.number))
+    contacts = await asked(gateway, call.number, gateway.services.devices.contacts(call.number))
     return Answer(
         {
             "code": "200",
@@ -39,7 +39,7 @@ async def _contacts(gateway: Gateway, call: Call) -> Answer:
 
 
 async def _groups(gateway: Gateway, call: Call) -> Answer:
-    groups = await asked(gateway, call.number, gateway.linked_devices.groups(call.number))
+    groups = await asked(gateway, call.number, gateway.services.devices.groups(call.number))
     return Answer(
         {
             "code": "200",

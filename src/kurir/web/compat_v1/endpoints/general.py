@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from kurir.accounts.accounts import Account
-from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.web.compat_v1.device_queries import asked
 from kurir.web.compat_v1.endpoint import Call, Endpoint
@@ -23,7 +22,7 @@ NOT_KNOWN = Phrase(
 async def info(gateway: Gateway, call: Call) -> Answer:
     """The account's package, owner, time zone and linked devices."""
     account = call.account
-    owned = await gateway.database.read(lambda c: numbers.of_account(c, account.id), of=account.id)
+    owned = await gateway.services.numbers.list(account.id)
     return Answer(
         {
             "code": "200",
@@ -46,7 +45,7 @@ async def info(gateway: Gateway, call: Call) -> Answer:
 async def validate_number(gateway: Gateway, call: Call) -> Answer:
     """Asks the linked device whether the number is on WhatsApp; no answer never reads as yes."""
     phone = phone_of(call)
-    known = await asked(gateway, call.number, gateway.linked_devices.is_on_whatsapp(call.number, [phone]))
+    known = await asked(gateway, call.number, gateway.services.devices.on_whatsapp(call.number, [phone]))
     if phone not in known:
         raise WireError("408", "timeout", NOT_KNOWN, phone=phone)
     if known[phone]:
