@@ -48,7 +48,9 @@ async def office(make_harness: Callable[..., Awaitable[Any]]) -> AsyncIterator[A
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         client.headers["Authorization"] = f"Bearer {token}"
-        yield SimpleNamespace(client=client, key=number.key, harness=harness, token=token, number=number)
+        yield SimpleNamespace(
+            client=client, key=number.key, harness=harness, token=token, number=number, database=database
+        )
     await database.close()
 
 
@@ -138,3 +140,43 @@ async def test_limits_unknown_keys_and_disconnected_devices(office: Any) -> None
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "device_unavailable")
         answer = await office.client.request(call[0], f"/api/v1/numbers/BO-nobody/{call[1]}")
         assert (answer.status_code, answer.json()["error"]["field"]) == (404, "key")
+
+
+async def test_a_removed_device_leaves_no_session_and_is_gone(office: Any) -> None:
+    """Also one whose pairing is under way. What is asked of it afterwards is a 404."""
+    harness, database = office.harness, office.database
+    path = f"/api/v1/numbers/{office.key}"
+    session = harness.folder / "devices" / f"{office.key}.db"
+    session.parent.mkdir(exist_ok=True)
+    session.write_bytes(b"what is left of a pairing")
+    await office.client.post(f"{path}/pairing")
+    assert (await office.client.delete(path)).json() == {
+        "key": office.key,
+        "account_id": office.number.account_id,
+        "removed": True,
+    }
+    assert not session.exists()
+    assert office.number.id not in [one.number.id for one in harness.channel._connections.all()]
+    for method, call in (("DELETE", ""), ("POST", "/pairing"), ("POST", "/logout"), ("GET", "/groups")):
+        assert (await office.client.request(method, path + call)).status_code == 404
+    assert await database.read(lambda c: numbers.of_account(c, office.number.account_id)) == []
+
+
+async def test_a_connected_device_is_removed_by_its_phone(make_harness: Callable[..., Awaitable[Any]]) -> None:
+    harness = await make_harness()
+    number = harness.numbers[0]
+    removed: list[tuple[int, str, bool]] = []
+
+    class Stored:
+        async def remove(self, account_id: int, key: str, *, left: bool) -> Number:
+            removed.append((account_id, key, left))
+            return number
+
+    devices = Devices(harness.channel, Pairing(harness.channel, time.time), None, cast("Numbers", Stored()))
+    session = harness.folder / "devices" / f"{number.key}.db"
+    assert session.exists()
+    assert (harness.channel.ready(number), devices.live(number).state) == (True, "connected")
+    assert await devices.remove(number) == number
+    assert removed == [(number.account_id, number.key, True)]
+    assert not session.exists()
+    assert harness.channel.state(number)[0] != "connected"
