@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Connection
 
-from kurir import number_status
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import Sealing
 from kurir.messages import bounds
 from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers import numbers
+from kurir.numbers import status as number_status
 from kurir.numbers.numbers import ChannelKind, Number
 from kurir.services.errors import Invalid, NotFound, NotPossible
 from kurir.store.database import Database

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from kurir.events.bodies import Test, encode
 from kurir.kit.clock import Clock
 from kurir.kit.ids import opaque_id
 from kurir.kit.safe_fetch import SafeFetch
@@ -19,8 +20,7 @@ from kurir.services.errors import Invalid, NotFound, NotPossible
 from kurir.store.database import Database
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliver import post
-from kurir.webhooks.endpoints import Endpoint, EndpointError
-from kurir.webhooks.events import DEFAULT_EVENTS, Test, encode
+from kurir.webhooks.endpoints import DEFAULT_EVENTS, Endpoint, EndpointError
 from kurir.webhooks.history import DeliveryRecord
 from kurir.webhooks.schedule import Answered, ReceiverResponse
 from kurir.webhooks.signing import headers
