@@ -210,7 +210,7 @@ def test_what_could_not_be_told_of_media_is_told_in_another_way_or_later(tmp_pat
 
     if kind is SetAside:
         spoil(rig, [entry], event=b"\xff", owner="628999")
-    rig.receiver._fetches._tell = refuse
+    rig.receiver._fetches._emit = refuse
     rig.receiver.online(connected=True)
     aside = rig.aside()
     assert aside.entry == entry

@@ -138,7 +138,7 @@ def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp
             raise RuntimeError("unforeseen")
         return reading(event, *rest)
 
-    monkeypatch.setattr("kurir.channels.linked_device.engine_host.receiver.read_letter", choke)
+    monkeypatch.setattr("kurir.channels.linked_device.engine_host.receiver.read_message", choke)
     rig.receiver.online(connected=True)
     for one in ("before", "poison", "after"):
         rig.receiver.take(text(one))
@@ -172,17 +172,17 @@ def test_what_is_no_protobuf_is_set_aside(tmp_path: Path, garbage: bytes):
 _DYING = """
 import os, sys
 from pathlib import Path
-from tests.unit.linked_device.intake_rig import IntakeRig
-from kurir.channels.linked_device import intake
+from tests.unit.linked_device.receiver_rig import ReceiverRig
+from kurir.channels.linked_device.engine_host import receiver
 
 def dies(event, *rest):
     if event.Info.ID == "poison":
         os._exit(11)
     return reading(event, *rest)
 
-reading, intake.read_letter = intake.read_letter, dies
-rig = IntakeRig(Path(sys.argv[1]))
-rig.intake.online(connected=True)
+reading, receiver.read_message = receiver.read_message, dies
+rig = ReceiverRig(Path(sys.argv[1]))
+rig.receiver.online(connected=True)
 while True:
     news = rig.next()
     print(type(news).__name__, getattr(news, "remote_id", ""), flush=True)
