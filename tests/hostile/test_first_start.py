@@ -19,7 +19,8 @@ _FIRST_START = """
 import os, signal, sys
 from pathlib import Path
 import sqlalchemy as sa
-from kurir.kit import data_folder, migrations
+from kurir import data_folder
+from kurir.store import migrations
 from kurir.settings import Settings
 
 folder, last = sys.argv[1], int(sys.argv[2])
