@@ -23,6 +23,7 @@ from kurir.data_folder import renew_schema
 from kurir.messages.addresses import AddressError
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.services.contacts import Contacts
 from kurir.store.database import Database
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call
@@ -52,7 +53,8 @@ class Book:
         return await self.database.read(lambda c: contacts.audience_after(c, contact.account_id, contact.id))
 
     async def post(self, handler: Any, **fields: Any) -> dict[str, Any]:
-        gateway = cast("Any", SimpleNamespace(database=self.database))
+        services = SimpleNamespace(contacts=Contacts(self.database, lambda: AT))
+        gateway = cast("Any", SimpleNamespace(database=self.database, services=services))
         return (await handler(gateway, Call(account=self.account, body=Body(fields), now=AT))).body
 
     async def refusal(self, handler: Any, **fields: Any) -> str:

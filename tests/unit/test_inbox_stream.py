@@ -74,6 +74,7 @@ async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_i
         state = ConnectionChanged(number.account_id, number.id, "connected", "", 5.0)
         # what SQLite calls a missing table is damage, for which everybody waits
         monkeypatch.setattr(database._server, "trouble", lambda _error: None)
+        monkeypatch.setattr(database._server, "shows_damage", lambda _error: False)
         await run(hide)
         following = asyncio.create_task(inbox.follow(front.devices))
         front.devices.hear(reported)
