@@ -7,7 +7,6 @@ logged with an id, counted, and answered as 503 with that id, so that a retry is
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Sequence
