@@ -77,12 +77,6 @@ class Sandbox:
         if self.web is not None:
             await self.web.reset()
 
-    def carrier_for(self, phone: str) -> Carrier | None:
-        """The wire that a message to the number `phone` takes."""
-        if self.graph.owns(phone):
-            return self.graph
-        return self.web if self.web is not None and self.web.owns(phone) else None
-
     def _plant(self, name: seed.SeedName) -> None:
         if self.world.state.get("seed", _PLANTED) is not None:
             return

@@ -24,9 +24,7 @@ from tests.hostile.http_server import LIMITS, Raw, served
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from kurir.kit.tokens import load_token
-from kurir.web import meta_callbacks
-from kurir.web.compat_v1 import handler
-from kurir.web.http import connection_limits
+from kurir.web.http import body, connection_limits
 
 INFO, CALLBACK = "/public/v1/info", "/meta/callbacks"
 LIMIT = 100_000
@@ -41,8 +39,7 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
 
 @pytest.fixture
 async def port(front: Front, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(handler, "_BODY_TIMEOUT", 0.3)
-    monkeypatch.setattr(meta_callbacks, "_BODY_TIMEOUT", 0.3)
+    monkeypatch.setattr(body, "TIMEOUT", 0.3)
     async with served(front.app, msgspec.structs.replace(LIMITS, head_bytes=8_192, head_seconds=1.0)) as port:
         yield port
 

@@ -36,7 +36,6 @@ from kurir.messages.content import Text
 from kurir.messages.reports import (
     Halted,
     InDoubt,
-    Left,
     NeverLeft,
     NotConnected,
     Outcome,
@@ -328,7 +327,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert [(c.id, c.attempt) for c in left] == [(m.id, m.attempts) for m in in_flight]
         for claimed in left:
             short_lived = self.known[claimed.id].expires_at - self.time.now < 10
-            found = [Left(self.remote(claimed.id)), Unknown(), Unknown(self.remote(claimed.id))]
+            found = [Unknown(), Unknown(self.remote(claimed.id))]
             evidence = data.draw(st.sampled_from(found if short_lived else [*found, NeverLeft()]))
             self.record(claimed, explained(CUT_OFF, evidence))
 

@@ -210,13 +210,13 @@ async def test_the_file_of_a_message_on_its_way_stays_whatever_its_age(harness: 
     row = {"id": 1, "account_id": harness.account_id, "number_id": number.id, "recipient": "628111", "state": state}
     row |= {"kind": "document", "content": "{}", "due_at": 0.0, "expires_at": 0.0, "created_at": 0.0}
     await harness.database.write(lambda c: c.execute(sa.insert(messages).values(row)) and None)
-    assert not await harness.store.is_known(harness.account_id, 1)
+    assert not await harness.store.was_fetched(harness.account_id, 1)
     found = await harness.document("/a.pdf", PDF)
-    assert await harness.store.is_known(harness.account_id, 1)
-    assert not await harness.store.is_known(harness.account_id + 1, 1)
+    assert await harness.store.was_fetched(harness.account_id, 1)
+    assert not await harness.store.was_fetched(harness.account_id + 1, 1)
     on_its_way = state in {"queued", "sending", "unconfirmed"}
     assert await harness.store.forget(before=2e9) == (0 if on_its_way else 1)
-    assert await harness.store.is_known(harness.account_id, 1) == on_its_way
+    assert await harness.store.was_fetched(harness.account_id, 1) == on_its_way
     assert isinstance(found, MediaFile)
     assert (files(harness.folder) == [Path(found.path)]) == on_its_way
 

@@ -112,6 +112,9 @@ async def start(
     return broadcast, accepted.ids
 
 
+# -- for the pages of broadcasts, which are still to come --------------------------------------------------------------
+
+
 def by_key(connection: Connection, account_id: int, key: str) -> Broadcast | None:
     """The account's broadcast with that `bc_id`, or None."""
     row = connection.execute(
@@ -139,6 +142,9 @@ def progress(connection: Connection, account_id: int, broadcast_id: int) -> dict
         .group_by(messages.c.state)
     )
     return {row[0]: row[1] for row in rows}
+
+
+# -- retention ---------------------------------------------------------------------------------------------------------
 
 
 async def forget(database: Database, before: float) -> int:

@@ -182,6 +182,7 @@ def imported(connection: Connection, account_id: int, name: str) -> ContactList 
     return _first(connection, account_id, contacts.c.type == "import", contacts.c.name == name)
 
 
+# nothing calls it yet: for the pages of contact lists
 def rename_list(connection: Connection, account_id: int, contact_id: int, name: str, *, at: float) -> None:
     """Gives the account's list another name. Raises NameTaken when another import has it."""
     name = bounds.text(name, bounds.NAME)
@@ -199,6 +200,7 @@ def rename_list(connection: Connection, account_id: int, contact_id: int, name: 
         raise KeyError(contact_id)
 
 
+# nothing calls it yet: for the pages of contact lists
 def delete_list(connection: Connection, account_id: int, contact_id: int) -> None:
     """Removes the account's list and everybody in it."""
     connection.execute(
@@ -222,6 +224,7 @@ def lists(connection: Connection, account_id: int, query: Query) -> Page:
 # -- the people in a list ------------------------------------------------------------------------------------------
 
 
+# nothing calls it yet: for the pages of contact lists
 def add_audience(
     connection: Connection,
     account_id: int,
@@ -344,6 +347,7 @@ def set_statuses(
         connection.execute(_audience(account_id, contact_id, phone).values(status=status))
 
 
+# nothing calls it yet: for the pages of contact lists
 def status_counts(connection: Connection, account_id: int, contact_id: int) -> dict[AudienceStatus, int]:
     """How many people of the account's list have each status."""
     rows = connection.execute(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kurir.kit.backoff import Backoff
 from kurir.kit.tasks import Tasks
 
 _FIRST_PAUSE = 0.2
@@ -67,11 +68,6 @@ class Supervised:
                 process.kill()
             await process.wait()
 
-    @property
-    def exit_code(self) -> int | None:
-        """How the latest process ended; None while it runs."""
-        return self._process.returncode if self._process else None
-
     async def _spawn(self) -> None:
         with self._log_file.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
@@ -88,17 +84,18 @@ class Supervised:
         self._started(self.pid)
 
     async def _keep(self) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         loop = asyncio.get_running_loop()
         while not self._stopping:
             assert self._process is not None
             since = loop.time()
             code = await self._process.wait()
-            pause = _FIRST_PAUSE if loop.time() - since > _STEADY else min(pause * 2, _LONGEST_PAUSE)
+            if loop.time() - since > _STEADY:
+                backoff.reset()
             self.deaths += 1
             how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
             self._died(f"The {self.name} {how}; starting it again.")
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.after_failure())
             await self._spawn()
 
 

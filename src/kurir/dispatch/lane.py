@@ -338,7 +338,7 @@ class Lane:
     async def _lacks_file(self, message: Claimed) -> bool:
         if not isinstance(message.content, Image | Document):
             return False
-        return not await self._media.is_known(message.account_id, message.id)
+        return not await self._media.was_fetched(message.account_id, message.id)
 
     async def _record(
         self, message: Claimed, outcome: Outcome, guard: Callable[[Connection], bool] | None = None
@@ -409,7 +409,7 @@ class Lane:
     async def _file_of(self, message: Claimed) -> MediaFile | TryLater | Refused:
         """The file that was fetched for the message; nothing is fetched while it is in flight."""
         try:
-            file = await self._media.known(message.account_id, message.id)
+            file = await self._media.whole_file(message.account_id, message.id)
         except DatabaseUnavailable as error:
             return TryLater("media_not_found", f"the file cannot be looked up now: {error}", counted=False)
         except Exception:

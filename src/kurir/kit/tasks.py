@@ -18,13 +18,16 @@ from weakref import WeakSet
 
 import structlog
 
+from kurir.kit.backoff import Backoff
+
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 BACK_OFF_FIRST, BACK_OFF_MOST = 0.5, 30.0
 """Seconds before a failed task is started again: doubled with each failure in a row."""
 STEADY = 60.0
-"""Seconds that a task must have run for its failures to count as over; at most, see `_steady_after`."""
+"""Seconds that a task must have run for the pauses to begin small again; it counts as recovered after as long as its
+last pause, and after this at most."""
 HOPELESS = 300.0
 """Seconds after which a vital task that keeps failing ends the process."""
 
@@ -159,13 +162,13 @@ class Tasks:
     ) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        pause, failing_since = back_off[0], None
+        backoff, failing_since = Backoff(*back_off), None
         try:
             while True:
                 began = loop.time()
                 steady = None
                 if failing_since is not None:
-                    steady = loop.call_later(min(STEADY, pause), self._health.recovered, name, key)
+                    steady = loop.call_later(min(STEADY, backoff.last), self._health.recovered, name, key)
                 try:
                     await work()
                     if not endless or task.cancelling():
@@ -179,9 +182,11 @@ class Tasks:
                         raise
                     # a CancelledError now: the work itself canceled something it waited for
                     if loop.time() - began > STEADY:
-                        pause, failing_since = back_off[0], None
+                        failing_since = None
+                        backoff.reset()
                     failing_since = failing_since or loop.time()
                     self._health.failed(name, key, error)
+                    pause = backoff.after_failure()
                     log.exception("task_failed", task=name, key=key or None, again_in=pause)
                 finally:
                     if steady is not None:
@@ -189,7 +194,6 @@ class Tasks:
                 if vital and loop.time() - failing_since > hopeless:
                     self._health.give_up(name, key)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, back_off[1])
         finally:
             self._health.recovered(name, key)
 

@@ -83,7 +83,7 @@ class MediaStore:
         Refused: the address, the answer or the file cannot be used. TryLater: the server or our disk may recover.
         """
         try:
-            known = await self.known(account_id, message_id)
+            known = await self.whole_file(account_id, message_id)
             if known is not None:
                 return known
             file = await self._fetch(account_id, content)
@@ -108,12 +108,12 @@ class MediaStore:
             why = f"the file could not be stored ({type(error).__name__})"
             return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)
 
-    async def known(self, account_id: int, message_id: int) -> MediaFile | None:
+    async def whole_file(self, account_id: int, message_id: int) -> MediaFile | None:
         """The message's file when it was fetched and is whole here, else None. Raises DatabaseUnavailable."""
         found = await self._database.read(lambda c: _row(c, account_id, message_id), of=account_id)
         return found if found is not None and await asyncio.to_thread(_is_whole, found) else None
 
-    async def is_known(self, account_id: int, message_id: int) -> bool:
+    async def was_fetched(self, account_id: int, message_id: int) -> bool:
         """Whether the message's file was ever fetched: before that, the message cannot have left.
 
         Raises DatabaseUnavailable.

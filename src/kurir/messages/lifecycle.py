@@ -23,7 +23,7 @@ STATES: tuple[MessageState, ...] = get_args(MessageState)
 ReceiptStatus = Literal["sent", "delivered", "read", "failed"]
 
 MOVES: dict[MessageState, tuple[MessageState, ...]] = {
-    "queued": ("sending", "sent", "delivered", "read", "expired", "canceled", "failed"),
+    "queued": ("sending", "sent", "delivered", "read", "expired", "canceled", "unconfirmed"),
     "sending": ("queued", "sent", "delivered", "read", "failed", "expired", "unconfirmed"),
     "sent": ("delivered", "read", "failed"),
     "delivered": ("read",),
@@ -33,6 +33,8 @@ MOVES: dict[MessageState, tuple[MessageState, ...]] = {
     "canceled": (),
     "unconfirmed": ("queued", "sent", "delivered", "read", "failed", "canceled"),
 }
+"""The moves that the outbox's statements make, besides a person's replay (a test compares both). A queued message
+becomes unconfirmed only in a database that was put back from a backup."""
 RANK: dict[MessageState, int] = {
     "queued": 0,
     "sending": 1,

@@ -78,19 +78,13 @@ class NeverLeft(msgspec.Struct, frozen=True, tag="never_left"):
     """The channel knows that the message never left."""
 
 
-class Left(msgspec.Struct, frozen=True, tag="left"):
-    """The channel knows that the message left, under `remote_id`."""
-
-    remote_id: str
-
-
 class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
     """The channel cannot tell; if the message left, it left under `remote_id` ("" when even that is not known)."""
 
     remote_id: str = ""
 
 
-Evidence = NeverLeft | Left | Unknown
+Evidence = NeverLeft | Unknown
 
 
 MediaState = Literal["pending", "stored", "gone"]
@@ -218,7 +212,6 @@ __all__ = [
     "Halted",
     "InDoubt",
     "IncomingMedia",
-    "Left",
     "MediaFetched",
     "MediaState",
     "NeverLeft",

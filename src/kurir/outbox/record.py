@@ -33,11 +33,6 @@ SET state = 'queued', due_at = :due_at, error_code = :code, error_reason = :reas
 WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt AND due_at = :due
 """)
 
-_LATE_RESULT = sa.text("""
-UPDATE messages SET remote_id = coalesce(remote_id, :remote_id), sent_at = coalesce(sent_at, :now)
-WHERE account_id = :account AND id = :id AND attempts = :attempt AND due_at = :due AND state IN ('delivered','read')
-""")
-
 _DOUBT_OVER = sa.text("""
 UPDATE messages SET state = 'sent', remote_id = :remote_id, sent_at = :now, error_code = '', error_reason = '',
     content = CASE WHEN sealed = 1 THEN '' ELSE content END, doubt_until = NULL
@@ -96,8 +91,6 @@ def record(
                 "doubt_until": doubt_until,
             }
             moved = connection.execute(_SETTLE, {**fence, **values}).rowcount
-            if not moved and remote_id:  # a receipt was faster than the answer
-                connection.execute(_LATE_RESULT, {**fence, "remote_id": remote_id})
             if not moved and state == "sent":
                 moved = connection.execute(_DOUBT_OVER, {**fence, "remote_id": remote_id}).rowcount
                 before = "unconfirmed"

@@ -15,6 +15,7 @@ import psycopg
 import sqlalchemy as sa
 import structlog
 
+from kurir.kit.backoff import Backoff
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.postgres import listening_address
@@ -24,7 +25,7 @@ _GATHERED = 0.02
 """Seconds in which rings become one notification."""
 _AT_ONCE = 200
 """Rings in one notification, which may have 8,000 bytes."""
-_AGAIN = 2.0
+_AGAIN_FIRST, _AGAIN_MOST = 0.5, 5.0
 _LAST_RINGS = 3.0
 """Seconds that the last notifications may take at the stop: nothing depends on them."""
 _NOTIFY = sa.text("SELECT pg_notify(:channel, :rings)")
@@ -79,16 +80,18 @@ class NotifyChannel:
 
     async def _listen(self) -> None:
         address = listening_address(str(self._database.where))
+        backoff = Backoff(_AGAIN_FIRST, _AGAIN_MOST)
         while True:
             try:
                 connection = await psycopg.AsyncConnection.connect(address, autocommit=True)
                 async with connection:
                     await connection.execute(f"LISTEN {_CHANNEL}")
+                    backoff.reset()
                     async for notification in connection.notifies():
                         self._hear(notification.payload)
             except (psycopg.Error, OSError) as error:
                 log.warning("listen_failed", reason=str(error))
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(backoff.after_failure())
 
     def _hear(self, payload: str) -> None:
         try:

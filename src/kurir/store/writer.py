@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, exc
 
+from kurir.kit.backoff import Backoff
 from kurir.kit.tasks import TaskHealth
 from kurir.store import ordered_appends, transaction_end
 from kurir.store.inserts import Batch
@@ -140,7 +141,7 @@ class Writer:
         self._loop = loop
         self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
-        self._pause = _PAUSE_FIRST
+        self._backoff = Backoff(_PAUSE_FIRST, _PAUSE_MOST)
         self._not_before = 0.0
         self._sealing = threading.Lock()
         self.busy_since: float | None = None
@@ -302,10 +303,9 @@ class Writer:
             try:
                 self._connection = self._server.engine.connect()
             except exc.DBAPIError as error:
-                self._not_before = time.monotonic() + self._pause
-                self._pause = min(self._pause * 2, _PAUSE_MOST)
+                self._not_before = time.monotonic() + self._backoff.after_failure()
                 raise DatabaseUnavailable(self._server.sentence(error)) from error
-            self._pause = _PAUSE_FIRST
+            self._backoff.reset()
         return self._connection
 
     def _disconnect(self) -> None:

@@ -18,7 +18,7 @@ from kurir.messages.content import TemplateUse
 from kurir.messages.reports import Refused, Sent, TryLater
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable
 from kurir.templates import templates
-from kurir.web.compat_v1.endpoints.templates import written_date
+from kurir.web.compat_v1.dates import written_date
 
 SITI = "6281234567801"
 FORM = TemplateForm(
@@ -183,7 +183,7 @@ async def test_the_list_has_the_reference_s_shape(front: Front) -> None:
 
 def test_months_are_indonesian() -> None:
     zone = ZoneInfo("Asia/Makassar")
-    written = [written_date(datetime(2026, month, 1, 7, 5, tzinfo=zone)) for month in range(1, 13)]
+    written = [written_date(datetime(2026, month, 1, 7, 5, tzinfo=zone), "id") for month in range(1, 13)]
     months = " ".join(text.split()[1] for text in written)
     assert months == "Jan Feb Mar Apr Mei Jun Jul Agu Sep Okt Nov Des"
     assert written[0] == "1 Jan 2026 07:05 WITA"

@@ -10,7 +10,6 @@ from kurir.accounts.tables import accounts
 from kurir.messages.reports import (
     Evidence,
     InDoubt,
-    Left,
     NeverLeft,
     Outcome,
     Sent,
@@ -30,7 +29,6 @@ TIMEOUT = 20.0
     ("doubt", "evidence", "outcome"),
     [
         (InDoubt("cut"), NeverLeft(), TryLater("never_left", "cut")),
-        (InDoubt("cut", "w1"), Left("w2"), Sent("w2")),
         (InDoubt("cut"), Unknown("w1"), InDoubt("cut", "w1")),
         (InDoubt("cut", "w1"), Unknown(), InDoubt("cut", "w1")),
         (InDoubt("cut"), Unknown(), InDoubt("cut")),

@@ -16,7 +16,7 @@ from kurir.numbers.tables import numbers
 from kurir.settings import SettingsError
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.envelopes import WireError
-from kurir.web.compat_v1.identity import MEMORY_SECONDS, Identity, Memory
+from kurir.web.compat_v1.identity import MEMORY_SECONDS, Identity
 
 
 @pytest.mark.parametrize("name", ["api_key", "secret_key", "secretKey", "access_token"])
@@ -62,20 +62,6 @@ async def test_a_revoked_key_works_for_seconds_only(front: Front) -> None:
     with pytest.raises(WireError) as refusal:
         await identity.account(body, "api_key", "192.0.2.1")
     assert refusal.value.type == "invalid_api_key"
-
-
-def test_memory_forgets_by_the_clock() -> None:
-    now = [100.0]
-    memory: Memory[str, int] = Memory(lambda: now[0])
-    memory.put("a", 1)
-    assert memory.get("a") == 1
-    now[0] += MEMORY_SECONDS
-    assert memory.get("a") is None
-    assert "a" in memory
-    now[0] -= 1000  # a clock that steps back must not make a finding good for ever
-    assert memory.get("a") is None
-    memory.forget("a")
-    assert "a" not in memory
 
 
 @pytest.mark.parametrize(("begins", "ends", "words"), [(-20, -10, "ended on"), (10, 20, "only begins on")])

@@ -74,6 +74,11 @@ def test_retry_after_is_never_undercut_and_never_hastens(retry_after: int, attem
     assert step.due_at <= max(plain.due_at, NOW + LONGEST_RETRY_AFTER)
 
 
+def test_a_date_that_the_receiver_names_is_waited_for() -> None:
+    step = judge(Answered(503, "Fri, 15 Jan 2027 08:01:40 GMT"), 1, NOW, 0.5)
+    assert step == RetryLater(NOW + 100, gives_way=False)
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
+from cachetools import TTLCache
 
 from kurir.channels.channel import Capabilities
 from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.errors import outcome_of
-from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.graph import Graph, GraphResponse, NoAnswer, NotSent
 from kurir.channels.cloud_api.payloads import message_body, read_body
 from kurir.channels.cloud_api.templates.calls import TemplateCalls
@@ -49,7 +49,7 @@ class CloudApi:
         self._graph = Graph(settings.graph_url, settings.graph_timeout)
         self.credentials = Credentials(database, sealing, clock)
         self.templates = TemplateCalls(self._graph, self.credentials, clock)
-        self._uploads: Expiring[tuple[int, str, str], str] = Expiring(_UPLOADS_KEPT, _UPLOAD_LIFE, clock)
+        self._uploads: TTLCache[tuple[int, str, str], str] = TTLCache(_UPLOADS_KEPT, _UPLOAD_LIFE, clock)
         self._closed = asyncio.Event()
 
     async def start(self) -> None:
@@ -100,6 +100,7 @@ class CloudApi:
     def stored(self, events: Sequence[Event]) -> None:
         """Nothing: Meta repeats what was not acknowledged, and callbacks are acknowledged once they are stored."""
 
+    # nothing calls it yet: the inbox will, where a customer is to see that a message was read and an answer is typed
     async def mark_read(self, number: Number, remote_id: str, typing: bool = False) -> bool:
         """Marks a received message as read, with `typing` also shows "typing…"; whether Meta took it."""
         credentials = await self.credentials.of(number)
@@ -144,7 +145,8 @@ class CloudApi:
         # the id goes back to Meta as it came: one that had to be shortened names nothing there
         if call.status != 200 or not isinstance(media_id, str) or media_id != (bounds.identifier(media_id) or None):
             return TryLater("upload", f"the Graph API answered the upload with HTTP {call.status} and no usable id")
-        return self._uploads.put(key, media_id)
+        self._uploads[key] = media_id
+        return media_id
 
     def _noted(self, number: Number, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Halted):
@@ -154,7 +156,7 @@ class CloudApi:
     def _forget(self, number: Number, media: MediaFile | None) -> None:
         """A refused send may be about a media id that Meta no longer has: the next one uploads again."""
         if media is not None:
-            self._uploads.drop((number.id, media.sha256, media.mime))
+            self._uploads.pop((number.id, media.sha256, media.mime), None)
 
 
 def _message_outcome(call: GraphResponse | NotSent | NoAnswer) -> Outcome:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kurir.channels.cloud_api.expiring import Expiring
+from cachetools import TTLCache
+
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import SealError, Sealing
 from kurir.numbers.numbers import CloudCredentials, Number, credentials
@@ -18,7 +19,7 @@ class Credentials:
     def __init__(self, database: Database, sealing: Sealing, clock: Clock) -> None:
         self._database = database
         self._sealing = sealing
-        self._kept: Expiring[int, CloudCredentials] = Expiring(_KEPT_NUMBERS, _KEPT_SECONDS, clock)
+        self._kept: TTLCache[int, CloudCredentials] = TTLCache(_KEPT_NUMBERS, _KEPT_SECONDS, clock)
 
     async def of(self, number: Number) -> CloudCredentials | None:
         """The number's credentials, or None when it has none that open. Raises DatabaseUnavailable."""
@@ -33,8 +34,9 @@ class Credentials:
             return None
         if not opened.access_token:
             return None
-        return self._kept.put(number.id, opened)
+        self._kept[number.id] = opened
+        return opened
 
     def forget(self, number: Number) -> None:
         """Reads them afresh next time."""
-        self._kept.drop(number.id)
+        self._kept.pop(number.id, None)

@@ -88,7 +88,7 @@ class HostProcess:
         self._failing_threads: dict[str, str] = {}
         self._tasks = Tasks(self._health)
         key = str(process.pid)
-        self._listening = self._tasks.spawn("host-answers", self._listen(), key=key)
+        self._tasks.spawn("host-answers", self._listen(), key=key)
         self._hearing = self._tasks.spawn("host-news", self._or_kill(self._hear), key=key)
         self._draining = self._tasks.spawn("host-output", self._or_kill(self._drain), key=key)
         self._watching = self._tasks.spawn("host-check", self._or_kill(self._watch), key=key)

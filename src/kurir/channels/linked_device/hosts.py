@@ -17,6 +17,7 @@ import structlog
 
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.channels.linked_device.protocol import Close, Command, HostReply, JournalState, News, Open, Ping
+from kurir.kit.backoff import Backoff
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.settings import Settings
 
@@ -216,7 +217,7 @@ class _Slot:
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
-        delay = _BACK_OFF_FIRST
+        backoff = Backoff(_BACK_OFF_FIRST, _BACK_OFF_MOST)
         while self.orders:
             started = loop.time()
             try:
@@ -230,14 +231,13 @@ class _Slot:
             for device in list(self.orders):
                 await self._hosts._lost(device, reason)
             if loop.time() - started > _GOOD_LIFE:
-                delay = _BACK_OFF_FIRST
+                backoff.reset()
                 self.short_lives = 0
             elif self.short_lives >= _SHORT_LIVES:
                 self.suspect()
                 self.short_lives = 0
                 await self._hosts._part(self, later_half(list(self.orders)))
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _BACK_OFF_MOST)
+            await asyncio.sleep(backoff.after_failure())
 
     async def _life(self, process: HostProcess) -> str:
         """A host from its start to its end; returns why it ended."""

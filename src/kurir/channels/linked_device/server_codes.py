@@ -24,7 +24,7 @@ class Code(NamedTuple):
     source: str
 
 
-RATE, REACH_OUT = 429, 463
+REACH_OUT = 463
 
 CODES: dict[int, Code] = {
     400: Code("message", "the message was malformed", "WhatsApp Web: bad request"),

@@ -21,6 +21,7 @@ from kurir.numbers.numbers import Number
 from kurir.services.errors import Invalid, NotFound, NotPossible, ServiceError
 from kurir.store.database import BadValue, DatabaseUnavailable
 from kurir.web.gateway import Gateway
+from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -77,15 +78,13 @@ def guarded(token: str, handler: Handler) -> Handler:
 
 
 async def body_of(request: Request, limit: int) -> bytes:
-    """The request's body. Raises ApiError (413) beyond `limit` bytes."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise ApiError(413, "too_large", f"the body must not be larger than {limit} bytes")
-        parts.append(part)
-    return b"".join(parts)
+    """The request's body. Raises ApiError: 413 beyond `limit` bytes, 408 when it is too slow."""
+    try:
+        return await read_body(request.receive, limit)
+    except BodyTooLarge as error:
+        raise ApiError(413, "too_large", str(error)) from error
+    except BodyTooSlow as error:
+        raise ApiError(408, "timeout", str(error)) from error
 
 
 async def struct_of(request: Request, limit: int, type_: type[T], sample: str) -> T:

@@ -47,6 +47,7 @@ from kurir.channels.linked_device.protocol import (
     Unread,
     Unsteady,
 )
+from kurir.kit.backoff import Backoff
 from kurir.messages import bounds
 from kurir.numbers.numbers import NumberState
 
@@ -211,7 +212,7 @@ class NeonizeDevice:
     # -- connection ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        ends = 0
+        backoff = Backoff(_RETRY_FIRST, _RETRY_MOST)
         while not self._closing.is_set():
             began = time.monotonic()
             change = self._client_map_lock.change()
@@ -236,10 +237,12 @@ class NeonizeDevice:
                 self.call(self.client.disconnect)
             if raw:
                 self.report(f"the event stream ended: {raw}", "event_stream_ended" if unreadable else "not_connected")
-            lasted = time.monotonic() - began
-            ends = 1 if self.state[0] == "connected" and lasted > _GOOD_LIFE else ends + 1
+            if self.state[0] == "connected" and time.monotonic() - began > _GOOD_LIFE:
+                backoff.reset()
             self._become("connecting", why_not_connected(raw))
-            self._closing.wait(spread(pause(ends, at_once=unreadable)))
+            shorter, pause = backoff.last, backoff.after_failure()
+            # the line of an event that could not be serialized is fine: the first one costs no pause
+            self._closing.wait(spread(shorter if unreadable else pause))
 
     def _become(self, state: NumberState, reason: str, *, line: int | None = None, **more: Any) -> None:
         """Moves to a state and tells of it; with `line` only while that is the latest."""
@@ -448,14 +451,6 @@ class NeonizeDevice:
 def _seconds(duration: int) -> float:
     """Seconds; the engine gives durations in nanoseconds."""
     return duration / 1e9 if duration > 100_000_000 else float(duration)
-
-
-def pause(ends: int, *, at_once: bool) -> float:
-    """Seconds until the next connection after the event stream has ended `ends` times in a row; the first one of an
-    event that could not be serialized (`at_once`) costs no pause, because the line itself is fine."""
-    if at_once:
-        ends -= 1
-    return min(_RETRY_FIRST * 2 ** (ends - 1), _RETRY_MOST) if ends > 0 else 0.0
 
 
 def _attribute(node: Node, key: str) -> str:

@@ -21,7 +21,6 @@ NO_ADDRESS = "no LID found"
 SERVER_REFUSED = "server returned error"
 """The `<ack>` of a message carried an error code, which follows (whatsmeow's ErrServerReturnedError)."""
 NOT_CONNECTED = ("websocket not connected", "doesn't contain a device JID")
-REQUIRED_FIELD = "proto: required field"
 """An event could not be serialized, and neonize's event loop has ended with it."""
 NO_ANSWER = ("timed out", "disconnected", "not connected", "failed to send")
 """What errors of a query say when the server did not answer it; any other error is an answer."""

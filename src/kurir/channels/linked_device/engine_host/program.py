@@ -89,13 +89,17 @@ class Host:
             if body is None:
                 return
             request = decode_request(body)
-            if isinstance(request.command, Ping):
+            pool = self._pool(request.command)
+            if pool is None:
                 self._answer(engine, request.call, request.command)
             else:
-                self._pool(request.command).submit(self._answer, engine, request.call, request.command)
+                pool.submit(self._answer, engine, request.call, request.command)
 
-    def _pool(self, command: Command) -> ThreadPoolExecutor:
-        if isinstance(command, (Open, Close, Ping)):
+    def _pool(self, command: Command) -> ThreadPoolExecutor | None:
+        """The threads that perform a command; None for a ping, which is answered at once, however busy they are."""
+        if isinstance(command, Ping):
+            return None
+        if isinstance(command, (Open, Close)):
             return self._openings
         if isinstance(command, Stored):
             return self._journals

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kurir.kit.backoff import Backoff
+
 BACK_OFF_FIRST, BACK_OFF_MOST = 0.5, 30.0
 """Seconds before a failed thread's work is begun again: doubled with each failure in a row."""
 STEADY = 60.0
@@ -71,7 +73,7 @@ def spawn(name: str, work: Callable[[], None], report: Report) -> threading.Thre
 
 
 def _run_again(key: int, name: str, work: Callable[[], None], closing: threading.Event, report: Report) -> None:
-    pause = BACK_OFF_FIRST
+    backoff = Backoff(BACK_OFF_FIRST, BACK_OFF_MOST)
     while True:
         began = time.monotonic()
         try:
@@ -79,14 +81,13 @@ def _run_again(key: int, name: str, work: Callable[[], None], closing: threading
             return
         except Exception as error:
             if time.monotonic() - began > STEADY:
-                pause = BACK_OFF_FIRST
+                backoff.reset()
             reason = type(error).__name__
             _note(key, _Failure(name, reason, None))
             report(f"the thread {name} failed: {reason}: {error}")
-        if closing.wait(pause):
+        if closing.wait(backoff.after_failure()):
             return
-        _note(key, _Failure(name, reason, time.monotonic() + min(pause, STEADY)))
-        pause = min(pause * 2, BACK_OFF_MOST)
+        _note(key, _Failure(name, reason, time.monotonic() + min(backoff.last, STEADY)))
 
 
 def _note(key: int, failure: _Failure) -> None:
