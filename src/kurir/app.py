@@ -71,7 +71,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             1, "open-data-folder"
         ) as opener:  # it ends before the lock is let go, also when told to stop
             opening = partial(
-                open_data_folder, settings, serving=True, said=lambda line: log.info("schema_renewed", step=line)
+                open_data_folder, settings, serving=True, report=lambda line: log.info("schema_renewed", step=line)
             )
             database, sealing = await asyncio.get_running_loop().run_in_executor(opener, opening)
         metrics = Metrics()

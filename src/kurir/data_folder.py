@@ -55,7 +55,7 @@ def _nobody_listens(_line: str) -> None: ...
 
 
 def open_data_folder(
-    settings: Settings, *, serving: bool = False, create: bool = True, said: Callable[[str], None] = _nobody_listens
+    settings: Settings, *, serving: bool = False, create: bool = True, report: Callable[[str], None] = _nobody_listens
 ) -> tuple[Database, Sealing]:
     """The folder's database with its newest schema, and its keys; with `create` everything is made on first use.
 
@@ -71,7 +71,7 @@ def open_data_folder(
     find_master_key(settings.data_dir)  # one that is none is told before anything is changed
     database = database_of(settings)
     try:
-        _renew(settings, database, serving, said)
+        _renew(settings, database, serving, report)
         # the tables first: where a first start is killed, an empty file beside a key would be a loss (`refuse_emptied`)
         sealing = Sealing(load_master_key(settings.data_dir))
         check_key(database, sealing)
@@ -108,7 +108,7 @@ def refuse_emptied(settings: Settings) -> None:
         raise SchemaError(damaged(file, "it is empty"))
 
 
-def _renew(settings: Settings, database: Database, serving: bool, said: Callable[[str], None]) -> None:
+def _renew(settings: Settings, database: Database, serving: bool, report: Callable[[str], None]) -> None:
     with database.snapshot() as connection:
         if backups.is_marked(connection):
             raise SchemaError(
@@ -120,7 +120,7 @@ def _renew(settings: Settings, database: Database, serving: bool, said: Callable
         return
     in_use = before is not None and not serving  # a gateway of the older version may be working on it
     with sole_gateway(settings.data_dir) if in_use else contextlib.nullcontext():
-        renew_schema(database, said, copies=None if database.shared else settings.data_dir)
+        renew_schema(database, report, copies=None if database.shared else settings.data_dir)
 
 
 def database_of(settings: Settings) -> Database:
@@ -131,7 +131,9 @@ def database_of(settings: Settings) -> Database:
         raise SettingsError(f"KURIR_DATABASE_URL: {error}, or nothing for SQLite in the data folder") from error
 
 
-def renew_schema(database: Database, said: Callable[[str], None] = _nobody_listens, copies: Path | None = None) -> None:
+def renew_schema(
+    database: Database, report: Callable[[str], None] = _nobody_listens, copies: Path | None = None
+) -> None:
     """Brings the database to the newest schema, as a whole or not at all; of several processes, one does it.
 
     `copies` is the data folder whose database is copied before it is changed. Raises DatabaseUnavailable, BackupError,
@@ -154,8 +156,8 @@ def renew_schema(database: Database, said: Callable[[str], None] = _nobody_liste
                 "install the newer one again, or put back the backup from before the upgrade (docs/operating.md)"
             )
         if copies is not None and before is not None:
-            said(f"the database is copied to {_keep_copy(copies)}")
-        migrate(connection, said=said)
+            report(f"the database is copied to {_keep_copy(copies)}")
+        migrate(connection, report=report)
 
 
 def check_key(database: Database, sealing: Sealing) -> None:

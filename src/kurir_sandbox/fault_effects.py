@@ -9,7 +9,7 @@ from kurir_sandbox.traffic import ChannelName
 
 REQUESTS = ("send", "read", "upload", "download", "object", "template", "account")
 """Kinds of requests to the Graph API: `read` is "mark as read", `object` is `/{id}`, `account` everything else."""
-DOORS = ("connect", "upload", "download")
+CONNECTIONS = ("connect", "upload", "download")
 """Kinds of HTTP requests on the linked-device wire: the WebSocket, and media."""
 STANZAS = ("message", "receipt", "ack", "iq", "presence", "chatstate")
 """Kinds of stanzas that a linked device sends."""
@@ -27,7 +27,7 @@ QUERIES = "any namespace of an `<iq>`, or namespace/tag of its first child"
 _BOTH: tuple[ChannelName, ...] = get_args(ChannelName)
 _CLOUD: tuple[ChannelName, ...] = ("cloud_api",)
 _WEB: tuple[ChannelName, ...] = ("linked_device",)
-_HTTP = tuple(dict.fromkeys((*REQUESTS, *DOORS)))
+_HTTP = tuple(dict.fromkeys((*REQUESTS, *CONNECTIONS)))
 
 
 @dataclass(frozen=True, slots=True)

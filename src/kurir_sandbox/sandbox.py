@@ -14,7 +14,7 @@ from kurir_sandbox.graph_api.server import GraphNetwork
 from kurir_sandbox.ledger import Ledger
 from kurir_sandbox.media_files import MediaFiles
 from kurir_sandbox.phones import Phones
-from kurir_sandbox.traffic import Carrier, ChannelName
+from kurir_sandbox.traffic import ChannelName, Network
 from kurir_sandbox.world import World
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Sandbox:
         if self.web is not None:
             await self.web.reset()
 
-    def carrier_for(self, phone: str) -> Carrier | None:
+    def network_for(self, phone: str) -> Network | None:
         """The wire that a message to the number `phone` takes."""
         if self.graph.owns(phone):
             return self.graph
@@ -93,10 +93,10 @@ class Sandbox:
         log.info("seeded", seed=name, people=len(self.world.people()))
 
     def _attach(self) -> None:
-        carriers: dict[ChannelName, Carrier] = {"cloud_api": self.graph}
+        networks: dict[ChannelName, Network] = {"cloud_api": self.graph}
         if self.web is not None:
-            carriers["linked_device"] = self.web
-        self.phones.attach(carriers)
+            networks["linked_device"] = self.web
+        self.phones.attach(networks)
 
     async def _start_web(self) -> None:
         # Imported here, so that the Cloud API alone starts without the linked-device wire and its cryptography.

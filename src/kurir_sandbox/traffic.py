@@ -81,7 +81,7 @@ class Entry:
     receipts: dict[ReceiptKind, float] = field(default_factory=dict)
 
 
-class Carrier(Protocol):
+class Network(Protocol):
     """A wire: carries what people do on their phones to the gateway."""
 
     def owns(self, phone: str) -> bool:

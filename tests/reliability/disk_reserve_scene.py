@@ -16,9 +16,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.reliability.by_hand import DEVICE, OFFICIAL, call, send
 from tests.reliability.callers_view import is_ready
 from tests.reliability.site import Site, open_site
+from tests.reliability.site_actions import DEVICE, OFFICIAL, call, send
 from tests.reliability.small_disk import here
 from tests.webhook_harness import eventually
 

@@ -80,7 +80,7 @@ def migrate() -> None:
     """Bring the database to the newest schema (`kurir serve` does it too). Stop every gateway before."""
     settings = Settings.load()
     crash_points.arm(settings.crash_at)
-    database, _ = open_data_folder(settings, create=bool(settings.database_url), said=say)
+    database, _ = open_data_folder(settings, create=bool(settings.database_url), report=say)
     say(f"The database has the newest schema ({SCHEMA_VERSION}): {database.name}")
 
 

@@ -90,8 +90,8 @@ def inspect(question: Question) -> Finding:
                 found = inspect_picture(Path(path), url, limit)
             case InspectDocument(path, size, sha256, url, file_name):
                 found = inspect_document(Path(path), size, sha256, url, file_name)
-    except NotUsable as verdict:
-        return Unusable(verdict.code, verdict.reason)
+    except NotUsable as refusal:
+        return Unusable(refusal.code, refusal.reason)
     except OSError as error:
         return DiskFailed(type(error).__name__)
     return Usable(*found)

@@ -95,7 +95,7 @@ class MediaStore:
                 self._files.release(Path(file.path))
             return file
         except (UrlRefused, TooLarge, FetchFailed, _NotUsable) as error:
-            return _verdict("image_url" if isinstance(content, Image) else "file_url", error)
+            return _failure("image_url" if isinstance(content, Image) else "file_url", error)
         except TooSlow:
             why = "the file could not be inspected: the machine is busy or short of memory"
             return TryLater("media_not_inspected", why, after=_OWN_TROUBLE)
@@ -177,8 +177,8 @@ class MediaStore:
                 question = InspectDocument(path, fetched.size, fetched.sha256, content.url, content.file_name)
         try:
             answer = await self._inspection.run(account_id, inspection_process.encode(question))
-        except TooCostly as verdict:
-            raise _NotUsable("media_too_costly", f"the file cannot be opened: that takes {verdict}") from verdict
+        except TooCostly as exceeded:
+            raise _NotUsable("media_too_costly", f"the file cannot be opened: that takes {exceeded}") from exceeded
         match inspection_process.decode(answer):
             case Unusable(code, reason):
                 raise _NotUsable(code, reason)
@@ -242,7 +242,7 @@ def _store(connection: Connection, row: dict[str, Any], file: MediaFile) -> None
     )
 
 
-def _verdict(field: str, error: UrlRefused | TooLarge | _NotUsable | FetchFailed) -> Refused | TryLater:
+def _failure(field: str, error: UrlRefused | TooLarge | _NotUsable | FetchFailed) -> Refused | TryLater:
     reason = f"{field}: {error.reason}"
     match error:
         case UrlRefused():

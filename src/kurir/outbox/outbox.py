@@ -1,6 +1,6 @@
 """The outbox: durable sending in three verbs, and the wait for a verdict. Read this, then `accept`, `claim`, `record`.
 
-What a crash left and what becomes of doubt is in `recovery`; a person's decisions about single messages in `by_hand`.
+What a crash left and what becomes of doubt is in `recovery`; decisions about single messages in `operator_actions`.
 
 A message exists exactly when its transaction was flushed. Counting of waiting messages and the waiters for a verdict
 live in this process; everything else is in the database.

@@ -25,7 +25,7 @@ _GATHERED = 0.02
 _AT_ONCE = 200
 """Rings in one notification, which may have 8,000 bytes."""
 _AGAIN = 2.0
-_LAST_RINGS = 3.0
+_LAST_NOTIFIED = 3.0
 """Seconds that the last notifications may take at the stop: nothing depends on them."""
 _NOTIFY = sa.text("SELECT pg_notify(:channel, :rings)")
 
@@ -66,7 +66,7 @@ class NotifyChannel:
     async def close(self) -> None:
         """Rings what waits and stops listening."""
         if self._sending is not None:
-            await asyncio.wait({self._sending}, timeout=_LAST_RINGS)
+            await asyncio.wait({self._sending}, timeout=_LAST_NOTIFIED)
         await self._tasks.close()
 
     async def _send(self) -> None:

@@ -36,12 +36,12 @@ def damage(file: Path) -> str | None:
     """Looks through a whole database file; the sentence about what is wrong with it, None when nothing is."""
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=10.0)) as connection:
-            verdict = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
+            outcome = str(connection.execute("PRAGMA integrity_check(1)").fetchone()[0])
     except sqlite3.Error as error:
         return damaged(file, str(error))
     except UnicodeDecodeError:  # what SQLite says quotes the file
         return damaged(file, "what is in it is no UTF-8")
-    return None if verdict == "ok" else damaged(file, verdict.replace("\n", ", "))
+    return None if outcome == "ok" else damaged(file, outcome.replace("\n", ", "))
 
 
 class Sqlite:
@@ -86,14 +86,14 @@ class Sqlite:
     def sentence(self, error: exc.DBAPIError) -> str:
         """What an error says, for people: which file, and what to do about it."""
         code = getattr(error.orig, "sqlite_errorcode", None)
-        said = str(error.orig)
-        if said.startswith(_NO_TEXT):
+        message = str(error.orig)
+        if message.startswith(_NO_TEXT):
             return damaged(Path(self.name), "a text in it is no UTF-8")  # SQLite would show the text
-        if said.startswith(_SCHEMA_BROKEN) or (code is not None and code & 0xFF in _DAMAGED):
-            return damaged(Path(self.name), said)
+        if message.startswith(_SCHEMA_BROKEN) or (code is not None and code & 0xFF in _DAMAGED):
+            return damaged(Path(self.name), message)
         if code is not None and code & 0xFF in _CLOSED:
-            return f"{self.name}: {said}; it and its folder must belong to the user that runs Kurir"
-        return f"{self.name}: {said}"
+            return f"{self.name}: {message}; it and its folder must belong to the user that runs Kurir"
+        return f"{self.name}: {message}"
 
     def shows_damage(self, error: exc.DBAPIError) -> bool:
         """Whether an error can only come of a damaged file, whatever `trouble` says of it."""

@@ -40,7 +40,7 @@ def routes(gateway: Gateway) -> list[Route]:
         return JSONResponse({"status": "ok"}, headers=_FRESH)
 
     async def readyz(_request: Request) -> Response:
-        reasons = await not_ready(gateway, said)
+        reasons = await not_ready(gateway, recent)
         if not reasons:
             return JSONResponse({"status": "ready"}, headers=_FRESH)
         if said.is_due(tuple(reasons)):
@@ -63,9 +63,11 @@ async def not_ready(gateway: Gateway, said: LogLimit) -> list[str]:
     database = gateway.database
     answers = await asyncio.gather(
         _error_text(
-            database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"), "does not answer reads", said
+            database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"),
+            "does not answer reads",
+            recent,
         ),
-        _error_text(database.write(lambda c: None), "does not answer writes", said),
+        _error_text(database.write(lambda c: None), "does not answer writes", recent),
         _disk(gateway),
     )
     reasons = [answer for answer in answers if answer]

@@ -282,9 +282,11 @@ async def post(
 ) -> ReceiverResponse:
     """One POST with the headers of `signing.headers`; never raises for what the other side does."""
     try:
-        said = await safe_fetch.post(url, body, signed, within=TIMEOUT, most_answer=MOST_ANSWER, account=account)
+        response = await safe_fetch.post(url, body, signed, within=TIMEOUT, most_answer=MOST_ANSWER, account=account)
     except (UrlRefused, FetchFailed) as refusal:
         return Unanswered(refusal.reason)
     except OSError as error:
         return Unanswered(error.strerror or "the receiver could not be reached")
-    return Answered(said.status, said.retry_after, said.answer.decode("utf-8", "replace").replace("\0", "\ufffd"))
+    return Answered(
+        response.status, response.retry_after, response.answer.decode("utf-8", "replace").replace("\0", "\ufffd")
+    )

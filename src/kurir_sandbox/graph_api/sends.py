@@ -12,7 +12,7 @@ from kurir_sandbox.content_fields import describe, rebuild
 from kurir_sandbox.graph_api.outgoing import MediaSource, Outgoing
 from kurir_sandbox.traffic import Content
 
-SendState = Literal["accepted", "carried", "failed", "lost"]
+SendState = Literal["accepted", "delivered", "failed", "lost"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sends (

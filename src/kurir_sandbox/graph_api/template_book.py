@@ -30,7 +30,7 @@ _SHORT_LINK = re.compile(r"\b(bit\.ly|tinyurl\.com|wa\.me|t\.co)\b", re.IGNORECA
 Changed = Callable[[Template], None]
 
 
-def verdict(template: NewTemplate) -> tuple[str, str]:
+def decide(template: NewTemplate) -> tuple[str, str]:
     """What review says: (status, reject reason). UTILITY must not promote; shortened links are refused."""
     words = json.dumps(template.components, ensure_ascii=False)
     if template.category == "UTILITY" and _PROMOTIONAL.search(words):
@@ -173,7 +173,7 @@ class TemplateBook:
         return template
 
     def _review(self, template: Template) -> Template:
-        return self.set_status(template, *verdict(template))
+        return self.set_status(template, *decide(template))
 
     def _save(self, template: Template) -> Template:
         self._db.execute(

@@ -118,10 +118,10 @@ async def _write_personal(
         devices += [(d, copy) for d in exchange.devices.of(person.phone)]
     if not devices:
         raise WriteError(f"to: {recipient.phone} has no linked device")
-    for device, said in devices:
-        parts = [await encrypt(exchange, person, device, said)] if said.form.sealed else []
-        attrs = _personal_attrs(person, recipient, device, said, wire_id)
-        await exchange.devices.post(device, Node("message", attrs, [*parts, *said.form.children]))
+    for device, content in devices:
+        parts = [await encrypt(exchange, person, device, content)] if content.form.sealed else []
+        attrs = _personal_attrs(person, recipient, device, content, wire_id)
+        await exchange.devices.post(device, Node("message", attrs, [*parts, *content.form.children]))
 
 
 async def _write_group(exchange: Exchange, person: Person, group: Group, outgoing: Outgoing, wire_id: str) -> None:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from kurir_sandbox.faults import Fault, Faults, Occasion
 from kurir_sandbox.sent_messages import SentMessage
-from kurir_sandbox.traffic import Carrier, Content, Entry, ReceiptKind
+from kurir_sandbox.traffic import Content, Entry, Network, ReceiptKind
 
 from . import chat_signals, downlink, group_news, login, receipts_of_phones
 from .app_state import AppStates
@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 _MAX_MESSAGE = 1 << 25
 
 
-class WebNetwork(Carrier):
+class WebNetwork(Network):
     """WhatsApp Web on loopback, for unmodified clients: TLS, a CONNECT proxy, linked devices and their messages.
 
     After `start`, clients need `proxy_url`, `ca_file` (as SSL_CERT_FILE) and `noise_root` as their Noise root key.

@@ -123,14 +123,14 @@ class HostProcess:
                 raise
         try:
             answering = await asyncio.open_connection(sock=calls, limit=_LINE_LIMIT)
-            telling = await asyncio.open_connection(sock=news, limit=_LINE_LIMIT)
+            news_stream = await asyncio.open_connection(sock=news, limit=_LINE_LIMIT)
         except BaseException:  # canceled in the middle: nobody else would ever end the process, and hear of its end
             process.kill()
             calls.close()
             news.close()
             await process.wait()
             raise
-        return cls(process, answering, telling, on_news, health)
+        return cls(process, answering, news_stream, on_news, health)
 
     async def call(self, command: Command, timeout: float) -> HostReply:
         """The host's answer. A host that gives none within `patience` seconds is killed. Raises HostLostError."""

@@ -172,11 +172,11 @@ async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answ
         # a device that is not connected will hardly be so within the caller's patience: say so soon
         ready = gateway.linked_devices.ready(call.number)
         timeout = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
-        await _verdict(gateway, call.account.id, remembered.ids, timeout, headers)
+        await _settled(gateway, call.account.id, remembered.ids, timeout, headers)
     return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, headers)
 
 
-async def _verdict(gateway: Gateway, account_id: int, ids: list[int], timeout: float, headers: dict[str, str]) -> None:
+async def _settled(gateway: Gateway, account_id: int, ids: list[int], timeout: float, headers: dict[str, str]) -> None:
     """Waits until every bubble is sent, `patience` seconds in all; raises for the first that is not."""
     deadline = gateway.clock() + timeout
     for message_id in ids:

@@ -132,7 +132,7 @@ class NeonizeDevice:
         number = self.order.device
         self._receiver.start()
         if self.order.check_after:
-            threads.keep(f"pulse-{number}", lambda: self._liveness.run(self._closing), self._closing, self.report)
+            threads.keep(f"liveness-{number}", lambda: self._liveness.run(self._closing), self._closing, self.report)
         self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.report)
 
     def stop(self) -> None:

@@ -69,7 +69,7 @@ class Receiver:
 
     def start(self) -> None:
         """Begins to read: first what an earlier process left behind."""
-        threads.keep(f"intake-{self._order.device}", self._read, self._closing, self._device.report)
+        threads.keep(f"receiver-{self._order.device}", self._read, self._closing, self._device.report)
         self._fetches.start(self._let_go)
 
     def take(self, event: MessageEvent) -> None:

@@ -66,7 +66,7 @@ async def template_sent(gateway: Gateway, call: Call, remembered: Remembered) ->
     headers = {"X-Message-Id": public_message_id(ids[0])} if len(ids) == 1 else {}
     message = "queued"
     if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
-        message = await _verdict(gateway, call, ids, headers)
+        message = await _settled(gateway, call, ids, headers)
     return Answer(
         {
             "code": "200",
@@ -152,7 +152,7 @@ def _replacement(gateway: Gateway, body: Body, stored: Header | None) -> Header 
     return Header(stored.type, url=url) if url else None
 
 
-async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[str, str]) -> Literal["sent", "queued"]:
+async def _settled(gateway: Gateway, call: Call, ids: list[int], headers: dict[str, str]) -> Literal["sent", "queued"]:
     """Waits, bounded, for every message; raises WireError for the first that failed or is still on its way."""
     deadline = gateway.clock() + gateway.settings.sync_timeout
     for message_id in ids:
