@@ -23,9 +23,9 @@ from kurir.accounts import accounts
 from kurir.events.tables import events
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.sealing import Sealing
-from kurir.kit.telemetry import Metrics
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import Received
 from kurir.numbers import numbers

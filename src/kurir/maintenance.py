@@ -123,9 +123,9 @@ async def go_round(todo: Sequence[MaintenanceJob], clock: Clock, health: TaskHea
             done[name] = await work(clock())
             health.recovered("maintenance", name)
         except (DatabaseUnavailable, OSError) as error:
-            log.warning("chore_put_off", job=name, reason=str(error))
+            log.warning("maintenance_deferred", job=name, reason=str(error))
         except Exception as error:
-            log.exception("chore_failed", job=name)
+            log.exception("maintenance_failed", job=name)
             health.failed("maintenance", name, error)
     log.info("maintenance_done", forgotten={name: count for name, count in done.items() if count})
     return done

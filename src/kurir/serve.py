@@ -90,7 +90,7 @@ async def serve(settings: Settings) -> None:
     except asyncio.CancelledError:
         if not stop.requested.is_set():
             raise
-        log.info("stopped", while_="starting")
+        log.info("server_stopped", while_="starting")
         return
     if hopeless:
         raise GaveUpError(f"{hopeless} keeps failing (see the log); a supervisor such as systemd should start it again")
@@ -149,11 +149,11 @@ async def _served(settings: Settings, stop: _Stop) -> str:
             await asyncio.sleep(0.01)
         if server.started:
             write_ready_file(settings.data_dir, ReadyFile(os.getpid(), url))
-            log.info("serving", url=url, data_dir=str(settings.data_dir))
+            log.info("server_started", url=url, data_dir=str(settings.data_dir))
             if settings.sandbox:
                 log.warning("SANDBOX IS ON: linked devices talk to a simulated WhatsApp, not to the real one")
             hopeless = await _until_stop_requested(stop.requested, work, gateway.health)
-            log.info("stopping", reason=hopeless or None)
+            log.info("server_stopping", reason=hopeless or None)
             server.should_exit = True  # no new connections; requests under way go on
             if gateway.leases is not None:
                 gateway.leases.stop_taking()

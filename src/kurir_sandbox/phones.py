@@ -69,7 +69,7 @@ class Phones:
         """
         entry = await self.ledger.write(arrival)
         if entry is None:
-            log.info("message_came_again", phone=arrival.phone, wire_id=arrival.wire_id)
+            log.info("message_repeated", phone=arrival.phone, wire_id=arrival.wire_id)
             return None
         if waiting := self._news.pop(arrival.phone, None):
             waiting.set()

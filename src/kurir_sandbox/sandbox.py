@@ -90,7 +90,7 @@ class Sandbox:
             business = seed.plant(self.world)
             seed.plant_templates(self.graph.templates, business.waba_id)
         self.world.state.put("seed", _PLANTED, name.encode())
-        log.info("seeded", seed=name, people=len(self.world.people()))
+        log.info("sandbox_seeded", seed=name, people=len(self.world.people()))
 
     def _attach(self) -> None:
         networks: dict[ChannelName, Network] = {"cloud_api": self.graph}

@@ -28,8 +28,8 @@ from kurir.cli import quarantine as quarantine_commands
 from kurir.data_folder import open_data_folder
 from kurir.events.tables import events
 from kurir.kit.ids import MessageIds, public_message_id
+from kurir.kit.logs import configure_logging, redact_text
 from kurir.kit.plain_text import visible
-from kurir.kit.telemetry import configure_logging, redact_text
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import SetAside
 from kurir.numbers import numbers

@@ -230,8 +230,8 @@ async def test_an_address_that_was_allowed_once_is_judged_again_at_each_try(
 ) -> None:
     from tests.webhook_harness import SEALING
 
+    from kurir.kit.metrics import Metrics
     from kurir.kit.safe_fetch import SafeFetch
-    from kurir.kit.telemetry import Metrics
     from kurir.settings import Settings
 
     harness = webhook_harness

@@ -22,7 +22,6 @@ from kurir.kit import log_limit
 from kurir.kit.disk_reserve import DiskReserve
 from kurir.kit.log_limit import LogLimit
 from kurir.kit.tasks import TaskHealth
-from kurir.kit.telemetry import Metrics
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.web import health

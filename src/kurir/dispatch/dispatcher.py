@@ -10,8 +10,8 @@ import structlog
 from kurir.channels.channel import Channel
 from kurir.dispatch.lane import Lane
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.telemetry import Metrics
 from kurir.leases import Alone, Hold, Ownership
 from kurir.media.store import MediaStore
 from kurir.numbers import numbers
@@ -151,5 +151,5 @@ class Dispatcher:
                 self._metrics.restricted(await self._database.read(numbers.restricted_count))
                 self._metrics.waiting(self._outbox.waiting())
             except DatabaseUnavailable as error:
-                log.warning("sweep_waits_for_database", reason=str(error))
+                log.warning("database_unavailable", task="sweep", reason=str(error))
             await asyncio.sleep(_SWEEP)

@@ -21,8 +21,8 @@ from kurir.channels.channel import Channel
 from kurir.dispatch.prefetch import Prefetch
 from kurir.kit import crash_points
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.telemetry import Metrics
 from kurir.leases import Hold
 from kurir.media.store import MediaStore
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
@@ -110,7 +110,7 @@ class Lane:
                 # without the hold nothing may be done; whoever knows how it was lost stops this lane
                 wait = await self._turn() if self._hold.valid() else _RECHECK
             except DatabaseUnavailable as error:
-                log.warning("lane_waits_for_database", number=self.number.key, reason=str(error))
+                log.warning("database_unavailable", task="lane", number=self.number.key, reason=str(error))
                 wait = _PAUSE_AFTER_TROUBLE
             if wait is None:
                 idle = not self._in_flight and not self._prefetch.busy
@@ -327,11 +327,11 @@ class Lane:
                     return explained(doubt, NeverLeft())
                 evidence = await self._channel.evidence(self.number, outgoing)
             except DatabaseUnavailable as error:
-                log.warning("evidence_waits_for_database", message_id=message.id, reason=str(error))
+                log.warning("database_unavailable", task="evidence", message_id=message.id, reason=str(error))
                 await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
                 continue
             except Exception:
-                log.exception("evidence_broke", message_id=message.id)
+                log.exception("evidence_failed", message_id=message.id)
                 evidence = Unknown()
             return explained(doubt, evidence)
 
@@ -351,19 +351,19 @@ class Lane:
                 after = await self._outbox.record(message, outcome, timeout, guard)
             except DatabaseUnavailable as error:
                 # the message may be out: its result must not get lost while this process lives
-                log.warning("outcome_waits_for_database", message_id=message.id, reason=str(error))
+                log.warning("database_unavailable", task="outcome", message_id=message.id, reason=str(error))
                 await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
                 continue
             except Exception as error:
                 failures += 1
-                log.exception("outcome_not_recorded", message_id=message.id, failures=failures)
+                log.exception("outcome_failed", message_id=message.id, failures=failures)
                 if failures < _RECORD_TRIES:
                     await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
                     continue
                 await self._set_aside(message, outcome, error)
                 return
             log.info(
-                "message_tried",
+                "send_attempted",
                 message_id=message.id,
                 number=self.number.key,
                 attempt=message.attempt,
@@ -394,7 +394,7 @@ class Lane:
             return media
         crash_points.reach("send.begun")
         if not self._hold.valid():
-            log.warning("send_left_to_another_gateway", message_id=message.id, number=self.number.key)
+            log.warning("send_yielded", message_id=message.id, number=self.number.key)
             return None
         self._on_wire.add(message.id)
         try:
@@ -403,7 +403,7 @@ class Lane:
                 Outgoing(message.id, message.recipient, message.content, message.typing, media, message.attempt),
             )
         except Exception:
-            log.exception("channel_broke", message_id=message.id)
+            log.exception("send_failed", message_id=message.id)
             return InDoubt("the channel broke while sending; the message may have left")
 
     async def _file_of(self, message: Claimed) -> MediaFile | TryLater | Refused:
@@ -413,6 +413,6 @@ class Lane:
         except DatabaseUnavailable as error:
             return TryLater("media_not_found", f"the file cannot be looked up now: {error}", counted=False)
         except Exception:
-            log.exception("media_broke", message_id=message.id)
+            log.exception("media_failed", message_id=message.id)
             return Refused("media_failed", "the file could not be read (see the gateway's log)")
         return file or TryLater("media_lost", "the file is no longer there; it is fetched again", counted=False)

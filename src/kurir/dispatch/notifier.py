@@ -100,4 +100,4 @@ class Notifier:
         try:
             await outbox.look_at(notify.account_id, notify.id)
         except DatabaseUnavailable as error:
-            log.warning("verdict_waits_for_database", reason=str(error))
+            log.warning("database_unavailable", task="outcome_wait", reason=str(error))

@@ -109,7 +109,7 @@ class Prefetch:
         try:
             prepared = await self._media.prepare(self._account_id, message_id, content)
         except Exception:
-            log.exception("media_broke", message_id=message_id)
+            log.exception("media_failed", message_id=message_id)
             prepared = Refused("media_failed", "the file could not be prepared (see the gateway's log)")
         if isinstance(prepared, MediaFile):
             self._looked_at = float("-inf")  # others may take its place at once

@@ -30,7 +30,7 @@ class MessageIds:
         """A new id."""
         with self._lock:
             milliseconds = time.time_ns() // 1_000_000 - _EPOCH_MS
-            # the lower half of the counter range is random so that two processes hardly ever meet
+            # starts at random in the lower half of the counter's range, so that two processes hardly ever collide
             fresh = (milliseconds << _COUNTER_BITS) | self._rng.getrandbits(_COUNTER_BITS - 1)
             self._last = max(fresh, self._last + 1)
             return self._last

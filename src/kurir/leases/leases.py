@@ -200,7 +200,7 @@ class Leases:
             return []  # lost meanwhile, and with its name what it took
         for one in taken:
             self._held[one.number_id] = _Lease(self, me, one)
-            log.info("number_taken", number_id=one.number_id, change_of_hands=one.token)
+            log.info("number_acquired", number_id=one.number_id, change_of_hands=one.token)
         return [self._begin_later(one.account_id, one.number_id, self._held[one.number_id]) for one in taken]
 
     def _lose(self, reason: str) -> None:
@@ -223,7 +223,7 @@ class Leases:
         self._leaving.discard(number_id)
         with contextlib.suppress(DatabaseUnavailable):  # then the next heartbeat does it
             await self._database.write(lambda c: statements.give_up(c, self._me, number_id, lease.token))
-        log.info("number_given_up", number_id=number_id)
+        log.info("number_released", number_id=number_id)
         self._handlers.released()
 
     def _begin_later(self, account_id: int, number_id: int, lease: _Lease) -> asyncio.Task[None]:
@@ -236,7 +236,7 @@ class Leases:
                     await self._handlers.begin(account_id, number_id)
                     break
                 except DatabaseUnavailable as error:
-                    log.warning("number_begins_later", number_id=number_id, reason=str(error))
+                    log.warning("number_delayed", number_id=number_id, reason=str(error))
                 await asyncio.sleep(_AGAIN)
 
     async def _end(self, number_id: int, *, orderly: bool) -> None:

@@ -94,7 +94,7 @@ class NotifyChannel:
         try:
             notifications = msgspec.json.decode(payload, type=list[Notification])
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            log.warning("bell_not_understood", payload=payload[:100])
+            log.warning("notification_invalid", payload=payload[:100])
             return
         for notify in notifications:
             self._heard(notify)

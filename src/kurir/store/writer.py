@@ -316,7 +316,7 @@ class Writer:
 
     def _roll_back(self, error: exc.DBAPIError) -> None:
         """Makes the connection fit for the next transaction, or gives it up."""
-        log.warning("database_in_trouble", database=self._server.name, reason=str(error.orig))
+        log.warning("database_unavailable", database=self._server.name, reason=str(error.orig))
         if self._connection is not None and not error.connection_invalidated:
             try:
                 self._connection.exec_driver_sql("ROLLBACK")

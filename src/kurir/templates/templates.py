@@ -137,7 +137,7 @@ class Templates:
             async with asyncio.timeout(_LIST_TIMEOUT):
                 listed = await self._calls.list(number)
         except TimeoutError:
-            log.info("template_list_slow", number=number.key)
+            log.info("template_list_delayed", number=number.key)
             return False
         if not isinstance(listed, list):
             log.info("template_list_failed", number=number.key)
@@ -154,7 +154,7 @@ class Templates:
             except DatabaseUnavailable:
                 raise
             except Exception as error:
-                log.exception("templates_not_refreshed", number=number.key)
+                log.exception("template_refresh_failed", number=number.key)
                 failures.append(error)
         if failures:
             raise failures[0]
@@ -168,7 +168,7 @@ class Templates:
             except DatabaseUnavailable:
                 raise
             except Exception:
-                log.exception("template_list_not_adopted", number=number.key)
+                log.exception("template_adoption_failed", number=number.key)
                 for theirs in some:
                     await self._adopt_or_set_aside(number, theirs, asked_at)
         await self._database.write(lambda c: mark_gone(c, number, listed, asked_at))
@@ -179,7 +179,7 @@ class Templates:
         except DatabaseUnavailable:
             raise
         except Exception as error:
-            log.exception("template_set_aside", number=number.key, template=theirs.id)
+            log.exception("template_quarantined", number=number.key, template=theirs.id)
             reason = f"it could not be taken over ({type(error).__name__})"
             unread = UnreadTemplate(theirs.id, msgspec.json.encode(theirs), reason)
             await self._database.write(lambda c: adopt_one(c, number, unread, asked_at))
@@ -376,7 +376,7 @@ def _readable(row: Any) -> Template | None:
     try:
         return _template(row)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        log.exception("template_unreadable", template=row.key)
+        log.exception("template_invalid", template=row.key)
         return None
 
 

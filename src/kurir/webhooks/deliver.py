@@ -20,10 +20,10 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir.kit.clock import Clock, system_clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.safe_fetch import FetchFailed, SafeFetch
 from kurir.kit.sealing import Sealing
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.telemetry import Metrics
 from kurir.kit.turns import Turns
 from kurir.kit.url_rules import UrlRefused
 from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable, Work
@@ -128,7 +128,7 @@ class Deliverer:
                     else:
                         pause = min(pause, due_at - now)
             except DatabaseUnavailable as error:
-                log.warning("webhooks_wait_for_database", reason=str(error))
+                log.warning("database_unavailable", task="webhooks", reason=str(error))
                 await asyncio.sleep(1.0)
             await asyncio.sleep(_BATCH_DELAY)  # what comes meanwhile is one round, not one each
             with contextlib.suppress(TimeoutError):
@@ -212,10 +212,10 @@ class Deliverer:
                     self._breakages.pop((endpoint_id, delivery.id), None)
                     delivery = None
         except DatabaseUnavailable as error:
-            log.warning("webhooks_wait_for_database", reason=str(error))
+            log.warning("database_unavailable", task="webhooks", reason=str(error))
             await asyncio.sleep(1.0)
         except Exception as error:
-            log.exception("webhook_delivery_broke", endpoint=endpoint_id)
+            log.exception("webhook_delivery_failed", endpoint=endpoint_id)
             await self._broke(endpoint_id, delivery, error)
             await asyncio.sleep(1.0)
 

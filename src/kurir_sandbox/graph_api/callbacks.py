@@ -130,7 +130,7 @@ class Callbacks:
         try:
             await asyncio.wait_for(acknowledged.wait(), _ACKNOWLEDGED_WITHIN if seconds is None else seconds)
         except TimeoutError:
-            log.info("webhook_not_acknowledged_in_time", wire_id=wire_id)
+            log.info("webhook_timed_out", wire_id=wire_id)
         finally:
             self._awaited.pop(wire_id, None)
 

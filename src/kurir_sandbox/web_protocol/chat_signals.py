@@ -131,7 +131,7 @@ async def _retry(exchange: Exchange, device: Device, node: Node, author: JID) ->
     person = exchange.person_at(author)
     if person is None:
         return
-    log.info("device_asks_again", device=str(device.lid), phone=person.phone, wire_id=wire_id)
+    log.info("retry_requested", device=str(device.lid), phone=person.phone, wire_id=wire_id)
     handset = exchange.handsets.of(person.phone)
     handset.forget(device.lid)
     keys = node.child("keys")
@@ -142,7 +142,7 @@ async def _retry(exchange: Exchange, device: Device, node: Node, author: JID) ->
             raise StanzaError(f"receipt/keys: {error}") from error
     sent = _asked_for(exchange, device, node, person, wire_id)
     if sent is None:
-        log.warning("message_not_remembered", device=str(device.lid), wire_id=wire_id)
+        log.warning("message_forgotten", device=str(device.lid), wire_id=wire_id)
         return
     await downlink.write_again(exchange, device, sent, int(count))
 

@@ -113,7 +113,7 @@ class WebNetwork(Network):
         tls = await on_port(state, "tls", self._ports["tls"], listen)
         proxy = await on_port(state, "proxy", self._ports["proxy"], lambda port: self._proxy.start(port, tls))
         self.proxy_url = f"http://{self._host}:{proxy}"
-        log.info("web_wire_listening", host=self._host, tls_port=tls, proxy_url=self.proxy_url)
+        log.info("server_listening", host=self._host, tls_port=tls, proxy_url=self.proxy_url)
 
     async def stop(self) -> None:
         """Hangs up on everybody and stops listening. Everything that must last is on disk already."""
@@ -276,9 +276,9 @@ class WebNetwork(Network):
         try:
             await converse(self._exchange, self._pairings, connection)
         except (NoiseError, CodecError, StanzaError, DecodeError) as error:
-            log.warning("client_broke_protocol", reason=str(error))
+            log.warning("protocol_violated", reason=str(error))
         except (ConnectionError, TimeoutError) as error:
-            log.info("client_went_away", reason=str(error))
+            log.info("client_disconnected", reason=str(error))
         finally:
             self._connections.discard(connection)
             if connection.device:

@@ -110,7 +110,7 @@ async def _read_on_phone(exchange: Exchange, sent: _OutgoingStanza, person: Pers
         try:
             plaintext = _decrypt(exchange.handsets.of(person.phone), sent, enc)
         except DuplicateMessageError as error:
-            log.info("message_is_known", phone=person.phone, wire_id=sent.wire_id, reason=str(error))
+            log.info("message_duplicate", phone=person.phone, wire_id=sent.wire_id, reason=str(error))
         except SignalError as error:
             log.warning("message_unreadable", phone=person.phone, wire_id=sent.wire_id, reason=str(error))
             await _ask_again(exchange, sent, person, enc)
@@ -159,7 +159,7 @@ async def _pass_on(exchange: Exchange, sent: _OutgoingStanza, address: JID, part
     device, to = sent.device, sent.to
     target = exchange.devices.find(address)
     if target is None:
-        log.info("recipient_not_linked", device=str(device.lid), recipient=str(address))
+        log.info("recipient_unlinked", device=str(device.lid), recipient=str(address))
         return
     sender = exchange.world.person(device.phone)
     attrs: dict[str, Attribute | None] = {

@@ -25,8 +25,8 @@ from kurir.channels.linked_device.peer_calls import DeviceUnavailable, PeerCall,
 from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import DeviceStats
 from kurir.kit.tasks import TaskHealth
-from kurir.kit.telemetry import DeviceStats
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import (
     Event,

@@ -237,7 +237,7 @@ class Connections:
         connection = self._connections.get(news.device)
         if connection is None or news.opening != connection.opening:
             # let go meanwhile, or of an earlier opening: answers and news come on two sockets
-            log.debug("engine_news_late", number=news.device, news=type(news).__name__)
+            log.debug("engine_event_stale", number=news.device, news=type(news).__name__)
             return
         await self._on_news_of(connection, news)
 
@@ -326,7 +326,7 @@ class Connections:
         after = logins.pause(connection.pauses)
         self.troubles["reconnects_often"] += 1
         log.warning(
-            "device_reconnects_often",
+            "device_unstable",
             number=connection.number.key,
             short_connections=short,
             pauses=connection.pauses,
@@ -432,7 +432,7 @@ class Connections:
                         return
                     await self._open(connection)
             except (DatabaseUnavailable, OSError) as error:
-                log.warning("session_cannot_be_used", number=connection.number.key, reason=str(error))
+                log.warning("session_unusable", number=connection.number.key, reason=str(error))
                 await asyncio.sleep(_TRY_AGAIN)
             else:
                 return

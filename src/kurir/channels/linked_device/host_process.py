@@ -213,7 +213,7 @@ class HostProcess:
             raise
 
     def _lost_step(self, error: ValueError) -> None:
-        log.warning("engine_host_sent_no_frame", pid=self.pid, error=str(error))
+        log.warning("engine_frame_invalid", pid=self.pid, error=str(error))
         self.why_lost = "the engine host sent something else than frames and was ended"
 
     def _note_threads(self, failing: Mapping[str, str]) -> None:
@@ -234,7 +234,7 @@ class HostProcess:
                         await self._on_news(upward.news)
                     except Exception:
                         # one that cannot be handled must not keep the rest away; what is of worth is in the journal
-                        log.exception("engine_news_not_handled", pid=self.pid, news=type(upward.news).__name__)
+                        log.exception("engine_event_failed", pid=self.pid, news=type(upward.news).__name__)
         except (asyncio.IncompleteReadError, OSError):
             pass  # the process ended, which `_listen` notices
         except ValueError as error:
@@ -251,7 +251,7 @@ class HostProcess:
             return decode_upward(body)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self.unreadable += 1
-            log.warning("engine_trouble", pid=self.pid, what="a frame could not be read", error=str(error))
+            log.warning("engine_problem", pid=self.pid, what="a frame could not be read", error=str(error))
             return None
 
     async def _reap(self) -> None:
@@ -284,7 +284,7 @@ class HostProcess:
                 continue  # a line beyond all measure; its rest follows
             if not line:
                 return
-            log.debug("engine_said", pid=self.pid, line=masked(line.decode(errors="replace").rstrip()))
+            log.debug("engine_output", pid=self.pid, line=masked(line.decode(errors="replace").rstrip()))
 
     async def _watch(self) -> None:
         while True:

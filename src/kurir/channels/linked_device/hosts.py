@@ -160,7 +160,7 @@ class Hosts:
         if not devices:
             return
         orders = [slot.orders.pop(device) for device in devices]
-        log.warning("engine_host_parted", stay=sorted(slot.orders), go=list(devices))
+        log.warning("device_isolated", stay=sorted(slot.orders), go=list(devices))
         other = _Slot(self, alone=False)
         self._slots.append(other)
         other.suspect()
@@ -222,7 +222,7 @@ class _Slot:
             try:
                 process = await self._hosts._launch()
             except OSError as error:
-                log.warning("engine_host_does_not_start", error=str(error))
+                log.warning("engine_host_failed", error=str(error))
                 reason = f"the engine host does not start: {error.strerror}"
             else:
                 reason = await self._life(process)

@@ -68,7 +68,7 @@ async def answer(exchange: Exchange, device: Device, iq: Node) -> Node:
     namespace = iq.text("xmlns")
     handler = _ANSWERS.get(namespace)
     if handler is None:
-        log.info("query_not_played", namespace=namespace, tags=[c.tag for c in iq.children])
+        log.info("query_unsupported", namespace=namespace, tags=[c.tag for c in iq.children])
         return refusal(iq, 501, ERRORS[501])
     try:
         found = handler(exchange, device, iq)

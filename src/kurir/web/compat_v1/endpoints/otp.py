@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from kurir.kit.ids import public_message_id
-from kurir.kit.telemetry import OtpOutcome
+from kurir.kit.metrics import OtpOutcome
 from kurir.numbers import numbers
 from kurir.otp.check import Attempt, CheckResult, check
 from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue

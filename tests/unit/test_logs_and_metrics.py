@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from kurir.kit.telemetry import MASK, Metrics, configure_logging, mask_phone, redact_text
+from kurir.kit.logs import MASK, configure_logging, mask_phone, redact_text
+from kurir.kit.metrics import Metrics
 from kurir.messages.reports import TryLater
 from kurir.settings import Settings
 
