@@ -1,4 +1,4 @@
-"""Facts that stay true for a while: a bounded map whose entries expire."""
+"""A bounded map whose entries expire."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class Expiring(Generic[K, V]):
-    """At most `size` values, each for `seconds` after it was put; the oldest goes first."""
+    """At most `size` values, each for `seconds` after it was put; the oldest is evicted first."""
 
     def __init__(self, size: int, seconds: float, clock: Clock) -> None:
         self._size = size
@@ -32,7 +32,7 @@ class Expiring(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> V:
-        """Keeps `value` from now on and returns it."""
+        """Stores `value` and returns it."""
         self._kept.pop(key, None)
         while len(self._kept) >= self._size:
             del self._kept[next(iter(self._kept))]
@@ -40,5 +40,5 @@ class Expiring(Generic[K, V]):
         return value
 
     def drop(self, key: K) -> None:
-        """Forgets `key`."""
+        """Removes `key`."""
         self._kept.pop(key, None)

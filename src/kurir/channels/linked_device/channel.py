@@ -61,7 +61,7 @@ class Vitals(NamedTuple):
 
 
 class LinkedDevices:
-    """All linked devices of this gateway; `peers` calls other gateways about their devices, where there are any.
+    """All linked devices of this gateway; `peer_calls` reaches the devices of other gateways, if any.
 
     `message_key` is this server's key, from which each attempt's message secret is derived: the same for the same
     attempt of the same message, so that a send can be recognized after a crash. `list_numbers` gives the linked-device

@@ -233,10 +233,10 @@ class HostProcess:
                     try:
                         await self._on_news(upward.news)
                     except Exception:
-                        # one that cannot be handled must not keep the rest away; what is of worth is in the journal
+                        # an event that cannot be handled must not block the others; messages are in the journal
                         log.exception("engine_event_failed", pid=self.pid, news=type(upward.news).__name__)
         except (asyncio.IncompleteReadError, OSError):
-            pass  # the process ended, which `_listen` notices
+            pass  # the process ended, which `_listen` handles
         except ValueError as error:
             self._lost_step(error)
             self.kill()
@@ -244,7 +244,7 @@ class HostProcess:
     async def _frame(self, reader: asyncio.StreamReader) -> Reply | Notice | None:
         """The next frame; None for one that cannot be read, which is counted and skipped.
 
-        Raises ValueError when the frames' limits are lost, IncompleteReadError and OSError at the end.
+        Raises ValueError when the frame boundaries are lost, IncompleteReadError and OSError at the end.
         """
         body = await reader.readexactly(body_length(await reader.readexactly(4)))
         try:
@@ -256,11 +256,11 @@ class HostProcess:
 
     async def _reap(self) -> None:
         self.kill()
-        # news that wait are dropped: what they say of a connection is over, and messages are in the journal
+        # waiting news are dropped: connection states are obsolete, and messages are in the journal
         self._hearing.cancel()
         status = await self._process.wait()
         self.killed_from_outside = status == -signal.SIGKILL and self.why_lost == _ENDED
-        # what it said last, and the end of its output, so that nothing of the pipe is left open
+        # read its last output to the end, so that the pipe is closed
         await asyncio.wait({self._draining}, timeout=_LAST_WORDS)
         for writer in (self._writer, self._news_writer):
             writer.transport.abort()
@@ -281,7 +281,7 @@ class HostProcess:
             try:
                 line = await self._process.stdout.readline()
             except ValueError:
-                continue  # a line beyond all measure; its rest follows
+                continue  # an overlong line; its rest follows
             if not line:
                 return
             log.debug("engine_output", pid=self.pid, line=masked(line.decode(errors="replace").rstrip()))

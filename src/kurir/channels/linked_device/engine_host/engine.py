@@ -1,7 +1,7 @@
 """The engine on neonize (whatsmeow): a table of devices, and the commands carried out on them.
 
-Runs only inside a host process. Opening and closing come one at a time; all other commands may come from several
-threads at once.
+Runs only inside a host process. Opening and closing are serialized; all other commands may come from several threads at
+once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import assert_never
 
-from kurir.channels.linked_device.engine_host.device import NeonizeDevice  # first: it readies libmagic
+from kurir.channels.linked_device.engine_host.device import NeonizeDevice  # first: it prepares libmagic
 
 # isort: split
 from neonize.exc import NeonizeError, SendMessageError, UploadError
@@ -38,9 +38,9 @@ from kurir.messages.content import Image, MediaFile, Outgoing
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLater
 
 _GROUPS_FRESH = 5.0
-"""Seconds for which "not in the list of groups" is believed without asking again."""
+"""Seconds for which "not in the list of groups" is valid without a new query."""
 _OPEN_AGAIN = 30.0
-"""Seconds until a device that could not be opened is tried again, for want of disk or threads."""
+"""Seconds until a device that could not be opened, for lack of disk or threads, is tried again."""
 
 _LIBRARY = "neonize-linux"
 """Part of the engine library's file name."""
@@ -48,7 +48,7 @@ _LEFT_OUT = "the recipient's phone may have been left out: the engine has no key
 
 
 class UnavailableError(NeonizeError):
-    """The device cannot be asked now; the text is a sentence for whoever asks."""
+    """The device cannot be called now; the text is a sentence for the caller."""
 
 
 class NeonizeEngine:
@@ -62,7 +62,7 @@ class NeonizeEngine:
         try:
             optional_enums.relax(_LIBRARY)
         except (optional_enums.DescriptorNotFoundError, OSError) as error:
-            # an event with an unknown value then ends its device's event stream, which is opened anew
+            # an event with an unknown value then ends its device's event stream, which is reopened
             emit(say.Trouble(0, f"unknown values of the engine's events end its event stream: {error}", "not_relaxed"))
         self._devices: dict[int, NeonizeDevice] = {}
         self._books: dict[int, _Book] = {}
@@ -75,7 +75,7 @@ class NeonizeEngine:
             return say.Failed(str(error))
         except Exception as error:
             self._report(command, error)
-            if isinstance(command, say.Send):  # on the wire: what fails before that is answered in `_send`
+            if isinstance(command, say.Send):  # on the wire: earlier failures are answered in `_send`
                 return InDoubt("the engine failed while it was sending")
             return say.Failed("WhatsApp did not answer" if isinstance(error, NeonizeError) else "the engine failed")
 
@@ -130,7 +130,7 @@ class NeonizeEngine:
             return self._not_opened(order, reason)
         try:
             device.start()
-        except RuntimeError as error:  # no thread to be had
+        except RuntimeError as error:  # no thread could be started
             device.stop()
             return self._not_opened(order, f"the device cannot be started: {error}")
         self._devices[order.device] = device
@@ -138,7 +138,7 @@ class NeonizeEngine:
         return say.Done()
 
     def _not_opened(self, order: say.Open, reason: str) -> say.Failed:
-        """Has the gateway try again after a while."""
+        """Makes the gateway retry after a while."""
         state = say.DeviceState(order.device, "disconnected", reason, retry_after=_OPEN_AGAIN, opening=order.opening)
         self._emit(state)
         return say.Failed(reason)
@@ -177,7 +177,7 @@ class NeonizeEngine:
         return self._put_on_wire(book, command, *ready) if isinstance(ready, tuple) else ready
 
     def _prepare(self, book: _Book, command: say.Send) -> tuple[JID, Message] | Refused | TryLater:
-        """Where to send what, or why that cannot be said. Nothing of the message is on the wire yet."""
+        """The address and the composed message, or why there are none. Nothing is on the wire yet."""
         device, outgoing = book.device, command.outgoing
         try:
             refusal = book.refusal(outgoing.recipient)
@@ -206,7 +206,7 @@ class NeonizeEngine:
             response = device.call(lambda: device.client.send_message(to, message))
         except SendMessageError as error:
             device.report(f"send: {error}")
-            book.forget(outgoing.recipient)  # what WhatsApp says about this number may have changed
+            book.forget(outgoing.recipient)  # WhatsApp's answer for this number may have changed
             return outcome_of(without_places(error))
         crash_points.reach("engine.sent")
         left_out = self._unencrypted.devices(response.ID)
@@ -219,7 +219,7 @@ class NeonizeEngine:
 
 
 class _Book:
-    """What a device knows of people and groups, remembered between sends."""
+    """A cache of what a device knows about people and groups."""
 
     def __init__(self, device: NeonizeDevice) -> None:
         self.device = device
@@ -229,7 +229,7 @@ class _Book:
         self._groups_at = 0.0
 
     def refusal(self, recipient: str) -> Refused | None:
-        """Why nothing can be sent to `recipient`, or None. Raises NeonizeError when WhatsApp does not say."""
+        """Why nothing can be sent to `recipient`, or None. Raises NeonizeError when WhatsApp does not answer."""
         if is_group(recipient):
             if recipient not in self.groups() and recipient not in self.groups(at_most_old=_GROUPS_FRESH):
                 return Refused("not_a_group_member", "the sender number must be a member of the group")
@@ -252,15 +252,15 @@ class _Book:
         return {phone: known[phone] for phone in phones if phone in known}
 
     def address(self, recipient: str) -> JID:
-        """Where to send to: the address that WhatsApp answered for this number, which may be written otherwise."""
+        """The address that WhatsApp returned for this number, which may be written differently."""
         return self._people.get(recipient) or _jid(recipient)
 
     def forget(self, recipient: str) -> None:
-        """The next send to `recipient` asks WhatsApp again."""
+        """Drops `recipient` from the cache."""
         self._people.pop(recipient, None)
 
     def unreached(self, recipient: str, left_out: Collection[str]) -> bool:
-        """Whether all phones that a message was for may be among `left_out`, the devices that got no copy.
+        """Whether all phones of a message's recipients may be among `left_out`, the devices without a copy.
 
         Raises nothing: of a group that is not known now, one phone is enough.
         """
@@ -273,7 +273,7 @@ class _Book:
         return bool(phones) and len(phones) >= others
 
     def groups(self, at_most_old: float | None = None) -> dict[str, GroupInfo]:
-        """The groups by id; asked anew when the engine told of a change or the list is older than `at_most_old`."""
+        """The groups by id; queried again when the engine reported a change or the list is older than `at_most_old`."""
         device = self.device
         with self._lock:
             old = at_most_old is not None and time.monotonic() - self._groups_at > at_most_old
@@ -349,7 +349,7 @@ def _upload(device: NeonizeDevice, outgoing: Outgoing) -> Uploaded | None:
 
 
 def _type(device: NeonizeDevice, to: JID, seconds: float) -> None:
-    """Shows "typing …" for a while; a message is not held up because that could not be shown."""
+    """Shows "typing …" for a while; its failure does not delay the message."""
     text = ChatPresenceMedia.CHAT_PRESENCE_MEDIA_TEXT
     try:
         device.call(lambda: device.client.send_chat_presence(to, ChatPresence.CHAT_PRESENCE_COMPOSING, text))
