@@ -20,7 +20,7 @@ RECEIPTS = ("delivered", "read")
 PHONE_RECEIPTS = (*RECEIPTS, "retry")
 """Kinds of receipts of a phone to linked devices; with `retry` it asks for a message that it could not read."""
 CALLBACKS = ("sent", *RECEIPTS, "failed", "message", "template")
-"""Kinds of callbacks: the status they tell, an inbound message, or a template's review."""
+"""Kinds of callbacks: the status they report, an inbound message, or a template's review."""
 QUERIES = "any namespace of an `<iq>`, or namespace/tag of its first child"
 """Kinds of queries, which cannot be listed: w:g2, w:g2/participating, usync, encrypt/key, encrypt/count, w:m, …"""
 

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class Sandbox:
-    """Everything that plays WhatsApp, on the folder `data`. `web` is None when only the Cloud API is wanted."""
+    """The whole sandbox on the folder `data`. `web` is None when only the Cloud API is wanted."""
 
     def __init__(self, data: Path, host: str, seed_name: seed.SeedName = "default", with_web: bool = True) -> None:
         self._data = data

@@ -183,7 +183,7 @@ class Failing:
 )
 def test_however_a_send_ends_the_real_engine_answers_while_news_are_stuck(full_host: Host, step: str, kind: Any):
     engine = NeonizeEngine(full_host.emit, 1_000)
-    engine._books[7] = engine._devices[7] = Failing(full_host, step)  # pyright: ignore[reportArgumentType]
+    engine._directories[7] = engine._devices[7] = Failing(full_host, step)  # pyright: ignore[reportArgumentType]
     log = logging.getLogger("whatsmeow")
     answers: list[say.HostReply] = []
 
@@ -206,7 +206,7 @@ def test_what_is_unforeseen_before_the_wire_is_tried_again_and_after_it_is_doubt
     host = SimpleNamespace(emit=lambda news: reported.append(news) or True)
     engine = NeonizeEngine(host.emit, 1_000)
     for step, kind in (("unforeseen", TryLater), ("wire", InDoubt)):
-        engine._books[7] = Failing(host, step)  # pyright: ignore[reportArgumentType]
+        engine._directories[7] = Failing(host, step)  # pyright: ignore[reportArgumentType]
         answer = engine.perform(sending("halo"))
         assert isinstance(answer, kind)
         if isinstance(answer, TryLater):

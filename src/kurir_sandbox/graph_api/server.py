@@ -1,7 +1,7 @@
 """The Cloud API network: official numbers on one side, phones on the other.
 
-A message is accepted (on disk) before the answer, then carried to the phone in a lane per number and person, then
-told to the app in signed callbacks: sent, delivered, read, or failed.
+A message is accepted (on disk) before the answer, then delivered to the phone in a lane per number and person, then
+reported to the app in signed callbacks: sent, delivered, read, or failed.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ Changed = Callable[[Template], None]
 
 
 def decide(template: NewTemplate) -> tuple[str, str]:
-    """What review says: (status, reject reason). UTILITY must not promote; shortened links are refused."""
+    """The result of review: (status, reject reason). UTILITY must not promote; shortened links are refused."""
     words = json.dumps(template.components, ensure_ascii=False)
     if template.category == "UTILITY" and _PROMOTIONAL.search(words):
         return "REJECTED", "INCORRECT_CATEGORY"
@@ -41,7 +41,7 @@ def decide(template: NewTemplate) -> tuple[str, str]:
 
 
 class TemplateBook:
-    """Templates in the database `db`; `changed` is told after each review."""
+    """Templates in the database `db`; `changed` is called after each review."""
 
     def __init__(self, db: sqlite3.Connection, changed: Changed) -> None:
         self._db = db
@@ -143,7 +143,7 @@ class TemplateBook:
         return self._select("waba_id = ?", waba_id)
 
     def set_status(self, template: Template, status: str, reason: str = "NONE") -> Template:
-        """Give a template another status (paused, disabled …), as Meta would, and tell the app."""
+        """Give a template another status (paused, disabled …), as Meta would, and notifies the app."""
         settled = self._save(replace(template, status=status, rejected_reason=reason))
         self._changed(settled)
         return settled

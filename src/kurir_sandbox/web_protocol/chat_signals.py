@@ -1,4 +1,4 @@
-"""What is said about a chat besides messages: receipts, typing and presence, in both directions."""
+"""Chat signals besides messages: receipts, typing and presence, in both directions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 async def send_receipt(exchange: Exchange, entry: Entry, kind: ReceiptKind) -> None:
-    """The phone that holds `entry` tells the linked devices of the sender's account; "delivered" has no type."""
+    """Sends a phone's receipt of `entry` to the linked devices of the sender's account; "delivered" has no type."""
     arrival = entry.arrival
     person = exchange.world.person(arrival.phone)
     if person is None:
@@ -103,7 +103,7 @@ async def receive_typing(exchange: Exchange, device: Device, node: Node) -> None
 
 
 async def receive_presence(exchange: Exchange, device: Device, node: Node) -> None:
-    """A linked device comes online, goes offline, or asks to be told about a person's presence."""
+    """A linked device comes online, goes offline, or subscribes to a person's presence."""
     kind = node.text("type", "available")
     if kind == "subscribe":
         person = exchange.person_at(node.need_jid("to"))

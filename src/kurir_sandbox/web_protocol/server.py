@@ -191,7 +191,7 @@ class WebNetwork(Network):
         await chat_signals.send_typing(self._exchange, sender, to, on)
 
     async def unlink(self, jid: str) -> None:
-        """The phone removes a linked device: it is told so and must delete its data. Raises LookupError."""
+        """The phone removes a linked device, which is notified and must delete its data. Raises LookupError."""
         device = self._device(jid)
         await login.unlink(self._exchange, device)
 
@@ -202,13 +202,13 @@ class WebNetwork(Network):
             await line.hang_up()
 
     async def replace(self, jid: str) -> None:
-        """Tells the device that another client took its place (`conflict replaced`). Raises LookupError."""
+        """Notifies the device that another client took its place (`conflict replaced`). Raises LookupError."""
         line = self._exchange.devices.line(self._device(jid))
         if isinstance(line, Connection):
             await line.finish(login.REPLACED)
 
     async def play(self, jid: str, node: Node, *, keep: bool = False, close: bool = False) -> bool:
-        """Sends `node` to a linked device as it is, and says whether that could be done.
+        """Sends `node` to a linked device unchanged; returns whether that was possible.
 
         keep: a device that is away gets it when it comes back, and until it acknowledged it. close: the connection
         ends a little after. Raises LookupError.
@@ -260,11 +260,11 @@ class WebNetwork(Network):
             self._exchange.devices.bundle(device)
 
     async def group_changed(self, group_id: str, change: dict[str, object]) -> None:
-        """A group changed in the world: tells the linked devices of its members. See `group_news.announce`."""
+        """A group changed in the world: notifies the linked devices of its members. See `group_news.announce`."""
         await group_news.announce(self._exchange, group_id, change)
 
     async def contacts_changed(self, phone: str) -> None:
-        """The address book or name of the person `phone` changed in the world: tells their linked devices."""
+        """The address book or name of the person `phone` changed in the world: notifies their linked devices."""
         for name, version in self._exchange.app_states.refresh(phone):
             await announce(self._exchange, phone, name, version)
 

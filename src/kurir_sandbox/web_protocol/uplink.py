@@ -1,7 +1,7 @@
 """From linked devices to people: the phones decrypt what a device sends, and its copies are passed to other linked
 devices.
 
-A message names the devices it is encrypted for; group messages carry one part for all (the sender key's) besides.
+A message names the devices it is encrypted for; group messages have one part for all (the sender key's) besides.
 What a phone could read goes to the ledger through `Phones.deliver`; what it couldn't, it asks for again with a
 retry receipt.
 """

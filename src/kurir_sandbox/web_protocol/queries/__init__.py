@@ -1,6 +1,6 @@
 """Queries: the `<iq>` requests of linked devices, one namespace family a module.
 
-Every request must be answered, or the engine waits 75 seconds for each. A query that is not played is answered with
+Every request must be answered, or the engine waits 75 seconds for each. An unsupported query is answered with
 501 feature-not-implemented, so that it is noticed.
 """
 

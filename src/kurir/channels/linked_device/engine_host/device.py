@@ -119,8 +119,8 @@ class NeonizeDevice:
             timeout=order.check_timeout,
             ask=lambda: self.call(self.client.get_blocklist),
             connected=lambda: self.state[0] == "connected",
-            check=self._check,
-            silent=lambda: self._become("degraded", "connected, but WhatsApp does not answer"),
+            on_answer=self._check,
+            on_timeout=lambda: self._become("degraded", "connected, but WhatsApp does not answer"),
         )
         self._subscribe()
 

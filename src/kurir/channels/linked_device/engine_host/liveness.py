@@ -25,7 +25,7 @@ _AGAIN = 5.0
 
 class Liveness:
     """The check of one device. `ask` blocks until the server answers, and raises when it does not or refuses;
-    `connected` returns the device's own state; one callback receives the seconds of each round trip, the other is
+    `connected` returns the device's own state; `on_answer` gets the seconds of each round trip, `on_timeout` is
     called when no answer came in time."""
 
     def __init__(
@@ -35,15 +35,15 @@ class Liveness:
         timeout: float,
         ask: Callable[[], object],
         connected: Callable[[], bool],
-        check: Callable[[float], None],
-        silent: Callable[[], None],
+        on_answer: Callable[[float], None],
+        on_timeout: Callable[[], None],
     ) -> None:
         self._after = after
         self._timeout = timeout
         self._ask = ask
         self._connected = connected
-        self._check = check
-        self._silent = silent
+        self._on_answer = on_answer
+        self._on_timeout = on_timeout
         self._heard = time.monotonic()
 
     def heard(self) -> None:
@@ -58,13 +58,13 @@ class Liveness:
                 before = self._heard
                 closing.wait(_AGAIN)
                 if self._connected() and self._heard == before:
-                    self._silent()
+                    self._on_timeout()
             quiet = time.monotonic() - self._heard
             pause = self._after if quiet >= self._after else self._after - quiet
 
     def _answers(self) -> bool:
         started = time.monotonic()
-        deadline = threading.Timer(self._timeout, self._silent)
+        deadline = threading.Timer(self._timeout, self._on_timeout)
         deadline.daemon = True
         deadline.start()
         try:
@@ -75,5 +75,5 @@ class Liveness:
         finally:
             deadline.cancel()
         self.heard()
-        self._check(self._heard - started)
+        self._on_answer(self._heard - started)
         return True
