@@ -4,6 +4,8 @@ A lane first settles what an earlier lane left in flight. Then it waits until it
 the next messages (`prefetch`), claims messages that are due and complete, sends each through the channel, asks for
 evidence where an attempt ended in doubt, and records the outcome. Messages to different recipients may be in flight
 together, up to the channel's window; one recipient has at most one message in flight.
+
+More than 300 lines: one loop whose steps share the state of one number's sending.
 """
 
 from __future__ import annotations

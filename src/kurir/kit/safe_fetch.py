@@ -9,6 +9,8 @@ Webhook receivers are strangers too: `post` sends to them under the same rules, 
 
 Accounts take turns (`kit/turns`) for connections, for connections to one host, and for name look-ups, so that slow
 servers and names of one account delay no other account.
+
+More than 300 lines: one request from its checked address to its bounded body, which reads best in one piece.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ What a crash left and what becomes of doubt is in `recovery`; decisions about si
 
 A message exists exactly when its transaction was flushed. Counting of waiting messages and the waiters for a verdict
 live in this process; everything else is in the database.
+
+More than 300 lines: the one interface to the outbox, over the modules beside it.
 """
 
 from __future__ import annotations

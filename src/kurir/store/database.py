@@ -11,6 +11,8 @@ flood of reads delays only its own account.
 
 Two databases behind one interface: SQLite in a file (`sqlite`), or a PostgreSQL server (`postgres`). Store functions
 are plain functions of a connection and use SQL that both understand; `inserts` covers the differences.
+
+More than 300 lines: the one interface to the database: writing, reading and the timeouts of both.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Each piece of work runs under a savepoint of its own: its exception undoes only 
 fails, a group is retried where that is safe (nothing was committed) and may help (a new connection, a deadlock);
 otherwise every caller gets DatabaseUnavailable within seconds. While the database is away the writer keeps reconnecting
 with growing pauses, and continues when it is back.
+
+More than 300 lines: one thread's loop, with every way in which a commit can fail.
 """
 
 from __future__ import annotations

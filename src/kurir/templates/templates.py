@@ -2,6 +2,8 @@
 
 A template is stored here from its first draft: DRAFT here, IN_REVIEW at Meta, then the state that Meta decides. Listing
 templates refreshes Meta's list, at most every `LIST_EVERY` seconds, and adopts templates created elsewhere.
+
+More than 300 lines: the service and the queries of one table, which change together.
 """
 
 from __future__ import annotations

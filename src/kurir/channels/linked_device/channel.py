@@ -2,6 +2,8 @@
 
 The engine runs in child processes (see `hosts`), each number's connection in `connections`; this module is the
 interface for the rest of the gateway: it sends, looks for evidence when a send was interrupted, and queries devices.
+
+More than 300 lines: one method for each thing that the gateway asks of linked devices.
 """
 
 from __future__ import annotations
