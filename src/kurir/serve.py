@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
         try:
             self._front.sweep(asyncio.get_running_loop().time())
         except Exception:  # uvicorn's loop must go on
-            log.exception("connections_not_looked_at")
+            log.exception("connection_sweep_failed")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -146,7 +146,7 @@ async def _served(settings: Settings, stop: _Stop) -> str:
         stop.started()
         tasks = Tasks(gateway.health)
         work = tasks.spawn("http-server", server.serve(sockets=[listener]))
-        while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
+        while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn only sets a flag
             await asyncio.sleep(0.01)
         if server.started:
             write_ready_file(settings.data_dir, ReadyFile(os.getpid(), url))

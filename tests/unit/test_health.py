@@ -21,6 +21,7 @@ from tests.sqlite import new_database
 from kurir.kit import log_limit
 from kurir.kit.disk_reserve import DiskReserve
 from kurir.kit.log_limit import LogLimit
+from kurir.kit.metrics import Metrics
 from kurir.kit.tasks import TaskHealth
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
@@ -128,7 +129,7 @@ async def test_who_asks_often_does_not_fill_the_log(gateway: Gateway, monkeypatc
         assert {answer[0] for answer in answers} == {503}
         causes = [line for line in logs if line["event"] == "database_unavailable"]
         assert log_limit.EVERY == 0 or len(causes) <= 2  # reads and writes
-        return [line["reasons"] for line in logs if line["event"] == "not_ready"]
+        return [line["reasons"] for line in logs if line["event"] == "readiness_failed"]
 
     down = ["the database does not answer reads", "the database does not answer writes"]
     assert await asked() == [down]

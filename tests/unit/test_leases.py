@@ -276,7 +276,7 @@ async def test_notifications_reach_all_and_listening_resumes_after_a_cut(gateway
                 await asyncio.sleep(0.05)
 
     await notifications(Notification("number", 1, 2))
-    cut = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kurir-bell'")
+    cut = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kurir-notify'")
     await one.database.write(lambda c: c.execute(cut) and None)
     await notifications(Notification("leases"))
     for channel in channels:

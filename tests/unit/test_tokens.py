@@ -159,7 +159,7 @@ def test_a_files_name_is_flushed_with_it(write: Callable[..., object], tmp_path:
 
 
 @pytest.mark.parametrize(("number", "matters"), [(errno.EINVAL, False), (errno.EIO, True), (errno.ENOSPC, True)])
-def test_a_folder_that_cannot_be_flushed_is_told_from_a_disk_that_fails(
+def test_a_folder_that_cannot_be_flushed_is_no_disk_that_fails(
     number: int, matters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fsync = os.fsync

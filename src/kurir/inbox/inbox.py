@@ -154,7 +154,7 @@ class Inbox:
             except DatabaseUnavailable:
                 raise
             except Exception:
-                log.exception("events_not_stored", events=len(group))
+                log.exception("inbox_failed", events=len(group))
             for event, fingerprint in group:
                 try:
                     new += await self._take_or_set_aside(event, fingerprint, "" if new else raw, queue)
@@ -220,7 +220,7 @@ class Inbox:
                 nowhere = error.events
                 self._health.failed(_STORING, "inbox", error.reason)
             except DatabaseUnavailable as error:
-                log.warning("inbox_waits_for_database", events=len(events), reason=str(error))
+                log.warning("database_unavailable", task="inbox", events=len(events), reason=str(error))
                 await asyncio.sleep(1.0)
                 continue
             break

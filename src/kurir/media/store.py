@@ -101,7 +101,7 @@ class MediaStore:
             return TryLater("media_not_inspected", why, after=_OWN_TROUBLE)
         except DiskNearlyFull as error:
             if self._full.is_due():
-                log.warning("files_to_send_wait_for_space", reason=_FULL)
+                log.warning("outgoing_files_deferred", reason=_FULL)
             why = f"the file could not be stored: {error.reason}"
             return TryLater("media_not_stored", why, after=_NO_ROOM, counted=False)
         except (DatabaseUnavailable, OSError) as error:

@@ -118,8 +118,8 @@ def _copy_database(source: Path, target: Path) -> None:
         old.backup(new)
         new.execute("PRAGMA journal_mode = DELETE")  # one file, without a WAL
         new.execute(f"PRAGMA user_version = {_MARK}")
-        if (verdict := new.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-            raise BackupError(f"the copy of {source} is damaged: {verdict}")
+        if (outcome := new.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+            raise BackupError(f"the copy of {source} is damaged: {outcome}")
     flush(target)
 
 

@@ -28,7 +28,7 @@ _AT_ONCE = 200
 _AGAIN = 2.0
 _LAST_NOTIFIED = 3.0
 """Seconds that the last notifications may take at shutdown."""
-_NOTIFY = sa.text("SELECT pg_notify(:channel, :rings)")
+_NOTIFY = sa.text("SELECT pg_notify(:channel, :notifications)")
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ class NotifyChannel:
         await asyncio.sleep(_GATHERED)
         while self._waiting:
             notifications = [self._waiting.pop() for _ in range(min(len(self._waiting), _AT_ONCE))]
-            parameters = {"channel": _CHANNEL, "rings": msgspec.json.encode(notifications).decode()}
+            parameters = {"channel": _CHANNEL, "notifications": msgspec.json.encode(notifications).decode()}
             with contextlib.suppress(DatabaseUnavailable):
                 await self._database.write(lambda c, parameters=parameters: c.execute(_NOTIFY, parameters) and None)
 

@@ -131,7 +131,7 @@ def address(url: str) -> URL:
 def listening_address(url: str) -> str:
     """The same database as a libpq address, for a connection that waits for notifications; it detects a dead server."""
     where = address(url).set(drivername="postgresql")
-    alive = {"application_name": "kurir-bell", "connect_timeout": "3"}
+    alive = {"application_name": "kurir-notify", "connect_timeout": "3"}
     alive |= {name: str(value) for name, value in _CONNECTION.items() if name.startswith(("keepalives", "tcp_"))}
     return where.update_query_dict(alive).render_as_string(hide_password=False)
 

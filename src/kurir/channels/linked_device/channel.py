@@ -135,7 +135,7 @@ class LinkedDevices:
     async def forward(self, number: Number, call: PeerCall, timeout: float) -> Result:
         """The answer of the gateway that holds the number. Raises DeviceUnavailable."""
         if self._peer_calls is None:
-            raise DeviceUnavailable("another gateway carries this device")
+            raise DeviceUnavailable("another gateway holds this device")
         return await self._peer_calls.run(number, call, timeout)
 
     def is_pairing(self, number_id: int) -> bool:
@@ -178,7 +178,7 @@ class LinkedDevices:
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Puts one message on the wire, at most once. Never raises."""
         if not self.holds(number.id):
-            return NotConnected("another gateway carries this device")
+            return NotConnected("another gateway holds this device")
         state, reason = self.state(number)
         if state != "connected":
             return NotConnected(reason or "the device is not connected")
@@ -262,7 +262,7 @@ class LinkedDevices:
         Raises DeviceUnavailable, also when another gateway holds the number.
         """
         if not self.holds(number.id):
-            raise DeviceUnavailable("another gateway carries this device")
+            raise DeviceUnavailable("another gateway holds this device")
         try:
             answer = await self._connections.hosts.call(
                 number.id, say.Replay(number.id, payload), self._settings.engine_timeout

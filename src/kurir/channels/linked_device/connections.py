@@ -142,7 +142,7 @@ class Connections:
         if connection.reopening is not None:
             connection.reopening.cancel()
         if connection.running_pairing is not None:
-            connection.running_pairing.fail("another gateway carries this number now")
+            connection.running_pairing.fail("another gateway holds this number now")
         await self.hosts.close(number_id)
 
     async def forget(self, number: Number) -> None:
@@ -225,7 +225,7 @@ class Connections:
             self.troubles[kind] += 1
             if kind == "no_room":
                 if self._full.is_due():
-                    log.warning("received_files_wait_for_space", reason=_FULL)
+                    log.warning("received_files_deferred", reason=_FULL)
                 return
             # anybody can send receipts of an unknown type in any number: only the first is logged
             say_it = log.debug if kind == "unknown_receipt" and self.troubles[kind] > 1 else log.error
@@ -417,7 +417,7 @@ class Connections:
     async def _mend(self, connection: Connection) -> None:
         """Reopens a device once its session is usable again: WhatsApp then repeats what was not acknowledged."""
         try:
-            while not await asyncio.to_thread(self._sessions.usable):  # noqa: ASYNC110 - nobody tells of it
+            while not await asyncio.to_thread(self._sessions.usable):  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(_TRY_AGAIN)
             if connection.state == "connected":
                 await self._open_anew(connection, "reading again what could not be opened")

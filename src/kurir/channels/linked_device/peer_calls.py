@@ -62,7 +62,7 @@ Result = Done | Failed | OnWhatsApp | Contacts | Groups | PairingAnswer
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An errand and the number it is about."""
+    """A peer call and the number it is about."""
 
     account_id: int
     number_id: int
@@ -86,17 +86,17 @@ class PeerCalls:
         try:
             where = await self._holder(number.id)
         except DatabaseUnavailable as error:
-            raise DeviceUnavailable("which gateway carries the device cannot be looked up now: try again") from error
+            raise DeviceUnavailable("which gateway holds the device cannot be looked up now: try again") from error
         if where is None:
             raise DeviceUnavailable(
-                "no gateway carries this device just now: try again in half a minute; "
+                "no gateway holds this device just now: try again in half a minute; "
                 "some gateway on the database must have the role `dispatch`"
             )
         try:
             result = _decode_result(await self._post(where, Order(number.account_id, number.id, call), timeout))
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DeviceUnavailable(
-                f"the gateway that carries this device does not answer at {where} ({type(error).__name__}): "
+                f"the gateway that holds this device does not answer at {where} ({type(error).__name__}): "
                 "if it runs, set KURIR_GATEWAY_URL there to an address that this gateway reaches"
             ) from error
         if isinstance(result, Failed):

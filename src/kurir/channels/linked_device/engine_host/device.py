@@ -323,7 +323,7 @@ class NeonizeDevice:
 
         return callback
 
-    # -- what the engine tells -------------------------------------------------------------------------------------
+    # -- events of the engine --------------------------------------------------------------------------------------
 
     def _on_qr(self, qr: bytes) -> None:
         self._become("pairing", "waiting for the phone")
