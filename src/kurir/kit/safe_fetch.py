@@ -18,48 +18,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from kurir.kit.disk_reserve import PIECE, DiskReserve
+from kurir.kit.name_resolution import CheckedResolver, LookUp, Resolve, SystemNames, account_of_task
 from kurir.kit.turns import Turns
-from kurir.kit.url_rules import Allowed, UrlRefused, check_address, check_url
+from kurir.kit.url_rules import Allowed, UrlRefused, check_url
 from kurir.settings import Settings
-
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""Gives all addresses of a host name (for a port); raises OSError."""
-
-LookUp = Callable[[str, int], list[str]]
-"""The same, as a blocking call."""
 
 CONNECT_TIMEOUT = 5.0
 STALL_TIMEOUT = 10.0
 LEAST_RATE = 10_000
 """Bytes per second a server must keep up after `GRACE` seconds."""
 GRACE = 5.0
-NAME_WAIT = 10.0
-"""Seconds that a name look-up waits for its account's turn."""
 _ANSWER_TIMEOUT = 5.0
 """Seconds to read the body of an answer to a POST; the status is known by then, the body is only shown to people."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-
-_account: ContextVar[int] = ContextVar("account", default=0)
-"""The account whose request this task makes; the connector passes no argument for it to the resolver."""
 
 _FAILURES: tuple[tuple[type[Exception], str, bool], ...] = (
     (TimeoutError, "the server took too long", False),
@@ -153,7 +139,7 @@ class SafeFetch:
         self._least_rate = least_rate
         self._grace = grace
         self._session: aiohttp.ClientSession | None = None
-        self._names = _SystemNames(name_threads, look_up)
+        self._names = SystemNames(name_threads, look_up)
         self._connections = Turns(connections)
         self._per_host = per_host
         self._hosts: dict[tuple[str | None, int | None], Turns] = {}
@@ -161,7 +147,7 @@ class SafeFetch:
     async def start(self) -> None:
         """Opens the HTTP session."""
         connector = aiohttp.TCPConnector(
-            resolver=_CheckedResolver(self._resolve or self._names.resolve, self._allowed),
+            resolver=CheckedResolver(self._resolve or self._names.resolve, self._allowed),
             use_dns_cache=False,
             force_close=True,
             limit=0,
@@ -201,7 +187,7 @@ class SafeFetch:
         The time starts when it is the account's turn. Raises UrlRefused, FetchFailed, TooLarge; OSError when the file
         cannot be written, DiskNearlyFull when it would use the `reserve`.
         """
-        _account.set(account)
+        account_of_task.set(account)
         at = check_url(url, self._allowed)
         try:
             disk = _Disk(into, max_bytes, reserve)
@@ -221,7 +207,7 @@ class SafeFetch:
         off or is slow is cut there. Raises UrlRefused, FetchFailed.
         """
         assert self._session is not None
-        _account.set(account)
+        account_of_task.set(account)
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
         try:
             async with (
@@ -344,66 +330,3 @@ def _failure(error: aiohttp.ClientError | TimeoutError) -> FetchFailed:
         if isinstance(error, kind):
             return FetchFailed(reason, permanent=permanent)
     return FetchFailed("the server did not answer in proper HTTP", permanent=False)
-
-
-class _CheckedResolver(AbstractResolver):
-    """Resolves for the connector, which connects only to the returned addresses: if one is refused, none is used."""
-
-    def __init__(self, resolve: Resolve, allowed: Allowed) -> None:
-        self._resolve = resolve
-        self._allowed = allowed
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        named = (host.removesuffix("."), port) in self._allowed.pairs
-        found: list[ResolveResult] = []
-        for text in await self._resolve(host, port):
-            address = ipaddress.ip_address(text)
-            if not named:
-                check_address(address, port, self._allowed)
-            version = socket.AF_INET if address.version == 4 else socket.AF_INET6
-            found.append(
-                ResolveResult(
-                    hostname=host,
-                    host=text,
-                    port=port,
-                    family=version,
-                    proto=socket.IPPROTO_TCP,
-                    flags=socket.AI_NUMERICHOST,
-                )
-            )
-        return found
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
-class _SystemNames:
-    """The system's name resolution on its own threads, shared by accounts in turns."""
-
-    def __init__(self, threads: int, look_up: LookUp | None) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
-        self._turns = Turns(threads)
-        self._look_up = look_up or _look_up
-
-    async def resolve(self, host: str, port: int) -> list[str]:
-        """All addresses of `host`, in the system's order of preference. Raises OSError."""
-        account = _account.get()
-        try:
-            async with asyncio.timeout(NAME_WAIT):
-                await self._turns.enter(account)
-        except TimeoutError:
-            raise OSError(socket.EAI_AGAIN, "its account has too many slow look-ups under way") from None
-        found = asyncio.get_running_loop().run_in_executor(self._threads, self._look_up, host, port)
-        # a look-up cannot be stopped: when the caller gives up, the thread and the place stay in use
-        found.add_done_callback(lambda _: self._turns.leave(account))
-        return await asyncio.shield(found)
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _look_up(host: str, port: int) -> list[str]:
-    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

@@ -175,7 +175,7 @@ class Tasks:
                     if task.cancelling():  # `close`: whatever the work raised at its end, it is over
                         if not isinstance(error, asyncio.CancelledError):
                             self._health._count_failure(name)
-                            log.exception("task_failed_at_its_end", task=name, key=key or None)
+                            log.exception("task_cleanup_failed", task=name, key=key or None)
                         raise
                     # a CancelledError now: the work itself canceled something it waited for
                     if loop.time() - began > STEADY:
