@@ -18,7 +18,7 @@ from kurir.numbers.numbers import Number
 class Capabilities:
     """What a channel supports, as data: kinds of content, groups, typing, and sends in flight per number.
 
-    `patience`: seconds within which a receipt nearly always comes, once receipts can come at all.
+    `timeout`: seconds within which a receipt nearly always comes, once receipts can come at all.
     """
 
     kinds: frozenset[Kind]

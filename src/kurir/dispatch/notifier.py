@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 class Notifier:
     """Routes post-commit notifications; `leases` only where several gateways share the database.
 
-    `dispatcher`, `outbox` and `deliverer` (its `wake`, None when another process delivers) come later than the first
-    commits: what those would have woken looks by itself when it begins. `feed` has the readers of the event log.
+    `dispatcher`, `outbox` and `deliverer` (its `wake`, None when another process delivers) are set after construction;
+    until then each of them polls at its own start. `feed` has the readers of the event log.
     """
 
     def __init__(

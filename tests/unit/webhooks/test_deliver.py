@@ -117,8 +117,8 @@ async def test_a_long_backlog_is_made_into_deliveries_piece_by_piece_and_in_orde
         for n in range(10):
             await harness.comes_in(text=f"{n}")
         async with delivering(harness.database, harness.time):
-            letters = await receiver.until(10)
-    assert [letter.text for letter in letters] == [f"{n}" for n in range(10)]
+            webhook_calls = await receiver.until(10)
+    assert [webhook_call.text for webhook_call in webhook_calls] == [f"{n}" for n in range(10)]
 
 
 async def test_disabled_by_the_receiver_what_came_until_then_can_be_replayed(harness: WebhookHarness) -> None:
