@@ -146,7 +146,7 @@ class Deliverer:
                 if isinstance(more, DatabaseUnavailable):
                     raise more
                 if isinstance(more, Exception):
-                    log.error("events_not_fanned_out", account=account_id, exc_info=more)
+                    log.error("fan_out_failed", account=account_id, exc_info=more)
                     self._metrics.task_failed("webhook-fan-out")
                 elif more is True:
                     waiting.append(account_id)  # after the others
