@@ -103,7 +103,7 @@ def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monk
         return "peer"
 
     with monkeypatch.context() as patch:
-        patch.setattr(intake_module, "read_message", closes)
+        patch.setattr(receiver_module, "read_message", closes)
         rig.receiver.take(text("A"))
         rig.receiver.online(connected=True)
         for thread in set(threading.enumerate()) - others:
@@ -112,7 +112,7 @@ def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monk
     rig.receiver.close()
     assert rig.kept() == 1
     assert rig.reported.empty()
-    monkeypatch.setattr(intake_module, "read_message", lambda *_: "peer")
+    monkeypatch.setattr(receiver_module, "read_message", lambda *_: "peer")
     rig.reopen()
     rig.receiver.online(connected=True)
     reported = rig.next()
