@@ -456,10 +456,10 @@ async def test_a_drip_is_cut_by_its_rate(stranger: Stranger, tmp_path: Path) -> 
     assert not failure.value.permanent
 
 
-@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"])
-async def test_silence_is_cut_by_the_clock(stranger: Stranger, tmp_path: Path, said: bytes) -> None:
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"])
+async def test_silence_is_cut_by_the_clock(stranger: Stranger, tmp_path: Path, head: bytes) -> None:
     async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(said)
+        writer.write(head)
         await writer.drain()
         await stranger.over.wait()
 

@@ -328,14 +328,14 @@ async def test_a_jpeg_of_endless_scans(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
-def test_cut_pictures_are_told(tmp_path: Path, kind: str) -> None:
+def test_cut_pictures_are_reported(tmp_path: Path, kind: str) -> None:
     body = picture(kind, size=(300, 200))
     for end in (len(body) // 4, len(body) // 2, len(body) * 3 // 4, len(body) - 30):
         path = tmp_path / "cut"
         path.write_bytes(body[:end])
-        with pytest.raises(NotUsable) as verdict:
+        with pytest.raises(NotUsable) as refused:
             inspect_picture(path, "http://a/p", 10**6)
-        assert verdict.value.code in {"media_damaged", "media_type"}
+        assert refused.value.code in {"media_damaged", "media_type"}
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ async def test_the_answer_of_send_otp_has_exactly_the_samples_keys(harness: Targ
     assert answer.headers["X-Message-Id"].startswith("msg_")
 
 
-async def test_the_message_goes_first_lives_as_long_as_the_code_and_carries_it_sealed(harness: Target) -> None:
+async def test_the_message_goes_first_lives_as_long_as_the_code_and_holds_it_sealed(harness: Target) -> None:
     issued = await harness.send(lifetime=120)
     row = await harness.database.read(lambda c: c.execute(sa.select(messages)).one())
     assert (row.id, row.priority, row.origin, row.sealed) == (issued.message_id, PRIORITY_OTP, "otp", 1)
@@ -280,8 +280,8 @@ async def test_two_hundred_racers_on_one_code_have_one_winner(harness: Target) -
     for _ in range(5):
         issued = await harness.send(phone=f"62812{_:08d}")
         racers = [harness.check(issued.code, request_id=issued.request_id if n % 2 else "") for n in range(200)]
-        verdicts = await asyncio.gather(*racers)
-        assert sum(verdict.valid for verdict in verdicts) == 1
+        all_checked = await asyncio.gather(*racers)
+        assert sum(checked.valid for checked in all_checked) == 1
         harness.now += 7200
 
 

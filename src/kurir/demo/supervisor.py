@@ -1,4 +1,4 @@
-"""Keeps a child process alive: started again within two seconds when it dies, stopped in order at the end."""
+"""Keeps a child process running: restarts it within two seconds when it ends, and stops it in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEADY = 10.0
 
 
 class Supervised:
-    """One program that should always run.
+    """One supervised program.
 
     `started` is called with its process id after each start, `died` with a sentence when it ended by itself.
     """
@@ -47,12 +47,12 @@ class Supervised:
         self._stopping = False
 
     async def start(self) -> None:
-        """Starts it and, from now on, starts it again whenever it ends."""
+        """Starts the program and restarts it whenever it ends."""
         await self._spawn()
         self._tasks.keep("supervisor", self._keep, key=self.name)
 
     async def stop(self, timeout: float) -> None:
-        """SIGTERM, then SIGKILL after `patience` seconds."""
+        """Sends SIGTERM, then SIGKILL after `timeout` seconds."""
         self._stopping = True
         await self._tasks.close()
         process = self._process

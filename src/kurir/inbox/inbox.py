@@ -24,8 +24,8 @@ from kurir.inbox.raw_callbacks import RawCallbacks
 from kurir.inbox.records import publish_review, store_callback, store_media, store_message
 from kurir.inbox.stream import Stream
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.telemetry import Metrics
 from kurir.leases import Alone, Ownership
 from kurir.messages.reports import (
     ConnectionChanged,
@@ -154,7 +154,7 @@ class Inbox:
             except DatabaseUnavailable:
                 raise
             except Exception:
-                log.exception("events_not_stored", events=len(group))
+                log.exception("inbox_failed", events=len(group))
             for event, fingerprint in group:
                 try:
                     new += await self._take_or_set_aside(event, fingerprint, "" if new else raw, queue)
@@ -220,7 +220,7 @@ class Inbox:
                 nowhere = error.events
                 self._health.failed(_STORING, "inbox", error.reason)
             except DatabaseUnavailable as error:
-                log.warning("inbox_waits_for_database", events=len(events), reason=str(error))
+                log.warning("database_unavailable", task="inbox", events=len(events), reason=str(error))
                 await asyncio.sleep(1.0)
                 continue
             break
@@ -246,7 +246,7 @@ class Inbox:
             reason=f"{type(failure).__name__}: {failure}",
             payload=payload_of(event),
         )
-        log.error("event_set_aside", kind=type(event).__name__, number_id=event.number_id, exc_info=failure)
+        log.error("event_quarantined", kind=type(event).__name__, number_id=event.number_id, exc_info=failure)
         self._metrics.set_aside(queue)
         now = self._clock()
         try:
@@ -254,7 +254,7 @@ class Inbox:
         except DatabaseUnavailable:
             raise
         except Exception as error:
-            log.critical("event_not_set_aside", kind=type(event).__name__, number_id=event.number_id, exc_info=True)
+            log.critical("event_quarantine_failed", kind=type(event).__name__, number_id=event.number_id, exc_info=True)
             raise NotStored([event], error) from error
         if isinstance(event, MediaFetched):
             await self._give_up_media(event)
@@ -269,7 +269,7 @@ class Inbox:
         except DatabaseUnavailable:
             raise
         except Exception:
-            log.exception("media_stay_pending", number_id=event.number_id)
+            log.exception("received_media_failed", number_id=event.number_id)
 
     def _apply(self, connection: Connection, event: Event, now: float) -> Receipt | None:
         match event:

@@ -1,9 +1,11 @@
 """The outbox: durable sending in three verbs, and the wait for a verdict. Read this, then `accept`, `claim`, `record`.
 
-What a crash left and what becomes of doubt is in `recovery`; a person's decisions about single messages in `by_hand`.
+What a crash left and what becomes of doubt is in `recovery`; decisions about single messages in `operator_actions`.
 
 A message exists exactly when its transaction was flushed. Counting of waiting messages and the waiters for a verdict
 live in this process; everything else is in the database.
+
+More than 300 lines: the one interface to the outbox, over the modules beside it.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from sqlalchemy import Connection
 from kurir.kit import crash_points
 from kurir.kit.clock import Clock
 from kurir.kit.ids import MessageIds
+from kurir.kit.metrics import Metrics
 from kurir.kit.sealing import Sealing
-from kurir.kit.telemetry import Metrics
 from kurir.messages.content import Content, kind_of
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.messages.reports import Halted, Outcome, Restricted, Sent, StatusChanged
@@ -521,7 +523,7 @@ class Outbox:
         try:
             return [self._claimed(row, first_contact=first_contact)]
         except Exception as error:
-            log.exception("message_set_aside", message_id=row.id)
+            log.exception("message_quarantined", message_id=row.id)
             tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
             await self._set_aside(tried, otherwise, f"its content cannot be read ({type(error).__name__})")
             return []
@@ -556,12 +558,12 @@ class Outbox:
             except DatabaseUnavailable:
                 raise
             except Exception:
-                log.exception("message_not_set_aside", message_id=tried.id, remote_id=bool(known_as), entry=entry)
+                log.exception("message_quarantine_failed", message_id=tried.id, remote_id=bool(known_as), entry=entry)
                 continue
             if not entry:
-                log.critical("message_ended_without_entry", message_id=tried.id, state=state)
+                log.critical("message_failed", message_id=tried.id, state=state)
             return
-        log.critical("message_stays_in_flight", message_id=tried.id)
+        log.critical("message_stuck", message_id=tried.id)
 
     async def _publish_ended(self, account_id: int, message_id: int) -> None:
         await self.look_at(account_id, message_id)

@@ -195,12 +195,12 @@ class MetaCallbacks:
             metrics.called_back("unknown_number" if kind == "number" else "not_read")
             if kind not in self._kinds and len(self._kinds) < _KINDS:
                 self._kinds.add(kind)
-                log.warning("callback_not_understood", kind=kind)
+                log.warning("callback_unsupported", kind=kind)
         if not parts.is_json:
             log.warning("callback_malformed", size=len(parts.aside[0].payload))
         elif parts.aside:
             metrics.called_back("set_aside")
-            log.warning("callback_set_aside", entries=len(parts.aside), reason=parts.aside[0].reason)
+            log.warning("callback_quarantined", entries=len(parts.aside), reason=parts.aside[0].reason)
 
 
 class _Places:

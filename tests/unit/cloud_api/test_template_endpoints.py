@@ -60,8 +60,8 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
 async def test_a_template_goes_out_with_its_values(front: Front) -> None:
     answer = await front.send("send_message_template", recipients=SITI, template=1, variables=["Siti", 7])
     assert answer.status_code == 200
-    said = answer.json()
-    assert (said["message"], said["template"], set(said)) == (
+    reply = answer.json()
+    assert (reply["message"], reply["template"], set(reply)) == (
         "queued",
         "pesanan_siap",
         {"code", "message", "type", "template", "bc_id"},
@@ -103,7 +103,7 @@ async def test_the_request_may_bring_another_place(front: Front) -> None:
         (TryLater("130429", "slow"), "408", "do not send it again"),
     ],
 )
-async def test_sync_waits_for_the_verdict(front: Front, outcome: Any, code: str, part: str) -> None:
+async def test_sync_waits_for_the_outcome(front: Front, outcome: Any, code: str, part: str) -> None:
     front.cloud.outcome = lambda _: outcome
     answer = await front.send(
         "send_message_template", recipients=SITI, template="1", variables=["a", "b"], method_send="sync"

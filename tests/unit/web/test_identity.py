@@ -106,7 +106,7 @@ async def test_checks_come_in_order(front: Front) -> None:
     assert (await front.send("send_personal_message")).status_code == 405
 
 
-async def test_the_rate_limit_is_told_before_and_when_it_is_reached(tmp_path: Path) -> None:
+async def test_the_rate_limit_is_reported_before_and_when_it_is_reached(tmp_path: Path) -> None:
     async with open_front(tmp_path, rate_limit="3/hour;1000/day") as front:
         left = [(await front.send("info")).headers["RateLimit-Remaining"] for _ in range(3)]
         assert left == ["2", "1", "0"]
@@ -117,7 +117,7 @@ async def test_the_rate_limit_is_told_before_and_when_it_is_reached(tmp_path: Pa
         assert (await front.post("info", {"api_key": front.theirs.api_key})).status_code == 200
 
 
-async def test_wrong_keys_close_the_door_for_the_address_but_not_for_known_keys(tmp_path: Path) -> None:
+async def test_wrong_keys_block_the_address_but_not_known_keys(tmp_path: Path) -> None:
     async with open_front(tmp_path, failed_key_limit="3/hour") as front:
         assert (await front.send("info")).status_code == 200
         for _ in range(3):

@@ -40,7 +40,7 @@ def test_any_2xx_is_success_however_late(status: int, attempt: int, roll: float)
     assert judge(Answered(status), attempt, NOW, roll) == Delivered()
 
 
-def test_of_all_statuses_only_410_is_a_wish_to_hear_nothing_more() -> None:
+def test_of_all_statuses_only_410_disables_the_endpoint() -> None:
     found = {status: type(judge(Answered(status), 1, NOW, 0.5)) for status in range(100, 600)}
     assert {status for status, step in found.items() if step is Gone} == {410}
     assert {status for status, step in found.items() if step is Delivered} == set(range(200, 300))

@@ -1,4 +1,4 @@
-"""The opened credentials of official numbers, kept for a short while so that a send needs no read of the database."""
+"""A short-lived cache of official numbers' decrypted credentials, so that a send needs no database read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEPT_NUMBERS = 1_000
 
 
 class Credentials:
-    """Opens and keeps credentials; a changed token is noticed within half a minute, or at once after `forget`."""
+    """Decrypts and caches credentials; a changed token is used within half a minute, or at once after `forget`."""
 
     def __init__(self, database: Database, sealing: Sealing, clock: Clock) -> None:
         self._database = database
@@ -22,7 +22,7 @@ class Credentials:
         self._kept: TTLCache[int, CloudCredentials] = TTLCache(_KEPT_NUMBERS, _KEPT_SECONDS, clock)
 
     async def of(self, number: Number) -> CloudCredentials | None:
-        """The number's credentials, or None when it has none that open. Raises DatabaseUnavailable."""
+        """The number's credentials, or None when it has none that can be decrypted. Raises DatabaseUnavailable."""
         kept = self._kept.get(number.id)
         if kept is not None:
             return kept
@@ -38,5 +38,5 @@ class Credentials:
         return opened
 
     def forget(self, number: Number) -> None:
-        """Reads them afresh next time."""
+        """Makes the next `of` read them again."""
         self._kept.pop(number.id, None)

@@ -1,4 +1,7 @@
-"""Section "Template": write and list the message templates of an official number. Sending is `template_sending`."""
+"""Section "Template": write and list the message templates of an official number. Sending is `template_sending`.
+
+More than 300 lines: the endpoints of one section with their samples.
+"""
 
 from __future__ import annotations
 
