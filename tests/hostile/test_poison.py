@@ -25,7 +25,8 @@ from kurir.messages.content import Text
 from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, SetAside, StatusChanged
 from kurir.numbers.numbers import Number
 from kurir.outbox import record, status_events
-from kurir.outbox.outbox import Draft, Outbox
+from kurir.outbox.outbox import Draft
+from kurir.outbox.readable_rows import ReadableRows
 from kurir.outbox.rows import encode_content
 from kurir.outbox.tables import messages
 from kurir.quarantine import quarantine
@@ -364,7 +365,7 @@ async def held(front: Front, recipient: str) -> int:
 async def test_a_secret_is_not_kept_in_the_quarantine(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     front.devices.connected = False
     bad = await accept(front, secret=True)
-    monkeypatch.setattr(Outbox, "_claimed", lambda *_: 1 / 0)
+    monkeypatch.setattr(ReadableRows, "_claimed", lambda *_: 1 / 0)
     front.devices.connected = True
     front.gateway.dispatcher.wake(front.ours.device.account_id, front.ours.device.id)
 

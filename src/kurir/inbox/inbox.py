@@ -21,7 +21,7 @@ from kurir.events.append import append
 from kurir.events.bodies import received
 from kurir.inbox.entries import payload_of, reference_of
 from kurir.inbox.raw_callbacks import RawCallbacks
-from kurir.inbox.records import publish_review, store_callback, store_media, store_message
+from kurir.inbox.records import store_callback, store_media, store_message
 from kurir.inbox.stream import Stream
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import Metrics
@@ -41,7 +41,7 @@ from kurir.outbox.outbox import Outbox, Receipt
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Queue
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.templates.tables import templates
+from kurir.templates.reviews import store_review
 
 _NOT_STORED = "what became of it could not be stored: see `kurir quarantine list`"
 _STORING = "inbox-store"
@@ -293,18 +293,7 @@ class Inbox:
             case ConnectionChanged():
                 number_status.change(connection, event, now)
             case TemplateReviewed():
-                reviewed = connection.execute(
-                    templates.update()
-                    .where(
-                        templates.c.account_id == event.account_id,
-                        templates.c.number_id == event.number_id,
-                        templates.c.meta_id == event.meta_id,
-                    )
-                    .values(status=event.status, rejected_reason=event.reason, updated_at=now)
-                    .returning(templates.c.key, templates.c.name, templates.c.language)
-                ).first()
-                if reviewed is not None:
-                    publish_review(connection, reviewed, event, now)
+                store_review(connection, event, now)
             case SetAside():
                 quarantine.set_aside(connection, event, now)
                 if event.fetch is not None:

@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.messages.lifecycle import MessageState, ReceiptStatus, after_receipt
+from kurir.messages.lifecycle import MessageState, after_receipt
+from kurir.messages.reports import StatusChanged
 from kurir.outbox.retries import Decision, Requeue, Settled
 from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
 from kurir.outbox.status_events import publish_status
@@ -104,36 +105,25 @@ def record(
     return after
 
 
-def receipt(
-    connection: Connection,
-    account_id: int,
-    message: Snapshot,
-    status: ReceiptStatus,
-    *,
-    now: float,
-    at: float,
-    remote_id: str,
-    code: str = "",
-    reason: str = "",
-) -> Snapshot:
-    """Applies one receipt; the state only moves up (see `messages.lifecycle`). `at`: the network's time of it."""
-    state: MessageState = after_receipt(message.state, status)
-    if state == message.state and status == "failed":
+def receipt(connection: Connection, message: Snapshot, event: StatusChanged, now: float) -> Snapshot:
+    """Applies a receipt to its message; the state only moves up (see `messages.lifecycle`)."""
+    state: MessageState = after_receipt(message.state, event.status)
+    if state == message.state and event.status == "failed":
         return message
     parameters = {
-        "account": account_id,
+        "account": event.account_id,
         "id": message.id,
         "state": state,
-        "status": status,
-        "at": at,
-        "remote_id": remote_id,
-        "code": code,
-        "reason": reason,
+        "status": event.status,
+        "at": event.at,
+        "remote_id": event.remote_id,
+        "code": event.code,
+        "reason": event.reason,
     }
     connection.execute(_RECEIPT, parameters)
-    after = by_id(connection, account_id, message.id)
+    after = by_id(connection, event.account_id, message.id)
     assert after is not None
-    publish_status(connection, message.state, after, now, at)
+    publish_status(connection, message.state, after, now, event.at)
     return after
 
 

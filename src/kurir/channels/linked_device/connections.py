@@ -12,7 +12,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -20,6 +19,7 @@ import structlog
 
 from kurir.channels.linked_device import logins
 from kurir.channels.linked_device import protocol as say
+from kurir.channels.linked_device.connection import Connection
 from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.pairing_progress import PairingProgress
@@ -49,38 +49,6 @@ waits for ever."""
 _SETTLING = 60.0
 """Seconds after a pairing during which the device is not restarted or moved: the phone sends its history and
 contacts."""
-
-
-@dataclass(slots=True)
-class Connection:
-    """A number's connection as this process knows it. `leaving`: this gateway is logging it out.
-
-    `heard_at`: when anything last came from WhatsApp (unix seconds); `round_trip`: seconds of the last check's answer;
-    `failing`: since when its session is unusable, until it is reopened; `jid`: of the latest pairing; `pauses`: how
-    often in a row it was paused because no login lasted; `opened_at`: monotonic seconds. `opening`: the number of its
-    latest opening; events of an earlier one are ignored. `changing`: held while the device is opened or closed, so that
-    pending work of an earlier state does not affect a new pairing.
-    """
-
-    number: Number
-    state: NumberState = "disconnected"
-    reason: str = ""
-    pairing: PairingProgress | None = None
-    reopening: asyncio.TimerHandle | None = None
-    leaving: bool = False
-    failing: bool = False
-    jid: str = ""
-    heard_at: float | None = None
-    round_trip: float | None = None
-    pauses: int = 0
-    opened_at: float = 0.0
-    opening: int = 0
-    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def running_pairing(self) -> PairingProgress | None:
-        """The pairing, while it may still succeed."""
-        return self.pairing if self.pairing is not None and self.pairing.running else None
 
 
 class Connections:
