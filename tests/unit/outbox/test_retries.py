@@ -38,7 +38,7 @@ def test_the_other_side_and_the_pair_rate_name_their_own_times():
     assert delay("131056", 6, None, 0.5) == delay("131056", 7, None, 0.5) == delay("131056", 50, None, 0.5) == 4096
 
 
-def test_a_pair_rate_is_told_by_its_code():
+def test_a_pair_rate_is_recognised_by_its_code():
     assert after(TryLater("131056", "pair rate"), 3) == Requeue(NOW + 64, True, "131056", "pair rate")
 
 

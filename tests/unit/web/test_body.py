@@ -53,6 +53,6 @@ async def test_a_body_that_does_not_arrive_is_too_slow() -> None:
         await read_body(_parts(b""), 4, timeout=0.01)
 
 
-async def test_a_client_that_goes_away_is_told_apart() -> None:
+async def test_a_client_that_goes_away_is_distinguished() -> None:
     with pytest.raises(ClientDisconnect):
         await read_body(_parts(b"a", None), 4)

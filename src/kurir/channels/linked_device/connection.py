@@ -10,7 +10,7 @@ from kurir.numbers.numbers import Number, NumberState
 
 
 @dataclass(slots=True)
-class Connection:
+class DeviceConnection:
     """A number's connection as this process knows it. `leaving`: this gateway is logging it out.
 
     `heard_at`: when anything last came from WhatsApp (unix seconds); `round_trip`: seconds of the last check's answer;

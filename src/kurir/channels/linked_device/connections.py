@@ -1,9 +1,9 @@
 """Connections of linked devices: opens, pairs, restarts and closes devices, and handles the engine's events about them.
 
-One `Connection` per number. Events of the engine change its state; each change is emitted as a ConnectionChanged, in
-order.
+One `DeviceConnection` per number. Events of the engine change its state; each change is emitted as a
+ConnectionChanged, in order.
 
-More than 300 lines: one state machine, whose transitions all change the same `Connection` under its lock.
+More than 300 lines: one state machine, whose transitions all change the same `DeviceConnection` under its lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import structlog
 
 from kurir.channels.linked_device import logins
 from kurir.channels.linked_device import protocol as say
-from kurir.channels.linked_device.connection import Connection
+from kurir.channels.linked_device.connection import DeviceConnection
 from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.pairing_progress import PairingProgress
@@ -74,21 +74,21 @@ class Connections:
         self._events = events
         self._unread = unread
         self._clock = clock
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, DeviceConnection] = {}
         self._openings = itertools.count(1)
         self._full = LogLimit()
         self.troubles: dict[str, int] = dict.fromkeys(say.TROUBLES, 0)
         self._tasks = Tasks(health)
 
-    def of(self, number: Number) -> Connection:
+    def of(self, number: Number) -> DeviceConnection:
         """The number's connection; a number seen for the first time is not connected."""
         known = self._connections.get(number.id)
         if known is None:
             state: NumberState = number.state if number.state in ("logged_out", "banned") else "disconnected"
-            known = self._connections[number.id] = Connection(number, state, number.state_reason, jid=number.jid)
+            known = self._connections[number.id] = DeviceConnection(number, state, number.state_reason, jid=number.jid)
         return known
 
-    def all(self) -> list[Connection]:
+    def all(self) -> list[DeviceConnection]:
         """Every number's connection that this process has seen."""
         return list(self._connections.values())
 
@@ -124,7 +124,7 @@ class Connections:
         connection = self._connections.get(number_id)
         return connection is not None and connection.running_pairing is not None
 
-    async def pair(self, connection: Connection, phone: str) -> PairingProgress:
+    async def pair(self, connection: DeviceConnection, phone: str) -> PairingProgress:
         """Starts a pairing, by code when `phone` is not empty. Raises DatabaseUnavailable and OSError."""
         if connection.reopening is not None:
             connection.reopening.cancel()
@@ -149,13 +149,13 @@ class Connections:
         self._keep("pairing-expiry", connection, lambda: self._expire(connection, pairing))
         return pairing
 
-    async def cancel_pairing(self, connection: Connection, reason: str) -> None:
+    async def cancel_pairing(self, connection: DeviceConnection, reason: str) -> None:
         """Gives up a pairing under way; what takes long to clear up goes on in the background."""
         pairing = connection.running_pairing
         if pairing is not None:
             await asyncio.wait({self._fail(connection, pairing, reason)}, timeout=_CLEARING)
 
-    async def leave(self, connection: Connection, log_out: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    async def leave(self, connection: DeviceConnection, log_out: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Logs a device out by `log_out` and deletes its session."""
         connection.leaving = True  # the engine emits the logout before it answers: its host must run until then
         try:
@@ -213,7 +213,7 @@ class Connections:
             return
         await self._on_news_of(connection, news)
 
-    async def _on_news_of(self, connection: Connection, news: say.NewsOfConnection) -> None:  # noqa: PLR0912
+    async def _on_news_of(self, connection: DeviceConnection, news: say.NewsOfConnection) -> None:  # noqa: PLR0912
         pairing = connection.running_pairing
         match news:
             case say.QrShown(qr=qr):
@@ -245,7 +245,7 @@ class Connections:
             case _:
                 assert_never(news)
 
-    async def _on_qr(self, connection: Connection, qr: str) -> None:
+    async def _on_qr(self, connection: DeviceConnection, qr: str) -> None:
         pairing = connection.running_pairing
         if pairing is not None:
             pairing.show_qr(qr, self._clock())
@@ -254,7 +254,7 @@ class Connections:
         await self._become(connection, "logged_out", "the session is no longer valid; pair the number again")
         self._keep("session-removal", connection, lambda: self._discard(connection))
 
-    async def _on_state(self, connection: Connection, news: say.DeviceState) -> None:
+    async def _on_state(self, connection: DeviceConnection, news: say.DeviceState) -> None:
         pairing = connection.running_pairing
         if news.state == "pairing" or (pairing is not None and news.state in ("connecting", "degraded")):
             return
@@ -285,7 +285,7 @@ class Connections:
         elif news.state == "degraded":
             self._keep("device-restart", connection, lambda: self._restart(connection))
 
-    async def _on_unsteady(self, connection: Connection, short: int) -> None:
+    async def _on_unsteady(self, connection: DeviceConnection, short: int) -> None:
         """Pauses a device whose logins do not last, longer each time."""
         if connection.state == "logged_out":
             return
@@ -309,7 +309,7 @@ class Connections:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    async def _open(self, connection: Connection) -> None:
+    async def _open(self, connection: DeviceConnection) -> None:
         number, pairing = connection.number, connection.running_pairing
         opening = connection.opening = next(self._openings)
         # what may fail comes first: a retry depends on the state
@@ -335,7 +335,7 @@ class Connections:
         await self.hosts.open(order, alone=pairing is not None)
 
     async def _become(
-        self, connection: Connection, state: NumberState, reason: str, phone: str = "", jid: str = ""
+        self, connection: DeviceConnection, state: NumberState, reason: str, phone: str = "", jid: str = ""
     ) -> None:
         known = (state, reason) == (connection.state, connection.reason) or state == connection.state == "logged_out"
         if known and not jid:
@@ -352,20 +352,20 @@ class Connections:
         if connection is not None:
             connection.heard_at = self._clock()
 
-    async def _discard(self, connection: Connection) -> None:
+    async def _discard(self, connection: DeviceConnection) -> None:
         """Closes a logged-out device and deletes the rest of its session; a new pairing does so by itself."""
         async with connection.changing:
             if connection.state == "logged_out":
                 await self.hosts.close(connection.number.id)
                 await asyncio.to_thread(self._sessions.forget, connection.number)
 
-    async def _take_down(self, connection: Connection) -> None:
+    async def _take_down(self, connection: DeviceConnection) -> None:
         """Closes a device that has stopped trying, unless it is being paired meanwhile."""
         async with connection.changing:
             if connection.running_pairing is None:
                 await self.hosts.close(connection.number.id)
 
-    async def _move_in(self, connection: Connection) -> None:
+    async def _move_in(self, connection: DeviceConnection) -> None:
         """Moves a newly paired device to a shared host: a host of its own costs about 100 MiB."""
         await asyncio.sleep(_SETTLING)
         # a slow first login does not justify a host of its own
@@ -376,13 +376,13 @@ class Connections:
             return
         await self._open_anew(connection, "moving to a shared engine host")
 
-    async def _unstick(self, connection: Connection) -> None:
+    async def _unstick(self, connection: DeviceConnection) -> None:
         """Reopens a newly paired device that has not connected: the server did not end the pairing's connection."""
         await asyncio.sleep(_STUCK)
         if (connection.state, connection.reason) == ("connecting", _PAIRED):
             await self._open_anew(connection, "connecting anew after the pairing")
 
-    async def _mend(self, connection: Connection) -> None:
+    async def _mend(self, connection: DeviceConnection) -> None:
         """Reopens a device once its session is usable again: WhatsApp then repeats what was not acknowledged."""
         try:
             while not await asyncio.to_thread(self._sessions.usable):  # noqa: ASYNC110 - there is no event for it
@@ -392,7 +392,7 @@ class Connections:
         finally:
             connection.failing = False
 
-    async def _open_anew(self, connection: Connection, why: str) -> None:
+    async def _open_anew(self, connection: DeviceConnection, why: str) -> None:
         await self._become(connection, "connecting", why)
         await self.hosts.quiet(connection.number.id)
         # and not logged out or released meanwhile
@@ -409,7 +409,7 @@ class Connections:
             else:
                 return
 
-    async def _restart(self, connection: Connection) -> None:
+    async def _restart(self, connection: DeviceConnection) -> None:
         """Closes and reopens a device whose connection is dead; calls that wait on the connection end with it."""
         async with connection.changing:
             if connection.running_pairing is not None:
@@ -423,7 +423,7 @@ class Connections:
             ):  # the connection may have recovered
                 await self._open(connection)
 
-    async def _reopen_later(self, connection: Connection, seconds: float) -> None:
+    async def _reopen_later(self, connection: DeviceConnection, seconds: float) -> None:
         await self._take_down(connection)
         if connection.running_pairing is not None or self._connections.get(connection.number.id) is not connection:
             return
@@ -434,18 +434,18 @@ class Connections:
             seconds, self._keep, "device-reopening", connection, lambda: self._reopen(connection)
         )
 
-    async def _reopen(self, connection: Connection) -> None:
+    async def _reopen(self, connection: DeviceConnection) -> None:
         async with connection.changing:
             there = await asyncio.to_thread(self._sessions.exists, connection.number)
             if there and connection.state in ("banned", "disconnected"):
                 await self._open(connection)
 
-    async def _expire(self, connection: Connection, pairing: PairingProgress) -> None:
+    async def _expire(self, connection: DeviceConnection, pairing: PairingProgress) -> None:
         if not await pairing.settled():
             pairing.expire()
             self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
 
-    async def _give_up(self, connection: Connection, pairing: PairingProgress, retry_after: float = 0.0) -> None:
+    async def _give_up(self, connection: DeviceConnection, pairing: PairingProgress, retry_after: float = 0.0) -> None:
         """Ends a pairing that did not succeed, with the half-made session; one from before it is tried again, after
         `retry_after` seconds at the earliest."""
         async with connection.changing:
@@ -461,11 +461,11 @@ class Connections:
             await self._reopen_later(connection, max(retry_after, _SHORTEST_BAN))
 
     def _fail(
-        self, connection: Connection, pairing: PairingProgress, reason: str, retry_after: float = 0.0
+        self, connection: DeviceConnection, pairing: PairingProgress, reason: str, retry_after: float = 0.0
     ) -> asyncio.Task[None]:
         pairing.fail(reason)
         return self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing, retry_after))
 
-    def _keep(self, name: str, connection: Connection, work: Work) -> asyncio.Task[None]:
+    def _keep(self, name: str, connection: DeviceConnection, work: Work) -> asyncio.Task[None]:
         """Runs `work` in the background until it has succeeded: a device must not stay half closed or half opened."""
         return self._tasks.keep(name, work, key=str(connection.number.id))
