@@ -26,6 +26,8 @@ from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger(__name__)
+PREFIX = "/api/"
+"""How the path of every request to the operator API begins."""
 _encode = msgspec.json.Encoder().encode
 _STATUS: dict[type[ServiceError], tuple[int, str]] = {
     Invalid: (400, "invalid"),
@@ -108,6 +110,15 @@ async def device_of(gateway: Gateway, request: Request) -> Number:
 async def number_of(gateway: Gateway, request: Request) -> Number:
     """The number that the path's `key` names. Raises NotFound."""
     return await gateway.services.numbers.get_of_any(request.path_params["key"])
+
+
+def unknown_request(status: int, detail: str, headers: dict[str, str]) -> Response:
+    """The answer to a path or method that this API does not have, in its own form."""
+    known = {404: ("not_found", "there is nothing at this address"), 405: ("method_not_allowed", "not by this method")}
+    code, message = known.get(status, ("invalid", detail))
+    refusal = _refusal(status, code, message)
+    refusal.headers.update(headers)
+    return refusal
 
 
 def _bears(request: Request, token: str) -> bool:
