@@ -7,16 +7,17 @@ The token: see `kit/tokens`. Error body:
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from kurir.channels.linked_device.channel import DeviceUnavailable
-from kurir.kit.tokens import opens
+from kurir.kit.tokens import load_token, opens
 from kurir.numbers.numbers import Number
 from kurir.services.errors import Invalid, NotFound, NotPossible, ServiceError
 from kurir.store.database import BadValue, DatabaseUnavailable
@@ -87,6 +88,15 @@ async def body_of(request: Request, limit: int) -> bytes:
         raise ApiError(413, "too_large", str(error)) from error
     except BodyTooSlow as error:
         raise ApiError(408, "timeout", str(error)) from error
+
+
+def routes_of(gateway: Gateway, table: Sequence[tuple[str, str, Handler]]) -> list[BaseRoute]:
+    """Routes for (method, path below `/api/v1`, handler), each behind the operator's token.
+
+    The token is made now when there is none. Raises OSError.
+    """
+    token = load_token(gateway.settings.data_dir)
+    return [Route(f"{PREFIX}v1{path}", guarded(token, handler), methods=[method]) for method, path, handler in table]
 
 
 async def struct_of(request: Request, limit: int, type_: type[T], sample: str) -> T:
