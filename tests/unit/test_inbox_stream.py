@@ -20,6 +20,7 @@ from kurir.inbox.tables import incoming
 from kurir.messages.reports import ConnectionChanged, Event, IncomingMedia, MediaFetched, Received, StatusChanged
 from kurir.numbers import numbers
 from kurir.quarantine import quarantine
+from kurir.reasons import NOTHING
 from kurir.store.database import DatabaseUnavailable
 
 
@@ -71,7 +72,7 @@ async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_i
 
         number = front.ours.device
         reported = msgspec.structs.replace(received(front, "3EB0"), entry=7)
-        state = ConnectionChanged(number.account_id, number.id, "connected", "", 5.0)
+        state = ConnectionChanged(number.account_id, number.id, "connected", NOTHING, 5.0)
         # what SQLite calls a missing table is damage, for which everybody waits
         monkeypatch.setattr(database._server, "trouble", lambda _error: None)
         monkeypatch.setattr(database._server, "shows_damage", lambda _error: False)

@@ -159,6 +159,12 @@ def by_id(connection: Connection, account_id: int) -> Account | None:
     return Account(*row) if row else None
 
 
+def language(connection: Connection, account_id: int) -> str:
+    """The account's language, `id` for an account that is gone."""
+    found = connection.execute(sa.select(accounts.c.language).where(accounts.c.id == account_id)).scalar()
+    return found or "id"
+
+
 def by_email(connection: Connection, email: str) -> Account | None:
     """The account of that e-mail address, or None."""
     row = connection.execute(sa.select(*_COLUMNS).where(accounts.c.email == email.strip().lower())).first()

@@ -13,6 +13,7 @@ import msgspec
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text
 from kurir.messages.lifecycle import MessageState
 from kurir.messages.reports import MediaFetched, Received
+from kurir.reasons import read, sentence
 
 EventType = Literal[
     "incoming_chat", "media_status", "message_status", "device_status", "template_status", "otp_guessing"
@@ -64,6 +65,7 @@ class MediaStatus(msgspec.Struct, frozen=True, kw_only=True, tag="media_status")
     media_name: str
     media_size: int
     reason: str
+    reason_code: str
     timestamp: int
 
 
@@ -80,6 +82,7 @@ class MessageStatus(msgspec.Struct, frozen=True, kw_only=True, tag="message_stat
     status: MessageState
     error_code: str
     error_reason: str
+    reason_code: str
     timestamp: int
 
 
@@ -91,6 +94,7 @@ class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True, tag="device_status
     name: str
     state: str
     reason: str
+    reason_code: str
     timestamp: int
 
 
@@ -164,9 +168,10 @@ def received(message: Received) -> IncomingChat:
     )
 
 
-def media_status(fetched: MediaFetched, number_key: str, now: float) -> MediaStatus:
-    """The body for what became of the file of a message that came in."""
+def media_status(fetched: MediaFetched, number_key: str, language: str, now: float) -> MediaStatus:
+    """The body for what became of the file of a message that came in, in the account's language."""
     media = fetched.media
+    reason = read(media.reason)
     return MediaStatus(
         message_id=fetched.remote_id,
         number_id=number_key,
@@ -175,7 +180,8 @@ def media_status(fetched: MediaFetched, number_key: str, now: float) -> MediaSta
         media_mime=media.mime,
         media_name=media.name,
         media_size=media.size,
-        reason=media.reason,
+        reason=sentence(reason, language),
+        reason_code=reason.code,
         timestamp=int(now),
     )
 

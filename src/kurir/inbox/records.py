@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.accounts import accounts
 from kurir.events.append import append
 from kurir.events.bodies import MediaStatus, TemplateStatus, media_status
 from kurir.inbox.raw_callbacks import size_of
@@ -86,7 +87,7 @@ def store_media(connection: Connection, event: MediaFetched, now: float) -> None
 
     def body() -> MediaStatus:
         number = numbers.by_id(connection, event.account_id, event.number_id)
-        return media_status(event, number.key if number else "", now)
+        return media_status(event, number.key if number else "", accounts.language(connection, event.account_id), now)
 
     append(
         connection,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +14,8 @@ from kurir.kit.clock import Clock, system_clock
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import SealError, Sealing
 from kurir.numbers.tables import numbers
+from kurir.reasons import Reason, read, stored
+from kurir.reasons.numbers import RESTRICTED_UNTIL
 
 ChannelKind = Literal["linked_device", "cloud_api"]
 NumberState = Literal[
@@ -52,7 +53,7 @@ class Number(msgspec.Struct, frozen=True):
     phone: str
     name: str
     state: NumberState
-    state_reason: str
+    state_reason: Reason
     last_connected_at: float | None
     jid: str
     phone_number_id: str
@@ -91,10 +92,12 @@ class Signer(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = [numbers.c[name] for name in Number.__struct_fields__]
+_STATE_REASON = Number.__struct_fields__.index("state_reason")
 
 
 def _number(row: Any) -> Number:
-    return Number(*row)
+    known = Number(*row)
+    return msgspec.structs.replace(known, state_reason=read(row[_STATE_REASON]))
 
 
 def add_linked_device(
@@ -273,13 +276,13 @@ def set_state(
     number_id: int,
     state: NumberState,
     *,
-    reason: str,
+    reason: Reason,
     at: float,
     phone: str = "",
     jid: str | None = None,
 ) -> None:
     """Records a connection state; `phone` and `jid` when a device was just paired (`jid=""` forgets the pairing)."""
-    values: dict[str, Any] = {"state": state, "state_reason": reason}
+    values: dict[str, Any] = {"state": state, "state_reason": stored(reason)}
     if state == "connected":
         values["last_connected_at"] = at
     if phone:
@@ -321,19 +324,11 @@ def restricted_count(connection: Connection) -> int:
     return sum(row[1] for row in connection.execute(of_accounts))
 
 
-def shown_state(number: Number, state: NumberState, reason: str) -> tuple[NumberState, str]:
+def shown_state(number: Number, state: NumberState, reason: Reason) -> tuple[NumberState, Reason]:
     """What people are shown of a number whose connection is in `state` for `reason`."""
     if state != "connected" or number.restricted_until is None:
         return state, reason
-    return "restricted", restricted_reason(number.restricted_until)
-
-
-def restricted_reason(until: float) -> str:
-    """A sentence about a restriction until that moment (unix seconds)."""
-    return (
-        "WhatsApp lets this number write only to people it has been in contact with; first contacts wait until "
-        f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC"
-    )
+    return "restricted", RESTRICTED_UNTIL(until=number.restricted_until)
 
 
 def verify_token_matches(connection: Connection, sealing: Sealing, verify_token: str) -> bool:

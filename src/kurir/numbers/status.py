@@ -6,11 +6,14 @@ from typing import cast
 
 from sqlalchemy import Connection
 
+from kurir.accounts import accounts
 from kurir.events.append import append
 from kurir.events.bodies import DeviceStatus
 from kurir.messages.reports import ConnectionChanged
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number, NumberState
+from kurir.reasons import NOTHING, Reason, sentence
+from kurir.reasons.numbers import RESTRICTED_UNTIL
 
 
 class NotPaused(Exception):  # noqa: N818 - a state of the world, not a mistake
@@ -34,7 +37,7 @@ def change(connection: Connection, event: ConnectionChanged, now: float) -> None
         _publish(connection, before, event, now)
 
 
-def pause(connection: Connection, account_id: int, number_id: int, reason: str, now: float) -> None:
+def pause(connection: Connection, account_id: int, number_id: int, reason: Reason, now: float) -> None:
     """Nothing of this number goes out until a person resumes it; its messages wait."""
     change(connection, ConnectionChanged(account_id, number_id, "paused", reason, now), now)
 
@@ -43,7 +46,7 @@ def resume(connection: Connection, number: Number, now: float) -> None:
     """What was paused goes on, within the half minute after which a lane looks again by itself. Raises NotPaused."""
     if number.state != "paused":
         raise NotPaused(f"{number.key} is {number.state}: only a paused number can be resumed")
-    change(connection, ConnectionChanged(number.account_id, number.id, "connected", "", now), now)
+    change(connection, ConnectionChanged(number.account_id, number.id, "connected", NOTHING, now), now)
 
 
 def restrict(
@@ -58,7 +61,7 @@ def restrict(
     if restriction is None:
         event = ConnectionChanged(account_id, number_id, before.state, before.state_reason, now)
     else:
-        reason = numbers.restricted_reason(restriction.until)
+        reason = RESTRICTED_UNTIL(until=restriction.until)
         event = ConnectionChanged(account_id, number_id, "restricted", reason, now)
     _publish(connection, before, event, now)
 
@@ -70,7 +73,8 @@ def _publish(connection: Connection, number: Number, event: ConnectionChanged, n
             phone=event.phone or number.phone,
             name=number.name,
             state=event.state,
-            reason=event.reason,
+            reason=sentence(event.reason, accounts.language(connection, event.account_id)),
+            reason_code=event.reason.code,
             timestamp=int(event.at),
         )
 

@@ -48,6 +48,8 @@ from kurir.outbox.retries import Requeue, Settled, decide
 from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, Upcoming, decode_content
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.waiting import Facts
+from kurir.reasons import Reason
+from kurir.reasons.messages import CONTENT_UNREADABLE
 from kurir.store.database import LONG_WORK, CommitUnknown, Database, DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
@@ -358,7 +360,7 @@ class Outbox:
 
         return await self._database.write(work, after_commit=recorded)
 
-    async def set_aside(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
+    async def set_aside(self, claimed: Claimed, outcome: Outcome, reason: Reason) -> None:
         """Ends a message whose outcome cannot be recorded, whatever is tried. Raises DatabaseUnavailable."""
         tried = Tried(claimed.id, claimed.account_id, claimed.number_id, claimed.attempt, claimed.due_at)
         remote_id = getattr(outcome, "remote_id", None)
@@ -523,10 +525,10 @@ class Outbox:
         except Exception as error:
             log.exception("message_set_aside", message_id=row.id)
             tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
-            await self._set_aside(tried, otherwise, f"its content cannot be read ({type(error).__name__})")
+            await self._set_aside(tried, otherwise, CONTENT_UNREADABLE(error=type(error).__name__))
             return []
 
-    async def _set_aside(self, tried: Tried, state: MessageState, reason: str, remote_id: str | None = None) -> None:
+    async def _set_aside(self, tried: Tried, state: MessageState, reason: Reason, remote_id: str | None = None) -> None:
         """Ends a message as well as that can be done; never raises for what is wrong with it. Raises
         DatabaseUnavailable."""
         now = self._clock()

@@ -11,12 +11,14 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.accounts import accounts
 from kurir.events import bodies
 from kurir.events.append import append
 from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.outbox.rows import Snapshot
+from kurir.reasons import sentence
 
 _UNSENT: frozenset[MessageState] = frozenset({"queued", "sending", "unconfirmed"})
 _ON_ITS_WAY: frozenset[MessageState] = frozenset({"sent", "delivered", "read"})
@@ -60,12 +62,12 @@ def publish_status(
         number_id,
         "message_status",
         chat,
-        body=lambda: _status(about.key, after, at),
+        body=lambda: _status(about.key, after, at, accounts.language(connection, account_id)),
         now=now,
     )
 
 
-def _status(number_key: str, message: Snapshot, at: float) -> bodies.MessageStatus:
+def _status(number_key: str, message: Snapshot, at: float, language: str) -> bodies.MessageStatus:
     return bodies.MessageStatus(
         message_id=public_message_id(message.id),
         remote_id=message.remote_id or "",
@@ -73,7 +75,8 @@ def _status(number_key: str, message: Snapshot, at: float) -> bodies.MessageStat
         chat_id=bodies.chat_id(message.recipient),
         status=message.state,
         error_code=message.error_code,
-        error_reason=message.error_reason,
+        error_reason=sentence(message.error_reason, language),
+        reason_code=message.error_reason.code,
         timestamp=int(at),
     )
 

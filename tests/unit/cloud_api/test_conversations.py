@@ -14,6 +14,7 @@ from kurir.inbox.tables import windows
 from kurir.kit.ids import parse_message_id
 from kurir.messages.content import Location, Text
 from kurir.messages.reports import InDoubt, Outcome, Refused, Sent, TryLater
+from kurir.reasons import as_written
 
 SITI = "6281234567801"
 
@@ -56,7 +57,7 @@ async def test_sent(front: Front) -> None:
 
 
 async def test_refused_by_meta(front: Front) -> None:
-    status, said = await write(front, lambda _: Refused("131009", "Parameter value is not valid"))
+    status, said = await write(front, lambda _: Refused("131009", as_written("Parameter value is not valid")))
     assert status == 400
     assert said == {
         "code": "400",
@@ -66,15 +67,17 @@ async def test_refused_by_meta(front: Front) -> None:
 
 
 async def test_no_answer_in_time_says_queued_with_our_id(front: Front) -> None:
-    status, said = await write(front, lambda _: TryLater("130429", "slow down"))
+    status, said = await write(front, lambda _: TryLater("130429", as_written("slow down")))
     assert (status, said["message"]["state"], said["type"]) == (200, "queued", "successfully")
     assert parse_message_id(said["message"]["message_id"]) is not None
-    status, said = await write(front, lambda _: TryLater("130429", "slow down"), method_send="sync", message="Hai")
+    status, said = await write(
+        front, lambda _: TryLater("130429", as_written("slow down")), method_send="sync", message="Hai"
+    )
     assert (status, said["code"], said["type"], said["message"]["state"]) == (408, "408", "timeout", "queued")
 
 
 async def test_doubt_is_told(front: Front) -> None:
-    status, said = await write(front, lambda _: InDoubt("cut"))
+    status, said = await write(front, lambda _: InDoubt(as_written("cut")))
     assert (status, said["code"], said["message"]["state"]) == (408, "408", "unconfirmed")
     assert "do not send it again" in said["message"]["detail"]
 

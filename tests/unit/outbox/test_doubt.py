@@ -22,6 +22,7 @@ from kurir.outbox import recovery
 from kurir.outbox.doubt import explained, may_resend, resend_now, timeout
 from kurir.outbox.rows import Claimed
 from kurir.outbox.tables import attempts, messages
+from kurir.reasons import as_written
 
 TIMEOUT = 20.0
 
@@ -29,11 +30,11 @@ TIMEOUT = 20.0
 @pytest.mark.parametrize(
     ("doubt", "evidence", "outcome"),
     [
-        (InDoubt("cut"), NeverLeft(), TryLater("never_left", "cut")),
-        (InDoubt("cut", "w1"), Left("w2"), Sent("w2")),
-        (InDoubt("cut"), Unknown("w1"), InDoubt("cut", "w1")),
-        (InDoubt("cut", "w1"), Unknown(), InDoubt("cut", "w1")),
-        (InDoubt("cut"), Unknown(), InDoubt("cut")),
+        (InDoubt(as_written("cut")), NeverLeft(), TryLater("never_left", as_written("cut"))),
+        (InDoubt(as_written("cut"), "w1"), Left("w2"), Sent("w2")),
+        (InDoubt(as_written("cut")), Unknown("w1"), InDoubt(as_written("cut"), "w1")),
+        (InDoubt(as_written("cut"), "w1"), Unknown(), InDoubt(as_written("cut"), "w1")),
+        (InDoubt(as_written("cut")), Unknown(), InDoubt(as_written("cut"))),
     ],
 )
 def test_evidence_explains_doubt(doubt: InDoubt, evidence: Evidence, outcome: Outcome):
@@ -74,7 +75,7 @@ async def choose(harness: Harness, setting: str) -> None:
 async def doubted(harness: Harness, remote_id: str | None = None, **draft) -> Claimed:
     await harness.outbox.accept([harness.draft(**draft)])
     (claimed,) = await harness.claim()
-    after = await harness.outbox.record(claimed, InDoubt("no answer", remote_id), TIMEOUT)
+    after = await harness.outbox.record(claimed, InDoubt(as_written("no answer"), remote_id), TIMEOUT)
     assert (after.state, after.remote_id) == ("unconfirmed", remote_id)
     return claimed
 
@@ -177,7 +178,7 @@ async def test_tries_run_out_in_doubt_too(harness: Harness):
         await settle(harness, 0.0)
         (again,) = await harness.claim()
         assert again.attempt == attempt
-        await harness.outbox.record(again, InDoubt("no answer"), TIMEOUT)
+        await harness.outbox.record(again, InDoubt(as_written("no answer")), TIMEOUT)
     harness.time.now += TIMEOUT
     assert await settle(harness, 0.0) is None
     assert await harness.state(claimed.id) == "unconfirmed"
@@ -193,7 +194,7 @@ async def test_a_code_in_doubt_goes_out_again_while_it_lives_and_is_erased_after
     assert await settle(harness, 0.0) is None
     (again,) = await harness.claim()
     assert (again.id, again.content) == (claimed.id, claimed.content)
-    await harness.outbox.record(again, InDoubt("no answer"), TIMEOUT)
+    await harness.outbox.record(again, InDoubt(as_written("no answer")), TIMEOUT)
     assert await stored() != ""
     harness.time.now += 7
     assert await settle(harness, 0.0) is None
@@ -210,7 +211,7 @@ async def test_what_was_read_of_an_earlier_doubt_does_not_end_the_patience_with_
     harness.time.now += TIMEOUT
     await settle(harness, 0.0)
     (again,) = await harness.claim()
-    await harness.outbox.record(again, InDoubt("no answer", "w2"), TIMEOUT)
+    await harness.outbox.record(again, InDoubt(as_written("no answer"), "w2"), TIMEOUT)
     now = harness.time.now
     moved = await harness.database.write(lambda c: recovery.settle(c, account_id, stale, max_attempts=3, now=now))
     assert moved is False

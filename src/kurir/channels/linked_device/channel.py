@@ -40,10 +40,14 @@ from kurir.messages.reports import (
     TryLater,
 )
 from kurir.numbers.numbers import Number, NumberState
+from kurir.reasons import Reason
+from kurir.reasons import numbers as reasons
+from kurir.reasons.states import state
 from kurir.settings import Settings
 
 _EVENTS = 10_000
 """Events that may wait for the inbox; when there are more, the engine waits, and with it WhatsApp's server."""
+_CANCELED = reasons.PAIRING_CANCELED()
 _SLOWEST_UPLOAD = 50_000
 """Bytes per second below which an upload counts as hung."""
 
@@ -133,7 +137,7 @@ class LinkedDevices:
     async def forward(self, number: Number, call: PeerCall, timeout: float) -> Result:
         """The answer of the gateway that carries the number. Raises DeviceUnavailable."""
         if self._peer_calls is None:
-            raise DeviceUnavailable("another gateway carries this device")
+            raise DeviceUnavailable(reasons.CARRIED_ELSEWHERE())
         return await self._peer_calls.run(number, call, timeout)
 
     def is_pairing(self, number_id: int) -> bool:
@@ -144,7 +148,7 @@ class LinkedDevices:
         """Whether the device is connected."""
         return self.state(number)[0] == "connected"
 
-    def state(self, number: Number) -> tuple[NumberState, str]:
+    def state(self, number: Number) -> tuple[NumberState, Reason]:
         """The number's connection state and why, as the gateway that carries it sees it."""
         if not self.holds(number.id):
             return number.state, number.state_reason
@@ -176,10 +180,10 @@ class LinkedDevices:
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Puts one message on the wire, at most once. Never raises."""
         if not self.holds(number.id):
-            return NotConnected("another gateway carries this device")
+            return NotConnected(reasons.CARRIED_ELSEWHERE())
         state, reason = self.state(number)
         if state != "connected":
-            return NotConnected(reason or "the device is not connected")
+            return NotConnected(reason or reasons.NOT_CONNECTED())
         settings = self._settings
         typing = 0.0
         if outgoing.typing:
@@ -190,14 +194,14 @@ class LinkedDevices:
             timeout = settings.engine_timeout + typing + size / _SLOWEST_UPLOAD
             answer = await self._connections.hosts.call(number.id, command, timeout)
         except HostLostError as error:
-            return InDoubt(str(error))
+            return InDoubt(error.reason)
         match answer:
             case Sent() | Refused() | TryLater() | Restricted() | NotConnected() | InDoubt():
                 return answer
             case say.Failed(reason):
                 return InDoubt(reason)
             case _:
-                return InDoubt(f"the engine answered {type(answer).__name__}")
+                return InDoubt(reasons.ENGINE_ANSWERED(what=type(answer).__name__))
 
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
         """What the device's session says about an earlier try; ask when that try is over or its process is dead."""
@@ -259,13 +263,13 @@ class LinkedDevices:
         Raises DeviceUnavailable, also when another gateway carries the number.
         """
         if not self.holds(number.id):
-            raise DeviceUnavailable("another gateway carries this device")
+            raise DeviceUnavailable(reasons.CARRIED_ELSEWHERE())
         try:
             answer = await self._connections.hosts.call(
                 number.id, say.Replay(number.id, payload), self._settings.engine_timeout
             )
         except HostLostError as error:
-            raise DeviceUnavailable(str(error)) from error
+            raise DeviceUnavailable(error.reason) from error
         if isinstance(answer, say.Failed):
             raise DeviceUnavailable(answer.reason)
 
@@ -279,7 +283,7 @@ class LinkedDevices:
         """
         connection = self._connections.of(number)
         if connection.state in ("connected", "connecting", "degraded"):
-            raise DeviceUnavailable(f"the number is paired and {connection.state}; log it out first")
+            raise DeviceUnavailable(reasons.ALREADY_PAIRED(state=state(connection.state)))
         running = connection.running_pairing
         if running is not None:
             if running.phone == (phone or ""):
@@ -291,7 +295,7 @@ class LinkedDevices:
         """The number's latest pairing since this process started."""
         return self._connections.of(number).pairing
 
-    async def stop_pairing(self, number: Number, reason: str = "the pairing was canceled") -> None:
+    async def stop_pairing(self, number: Number, reason: Reason = _CANCELED) -> None:
         """Gives up a pairing that is under way."""
         await self._connections.cancel_pairing(self._connections.of(number), reason)
 
@@ -305,11 +309,11 @@ class LinkedDevices:
             return await self.forward(number, command, self._settings.engine_timeout + _ON_THE_WAY)
         state, reason = self.state(number)
         if state != "connected":
-            raise DeviceUnavailable(reason or "the device is not connected")
+            raise DeviceUnavailable(reason or reasons.NOT_CONNECTED())
         try:
             answer = await self._connections.hosts.call(number.id, command, self._settings.engine_timeout)
         except HostLostError as error:
-            raise DeviceUnavailable(str(error)) from error
+            raise DeviceUnavailable(error.reason) from error
         if isinstance(answer, say.Failed):
             raise DeviceUnavailable(answer.reason)
         return answer

@@ -18,6 +18,8 @@ import structlog
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.channels.linked_device.protocol import Close, Command, HostReply, JournalState, News, Open, Ping
 from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.reasons import Reason
+from kurir.reasons.numbers import HOST_NOT_RUNNING, HOST_NOT_STARTED
 from kurir.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -73,7 +75,7 @@ class Hosts:
         self,
         settings: Settings,
         on_news: Callable[[News], Awaitable[None]],
-        on_lost: Callable[[int, str], Awaitable[None]],
+        on_lost: Callable[[int, Reason], Awaitable[None]],
         argv: Sequence[str] = ARGV,
         health: TaskHealth | None = None,
     ) -> None:
@@ -122,7 +124,7 @@ class Hosts:
         """The answer of the device's host. Raises HostLostError, also when there is no host just now."""
         slot = self._slot(device)
         if slot is None or slot.process is None:
-            raise HostLostError("the engine host is not running")
+            raise HostLostError(HOST_NOT_RUNNING())
         return await slot.process.call(command, timeout)
 
     def post(self, device: int, command: Command) -> None:
@@ -151,7 +153,7 @@ class Hosts:
     async def _launch(self) -> HostProcess:
         return await HostProcess.launch(self._argv, environment(self._settings), self._on_news, self._health)
 
-    async def _lost(self, device: int, reason: str) -> None:
+    async def _lost(self, device: int, reason: Reason) -> None:
         if not self._closing:
             await self._on_lost(device, reason)
 
@@ -223,7 +225,7 @@ class _Slot:
                 process = await self._hosts._launch()
             except OSError as error:
                 log.warning("engine_host_does_not_start", error=str(error))
-                reason = f"the engine host does not start: {error.strerror}"
+                reason = HOST_NOT_STARTED(error=error.strerror)
             else:
                 reason = await self._life(process)
                 self.short_lives += not process.killed_from_outside
@@ -239,7 +241,7 @@ class _Slot:
             await asyncio.sleep(delay)
             delay = min(delay * 2, _BACK_OFF_MOST)
 
-    async def _life(self, process: HostProcess) -> str:
+    async def _life(self, process: HostProcess) -> Reason:
         """A host from its start to its end; returns why it ended."""
         try:
             with contextlib.suppress(HostLostError):

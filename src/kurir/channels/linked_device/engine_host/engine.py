@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import assert_never
 
 from kurir.channels.linked_device.engine_host.device import NeonizeDevice  # first: it readies libmagic
+from kurir.reasons import Reason, messages, numbers, sentence
 
 # isort: split
 from neonize.exc import NeonizeError, SendMessageError, UploadError
@@ -44,11 +45,14 @@ _OPEN_AGAIN = 30.0
 
 _LIBRARY = "neonize-linux"
 """Part of the engine library's file name."""
-_LEFT_OUT = "the recipient's phone may have been left out: the engine has no keys for it"
 
 
 class UnavailableError(NeonizeError):
-    """The device cannot be asked now; the text is a sentence for whoever asks."""
+    """The device cannot be asked now, for a reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(sentence(reason, "en"))
+        self.reason = reason
 
 
 class NeonizeEngine:
@@ -72,12 +76,12 @@ class NeonizeEngine:
         try:
             return self._perform(command)
         except UnavailableError as error:
-            return say.Failed(str(error))
+            return say.Failed(error.reason)
         except Exception as error:
             self._report(command, error)
             if isinstance(command, say.Send):  # on the wire: what fails before that is answered in `_send`
-                return InDoubt("the engine failed while it was sending")
-            return say.Failed("WhatsApp did not answer" if isinstance(error, NeonizeError) else "the engine failed")
+                return InDoubt(messages.ENGINE_FAILED_WHILE())
+            return say.Failed(numbers.NO_ANSWER() if isinstance(error, NeonizeError) else numbers.ENGINE_FAILED())
 
     def _perform(self, command: say.Command) -> say.HostReply:  # noqa: PLR0911, PLR0912  (one per command)
         match command:
@@ -105,7 +109,7 @@ class NeonizeEngine:
             case say.Replay(device=number, payload=payload):
                 device = self._devices.get(number)
                 if device is None:
-                    return say.Failed("the device is not open")
+                    return say.Failed(numbers.NOT_OPEN())
                 device.replay(payload)
                 return say.Done()
             case say.LookUp(device=number, phones=phones):
@@ -126,18 +130,17 @@ class NeonizeEngine:
             device = NeonizeDevice(order, self._client_map_lock, self._emit, self._limits)
         except (sqlite3.Error, OSError) as error:
             file = "/".join(Path(order.journal).parts[-2:])
-            reason = f"{file} cannot be opened ({error}): make room on the disk, or move a damaged file away"
-            return self._not_opened(order, reason)
+            return self._not_opened(order, numbers.JOURNAL_NOT_OPENED(file=file, error=error))
         try:
             device.start()
         except RuntimeError as error:  # no thread to be had
             device.stop()
-            return self._not_opened(order, f"the device cannot be started: {error}")
+            return self._not_opened(order, numbers.NOT_STARTED(error=error))
         self._devices[order.device] = device
         self._books[order.device] = _Book(device)
         return say.Done()
 
-    def _not_opened(self, order: say.Open, reason: str) -> say.Failed:
+    def _not_opened(self, order: say.Open, reason: Reason) -> say.Failed:
         """Has the gateway try again after a while."""
         state = say.DeviceState(order.device, "disconnected", reason, retry_after=_OPEN_AGAIN, opening=order.opening)
         self._emit(state)
@@ -158,22 +161,22 @@ class NeonizeEngine:
     def _connected(self, number: int) -> _Book:
         book = self._books.get(number)
         if book is None:
-            raise UnavailableError("the device is not open")
+            raise UnavailableError(numbers.NOT_OPEN())
         state, reason = book.device.state
         if state != "connected":
-            raise UnavailableError(f"the device is not connected: {reason}")
+            raise UnavailableError(numbers.NOT_CONNECTED_BECAUSE(reason=reason))
         return book
 
     def _send(self, number: int, command: say.Send) -> say.HostReply:
         try:
             book = self._connected(number)
         except UnavailableError as error:
-            return NotConnected(str(error))
+            return NotConnected(error.reason)
         try:
             ready = self._prepare(book, command)
         except Exception as error:
             self._report(command, error)
-            return TryLater("engine_failed", "the engine failed before it sent anything")
+            return TryLater("engine_failed", messages.ENGINE_FAILED_BEFORE())
         return self._put_on_wire(book, command, *ready) if isinstance(ready, tuple) else ready
 
     def _prepare(self, book: _Book, command: say.Send) -> tuple[JID, Message] | Refused | TryLater:
@@ -183,17 +186,17 @@ class NeonizeEngine:
             refusal = book.refusal(outgoing.recipient)
         except NeonizeError as error:
             device.report(f"look-up: {without_places(error)}")
-            return TryLater("lookup_failed", "WhatsApp did not answer whether the recipient is there")
+            return TryLater("lookup_failed", messages.LOOKUP_UNANSWERED())
         if refusal is not None:
             return refusal
         try:
             uploaded = _upload(device, outgoing)
             message = compose(outgoing.content, command.secret, uploaded)
-        except NotSupportedError as error:
-            return Refused("unsupported", str(error))
+        except NotSupportedError:
+            return Refused("unsupported", messages.NO_TEMPLATES())
         except (UploadError, OSError) as error:
             device.report(f"upload: {error}")
-            return TryLater("upload_failed", "the file could not be uploaded")
+            return TryLater("upload_failed", messages.FILE_NOT_UPLOADED())
         to = book.address(outgoing.recipient)
         if command.typing > 0:
             _type(device, to, command.typing)
@@ -211,7 +214,7 @@ class NeonizeEngine:
         crash_points.reach("engine.sent")
         left_out = self._unencrypted.devices(response.ID)
         if left_out and book.unreached(outgoing.recipient, left_out):
-            return InDoubt(_LEFT_OUT, response.ID)
+            return InDoubt(messages.LEFT_OUT(), response.ID)
         if left_out:
             what = f"{len(left_out)} devices without keys got no copy of a message"
             self._emit(say.Trouble(command.device, what, "device_left_out"))
@@ -232,12 +235,12 @@ class _Book:
         """Why nothing can be sent to `recipient`, or None. Raises NeonizeError when WhatsApp does not say."""
         if is_group(recipient):
             if recipient not in self.groups() and recipient not in self.groups(at_most_old=_GROUPS_FRESH):
-                return Refused("not_a_group_member", "the sender number must be a member of the group")
+                return Refused("not_a_group_member", messages.NOT_A_GROUP_MEMBER())
             return None
         if recipient in self._people or self._has_lid(recipient):
             return None
         if not self.on_whatsapp([recipient]).get(recipient, False):
-            return Refused("not_on_whatsapp", "the recipient's phone number is not on WhatsApp")
+            return Refused("not_on_whatsapp", messages.NOT_ON_WHATSAPP())
         return None
 
     def on_whatsapp(self, phones: list[str]) -> dict[str, bool]:

@@ -11,10 +11,11 @@ from typing import Any
 
 from kurir.accounts.accounts import Account
 from kurir.contacts.contacts import Audience, AudienceStatus, ContactList, ListType, Page, Query
+from kurir.reasons.requests import CONTACT_EXPECTED, ONE_OF, ORDER_EXPECTED
 from kurir.services.errors import NotFound
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.envelopes import Answer, wrong
 from kurir.web.gateway import Gateway
 
 SECTION = "Contacts"
@@ -44,14 +45,6 @@ _AUDIENCE_COLUMNS = {
     "status_defined": "status",
     "date_insert": "created_at",
 }
-
-CONTACT_EXPECTED = Phrase(
-    id="`contacts_id` dari get-list-contacts", en="the `contacts_id` of one of your lists (get-list-contacts)"
-)
-ORDER_EXPECTED = Phrase(
-    id=f'daftar {{{{"column": nomor kolom, "dir": "asc" atau "desc"}}}}, paling banyak {_ORDER_MOST}',
-    en=f'a list of {{{{"column": index of a column, "dir": "asc" or "desc"}}}}, at most {_ORDER_MOST}',
-)
 
 
 async def list_contacts(gateway: Gateway, call: Call) -> Answer:
@@ -97,7 +90,7 @@ def _order(body: Body, columns: Mapping[str, str]) -> tuple[tuple[str, bool], ..
         return ((_column("order_by", body.text("order_by").strip(), columns), descending),)
     entries = body.items("order") or []
     if len(entries) > _ORDER_MOST:
-        raise wrong("order", ORDER_EXPECTED)
+        raise wrong("order", ORDER_EXPECTED(most=_ORDER_MOST))
     return tuple(_ordered(entry, _shown(body, columns), columns) for entry in entries)
 
 
@@ -109,11 +102,11 @@ def _shown(body: Body, columns: Mapping[str, str]) -> list[Any]:
 
 def _ordered(entry: Any, shown: list[Any], columns: Mapping[str, str]) -> tuple[str, bool]:
     if not isinstance(entry, dict):
-        raise wrong("order", ORDER_EXPECTED)
+        raise wrong("order", ORDER_EXPECTED(most=_ORDER_MOST))
     fields = Body({"order": entry.get("column"), "order.dir": entry.get("dir")})
     index = fields.integer("order", default=0)
     if index >= len(shown):
-        raise wrong("order", ORDER_EXPECTED)
+        raise wrong("order", ORDER_EXPECTED(most=_ORDER_MOST))
     descending = fields.choice("order.dir", choices=("asc", "desc"), default="asc") == "desc"
     return _column("columns", shown[index], columns), descending
 
@@ -121,7 +114,7 @@ def _ordered(entry: Any, shown: list[Any], columns: Mapping[str, str]) -> tuple[
 def _column(field: str, name: Any, columns: Mapping[str, str]) -> str:
     if not isinstance(name, str) or name not in columns:
         names = ", ".join(columns)
-        raise wrong(field, Phrase(id=f"salah satu dari {names}", en=f"expected one of {names}"))
+        raise wrong(field, ONE_OF(words=names))
     return columns[name]
 
 

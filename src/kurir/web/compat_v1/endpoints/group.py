@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from kurir.messages.addresses import AddressError, parse_group
+from kurir.reasons.requests import GROUP_EXPECTED
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.envelopes import Answer, wrong
 from kurir.web.compat_v1.sending import CAPTION_FIELD, DELIVERY_FIELDS, IN_DELIVERY, answered, bubbles, send
 from kurir.web.gateway import Gateway
 
 SECTION = "Sending Message – Group"
 _ANSWER = {"code": "200", "message": IN_DELIVERY, "type": "successfully"}
-GROUP_EXPECTED = Phrase(
-    id="ID grup, mis. 120363322806000000 (lihat `grab`)", en="a group's id such as 120363322806000000 (see `grab`)"
-)
 _GROUP_FIELD = Field(
     "group_id",
     "string",

@@ -12,13 +12,24 @@ from kurir.messages.lifecycle import MessageState
 from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import NotSettledYet
+from kurir.outbox.waiting import reason_of
+from kurir.reasons.states import state as state_of
+from kurir.reasons.templates import (
+    COMPONENT_EXPECTED,
+    NOT_APPROVED,
+    NOT_FOUND,
+    SEND_FAILED,
+    SEND_WAITS,
+    TEMPLATE_EXPECTED,
+    VARIABLE_COUNT,
+)
 from kurir.templates.templates import APPROVED, FillError, Header, Template, VariableCountError, filled, variables_of
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError, missing, wrong
+from kurir.web.compat_v1.envelopes import Answer, WireError, missing, wrong
 from kurir.web.compat_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.compat_v1.sending import METHODS
-from kurir.web.compat_v1.waits import phrase, unseen, waits
+from kurir.web.compat_v1.waits import unseen, waits
 from kurir.web.gateway import Gateway
 
 SECTION = "Template"
@@ -27,26 +38,6 @@ _CODE_LIMIT = 32
 _VARIABLE_LIMIT = 32_768
 """Characters of one value: Meta's limit for a message whose template has nothing but a body."""
 _MEDIA_NAMES = ("header_url", "image_url", "file_url", "media_url", "url")
-
-TEMPLATE_EXPECTED = Phrase(
-    id="`templateId` dari get-template-list, atau objek {{name, language, components}}",
-    en="a `templateId` of get-template-list, or an object {{name, language, components}}",
-)
-NOT_FOUND = Phrase(id="Template not found: {template}", en="Template not found: {template}")
-NOT_APPROVED = Phrase(
-    id="Template `{template}` belum dapat dikirim: statusnya {status}, bukan APPROVED.",
-    en="The template `{template}` cannot be sent: its status is {status}, not APPROVED.",
-)
-VARIABLE_COUNT = Phrase(
-    id="Kolom `variables` tidak valid: template membutuhkan {wanted} variabel, diterima {given}.",
-    en="Field `variables` is not valid: the template needs {wanted} variables, {given} were given.",
-)
-SEND_FAILED = Phrase(id="Template gagal dikirim: {reason}", en="The template was not sent: {reason}")
-SEND_WAITS = Phrase(
-    id="Template sudah tersimpan tetapi belum terkirim (status: {state}); jangan kirim ulang. Menunggu: {why}.",
-    en="The template message is stored but not sent yet (state: {state}); do not send it again. It waits for: {why}.",
-)
-COMPONENT_EXPECTED = Phrase(id="objek {{type, parameters}}", en="an object {{type, parameters}}")
 
 
 async def send_message_template(gateway: Gateway, call: Call) -> Answer:
@@ -92,7 +83,7 @@ async def _content(gateway: Gateway, call: Call) -> TemplateUse:
     except VariableCountError as error:
         raise WireError("405", "invalid_request", VARIABLE_COUNT, wanted=error.wanted, given=error.given) from error
     except FillError as error:
-        raise wrong(error.field, str(error)) from error
+        raise wrong(error.field, error.reason) from error
     return TemplateUse(template.form.name, template.form.language, components)
 
 
@@ -161,14 +152,16 @@ async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[s
             message = await gateway.outbox.wait_until_settled(call.account.id, message_id, left)
         except NotSettledYet:
             raise WireError(
-                "408", "timeout", SEND_WAITS, headers=headers, state="queued", why=phrase(unseen(gateway))
+                "408", "timeout", SEND_WAITS, headers=headers, state=state_of("queued"), why=reason_of(unseen(gateway))
             ) from None
         state: MessageState = message.state
         if state in {"failed", "expired", "canceled"}:
-            raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=message.error_reason or state)
+            raise WireError(
+                "400", "failed", SEND_FAILED, headers=headers, reason=message.error_reason or state_of(state)
+            )
         if state not in {"sent", "delivered", "read"}:
-            why = phrase(await waits(gateway, call.account.id, message_id))
-            raise WireError("408", "timeout", SEND_WAITS, headers=headers, state=state, why=why)
+            why = reason_of(await waits(gateway, call.account.id, message_id))
+            raise WireError("408", "timeout", SEND_WAITS, headers=headers, state=state_of(state), why=why)
     return "sent"
 
 
