@@ -13,7 +13,6 @@ import msgspec
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text
 from kurir.messages.lifecycle import MessageState
 from kurir.messages.reports import MediaFetched, Received
-from kurir.reasons import read, sentence
 
 EventType = Literal[
     "incoming_chat", "media_status", "message_status", "device_status", "template_status", "otp_guessing"
@@ -168,10 +167,9 @@ def received(message: Received) -> IncomingChat:
     )
 
 
-def media_status(fetched: MediaFetched, number_key: str, language: str, now: float) -> MediaStatus:
-    """The body for what became of the file of a message that came in, in the account's language."""
+def media_status(fetched: MediaFetched, number_key: str, reason: str, code: str, now: float) -> MediaStatus:
+    """The body for what became of the file of a message that came in; `reason` in words, and its `code`."""
     media = fetched.media
-    reason = read(media.reason)
     return MediaStatus(
         message_id=fetched.remote_id,
         number_id=number_key,
@@ -180,8 +178,8 @@ def media_status(fetched: MediaFetched, number_key: str, language: str, now: flo
         media_mime=media.mime,
         media_name=media.name,
         media_size=media.size,
-        reason=sentence(reason, language),
-        reason_code=reason.code,
+        reason=reason,
+        reason_code=code,
         timestamp=int(now),
     )
 

@@ -17,6 +17,7 @@ from kurir.messages.addresses import is_group
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received, TemplateReviewed
 from kurir.numbers import numbers
 from kurir.outbox import restrictions
+from kurir.reasons import read
 from kurir.store.inserts import insert_into
 
 
@@ -87,7 +88,9 @@ def store_media(connection: Connection, event: MediaFetched, now: float) -> None
 
     def body() -> MediaStatus:
         number = numbers.by_id(connection, event.account_id, event.number_id)
-        return media_status(event, number.key if number else "", accounts.language(connection, event.account_id), now)
+        reason = read(event.media.reason)
+        words = accounts.sentence_for(connection, event.account_id, reason)
+        return media_status(event, number.key if number else "", words, reason.code, now)
 
     append(
         connection,

@@ -12,7 +12,7 @@ from kurir.events.bodies import DeviceStatus
 from kurir.messages.reports import ConnectionChanged
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number, NumberState
-from kurir.reasons import NOTHING, Reason, sentence
+from kurir.reasons import NOTHING, Reason
 from kurir.reasons.numbers import RESTRICTED_UNTIL
 
 
@@ -73,7 +73,7 @@ def _publish(connection: Connection, number: Number, event: ConnectionChanged, n
             phone=event.phone or number.phone,
             name=number.name,
             state=event.state,
-            reason=sentence(event.reason, accounts.language(connection, event.account_id)),
+            reason=accounts.sentence_for(connection, event.account_id, event.reason),
             reason_code=event.reason.code,
             timestamp=int(event.at),
         )

@@ -18,7 +18,6 @@ from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.outbox.rows import Snapshot
-from kurir.reasons import sentence
 
 _UNSENT: frozenset[MessageState] = frozenset({"queued", "sending", "unconfirmed"})
 _ON_ITS_WAY: frozenset[MessageState] = frozenset({"sent", "delivered", "read"})
@@ -62,12 +61,12 @@ def publish_status(
         number_id,
         "message_status",
         chat,
-        body=lambda: _status(about.key, after, at, accounts.language(connection, account_id)),
+        body=lambda: _status(about.key, after, at, accounts.sentence_for(connection, account_id, after.error_reason)),
         now=now,
     )
 
 
-def _status(number_key: str, message: Snapshot, at: float, language: str) -> bodies.MessageStatus:
+def _status(number_key: str, message: Snapshot, at: float, reason: str) -> bodies.MessageStatus:
     return bodies.MessageStatus(
         message_id=public_message_id(message.id),
         remote_id=message.remote_id or "",
@@ -75,7 +74,7 @@ def _status(number_key: str, message: Snapshot, at: float, language: str) -> bod
         chat_id=bodies.chat_id(message.recipient),
         status=message.state,
         error_code=message.error_code,
-        error_reason=sentence(message.error_reason, language),
+        error_reason=reason,
         reason_code=message.error_reason.code,
         timestamp=int(at),
     )

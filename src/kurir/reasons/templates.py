@@ -19,6 +19,16 @@ NO_LIST = Code(
     id="Graph API menjawab tanpa daftar template",
     en="the Graph API answered without a list of templates",
 )
+NO_NEXT_PAGE = Code(
+    "meta_no_next_page",
+    id="Graph API menyebut halaman template berikutnya, tetapi tidak cara memintanya",
+    en="the Graph API named a next page of templates, and not how to ask for it",
+)
+NO_END = Code(
+    "meta_no_end",
+    id="daftar template Graph API tidak berakhir setelah {pages} halaman",
+    en="the Graph API's list of templates has no end after {pages} pages",
+)
 NO_UPLOAD_SESSION = Code(
     "meta_no_upload_session",
     id="Graph API tidak membuka sesi unggahan",

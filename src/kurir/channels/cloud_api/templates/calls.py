@@ -110,11 +110,11 @@ class TemplateCalls:
             found += map(_template, data)
             after = _next(answer.get("paging"))
             if after is None:
-                return Unreachable("the Graph API named a next page of templates, and not how to ask for it")
+                return Unreachable(reasons.NO_NEXT_PAGE())
             if not after:
                 return found
             query["after"] = after
-        return Unreachable(f"the Graph API's list of templates has no end after {_MOST_PAGES} pages")
+        return Unreachable(reasons.NO_END(pages=_MOST_PAGES))
 
     async def delete(self, number: Number, name: str, meta_id: str = "") -> bool | GraphRefusal | Unreachable:
         """Deletes one template by id, or every language of `name`; whether Meta did."""
