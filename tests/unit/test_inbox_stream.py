@@ -184,7 +184,7 @@ async def test_the_last_state_of_a_number_is_not_lost(
         poison.names |= {"connecting", "degraded", "receipt"}
 
         def state(name: str, jid: str = "") -> ConnectionChanged:
-            return ConnectionChanged(number.account_id, number.id, name, "", 5.0, phone=jid[:5], jid=jid)
+            return ConnectionChanged(number.account_id, number.id, name, NOTHING, 5.0, phone=jid[:5], jid=jid)
 
         async def shown() -> tuple[str, str]:
             found = await front.gateway.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))

@@ -19,6 +19,7 @@ from kurir.channels.linked_device.logins import MOST
 from kurir.kit import tasks
 from kurir.messages.content import Outgoing, Text
 from kurir.numbers.numbers import Number
+from kurir.reasons import as_written
 
 MakeHarness = Callable[..., Awaitable[Harness]]
 PHONE = "6281234567890"
@@ -271,7 +272,9 @@ async def test_a_ban_that_ends_a_pairing_is_waited_for(
     monkeypatch.setattr(hosts.Hosts, "open", never)
     pairing = await harness.channel.start_pairing(number)
     connection.reopening = None
-    news = protocol.DeviceState(number.id, "banned", "is banned", retry_after=3_600.0, opening=connection.opening)
+    news = protocol.DeviceState(
+        number.id, "banned", as_written("is banned"), retry_after=3_600.0, opening=connection.opening
+    )
     await harness.channel._connections._on_news(news)
     await harness.until(lambda: connection.reopening is not None)
     assert pairing.error == "is banned"

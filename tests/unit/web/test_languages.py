@@ -72,7 +72,7 @@ async def test_a_caller_whom_nobody_knows(front: Front, header: str, words: str)
         (Refused("not_on_whatsapp", NOT_ON_WHATSAPP()), "gagal dikirim: nomor telepon penerima tidak ada di WhatsApp"),
         (Refused("x", NOT_A_GROUP_MEMBER()), "gagal dikirim: nomor pengirim harus menjadi anggota grup"),
         (TryLater("x", NOT_ON_WHATSAPP(), after=60.0), "(status: dalam antrean)"),
-        (NotConnected(REMOVED_BY_PHONE()), "(status: dalam antrean)"),
+        (NotConnected(REMOVED_BY_PHONE()), "belum terkirim dalam"),
     ],
 )
 async def test_an_indonesian_answer_is_indonesian_to_its_end(front: Front, outcome: object, words: str) -> None:

@@ -45,7 +45,7 @@ async def test_what_happened_before_an_endpoint_was_added_or_while_it_was_off_ne
     endpoint, _ = await harness.endpoint()
     await harness.comes_in(text="first")
     for change in (
-        lambda c: endpoints.disable(c, endpoint.account_id, endpoint.id, "off"),
+        lambda c: endpoints.disable(c, endpoint.account_id, endpoint.id, as_written("off")),
         lambda c: endpoints.enable(c, endpoint.account_id, endpoint.id, harness.time()),
     ):
         assert (await harness.states(endpoint)).total() == 1
