@@ -167,7 +167,7 @@ class WebhookCall:
     at: float = field(default_factory=time.time)
 
     @property
-    def id(self) -> Reason:
+    def id(self) -> str:
         return self.headers["webhook-id"]
 
     @property

@@ -12,6 +12,7 @@ from kurir.reasons import (
     numbers,
     otp,
     requests,
+    sending,
     states,
     templates,
     waiting,
@@ -20,7 +21,7 @@ from kurir.reasons import (
 from kurir.reasons.formats import moment
 from kurir.reasons.reason import Code, Reason
 
-AREAS = (media, messages, numbers, otp, requests, states, templates, waiting, webhooks)
+AREAS = (media, messages, numbers, otp, requests, sending, states, templates, waiting, webhooks)
 TABLE: dict[str, Code] = {
     entry.code: entry for area in AREAS for entry in vars(area).values() if isinstance(entry, Code)
 }

@@ -55,7 +55,7 @@ CASES: list[tuple[Cause, Facts]] = [
 ]
 
 
-def said(waiting: Waiting, language: str = "en") -> str:
+def words_of(waiting: Waiting, language: str = "en") -> str:
     return sentence(reason_of(waiting), language)
 
 
@@ -72,28 +72,30 @@ def test_every_cause_and_every_state_of_a_number_is_tried() -> None:
 @pytest.mark.parametrize("cause", get_args(Cause))
 @pytest.mark.parametrize("language", ["id", "en"])
 def test_each_sentence_is_whole_in_both_languages(cause: Cause, language: str) -> None:
-    full = said(Waiting(cause=cause, number="BO-1", reason=as_written("{reason} of [others]"), seconds=90), language)
-    bare = said(Waiting(cause=cause), language)
+    full = words_of(
+        Waiting(cause=cause, number="BO-1", reason=as_written("{reason} of [others]"), seconds=90), language
+    )
+    bare = words_of(Waiting(cause=cause), language)
     for text in (full, bare):
         assert not any(blank in text for blank in ("{number}", "{when}", "{because}", "()"))
-    assert full != said(Waiting(cause=cause), "en" if language == "id" else "id")
+    assert full != words_of(Waiting(cause=cause), "en" if language == "id" else "id")
 
 
 def test_a_sentence_names_the_command_that_helps_the_reason_and_the_time() -> None:
     out = waiting_for(Facts(number=NUMBER, state="logged_out", reason=as_written("the phone removed this device")), NOW)
-    assert said(out) == (
+    assert words_of(out) == (
         "device BO-1 is logged out (the phone removed this device): pair it again with `kurir number pair BO-1`"
     )
     paused = waiting_for(Facts(number=NUMBER, state="paused", reason=as_written("token")), NOW)
-    assert "`kurir number resume BO-1`" in said(paused, "id")
+    assert "`kurir number resume BO-1`" in words_of(paused, "id")
     again = waiting_for(Facts(number=NUMBER, due_at=NOW + 30.2, last=as_written("pair rate limit")), NOW)
-    assert said(again) == "it is tried again in 30 s (pair rate limit)"
-    assert said(again, "id") == "akan dicoba lagi dalam 30 detik (pair rate limit)"
+    assert words_of(again) == "it is tried again in 30 s (pair rate limit)"
+    assert words_of(again, "id") == "akan dicoba lagi dalam 30 detik (pair rate limit)"
 
 
 def test_a_reason_of_others_is_cut() -> None:
     waiting = waiting_for(Facts(number=NUMBER, state="banned", reason=as_written("x" * 10_000)), NOW)
-    assert len(said(waiting)) < 300
+    assert len(words_of(waiting)) < 300
 
 
 @pytest.mark.parametrize(

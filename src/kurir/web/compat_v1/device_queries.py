@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.numbers.numbers import Number
-from kurir.reasons.requests import DEVICE_UNAVAILABLE, NO_ANSWER
+from kurir.reasons.sending import DEVICE_UNAVAILABLE, NO_ANSWER
 from kurir.web.compat_v1.envelopes import WireError
 from kurir.web.gateway import Gateway
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kurir.broadcasts.broadcasts import MOST_RECIPIENTS, RecipientsError, recipients_of
 from kurir.messages.addresses import CountryCodeError
-from kurir.reasons.requests import COUNTRY_EXPECTED, NO_PHONE_NUMBERS, RECIPIENTS_EXPECTED, TOO_MANY_RECIPIENTS
+from kurir.reasons.sending import COUNTRY_EXPECTED, NO_PHONE_NUMBERS, RECIPIENTS_EXPECTED, TOO_MANY_RECIPIENTS
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Field
 from kurir.web.compat_v1.envelopes import missing, wrong
@@ -48,11 +48,6 @@ def _written(body: Body, name: str) -> list[str]:
     items: list[Any] = found if isinstance(found, list) else [found]
     texts = [Body({name: item}).text(name, expected=RECIPIENTS_EXPECTED) for item in items]
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
-
-
-def _escaped(text: str) -> str:
-    """Callers' text inside a phrase must not be taken for placeholders."""
-    return text.replace("{", "(").replace("}", ")")
 
 
 RECIPIENT_FIELDS = (

@@ -19,7 +19,7 @@ from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document,
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, NotSettledYet, Snapshot
 from kurir.outbox.waiting import Waiting, reason_of
-from kurir.reasons.requests import (
+from kurir.reasons.sending import (
     CAPTION_TOO_LONG,
     COUNTRY_EXPECTED,
     FILE_EXPECTED,

@@ -11,7 +11,8 @@ from typing import Any
 
 from kurir.accounts.accounts import Account
 from kurir.contacts.contacts import Audience, AudienceStatus, ContactList, ListType, Page, Query
-from kurir.reasons.requests import CONTACT_EXPECTED, ONE_OF, ORDER_EXPECTED
+from kurir.reasons.requests import ONE_OF
+from kurir.reasons.sending import CONTACT_EXPECTED, ORDER_EXPECTED
 from kurir.services.errors import NotFound
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field

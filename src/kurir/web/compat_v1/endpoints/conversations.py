@@ -17,7 +17,7 @@ from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, NotSettledYet, Snapshot
 from kurir.outbox.waiting import OF_ITS_OWN, UNKNOWN, Waiting, reason_of
 from kurir.reasons import sentence
-from kurir.reasons.requests import META_PAUSED, META_STILL_WAITING, META_UNCONFIRMED, ONE_EXPECTED, WINDOW_CLOSED
+from kurir.reasons.sending import META_PAUSED, META_STILL_WAITING, META_UNCONFIRMED, ONE_EXPECTED, WINDOW_CLOSED
 from kurir.reasons.states import state
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, wrong

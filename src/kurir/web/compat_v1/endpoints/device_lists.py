@@ -6,7 +6,7 @@ from typing import Any
 
 from kurir.channels.linked_device.protocol import DeviceGroup
 from kurir.messages.addresses import GROUP_SERVER
-from kurir.reasons.requests import KIND_EXPECTED
+from kurir.reasons.sending import KIND_EXPECTED
 from kurir.web.compat_v1.device_queries import asked
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, wrong

@@ -6,7 +6,7 @@ from typing import Any
 
 from kurir.accounts.accounts import Account
 from kurir.numbers.numbers import Number
-from kurir.reasons.requests import NOT_KNOWN
+from kurir.reasons.sending import NOT_KNOWN
 from kurir.web.compat_v1.device_queries import asked
 from kurir.web.compat_v1.endpoint import Call, Endpoint
 from kurir.web.compat_v1.envelopes import Answer, WireError

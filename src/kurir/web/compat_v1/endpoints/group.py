@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kurir.messages.addresses import AddressError, parse_group
-from kurir.reasons.requests import GROUP_EXPECTED
+from kurir.reasons.sending import GROUP_EXPECTED
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, wrong
 from kurir.web.compat_v1.sending import CAPTION_FIELD, DELIVERY_FIELDS, IN_DELIVERY, answered, bubbles, send
