@@ -23,8 +23,8 @@ from kurir.data_folder import renew_schema
 from kurir.messages.addresses import AddressError
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
-from kurir.services.contacts import Contacts
 from kurir.reasons import as_written
+from kurir.services.contacts import Contacts
 from kurir.store.database import Database
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call
