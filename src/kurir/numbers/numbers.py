@@ -96,8 +96,9 @@ _STATE_REASON = Number.__struct_fields__.index("state_reason")
 
 
 def _number(row: Any) -> Number:
-    known = Number(*row)
-    return msgspec.structs.replace(known, state_reason=read(row[_STATE_REASON]))
+    values = list(row)
+    values[_STATE_REASON] = read(values[_STATE_REASON])
+    return Number(*values)
 
 
 def add_linked_device(

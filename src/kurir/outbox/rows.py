@@ -111,5 +111,6 @@ def decode_content(sealing: Sealing, message_id: int, stored: str, sealed: bool)
 
 def snapshot(row: Any) -> Snapshot:
     """A Snapshot from a row of `SNAPSHOT_COLUMNS`."""
-    known = Snapshot(*row)
-    return msgspec.structs.replace(known, error_reason=read(row[_ERROR_REASON]))
+    values = list(row)
+    values[_ERROR_REASON] = read(values[_ERROR_REASON])
+    return Snapshot(*values)

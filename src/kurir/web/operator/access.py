@@ -121,7 +121,8 @@ def asked_language(request: Request) -> str | None:
 
 async def language_for(gateway: Gateway, request: Request, account_id: int) -> str:
     """The language that is asked for, else the account's."""
-    return asked_language(request) or await gateway.database.read(lambda c: accounts.language(c, account_id))
+    asked = asked_language(request)
+    return asked or await gateway.database.read(lambda c: accounts.language(c, account_id), of=account_id)
 
 
 def _bears(request: Request, token: str) -> bool:
