@@ -203,7 +203,7 @@ async def test_media_whose_fetch_cannot_be_read_are_gone(ward: Ward, spoilt: dic
     assert (media.state, media.mime) == ("gone", "image/png")
     assert "kurir quarantine list" in sentence(read(media.reason), "en")
     (body,) = await ward.reported()
-    assert (body["status"], body["message_id"], body["reason"]) == ("gone", "p", sentence(read(media.reason), "id"))
+    assert (body["status"], body["message_id"], body["reason"]) == ("gone", "p", sentence(read(media.reason), "en"))
     assert [one.queue for one in await ward.aside()] == ["journal"]
     assert ward.rig.kept() == 0
 

@@ -277,7 +277,7 @@ async def test_a_ban_that_ends_a_pairing_is_waited_for(
     )
     await harness.channel._connections._on_news(news)
     await harness.until(lambda: connection.reopening is not None)
-    assert pairing.error == "is banned"
+    assert english(pairing.error) == "is banned"
     left = connection.reopening.when() - asyncio.get_running_loop().time()
     assert 3_500 < left <= 3_600
 

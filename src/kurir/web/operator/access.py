@@ -15,7 +15,6 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from kurir.accounts import accounts
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.kit.tokens import opens
 from kurir.numbers.numbers import Number
@@ -121,8 +120,7 @@ def asked_language(request: Request) -> str | None:
 
 async def language_for(gateway: Gateway, request: Request, account_id: int) -> str:
     """The language that is asked for, else the account's."""
-    asked = asked_language(request)
-    return asked or await gateway.database.read(lambda c: accounts.language(c, account_id), of=account_id)
+    return asked_language(request) or await gateway.services.accounts.language(account_id)
 
 
 def _bears(request: Request, token: str) -> bool:
