@@ -10,7 +10,7 @@ MEASURED = KURIR_MEASUREMENTS=$(CURDIR)/docs/measurements.md
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check unit storm soak format lock clean
+.PHONY: help run test check unit mutants storm soak format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -31,6 +31,11 @@ check: $(VENV)/.dev ## Lint, types, import rules and unit tests without a server
 
 unit: $(VENV)/.dev ## Only the unit tests, on PostgreSQL too
 	$(PYTEST) -n auto tests/unit
+
+mutants: $(VENV)/.dev ## Change the code line by line: do the tests notice? (hours; goes on where it was stopped)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/mutants.txt
+	TMPDIR=$(TEST_TMP) nice -n 15 $(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/python tests/mutants/score.py
 
 storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after each (an hour or more)
 	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} $(MEASURED) \
@@ -64,7 +69,7 @@ lock: $(VENV)/.dev ## Resolve the locked requirements anew
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --universal --python-version 3.11 --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean: ## Remove the virtual environment and caches (not your data in var/)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants src/*.egg-info
 
 # The environment: one stamp for what runs, one for what tests. Debian keeps ensurepip in a package of its own, so
 # where it is missing and we may, apt brings it; else virtualenv from the package index does.

@@ -29,9 +29,9 @@ from kurir.dispatch.dispatcher import Dispatcher
 from kurir.events.feed import Feed
 from kurir.inbox import Inbox
 from kurir.kit.clock import SteadyClock
+from kurir.kit.metrics import Metrics
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.tasks import TaskHealth
-from kurir.kit.telemetry import Metrics
 from kurir.media.store import MediaStore
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import Event, Evidence, Outcome, Received, Sent, Unknown

@@ -424,7 +424,7 @@ class Nobodys(Alone):
 
 
 @pytest.mark.parametrize("held", [False, True])
-async def test_a_gateway_that_does_not_carry_a_number_does_not_say_how_it_is(harness: Harness, held: bool) -> None:
+async def test_a_gateway_that_does_not_hold_a_number_does_not_report_its_state(harness: Harness, held: bool) -> None:
     number = harness.number
 
     async def hear(ownership: Any, state: str) -> str:

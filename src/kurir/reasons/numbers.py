@@ -134,10 +134,10 @@ NO_PAIRING_CODE = Code(
     en="WhatsApp gave no pairing code: {reason}",
 )
 PHONE_REFUSED = Code("phone_refused", id="ponsel menolak", en="the phone refused")
-CARRIED_ELSEWHERE_NOW = Code(
-    "carried_elsewhere_now",
+HELD_ELSEWHERE_NOW = Code(
+    "held_elsewhere_now",
     id="gateway lain sekarang memegang nomor ini",
-    en="another gateway carries this number now",
+    en="another gateway holds this number now",
 )
 ALREADY_PAIRED = Code(
     "already_paired",
@@ -147,8 +147,8 @@ ALREADY_PAIRED = Code(
 
 # -- a device cannot be asked ------------------------------------------------------------------------------------------
 
-CARRIED_ELSEWHERE = Code(
-    "carried_elsewhere", id="gateway lain memegang perangkat ini", en="another gateway carries this device"
+HELD_ELSEWHERE = Code(
+    "held_elsewhere", id="gateway lain memegang perangkat ini", en="another gateway holds this device"
 )
 NOT_CONNECTED = Code("not_connected", id="perangkat belum tersambung", en="the device is not connected")
 NOT_CONNECTED_BECAUSE = Code(
@@ -176,20 +176,20 @@ NOT_STARTED = Code(
 HOLDER_UNKNOWN = Code(
     "holder_unknown",
     id="gateway pemegang perangkat ini tidak dapat dicari sekarang: coba lagi",
-    en="which gateway carries the device cannot be looked up now: try again",
+    en="which gateway holds the device cannot be looked up now: try again",
 )
 HELD_BY_NONE = Code(
     "held_by_none",
     id="saat ini tidak ada gateway yang memegang perangkat ini: coba lagi dalam setengah menit; salah satu gateway "
     "pada basis data ini harus memiliki peran `dispatch`",
-    en="no gateway carries this device just now: try again in half a minute; some gateway on the database must have "
+    en="no gateway holds this device just now: try again in half a minute; some gateway on the database must have "
     "the role `dispatch`",
 )
 HOLDER_SILENT = Code(
     "holder_silent",
     id="gateway pemegang perangkat ini tidak menjawab di {where} ({error}): bila ia berjalan, atur KURIR_GATEWAY_URL "
     "di sana ke alamat yang terjangkau dari gateway ini",
-    en="the gateway that carries this device does not answer at {where} ({error}): if it runs, set KURIR_GATEWAY_URL "
+    en="the gateway that holds this device does not answer at {where} ({error}): if it runs, set KURIR_GATEWAY_URL "
     "there to an address that this gateway reaches",
 )
 MOVING_GATEWAY = Code(

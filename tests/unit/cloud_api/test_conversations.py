@@ -40,9 +40,9 @@ async def write(front: Front, outcome: Callable[[Any], Outcome] | None = None, *
 
 
 async def test_sent(front: Front) -> None:
-    status, said = await write(front, lambda _: Sent("wamid.x"))
+    status, body = await write(front, lambda _: Sent("wamid.x"))
     assert status == 200
-    assert said == {
+    assert body == {
         "code": "200",
         "message": {
             "state": "successfully",
@@ -57,9 +57,9 @@ async def test_sent(front: Front) -> None:
 
 
 async def test_refused_by_meta(front: Front) -> None:
-    status, said = await write(front, lambda _: Refused("131009", as_written("Parameter value is not valid")))
+    status, body = await write(front, lambda _: Refused("131009", as_written("Parameter value is not valid")))
     assert status == 400
-    assert said == {
+    assert body == {
         "code": "400",
         "message": {"state": "failed", "detail": "Parameter value is not valid", "to": SITI},
         "type": "failed",
@@ -67,27 +67,27 @@ async def test_refused_by_meta(front: Front) -> None:
 
 
 async def test_no_answer_in_time_says_queued_with_our_id(front: Front) -> None:
-    status, said = await write(front, lambda _: TryLater("130429", as_written("slow down")))
-    assert (status, said["message"]["state"], said["type"]) == (200, "queued", "successfully")
-    assert parse_message_id(said["message"]["message_id"]) is not None
-    status, said = await write(
+    status, body = await write(front, lambda _: TryLater("130429", as_written("slow down")))
+    assert (status, body["message"]["state"], body["type"]) == (200, "queued", "successfully")
+    assert parse_message_id(body["message"]["message_id"]) is not None
+    status, body = await write(
         front, lambda _: TryLater("130429", as_written("slow down")), method_send="sync", message="Hai"
     )
-    assert (status, said["code"], said["type"], said["message"]["state"]) == (408, "408", "timeout", "queued")
+    assert (status, body["code"], body["type"], body["message"]["state"]) == (408, "408", "timeout", "queued")
 
 
-async def test_doubt_is_told(front: Front) -> None:
-    status, said = await write(front, lambda _: InDoubt(as_written("cut")))
-    assert (status, said["code"], said["message"]["state"]) == (408, "408", "unconfirmed")
-    assert "do not send it again" in said["message"]["detail"]
+async def test_doubt_is_reported(front: Front) -> None:
+    status, body = await write(front, lambda _: InDoubt(as_written("cut")))
+    assert (status, body["code"], body["message"]["state"]) == (408, "408", "unconfirmed")
+    assert "do not send it again" in body["message"]["detail"]
 
 
 @pytest.mark.parametrize("age", [86_401, 86_400 * 30])
 async def test_a_closed_window_stores_nothing(front: Front, age: float) -> None:
     await open_window(front, time.time() - age)
-    status, said = await write(front)
-    assert (status, said["code"], said["type"]) == (400, "400", "failed")
-    assert said["message"]["detail"].startswith("Re-engagement message")
+    status, body = await write(front)
+    assert (status, body["code"], body["type"]) == (400, "400", "failed")
+    assert body["message"]["detail"].startswith("Re-engagement message")
     assert (await front.rows())["messages"] == 0
 
 
@@ -99,10 +99,10 @@ async def test_the_window_is_of_one_number_and_one_person(front: Front) -> None:
 
 
 async def test_kinds_by_fields(front: Front) -> None:
-    status, said = await write(front, message="", latitude="-6.20", longitude=106.8, nameLocation="Monas")
+    status, body = await write(front, message="", latitude="-6.20", longitude=106.8, nameLocation="Monas")
     assert status == 200
-    assert said["message"]["latitude"] == "-6.20"
-    assert said["message"]["longitude"] == "106.8"
+    assert body["message"]["latitude"] == "-6.20"
+    assert body["message"]["longitude"] == "106.8"
     assert front.cloud.sent[-1].content == Location(-6.2, 106.8, "Monas")
     await write(front, messageType="text", message="Hai")
     assert front.cloud.sent[-1].content == Text("Hai")
@@ -131,8 +131,8 @@ async def test_kinds_by_fields(front: Front) -> None:
     ],
 )
 async def test_a_wrong_field_is_named_and_nothing_stored(front: Front, fields: dict[str, Any], named: str) -> None:
-    status, said = await write(front, **fields)
-    assert (status, said["code"]) == (405, "405")
-    assert f"`{named}`" in said["message"]
+    status, body = await write(front, **fields)
+    assert (status, body["code"]) == (405, "405")
+    assert f"`{named}`" in body["message"]
     assert (await front.rows())["messages"] == 0
     assert front.surprises() == 0

@@ -19,7 +19,7 @@ from kurir.messages.reports import Refused, Sent, TryLater
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable
 from kurir.reasons import as_written
 from kurir.templates import templates
-from kurir.web.compat_v1.endpoints.templates import written_date
+from kurir.web.compat_v1.dates import written_date
 
 SITI = "6281234567801"
 FORM = TemplateForm(
@@ -61,8 +61,8 @@ async def front(tmp_path: Path) -> AsyncIterator[Front]:
 async def test_a_template_goes_out_with_its_values(front: Front) -> None:
     answer = await front.send("send_message_template", recipients=SITI, template=1, variables=["Siti", 7])
     assert answer.status_code == 200
-    said = answer.json()
-    assert (said["message"], said["template"], set(said)) == (
+    reply = answer.json()
+    assert (reply["message"], reply["template"], set(reply)) == (
         "queued",
         "pesanan_siap",
         {"code", "message", "type", "template", "bc_id"},
@@ -104,7 +104,7 @@ async def test_the_request_may_bring_another_place(front: Front) -> None:
         (TryLater("130429", as_written("slow")), "408", "do not send it again"),
     ],
 )
-async def test_sync_waits_for_the_verdict(front: Front, outcome: Any, code: str, part: str) -> None:
+async def test_sync_waits_for_the_outcome(front: Front, outcome: Any, code: str, part: str) -> None:
     front.cloud.outcome = lambda _: outcome
     answer = await front.send(
         "send_message_template", recipients=SITI, template="1", variables=["a", "b"], method_send="sync"
@@ -184,7 +184,7 @@ async def test_the_list_has_the_reference_s_shape(front: Front) -> None:
 
 def test_months_are_indonesian() -> None:
     zone = ZoneInfo("Asia/Makassar")
-    written = [written_date(datetime(2026, month, 1, 7, 5, tzinfo=zone)) for month in range(1, 13)]
+    written = [written_date(datetime(2026, month, 1, 7, 5, tzinfo=zone), "id") for month in range(1, 13)]
     months = " ".join(text.split()[1] for text in written)
     assert months == "Jan Feb Mar Apr Mei Jun Jul Agu Sep Okt Nov Des"
     assert written[0] == "1 Jan 2026 07:05 WITA"

@@ -140,7 +140,7 @@ async def test_what_was_claimed_stays_off_the_wire_when_the_number_is_lost_meanw
         return file
 
     front.gateway.media.prepare = fetched  # type: ignore[method-assign]
-    front.gateway.media.known = slow  # type: ignore[method-assign]
+    front.gateway.media.whole_file = slow  # type: ignore[method-assign]
     message_id = await accept(front, Image("https://example.com/a.png", ""))
     dispatcher = await begin(front, held)
     async with asyncio.timeout(10):

@@ -18,7 +18,7 @@ from kurir.reasons import as_written
 from kurir.reasons.messages import NOT_RECORDED
 
 
-async def test_an_accepted_message_is_there_and_its_number_is_woken(harness: Harness):
+async def test_an_accepted_message_is_stored_and_its_number_is_notified(harness: Harness):
     accepted = await harness.outbox.accept([harness.draft(body="satu")])
     assert harness.number_due == [(harness.number.account_id, harness.number.id)]
     (claimed,) = await harness.claim()
@@ -104,16 +104,16 @@ async def test_a_number_that_is_not_connected_costs_no_attempt(harness: Harness)
         (InDoubt(as_written("no answer")), "unconfirmed"),
     ],
 )
-async def test_outcomes_settle_and_whoever_waits_is_told(harness: Harness, outcome, state: str):
+async def test_outcomes_settle_and_whoever_waits_is_reported(harness: Harness, outcome, state: str):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
-    verdict = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, message_id, 30))
+    settled = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, message_id, 30))
     (claimed,) = await harness.claim()
     await harness.outbox.record(claimed, outcome)
-    assert (await verdict).state == state
+    assert (await settled).state == state
     assert harness.outbox.waiting() == 0
 
 
-async def test_a_verdict_that_takes_too_long_says_where_the_message_stands(harness: Harness):
+async def test_an_outcome_that_takes_too_long_reports_the_messages_state(harness: Harness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     assert (await harness.outbox.wait_until_settled(harness.number.account_id, message_id, 0.01)).state == "queued"
     with pytest.raises(KeyError):
@@ -226,10 +226,10 @@ async def test_old_messages_expire_in_the_queue_and_at_the_claim(harness: Harnes
     harness.time.now += 10
     assert await harness.outbox.expire() == 1
     harness.time.now += 10
-    verdict = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, claimed, 30))
+    settled = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, claimed, 30))
     await asyncio.sleep(0)
     assert await harness.claim() == []
-    assert (await verdict).state == "expired"
+    assert (await settled).state == "expired"
     assert await harness.state(swept) == "expired"
     assert harness.outbox.waiting() == 0
 

@@ -132,3 +132,13 @@ async def test_a_removal_goes_by_the_running_gateway(front: Front) -> None:
     with pytest.raises(CommandError, match="does not answer"):
         await run(number.remove, front.ours.official.key)
     assert (await front.gateway.services.numbers.get_of_any(front.ours.official.key)).key == front.ours.official.key
+
+
+async def test_what_the_operator_api_does_not_have_is_answered_in_its_own_form(front: Front) -> None:
+    assert error(await ask(front, "POST", "/accounts/1/numbers")) == (404, "not_found", "")
+    assert error(await ask(front, "GET", "/no/such/thing")) == (404, "not_found", "")
+    refused = await ask(front, "DELETE", "/accounts")
+    assert error(refused) == (405, "method_not_allowed", "")
+    assert "GET" in refused.headers["allow"]
+    page = await front.client.get("/nothing/here")
+    assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (404, "text/html")

@@ -132,7 +132,7 @@ async def test_an_official_number_says_what_it_waits_for(front: Front, method: s
         assert f"kurir number resume {key}" in template.json()["message"]
 
 
-async def test_behind_an_earlier_message_and_a_later_try_are_said(front: Front) -> None:
+async def test_behind_an_earlier_message_and_a_later_try_are_reported(front: Front) -> None:
     front.devices.outcome = lambda _: TryLater("429", as_written("too many requests"), after=300.0)
     first = await front.send("send_personal_message", phone_no=PHONE, message="x", method_send="sync")
     second = await front.send("send_personal_message", phone_no=PHONE, message="y", method_send="sync")

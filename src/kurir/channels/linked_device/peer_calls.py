@@ -1,7 +1,7 @@
-"""Errands: what one gateway asks another about a device which that one carries.
+"""Peer calls: calls about a device, forwarded to the gateway that holds its lease.
 
-Gateways that share a PostgreSQL share its master key, from which the bearer token of this door is made. The carrier
-does what is asked as if its own callers had asked; it never passes an errand on.
+Gateways that share a PostgreSQL share its master key, from which the bearer token of this endpoint is derived. The
+receiving gateway handles a call like one of its own callers'; it never forwards it again.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class DeviceUnavailable(Exception):  # noqa: N818  (a state of the field, not a 
 
 
 class StartPairing(msgspec.Struct, frozen=True, tag="start_pairing"):
-    """Begin a pairing, by code for `phone` (digits) when it is given."""
+    """Starts a pairing, by code for `phone` (digits) when it is given."""
 
     phone: str | None
 
 
 class FollowPairing(msgspec.Struct, frozen=True, tag="follow_pairing"):
-    """Tell where the pairing stands after its next change, or after `patience` seconds."""
+    """Returns the pairing's state after its next change, or after `timeout` seconds."""
 
     timeout: float
 
 
 class StopPairing(msgspec.Struct, frozen=True, tag="stop_pairing"):
-    """Give up the pairing."""
+    """Cancels the pairing."""
 
 
 class PairingAnswer(msgspec.Struct, frozen=True, tag="pairing_stands"):
@@ -68,7 +68,7 @@ Result = Done | Failed | OnWhatsApp | Contacts | Groups | PairingAnswer
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An errand and the number it is about."""
+    """A peer call and the number it is about."""
 
     account_id: int
     number_id: int
@@ -81,14 +81,14 @@ _decode_result = msgspec.msgpack.Decoder(Result).decode
 
 
 class PeerCalls:
-    """Runs errands at the gateways that carry the devices. `carrier` knows their addresses."""
+    """Forwards calls to the gateways that hold the devices. `holder` looks their addresses up."""
 
     def __init__(self, holder: Callable[[int], Awaitable[str | None]], token: str) -> None:
         self._holder = holder
         self._token = token
 
     async def run(self, number: Number, call: PeerCall, timeout: float) -> Result:
-        """What the carrier answered. Raises DeviceUnavailable, also when it cannot be reached or refuses."""
+        """The other gateway's answer. Raises DeviceUnavailable, also when it cannot be reached or refuses."""
         try:
             where = await self._holder(number.id)
         except DatabaseUnavailable as error:

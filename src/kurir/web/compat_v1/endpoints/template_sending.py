@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from kurir.broadcasts import broadcasts
 from kurir.kit.ids import public_message_id
 from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
-from kurir.messages.lifecycle import MessageState
 from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import NotSettledYet
-from kurir.outbox.waiting import reason_of
+from kurir.outbox.waiting import Waiting, reason_of
 from kurir.reasons.states import state as state_of
 from kurir.reasons.templates import (
     COMPONENT_EXPECTED,
@@ -29,7 +25,7 @@ from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, WireError, missing, wrong
 from kurir.web.compat_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.compat_v1.sending import METHODS
-from kurir.web.compat_v1.waits import unseen, waits
+from kurir.web.compat_v1.waits import NotSettled, settled, waits
 from kurir.web.gateway import Gateway
 
 SECTION = "Template"
@@ -57,7 +53,8 @@ async def template_sent(gateway: Gateway, call: Call, remembered: Remembered) ->
     headers = {"X-Message-Id": public_message_id(ids[0])} if len(ids) == 1 else {}
     message = "queued"
     if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
-        message = await _verdict(gateway, call, ids, headers)
+        await _all_sent(gateway, call, ids, headers)
+        message = "sent"
     return Answer(
         {
             "code": "200",
@@ -143,26 +140,22 @@ def _replacement(gateway: Gateway, body: Body, stored: Header | None) -> Header 
     return Header(stored.type, url=url) if url else None
 
 
-async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[str, str]) -> Literal["sent", "queued"]:
+async def _all_sent(gateway: Gateway, call: Call, ids: list[int], headers: dict[str, str]) -> None:
     """Waits, bounded, for every message; raises WireError for the first that failed or is still on its way."""
-    deadline = gateway.clock() + gateway.settings.sync_timeout
-    for message_id in ids:
-        left = max(0.0, deadline - gateway.clock())
-        try:
-            message = await gateway.outbox.wait_until_settled(call.account.id, message_id, left)
-        except NotSettledYet:
-            raise WireError(
-                "408", "timeout", SEND_WAITS, headers=headers, state=state_of("queued"), why=reason_of(unseen(gateway))
-            ) from None
-        state: MessageState = message.state
-        if state in {"failed", "expired", "canceled"}:
-            raise WireError(
-                "400", "failed", SEND_FAILED, headers=headers, reason=message.error_reason or state_of(state)
-            )
-        if state not in {"sent", "delivered", "read"}:
-            why = reason_of(await waits(gateway, call.account.id, message_id))
-            raise WireError("408", "timeout", SEND_WAITS, headers=headers, state=state_of(state), why=why)
-    return "sent"
+    try:
+        async for message in settled(gateway, call.account.id, ids, gateway.settings.sync_timeout):
+            state = message.state
+            if state in {"failed", "expired", "canceled"}:
+                reason = message.error_reason or state_of(state)
+                raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=reason)
+            if state == "unconfirmed":
+                raise _still_waiting(state, await waits(gateway, call.account.id, message.id), headers)
+    except NotSettled as late:
+        raise _still_waiting(late.state, late.waiting, headers) from None
+
+
+def _still_waiting(state: str, waiting: Waiting, headers: dict[str, str]) -> WireError:
+    return WireError("408", "timeout", SEND_WAITS, headers=headers, state=state_of(state), why=reason_of(waiting))
 
 
 ENDPOINT = Endpoint(
