@@ -40,6 +40,7 @@ from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Outbox
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
+from kurir.reasons import as_written
 from kurir.schema import metadata
 from kurir.services.services import services_of
 from kurir.settings import Settings
@@ -141,7 +142,7 @@ class PretendChannel:
 
     def _must_be_available(self) -> None:
         if self.unavailable:
-            raise DeviceUnavailable(self.unavailable)
+            raise DeviceUnavailable(as_written(self.unavailable))
 
 
 @dataclass

@@ -30,6 +30,7 @@ from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import Received
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.reasons import Reason
 from kurir.settings import Settings
 from kurir.store.database import LONG_WORK, Database
 from kurir.webhooks import deliveries, endpoints
@@ -107,7 +108,7 @@ class WebhookHarness:
             assert len(found) < 1_000, "a claim gives what was claimed before"
         return found
 
-    async def record(self, delivery: ClaimedDelivery, answer: ReceiverResponse | None = None) -> str:
+    async def record(self, delivery: ClaimedDelivery, answer: ReceiverResponse | None = None) -> Reason:
         """The receiver said 200, or `answer`."""
         answer = answer or Answered(200)
         now = self.time()

@@ -18,6 +18,7 @@ from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.messages.content import Content, MediaFile, Outgoing
 from kurir.messages.reports import ConnectionChanged, Event, Outcome
 from kurir.numbers.numbers import Number
+from kurir.reasons import NOTHING
 
 E = TypeVar("E", bound=Event)
 KEY = bytes(range(32))
@@ -34,7 +35,7 @@ def number(id_: int = 1, **values: Any) -> Number:
         "phone": "",
         "name": "",
         "state": "disconnected",
-        "state_reason": "",
+        "state_reason": NOTHING,
         "last_connected_at": None,
         "jid": "",
         "phone_number_id": "",

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.device_rig import Rig, number, png, stored
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
+from tests.sentences import english
 
 from kurir.channels.linked_device import connections, hosts
 from kurir.channels.linked_device.channel import DeviceUnavailable
@@ -404,7 +405,7 @@ async def test_the_phone_removes_the_device(sandbox: SandboxNetwork, tmp_path: P
         device = await rig.pair(owner)
         await sandbox.post(f"/devices/{device.jid}/unlink")
         reported = await rig.event(ConnectionChanged, lambda e: e.state == "logged_out")
-        assert "pair it again" in reported.reason
+        assert "pair it again" in english(reported.reason)
         await eventually(lambda: not list((tmp_path / "devices").iterdir()), what="the session is deleted")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sentences import english
 from tests.unit.linked_device.conftest import KEY, SCRIPT, Harness
 
 from kurir.channels.linked_device import host_process
@@ -237,7 +238,7 @@ async def test_a_host_whose_side_in_the_gateway_fails_is_ended(monkeypatch: pyte
         await process.ended()
         while not failures:
             await asyncio.sleep(0)
-    assert process.why_lost.startswith("the gateway failed")
+    assert english(process.why_lost).startswith("the gateway failed")
     assert not process.killed_from_outside
 
 

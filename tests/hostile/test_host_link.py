@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.sentences import english
 from tests.unit.linked_device import receiver_rig  # noqa: F401  (loads the engine's library without its open pipes)
 from tests.unit.linked_device.conftest import SCRIPT, Harness
 
@@ -26,6 +27,8 @@ from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged, TryLater
+from kurir.reasons import NOTHING, as_written
+from kurir.reasons.numbers import NOT_ENCODED
 
 # isort: split
 from neonize.exc import NeonizeError, SendMessageError
@@ -88,7 +91,7 @@ async def test_refused_sends_pass_news_that_nobody_takes(launched):
     await stuck.reached.wait()
     for n in range(20):
         answer = await process.call(sending("refused 500", n + 2), 10)
-        assert answer == Refused("not_on_whatsapp", "no")
+        assert answer == Refused("not_on_whatsapp", as_written("no"))
     assert not flood.done()
     stuck.go_on.set()
     assert isinstance(await flood, Sent)
@@ -100,7 +103,7 @@ async def test_refused_sends_pass_news_that_nobody_takes(launched):
         while not lost() or sum(isinstance(one, say.Paired) for one in stuck.heard) < 20:
             await asyncio.sleep(0.01)
     assert sum(isinstance(one, StatusChanged) for one in stuck.heard) == 50_000, "a journaled event is never dropped"
-    states = [one.reason for one in stuck.heard if isinstance(one, say.DeviceState)]
+    states = [english(one.reason) for one in stuck.heard if isinstance(one, say.DeviceState)]
     assert states[-1] == "state 499", "the newest state of a device is never dropped"
     emitted = sum(isinstance(one, (say.Trouble, say.Unread, say.StoreFailed, say.DeviceState)) for one in stuck.heard)
     dropped = sum(int(one.what.split()[0]) for one in lost())
@@ -269,10 +272,10 @@ async def test_a_host_never_sends_what_cannot_be_read(launched):
     process = await launched(hear)
     assert isinstance(await process.call(sending("tells halo"), 10), Sent)
     answer = await process.call(sending("answers nonsense"), 10)
-    assert answer == say.Failed("the answer could not be encoded: UnicodeEncodeError")
+    assert answer == say.Failed(NOT_ENCODED(error="UnicodeEncodeError"))
     # bytes where a text belongs can be encoded, and not be read
     answer = await process.call(sending("answers bytes"), 10)
-    assert answer == say.Failed("the answer could not be encoded: ValidationError")
+    assert answer == say.Failed(NOT_ENCODED(error="ValidationError"))
     async with asyncio.timeout(10):
         while len(heard) < 4:
             await asyncio.sleep(0.01)
@@ -322,7 +325,7 @@ async def test_a_channel_whose_events_nobody_takes_sends_and_stops_in_time(tmp_p
 
 async def test_the_stream_makes_news_wait_and_not_the_gateway():
     stream = EventStream(3)
-    receipt, change = StatusChanged(1, 7, "m", "read", 1.0), ConnectionChanged(1, 7, "connecting", "", 1.0)
+    receipt, change = StatusChanged(1, 7, "m", "read", 1.0), ConnectionChanged(1, 7, "connecting", NOTHING, 1.0)
     for _ in range(3):
         await stream.put(receipt)
     waiting = asyncio.create_task(stream.put(receipt))

@@ -31,6 +31,7 @@ from kurir.outbox.rows import encode_content
 from kurir.outbox.tables import messages
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
+from kurir.reasons import NOTHING, Reason
 from kurir.services.errors import NotFound
 from kurir.store.transaction_end import at_end
 from kurir.webhooks import deliveries, endpoints
@@ -86,7 +87,7 @@ def poison_events(front: Front) -> dict[str, Event]:
         "no text at all": received(front, "p4", text=None),
         "receipt of another shape": StatusChanged(number.account_id, number.id, "p5", "delivered", at=[]),  # type: ignore[arg-type]
         "id of a wrong type": received(front, "p6", remote_id={"a": 1}),
-        "state of a wrong type": ConnectionChanged(number.account_id, number.id, 7, "", 1.0),  # type: ignore[arg-type]
+        "state of a wrong type": ConnectionChanged(number.account_id, number.id, 7, NOTHING, 1.0),  # type: ignore[arg-type]
     }
 
 
@@ -424,7 +425,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes
 ) -> None:
     original = deliveries.record
 
-    def breaks(connection: sa.Connection, delivery: Any, *arguments: Any, **named: Any) -> str:
+    def breaks(connection: sa.Connection, delivery: Any, *arguments: Any, **named: Any) -> Reason:
         if "poison" in delivery.body:
             raise RuntimeError("unforeseen")
         return original(connection, delivery, *arguments, **named)

@@ -19,6 +19,7 @@ from kurir.messages.reports import InDoubt, Sent, StatusChanged, TryLater
 from kurir.outbox import early_receipts as early
 from kurir.outbox.early_receipts import _LONGEST, LEFT, MOST
 from kurir.outbox.tables import early_receipts, messages
+from kurir.reasons import as_written
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ async def kept(harness: Harness) -> int:
     )
 
 
-@pytest.mark.parametrize("outcome", [Sent("w1"), InDoubt("cut off", "w1")])
+@pytest.mark.parametrize("outcome", [Sent("w1"), InDoubt(as_written("cut off"), "w1")])
 @pytest.mark.parametrize("order", [["delivered"], ["read"], ["read", "delivered"], ["delivered", "delivered", "read"]])
 async def test_a_receipt_before_the_answer_outlives_the_gateway(
     harness: Harness, outcome: Sent | InDoubt, order: list[str]
@@ -66,7 +67,7 @@ async def test_receipts_of_numbers_with_nothing_in_flight_are_not_kept(harness: 
     assert await kept(harness) == 0
     await receive(harness, "delivered", "w1")
     assert await kept(harness) == 1
-    await harness.outbox.record(claimed, TryLater("later", "later", after=0))
+    await harness.outbox.record(claimed, TryLater("later", as_written("later"), after=0))
     assert await kept(harness) == 1
 
 

@@ -30,6 +30,7 @@ from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import encode_content
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import QUEUES, Entry
+from kurir.reasons import as_written
 from kurir.services.errors import NotPossible
 from kurir.templates import templates
 from kurir.webhooks import deliveries, endpoints
@@ -318,7 +319,7 @@ async def test_a_template_stays_set_aside_while_meta_s_list_cannot_be_had(front:
 
 async def test_a_device_that_cannot_read_leaves_the_entry(front: Front) -> None:
     async def replay_received(*_: Any) -> None:
-        raise DeviceUnavailable("it is away")
+        raise DeviceUnavailable(as_written("it is away"))
 
     await from_journal(front)
     front.devices.replay_received = replay_received  # type: ignore[attr-defined]

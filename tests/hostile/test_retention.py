@@ -33,6 +33,7 @@ from kurir.numbers import numbers
 from kurir.otp import retention as otp
 from kurir.outbox import retention
 from kurir.quarantine import quarantine
+from kurir.reasons import as_written
 from kurir.schema import tables
 from kurir.settings import Settings, SettingsError
 from kurir.store import chunks
@@ -428,7 +429,7 @@ async def test_a_gateway_that_does_not_hold_a_number_does_not_report_its_state(h
 
     async def hear(ownership: Any, state: str) -> str:
         inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None, ownership=ownership)
-        await inbox.take([(ConnectionChanged(number.account_id, number.id, state, "x", 1.0), "")])
+        await inbox.take([(ConnectionChanged(number.account_id, number.id, state, as_written("x"), 1.0), "")])
         found = await harness.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))
         assert found is not None
         return found.state

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.e2e.device_rig import Rig
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
+from tests.sentences import english
 
 from kurir.accounts import accounts
 from kurir.app import running
@@ -50,7 +51,7 @@ async def test_each_code_is_about_somebody(sandbox: SandboxNetwork, tmp_path: Pa
                     assert code == 463
                 case _:
                     pytest.fail(f"{code}: {outcome}")
-            assert f"error {code}" in reason
+            assert f"error {code}" in english(reason)
         assert isinstance(await rig.send(siti, Text("akhirnya")), Sent)
 
 
@@ -140,7 +141,7 @@ async def test_a_restricted_number_goes_on_with_those_it_knows(sandbox: SandboxN
         stored = await shop.stored()
         state, reason = numbers.shown_state(stored, *shop.gateway.linked_devices.state(stored))
         assert state == "restricted"
-        assert "first contacts wait until" in reason
+        assert "first contacts wait until" in english(reason)
         findings = await shop.gateway.database.read(lambda c: list(_look_into(c, shop.gateway.settings)))
         assert next(one for one in findings if not one.fine).what == "numbers that WhatsApp restricts"
         # somebody who writes is no first contact any more

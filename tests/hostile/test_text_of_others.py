@@ -35,6 +35,7 @@ from kurir.messages.reports import SetAside
 from kurir.numbers import numbers
 from kurir.outbox.tables import attempts, messages
 from kurir.quarantine import quarantine
+from kurir.reasons import as_written
 from kurir.settings import Settings
 from kurir.webhooks import endpoints
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries
@@ -111,7 +112,7 @@ def fill(folder: Path, texts: list[str]) -> list[str]:
         for text in texts:
             api_keys.create(connection, sealing, owner.id, text)
             device = numbers.add_linked_device(connection, owner.id, text)
-            numbers.set_state(connection, owner.id, device.id, "logged_out", reason=text, at=1.0)
+            numbers.set_state(connection, owner.id, device.id, "logged_out", reason=as_written(text), at=1.0)
             message_id = MessageIds().next()
             row = {"id": message_id, "account_id": owner.id, "number_id": device.id, "recipient": text, "kind": "text"}
             row |= {"content": "{}", "state": "failed", "error_reason": text, "remote_id": text}
@@ -132,7 +133,7 @@ def fill(folder: Path, texts: list[str]) -> list[str]:
             answer = {"account_id": owner.id, "endpoint_id": endpoint.id, "number": 1, "at": 1.0, "seconds": 0.1}
             answer |= {"delivery_id": delivery.inserted_primary_key[0], "succeeded": 0, "status": 0, "reason": text}
             connection.execute(sa.insert(webhook_attempts).values(**answer))
-            endpoints.disable(connection, owner.id, endpoint.id, text)
+            endpoints.disable(connection, owner.id, endpoint.id, as_written(text))
             ids.append(public_message_id(message_id))
     database.engine.dispose()
     return ids

@@ -35,6 +35,7 @@ from kurir.media.store import MediaStore, _remove_rows, _store
 from kurir.messages.content import MediaFile
 from kurir.messages.reports import Received, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox.tables import media, messages
+from kurir.reasons import as_written
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.templates import templates
@@ -64,7 +65,7 @@ def undone(work: Callable[[Connection], Any]) -> Callable[[Connection], Any]:
 async def test_a_receipt_that_is_rolled_back_counts_for_nothing(harness: Harness) -> None:
     await harness.outbox.accept([harness.draft()])
     (claimed,) = await harness.claim()
-    await harness.outbox.record(claimed, TryLater("x", "y", after=1.0))
+    await harness.outbox.record(claimed, TryLater("x", as_written("y"), after=1.0))
     event = receipt(harness, claimed.id)
     with pytest.raises(UndoneError):
         await harness.database.write(undone(lambda c: harness.outbox.receipt(c, event, harness.time.now)))
@@ -91,7 +92,7 @@ async def test_of_events_of_which_one_cannot_be_stored_none_counts(harness: Harn
     inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None)
     await harness.outbox.accept([harness.draft()])
     (claimed,) = await harness.claim()
-    await harness.outbox.record(claimed, TryLater("x", "y", after=1.0))
+    await harness.outbox.record(claimed, TryLater("x", as_written("y"), after=1.0))
     nobodys = Received(harness.number.account_id, 999_999, "m1", "628", "628", "", 1.0, "text", "halo")
     with pytest.raises(exc.IntegrityError):
         await inbox.take([(receipt(harness, claimed.id), ""), (nobodys, "")])
@@ -111,13 +112,13 @@ async def test_a_caller_who_leaves_makes_no_difference_to_what_is_counted(harnes
     match step:
         case "record":
             for claimed in await harness.claim():
-                await left_alone(harness, harness.outbox.record(claimed, Refused("x", "no")))
+                await left_alone(harness, harness.outbox.record(claimed, Refused("x", as_written("no"))))
         case "cancel":
             for message_id in (first, second):
                 await left_alone(harness, harness.outbox.cancel(harness.number.account_id, message_id))
         case "replay":
             for claimed in await harness.claim():
-                await harness.outbox.record(claimed, Refused("x", "no"))
+                await harness.outbox.record(claimed, Refused("x", as_written("no")))
             await left_alone(harness, harness.outbox.replay(harness.number.account_id, first))
         case "expire":
             harness.time.now += 100_000

@@ -30,8 +30,8 @@ from google.protobuf.message import DecodeError
 from tests.hostile import strangers
 from tests.reliability.site import Site, open_site
 
-from kurir.channels.linked_device.host_process import STOPPED
 from kurir.messages import bounds
+from kurir.reasons.numbers import HOST_STOPPED
 from kurir.web.meta_callbacks import BODY_LIMIT
 
 from neonize.proto.Neonize_pb2 import Message as MessageEvent  # isort: skip
@@ -189,7 +189,7 @@ async def is_well(site: Site) -> None:
     log = (site.folder / "gateway.log").read_text(errors="replace")
     assert "Traceback" not in log, log[log.index("Traceback") - 200 :][:3_000]
     # a device that was paired moves to a shared host a minute later, and its first one is stopped
-    ends = [line for line in log.splitlines() if '"engine_host_ended"' in line and STOPPED not in line]
+    ends = [line for line in log.splitlines() if '"engine_host_ended"' in line and f'"{HOST_STOPPED.code}"' not in line]
     assert ends == []
     assert "engine_frame_invalid" not in log
     shop, person = site.shops[0], site.people[0]

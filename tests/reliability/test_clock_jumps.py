@@ -14,6 +14,7 @@ from tests.gateway_fixture import PHONE, Front, open_front
 
 from kurir.kit.clock import SteadyClock
 from kurir.messages.reports import InDoubt, Sent, TryLater
+from kurir.reasons import as_written
 
 HOUR, DAY = 3600.0, 86_400.0
 JUMPS = [-HOUR, HOUR, DAY + 60, -DAY]
@@ -75,7 +76,7 @@ async def test_a_retry_comes_when_it_was_due(front: Front, set_clock: SetClock, 
 
     def outcome(outgoing):
         tries.append(time.monotonic())
-        return TryLater("131000", "later", 1.0) if len(tries) == 1 else Sent("3EB0")
+        return TryLater("131000", as_written("later"), 1.0) if len(tries) == 1 else Sent("3EB0")
 
     front.devices.outcome = outcome
     await send(front)
@@ -104,7 +105,7 @@ def _flat(value, key=""):
 
 async def test_doubt_does_not_end_early(front: Front, set_clock: SetClock):
     await front.gateway.database.write(lambda c: c.exec_driver_sql("UPDATE accounts SET doubt = 'resend'") and None)
-    front.devices.outcome = lambda _: InDoubt("cut off")
+    front.devices.outcome = lambda _: InDoubt(as_written("cut off"))
     await send(front)
     await until(front, ["unconfirmed"])
     set_clock(HOUR)

@@ -51,6 +51,7 @@ from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed, Draft
 from kurir.outbox.tables import messages
+from kurir.reasons import as_written
 from kurir.store.database import Database
 
 T = TypeVar("T")
@@ -201,14 +202,14 @@ class Lifecycle(RuleBasedStateMachine):
     def outcome_of(self, message_id: int, fate: str) -> Outcome:
         outcomes: dict[str, Outcome] = {
             "sent": Sent(self.remote(message_id)),
-            "refused": Refused("131026", "no"),
-            "in doubt": InDoubt("no answer"),
-            "in doubt under an id": InDoubt("no answer", self.remote(message_id)),
-            "not connected": NotConnected("gone"),
-            "halted": Halted("190", "the token has expired"),
-            "again at once": TryLater("130429", "slow down", 0.0),
-            "again soon": TryLater("130429", "slow down", 5.0),
-            "again too late": TryLater("130429", "slow down", 700.0),
+            "refused": Refused("131026", as_written("no")),
+            "in doubt": InDoubt(as_written("no answer")),
+            "in doubt under an id": InDoubt(as_written("no answer"), self.remote(message_id)),
+            "not connected": NotConnected(as_written("gone")),
+            "halted": Halted("190", as_written("the token has expired")),
+            "again at once": TryLater("130429", as_written("slow down"), 0.0),
+            "again soon": TryLater("130429", as_written("slow down"), 5.0),
+            "again too late": TryLater("130429", as_written("slow down"), 700.0),
         }
         return outcomes[fate]
 

@@ -33,6 +33,8 @@ from tests.reliability.file_server import (
 from tests.reliability.site import Shop, Site, open_site
 from tests.reliability.site_actions import DEVICE, OFFICIAL, call, connected, send, until
 
+from kurir.reasons import read, sentence
+
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 IMAGE_LIMIT = 5_000_000
 
@@ -168,7 +170,7 @@ async def _meets_slow_servers(scene: Scene) -> None:
             await scene.arrives(person)
         assert scene.is_open(crawls), "the others have waited for it"
         over.set()
-    reasons = [await until(scene.site, REASON, task.result()) for task in late]
+    reasons = [sentence(read(await until(scene.site, REASON, task.result())), "en") for task in late]
     assert reasons == [
         "image_url: the server stopped before the whole file had arrived",
         "image_url: the server sends too slowly",
@@ -231,7 +233,11 @@ async def test_what_is_final_fails_at_once_and_says_why(scene: Scene):
     found, wanted = {}, {}
     for person, url, (_, why) in zip(people, urls, finals.values(), strict=True):
         await until(scene.site, STATE, person, lambda state: state == "failed")
-        found[url] = (scene.site.rows(REASON, value=person)[0][0], scene.asked(url), await scene.on_phone(person))
+        found[url] = (
+            sentence(read(scene.site.rows(REASON, value=person)[0][0]), "en"),
+            scene.asked(url),
+            await scene.on_phone(person),
+        )
         wanted[url] = (f"image_url: {why}", 1, [])
     assert found == wanted
 
@@ -244,7 +250,7 @@ async def test_what_was_fetched_first_is_what_arrives(scene: Scene):
     # an engine asks several hosts within one try
     fault = await scene.site.sandbox.post("/faults", fault if scene.channel == DEVICE else {**fault, "count": 1})
     person = await scene.send_picture(url)
-    assert "upload" in (await until(scene.site, REASON, person))
+    assert "upload" in sentence(read(await until(scene.site, REASON, person)), "en")
     await scene.site.sandbox.delete(f"/faults/{fault['id']}")
     arrived = await scene.arrives(person)
     assert arrived["media"]["sha256"] == sha256(versions[0])

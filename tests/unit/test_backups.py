@@ -24,6 +24,7 @@ from kurir.otp.tables import otps
 from kurir.outbox import hold_after_restore
 from kurir.outbox.operator_actions import NotPossible, tries
 from kurir.outbox.tables import messages
+from kurir.reasons import as_written
 from kurir.settings import Settings
 from kurir.store.backups import BackupError, save
 
@@ -149,8 +150,8 @@ async def test_everything_that_a_lane_would_send_is_held(where: Path | str):
         ]
         claimed = {message.id: message for message in await harness.claim(4)}
         await harness.outbox.record(claimed[sent], Sent("3EB0AA"))
-        await harness.outbox.record(claimed[doubtful], InDoubt("cut off"))
-        await harness.outbox.record(claimed[code], InDoubt("cut off"), 60)  # would go out once more
+        await harness.outbox.record(claimed[doubtful], InDoubt(as_written("cut off")))
+        await harness.outbox.record(claimed[code], InDoubt(as_written("cut off")), 60)  # would go out once more
         waiting = (await harness.outbox.accept([harness.draft("628111")])).ids[0]
         held = await harness.database.write(lambda c: hold_after_restore.hold(c, harness.time()))
         assert held == 3

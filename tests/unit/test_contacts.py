@@ -23,6 +23,7 @@ from kurir.data_folder import renew_schema
 from kurir.messages.addresses import AddressError
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.reasons import as_written
 from kurir.services.contacts import Contacts
 from kurir.store.database import Database
 from kurir.web.compat_v1.body import Body
@@ -325,7 +326,7 @@ class Device:
 
     async def is_on_whatsapp(self, number: Number, phones: Sequence[str]) -> dict[str, bool]:
         if self.answers_left == 0:
-            raise DeviceUnavailable("the phone has logged the device out")
+            raise DeviceUnavailable(as_written("the phone has logged the device out"))
         self.answers_left -= 1
         self.asked.append(list(phones))
         return {phone: self.on_whatsapp[phone] for phone in phones if phone in self.on_whatsapp}

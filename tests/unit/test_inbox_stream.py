@@ -20,6 +20,7 @@ from kurir.inbox.tables import incoming
 from kurir.messages.reports import ConnectionChanged, Event, IncomingMedia, MediaFetched, Received, StatusChanged
 from kurir.numbers import numbers
 from kurir.quarantine import quarantine
+from kurir.reasons import NOTHING
 from kurir.store.database import DatabaseUnavailable
 
 
@@ -71,7 +72,7 @@ async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_i
 
         number = front.ours.device
         reported = msgspec.structs.replace(received(front, "3EB0"), entry=7)
-        state = ConnectionChanged(number.account_id, number.id, "connected", "", 5.0)
+        state = ConnectionChanged(number.account_id, number.id, "connected", NOTHING, 5.0)
         # what SQLite calls a missing table is damage, for which everybody waits
         monkeypatch.setattr(database._server, "trouble", lambda _error: None)
         monkeypatch.setattr(database._server, "shows_damage", lambda _error: False)
@@ -183,7 +184,7 @@ async def test_the_last_state_of_a_number_is_not_lost(
         poison.names |= {"connecting", "degraded", "receipt"}
 
         def state(name: str, jid: str = "") -> ConnectionChanged:
-            return ConnectionChanged(number.account_id, number.id, name, "", 5.0, phone=jid[:5], jid=jid)
+            return ConnectionChanged(number.account_id, number.id, name, NOTHING, 5.0, phone=jid[:5], jid=jid)
 
         async def shown() -> tuple[str, str]:
             found = await front.gateway.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))

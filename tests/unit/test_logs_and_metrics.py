@@ -13,6 +13,7 @@ import structlog
 from kurir.kit.logs import MASK, configure_logging, mask_phone, redact_text
 from kurir.kit.metrics import Metrics
 from kurir.messages.reports import TryLater
+from kurir.reasons import as_written
 from kurir.settings import Settings
 
 CANARIES = [f"canary{n:02d}Zq7Xv" for n in range(40)]
@@ -127,7 +128,7 @@ def test_numbers_that_are_no_phones_stay(text: str) -> None:
 def test_metrics_render_and_keep_cardinality_low() -> None:
     metrics = Metrics()
     metrics.accepted("text", "api")
-    metrics.sent("cloud_api", TryLater("130429", "too fast"), 0.2)
+    metrics.sent("cloud_api", TryLater("130429", as_written("too fast")), 0.2)
     metrics.waiting(3)
     for number in range(50):
         metrics.answered(f"VERB{number}", "/public/v1/send_personal_message", 200, 0.01)

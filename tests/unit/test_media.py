@@ -19,6 +19,7 @@ import openpyxl
 import pytest
 import sqlalchemy as sa
 from PIL import Image as Pillow
+from tests.sentences import english, in_english
 from tests.sqlite import new_database
 
 from kurir.accounts import accounts
@@ -32,6 +33,7 @@ from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
 from kurir.numbers import numbers
 from kurir.outbox.tables import media, messages
+from kurir.reasons import as_written
 from kurir.settings import Settings
 from kurir.store.database import Database
 
@@ -238,14 +240,20 @@ async def test_old_files_go_also_when_another_gateway_has_removed_their_rows(har
 
 async def test_what_the_server_says_becomes_an_outcome(harness: Harness) -> None:
     missing = await harness.image("/x", b"no", status=404)
-    assert missing == Refused("media_not_fetched", "image_url: the server answered with status 404")
-    assert await harness.image("/x", b"no", status=503) == TryLater(
-        "media_not_fetched", "image_url: the server answered with status 503"
+    assert in_english(missing) == Refused(
+        "media_not_fetched", as_written("image_url: the server answered with status 404")
+    )
+    assert in_english(await harness.image("/x", b"no", status=503)) == TryLater(
+        "media_not_fetched", as_written("image_url: the server answered with status 503")
     )
     large = await harness.image("/x", picture("PNG") + bytes(200_000))
-    assert large == Refused("media_too_large", "image_url: the file is larger than 200000 bytes")
+    assert in_english(large) == Refused(
+        "media_too_large", as_written("image_url: the file is larger than 200000 bytes")
+    )
     inner = await harness.store.prepare(harness.account_id, 99, Document("http://169.254.169.254/latest"))
-    assert inner == Refused("media_url_refused", "file_url: the URL's host is not on the public internet")
+    assert in_english(inner) == Refused(
+        "media_url_refused", as_written("file_url: the URL's host is not on the public internet")
+    )
     closed = await harness.store.prepare(harness.account_id, 98, Image("http://127.0.0.1:1/x.png"))
     assert isinstance(closed, Refused)
     assert files(harness.folder) == []
@@ -253,8 +261,8 @@ async def test_what_the_server_says_becomes_an_outcome(harness: Harness) -> None
 
 async def test_a_full_disk_is_a_reason_to_wait(harness: Harness, tmp_path: Path) -> None:
     (tmp_path / "media").write_text("a file where the folder should be")
-    assert await harness.document("/a.pdf", PDF) == TryLater(
-        "media_not_stored", "the file could not be stored (FileExistsError)", after=5.0, counted=False
+    assert in_english(await harness.document("/a.pdf", PDF)) == TryLater(
+        "media_not_stored", as_written("the file could not be stored (FileExistsError)"), after=5.0, counted=False
     )
 
 
@@ -319,12 +327,14 @@ async def test_pixel_bombs(harness: Harness, width: int, height: int) -> None:
     found = await harness.image("/bomb.png", png_claiming(width, height))
     assert isinstance(found, Refused)
     assert found.code == "media_too_large"
-    assert "pixels" in found.reason
+    assert "pixels" in english(found.reason)
 
 
 async def test_a_jpeg_of_endless_scans(harness: Harness) -> None:
     found = await harness.image("/bomb.jpg", picture("JPEG")[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * 5000)
-    assert found == Refused("media_damaged", "image_url: the picture is built to take very long to decode")
+    assert in_english(found) == Refused(
+        "media_damaged", as_written("image_url: the picture is built to take very long to decode")
+    )
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
@@ -353,8 +363,8 @@ async def test_what_is_no_picture_whatever_its_name(harness: Harness, body: byte
     found = await harness.image("/photo.jpg", body)
     assert isinstance(found, Refused)
     assert found.code == "media_type"
-    assert found.reason.startswith("image_url: ")
-    assert reason in found.reason
+    assert english(found.reason).startswith("image_url: ")
+    assert reason in english(found.reason)
 
 
 @pytest.mark.parametrize(
@@ -436,12 +446,14 @@ async def test_documents_by_content_under_a_decent_name(
 async def test_a_sign_in_page_is_not_the_invoice(harness: Harness) -> None:
     for path, name in (("/invoice.pdf", ""), ("/download", "invoice.pdf"), ("/d", "")):
         found = await harness.document(path, PAGE, name)
-        assert found == Refused("media_type", "file_url: the address answers with a web page, not with a file")
+        assert in_english(found) == Refused(
+            "media_type", as_written("file_url: the address answers with a web page, not with a file")
+        )
 
 
 async def test_a_document_too_large(harness: Harness) -> None:
     found = await harness.document("/a.bin", bytes(300_001))
-    assert found == Refused("media_too_large", "file_url: the file is larger than 300000 bytes")
+    assert in_english(found) == Refused("media_too_large", as_written("file_url: the file is larger than 300000 bytes"))
 
 
 def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
@@ -465,7 +477,7 @@ async def test_a_file_never_touches_the_reserve(harness: Harness, monkeypatch: p
         found = await harness.document(f"/{room}.pdf", PDF)
         assert isinstance(found, TryLater)
         assert (found.code, found.counted, found.after) == ("media_not_stored", False, 10.0)
-        assert found.reason == "the file could not be stored: the disk is nearly full"
+        assert english(found.reason) == "the file could not be stored: the disk is nearly full"
         assert len(harness.stranger.asked) == asked
         assert files(harness.folder) == []
     room = len(PDF)

@@ -24,6 +24,7 @@ from kurir.messages.content import MediaFile
 from kurir.messages.reports import Refused
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable
 from kurir.numbers import numbers
+from kurir.reasons import as_written
 from kurir.templates import templates
 from kurir.templates.tables import templates as templates_table
 from kurir.templates.templates import NAME_TAKEN, Faulty, Template, Templates
@@ -86,7 +87,7 @@ async def test_a_draft_stays_here(bench: Bench) -> None:
     draft = await store(bench).create(bench.number, FORM, submit=False)
     assert isinstance(draft, Template)
     assert (draft.status, draft.meta_id, draft.form) == ("DRAFT", "", FORM)
-    assert await store(bench).create(bench.number, FORM, submit=False) == Faulty({"name": [NAME_TAKEN]})
+    assert await store(bench).create(bench.number, FORM, submit=False) == Faulty({"name": [NAME_TAKEN()]})
     assert bench.seen == []
 
 
@@ -99,7 +100,7 @@ async def test_a_draft_is_replaced_by_its_submission(bench: Bench) -> None:
     assert (submitted.key, submitted.status, submitted.meta_id) == (draft.key, "IN_REVIEW", "900")
     assert bench.paths() == ["POST v25.0/222/message_templates"]
     assert bench.seen[0].body["components"][0]["example"] == {"body_text": [["Sari"]]}
-    assert await store(bench).create(bench.number, FORM, submit=True) == Faulty({"name": [NAME_TAKEN]})
+    assert await store(bench).create(bench.number, FORM, submit=True) == Faulty({"name": [NAME_TAKEN()]})
     assert len(bench.seen) == 1
 
 
@@ -149,10 +150,9 @@ async def test_a_media_header_is_uploaded_as_a_sample(bench: Bench, tmp_path: Pa
 
 
 async def test_a_sample_that_cannot_be_fetched_is_the_header_s_fault(bench: Bench) -> None:
-    media = Media(Refused("media_not_fetched", "image_url: 404"))
-    assert await store(bench, media).create(bench.number, PICTURE, submit=True) == Faulty(
-        {"header": ["image_url: 404"]}
-    )
+    media = Media(Refused("media_not_fetched", as_written("image_url: 404")))
+    refused = await store(bench, media).create(bench.number, PICTURE, submit=True)
+    assert refused == Faulty({"header": [as_written("image_url: 404")]})
     assert bench.seen == []
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from kurir.accounts.tables import accounts
 from kurir.kit.clock import Clock, system_clock
+from kurir.reasons import Reason, sentence
 from kurir.store.inserts import insert_into
 
 LANGUAGES = ("id", "en")
@@ -157,6 +158,17 @@ def by_id(connection: Connection, account_id: int) -> Account | None:
     """The account, or None."""
     row = connection.execute(sa.select(*_COLUMNS).where(accounts.c.id == account_id)).first()
     return Account(*row) if row else None
+
+
+def language(connection: Connection, account_id: int) -> str:
+    """The account's language, `id` for an account that is gone."""
+    found = connection.execute(sa.select(accounts.c.language).where(accounts.c.id == account_id)).scalar()
+    return found or "id"
+
+
+def sentence_for(connection: Connection, account_id: int, reason: Reason) -> str:
+    """The reason's sentence in the account's language; asks the database only when there is a reason."""
+    return sentence(reason, language(connection, account_id)) if reason else ""
 
 
 def by_email(connection: Connection, email: str) -> Account | None:

@@ -6,10 +6,12 @@ from datetime import datetime
 
 from cyclopts import App
 
+from kurir.cli.language import language
 from kurir.cli.terminal import CommandError, Table, operator, over_data, say
 from kurir.kit.ids import public_message_id
 from kurir.messages.lifecycle import MessageState
-from kurir.outbox.waiting import sentence
+from kurir.outbox.waiting import reason_of
+from kurir.reasons import read, sentence
 from kurir.services.errors import Invalid
 from kurir.services.messages import ListedMessage, MessageHistory, message_id_of
 from kurir.services.stored import StoredServices
@@ -41,7 +43,7 @@ def list_(email: str, *, state: MessageState | None = None, limit: int = 50) -> 
             message.kind,
             message.state,
             str(message.attempts),
-            sentence(one.waits_for) if one.waits_for is not None else message.error_reason,
+            sentence(reason_of(one.waits_for) if one.waits_for is not None else message.error_reason, language()),
         )
     table.show()
 
@@ -64,8 +66,8 @@ def show(id: str) -> None:
         "to": message.recipient,
         "kind": message.kind,
         "state": message.state,
-        "waits for": sentence(waits) if waits is not None else "",
-        "reason": message.error_reason,
+        "waits for": sentence(reason_of(waits), language()) if waits is not None else "",
+        "reason": sentence(message.error_reason, language()),
         "accepted": _moment(message.created_at),
         "at WhatsApp": message.remote_id or "",
     }
@@ -74,7 +76,9 @@ def show(id: str) -> None:
             say(f"{name:12}{value}")
     table = Table("try", "ended", "outcome", "code", "reason")
     for one in found.tries:
-        table.add_row(str(one.number), _moment(one.ended_at), one.outcome, one.code, one.reason)
+        table.add_row(
+            str(one.number), _moment(one.ended_at), one.outcome, one.code, sentence(read(one.reason), language())
+        )
     table.show()
 
 

@@ -9,6 +9,7 @@ import os
 import segno
 from cyclopts import App
 
+from kurir.cli.language import language
 from kurir.cli.terminal import (
     CommandError,
     Table,
@@ -22,6 +23,7 @@ from kurir.cli.terminal import (
     waiting,
 )
 from kurir.numbers.numbers import Number, shown_state
+from kurir.reasons import sentence
 from kurir.services.numbers import OfficialNumber, TokenSet
 from kurir.services.stored import StoredServices
 
@@ -109,7 +111,7 @@ def list_(email: str = "") -> None:
             number.phone or "not paired",
             number.name,
             state,
-            reason,
+            sentence(reason, language()),
         )
     table.show()
     if not is_running():

@@ -17,6 +17,7 @@ from rich.progress import Progress
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from kurir.cli.language import language
 from kurir.data_folder import read_ready_file
 from kurir.kit.plain_text import visible
 from kurir.kit.tokens import read_token
@@ -162,7 +163,9 @@ async def _operator(method: str, path: str, body: dict[str, Any] | None) -> dict
         raise CommandError(f"cannot read the operator token in {settings.data_dir}: {error.strerror}") from error
     try:
         async with (
-            aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session,
+            aiohttp.ClientSession(
+                headers={"Authorization": f"Bearer {token}", "Accept-Language": language()}
+            ) as session,
             session.request(method, ready.url + "/api/v1" + path, json=body) as answer,
         ):
             data = await answer.json(content_type=None)

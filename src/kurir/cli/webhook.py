@@ -8,7 +8,9 @@ from datetime import datetime
 
 from cyclopts import App
 
+from kurir.cli.language import language
 from kurir.cli.terminal import CommandError, Table, over_data, say
+from kurir.reasons import read, sentence
 from kurir.services.stored import StoredServices
 from kurir.services.webhooks import EndpointLine
 
@@ -58,7 +60,9 @@ def list_(email: str) -> None:
             endpoint.url,
             "all" if line.number_key is None else line.number_key or "removed",
             ", ".join(endpoint.events),
-            f"disabled: {endpoint.state_reason}" if endpoint.state == "disabled" else endpoint.state,
+            f"disabled: {sentence(read(endpoint.state_reason), language())}"
+            if endpoint.state == "disabled"
+            else endpoint.state,
             str(line.delivered),
             str(line.open),
             str(line.failed),
@@ -82,7 +86,7 @@ def log(email: str, *, last: int = 20) -> None:
     table = Table("event", "type", "endpoint", "at", "state", "tries", "last answer")
     for record in found:
         at = datetime.fromtimestamp(record.created_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-        answer = str(record.status) if record.status else record.reason
+        answer = str(record.status) if record.status else sentence(read(record.reason), language())
         table.add_row(
             record.event_key, record.event_type, record.endpoint_key, at, record.state, str(record.attempts), answer
         )

@@ -34,6 +34,9 @@ from kurir.numbers.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.rows import Claimed, Upcoming
+from kurir.reasons import media as files
+from kurir.reasons import sentence
+from kurir.reasons.messages import CHANNEL_BROKE, NOT_RECORDED
 from kurir.store.database import Database, DatabaseUnavailable
 
 _RECHECK = 30.0
@@ -375,16 +378,18 @@ class Lane:
                 number=self.number.key,
                 attempt=message.attempt,
                 state=after.state,
-                reason=after.error_reason or None,
+                reason=sentence(after.error_reason, "en") or None,
             )
             if isinstance(outcome, Halted):
-                log.error("number_paused", number=self.number.key, code=outcome.code, reason=outcome.reason)
+                log.error(
+                    "number_paused", number=self.number.key, code=outcome.code, reason=sentence(outcome.reason, "en")
+                )
             if after.state == "unconfirmed":
                 self._next_doubt = 0.0
             return
 
     async def _set_aside(self, message: Claimed, outcome: Outcome, error: Exception) -> None:
-        reason = f"its outcome could not be recorded ({type(error).__name__})"
+        reason = NOT_RECORDED(error=type(error).__name__)
         while True:
             try:
                 await self._outbox.set_aside(message, outcome, reason)
@@ -411,15 +416,15 @@ class Lane:
             )
         except Exception:
             log.exception("send_failed", message_id=message.id)
-            return InDoubt("the channel broke while sending; the message may have left")
+            return InDoubt(CHANNEL_BROKE())
 
     async def _file_of(self, message: Claimed) -> MediaFile | TryLater | Refused:
         """The file that was fetched for the message; nothing is fetched while it is in flight."""
         try:
             file = await self._media.whole_file(message.account_id, message.id)
-        except DatabaseUnavailable as error:
-            return TryLater("media_not_found", f"the file cannot be looked up now: {error}", counted=False)
+        except DatabaseUnavailable:
+            return TryLater("media_not_found", files.NOT_LOOKED_UP(), counted=False)
         except Exception:
             log.exception("media_failed", message_id=message.id)
-            return Refused("media_failed", "the file could not be read (see the gateway's log)")
-        return file or TryLater("media_lost", "the file is no longer there; it is fetched again", counted=False)
+            return Refused("media_failed", files.NOT_READ())
+        return file or TryLater("media_lost", files.LOST(), counted=False)

@@ -20,6 +20,7 @@ from kurir.media.store import MediaStore
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Outcome, Refused
 from kurir.outbox.rows import FileAhead
+from kurir.reasons.media import NOT_PREPARED
 
 _EVERY = 0.25
 """Seconds between two polls for files while messages leave or fetches run: a new file waits at most this long, and a
@@ -110,7 +111,7 @@ class Prefetch:
             prepared = await self._media.prepare(self._account_id, message_id, content)
         except Exception:
             log.exception("media_failed", message_id=message_id)
-            prepared = Refused("media_failed", "the file could not be prepared (see the gateway's log)")
+            prepared = Refused("media_failed", NOT_PREPARED())
         if isinstance(prepared, MediaFile):
             self._looked_at = float("-inf")  # others may use its place at once
             self._answer(message_id, None)

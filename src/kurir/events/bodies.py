@@ -75,6 +75,7 @@ class MediaStatus(msgspec.Struct, frozen=True, kw_only=True, tag="media_status")
     media_name: str
     media_size: int
     reason: str
+    reason_code: str
     timestamp: int
 
 
@@ -91,6 +92,7 @@ class MessageStatus(msgspec.Struct, frozen=True, kw_only=True, tag="message_stat
     status: MessageState
     error_code: str
     error_reason: str
+    reason_code: str
     timestamp: int
 
 
@@ -102,6 +104,7 @@ class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True, tag="device_status
     name: str
     state: str
     reason: str
+    reason_code: str
     timestamp: int
 
 
@@ -211,8 +214,8 @@ def received(message: Received) -> IncomingChat:
     )
 
 
-def media_status(fetched: MediaFetched, number_key: str, now: float) -> MediaStatus:
-    """The body for what became of the file of a message that came in."""
+def media_status(fetched: MediaFetched, number_key: str, reason: str, code: str, now: float) -> MediaStatus:
+    """The body for what became of the file of a message that came in; `reason` in words, and its `code`."""
     media = fetched.media
     return MediaStatus(
         message_id=fetched.remote_id,
@@ -222,7 +225,8 @@ def media_status(fetched: MediaFetched, number_key: str, now: float) -> MediaSta
         media_mime=media.mime,
         media_name=media.name,
         media_size=media.size,
-        reason=media.reason,
+        reason=reason,
+        reason_code=code,
         timestamp=int(now),
     )
 

@@ -40,10 +40,11 @@ from kurir.numbers import status as number_status
 from kurir.outbox.outbox import Outbox, Receipt
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Queue
+from kurir.reasons import stored
+from kurir.reasons.media import GONE_NOT_STORED
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.templates.reviews import store_review
 
-_NOT_STORED = "what became of it could not be stored: see `kurir quarantine list`"
 _STORING = "inbox-store"
 """What health checks call the storing of events, with the queue they came from."""
 GROUP = 50
@@ -262,7 +263,7 @@ class Inbox:
 
     async def _give_up_media(self, event: MediaFetched) -> None:
         """What became of media could not be stored: they do not stay pending, and a replay may still bring them."""
-        media = msgspec.structs.replace(event.media, path="", state="gone", reason=_NOT_STORED)
+        media = msgspec.structs.replace(event.media, path="", state="gone", reason=stored(GONE_NOT_STORED()))
         gone, now = msgspec.structs.replace(event, media=media), self._clock()
         try:
             await self._database.write(lambda c: store_media(c, gone, now))

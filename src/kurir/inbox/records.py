@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.accounts import accounts
 from kurir.events.append import append
 from kurir.events.bodies import MediaStatus, media_status
 from kurir.inbox.raw_callbacks import size_of
@@ -14,6 +15,7 @@ from kurir.messages.addresses import is_group
 from kurir.messages.reports import IncomingMedia, MediaFetched, Received
 from kurir.numbers import numbers
 from kurir.outbox import restrictions
+from kurir.reasons import read
 from kurir.store.inserts import insert_into
 
 
@@ -65,7 +67,9 @@ def store_media(connection: Connection, event: MediaFetched, now: float) -> None
 
     def body() -> MediaStatus:
         number = numbers.by_id(connection, event.account_id, event.number_id)
-        return media_status(event, number.key if number else "", now)
+        reason = read(event.media.reason)
+        words = accounts.sentence_for(connection, event.account_id, reason)
+        return media_status(event, number.key if number else "", words, reason.code, now)
 
     append(
         connection,

@@ -25,7 +25,6 @@ class DiskNearlyFull(OSError):  # noqa: N818 - a state of the world, not a mista
 
     def __init__(self) -> None:
         super().__init__(errno.ENOSPC, "the disk is nearly full")
-        self.reason = "the disk is nearly full"
 
 
 class DiskReserve:

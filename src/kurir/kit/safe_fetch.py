@@ -34,6 +34,8 @@ from kurir.kit.disk_reserve import PIECE, DiskReserve
 from kurir.kit.name_resolution import CheckedResolver, LookUp, Resolve, SystemNames, account_of_task
 from kurir.kit.turns import Turns
 from kurir.kit.url_rules import Allowed, UrlRefused, check_url
+from kurir.reasons import Code, Reason, sentence
+from kurir.reasons import media as reasons
 from kurir.settings import Settings
 
 CONNECT_TIMEOUT = 5.0
@@ -47,22 +49,22 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
-_FAILURES: tuple[tuple[type[Exception], str, bool], ...] = (
-    (TimeoutError, "the server took too long", False),
-    (aiohttp.ClientConnectorDNSError, "the URL's host could not be looked up", False),
-    (aiohttp.ClientConnectorCertificateError, "the server's certificate is not valid for the URL's host", True),
-    (aiohttp.ClientConnectorError, "the server could not be reached", False),
-    (aiohttp.ClientPayloadError, "the server stopped before the whole file had arrived", False),
-    (aiohttp.InvalidURL, "the URL is not valid", True),
+_FAILURES: tuple[tuple[type[Exception], Code, bool], ...] = (
+    (TimeoutError, reasons.TIMED_OUT, False),
+    (aiohttp.ClientConnectorDNSError, reasons.HOST_NOT_LOOKED_UP, False),
+    (aiohttp.ClientConnectorCertificateError, reasons.CERTIFICATE, True),
+    (aiohttp.ClientConnectorError, reasons.UNREACHABLE, False),
+    (aiohttp.ClientPayloadError, reasons.CUT_SHORT, False),
+    (aiohttp.InvalidURL, reasons.URL_INVALID, True),
 )
-"""Maps a failed request to a sentence and whether the failure is permanent; the first matching class applies."""
+"""Maps a failed request to a code and whether the failure is permanent; the first matching class applies."""
 
 
 class FetchFailed(Exception):  # noqa: N818 - what the other side did, not a mistake
-    """The URL could not be fetched; `permanent`: a retry will not help. `reason` is a sentence."""
+    """The URL could not be fetched; `permanent`: a retry will not help."""
 
-    def __init__(self, reason: str, *, permanent: bool) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: Reason, *, permanent: bool) -> None:
+        super().__init__(sentence(reason, "en"))
         self.reason = reason
         self.permanent = permanent
 
@@ -71,8 +73,8 @@ class TooLarge(Exception):  # noqa: N818 - what the other side did, not a mistak
     """The answer is larger than `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
-        self.reason = f"the file is larger than {limit} bytes"
-        super().__init__(self.reason)
+        self.reason = reasons.TOO_LARGE(most=limit)
+        super().__init__(sentence(self.reason, "en"))
         self.limit = limit
 
 
@@ -233,7 +235,7 @@ class SafeFetch:
             if isinstance(found, Fetched):
                 return found
             at = found
-        raise FetchFailed("the server redirects too often", permanent=True)
+        raise FetchFailed(reasons.REDIRECTS(), permanent=True)
 
     @asynccontextmanager
     async def _turn(self, url: URL, account: int) -> AsyncIterator[None]:
@@ -260,16 +262,16 @@ class SafeFetch:
     async def _take(self, response: aiohttp.ClientResponse, url: URL, disk: _Disk) -> Fetched:
         if response.status != 200:
             passing = response.status >= 500 or response.status in _PASSING
-            raise FetchFailed(f"the server answered with status {response.status}", permanent=not passing)
+            raise FetchFailed(reasons.STATUS(status=response.status), permanent=not passing)
         if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"identity", ""}:
-            raise FetchFailed("the server sent a compressed answer that was not asked for", permanent=True)
+            raise FetchFailed(reasons.COMPRESSED(), permanent=True)
         if response.content_length is not None and response.content_length > disk.max_bytes:
             raise TooLarge(disk.max_bytes)
         await asyncio.to_thread(disk.require, response.content_length or 0)
         with _new_file(disk.path) as file:
             size, digest = await self._stream(response, file, disk)
         if size == 0:
-            raise FetchFailed("the server's answer is empty", permanent=True)
+            raise FetchFailed(reasons.EMPTY(), permanent=True)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return Fetched(disk.path, size, digest, content_type, str(url))
 
@@ -283,7 +285,7 @@ class SafeFetch:
             if size > disk.max_bytes:
                 raise TooLarge(disk.max_bytes)
             if size < self._least_rate * (time.monotonic() - began - self._grace):
-                raise FetchFailed("the server sends too slowly", permanent=False)
+                raise FetchFailed(reasons.TOO_SLOW(), permanent=False)
             digest.update(chunk)
             waiting += chunk
             if len(waiting) >= PIECE:
@@ -313,20 +315,20 @@ def _new_file(path: Path) -> BinaryIO:
 
 def _target(url: URL, location: str, allowed: Allowed) -> URL:
     if not location:
-        raise FetchFailed("the server redirects to nowhere", permanent=True)
+        raise FetchFailed(reasons.REDIRECT_NOWHERE(), permanent=True)
     try:
         return check_url(str(url.join(URL(location))), allowed)
     except ValueError as error:
-        raise FetchFailed("the server redirects to something that is not a URL", permanent=True) from error
+        raise FetchFailed(reasons.REDIRECT_NO_URL(), permanent=True) from error
     except UrlRefused as refusal:
-        raise UrlRefused(f"redirected: {refusal.reason}") from refusal
+        raise UrlRefused(reasons.URL_REDIRECTED(reason=refusal.reason)) from refusal
 
 
 def _failure(error: aiohttp.ClientError | TimeoutError) -> FetchFailed:
     """The FetchFailed for an exception; it does not quote the library's message, which may name internal addresses."""
     if isinstance(error, aiohttp.ClientConnectorDNSError) and error.os_error.errno in _UNKNOWN_NAME:
-        return FetchFailed("the URL's host is not known", permanent=True)
-    for kind, reason, permanent in _FAILURES:
+        return FetchFailed(reasons.HOST_NOT_KNOWN(), permanent=True)
+    for kind, code, permanent in _FAILURES:
         if isinstance(error, kind):
-            return FetchFailed(reason, permanent=permanent)
-    return FetchFailed("the server did not answer in proper HTTP", permanent=False)
+            return FetchFailed(code(), permanent=permanent)
+    return FetchFailed(reasons.NOT_HTTP(), permanent=False)

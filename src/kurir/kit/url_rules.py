@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from yarl import URL
 
+from kurir.reasons import Reason, sentence
+from kurir.reasons import media as reasons
 from kurir.settings import SettingsError
 
 URL_LENGTH = 2048
@@ -70,11 +72,10 @@ _NUMBER_AT_THE_END = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\Z")
 
 
 class UrlRefused(Exception):  # noqa: N818 - an outcome, not a mistake
-    """A URL that is never fetched; `reason` is a sentence for the caller that reveals nothing about the internal
-    network."""
+    """A URL that is never fetched; `reason` is for the caller and reveals nothing about the internal network."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(sentence(reason, "en"))
         self.reason = reason
 
 
@@ -111,27 +112,27 @@ def check_url(text: str, allowed: Allowed) -> URL:
     """Parses and checks a URL; raises UrlRefused. Checks the text and literal addresses only, without DNS."""
     text = text.strip()
     if not text:
-        raise UrlRefused("the URL is empty")
+        raise UrlRefused(reasons.URL_EMPTY())
     if len(text) > URL_LENGTH:
-        raise UrlRefused(f"the URL is longer than {URL_LENGTH} characters")
+        raise UrlRefused(reasons.URL_TOO_LONG(most=URL_LENGTH))
     if not text.isprintable():
-        raise UrlRefused("the URL holds a character that no URL may hold")
+        raise UrlRefused(reasons.URL_CHARACTER())
     scheme, separator, rest = text.partition("://")
     if scheme.lower() not in {"http", "https"} or not separator:
-        raise UrlRefused("the URL must start with http:// or https://")
+        raise UrlRefused(reasons.URL_SCHEME())
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
-        raise UrlRefused("the URL must not hold a user name or password")
+        raise UrlRefused(reasons.URL_CREDENTIALS())
     if re.search(r"[%\\\s]", authority):
-        raise UrlRefused("the URL's host is not valid")
+        raise UrlRefused(reasons.URL_HOST())
     try:
         url = URL(text).with_fragment(None)
         host = (url.raw_host or "").removesuffix(".")
         port = url.port or 0
     except (ValueError, UnicodeError) as error:
-        raise UrlRefused("the URL is not valid") from error
+        raise UrlRefused(reasons.URL_INVALID()) from error
     if authority.startswith("[") and not isinstance(_literal(host), IPv6Address):
-        raise UrlRefused("the URL's host is not valid")
+        raise UrlRefused(reasons.URL_HOST())
     _check_host(host, port, allowed)
     return url
 
@@ -144,11 +145,11 @@ def _check_host(host: str, port: int, allowed: Allowed) -> None:
         check_address(address, port, allowed)
         return
     if not _NAME.match(host) or _NUMBER_AT_THE_END.search(host):
-        raise UrlRefused("the URL's host is not valid")
+        raise UrlRefused(reasons.URL_HOST())
     if port not in PORTS and not allowed.networks:
-        raise UrlRefused("the URL's port must be 80 or 443")
+        raise UrlRefused(reasons.URL_PORT())
     if (host == "localhost" or host.endswith(".localhost")) and not allowed.networks:
-        raise UrlRefused("the URL's host is not on the public internet")
+        raise UrlRefused(reasons.URL_NOT_PUBLIC())
 
 
 def check_address(address: IPv4Address | IPv6Address, port: int, allowed: Allowed) -> None:
@@ -157,9 +158,9 @@ def check_address(address: IPv4Address | IPv6Address, port: int, allowed: Allowe
     if any(address.version == network.version and address in network for network in allowed.networks):
         return
     if not is_public(address):
-        raise UrlRefused("the URL's host is not on the public internet")
+        raise UrlRefused(reasons.URL_NOT_PUBLIC())
     if port not in PORTS:
-        raise UrlRefused("the URL's port must be 80 or 443")
+        raise UrlRefused(reasons.URL_PORT())
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

@@ -25,6 +25,8 @@ from PIL import Image as Pillow
 
 from kurir.media.picture_headers import Header, read_header
 from kurir.messages.content import Preview
+from kurir.reasons import Reason, sentence
+from kurir.reasons import media as reasons
 
 PIXELS = 50_000_000
 """Maximum pixels of a picture: beyond it, few bytes could unpack to more memory than a phone has."""
@@ -84,10 +86,10 @@ _REFINED = {
 
 
 class NotUsable(Exception):  # noqa: N818 - an outcome, not a mistake
-    """The file cannot be sent; `code` is a stable word, `reason` a sentence."""
+    """The file cannot be sent; `code` is a stable word."""
 
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, code: str, reason: Reason) -> None:
+        super().__init__(sentence(reason, "en"))
         self.code = code
         self.reason = reason
 
@@ -115,7 +117,7 @@ def inspect_picture(path: Path, url: str, limit: int) -> Found:
     try:
         with Pillow.open(io.BytesIO(data), formats=("JPEG", "PNG", *_CONVERTED)) as picture:
             if header is None or (picture.width, picture.height) != (header.width, header.height):
-                raise NotUsable("media_damaged", "the picture is damaged or incomplete")
+                raise NotUsable("media_damaged", reasons.PICTURE_DAMAGED())
             check_cost(header)
             mime = _SHOWN.get(picture.format or "")
             if mime is None:
@@ -127,12 +129,12 @@ def inspect_picture(path: Path, url: str, limit: int) -> Found:
                 preview = _jpeg_preview(picture)
     except Pillow.UnidentifiedImageError as error:
         kind = _sniff(data[:_SNIFF])
-        what = "a web page" if kind in _WEB_PAGE else f"a file of type {kind}"
-        raise NotUsable("media_type", f"expected a JPEG or PNG picture, the address answers with {what}") from error
+        what = reasons.A_WEB_PAGE() if kind in _WEB_PAGE else reasons.A_FILE_OF_TYPE(kind=kind)
+        raise NotUsable("media_type", reasons.PICTURE_EXPECTED(what=what)) from error
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
-        raise NotUsable("media_too_large", f"the picture has more than {PIXELS} pixels") from error
+        raise NotUsable("media_too_large", reasons.PICTURE_PIXELS(most=PIXELS)) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
-        raise NotUsable("media_damaged", "the picture is damaged or incomplete") from error
+        raise NotUsable("media_damaged", reasons.PICTURE_DAMAGED()) from error
     name = PurePosixPath(_clean(_last_segment(url))).stem or "image"
     name += ".png" if mime == "image/png" else ".jpg"
     return Found(mime, name, len(data), hashlib.sha256(data).hexdigest(), preview)
@@ -141,16 +143,13 @@ def inspect_picture(path: Path, url: str, limit: int) -> Found:
 def check_cost(header: Header) -> None:
     """Refuses, by its header alone, a picture that would take too much memory or time. Raises NotUsable."""
     if header.pixels > PIXELS:
-        raise NotUsable("media_too_large", f"the picture has more than {PIXELS} pixels")
+        raise NotUsable("media_too_large", reasons.PICTURE_PIXELS(most=PIXELS))
     if header.format in _CONVERTED and header.pixels > (most := DECODED_BYTES // _BYTES_PER_PIXEL[header.format]):
-        raise NotUsable(
-            "media_too_large",
-            f"a {header.format} picture has to be converted and may have {most} pixels at most; send it as JPEG or PNG",
-        )
+        raise NotUsable("media_too_large", reasons.PICTURE_CONVERTED(format=header.format, most=most))
     if header.scans > 1 and header.pixels * header.components * _BYTES_PER_COEFFICIENT > DECODED_BYTES:
-        raise NotUsable("media_too_large", "the picture is too large for a progressive JPEG")
+        raise NotUsable("media_too_large", reasons.PICTURE_PROGRESSIVE())
     if header.scans > _SCANS or header.pixels * header.scans > _SCANNED_PIXELS:
-        raise NotUsable("media_damaged", "the picture is built to take very long to decode")
+        raise NotUsable("media_damaged", reasons.PICTURE_BOMB())
 
 
 def inspect_document(path: Path, size: int, sha256: str, url: str, file_name: str = "") -> Found:
@@ -164,7 +163,7 @@ def inspect_document(path: Path, size: int, sha256: str, url: str, file_name: st
     named = _TYPES.guess_type(name, strict=False)[0]
     asked_for = _TYPES.guess_type(_last_segment(url), strict=False)[0] or named
     if mime in _WEB_PAGE and asked_for not in _WEB_PAGE:
-        raise NotUsable("media_type", "the address answers with a web page, not with a file")
+        raise NotUsable("media_type", reasons.WEB_PAGE())
     if named is not None and named.startswith(_REFINED.get(mime, ("/",))):
         mime = named
     if not PurePosixPath(name).suffix:
@@ -190,7 +189,7 @@ def _convert(picture: Pillow.Image, limit: int) -> tuple[bytes, str, Preview]:
     try:
         data = _encoded(flat, "JPEG", limit)
     except _Full as error:
-        raise NotUsable("media_too_large", f"the picture, as JPEG, is larger than {limit} bytes") from error
+        raise NotUsable("media_too_large", reasons.PICTURE_AS_JPEG(most=limit)) from error
     return data, "image/jpeg", _preview(flat, 1, flat.size)
 
 

@@ -13,6 +13,7 @@ import msgspec
 from kurir.kit.confined import Limits, serve
 from kurir.media.inspection import DECODED_BYTES, NotUsable, inspect_document, inspect_picture
 from kurir.messages.content import Preview
+from kurir.reasons import Reason
 
 
 class InspectPicture(msgspec.Struct, frozen=True, tag="picture"):
@@ -47,7 +48,7 @@ class Unusable(msgspec.Struct, frozen=True, tag="unusable"):
     """Why the file cannot be sent: see `NotUsable`."""
 
     code: str
-    reason: str
+    reason: Reason
 
 
 class DiskFailed(msgspec.Struct, frozen=True, tag="disk"):

@@ -31,6 +31,8 @@ from kurir.media.inspection_process import DiskFailed, InspectDocument, InspectP
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.reports import Refused, TryLater
 from kurir.outbox.tables import media, messages
+from kurir.reasons import Reason, sentence
+from kurir.reasons import media as reasons
 from kurir.settings import Settings
 from kurir.store.chunks import oldest_first, removed
 from kurir.store.database import Database, DatabaseUnavailable
@@ -97,15 +99,13 @@ class MediaStore:
         except (UrlRefused, TooLarge, FetchFailed, _NotUsable) as error:
             return _failure("image_url" if isinstance(content, Image) else "file_url", error)
         except TooSlow:
-            why = "the file could not be inspected: the machine is busy or short of memory"
-            return TryLater("media_not_inspected", why, after=_OWN_TROUBLE)
-        except DiskNearlyFull as error:
+            return TryLater("media_not_inspected", reasons.NOT_INSPECTED(), after=_OWN_TROUBLE)
+        except DiskNearlyFull:
             if self._full.is_due():
                 log.warning("outgoing_files_deferred", reason=_FULL)
-            why = f"the file could not be stored: {error.reason}"
-            return TryLater("media_not_stored", why, after=_NO_ROOM, counted=False)
+            return TryLater("media_not_stored", reasons.NOT_STORED_DISK(), after=_NO_ROOM, counted=False)
         except (DatabaseUnavailable, OSError) as error:
-            why = f"the file could not be stored ({type(error).__name__})"
+            why = reasons.NOT_STORED(error=type(error).__name__)
             return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)
 
     async def whole_file(self, account_id: int, message_id: int) -> MediaFile | None:
@@ -179,8 +179,8 @@ class MediaStore:
                 question = InspectDocument(path, fetched.size, fetched.sha256, content.url, content.file_name)
         try:
             answer = await self._inspection.run(account_id, inspection_process.encode(question))
-        except TooCostly as exceeded:
-            raise _NotUsable("media_too_costly", f"the file cannot be opened: that takes {exceeded}") from exceeded
+        except TooCostly as error:
+            raise _NotUsable("media_too_costly", reasons.TOO_COSTLY()) from error
         match inspection_process.decode(answer):
             case Unusable(code, reason):
                 raise _NotUsable(code, reason)
@@ -197,10 +197,10 @@ class MediaStore:
 
 
 class _NotUsable(Exception):  # noqa: N818 - an outcome, not a mistake
-    """The file cannot be sent; `code` is a stable word, `reason` a sentence."""
+    """The file cannot be sent; `code` is a stable word."""
 
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, code: str, reason: Reason) -> None:
+        super().__init__(sentence(reason, "en"))
         self.code = code
         self.reason = reason
 
@@ -245,7 +245,7 @@ def _store(connection: Connection, row: dict[str, Any], file: MediaFile) -> None
 
 
 def _failure(field: str, error: UrlRefused | TooLarge | _NotUsable | FetchFailed) -> Refused | TryLater:
-    reason = f"{field}: {error.reason}"
+    reason = reasons.FIELD(field=field, reason=error.reason)
     match error:
         case UrlRefused():
             return Refused("media_url_refused", reason)

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from kurir.messages.lifecycle import ReceiptStatus
+from kurir.reasons import Reason
 
 
 class Sent(msgspec.Struct, frozen=True, tag="sent"):
@@ -20,10 +21,10 @@ class Sent(msgspec.Struct, frozen=True, tag="sent"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """It surely did not leave and never will; `code` is a stable word or Graph code, `reason` a sentence."""
+    """It surely did not leave and never will; `code` is a stable word or Graph code."""
 
     code: str
-    reason: str
+    reason: Reason
 
 
 class TryLater(msgspec.Struct, frozen=True, tag="try_later"):
@@ -34,7 +35,7 @@ class TryLater(msgspec.Struct, frozen=True, tag="try_later"):
     """
 
     code: str
-    reason: str
+    reason: Reason
     after: float | None = None
     counted: bool = True
     most: int | None = None
@@ -48,26 +49,26 @@ class Restricted(msgspec.Struct, frozen=True, tag="restricted"):
     """
 
     code: str
-    reason: str
+    reason: Reason
 
 
 class NotConnected(msgspec.Struct, frozen=True, tag="not_connected"):
     """The sender number is not connected; nothing was tried, no attempt is counted."""
 
-    reason: str
+    reason: Reason
 
 
 class Halted(msgspec.Struct, frozen=True, tag="halted"):
     """It surely did not leave, and nothing of its number will until a person has acted; no attempt is counted."""
 
     code: str
-    reason: str
+    reason: Reason
 
 
 class InDoubt(msgspec.Struct, frozen=True, tag="in_doubt"):
     """It may have left: no answer, a cut connection, a dead engine host."""
 
-    reason: str
+    reason: Reason
     remote_id: str | None = None
 
 
@@ -93,7 +94,7 @@ MediaState = Literal["pending", "stored", "gone"]
 
 class IncomingMedia(msgspec.Struct, frozen=True):
     """Media of a received message; `path` is the stored file (absolute), "" unless `state` is stored; `reason` says why
-    they are gone.
+    they are gone, as `reasons.stored` writes it.
 
     `state` is "" in rows of earlier releases: then `path` alone says whether there is a file.
     """
@@ -145,8 +146,8 @@ class MediaFetched(msgspec.Struct, frozen=True, tag="media_fetched"):
 class StatusChanged(msgspec.Struct, frozen=True, tag="status_changed"):
     """A receipt: message `remote_id` of that number was sent, delivered, read, or failed at the other side.
 
-    `message_id` is the gateway's where the channel returns it (Cloud API: `biz_opaque_callback_data`); `entry` as in
-    `Received`.
+    `message_id` is the gateway's where the channel returns it (Cloud API: `biz_opaque_callback_data`); `reason` is the
+    network's own text; `entry` as in `Received`.
     """
 
     account_id: int
@@ -162,7 +163,7 @@ class StatusChanged(msgspec.Struct, frozen=True, tag="status_changed"):
 
 
 class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection_changed"):
-    """A number's connection state changed; `state` is one of `kurir.numbers.numbers.NumberState`, `reason` a sentence.
+    """A number's connection state changed; `state` is one of `kurir.numbers.numbers.NumberState`.
 
     `phone` and `jid` are filled when a device has just been paired.
     """
@@ -170,7 +171,7 @@ class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection_changed"):
     account_id: int
     number_id: int
     state: str
-    reason: str
+    reason: Reason
     at: float
     phone: str = ""
     jid: str = ""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -18,6 +17,8 @@ from kurir.kit.clock import Clock, system_clock
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import SealError, Sealing
 from kurir.numbers.tables import numbers
+from kurir.reasons import Reason, read, stored
+from kurir.reasons.numbers import RESTRICTED_UNTIL
 
 ChannelKind = Literal["linked_device", "cloud_api"]
 NumberState = Literal[
@@ -55,7 +56,7 @@ class Number(msgspec.Struct, frozen=True):
     phone: str
     name: str
     state: NumberState
-    state_reason: str
+    state_reason: Reason
     last_connected_at: float | None
     jid: str
     phone_number_id: str
@@ -94,10 +95,13 @@ class Signer(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = [numbers.c[name] for name in Number.__struct_fields__]
+_STATE_REASON = Number.__struct_fields__.index("state_reason")
 
 
 def _number(row: Any) -> Number:
-    return Number(*row)
+    values = list(row)
+    values[_STATE_REASON] = read(values[_STATE_REASON])
+    return Number(*values)
 
 
 def add_linked_device(
@@ -276,13 +280,13 @@ def set_state(
     number_id: int,
     state: NumberState,
     *,
-    reason: str,
+    reason: Reason,
     at: float,
     phone: str = "",
     jid: str | None = None,
 ) -> None:
     """Records a connection state; `phone` and `jid` when a device was just paired (`jid=""` forgets the pairing)."""
-    values: dict[str, Any] = {"state": state, "state_reason": reason}
+    values: dict[str, Any] = {"state": state, "state_reason": stored(reason)}
     if state == "connected":
         values["last_connected_at"] = at
     if phone:
@@ -324,19 +328,11 @@ def restricted_count(connection: Connection) -> int:
     return sum(row[1] for row in connection.execute(of_accounts))
 
 
-def shown_state(number: Number, state: NumberState, reason: str) -> tuple[NumberState, str]:
+def shown_state(number: Number, state: NumberState, reason: Reason) -> tuple[NumberState, Reason]:
     """What people are shown of a number whose connection is in `state` for `reason`."""
     if state != "connected" or number.restricted_until is None:
         return state, reason
-    return "restricted", restricted_reason(number.restricted_until)
-
-
-def restricted_reason(until: float) -> str:
-    """A sentence about a restriction until that moment (unix seconds)."""
-    return (
-        "WhatsApp lets this number write only to people it has been in contact with; first contacts wait until "
-        f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC"
-    )
+    return "restricted", RESTRICTED_UNTIL(until=number.restricted_until)
 
 
 def verify_token_matches(connection: Connection, sealing: Sealing, verify_token: str) -> bool:

@@ -6,11 +6,14 @@ from typing import cast
 
 from sqlalchemy import Connection
 
+from kurir.accounts import accounts
 from kurir.events.append import append
 from kurir.events.bodies import DeviceStatus
 from kurir.messages.reports import ConnectionChanged
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number, NumberState
+from kurir.reasons import NOTHING, Reason
+from kurir.reasons.numbers import RESTRICTED_UNTIL
 
 
 class NotPaused(Exception):  # noqa: N818 - a state of the world, not a mistake
@@ -34,7 +37,7 @@ def change(connection: Connection, event: ConnectionChanged, now: float) -> None
         _publish(connection, before, event, now)
 
 
-def pause(connection: Connection, account_id: int, number_id: int, reason: str, now: float) -> None:
+def pause(connection: Connection, account_id: int, number_id: int, reason: Reason, now: float) -> None:
     """Pauses the number until a person resumes it; its messages stay queued."""
     change(connection, ConnectionChanged(account_id, number_id, "paused", reason, now), now)
 
@@ -43,7 +46,7 @@ def resume(connection: Connection, number: Number, now: float) -> None:
     """Resumes a paused number; its lane notices within half a minute. Raises NotPaused."""
     if number.state != "paused":
         raise NotPaused(f"{number.key} is {number.state}: only a paused number can be resumed")
-    change(connection, ConnectionChanged(number.account_id, number.id, "connected", "", now), now)
+    change(connection, ConnectionChanged(number.account_id, number.id, "connected", NOTHING, now), now)
 
 
 def restrict(
@@ -58,7 +61,7 @@ def restrict(
     if restriction is None:
         event = ConnectionChanged(account_id, number_id, before.state, before.state_reason, now)
     else:
-        reason = numbers.restricted_reason(restriction.until)
+        reason = RESTRICTED_UNTIL(until=restriction.until)
         event = ConnectionChanged(account_id, number_id, "restricted", reason, now)
     _publish(connection, before, event, now)
 
@@ -70,7 +73,8 @@ def _publish(connection: Connection, number: Number, event: ConnectionChanged, n
             phone=event.phone or number.phone,
             name=number.name,
             state=event.state,
-            reason=event.reason,
+            reason=accounts.sentence_for(connection, event.account_id, event.reason),
+            reason_code=event.reason.code,
             timestamp=int(event.at),
         )
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 from typing import assert_never
 
 from kurir.messages.reports import Evidence, InDoubt, NeverLeft, Outcome, TryLater, Unknown
+from kurir.reasons import messages as reasons
 
-CUT_OFF = InDoubt("the gateway was stopped while this message was being sent; it may have left")
+CUT_OFF = InDoubt(reasons.CUT_OFF())
 """What is known of a message that a gateway, or a lane, left behind in flight."""
 
 _OTP_TIMEOUT = 5.0

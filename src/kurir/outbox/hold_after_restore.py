@@ -11,9 +11,11 @@ from sqlalchemy import Connection
 
 from kurir.outbox import record
 from kurir.outbox.tables import attempts, messages
+from kurir.reasons import stored
+from kurir.reasons.messages import RESTORED
 
 CODE = "restored"
-REASON = "restored from a backup: it may have been sent after the backup was taken"
+REASON = stored(RESTORED())
 
 
 def hold(connection: Connection, now: float) -> int:

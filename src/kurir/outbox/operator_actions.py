@@ -9,9 +9,12 @@ from sqlalchemy import Connection
 from kurir.kit.ids import public_message_id
 from kurir.messages.lifecycle import CANCELABLE, REPLAYABLE, MessageState
 from kurir.outbox import record
-from kurir.outbox.rows import Snapshot
+from kurir.outbox.rows import Snapshot, snapshot
 from kurir.outbox.status_events import publish_status
 from kurir.outbox.tables import attempts, messages
+from kurir.reasons import stored
+from kurir.reasons.messages import PERSON_DECIDED
+from kurir.reasons.states import state
 
 _SNAPSHOT = [messages.c[name] for name in Snapshot.__struct_fields__]
 
@@ -35,13 +38,13 @@ def listed(connection: Connection, account_id: int, state: MessageState | None, 
     chosen = sa.select(*_SNAPSHOT).where(messages.c.account_id == account_id)
     if state is not None:
         chosen = chosen.where(messages.c.state == state)
-    return [Snapshot(*row) for row in connection.execute(chosen.order_by(messages.c.id.desc()).limit(limit))]
+    return [snapshot(row) for row in connection.execute(chosen.order_by(messages.c.id.desc()).limit(limit))]
 
 
 def get_any_account(connection: Connection, message_id: int) -> Snapshot | None:
     """The message of whichever account: for the operator only."""
     row = connection.execute(sa.select(*_SNAPSHOT).where(messages.c.id == message_id)).first()
-    return Snapshot(*row) if row else None
+    return snapshot(row) if row else None
 
 
 def tries(connection: Connection, account_id: int, message_id: int) -> list[Try]:
@@ -117,7 +120,7 @@ def _decide(connection: Connection, before: Snapshot, change: dict[str, object],
             ended_at=now,
             outcome=decision,
             code=before.error_code,
-            reason=f"a person decided; it was {before.state}",
+            reason=stored(PERSON_DECIDED(state=state(before.state))),
         )
     )
 

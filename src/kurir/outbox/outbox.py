@@ -51,6 +51,7 @@ from kurir.outbox.retries import decide
 from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, Upcoming
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.waiting import Facts
+from kurir.reasons import Reason
 from kurir.store.database import CommitUnknown, Database, DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
@@ -334,7 +335,7 @@ class Outbox:
 
         return await self._database.write(work, after_commit=recorded)
 
-    async def set_aside(self, claimed: Claimed, outcome: Outcome, reason: str) -> None:
+    async def set_aside(self, claimed: Claimed, outcome: Outcome, reason: Reason) -> None:
         """Ends a message whose outcome cannot be recorded, whatever is tried. Raises DatabaseUnavailable."""
         tried = Tried(claimed.id, claimed.account_id, claimed.number_id, claimed.attempt, claimed.due_at)
         remote_id = getattr(outcome, "remote_id", None)

@@ -16,6 +16,8 @@ from kurir.outbox import set_aside
 from kurir.outbox.effects import Effects
 from kurir.outbox.rows import Claimed, Snapshot, decode_content
 from kurir.outbox.set_aside import Tried
+from kurir.reasons import Reason
+from kurir.reasons.messages import CONTENT_UNREADABLE
 from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
@@ -60,10 +62,10 @@ class ReadableRows:
         except Exception as error:
             log.exception("message_quarantined", message_id=row.id)
             tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
-            await self.set_aside(tried, otherwise, f"its content cannot be read ({type(error).__name__})")
+            await self.set_aside(tried, otherwise, CONTENT_UNREADABLE(error=type(error).__name__))
             return []
 
-    async def set_aside(self, tried: Tried, state: MessageState, reason: str, remote_id: str | None = None) -> None:
+    async def set_aside(self, tried: Tried, state: MessageState, reason: Reason, remote_id: str | None = None) -> None:
         """Ends a message as well as that can be done; never raises for what is wrong with it. Raises
         DatabaseUnavailable."""
         now = self._clock()

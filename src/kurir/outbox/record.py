@@ -17,6 +17,7 @@ from kurir.messages.reports import StatusChanged
 from kurir.outbox.retries import Decision, Requeue, Settled
 from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
 from kurir.outbox.status_events import publish_status
+from kurir.reasons import stored
 
 _SETTLE = sa.text("""
 UPDATE messages
@@ -87,7 +88,7 @@ def record(
             values = {
                 "state": state,
                 "code": code,
-                "reason": reason,
+                "reason": stored(reason),
                 "remote_id": remote_id,
                 "doubt_until": doubt_until,
             }
@@ -96,9 +97,11 @@ def record(
                 moved = connection.execute(_DOUBT_OVER, {**fence, "remote_id": remote_id}).rowcount
                 before = "unconfirmed"
         case Requeue(due_at, counted, code, reason):
-            values = {"due_at": due_at, "code": code, "reason": reason, "uncount": int(not counted)}
+            values = {"due_at": due_at, "code": code, "reason": stored(reason), "uncount": int(not counted)}
             connection.execute(_REQUEUE, {**fence, **values})
-    connection.execute(_ATTEMPT, {**tried, "outcome": outcome, "code": decision.code, "reason": decision.reason})
+    connection.execute(
+        _ATTEMPT, {**tried, "outcome": outcome, "code": decision.code, "reason": stored(decision.reason)}
+    )
     after = by_id(connection, claimed.account_id, claimed.id)
     if moved and after is not None:
         publish_status(connection, before, after, now)

@@ -14,6 +14,8 @@ from sqlalchemy import Connection
 from kurir.accounts.tables import accounts
 from kurir.outbox import doubt
 from kurir.outbox.tables import attempts, messages
+from kurir.reasons import stored
+from kurir.reasons.messages import NO_RECEIPT
 
 _LEFT = sa.text("""
 SELECT * FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'sending' ORDER BY priority, id
@@ -72,7 +74,7 @@ def settle(connection: Connection, account_id: int, row: Any, *, max_attempts: i
                 ended_at=now,
                 outcome="resend",
                 code="in_doubt",
-                reason="no receipt came in time; the account's setting is to send again",
+                reason=stored(NO_RECEIPT()),
             )
         )
     return queued

@@ -18,6 +18,8 @@ from sqlalchemy import Connection
 from kurir.messages.addresses import is_group
 from kurir.numbers import numbers
 from kurir.numbers import status as number_status
+from kurir.reasons import stored
+from kurir.reasons.messages import FIRST_CONTACT_WAITS
 
 CODE = "restricted"
 """`error_code` of a message that waits for the end of a restriction."""
@@ -25,7 +27,7 @@ _LONGEST = 86_400.0
 _AT_ONCE = 1_000
 _LOOK_AGAIN = 30.0
 """Seconds for which the others are put off while the trial has not been claimed: it may wait for its file."""
-_REASON = "WhatsApp lets this number write only to people it has been in contact with; this message waits"
+_REASON = stored(FIRST_CONTACT_WAITS())
 
 _UNKNOWN = """
     NOT EXISTS (SELECT 1 FROM incoming AS i WHERE i.number_id = :number AND i.chat = m.recipient AND i.from_me = 0)

@@ -22,6 +22,8 @@ import msgspec
 
 from kurir.messages.lifecycle import MessageState
 from kurir.messages.reports import Halted, InDoubt, NotConnected, Outcome, Refused, Restricted, Sent, TryLater
+from kurir.reasons import NOTHING, Reason
+from kurir.reasons.messages import EXHAUSTED
 
 PAIR_RATE_CODE = "131056"
 _TRIES_OF_ONE_PERSON = 3
@@ -36,7 +38,7 @@ class Settled(msgspec.Struct, frozen=True):
 
     state: MessageState
     code: str = ""
-    reason: str = ""
+    reason: Reason = NOTHING
     remote_id: str | None = None
 
 
@@ -46,7 +48,7 @@ class Requeue(msgspec.Struct, frozen=True):
     due_at: float
     counted: bool
     code: str
-    reason: str
+    reason: Reason
 
 
 Decision = Settled | Requeue
@@ -55,7 +57,7 @@ Decision = Settled | Requeue
 def decide(  # noqa: PLR0911 - one return for each row of the table above
     outcome: Outcome, *, attempt: int, max_attempts: int, now: float, expires_at: float, jitter: float
 ) -> Decision:
-    """What to do after try number `attempt` (1 = the first) ended in `outcome`. `dice` is uniform in [0, 1)."""
+    """What to do after try number `attempt` (1 = the first) ended in `outcome`. `jitter` is uniform in [0, 1)."""
     match outcome:
         case Sent(remote_id):
             return Settled("sent", remote_id=remote_id)
@@ -78,7 +80,7 @@ def decide(  # noqa: PLR0911 - one return for each row of the table above
             )
         case TryLater(code, reason, after, counted, most):
             if counted and attempt >= min(max_attempts, most or max_attempts):
-                return Settled("failed", "exhausted", f"given up after {attempt} tries; the last one: {reason}")
+                return Settled("failed", "exhausted", EXHAUSTED(tries=attempt, last=reason))
             due_at = now + delay(code, attempt, after, jitter)
             if due_at >= expires_at:
                 return Settled("expired", code, reason)

@@ -9,6 +9,7 @@ import msgspec
 from kurir.kit.sealing import Sealing
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import MessageState
+from kurir.reasons import Reason, read
 
 PRIORITY_OTP = 0
 PRIORITY_NORMAL = 5
@@ -88,11 +89,12 @@ class Snapshot(msgspec.Struct, frozen=True):
     attempts: int
     remote_id: str | None
     error_code: str
-    error_reason: str
+    error_reason: Reason
     created_at: float
     ended_at: float | None
 
 
+_ERROR_REASON = Snapshot.__struct_fields__.index("error_reason")
 SNAPSHOT_COLUMNS = ", ".join(Snapshot.__struct_fields__)
 
 
@@ -109,4 +111,6 @@ def decode_content(sealing: Sealing, message_id: int, stored: str, sealed: bool)
 
 def snapshot(row: Any) -> Snapshot:
     """A Snapshot from a row of `SNAPSHOT_COLUMNS`."""
-    return Snapshot(*row)
+    values = list(row)
+    values[_ERROR_REASON] = read(values[_ERROR_REASON])
+    return Snapshot(*values)

@@ -16,6 +16,7 @@ from kurir.messages.reports import InDoubt, Outcome, Sent, SetAside
 from kurir.outbox import record
 from kurir.outbox.rows import Snapshot
 from kurir.quarantine import quarantine
+from kurir.reasons import Reason, sentence, stored
 
 CODE = "unprocessable"
 
@@ -45,7 +46,7 @@ def end(
     connection: Connection,
     tried: Tried,
     state: MessageState,
-    reason: str,
+    reason: Reason,
     *,
     now: float,
     remote_id: str | None = None,
@@ -63,7 +64,7 @@ def end(
             "due": tried.due_at,
             "state": state,
             "code": "" if state == "sent" else CODE,
-            "reason": "" if state == "sent" else reason,
+            "reason": "" if state == "sent" else stored(reason),
             "now": now,
             "remote_id": remote_id,
         },
@@ -76,7 +77,7 @@ def end(
             number_id=tried.number_id,
             queue="outbox",
             reference=str(tried.id),
-            reason=reason,
+            reason=sentence(reason, "en"),
             payload=str(content or "").encode("utf-8", "replace"),
         )
         quarantine.set_aside(connection, aside, now)

@@ -11,6 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.accounts import accounts
 from kurir.events import bodies
 from kurir.events.append import append
 from kurir.kit.ids import public_message_id
@@ -60,12 +61,12 @@ def publish_status(
         number_id,
         "message_status",
         chat,
-        body=lambda: _status(about.key, after, at),
+        body=lambda: _status(about.key, after, at, accounts.sentence_for(connection, account_id, after.error_reason)),
         now=now,
     )
 
 
-def _status(number_key: str, message: Snapshot, at: float) -> bodies.MessageStatus:
+def _status(number_key: str, message: Snapshot, at: float, reason: str) -> bodies.MessageStatus:
     return bodies.MessageStatus(
         message_id=public_message_id(message.id),
         remote_id=message.remote_id or "",
@@ -73,7 +74,8 @@ def _status(number_key: str, message: Snapshot, at: float) -> bodies.MessageStat
         chat_id=bodies.chat_id(message.recipient),
         status=message.state,
         error_code=message.error_code,
-        error_reason=message.error_reason,
+        error_reason=reason,
+        reason_code=message.error_reason.code,
         timestamp=int(at),
     )
 

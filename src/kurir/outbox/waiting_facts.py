@@ -11,7 +11,9 @@ from sqlalchemy import Connection
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox.tables import messages
-from kurir.outbox.waiting import Ahead, Facts, Waiting, sentence, waiting_for
+from kurir.outbox.waiting import Ahead, Facts, Waiting, reason_of, waiting_for
+from kurir.reasons import read, stored
+from kurir.reasons.waiting import ENDED
 
 _AT_ONCE = 500
 
@@ -57,7 +59,7 @@ def _facts(row: Any, number: Number | None) -> Facts:
         due_at=row.due_at,
         ahead=ahead,
         code=row.error_code,
-        last=row.error_reason,
+        last=read(row.error_reason),
         file_missing=bool(row.file_missing),
         may_resend=row.doubt_until is not None,
     )
@@ -78,5 +80,5 @@ def explain_expired(connection: Connection, rows: Sequence[Any], now: float) -> 
         connection.execute(
             sa.update(messages)
             .where(messages.c.account_id == account_id, messages.c.id.in_(ids), messages.c.error_reason == "")
-            .values(error_reason=f"its time ended while it waited for: {sentence(waited)}")
+            .values(error_reason=stored(ENDED(cause=reason_of(waited))))
         )

@@ -71,6 +71,10 @@ class Accounts:
         self._sealing = sealing
         self._clock = clock
 
+    async def language(self, account_id: int) -> str:
+        """The account's language, `id` for an account that is gone."""
+        return await self._database.read(lambda c: accounts.language(c, account_id), of=account_id)
+
     async def list(self) -> list[Account]:
         """All accounts, oldest first."""
         return await self._database.read(accounts.list_all, pool="lists")

@@ -16,6 +16,7 @@ from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup
 from kurir.leases import Leases
 from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers.numbers import Number, NumberState, shown_state
+from kurir.reasons import Reason
 from kurir.services.errors import Invalid, NotPossible
 from kurir.services.numbers import Numbers
 
@@ -29,7 +30,7 @@ class LiveState:
     """
 
     state: NumberState
-    reason: str
+    reason: Reason
     last_heard_at: float | None = None
     round_trip: float | None = None
 

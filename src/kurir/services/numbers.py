@@ -17,6 +17,8 @@ from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers import numbers
 from kurir.numbers import status as number_status
 from kurir.numbers.numbers import ChannelKind, Number
+from kurir.reasons import as_written
+from kurir.reasons.numbers import PAUSED_BY_OPERATOR
 from kurir.services.errors import Invalid, NotFound, NotPossible
 from kurir.store.database import Database
 
@@ -144,7 +146,7 @@ class Numbers:
 
         Running gateways follow at their next claim. Raises NotFound, and NotPossible for a linked device.
         """
-        reason, now = bounds.text(reason, bounds.REASON) or "the operator paused it", self._clock()
+        why, now = as_written(bounds.text(reason, bounds.REASON)) or PAUSED_BY_OPERATOR(), self._clock()
 
         def work(connection: Connection) -> Number:
             number = _get(connection, account_id, key)
@@ -152,7 +154,7 @@ class Numbers:
                 raise NotPossible(f"{key} is a linked device, which cannot be paused: log it out instead", "key")
             if number.state == "paused":
                 raise NotPossible(f"{key} is paused already", "key")
-            number_status.pause(connection, account_id, number.id, reason, now)
+            number_status.pause(connection, account_id, number.id, why, now)
             return _get(connection, account_id, key)
 
         return await self._database.write(work)

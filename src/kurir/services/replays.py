@@ -18,6 +18,7 @@ from kurir.outbox import operator_actions
 from kurir.outbox.outbox import Outbox
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
+from kurir.reasons import sentence
 from kurir.services.errors import NotPossible
 from kurir.services.quarantine import Quarantine
 from kurir.store.database import Database, DatabaseUnavailable
@@ -150,7 +151,7 @@ class Replays:
         try:
             await self._linked_devices.replay_received(number, entry.payload)
         except DeviceUnavailable as error:
-            raise NotPossible(f"the device cannot read it now: {error}") from error
+            raise NotPossible(f"the device cannot read it now: {sentence(error.reason, 'en')}") from error
 
     async def _deliver(self, entry: Entry) -> None:
         kind, _, delivery = entry.reference.partition(":")

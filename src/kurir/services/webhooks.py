@@ -16,6 +16,7 @@ from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed, UrlRefused
 from kurir.numbers import numbers
+from kurir.reasons import sentence
 from kurir.services.errors import Invalid, NotFound, NotPossible
 from kurir.store.database import Database
 from kurir.webhooks import deliveries, endpoints, history
@@ -93,7 +94,7 @@ class Webhooks:
         try:
             return await self._database.write(work)
         except UrlRefused as refusal:
-            raise Invalid("url", refusal.reason) from refusal
+            raise Invalid("url", sentence(refusal.reason, "en")) from refusal
         except EndpointError as error:
             wrong, _, reason = str(error).partition(": ")
             raise Invalid(wrong, reason) from error
@@ -136,7 +137,7 @@ class Webhooks:
         async with self._poster() as poster:
             answer: ReceiverResponse = await post(poster, endpoint.url, body, signed)
         if not isinstance(answer, Answered):
-            raise NotPossible(f"{endpoint.url} did not answer: {answer.reason}")
+            raise NotPossible(f"{endpoint.url} did not answer: {sentence(answer.reason, 'en')}")
         return answer
 
     async def replay_event(self, account_id: int, event_key: str) -> int:

@@ -38,12 +38,13 @@ from kurir.messages.reports import Refused, SetAside, TryLater
 from kurir.messages.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, Variable, variables_of
 from kurir.numbers.numbers import Number, all_of_channel
 from kurir.quarantine import quarantine
+from kurir.reasons import Reason
+from kurir.reasons.templates import NAME_TAKEN
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.inserts import insert_into
 from kurir.templates.tables import templates
 
 DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED"
-NAME_TAKEN = "Template Name Already Exists"
 LIST_EVERY = 30.0
 """Minimum seconds between two listings at Meta for the same number."""
 _LIST_TIMEOUT = 3.0
@@ -76,9 +77,9 @@ class Template(msgspec.Struct, frozen=True):
 
 
 class Faulty(msgspec.Struct, frozen=True):
-    """A template that Kurir refused before submission: sentences by field."""
+    """A template that Kurir refused before submission: reasons by field."""
 
-    errors: dict[str, list[str]]
+    errors: dict[str, list[Reason]]
 
 
 class Templates:
@@ -105,7 +106,7 @@ class Templates:
             lambda c: by_name(c, number.account_id, number.id, form.name, form.language), of=number.account_id
         )
         if existing is not None and not (existing.status == DELETED or (submit and existing.status == DRAFT)):
-            return Faulty({"name": [NAME_TAKEN]})
+            return Faulty({"name": [NAME_TAKEN()]})
         meta_id, status = "", DRAFT
         if submit:
             created = await self._submit(number, form)
@@ -114,7 +115,7 @@ class Templates:
             meta_id, status = created.id, shown_status(created.status)
         now = self._clock()
         stored = await self._database.write(lambda c: put(c, number, form, meta_id=meta_id, status=status, now=now))
-        return stored if stored is not None else Faulty({"name": [NAME_TAKEN]})
+        return stored if stored is not None else Faulty({"name": [NAME_TAKEN()]})
 
     async def refresh(self, number: Number, every: float = LIST_EVERY) -> bool:
         """Adopts Meta's list, unless that was done in the last `every` seconds or Meta is slow to answer.
@@ -431,7 +432,6 @@ __all__ = [
     "DRAFT",
     "IN_REVIEW",
     "LIST_EVERY",
-    "NAME_TAKEN",
     "ORDERS",
     "Button",
     "Faulty",

@@ -20,6 +20,7 @@ from kurir import __version__
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import Blocked
 from kurir.numbers.numbers import Number, shown_state
+from kurir.reasons import sentence
 from kurir.web.compat_v1 import openapi
 from kurir.web.compat_v1.endpoint import Endpoint
 from kurir.web.gateway import Gateway
@@ -117,7 +118,7 @@ def _row(account: Account, number: Number) -> dict[str, Any]:
         "channel": "Linked device" if number.channel == "linked_device" else "Official number",
         "state": state.replace("_", " "),
         "tone": tone,
-        "reason": reason,
+        "reason": sentence(reason, account.language),
         "last_connected": f"{account.local(at):%Y-%m-%d %H:%M:%S %Z}" if at else "–",
     }
 

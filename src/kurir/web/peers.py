@@ -14,6 +14,7 @@ from kurir.channels.linked_device.peer_calls import DeviceUnavailable, Order, Pa
 from kurir.kit.tokens import opens
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.reasons.numbers import MOVING_GATEWAY
 from kurir.web.gateway import Gateway
 from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 
@@ -53,11 +54,11 @@ async def _run(gateway: Gateway, order: Order) -> Result:
         lambda c: numbers.by_id(c, order.account_id, order.number_id), of=order.account_id
     )
     if number is None or not gateway.linked_devices.holds(order.number_id):
-        return say.Failed("the device is just moving from one gateway to another: try again in a moment")
+        return say.Failed(MOVING_GATEWAY())
     try:
         return await _done(gateway, number, order.call)
     except DeviceUnavailable as error:
-        return say.Failed(str(error))
+        return say.Failed(error.reason)
 
 
 async def _done(gateway: Gateway, number: Number, call: peer_calls.PeerCall) -> Result:  # noqa: PLR0911 - one each

@@ -26,6 +26,8 @@ from kurir.kit.sealing import Sealing
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.kit.turns import Turns
 from kurir.kit.url_rules import UrlRefused
+from kurir.reasons import Reason
+from kurir.reasons.webhooks import RECEIVER_UNREACHABLE
 from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.webhooks import deliveries, history
 from kurir.webhooks.deliveries import ClaimedDelivery
@@ -252,11 +254,11 @@ class Deliverer:
                 event_id=delivery.event_key,
                 attempt=delivery.attempt,
                 status=answer.status if isinstance(answer, Answered) else 0,
-                reason="" if isinstance(answer, Answered) else answer.reason,
+                reason="" if isinstance(answer, Answered) else answer.reason.code,
                 step=type(step).__name__,
             )
 
-        def work(connection: Connection) -> str:
+        def work(connection: Connection) -> Reason:
             return deliveries.record(connection, delivery, answer, step, seconds=seconds, now=now)
 
         disabled = await self._written(work, began + deliveries.LEASE)
@@ -264,9 +266,9 @@ class Deliverer:
         outcome = "again" if isinstance(step, RetryLater) else type(step).__name__.lower()
         self._metrics.webhook_attempted(outcome, seconds)
         if disabled:
-            log.warning("webhook_endpoint_disabled", endpoint=delivery.endpoint_key, reason=disabled)
+            log.warning("webhook_endpoint_disabled", endpoint=delivery.endpoint_key, reason=disabled.code)
 
-    async def _written(self, work: Work[str], deadline: float) -> str:
+    async def _written(self, work: Work[Reason], deadline: float) -> Reason:
         """Writes down a result, again and again while the try is still ours: a lost result is a delivery twice."""
         while True:
             try:
@@ -286,7 +288,7 @@ async def post(
     except (UrlRefused, FetchFailed) as refusal:
         return Unanswered(refusal.reason)
     except OSError as error:
-        return Unanswered(error.strerror or "the receiver could not be reached")
+        return Unanswered(RECEIVER_UNREACHABLE(error=error.strerror or type(error).__name__))
     return Answered(
         response.status, response.retry_after, response.answer.decode("utf-8", "replace").replace("\0", "\ufffd")
     )

@@ -27,6 +27,8 @@ from kurir.kit.sealing import Sealing
 from kurir.messages.reports import SetAside
 from kurir.numbers.tables import numbers
 from kurir.quarantine import quarantine
+from kurir.reasons import NOTHING, Reason, stored
+from kurir.reasons import webhooks as reasons
 from kurir.webhooks import endpoints, schedule
 from kurir.webhooks.fan_out import fan_out
 from kurir.webhooks.schedule import Answered, Delivered, Exhausted, Gone, NextStep, ReceiverResponse, RetryLater
@@ -197,8 +199,8 @@ def record(
     *,
     seconds: float,
     now: float,
-) -> str:
-    """Writes what came of a try; returns why the endpoint was disabled, "" when it was not.
+) -> Reason:
+    """Writes what came of a try; returns why the endpoint was disabled, `NOTHING` when it was not.
 
     The result counts only for the try that is in flight (its number is the fence); the attempt is kept in any case. A
     success after nothing but failures brings along what waits: the receiver is back, whoever saw it go.
@@ -216,7 +218,7 @@ def record(
             "seconds": seconds,
             "succeeded": int(isinstance(step, Delivered)),
             "status": answer.status if isinstance(answer, Answered) else 0,
-            "reason": "" if isinstance(answer, Answered) else answer.reason,
+            "reason": "" if isinstance(answer, Answered) else stored(answer.reason),
             "answer": answer.answer[:_EXCERPT] if isinstance(answer, Answered) else "",
         },
     )
@@ -266,12 +268,12 @@ def _others_got_through(connection: Connection, delivery: ClaimedDelivery) -> bo
     return connection.execute(since.limit(1)).first() is not None
 
 
-def _why_disabled(connection: Connection, endpoint_id: int, step: NextStep, now: float) -> str:
+def _why_disabled(connection: Connection, endpoint_id: int, step: NextStep, now: float) -> Reason:
     if isinstance(step, Gone):
-        return "the receiver answered 410 (Gone)"
+        return reasons.RECEIVER_GONE()
     if isinstance(step, Delivered) or not schedule.is_dead(_failing_since(connection, endpoint_id), now):
-        return ""
-    return f"nothing but failures for {schedule.DEAD_AFTER / 86_400:g} days"
+        return NOTHING
+    return reasons.RECEIVER_DEAD(days=schedule.DEAD_AFTER / 86_400)
 
 
 def _failing_since(connection: Connection, endpoint_id: int) -> float | None:

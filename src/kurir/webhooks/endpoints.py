@@ -18,6 +18,7 @@ from kurir.events.bodies import WEBHOOK_EVENTS, WebhookEvent
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed, check_url
+from kurir.reasons import Reason, stored
 from kurir.webhooks.signing import new_secret
 from kurir.webhooks.tables import webhook_endpoints as endpoints
 
@@ -32,7 +33,8 @@ class EndpointError(ValueError):
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where events go. `number_id` None: of every number of the account; `state_reason` says why it is disabled."""
+    """Where events go. `number_id` None: of every number of the account; `state_reason` says why it is disabled, as
+    `reasons.stored` writes it."""
 
     id: int
     account_id: int
@@ -159,9 +161,9 @@ def rotate(connection: Connection, sealing: Sealing, endpoint: Endpoint, now: fl
     return secret
 
 
-def disable(connection: Connection, account_id: int, endpoint_id: int, reason: str) -> None:
+def disable(connection: Connection, account_id: int, endpoint_id: int, reason: Reason) -> None:
     """Nothing more goes to the endpoint until it is enabled again."""
-    connection.execute(_own(account_id, endpoint_id).values(state="disabled", state_reason=reason))
+    connection.execute(_own(account_id, endpoint_id).values(state="disabled", state_reason=stored(reason)))
 
 
 def enable(connection: Connection, account_id: int, endpoint_id: int, now: float) -> None:

@@ -10,6 +10,8 @@ import email.utils
 
 import msgspec
 
+from kurir.reasons import Reason
+
 DELAYS = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 36_000.0)
 """Seconds after the first, second, … failed try."""
 MOST_ATTEMPTS = len(DELAYS) + 1
@@ -34,9 +36,9 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Unanswered(msgspec.Struct, frozen=True):
-    """There was no answer; `reason` is a sentence."""
+    """There was no answer, for a reason."""
 
-    reason: str
+    reason: Reason
 
 
 ReceiverResponse = Answered | Unanswered

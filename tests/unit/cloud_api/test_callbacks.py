@@ -17,6 +17,7 @@ from pywa.utils import webhook_updates_validator
 from kurir.channels.cloud_api.callbacks import Reading, changes_of, read, signed_by
 from kurir.messages.reports import IncomingMedia, Received, StatusChanged, TemplateReviewed
 from kurir.numbers.numbers import Number
+from kurir.reasons import NOTHING
 
 NOW = 1_800_000_000.0
 NUMBER = Number(
@@ -27,7 +28,7 @@ NUMBER = Number(
     phone="6281100000001",
     name="Toko",
     state="connected",
-    state_reason="",
+    state_reason=NOTHING,
     last_connected_at=None,
     jid="",
     phone_number_id="111",

@@ -14,6 +14,7 @@ from kurir.inbox.tables import windows
 from kurir.kit.ids import parse_message_id
 from kurir.messages.content import Location, Text
 from kurir.messages.reports import InDoubt, Outcome, Refused, Sent, TryLater
+from kurir.reasons import as_written
 
 SITI = "6281234567801"
 
@@ -56,7 +57,7 @@ async def test_sent(front: Front) -> None:
 
 
 async def test_refused_by_meta(front: Front) -> None:
-    status, body = await write(front, lambda _: Refused("131009", "Parameter value is not valid"))
+    status, body = await write(front, lambda _: Refused("131009", as_written("Parameter value is not valid")))
     assert status == 400
     assert body == {
         "code": "400",
@@ -66,15 +67,17 @@ async def test_refused_by_meta(front: Front) -> None:
 
 
 async def test_no_answer_in_time_says_queued_with_our_id(front: Front) -> None:
-    status, body = await write(front, lambda _: TryLater("130429", "slow down"))
+    status, body = await write(front, lambda _: TryLater("130429", as_written("slow down")))
     assert (status, body["message"]["state"], body["type"]) == (200, "queued", "successfully")
     assert parse_message_id(body["message"]["message_id"]) is not None
-    status, body = await write(front, lambda _: TryLater("130429", "slow down"), method_send="sync", message="Hai")
+    status, body = await write(
+        front, lambda _: TryLater("130429", as_written("slow down")), method_send="sync", message="Hai"
+    )
     assert (status, body["code"], body["type"], body["message"]["state"]) == (408, "408", "timeout", "queued")
 
 
 async def test_doubt_is_reported(front: Front) -> None:
-    status, body = await write(front, lambda _: InDoubt("cut"))
+    status, body = await write(front, lambda _: InDoubt(as_written("cut")))
     assert (status, body["code"], body["message"]["state"]) == (408, "408", "unconfirmed")
     assert "do not send it again" in body["message"]["detail"]
 

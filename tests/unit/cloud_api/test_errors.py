@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from pywa.errors import AuthorizationError, IntegrityError, SendMessageError, ThrottlingError, WhatsAppError
+from tests.sentences import english
 
 from kurir.channels.cloud_api.errors import BLOCKED, LATER, REFUSED, TOKEN, outcome_of, reason_of
 from kurir.messages.reports import Halted, Refused, TryLater
+from kurir.reasons import as_written
 
 # from Meta's page "Error codes": code, HTTP status, whether the same message may go later
 DOCUMENTED = [
@@ -48,8 +50,8 @@ def test_what_a_person_must_settle_halts_the_number_and_says_what_to_do(code: in
     outcome = outcome_of(status, error(code), 7.0)
     assert isinstance(outcome, Halted)
     assert outcome.code == str(code)
-    assert f"(code {code})" in outcome.reason
-    assert ("kurir number token" if code in TOKEN else "kurir number resume") in outcome.reason
+    assert f"(code {code})" in english(outcome.reason)
+    assert ("kurir number token" if code in TOKEN else "kurir number resume") in english(outcome.reason)
 
 
 def test_no_code_stands_in_two_columns() -> None:
@@ -69,9 +71,9 @@ def test_every_code_of_a_send_that_pywa_knows_is_in_the_table(family: type[Whats
 
 
 def test_retry_after_wins_over_the_table() -> None:
-    assert outcome_of(400, error(133016), 7.0) == TryLater("133016", "Something", 7.0)
-    assert outcome_of(400, error(133016)) == TryLater("133016", "Something", 72 * 3600.0)
-    assert outcome_of(400, error(130429)) == TryLater("130429", "Something", None)
+    assert outcome_of(400, error(133016), 7.0) == TryLater("133016", as_written("Something"), 7.0)
+    assert outcome_of(400, error(133016)) == TryLater("133016", as_written("Something"), 72 * 3600.0)
+    assert outcome_of(400, error(130429)) == TryLater("130429", as_written("Something"), None)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +86,10 @@ def test_a_code_nobody_knows_is_judged_by_its_status(status: int, more: dict[str
 
 def test_reasons_join_title_and_details() -> None:
     details = {"messaging_product": "whatsapp", "details": "to is not a number"}
-    assert reason_of(error(131009, error_data=details)) == "Something: to is not a number"
-    assert reason_of({"title": "Media upload error"}) == "Media upload error"
-    assert reason_of({}) == "the Graph API gave no reason"
-    assert reason_of({"message": "plain", "error_data": "text"}) == "plain"
+    assert english(reason_of(error(131009, error_data=details))) == "Something: to is not a number"
+    assert english(reason_of({"title": "Media upload error"})) == "Media upload error"
+    assert english(reason_of({})) == "the Graph API gave no reason"
+    assert english(reason_of({"message": "plain", "error_data": "text"})) == "plain"
 
 
 @pytest.mark.parametrize("code", [None, "x", 1.5, [], True, "131000"])

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kurir.channels.cloud_api.graph import Graph, GraphResponse, NoAnswer, NotSent
+from kurir.reasons.messages import META_TIMED_OUT
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -106,7 +107,7 @@ async def test_silence_after_the_request() -> None:
         call = await post(calls)
         over.set()
     assert heard.is_set()
-    assert call == NoAnswer("the Graph API did not answer in time")
+    assert call == NoAnswer(META_TIMED_OUT())
 
 
 async def test_garbage_instead_of_http() -> None:

@@ -17,6 +17,7 @@ from kurir.channels.cloud_api.templates.calls import Created
 from kurir.messages.content import TemplateUse
 from kurir.messages.reports import Refused, Sent, TryLater
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable
+from kurir.reasons import as_written
 from kurir.templates import templates
 from kurir.web.compat_v1.dates import written_date
 
@@ -99,8 +100,8 @@ async def test_the_request_may_bring_another_place(front: Front) -> None:
     ("outcome", "code", "part"),
     [
         (Sent("wamid.1"), "200", "sent"),
-        (Refused("132015", "Template is paused"), "400", "Template is paused"),
-        (TryLater("130429", "slow"), "408", "do not send it again"),
+        (Refused("132015", as_written("Template is paused")), "400", "Template is paused"),
+        (TryLater("130429", as_written("slow")), "408", "do not send it again"),
     ],
 )
 async def test_sync_waits_for_the_outcome(front: Front, outcome: Any, code: str, part: str) -> None:

@@ -17,8 +17,10 @@ from kurir.channels.cloud_api.templates.components import (
     form_of,
     shown_status,
 )
-from kurir.channels.cloud_api.templates.rules import VARIABLE_AT_END, VARIABLE_AT_START, faults, languages
+from kurir.channels.cloud_api.templates.rules import faults, languages
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable, variables_of
+from kurir.reasons import sentence
+from kurir.reasons.templates import VARIABLE_AT_END, VARIABLE_AT_START
 
 GOOD = TemplateForm(
     name="pesanan_siap",
@@ -122,9 +124,9 @@ def test_a_broken_rule_names_its_field(field: str, changes: dict[str, Any]) -> N
 
 
 def test_the_known_sentences() -> None:
-    assert faults(changed(body="Apa kabar hari ini {{1}}!"))["body"] == [VARIABLE_AT_END]
-    assert VARIABLE_AT_START in faults(changed(body="{{1}} apa kabar hari ini"))["body"]
-    assert VARIABLE_AT_END == "Variables can't be at the end of the template body."
+    assert faults(changed(body="Apa kabar hari ini {{1}}!"))["body"] == [VARIABLE_AT_END()]
+    assert VARIABLE_AT_START() in faults(changed(body="{{1}} apa kabar hari ini"))["body"]
+    assert sentence(VARIABLE_AT_END(), "id") == "Variables can't be at the end of the template body."
 
 
 def test_all_broken_rules_are_reported_at_once() -> None:

@@ -17,6 +17,7 @@ from kurir.messages.reports import Evidence, InDoubt, NeverLeft, Outcome, Sent, 
 from kurir.numbers import status as number_status
 from kurir.outbox.outbox import Draft
 from kurir.outbox.tables import messages
+from kurir.reasons import as_written
 from kurir.store.database import DatabaseUnavailable
 
 
@@ -50,7 +51,7 @@ def doubt_first(front: Front, evidence: Evidence) -> None:
     """The first try of each message ends in doubt; then the channel knows `evidence` of it."""
 
     def outcome(outgoing: Outgoing) -> Outcome:
-        return InDoubt("no answer") if outgoing.attempt == 1 else Sent("second")
+        return InDoubt(as_written("no answer")) if outgoing.attempt == 1 else Sent("second")
 
     front.devices.outcome = outcome
     front.devices.evidence_of = lambda _: evidence
@@ -157,7 +158,7 @@ async def test_a_device_that_is_away_hears_of_no_receipts_so_its_doubts_wait(fro
 
     def goes_away(_: Outgoing) -> Outcome:
         front.devices.connected = False
-        return InDoubt("the connection was cut")
+        return InDoubt(as_written("the connection was cut"))
 
     front.devices.outcome = goes_away
     message_id = await accept(front)
@@ -274,7 +275,7 @@ async def test_a_pause_in_the_middle_of_a_turn_is_heeded_at_the_claim(front: Fro
 
     async def paused_meanwhile(*of_number, **timeout):
         await front.gateway.database.write(
-            lambda c: number_status.pause(c, number.account_id, number.id, "the token has expired", 1.0)
+            lambda c: number_status.pause(c, number.account_id, number.id, as_written("the token has expired"), 1.0)
         )
         return await settle(*of_number, **timeout)
 

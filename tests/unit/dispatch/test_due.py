@@ -12,6 +12,7 @@ from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Outcome, Sent, TryLater
 from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import Upcoming
+from kurir.reasons import as_written
 
 LATER = 1.0
 
@@ -19,7 +20,7 @@ LATER = 1.0
 @pytest.mark.parametrize("slow", ["the question", "the answer"])
 async def test_a_slow_look_at_the_queue_misses_nothing_that_becomes_due(tmp_path: Path, slow: str):
     def outcome(outgoing: Outgoing) -> Outcome:
-        return TryLater("busy", "later", after=LATER) if outgoing.attempt == 1 else Sent("second")
+        return TryLater("busy", as_written("later"), after=LATER) if outgoing.attempt == 1 else Sent("second")
 
     async with open_front(tmp_path) as front:
         outbox, number = front.gateway.outbox, front.ours.device

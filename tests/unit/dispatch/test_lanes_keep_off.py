@@ -16,6 +16,7 @@ from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import InDoubt, NeverLeft, Outcome, Sent, Unknown
 from kurir.numbers.numbers import Number
 from kurir.outbox.rows import Claimed, Draft
+from kurir.reasons import as_written
 from kurir.store.database import DatabaseUnavailable
 
 OTHER = "6281234567891"
@@ -157,7 +158,9 @@ async def test_a_new_doubt_is_looked_at_again_while_the_lane_is_busy(front: Fron
     front.devices.evidence_of = lambda _: Unknown()
     if origin == "api":
         await front.gateway.database.write(lambda c: accounts.change(c, front.ours.account.id, doubt="resend"))
-    front.devices.outcome = lambda outgoing: InDoubt("no answer") if outgoing.attempt == 1 else Sent("second")
+    front.devices.outcome = lambda outgoing: (
+        InDoubt(as_written("no answer")) if outgoing.attempt == 1 else Sent("second")
+    )
     await accept(front)  # the lane is busy with this one, so that it does not end
     await asyncio.wait_for(wire.reached.wait(), 10)
     doubtful = await accept(front, OTHER, origin)

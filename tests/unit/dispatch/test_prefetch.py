@@ -18,6 +18,7 @@ from kurir.numbers.numbers import Number
 from kurir.outbox.claim import WINDOW
 from kurir.outbox.outbox import Draft
 from kurir.outbox.tables import messages
+from kurir.reasons import as_written
 
 
 class FileServer:
@@ -150,7 +151,9 @@ async def test_a_pause_holds_what_waits_for_its_file(front: Front, server: FileS
     number = front.ours.device
     [picture] = await accept(front, (PHONE, PICTURE))
     await until_asked(server, 1)
-    await front.gateway.database.write(lambda c: number_status.pause(c, number.account_id, number.id, "stop", 1.0))
+    await front.gateway.database.write(
+        lambda c: number_status.pause(c, number.account_id, number.id, as_written("stop"), 1.0)
+    )
     server.served.set()
     async with asyncio.timeout(10):
         while not server.ended:
@@ -173,7 +176,7 @@ async def test_a_stop_ends_the_fetch_and_leaves_no_doubt(front: Front, server: F
 async def test_a_file_that_cannot_be_used_fails_its_message_alone(
     front: Front, server: FileServer, content: Content
 ) -> None:
-    server.answer = Refused("media_url_refused", "image_url: no")
+    server.answer = Refused("media_url_refused", as_written("image_url: no"))
     server.served.set()
     picture, text = await accept(front, (PHONE, content), (PHONE, Text("halo")))
     assert [one.message_id for one in await front.until_sent(1)] == [text]
@@ -183,7 +186,7 @@ async def test_a_file_that_cannot_be_used_fails_its_message_alone(
 
 
 async def test_a_fetch_that_may_succeed_later_counts_as_a_try(front: Front, server: FileServer) -> None:
-    server.answer = TryLater("media_not_fetched", "not now", after=0.05)
+    server.answer = TryLater("media_not_fetched", as_written("not now"), after=0.05)
     server.served.set()
     [picture] = await accept(front, (PHONE, PICTURE))
     await until_asked(server, 2)
@@ -283,7 +286,7 @@ async def test_a_canceled_message_gives_its_fetch_up(front: Front, server: FileS
 
 
 async def test_files_that_were_tried_wait_behind_those_that_were_not(front: Front, server: FileServer) -> None:
-    server.answer = TryLater("media_not_fetched", "not now", after=0.0)
+    server.answer = TryLater("media_not_fetched", as_written("not now"), after=0.0)
     await accept(front, *((person(index), PICTURE) for index in range(8)))
     await until_asked(server, 8)
     server.served.set()
@@ -299,7 +302,7 @@ async def test_files_that_were_tried_wait_behind_those_that_were_not(front: Fron
 async def test_a_file_that_cannot_be_had_costs_no_gap(tmp_path: Path) -> None:
     async with open_front(tmp_path, device_gap=30.0) as front:
         server = FileServer(front, tmp_path)
-        server.answer = Refused("media_url_refused", "image_url: no")
+        server.answer = Refused("media_url_refused", as_written("image_url: no"))
         server.served.set()
         dead = await accept(front, *((person(index), picture(index)) for index in range(20)))
         async with asyncio.timeout(20):

@@ -17,6 +17,7 @@ from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Event, Evidence, Outcome
 from kurir.numbers.numbers import Number
+from kurir.reasons import NOTHING
 from kurir.settings import Settings
 
 KEY = b"k" * 32
@@ -38,7 +39,9 @@ class Harness:
         """A further number."""
         id_ = len(self.numbers) + 1
         jid = f"6281{id_}:1@s.whatsapp.net" if paired else ""
-        number = Number(id_, 1, f"BO-{id_}", "linked_device", "", "", "disconnected", "", None, jid, "", "", "", 0.0)
+        number = Number(
+            id_, 1, f"BO-{id_}", "linked_device", "", "", "disconnected", NOTHING, None, jid, "", "", "", 0.0
+        )
         if paired:
             self.session(number)
         self.numbers.append(number)

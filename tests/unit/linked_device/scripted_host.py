@@ -19,6 +19,7 @@ from kurir.channels.linked_device.engine_host import threads
 from kurir.channels.linked_device.engine_host.program import Host
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, Refused, Sent, StatusChanged
+from kurir.reasons import as_written
 
 PAIRS_AT_ONCE = "6281111111111"
 STAYS_PAIRED = "6281111111112"
@@ -29,12 +30,14 @@ _LATE: dict[str, Callable[[int], say.News]] = {
     "qr": lambda device: say.QrShown(device, "late"),
     "code": lambda device: say.CodeShown(device, "LATE-LATE"),
     "paired": lambda device: say.Paired(device, "62899", "62899:9@x"),
-    "pair-failed": lambda device: say.PairingFailed(device, "late"),
+    "pair-failed": lambda device: say.PairingFailed(device, as_written("late")),
     "unsteady": lambda device: say.Unsteady(device, 1),
-    "connected": lambda device: say.DeviceState(device, "connected", "late", phone="62899", jid="62899:9@x"),
-    "logged_out": lambda device: say.DeviceState(device, "logged_out", "late"),
-    "replaced": lambda device: say.DeviceState(device, "replaced", "late"),
-    "banned": lambda device: say.DeviceState(device, "banned", "late", retry_after=60.0),
+    "connected": lambda device: say.DeviceState(
+        device, "connected", as_written("late"), phone="62899", jid="62899:9@x"
+    ),
+    "logged_out": lambda device: say.DeviceState(device, "logged_out", as_written("late")),
+    "replaced": lambda device: say.DeviceState(device, "replaced", as_written("late")),
+    "banned": lambda device: say.DeviceState(device, "banned", as_written("late"), retry_after=60.0),
 }
 """What a host may still say of a device that it has closed."""
 
@@ -56,11 +59,15 @@ class ScriptedEngine:
                 if Path(session + ".deadly").exists():
                     os._exit(9)
                 if Path(session).exists():
-                    self._emit(say.DeviceState(device, "connected", "connected", phone="62811", jid="62811:1@x"))
+                    self._emit(
+                        say.DeviceState(device, "connected", as_written("connected"), phone="62811", jid="62811:1@x")
+                    )
                 elif phone == PAIRS_AT_ONCE:
                     Path(session).touch()
                     self._emit(say.Paired(device, phone, f"{phone}:1@x"))
-                    self._emit(say.DeviceState(device, "connected", "connected", phone=phone, jid=f"{phone}:1@x"))
+                    self._emit(
+                        say.DeviceState(device, "connected", as_written("connected"), phone=phone, jid=f"{phone}:1@x")
+                    )
                 elif phone == STAYS_PAIRED:
                     Path(session).touch()
                     self._emit(say.Paired(device, phone, f"{phone}:1@x"))
@@ -74,7 +81,7 @@ class ScriptedEngine:
             case say.ListContacts():
                 return say.Contacts([say.DeviceContact(str(os.getpid()), "0")])
             case say.LogOut(device=device):
-                self._emit(say.DeviceState(device, "logged_out", "told before the answer"))
+                self._emit(say.DeviceState(device, "logged_out", as_written("told before the answer")))
                 return say.Done()
             case say.Ping() if found := threads.failing():
                 return say.Alive(failing=found)
@@ -97,9 +104,9 @@ class ScriptedEngine:
             case ["hang"]:
                 threading.Event().wait()
             case ["doubt"]:
-                return InDoubt("no answer in time")
+                return InDoubt(as_written("no answer in time"))
             case ["fail"]:
-                return say.Failed("something else")
+                return say.Failed(as_written("something else"))
             case ["unreadable", count]:
                 for n in range(int(count)):
                     body = say.frame(say.Notice(StatusChanged(1, device, f"m{n}", "delivered", 1.0)))[4:]
@@ -113,7 +120,7 @@ class ScriptedEngine:
             case ["answers", "bytes"]:
                 return say.Failed(b"no text")  # pyright: ignore[reportArgumentType]
             case ["answers", "nonsense"]:
-                return say.Failed("half a pair \ud800")
+                return say.Failed(as_written("half a pair \ud800"))
             case ["garbage"]:
                 os.write(int(sys.argv[1]), b"\xff" * 64)
                 threading.Event().wait()
@@ -121,22 +128,22 @@ class ScriptedEngine:
                 self._emit(say.QrShown(device, "unexpected"))
             case ["news", "ban", *seconds]:
                 retry_after = float(seconds[0]) if seconds else 3600.0
-                self._emit(say.DeviceState(device, "banned", "banned for a while", retry_after=retry_after))
+                self._emit(say.DeviceState(device, "banned", as_written("banned for a while"), retry_after=retry_after))
             case ["news", "dead"]:
-                self._emit(say.DeviceState(device, "degraded", "the check got no answer"))
-                self._emit(say.DeviceState(device, "degraded", "no keep-alive"))
-                self._emit(say.DeviceState(device, "connected", "connected"))
+                self._emit(say.DeviceState(device, "degraded", as_written("the check got no answer")))
+                self._emit(say.DeviceState(device, "degraded", as_written("no keep-alive")))
+                self._emit(say.DeviceState(device, "connected", as_written("connected")))
             case ["news", "degraded"]:
-                self._emit(say.DeviceState(device, "degraded", "the check got no answer"))
+                self._emit(say.DeviceState(device, "degraded", as_written("the check got no answer")))
             case ["clings"]:
                 self.clinging.add(device)
             case ["news", "pair-failed"]:
-                self._emit(say.PairingFailed(device, "no"))
+                self._emit(say.PairingFailed(device, as_written("no")))
             case ["news", "unsteady"]:
                 self._emit(say.Unsteady(device, 1))
             case ["state", state, *seconds]:
                 retry_after = float(seconds[0]) if seconds else None
-                self._emit(say.DeviceState(device, state, f"is {state}", retry_after=retry_after))  # pyright: ignore[reportArgumentType]
+                self._emit(say.DeviceState(device, state, as_written(f"is {state}"), retry_after=retry_after))  # pyright: ignore[reportArgumentType]
             case ["late", other, what]:
                 self._emit(_LATE[what](int(other)))
             case ["flood", count]:
@@ -147,9 +154,9 @@ class ScriptedEngine:
                     self._emit(say.Trouble(device, f"look-up {n}"))
                     self._emit(say.Unread(device, "call"))
                     self._emit(say.StoreFailed(device))
-                    self._emit(say.DeviceState(device, "degraded", f"state {n}"))
+                    self._emit(say.DeviceState(device, "degraded", as_written(f"state {n}")))
                 self._emit(say.Paired(device, "62811", "62811:1@x"))
-                return Refused("not_on_whatsapp", "no")
+                return Refused("not_on_whatsapp", as_written("no"))
             case ["breaks", *names]:
                 for name in names:
                     threads.keep(name, self._break, threading.Event(), lambda _: None)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sentences import english
 from tests.unit.linked_device.scripted_host import PAIRS_AT_ONCE, STAYS_PAIRED
 
 from kurir.channels.linked_device import connections, hosts, pairing_progress
@@ -21,6 +22,8 @@ from kurir.channels.linked_device.host_process import masked
 from kurir.channels.linked_device.hosts import environment
 from kurir.channels.linked_device.pairing import Pairing, PairingView
 from kurir.messages.reports import ConnectionChanged, InDoubt, NeverLeft, NotConnected, Sent, StatusChanged, Unknown
+from kurir.reasons import as_written
+from kurir.reasons import numbers as reasons
 from kurir.settings import Settings
 
 MakeHarness = Callable[..., Awaitable[Any]]
@@ -157,7 +160,7 @@ async def test_pairing_by_qr_and_by_code(make_harness: MakeHarness) -> None:
     assert await pairing.start(number, "6281234567890") == view
     assert (await pairing.cancel(number)).state == "failed"
     assert pairing.state(number) == await pairing.next(number, 5.0)
-    assert harness.channel.state(number) == ("disconnected", "the pairing was canceled")
+    assert harness.channel.state(number) == ("disconnected", reasons.PAIRING_CANCELED())
 
 
 async def test_a_device_that_is_paired_and_does_not_connect_is_opened_anew(
@@ -170,7 +173,9 @@ async def test_a_device_that_is_paired_and_does_not_connect_is_opened_anew(
     await harness.connected(number)
 
     def reported() -> list[tuple[str, str]]:
-        return [(event.state, event.reason) for event in harness.events if isinstance(event, ConnectionChanged)]
+        return [
+            (event.state, english(event.reason)) for event in harness.events if isinstance(event, ConnectionChanged)
+        ]
 
     await harness.until(lambda: reported()[-1][0] == "connected")
     paired = reported().index(("connecting", "paired; connecting to WhatsApp"))
@@ -230,9 +235,9 @@ async def test_a_banned_number_is_taken_down_until_the_ban_ends(make_harness: Ma
     number = harness.numbers[0]
     pid = await harness.pid(number)
     await harness.send(number, "news ban")
-    await harness.until(lambda: harness.channel.state(number) == ("banned", "banned for a while"))
+    await harness.until(lambda: harness.channel.state(number) == ("banned", as_written("banned for a while")))
     await harness.until(lambda: not _alive(pid))
-    assert await harness.send(number, "halo") == NotConnected("banned for a while")
+    assert await harness.send(number, "halo") == NotConnected(as_written("banned for a while"))
 
 
 async def test_a_banned_number_comes_back_when_the_ban_ends(
@@ -346,7 +351,7 @@ async def test_a_number_whose_session_is_missing_says_so(make_harness: MakeHarne
     await harness.until(
         lambda: any(isinstance(e, ConnectionChanged) and e.number_id == lost.id for e in harness.events)
     )
-    assert harness.channel.state(lost) == ("logged_out", "the session is missing; pair the number again")
+    assert harness.channel.state(lost) == ("logged_out", reasons.SESSION_MISSING())
 
 
 async def test_a_newly_paired_number_moves_in_with_others(
@@ -360,7 +365,7 @@ async def test_a_newly_paired_number_moves_in_with_others(
     own, shared = await harness.pid(fresh), await harness.pid(settled)
     assert own != shared
     slow = asyncio.create_task(harness.send(fresh, "slow 1.5", 77))
-    await harness.until(lambda: harness.channel.state(fresh)[1] == "moving to a shared engine host")
+    await harness.until(lambda: harness.channel.state(fresh)[1] == reasons.MOVING())
     assert isinstance(await harness.send(fresh, "halo"), NotConnected)
     assert await slow == Sent("id-77-0")
     await harness.connected(fresh)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.sentences import english
 from tests.unit.linked_device.receiver_rig import OURS, TIMEOUT, ReceiverRig, complete
 
 from kurir.channels.linked_device.engine_host import device, threads
@@ -212,7 +213,7 @@ def test_a_device_that_cannot_be_started_is_tried_again_later(
         assert isinstance(engine.perform(order), Failed)
     (state,) = [one for one in reported if isinstance(one, DeviceState)]
     assert (state.state, state.retry_after, state.opening) == ("disconnected", 30.0, 4)
-    assert state.reason == "the device cannot be started: can't start new thread"
+    assert english(state.reason) == "the device cannot be started: can't start new thread"
     over("receiver-7")
     over("fetches-7")
     started: list[Open] = []

@@ -6,11 +6,13 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
+from tests.sentences import english
 
 from kurir.channels.linked_device import server_codes
 from kurir.channels.linked_device.engine_host import engine_errors
 from kurir.channels.linked_device.engine_host.engine_errors import outcome_of, why_not_connected, without_places
 from kurir.messages.reports import InDoubt, NotConnected, Refused, Restricted, TryLater
+from kurir.reasons import messages, numbers
 
 READ_AGAIN = (
     "read whatsmeow's send.go, receipt.go, errors.go and message.go and neonize's goneonize/main.go and "
@@ -48,14 +50,14 @@ def test_errors_before_the_network_write_are_tried_again_with_a_reason_of_ours(t
     assert isinstance(outcome, TryLater)
     assert outcome.code == code
     assert outcome.counted
-    assert not any(part in outcome.reason for part in ("LID", "failed to", "usync", "6281"))
+    assert not any(part in english(outcome.reason) for part in ("LID", "failed to", "usync", "6281"))
 
 
 def test_a_lost_line_and_the_rest() -> None:
     for text in engine_errors.NOT_CONNECTED:
         assert isinstance(outcome_of(f"failed to send message node: {text}"), NotConnected)
     doubt = outcome_of("info query timed out")
-    assert doubt == InDoubt("the engine could not tell whether the message left")
+    assert doubt == InDoubt(messages.ENGINE_UNSURE())
 
 
 def test_codes_of_the_server_say_whom_they_are_about() -> None:
@@ -63,8 +65,8 @@ def test_codes_of_the_server_say_whom_they_are_about() -> None:
     for code, known in server_codes.CODES.items():
         outcome = outcome_of(f"server returned error {code}")
         assert isinstance(outcome, abouts.get(known.about, (TryLater, Restricted))), code
-        assert known.meaning in outcome.reason
-        assert str(code) in outcome.reason
+        assert known.meaning.en in english(outcome.reason)
+        assert str(code) in english(outcome.reason)
         assert known.source
     assert isinstance(outcome_of("server returned error 463"), Restricted)
     slow = outcome_of("server returned error 429")
@@ -80,11 +82,11 @@ def test_an_unknown_code_may_pass_but_not_often(text: str) -> None:
 
 
 def test_reasons_of_a_lost_connection_are_sentences_of_ours() -> None:
-    assert why_not_connected("proto: required field neonize.Receipt.Type not set") == engine_errors.UNREADABLE
+    assert why_not_connected("proto: required field neonize.Receipt.Type not set") == numbers.UNREADABLE()
     for raw in ("failed to dial whatsapp web websocket: dial tcp 1.2.3.4:443: connect: connection refused", "EOF"):
-        assert why_not_connected(raw) == "WhatsApp could not be reached"
-    assert why_not_connected('pq: database "kurir" does not exist') == "the device's session could not be opened"
-    assert why_not_connected("") == why_not_connected("anything else") == "the engine let the connection go"
+        assert why_not_connected(raw) == numbers.UNREACHABLE()
+    assert why_not_connected('pq: database "kurir" does not exist') == numbers.NO_SESSION()
+    assert why_not_connected("") == why_not_connected("anything else") == numbers.LET_GO()
 
 
 def test_places_are_the_operators_business() -> None:

@@ -18,6 +18,7 @@ from kurir.channels.linked_device.pairing import Pairing
 from kurir.kit.sealing import Sealing
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.services.accounts import Accounts
 from kurir.services.devices import Devices
 from kurir.services.numbers import Numbers
 from kurir.store.database import Database
@@ -38,10 +39,13 @@ async def office(make_harness: Callable[..., Awaitable[Any]]) -> AsyncIterator[A
 
     number = await database.write(plant)
     service = Numbers(database, Sealing(bytes(32)), time.time)
+    owners = Accounts(database, Sealing(bytes(32)), time.time)
     pairing = Pairing(harness.channel, time.time)
     gateway = SimpleNamespace(
         settings=harness.settings,
-        services=SimpleNamespace(numbers=service, devices=Devices(harness.channel, pairing, None, service)),
+        services=SimpleNamespace(
+            accounts=owners, numbers=service, devices=Devices(harness.channel, pairing, None, service)
+        ),
     )
     app = Starlette(routes=routes(cast("Gateway", gateway)))
     token = (harness.folder / "operator.token").read_text().strip()
@@ -88,7 +92,10 @@ async def test_lists_numbers_with_their_live_state(office: Any) -> None:
     assert (shown["channel"], shown["state"], shown["name"]) == ("linked_device", "disconnected", "Kasir")
     await office.client.post(f"/api/v1/numbers/{office.key}/pairing")
     (shown,) = (await office.client.get("/api/v1/numbers")).json()["numbers"]
-    assert shown["state"] == "pairing"
+    assert (shown["state"], shown["state_reason"]) == ("pairing", "menunggu ponsel")
+    asked = await office.client.get("/api/v1/numbers", headers={"Accept-Language": "en"})
+    (shown,) = asked.json()["numbers"]
+    assert (shown["reason_code"], shown["state_reason"]) == ("waiting_for_phone", "waiting for the phone")
 
 
 async def test_pairs_by_qr_by_code_and_cancels(office: Any) -> None:

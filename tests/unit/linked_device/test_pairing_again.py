@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sentences import english
 from tests.unit.linked_device.conftest import Harness
 from tests.unit.linked_device.scripted_host import PAIRS_AT_ONCE
 
@@ -18,6 +19,7 @@ from kurir.channels.linked_device.logins import MOST
 from kurir.kit import tasks
 from kurir.messages.content import Outgoing, Text
 from kurir.numbers.numbers import Number
+from kurir.reasons import as_written
 
 MakeHarness = Callable[..., Awaitable[Harness]]
 PHONE = "6281234567890"
@@ -97,7 +99,7 @@ async def test_late_news_of_before_do_not_touch_a_pairing(make_harness: MakeHarn
     await script(harness, neighbour, f"late {number.id} {what}")
     await script(harness, neighbour, "news degraded")  # comes after it, on the same socket
     await harness.until(lambda: any(one.number_id == neighbour.id for one in harness.events[before:]))
-    assert (pairing.state, pairing.code, pairing.qr, pairing.error) == ("code", "ABCD-1234", "", "")
+    assert (pairing.state, pairing.code, pairing.qr, english(pairing.error)) == ("code", "ABCD-1234", "", "")
     assert harness.channel.state(number)[0] == "pairing"
     assert not any(one.number_id == number.id for one in harness.events[before:])
     assert session.exists()
@@ -123,7 +125,7 @@ async def test_a_device_that_gives_up_fails_its_pairing_with_the_reason(
     await harness.until(lambda: bool(pairing.code))
     await script(harness, number, text)
     await harness.until(lambda: not pairing.running)
-    assert reason in pairing.error
+    assert reason in english(pairing.error)
     await harness.until(lambda: harness.channel.state(number) == ("disconnected", pairing.error))
     again = await harness.channel.start_pairing(number, PHONE)
     await harness.until(lambda: bool(again.code))
@@ -140,7 +142,7 @@ async def test_a_session_that_turns_out_void_while_it_is_paired_is_deleted(make_
     session.touch()
     await script(harness, number, "state logged_out")
     await harness.until(lambda: not session.exists())
-    assert (pairing.state, pairing.error) == ("failed", "is logged_out")
+    assert (pairing.state, english(pairing.error)) == ("failed", "is logged_out")
     assert harness.channel.state(number)[0] == "logged_out"
 
 
@@ -195,7 +197,7 @@ async def test_a_pairing_that_cannot_be_begun_is_over(
             await harness.channel.start_pairing(number, PHONE)
     pairing = harness.channel.pairing(number)
     assert pairing is not None
-    assert (pairing.state, pairing.error) == ("failed", "the pairing could not be begun; try again")
+    assert (pairing.state, english(pairing.error)) == ("failed", "the pairing could not be begun; try again")
     await harness.until(lambda: harness.channel.state(number)[0] == "disconnected")
     again = await harness.channel.start_pairing(number, PHONE)
     await harness.until(lambda: bool(again.code))
@@ -270,10 +272,12 @@ async def test_a_ban_that_ends_a_pairing_is_waited_for(
     monkeypatch.setattr(hosts.Hosts, "open", never)
     pairing = await harness.channel.start_pairing(number)
     connection.reopening = None
-    news = protocol.DeviceState(number.id, "banned", "is banned", retry_after=3_600.0, opening=connection.opening)
+    news = protocol.DeviceState(
+        number.id, "banned", as_written("is banned"), retry_after=3_600.0, opening=connection.opening
+    )
     await harness.channel._connections._on_news(news)
     await harness.until(lambda: connection.reopening is not None)
-    assert pairing.error == "is banned"
+    assert english(pairing.error) == "is banned"
     left = connection.reopening.when() - asyncio.get_running_loop().time()
     assert 3_500 < left <= 3_600
 

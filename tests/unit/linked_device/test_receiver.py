@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.sentences import english
 from tests.unit.linked_device.receiver_rig import (
     OURS,
     SITI,
@@ -31,6 +32,7 @@ from kurir.channels.linked_device.engine_host.receiver import Receiver
 from kurir.channels.linked_device.protocol import DeviceState, Failed, News, Unread
 from kurir.kit.disk_reserve import DiskReserve
 from kurir.messages.reports import Received
+from kurir.reasons import read, sentence
 
 # isort: split
 from neonize.exc import NeonizeError
@@ -202,7 +204,10 @@ def test_media_without_room_for_a_day_are_gone_for_that_reason(rig: ReceiverRig,
     rig.receiver.take(picture("picture"))
     rig.store(rig.received())
     fetched = rig.fetched()
-    assert (fetched.media.state, fetched.media.reason) == ("gone", "the disk of this gateway was nearly full")
+    assert (fetched.media.state, sentence(read(fetched.media.reason), "en")) == (
+        "gone",
+        "the disk of this gateway was nearly full",
+    )
     assert rig.device.downloads == 0
 
 
@@ -385,7 +390,7 @@ def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
     assert isinstance(answer, Failed)
     (state,) = [one for one in reported if isinstance(one, DeviceState)]
     assert (state.device, state.state, state.retry_after) == (7, "disconnected", 30.0)
-    assert state.reason.endswith(
+    assert english(state.reason).endswith(
         "/7.db cannot be opened (file is not a database): make room on the disk, or move a damaged file away"
     )
 

@@ -21,6 +21,7 @@ from kurir.outbox import recovery
 from kurir.outbox.doubt import explained, may_resend, resend_now, timeout
 from kurir.outbox.rows import Claimed
 from kurir.outbox.tables import attempts, messages
+from kurir.reasons import as_written
 
 TIMEOUT = 20.0
 
@@ -28,10 +29,10 @@ TIMEOUT = 20.0
 @pytest.mark.parametrize(
     ("doubt", "evidence", "outcome"),
     [
-        (InDoubt("cut"), NeverLeft(), TryLater("never_left", "cut")),
-        (InDoubt("cut"), Unknown("w1"), InDoubt("cut", "w1")),
-        (InDoubt("cut", "w1"), Unknown(), InDoubt("cut", "w1")),
-        (InDoubt("cut"), Unknown(), InDoubt("cut")),
+        (InDoubt(as_written("cut")), NeverLeft(), TryLater("never_left", as_written("cut"))),
+        (InDoubt(as_written("cut")), Unknown("w1"), InDoubt(as_written("cut"), "w1")),
+        (InDoubt(as_written("cut"), "w1"), Unknown(), InDoubt(as_written("cut"), "w1")),
+        (InDoubt(as_written("cut")), Unknown(), InDoubt(as_written("cut"))),
     ],
 )
 def test_evidence_explains_doubt(doubt: InDoubt, evidence: Evidence, outcome: Outcome):
@@ -72,7 +73,7 @@ async def choose(harness: Harness, setting: str) -> None:
 async def doubted(harness: Harness, remote_id: str | None = None, **draft) -> Claimed:
     await harness.outbox.accept([harness.draft(**draft)])
     (claimed,) = await harness.claim()
-    after = await harness.outbox.record(claimed, InDoubt("no answer", remote_id), TIMEOUT)
+    after = await harness.outbox.record(claimed, InDoubt(as_written("no answer"), remote_id), TIMEOUT)
     assert (after.state, after.remote_id) == ("unconfirmed", remote_id)
     return claimed
 
@@ -175,7 +176,7 @@ async def test_tries_run_out_in_doubt_too(harness: Harness):
         await settle(harness, 0.0)
         (again,) = await harness.claim()
         assert again.attempt == attempt
-        await harness.outbox.record(again, InDoubt("no answer"), TIMEOUT)
+        await harness.outbox.record(again, InDoubt(as_written("no answer")), TIMEOUT)
     harness.time.now += TIMEOUT
     assert await settle(harness, 0.0) is None
     assert await harness.state(claimed.id) == "unconfirmed"
@@ -191,7 +192,7 @@ async def test_a_code_in_doubt_goes_out_again_while_it_lives_and_is_erased_after
     assert await settle(harness, 0.0) is None
     (again,) = await harness.claim()
     assert (again.id, again.content) == (claimed.id, claimed.content)
-    await harness.outbox.record(again, InDoubt("no answer"), TIMEOUT)
+    await harness.outbox.record(again, InDoubt(as_written("no answer")), TIMEOUT)
     assert await stored() != ""
     harness.time.now += 7
     assert await settle(harness, 0.0) is None
@@ -208,7 +209,7 @@ async def test_what_was_read_of_an_earlier_doubt_does_not_end_the_receipt_timeou
     harness.time.now += TIMEOUT
     await settle(harness, 0.0)
     (again,) = await harness.claim()
-    await harness.outbox.record(again, InDoubt("no answer", "w2"), TIMEOUT)
+    await harness.outbox.record(again, InDoubt(as_written("no answer"), "w2"), TIMEOUT)
     now = harness.time.now
     moved = await harness.database.write(lambda c: recovery.settle(c, account_id, stale, max_attempts=3, now=now))
     assert moved is False

@@ -13,6 +13,7 @@ from kurir.outbox import hold_after_restore
 from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.rows import Claimed
 from kurir.outbox.tables import messages
+from kurir.reasons import as_written
 
 LIFETIME = 60.0
 Way = Callable[[Harness, int], Awaitable[None]]
@@ -43,22 +44,22 @@ async def sent(harness: Harness, _: int) -> None:
 
 
 async def failed(harness: Harness, _: int) -> None:
-    await tried(harness, Refused("not_on_whatsapp", "no such person"))
+    await tried(harness, Refused("not_on_whatsapp", as_written("no such person")))
 
 
 async def exhausted(harness: Harness, _: int) -> None:
     for _try in range(3):
-        await tried(harness, TryLater("busy", "later", after=0.0))
+        await tried(harness, TryLater("busy", as_written("later"), after=0.0))
 
 
 async def too_late_for_another_try(harness: Harness, _: int) -> None:
-    await tried(harness, TryLater("busy", "later", after=LIFETIME + 1))
+    await tried(harness, TryLater("busy", as_written("later"), after=LIFETIME + 1))
 
 
 async def not_connected_until_the_end(harness: Harness, _: int) -> None:
     [claimed] = await harness.claim(1)
     harness.time.now += LIFETIME
-    await harness.outbox.record(claimed, NotConnected("away"))
+    await harness.outbox.record(claimed, NotConnected(as_written("away")))
 
 
 async def expired_at_the_claim(harness: Harness, _: int) -> None:
@@ -82,12 +83,12 @@ async def receipt_of_a_failure_before_the_answer(harness: Harness, message_id: i
 
 
 async def receipt_while_queued_again(harness: Harness, message_id: int) -> None:
-    await tried(harness, TryLater("busy", "later", after=30.0))
+    await tried(harness, TryLater("busy", as_written("later"), after=30.0))
     await receipt(harness, message_id, "sent")
 
 
 async def receipt_after_doubt(harness: Harness, message_id: int) -> None:
-    await tried(harness, InDoubt("cut off", "remote"))
+    await tried(harness, InDoubt(as_written("cut off"), "remote"))
     await receipt(harness, message_id, "delivered", by_id=False)
 
 
@@ -96,25 +97,25 @@ async def canceled(harness: Harness, message_id: int) -> None:
 
 
 async def canceled_in_doubt(harness: Harness, message_id: int) -> None:
-    await tried(harness, InDoubt("cut off"))
+    await tried(harness, InDoubt(as_written("cut off")))
     await harness.outbox.cancel(harness.number.account_id, message_id)
 
 
 async def doubt_over_and_held(harness: Harness, _: int) -> None:
-    await tried(harness, InDoubt("cut off"))
+    await tried(harness, InDoubt(as_written("cut off")))
     since, harness.time.now = harness.time.now, harness.time.now + LIFETIME
     await harness.outbox.settle_doubts(harness.number.account_id, harness.number.id, since=since, timeout=20.0)
 
 
 async def doubt_that_no_lane_settles(harness: Harness, _: int) -> None:
     """The device never comes back, or its number was removed."""
-    await tried(harness, InDoubt("cut off"))
+    await tried(harness, InDoubt(as_written("cut off")))
     harness.time.now += LIFETIME
     await harness.outbox.expire()
 
 
 async def success_heard_of_after_doubt(harness: Harness, _: int) -> None:
-    claimed = await tried(harness, InDoubt("cut off"))
+    claimed = await tried(harness, InDoubt(as_written("cut off")))
     await harness.outbox.record(claimed, Sent("remote"))
 
 
@@ -123,7 +124,7 @@ async def put_back_from_a_backup(harness: Harness, _: int) -> None:
 
 
 async def put_back_while_in_doubt(harness: Harness, _: int) -> None:
-    await tried(harness, InDoubt("cut off"))
+    await tried(harness, InDoubt(as_written("cut off")))
     await harness.database.write(lambda c: hold_after_restore.hold(c, harness.time.now))
 
 
@@ -179,7 +180,7 @@ async def test_any_other_text_stays(harness: Harness, way: Way) -> None:
 async def test_the_text_stays_while_the_code_may_go_out_once_more(harness: Harness) -> None:
     draft = harness.draft(body="kode 123456", sealed=True, origin="otp", lifetime=LIFETIME)
     [message_id] = (await harness.outbox.accept([draft])).ids
-    await tried(harness, InDoubt("cut off"))
+    await tried(harness, InDoubt(as_written("cut off")))
     await harness.outbox.expire()
     assert await content(harness, message_id) != ""
     since, harness.time.now = harness.time.now, harness.time.now + 30
@@ -191,7 +192,7 @@ async def test_the_text_stays_while_the_code_may_go_out_once_more(harness: Harne
 async def test_the_text_stays_while_a_try_follows_the_one_that_is_heard_to_have_failed(harness: Harness) -> None:
     draft = harness.draft(body="kode 123456", sealed=True, origin="otp", lifetime=LIFETIME)
     [message_id] = (await harness.outbox.accept([draft])).ids
-    await tried(harness, TryLater("busy", "later", after=30.0))
+    await tried(harness, TryLater("busy", as_written("later"), after=30.0))
     await receipt(harness, message_id, "failed")
     assert await harness.state(message_id) == "queued"
     harness.time.now += 30

@@ -26,6 +26,7 @@ from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.rows import Claimed
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.tables import messages
+from kurir.reasons import as_written
 
 Act = Callable[[Harness, int], Awaitable[object]]
 _REMOTE_ID = "wamid.1"
@@ -79,7 +80,7 @@ def _set_aside(state: MessageState) -> Act:
     def work(harness: Harness, connection: Connection, message: int) -> None:
         row = connection.execute(sa.select(messages).where(messages.c.id == message)).one()
         tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
-        set_aside.end(connection, tried, state, "cannot be read", now=harness.time.now)
+        set_aside.end(connection, tried, state, as_written("cannot be read"), now=harness.time.now)
 
     return _write(work)
 
@@ -105,12 +106,12 @@ ACTS: dict[str, Act] = {
     "claim, late": _claimed_late,
     "expire": _write(_expired),
     "sent": _recorded(Sent(_REMOTE_ID)),
-    "refused": _recorded(Refused("131026", "no")),
-    "in doubt": _recorded(InDoubt("no answer")),
-    "not connected": _recorded(NotConnected("away")),
-    "not connected, late": _recorded(NotConnected("away"), late=True),
-    "halted": _recorded(Halted("190", "token")),
-    "later": _recorded(TryLater("130429", "slow down")),
+    "refused": _recorded(Refused("131026", as_written("no"))),
+    "in doubt": _recorded(InDoubt(as_written("no answer"))),
+    "not connected": _recorded(NotConnected(as_written("away"))),
+    "not connected, late": _recorded(NotConnected(as_written("away")), late=True),
+    "halted": _recorded(Halted("190", as_written("token"))),
+    "later": _recorded(TryLater("130429", as_written("slow down"))),
     "delivered": _received("delivered"),
     "read": _received("read"),
     "sent, by a receipt": _received("sent"),

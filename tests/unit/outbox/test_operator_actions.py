@@ -14,6 +14,8 @@ from kurir.outbox import operator_actions, record
 from kurir.outbox.operator_actions import NotPossible
 from kurir.outbox.rows import Snapshot
 from kurir.outbox.tables import messages
+from kurir.reasons import NOTHING, as_written
+from kurir.reasons.messages import NOT_RECORDED
 
 
 async def ended(harness: Harness, state: str, **draft) -> int:
@@ -23,7 +25,11 @@ async def ended(harness: Harness, state: str, **draft) -> int:
         await harness.outbox.expire()
     elif state != "queued":
         (claimed,) = await harness.claim()
-        outcome = {"failed": Refused("131026", "no"), "unconfirmed": InDoubt("cut", "w1"), "sent": Sent("w1")}[state]
+        outcome = {
+            "failed": Refused("131026", as_written("no")),
+            "unconfirmed": InDoubt(as_written("cut"), "w1"),
+            "sent": Sent("w1"),
+        }[state]
         await harness.outbox.record(claimed, outcome)
     assert await harness.state(message_id) == state
     return message_id
@@ -39,7 +45,7 @@ async def test_a_replay_is_a_new_life_with_all_its_tries(harness: Harness, state
     message_id = await ended(harness, state)
     harness.number_due.clear()
     replayed = await harness.outbox.replay(harness.number.account_id, message_id)
-    assert (replayed.state, replayed.attempts, replayed.error_reason, replayed.ended_at) == ("queued", 0, "", None)
+    assert (replayed.state, replayed.attempts, replayed.error_reason, replayed.ended_at) == ("queued", 0, NOTHING, None)
     assert harness.number_due == [(harness.number.account_id, harness.number.id)]
     assert harness.outbox.waiting() == 1
     harness.time.now += 3599
@@ -103,7 +109,7 @@ async def test_cancel_ends_what_waits_and_notifies_waiters(harness: Harness, sta
 async def test_what_waited_behind_a_canceled_message_may_go(harness: Harness):
     first, second = (await harness.outbox.accept([harness.draft(body="1"), harness.draft(body="2")])).ids
     (claimed,) = await harness.claim()
-    await harness.outbox.record(claimed, NotConnected("off"))
+    await harness.outbox.record(claimed, NotConnected(as_written("off")))
     harness.number_due.clear()
     await harness.outbox.cancel(harness.number.account_id, first)
     assert harness.number_due == [(harness.number.account_id, harness.number.id)], (
@@ -115,21 +121,27 @@ async def test_what_waited_behind_a_canceled_message_may_go(harness: Harness):
 
 @pytest.mark.parametrize(
     "late",
-    [NotConnected("away"), TryLater("1", "later", after=0), Refused("x", "no"), InDoubt("cut"), Sent("w1")],
+    [
+        NotConnected(as_written("away")),
+        TryLater("1", as_written("later"), after=0),
+        Refused("x", as_written("no")),
+        InDoubt(as_written("cut")),
+        Sent("w1"),
+    ],
     ids=lambda late: type(late).__name__,
 )
 async def test_a_late_result_from_before_a_replay_is_not_taken_for_the_try_in_flight(harness: Harness, late: Outcome):
     """A gateway that was frozen, and taken for dead, tells what became of its try: a replay begins again with 1."""
     await harness.outbox.accept([harness.draft()])
     (old,) = await harness.claim()
-    await harness.outbox.record(old, InDoubt("cut off"))
+    await harness.outbox.record(old, InDoubt(as_written("cut off")))
     harness.time.now += 10
     await harness.outbox.replay(harness.number.account_id, old.id)
     (new,) = await harness.claim()
     assert new.attempt == old.attempt
     after = await harness.outbox.record(old, late)
     assert (after.state, after.attempts) == ("sending", 1)
-    await harness.outbox.set_aside(old, late, "its outcome could not be recorded")
+    await harness.outbox.set_aside(old, late, NOT_RECORDED(error="ValueError"))
     assert await harness.state(old.id) == "sending"
     assert await harness.claim() == [], "it would be sent twice"
     after = await harness.outbox.record(new, Sent("w2"))

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
+from tests.sentences import english
 from tests.unit.outbox.harness import Harness, open_outbox
 
 from kurir.messages.content import Text
@@ -13,6 +14,8 @@ from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent
 from kurir.outbox.doubt import CUT_OFF
 from kurir.outbox.outbox import QueueFull
 from kurir.outbox.tables import messages
+from kurir.reasons import as_written
+from kurir.reasons.messages import NOT_RECORDED
 
 
 async def test_an_accepted_message_is_stored_and_its_number_is_notified(harness: Harness):
@@ -55,7 +58,7 @@ async def test_an_urgent_one_does_not_wait_for_doubt_about_a_less_urgent_one(har
     await harness.database.write(lambda c: c.exec_driver_sql("UPDATE accounts SET doubt = 'resend'"))
     await harness.outbox.accept([harness.draft("628111", "broadcast", priority=8)])
     (claimed,) = await harness.claim()
-    await harness.outbox.record(claimed, InDoubt("no answer"), 60.0)
+    await harness.outbox.record(claimed, InDoubt(as_written("no answer")), 60.0)
     await harness.outbox.accept([harness.draft("628111", "next broadcast", priority=8)])
     await harness.outbox.accept([harness.draft("628111", "code", priority=0)])
     assert [one.content for one in await harness.claim()] == [Text("code")]
@@ -64,7 +67,7 @@ async def test_an_urgent_one_does_not_wait_for_doubt_about_a_less_urgent_one(har
 async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(harness: Harness):
     await harness.outbox.accept([harness.draft(body="1"), harness.draft(body="2"), harness.draft("628222", "other")])
     first, other = await harness.claim()
-    await harness.outbox.record(first, TryLater("130429", "slow down", after=60))
+    await harness.outbox.record(first, TryLater("130429", as_written("slow down"), after=60))
     await harness.outbox.record(other, Sent("x"))
     assert await harness.claim() == []
     upcoming = await harness.outbox.upcoming(harness.number.account_id, harness.number.id, harness.time.now)
@@ -78,7 +81,7 @@ async def test_tries_run_out(harness: Harness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     for _ in range(3):
         (claimed,) = await harness.claim()
-        after = await harness.outbox.record(claimed, TryLater("131000", "something went wrong", after=1))
+        after = await harness.outbox.record(claimed, TryLater("131000", as_written("something went wrong"), after=1))
         harness.time.now += 1
     assert (after.state, after.error_code, after.attempts) == ("failed", "exhausted", 3)
     assert await harness.claim() == []
@@ -90,12 +93,16 @@ async def test_a_number_that_is_not_connected_costs_no_attempt(harness: Harness)
     for _ in range(5):
         (claimed,) = await harness.claim()
         assert claimed.attempt == 1
-        await harness.outbox.record(claimed, NotConnected("logged out"))
+        await harness.outbox.record(claimed, NotConnected(as_written("logged out")))
 
 
 @pytest.mark.parametrize(
     ("outcome", "state"),
-    [(Sent("id"), "sent"), (Refused("131026", "not on WhatsApp"), "failed"), (InDoubt("no answer"), "unconfirmed")],
+    [
+        (Sent("id"), "sent"),
+        (Refused("131026", as_written("not on WhatsApp")), "failed"),
+        (InDoubt(as_written("no answer")), "unconfirmed"),
+    ],
 )
 async def test_outcomes_settle_and_whoever_waits_is_reported(harness: Harness, outcome, state: str):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
@@ -115,14 +122,20 @@ async def test_an_outcome_that_takes_too_long_reports_the_messages_state(harness
 
 @pytest.mark.parametrize(
     "stale",
-    [Refused("x", "stale"), Sent("w1"), InDoubt("stale"), TryLater("2", "stale", after=0), NotConnected("stale")],
+    [
+        Refused("x", as_written("stale")),
+        Sent("w1"),
+        InDoubt(as_written("stale")),
+        TryLater("2", as_written("stale"), after=0),
+        NotConnected(as_written("stale")),
+    ],
     ids=lambda stale: type(stale).__name__,
 )
 async def test_a_result_of_an_older_attempt_changes_nothing(harness: Harness, stale: Outcome):
     """A message in flight that was queued again would be sent twice."""
     await harness.outbox.accept([harness.draft()])
     (old,) = await harness.claim()
-    await harness.outbox.record(old, TryLater("1", "later", after=0))
+    await harness.outbox.record(old, TryLater("1", as_written("later"), after=0))
     (new,) = await harness.claim()
     after = await harness.outbox.record(old, stale)
     assert (after.state, after.attempts, after.remote_id) == ("sending", new.attempt, None)
@@ -133,10 +146,10 @@ async def test_a_result_of_an_older_attempt_changes_nothing(harness: Harness, st
     ("outcome", "state"),
     [
         (Sent("w1"), "sent"),
-        (InDoubt("no answer", "w1"), "unconfirmed"),
-        (Refused("x", "no"), "failed"),
-        (TryLater("1", "later"), "failed"),
-        (NotConnected("off"), "failed"),
+        (InDoubt(as_written("no answer"), "w1"), "unconfirmed"),
+        (Refused("x", as_written("no")), "failed"),
+        (TryLater("1", as_written("later")), "failed"),
+        (NotConnected(as_written("off")), "failed"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
@@ -146,7 +159,7 @@ async def test_when_an_outcome_cannot_be_recorded_what_is_known_of_it_stays(
     """Doubt that became a failure would be sent again by whoever reads `failed`."""
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
-    await harness.outbox.set_aside(claimed, outcome, "its outcome could not be recorded")
+    await harness.outbox.set_aside(claimed, outcome, NOT_RECORDED(error="ValueError"))
     found = await harness.outbox.snapshot(harness.number.account_id, message_id)
     assert found is not None
     assert (found.state, found.remote_id) == (state, getattr(outcome, "remote_id", None))
@@ -203,7 +216,7 @@ async def test_a_failed_receipt_ends_a_sent_message_with_its_reason(harness: Har
     await receive(harness, "failed", code="131026", reason="undeliverable")
     found = await harness.outbox.snapshot(harness.number.account_id, message_id)
     assert found is not None
-    assert (found.state, found.error_code, found.error_reason) == ("failed", "131026", "undeliverable")
+    assert (found.state, found.error_code, english(found.error_reason)) == ("failed", "131026", "undeliverable")
 
 
 async def test_old_messages_expire_in_the_queue_and_at_the_claim(harness: Harness):

@@ -15,6 +15,7 @@ from tests.unit.outbox.harness import Harness
 from kurir.messages.reports import InDoubt, Sent, StatusChanged
 from kurir.outbox import accept, claim
 from kurir.outbox.tables import messages
+from kurir.reasons import as_written
 from kurir.schema import metadata
 from kurir.store.database import LONG_WORK
 
@@ -73,7 +74,7 @@ async def all_statements(harness: Harness) -> list[tuple[str, Any]]:
     await outbox.settle_doubts(*number, since=harness.time.now, timeout=60.0)
     sent, doubtful = (await harness.claim())[:2]
     await outbox.record(sent, Sent("wamid.1"))
-    await outbox.record(doubtful, InDoubt("no answer"), 60.0)
+    await outbox.record(doubtful, InDoubt(as_written("no answer")), 60.0)
     event = StatusChanged(*number, "wamid.1", "delivered", harness.time.now)
     await harness.database.write(lambda c: outbox.receipt(c, event, harness.time.now))
     await outbox.claim(*number, 1, ready=[1, 2, 3])

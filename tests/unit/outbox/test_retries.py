@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.sentences import english
 
 from kurir.messages.reports import Halted, InDoubt, NotConnected, Refused, Restricted, Sent, TryLater
 from kurir.outbox.retries import Requeue, Settled, decide, delay
+from kurir.reasons import as_written
 
 NOW, END = 1000.0, 1000.0 + 86_400
 
@@ -19,17 +21,23 @@ def after(outcome, attempt: int = 1, **changes):
 
 def test_the_rows_of_the_table():
     assert after(Sent("w")) == Settled("sent", remote_id="w")
-    assert after(Refused("131026", "no")) == Settled("failed", "131026", "no")
-    assert after(InDoubt("cut", "w")) == Settled("unconfirmed", "in_doubt", "cut", "w")
-    assert after(Halted("190", "token")) == Requeue(NOW, counted=False, code="190", reason="token")
-    assert after(Halted("190", "token"), now=END) == Settled("expired", "190", "token")
-    assert after(NotConnected("off")) == Requeue(NOW, counted=False, code="not_connected", reason="off")
-    assert after(NotConnected("off"), now=END) == Settled("expired", "not_connected", "off")
+    assert after(Refused("131026", as_written("no"))) == Settled("failed", "131026", as_written("no"))
+    assert after(InDoubt(as_written("cut"), "w")) == Settled("unconfirmed", "in_doubt", as_written("cut"), "w")
+    assert after(Halted("190", as_written("token"))) == Requeue(
+        NOW, counted=False, code="190", reason=as_written("token")
+    )
+    assert after(Halted("190", as_written("token")), now=END) == Settled("expired", "190", as_written("token"))
+    assert after(NotConnected(as_written("off"))) == Requeue(
+        NOW, counted=False, code="not_connected", reason=as_written("off")
+    )
+    assert after(NotConnected(as_written("off")), now=END) == Settled("expired", "not_connected", as_written("off"))
 
 
 @pytest.mark.parametrize(("attempt", "seconds"), [(1, 2), (2, 8), (3, 32), (4, 128), (5, 300), (7, 300)])
 def test_the_steps(attempt: int, seconds: float):
-    assert after(TryLater("4", "busy"), attempt) == Requeue(NOW + seconds, counted=True, code="4", reason="busy")
+    assert after(TryLater("4", as_written("busy")), attempt) == Requeue(
+        NOW + seconds, counted=True, code="4", reason=as_written("busy")
+    )
 
 
 def test_the_other_side_and_the_pair_rate_name_their_own_times():
@@ -39,30 +47,35 @@ def test_the_other_side_and_the_pair_rate_name_their_own_times():
 
 
 def test_a_pair_rate_is_recognised_by_its_code():
-    assert after(TryLater("131056", "pair rate"), 3) == Requeue(NOW + 64, True, "131056", "pair rate")
+    reason = as_written("pair rate")
+    assert after(TryLater("131056", reason), 3) == Requeue(NOW + 64, True, "131056", reason)
 
 
 def test_the_last_try_and_the_end_of_life():
-    assert after(TryLater("media_not_stored", "full", counted=False), attempt=8).counted is False
-    exhausted = after(TryLater("4", "busy"), attempt=8)
+    assert after(TryLater("media_not_stored", as_written("full"), counted=False), attempt=8).counted is False
+    exhausted = after(TryLater("4", as_written("busy")), attempt=8)
     assert isinstance(exhausted, Settled)
     assert (exhausted.state, exhausted.code) == ("failed", "exhausted")
-    assert after(TryLater("4", "busy"), expires_at=NOW + 1) == Settled("expired", "4", "busy")
-    assert after(TryLater("4", "busy", 10.0), expires_at=NOW + 10) == Settled("expired", "4", "busy")
-    assert after(TryLater("4", "busy", 10.0), expires_at=NOW + 10.1) == Requeue(NOW + 10, True, "4", "busy")
+    assert after(TryLater("4", as_written("busy")), expires_at=NOW + 1) == Settled("expired", "4", as_written("busy"))
+    assert after(TryLater("4", as_written("busy"), 10.0), expires_at=NOW + 10) == Settled(
+        "expired", "4", as_written("busy")
+    )
+    assert after(TryLater("4", as_written("busy"), 10.0), expires_at=NOW + 10.1) == Requeue(
+        NOW + 10, True, "4", as_written("busy")
+    )
 
 
 def test_fewer_tries_where_the_channel_says_so():
-    assert isinstance(after(TryLater("4", "busy", most=3), attempt=2), Requeue)
-    exhausted = after(TryLater("4", "busy", most=3), attempt=3)
+    assert isinstance(after(TryLater("4", as_written("busy"), most=3), attempt=2), Requeue)
+    exhausted = after(TryLater("4", as_written("busy"), most=3), attempt=3)
     assert isinstance(exhausted, Settled)
     assert (exhausted.state, exhausted.code) == ("failed", "exhausted")
-    assert "the last one: busy" in exhausted.reason
-    assert isinstance(after(TryLater("4", "busy", most=30), attempt=8), Settled)
-    refused = after(Restricted("restricted", "error 463"), attempt=3)
+    assert "the last one: busy" in english(exhausted.reason)
+    assert isinstance(after(TryLater("4", as_written("busy"), most=30), attempt=8), Settled)
+    refused = after(Restricted("restricted", as_written("error 463")), attempt=3)
     assert isinstance(refused, Settled)
-    queued = after(Restricted("restricted", "error 463"), attempt=2)
-    assert queued == Requeue(NOW + 8, counted=True, code="restricted", reason="error 463")
+    queued = after(Restricted("restricted", as_written("error 463")), attempt=2)
+    assert queued == Requeue(NOW + 8, counted=True, code="restricted", reason=as_written("error 463"))
 
 
 @given(
@@ -75,5 +88,5 @@ def test_a_delay_is_bounded_and_never_negative(code: str, attempt: int, asked: f
 
 @given(st.integers(1, 8), st.floats(0, 1, exclude_max=True))
 def test_a_retry_never_falls_behind_the_end_of_life(attempt: int, jitter: float):
-    decision = after(TryLater("4", "busy"), attempt, jitter=jitter, expires_at=NOW + 100)
+    decision = after(TryLater("4", as_written("busy")), attempt, jitter=jitter, expires_at=NOW + 100)
     assert isinstance(decision, Settled) or NOW < decision.due_at < NOW + 100

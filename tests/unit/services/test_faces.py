@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.gateway_fixture import Front, open_front
+from tests.sentences import english
 
 from kurir.cli import account, number, quarantine
 from kurir.cli.terminal import CommandError
@@ -102,7 +103,7 @@ async def test_the_same_by_commands(front: Front, capsys: pytest.CaptureFixture[
     await run(number.rename, key, "Toko")
     await run(number.pause, key, reason="closed")
     paused = await services.numbers.get_of_any(key)
-    assert (paused.name, paused.state, paused.state_reason) == ("Toko", "paused", "closed")
+    assert (paused.name, paused.state, english(paused.state_reason)) == ("Toko", "paused", "closed")
     with pytest.raises(CommandError, match="paused already"):
         await run(number.pause, key)
     await run(number.resume, key)

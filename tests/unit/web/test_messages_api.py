@@ -12,6 +12,7 @@ from tests.gateway_fixture import PHONE, Front, open_front
 from kurir.accounts import accounts
 from kurir.accounts.accounts import AccountError
 from kurir.messages.reports import InDoubt, Sent
+from kurir.reasons import as_written
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ async def decide(front: Front, message: str, decision: str, token: str | None = 
 
 
 async def unconfirmed(front: Front) -> str:
-    front.devices.outcome = lambda _: InDoubt("no answer")
+    front.devices.outcome = lambda _: InDoubt(as_written("no answer"))
     answer = await front.send("send_personal_message", phone_no=PHONE, message="Halo", method_send="sync")
     assert answer.status_code == 408
     return answer.headers["X-Message-Id"]

@@ -13,6 +13,7 @@ from tests.gateway_fixture import PHONE, Front
 from kurir.accounts import accounts
 from kurir.messages.reports import Refused, Sent
 from kurir.outbox.tables import idempotency, messages
+from kurir.reasons import as_written
 from kurir.web.server import build
 
 TEXT = {"phone_no": PHONE, "message": "Halo"}
@@ -134,7 +135,7 @@ async def test_a_408_is_no_answer_for_good(front: Front) -> None:
 
 
 async def test_a_refusal_by_whatsapp_is_an_answer(front: Front) -> None:
-    front.devices.outcome = lambda _: Refused("not_on_whatsapp", "not on WhatsApp")
+    front.devices.outcome = lambda _: Refused("not_on_whatsapp", as_written("not on WhatsApp"))
     fields = {**TEXT, "method_send": "sync", "idempotency_key": "k"}
     first = await front.send("send_personal_message", **fields)
     front.devices.outcome = lambda _: Sent("x")

@@ -13,6 +13,7 @@ from kurir.kit.ids import parse_message_id
 from kurir.messages.content import Document, Image, Text
 from kurir.messages.reports import InDoubt, Refused, TryLater
 from kurir.outbox.tables import messages
+from kurir.reasons import as_written
 
 ACCEPTED = {"code": "200", "message": "The message is in the delivery process", "type": "successfully"}
 PICTURE = "https://example.com/picture.png"
@@ -131,10 +132,10 @@ async def test_typing_is_asked_of_the_channel_only_when_enabled(front: Front) ->
 @pytest.mark.parametrize(
     ("outcome", "code", "type_", "words"),
     [
-        (Refused("not_on_whatsapp", "this number is not on WhatsApp"), 405, "failed", "not on WhatsApp"),
-        (Refused("not_a_group_member", "the sender is no member"), 405, "failed", "no member"),
-        (Refused("131026", "message undeliverable"), 400, "failed", "undeliverable"),
-        (InDoubt("the connection was cut"), 408, "timeout", "may have been sent"),
+        (Refused("not_on_whatsapp", as_written("this number is not on WhatsApp")), 405, "failed", "not on WhatsApp"),
+        (Refused("not_a_group_member", as_written("the sender is no member")), 405, "failed", "no member"),
+        (Refused("131026", as_written("message undeliverable")), 400, "failed", "undeliverable"),
+        (InDoubt(as_written("the connection was cut")), 408, "timeout", "may have been sent"),
     ],
 )
 async def test_sync_answers_with_the_channels_outcome(
@@ -223,7 +224,7 @@ async def test_a_wrong_parameter_is_named_and_nothing_is_stored(
 async def test_waiters_are_notified_at_a_stop(front: Front, path: str, fields: dict[str, Any]) -> None:
     """Not that the time was up: it was not."""
     furnished = (await front.furnish()).get(path, {})
-    front.devices.outcome = front.cloud.outcome = lambda _: TryLater("busy", "busy", after=60.0)
+    front.devices.outcome = front.cloud.outcome = lambda _: TryLater("busy", as_written("busy"), after=60.0)
     sending = asyncio.create_task(front.send(path, **(furnished | fields), method_send="sync"))
     async with asyncio.timeout(10):
         while not (front.devices.sent or front.cloud.sent):

@@ -19,6 +19,7 @@ from kurir.messages.reports import TryLater
 from kurir.numbers import numbers
 from kurir.numbers.numbers import NumberState
 from kurir.outbox.tables import messages
+from kurir.reasons import NOTHING, as_written, read, sentence
 
 STATES: dict[str, tuple[str, str]] = {
     "paused": ("kurir number resume {key}", "dijeda"),
@@ -47,7 +48,7 @@ async def becomes(front: Front, state: str, *, official: bool = False) -> str:
     (front.cloud if official else front.devices).connected = False
     await front.gateway.database.write(
         lambda c: numbers.set_state(
-            c, number.account_id, number.id, cast("NumberState", state), reason="because {of} it", at=1.0
+            c, number.account_id, number.id, cast("NumberState", state), reason=as_written("because {of} it"), at=1.0
         )
     )
     return number.key
@@ -94,7 +95,7 @@ async def test_a_code_that_cannot_arrive_in_time_is_refused_and_nothing_is_store
 async def test_a_code_to_a_first_contact_of_a_restricted_device_is_refused(front: Front) -> None:
     number, now = front.ours.device, front.gateway.clock()
     await front.gateway.database.write(
-        lambda c: numbers.set_state(c, number.account_id, number.id, "connected", reason="", at=now)
+        lambda c: numbers.set_state(c, number.account_id, number.id, "connected", reason=NOTHING, at=now)
     )
 
     async def restrict(seconds: float) -> None:
@@ -132,7 +133,7 @@ async def test_an_official_number_says_what_it_waits_for(front: Front, method: s
 
 
 async def test_behind_an_earlier_message_and_a_later_try_are_reported(front: Front) -> None:
-    front.devices.outcome = lambda _: TryLater("429", "too many requests", after=300.0)
+    front.devices.outcome = lambda _: TryLater("429", as_written("too many requests"), after=300.0)
     first = await front.send("send_personal_message", phone_no=PHONE, message="x", method_send="sync")
     second = await front.send("send_personal_message", phone_no=PHONE, message="y", method_send="sync")
     assert "it is tried again in" in first.json()["message"]
@@ -163,7 +164,7 @@ async def test_an_event_and_the_operator_api_say_it(front: Front, state: str) ->
     await front.gateway.outbox.expire()
     row: Any = await front.gateway.database.read(lambda c: c.execute(sa.select(messages)).one())
     assert (row.state, row.error_code) == ("expired", "expired")
-    assert STATES[state][0].format(key=key) in row.error_reason
+    assert STATES[state][0].format(key=key) in sentence(read(row.error_reason), "en")
     token = (front.gateway.settings.data_dir / "operator.token").read_text().strip()
     replayed = await front.client.post(
         f"/api/v1/messages/{sent.headers['X-Message-Id']}/replay", headers={"Authorization": f"Bearer {token}"}

@@ -14,6 +14,9 @@ from kurir.kit.url_rules import Allowed, UrlRefused
 from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged
 from kurir.numbers import numbers
 from kurir.numbers import status as number_status
+from kurir.reasons import NOTHING, Reason, as_written, read, sentence
+from kurir.reasons.numbers import RESTRICTED_UNTIL
+from kurir.reasons.webhooks import RECEIVER_GONE
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliveries import LEASE, ClaimedDelivery
 from kurir.webhooks.endpoints import EndpointError
@@ -42,7 +45,7 @@ async def test_what_happened_before_an_endpoint_was_added_or_while_it_was_off_ne
     endpoint, _ = await harness.endpoint()
     await harness.comes_in(text="first")
     for change in (
-        lambda c: endpoints.disable(c, endpoint.account_id, endpoint.id, "off"),
+        lambda c: endpoints.disable(c, endpoint.account_id, endpoint.id, as_written("off")),
         lambda c: endpoints.enable(c, endpoint.account_id, endpoint.id, harness.time()),
     ):
         assert (await harness.states(endpoint)).total() == 1
@@ -103,9 +106,13 @@ async def test_filters_by_event_and_number(harness: WebhookHarness) -> None:
     await harness.comes_in(number=harness.harness.number, text="one")
     await harness.comes_in(number=harness.harness.other, text="two")
     number = harness.harness.number
-    await harness.inbox.take([(ConnectionChanged(number.account_id, number.id, "connected", "", harness.time()), "")])
+    await harness.inbox.take(
+        [(ConnectionChanged(number.account_id, number.id, "connected", NOTHING, harness.time()), "")]
+    )
     # the same state again is no news
-    await harness.inbox.take([(ConnectionChanged(number.account_id, number.id, "connected", "", harness.time()), "")])
+    await harness.inbox.take(
+        [(ConnectionChanged(number.account_id, number.id, "connected", NOTHING, harness.time()), "")]
+    )
     assert sorted(p.event_type for p in await harness.claim_all(everything)) == [
         "device_status",
         "incoming_chat",
@@ -129,10 +136,11 @@ async def test_a_restriction_is_reported_when_it_begins_and_when_it_ends_and_not
         bodies.append(json.loads(delivery.body)["data"])
         await harness.record(delivery)
     assert [(body["state"], body["reason"]) for body in bodies] == [
-        ("restricted", numbers.restricted_reason(1_800_003_600.0)),
+        ("restricted", sentence(RESTRICTED_UNTIL(until=1_800_003_600.0), "id")),
         (number.state, ""),
     ]
-    assert "until 2027-01-15 09:00 UTC" in bodies[0]["reason"]
+    assert "sampai 15 Jan 2027 09.00 UTC" in bodies[0]["reason"]
+    assert [body["reason_code"] for body in bodies] == ["restricted_until", ""]
 
 
 async def test_a_sent_message_is_reported_with_every_state_and_as_the_devices_own(harness: WebhookHarness) -> None:
@@ -175,7 +183,7 @@ async def test_other_ends_are_delivered(harness: WebhookHarness, how: str) -> No
     match how:
         case "refused":
             (claimed,) = await harness.harness.claim()
-            await harness.harness.outbox.record(claimed, Refused("131026", "not on WhatsApp"))
+            await harness.harness.outbox.record(claimed, Refused("131026", as_written("not on WhatsApp")))
             wanted = ("failed", "131026")
         case "expired":
             harness.time.now += 61
@@ -191,7 +199,7 @@ async def test_other_ends_are_delivered(harness: WebhookHarness, how: str) -> No
             wanted = ("canceled", "")
         case _:
             (claimed,) = await harness.harness.claim()
-            await harness.harness.outbox.record(claimed, InDoubt("no answer"))
+            await harness.harness.outbox.record(claimed, InDoubt(as_written("no answer")))
             wanted = ("unconfirmed", "in_doubt")
     delivery = await harness.claim(endpoint)
     assert delivery is not None
@@ -288,13 +296,13 @@ async def test_a_chat_waits_for_its_failing_event_while_the_receiver_is_down(har
         delivery = await harness.claim(endpoint)
         assert text(delivery) == "first"
         assert delivery is not None
-        await harness.record(delivery, Unanswered("down"))
+        await harness.record(delivery, Unanswered(as_written("down")))
         assert await harness.claim(endpoint) is None
         harness.time.now += delay + 1
     delivery = await harness.claim(endpoint)
     assert delivery is not None
     assert delivery.attempt == MOST_ATTEMPTS
-    await harness.record(delivery, Unanswered("down"))
+    await harness.record(delivery, Unanswered(as_written("down")))
     assert text(await harness.claim(endpoint)) == "second"
     assert await harness.states() == {"failed": 1, "sending": 1}
 
@@ -418,7 +426,11 @@ async def test_what_was_ended_while_it_was_tried_stays_ended(harness: WebhookHar
 async def test_every_try_is_kept(harness: WebhookHarness) -> None:
     endpoint, _ = await harness.endpoint()
     await harness.comes_in()
-    for answer in (Unanswered("the server could not be reached"), Answered(500, "", "boom" * 1000), Answered(204)):
+    for answer in (
+        Unanswered(as_written("the server could not be reached")),
+        Answered(500, "", "boom" * 1000),
+        Answered(204),
+    ):
         delivery = await harness.claim(endpoint)
         assert delivery is not None
         await harness.record(delivery, answer)
@@ -436,7 +448,7 @@ async def test_gone_disables_and_ends_what_waits(harness: WebhookHarness) -> Non
     await harness.comes_in("628222")
     delivery = await harness.claim(endpoint)
     assert delivery is not None
-    assert "410" in await harness.record(delivery, Answered(410))
+    assert await harness.record(delivery, Answered(410)) == RECEIVER_GONE()
     assert await harness.states() == {"failed": 3}
     await harness.comes_in("628333")
     assert await harness.claim(endpoint) is None
@@ -445,7 +457,7 @@ async def test_gone_disables_and_ends_what_waits(harness: WebhookHarness) -> Non
     account_id = harness.harness.number.account_id
     found = await harness.database.read(lambda c: endpoints.by_key(c, account_id, endpoint.key))
     assert found is not None
-    assert (found.state, found.state_reason) == ("disabled", "the receiver answered 410 (Gone)")
+    assert (found.state, read(found.state_reason)) == ("disabled", RECEIVER_GONE())
 
 
 async def test_days_of_nothing_but_failures_disable_and_one_success_does_not(harness: WebhookHarness) -> None:
@@ -453,29 +465,29 @@ async def test_days_of_nothing_but_failures_disable_and_one_success_does_not(har
     await harness.comes_in()
     delivery = await harness.claim(endpoint)
     assert delivery is not None
-    assert await harness.record(delivery) == ""
+    assert not await harness.record(delivery)
 
-    async def fail() -> str:
+    async def fail() -> Reason:
         await harness.comes_in(f"6281{harness.time.now:.0f}")
         delivery = await harness.claim(endpoint)
         assert delivery is not None
         return await harness.record(delivery, Answered(500))
 
     harness.time.now += DAY
-    assert await fail() == ""
+    assert not await fail()
     harness.time.now += DEAD_AFTER - DAY
     await harness.comes_in("628999")
     good = [p for p in await harness.claim_all(endpoint) if p.chat == "628999"]
-    assert await harness.record(good[0]) == ""
+    assert not await harness.record(good[0])
     harness.time.now += DAY
-    assert await fail() == ""
+    assert not await fail()
     harness.time.now += DEAD_AFTER - 1
-    assert await fail() == ""
+    assert not await fail()
     harness.time.now += 1
-    assert "5 days" in await fail()
+    assert "5 days" in sentence(await fail(), "en")
     # enabled again, it has another chance
     await harness.database.write(lambda c: endpoints.enable(c, endpoint.account_id, endpoint.id, harness.time()))
-    assert await fail() == ""
+    assert not await fail()
 
 
 # -- by hand -----------------------------------------------------------------------------------------------------------

@@ -121,6 +121,7 @@ def test_the_other_types() -> None:
         status="failed",
         error_code="131026",
         error_reason="Message undeliverable",
+        reason_code="meta_gave_no_reason",
         timestamp=5,
     )
     assert wire(status) == {
@@ -133,11 +134,18 @@ def test_the_other_types() -> None:
             "status": "failed",
             "error_code": "131026",
             "error_reason": "Message undeliverable",
+            "reason_code": "meta_gave_no_reason",
             "timestamp": 5,
         },
     }
     device = events.DeviceStatus(
-        number_id="BO-1", phone="62811", name="shop", state="logged_out", reason="by the phone", timestamp=5
+        number_id="BO-1",
+        phone="62811",
+        name="shop",
+        state="logged_out",
+        reason="by the phone",
+        reason_code="removed_by_phone",
+        timestamp=5,
     )
     assert wire(device) == {
         "type": "device_status",
@@ -147,6 +155,7 @@ def test_the_other_types() -> None:
             "name": "shop",
             "state": "logged_out",
             "reason": "by the phone",
+            "reason_code": "removed_by_phone",
             "timestamp": 5,
         },
     }

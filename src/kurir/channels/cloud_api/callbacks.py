@@ -39,6 +39,8 @@ from kurir.messages.reports import (
     TemplateReviewed,
 )
 from kurir.numbers.numbers import Number
+from kurir.reasons import as_written
+from kurir.reasons.messages import HALTED
 
 _RECEIPTS: dict[str, ReceiptStatus] = {
     "sent": "sent",
@@ -269,7 +271,7 @@ def _pause(status_event: Fingerprinted, number: Number) -> Fingerprinted | None:
     advice = halts(code) if code is not None else None
     if advice is None:
         return None
-    reason = f"{event.reason} (code {event.code}); {advice}"
+    reason = HALTED(reason=as_written(event.reason), code=event.code, advice=advice)
     changed = ConnectionChanged(number.account_id, number.id, "paused", reason, event.at)
     return Fingerprinted(changed, bounds.identifier(f"pause:{status_event.fingerprint}"))
 

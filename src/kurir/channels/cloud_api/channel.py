@@ -26,6 +26,8 @@ from kurir.messages.addresses import is_group
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
 from kurir.messages.reports import Event, Evidence, Halted, InDoubt, Outcome, Refused, Sent, TryLater, Unknown
 from kurir.numbers.numbers import Number
+from kurir.reasons import media as files
+from kurir.reasons import messages as reasons
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 
@@ -64,18 +66,18 @@ class CloudApi:
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Uploads the media, if any, then sends the message; a failed upload leaves no doubt about the message."""
         if is_group(outgoing.recipient):
-            return Refused("no_groups", "an official number cannot write to groups")
+            return Refused("no_groups", reasons.NO_GROUPS())
         try:
             credentials = await self.credentials.of(number)
         except DatabaseUnavailable:
-            return TryLater("database", "the access token could not be read", counted=False)
+            return TryLater("database", reasons.TOKEN_NOT_READ(), counted=False)
         if credentials is None or not number.phone_number_id:
-            return Refused("credentials", "the official number has no usable access token")
+            return Refused("credentials", reasons.NO_TOKEN())
         token = credentials.access_token
         media_id = ""
         if isinstance(outgoing.content, (Image, Document)):
             if outgoing.media is None:
-                return Refused("media", "the file was not fetched")
+                return Refused("media", files.NOT_FETCHED())
             uploaded = await self._upload(number, outgoing.media, token)
             if not isinstance(uploaded, str):
                 return self._noted(number, uploaded)
@@ -130,7 +132,7 @@ class CloudApi:
         try:
             file = await asyncio.to_thread(Path(media.path).open, "rb")
         except OSError as error:
-            return TryLater("media", f"the stored file cannot be read: {error.strerror}")
+            return TryLater("media", files.STORED_NOT_READ(error=error.strerror))
         with file:
             form = aiohttp.FormData()
             form.add_field("messaging_product", "whatsapp")
@@ -146,7 +148,7 @@ class CloudApi:
         media_id = call.body.get("id") if call.body else None
         # the id goes back to Meta unchanged: a truncated one would be invalid
         if call.status != 200 or not isinstance(media_id, str) or media_id != (bounds.identifier(media_id) or None):
-            return TryLater("upload", f"the Graph API answered the upload with HTTP {call.status} and no usable id")
+            return TryLater("upload", reasons.META_UPLOAD_UNEXPLAINED(status=call.status))
         self._uploads[key] = media_id
         return media_id
 
@@ -177,7 +179,7 @@ def _message_outcome(call: GraphResponse | NotSent | NoAnswer) -> Outcome:
 
 def _unexplained(call: GraphResponse) -> Refused | TryLater | InDoubt:
     """The outcome for an answer with neither a message id nor a Graph error: from a proxy, or truncated."""
-    described = f"the Graph API answered HTTP {call.status} without a message id or an error"
+    described = reasons.META_UNEXPLAINED(status=call.status)
     if call.status == 429:
         return TryLater("http_429", described, call.retry_after)
     if 300 <= call.status < 500:

@@ -10,6 +10,8 @@ from typing import Any
 
 from kurir.messages import bounds
 from kurir.messages.reports import Halted, Refused, TryLater
+from kurir.reasons import Code, Reason, as_written
+from kurir.reasons import messages as reasons
 
 _HOUR = 3600.0
 
@@ -41,11 +43,11 @@ REFUSED: frozenset[int] = frozenset(
 TOKEN: frozenset[int] = frozenset({0, 3, 10, 190, *range(200, 300)})
 """Codes about the access token or its permissions: the number pauses until a person replaces the token."""
 
-BLOCKED: dict[int, str] = {
-    131048: "look at the number's quality in WhatsApp Manager",  # spam rate limit: the quality must recover
-    131064: "look at the account's quality in WhatsApp Manager",  # limit after template category violations
-    368: "look at the account's policy notices at Meta",  # blocked for a time by policy
-    131031: "look at the account's status at Meta",  # account locked or disabled
+BLOCKED: dict[int, Code] = {
+    131048: reasons.QUALITY_ADVICE,  # spam rate limit: the quality must recover
+    131064: reasons.ACCOUNT_QUALITY_ADVICE,  # limit after template category violations
+    368: reasons.POLICY_ADVICE,  # blocked for a time by policy
+    131031: reasons.ACCOUNT_ADVICE,  # account locked or disabled
 }
 """Codes that apply to all messages of the number, or would get worse by retries → what a person can do.
 
@@ -62,7 +64,7 @@ def outcome_of(status: int, error: dict[str, Any], retry_after: float | None = N
     code = code_of(error)
     reason = reason_of(error)
     if (advice := halts(code)) is not None:
-        return Halted(str(code), f"{reason} (code {code}); {advice}")
+        return Halted(str(code), reasons.HALTED(reason=reason, code=code, advice=advice))
     if code in LATER:
         return TryLater(str(code), reason, retry_after if retry_after is not None else LATER[code])
     if code not in REFUSED and (status >= 500 or status == 429 or error.get("is_transient") is True):
@@ -70,12 +72,12 @@ def outcome_of(status: int, error: dict[str, Any], retry_after: float | None = N
     return Refused(str(code), reason)
 
 
-def halts(code: int) -> str | None:
+def halts(code: int) -> Reason | None:
     """What a person has to do before the number can send again; None when the code does not require anybody."""
     if code in TOKEN:
-        return "the access token is not accepted: put in a new one with `kurir number token`"
+        return reasons.TOKEN_ADVICE()
     if code in BLOCKED:
-        return f"{BLOCKED[code]}, then `kurir number resume`"
+        return BLOCKED[code]()
     return None
 
 
@@ -85,14 +87,18 @@ def code_of(error: dict[str, Any]) -> int:
     return -1 if code is None else code
 
 
-def reason_of(error: dict[str, Any]) -> str:
-    """A sentence for people: the details where Meta gives any, after the title without its `(#code)`."""
-    message = _words(error.get("message")) or _words(error.get("title")) or "the Graph API gave no reason"
+def reason_of(error: dict[str, Any]) -> Reason:
+    """Meta's own words: the details where it gives any, after the title without its `(#code)`."""
+    message = _words(error.get("message")) or _words(error.get("title"))
+    if not message:
+        return reasons.META_GAVE_NO_REASON()
     if message.startswith("(#") and ") " in message:
         message = message.split(") ", 1)[1]
     data = error.get("error_data")
     details = _words(data.get("details")) if isinstance(data, dict) else ""
-    return bounds.text(f"{message}: {details}", bounds.REASON) if details and details != message else message
+    if details and details != message:
+        message = bounds.text(f"{message}: {details}", bounds.REASON)
+    return as_written(message)
 
 
 def _words(value: object) -> str:

@@ -16,6 +16,8 @@ import aiohttp
 import msgspec
 
 from kurir.channels.cloud_api.lenient_json import decoded
+from kurir.reasons import Reason
+from kurir.reasons.messages import CHANNEL_NOT_STARTED, META_TIMED_OUT, META_UNREACHABLE
 
 _LARGEST_ANSWER = 8_000_000
 _CONNECTIONS = 256
@@ -43,13 +45,13 @@ class GraphResponse(msgspec.Struct, frozen=True):
 class NotSent(msgspec.Struct, frozen=True):
     """The request never left: no address, no connection, no TLS, or no free connection in time."""
 
-    reason: str
+    reason: Reason
 
 
 class NoAnswer(msgspec.Struct, frozen=True):
     """The request was sent, wholly or in part, and no complete answer was received."""
 
-    reason: str
+    reason: Reason
 
 
 Call = GraphResponse | NotSent | NoAnswer
@@ -98,7 +100,7 @@ class Graph:
         `Bearer`, or `OAuth` for upload sessions. seconds: a timeout instead of the default one.
         """
         if self._session is None:
-            return NotSent("the channel is not started")
+            return NotSent(CHANNEL_NOT_STARTED())
         progress = SimpleNamespace(left=False)
         if json is not None:
             data = msgspec.json.encode(json)
@@ -149,7 +151,7 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     return float(text) if text.isascii() and text.isdigit() and len(text) < 8 else None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> Reason:
     if isinstance(error, TimeoutError):
-        return "the Graph API did not answer in time"
-    return f"the Graph API could not be reached: {error or type(error).__name__}"
+        return META_TIMED_OUT()
+    return META_UNREACHABLE(error=error if str(error) else type(error).__name__)

@@ -42,10 +42,14 @@ from kurir.messages.reports import (
     TryLater,
 )
 from kurir.numbers.numbers import Number, NumberState
+from kurir.reasons import Reason
+from kurir.reasons import numbers as reasons
+from kurir.reasons.states import state
 from kurir.settings import Settings
 
 _EVENTS = 10_000
 """Events that may wait for the inbox; beyond that the engine waits, and with it WhatsApp's server."""
+_CANCELED = reasons.PAIRING_CANCELED()
 _SLOWEST_UPLOAD = 50_000
 """Bytes per second below which an upload counts as stuck."""
 
@@ -135,7 +139,7 @@ class LinkedDevices:
     async def forward(self, number: Number, call: PeerCall, timeout: float) -> Result:
         """The answer of the gateway that holds the number. Raises DeviceUnavailable."""
         if self._peer_calls is None:
-            raise DeviceUnavailable("another gateway holds this device")
+            raise DeviceUnavailable(reasons.HELD_ELSEWHERE())
         return await self._peer_calls.run(number, call, timeout)
 
     def is_pairing(self, number_id: int) -> bool:
@@ -146,7 +150,7 @@ class LinkedDevices:
         """Whether the device is connected."""
         return self.state(number)[0] == "connected"
 
-    def state(self, number: Number) -> tuple[NumberState, str]:
+    def state(self, number: Number) -> tuple[NumberState, Reason]:
         """The number's connection state and its reason, as seen by the gateway that holds it."""
         if not self.holds(number.id):
             return number.state, number.state_reason
@@ -178,10 +182,10 @@ class LinkedDevices:
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Puts one message on the wire, at most once. Never raises."""
         if not self.holds(number.id):
-            return NotConnected("another gateway holds this device")
+            return NotConnected(reasons.HELD_ELSEWHERE())
         state, reason = self.state(number)
         if state != "connected":
-            return NotConnected(reason or "the device is not connected")
+            return NotConnected(reason or reasons.NOT_CONNECTED())
         settings = self._settings
         typing = 0.0
         if outgoing.typing:
@@ -192,14 +196,14 @@ class LinkedDevices:
             timeout = settings.engine_timeout + typing + size / _SLOWEST_UPLOAD
             answer = await self._connections.hosts.call(number.id, command, timeout)
         except HostLostError as error:
-            return InDoubt(str(error))
+            return InDoubt(error.reason)
         match answer:
             case Sent() | Refused() | TryLater() | Restricted() | NotConnected() | InDoubt():
                 return answer
             case say.Failed(reason):
                 return InDoubt(reason)
             case _:
-                return InDoubt(f"the engine answered {type(answer).__name__}")
+                return InDoubt(reasons.ENGINE_ANSWERED(what=type(answer).__name__))
 
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
         """What the device's session shows about an earlier attempt; call it when that attempt is over or its process is
@@ -262,13 +266,13 @@ class LinkedDevices:
         Raises DeviceUnavailable, also when another gateway holds the number.
         """
         if not self.holds(number.id):
-            raise DeviceUnavailable("another gateway holds this device")
+            raise DeviceUnavailable(reasons.HELD_ELSEWHERE())
         try:
             answer = await self._connections.hosts.call(
                 number.id, say.Replay(number.id, payload), self._settings.engine_timeout
             )
         except HostLostError as error:
-            raise DeviceUnavailable(str(error)) from error
+            raise DeviceUnavailable(error.reason) from error
         if isinstance(answer, say.Failed):
             raise DeviceUnavailable(answer.reason)
 
@@ -282,7 +286,7 @@ class LinkedDevices:
         """
         connection = self._connections.of(number)
         if connection.state in ("connected", "connecting", "degraded"):
-            raise DeviceUnavailable(f"the number is paired and {connection.state}; log it out first")
+            raise DeviceUnavailable(reasons.ALREADY_PAIRED(state=state(connection.state)))
         running = connection.running_pairing
         if running is not None:
             if running.phone == (phone or ""):
@@ -294,7 +298,7 @@ class LinkedDevices:
         """The number's latest pairing since this process started."""
         return self._connections.of(number).pairing
 
-    async def stop_pairing(self, number: Number, reason: str = "the pairing was canceled") -> None:
+    async def stop_pairing(self, number: Number, reason: Reason = _CANCELED) -> None:
         """Cancels a pairing in progress."""
         await self._connections.cancel_pairing(self._connections.of(number), reason)
 
@@ -308,11 +312,11 @@ class LinkedDevices:
             return await self.forward(number, command, self._settings.engine_timeout + _ON_THE_WAY)
         state, reason = self.state(number)
         if state != "connected":
-            raise DeviceUnavailable(reason or "the device is not connected")
+            raise DeviceUnavailable(reason or reasons.NOT_CONNECTED())
         try:
             answer = await self._connections.hosts.call(number.id, command, self._settings.engine_timeout)
         except HostLostError as error:
-            raise DeviceUnavailable(str(error)) from error
+            raise DeviceUnavailable(error.reason) from error
         if isinstance(answer, say.Failed):
             raise DeviceUnavailable(answer.reason)
         return answer

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from kurir.channels.linked_device.pairing_progress import PairingProgress
 from kurir.numbers.numbers import Number, NumberState
+from kurir.reasons import NOTHING, Reason
 
 
 @dataclass(slots=True)
@@ -22,7 +23,7 @@ class DeviceConnection:
 
     number: Number
     state: NumberState = "disconnected"
-    reason: str = ""
+    reason: Reason = NOTHING
     pairing: PairingProgress | None = None
     reopening: asyncio.TimerHandle | None = None
     leaving: bool = False

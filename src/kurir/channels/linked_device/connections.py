@@ -29,6 +29,8 @@ from kurir.kit.log_limit import LogLimit
 from kurir.kit.tasks import TaskHealth, Tasks, Work
 from kurir.messages.reports import ConnectionChanged
 from kurir.numbers.numbers import Number, NumberState
+from kurir.reasons import Reason
+from kurir.reasons import numbers as reasons
 from kurir.settings import Settings
 from kurir.store.database import DatabaseUnavailable
 
@@ -38,11 +40,7 @@ _SHORTEST_BAN = 60.0
 _TRY_AGAIN = 1.0
 _CLEARING = 5.0
 """Seconds that whoever cancels a pairing waits for its traces to be gone."""
-_PAIRED = "paired; connecting to WhatsApp"
-_UNSTEADY = "WhatsApp ends the connection right after each login; it is tried again with growing pauses"
-_UNSTEADY_PAIRING = "WhatsApp ended the connection again and again; try again later"
 _FULL = "the disk is nearly full: messages come in, files wait"
-_NOT_BEGUN = "the pairing could not be begun; try again"
 _STUCK = 30.0
 """Seconds for a newly paired device to connect: the server ends the pairing's connection; where it does not, the engine
 waits for ever."""
@@ -100,7 +98,7 @@ class Connections:
         if await asyncio.to_thread(self._sessions.exists, number):
             await self._open(connection)
         elif number.state != "logged_out":
-            await self._become(connection, "logged_out", "the session is missing; pair the number again")
+            await self._become(connection, "logged_out", reasons.SESSION_MISSING())
 
     async def let_go(self, number_id: int) -> None:
         """Closes a number that another gateway now holds; the session stays, and no event is emitted."""
@@ -110,7 +108,7 @@ class Connections:
         if connection.reopening is not None:
             connection.reopening.cancel()
         if connection.running_pairing is not None:
-            connection.running_pairing.fail("another gateway holds this number now")
+            connection.running_pairing.fail(reasons.HELD_ELSEWHERE_NOW())
         await self.hosts.close(number_id)
 
     async def forget(self, number: Number) -> None:
@@ -134,7 +132,7 @@ class Connections:
         connection.opening = next(self._openings)  # events still in transit belong to an earlier opening
         connection.pauses = 0
         try:
-            await self._become(connection, "pairing", "waiting for the phone")
+            await self._become(connection, "pairing", reasons.WAITING_FOR_PHONE())
             async with connection.changing:
                 await self.hosts.close(connection.number.id)
                 if void:
@@ -143,13 +141,13 @@ class Connections:
                 if pairing.running:
                     await self._open(connection)
         except BaseException:  # also when the caller was cancelled
-            pairing.fail(_NOT_BEGUN)
+            pairing.fail(reasons.NOT_BEGUN())
             self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
             raise
         self._keep("pairing-expiry", connection, lambda: self._expire(connection, pairing))
         return pairing
 
-    async def cancel_pairing(self, connection: DeviceConnection, reason: str) -> None:
+    async def cancel_pairing(self, connection: DeviceConnection, reason: Reason) -> None:
         """Gives up a pairing under way; what takes long to clear up goes on in the background."""
         pairing = connection.running_pairing
         if pairing is not None:
@@ -160,7 +158,7 @@ class Connections:
         connection.leaving = True  # the engine emits the logout before it answers: its host must run until then
         try:
             await log_out()
-            await self._become(connection, "logged_out", "logged out; pair the number again")
+            await self._become(connection, "logged_out", reasons.LOGGED_OUT())
         finally:
             connection.leaving = False
             if connection.state == "logged_out":
@@ -176,16 +174,16 @@ class Connections:
 
     # -- news ------------------------------------------------------------------------------------------------------
 
-    async def _on_lost(self, number_id: int, reason: str) -> None:
+    async def _on_lost(self, number_id: int, reason: Reason) -> None:
         connection = self._connections.get(number_id)
         if connection is None:
             return  # released meanwhile
-        log.warning("engine_host_lost", number=number_id, reason=reason)
+        log.warning("engine_host_lost", number=number_id, reason=reason.code)
         pairing = connection.running_pairing
         if pairing is not None:
             self._fail(connection, pairing, reason)
         else:
-            await self._become(connection, "connecting", f"{reason}; starting another")
+            await self._become(connection, "connecting", reasons.HOST_LOST(reason=reason))
 
     async def _on_news(self, news: say.News) -> None:
         if isinstance(news, say.Trouble):
@@ -226,7 +224,7 @@ class Connections:
                 if pairing is not None:
                     pairing.succeed()
                     self._keep("device-move", connection, lambda: self._move_in(connection))
-                await self._become(connection, "connecting", _PAIRED, phone=phone, jid=jid)
+                await self._become(connection, "connecting", reasons.PAIRED(), phone=phone, jid=jid)
                 self._keep("device-unstick", connection, lambda: self._unstick(connection))
             case say.PairingFailed(reason=reason):
                 if pairing is not None:
@@ -251,7 +249,7 @@ class Connections:
             pairing.show_qr(qr, self._clock())
             return
         # a number that counted as paired has lost its session
-        await self._become(connection, "logged_out", "the session is no longer valid; pair the number again")
+        await self._become(connection, "logged_out", reasons.SESSION_VOID())
         self._keep("session-removal", connection, lambda: self._discard(connection))
 
     async def _on_state(self, connection: DeviceConnection, news: say.DeviceState) -> None:
@@ -291,7 +289,7 @@ class Connections:
             return
         pairing = connection.running_pairing
         if pairing is not None:
-            self._fail(connection, pairing, _UNSTEADY_PAIRING)
+            self._fail(connection, pairing, reasons.UNSTEADY_PAIRING())
             return
         lived = time.monotonic() - connection.opened_at
         connection.pauses = 1 if lived > logins.STEADY else connection.pauses + 1
@@ -304,7 +302,7 @@ class Connections:
             pauses=connection.pauses,
             next_try_in=round(after, 1),
         )
-        await self._become(connection, "disconnected", _UNSTEADY)
+        await self._become(connection, "disconnected", reasons.UNSTEADY())
         self._keep("device-reopening", connection, lambda: self._reopen_later(connection, after))
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -315,7 +313,7 @@ class Connections:
         # what may fail comes first: a retry depends on the state
         session = await asyncio.to_thread(self._sessions.place, number)
         if pairing is None:
-            await self._become(connection, "connecting", "connecting to WhatsApp")
+            await self._become(connection, "connecting", reasons.CONNECTING())
         order = say.Open(
             device=number.id,
             account_id=number.account_id,
@@ -335,7 +333,7 @@ class Connections:
         await self.hosts.open(order, alone=pairing is not None)
 
     async def _become(
-        self, connection: DeviceConnection, state: NumberState, reason: str, phone: str = "", jid: str = ""
+        self, connection: DeviceConnection, state: NumberState, reason: Reason, phone: str = "", jid: str = ""
     ) -> None:
         known = (state, reason) == (connection.state, connection.reason) or state == connection.state == "logged_out"
         if known and not jid:
@@ -374,13 +372,13 @@ class Connections:
         device = connection.number.id
         if connection.state != "connected" or not self.hosts.could_share(device):
             return
-        await self._open_anew(connection, "moving to a shared engine host")
+        await self._open_anew(connection, reasons.MOVING())
 
     async def _unstick(self, connection: DeviceConnection) -> None:
         """Reopens a newly paired device that has not connected: the server did not end the pairing's connection."""
         await asyncio.sleep(_STUCK)
-        if (connection.state, connection.reason) == ("connecting", _PAIRED):
-            await self._open_anew(connection, "connecting anew after the pairing")
+        if (connection.state, connection.reason) == ("connecting", reasons.PAIRED()):
+            await self._open_anew(connection, reasons.AFTER_PAIRING())
 
     async def _mend(self, connection: DeviceConnection) -> None:
         """Reopens a device once its session is usable again: WhatsApp then repeats what was not acknowledged."""
@@ -388,11 +386,11 @@ class Connections:
             while not await asyncio.to_thread(self._sessions.usable):  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(_TRY_AGAIN)
             if connection.state == "connected":
-                await self._open_anew(connection, "reading again what could not be opened")
+                await self._open_anew(connection, reasons.READING_AGAIN())
         finally:
             connection.failing = False
 
-    async def _open_anew(self, connection: DeviceConnection, why: str) -> None:
+    async def _open_anew(self, connection: DeviceConnection, why: Reason) -> None:
         await self._become(connection, "connecting", why)
         await self.hosts.quiet(connection.number.id)
         # and not logged out or released meanwhile
@@ -461,7 +459,7 @@ class Connections:
             await self._reopen_later(connection, max(retry_after, _SHORTEST_BAN))
 
     def _fail(
-        self, connection: DeviceConnection, pairing: PairingProgress, reason: str, retry_after: float = 0.0
+        self, connection: DeviceConnection, pairing: PairingProgress, reason: Reason, retry_after: float = 0.0
     ) -> asyncio.Task[None]:
         pairing.fail(reason)
         return self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing, retry_after))

@@ -36,6 +36,8 @@ from kurir.channels.linked_device.protocol import (
     frame,
 )
 from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.reasons import Reason, sentence
+from kurir.reasons import numbers as reasons
 
 log = structlog.get_logger(__name__)
 
@@ -47,15 +49,16 @@ _PING_TIMEOUT = 30.0
 
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-_ENDED = "the engine host ended"
-STOPPED = "the engine host was stopped"
-_FAILED_HERE = "the gateway failed at reading from the engine host, which was ended"
 _DEVICE_THREAD = "device-thread"
 """The task name under which failing threads of a host are reported to `TaskHealth`."""
 
 
 class HostLostError(Exception):
     """The host ended, or was killed because it did not answer, before it answered this call. It is dead by now."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(sentence(reason, "en"))
+        self.reason = reason
 
 
 class HostProcess:
@@ -70,7 +73,7 @@ class HostProcess:
         health: TaskHealth | None = None,
     ) -> None:
         self.pid = process.pid
-        self.why_lost = _ENDED
+        self.why_lost = reasons.HOST_ENDED()
         self.killed_from_outside = False
         """Whether it ended by a SIGKILL that this gateway did not send: out of memory, or a person."""
         self._process = process
@@ -146,7 +149,7 @@ class HostProcess:
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
-            self.why_lost = f"the engine host did not answer within {timeout:.0f} s and was ended"
+            self.why_lost = reasons.HOST_SILENT(seconds=round(timeout))
             self.kill()
             await self.ended()
             raise HostLostError(self.why_lost) from None
@@ -165,8 +168,8 @@ class HostProcess:
 
     def stop(self) -> None:
         """Ends the process because it is not needed any more."""
-        if self.why_lost == _ENDED:
-            self.why_lost = STOPPED
+        if self.why_lost == reasons.HOST_ENDED():
+            self.why_lost = reasons.HOST_STOPPED()
         self.kill()
 
     def kill(self) -> None:
@@ -198,7 +201,7 @@ class HostProcess:
         except ValueError as error:
             self._lost_step(error)
         except Exception:
-            self.why_lost = _FAILED_HERE
+            self.why_lost = reasons.HOST_BROKE()
             raise
         finally:
             await asyncio.shield(self._reap())
@@ -208,13 +211,13 @@ class HostProcess:
         try:
             await work()
         except Exception:
-            self.why_lost = _FAILED_HERE
+            self.why_lost = reasons.HOST_BROKE()
             self.kill()
             raise
 
     def _lost_step(self, error: ValueError) -> None:
         log.warning("engine_frame_invalid", pid=self.pid, error=str(error))
-        self.why_lost = "the engine host sent something else than frames and was ended"
+        self.why_lost = reasons.HOST_NO_FRAMES()
 
     def _note_threads(self, failing: Mapping[str, str]) -> None:
         """Reports the host's threads that began to fail since the last ping, and those that recovered."""
@@ -259,7 +262,7 @@ class HostProcess:
         # waiting news are dropped: connection states are obsolete, and messages are in the journal
         self._hearing.cancel()
         status = await self._process.wait()
-        self.killed_from_outside = status == -signal.SIGKILL and self.why_lost == _ENDED
+        self.killed_from_outside = status == -signal.SIGKILL and self.why_lost == reasons.HOST_ENDED()
         # read its last output to the end, so that the pipe is closed
         await asyncio.wait({self._draining}, timeout=_LAST_WORDS)
         for writer in (self._writer, self._news_writer):
@@ -267,7 +270,7 @@ class HostProcess:
         await asyncio.sleep(0)  # the transports close their sockets in the loop's next turn
         os.close(self._pidfd)
         self._over.set()
-        log.info("engine_host_ended", pid=self.pid, status=status, reason=self.why_lost)
+        log.info("engine_host_ended", pid=self.pid, status=status, reason=self.why_lost.code)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(HostLostError(self.why_lost))

@@ -19,6 +19,8 @@ from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.channels.linked_device.protocol import Close, Command, HostReply, JournalState, News, Open, Ping
 from kurir.kit.backoff import Backoff
 from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.reasons import Reason
+from kurir.reasons.numbers import HOST_NOT_RUNNING, HOST_NOT_STARTED
 from kurir.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -76,7 +78,7 @@ class Hosts:
         self,
         settings: Settings,
         on_news: Callable[[News], Awaitable[None]],
-        on_lost: Callable[[int, str], Awaitable[None]],
+        on_lost: Callable[[int, Reason], Awaitable[None]],
         argv: Sequence[str] = ARGV,
         health: TaskHealth | None = None,
     ) -> None:
@@ -125,7 +127,7 @@ class Hosts:
         """The answer of the device's host. Raises HostLostError, also when no host is running."""
         slot = self._slot(device)
         if slot is None or slot.process is None:
-            raise HostLostError("the engine host is not running")
+            raise HostLostError(HOST_NOT_RUNNING())
         return await slot.process.call(command, timeout)
 
     def post(self, device: int, command: Command) -> None:
@@ -154,7 +156,7 @@ class Hosts:
     async def _launch(self) -> HostProcess:
         return await HostProcess.launch(self._argv, environment(self._settings), self._on_news, self._health)
 
-    async def _lost(self, device: int, reason: str) -> None:
+    async def _lost(self, device: int, reason: Reason) -> None:
         if not self._closing:
             await self._on_lost(device, reason)
 
@@ -226,7 +228,7 @@ class _Slot:
                 process = await self._hosts._launch()
             except OSError as error:
                 log.warning("engine_host_failed", error=str(error))
-                reason = f"the engine host does not start: {error.strerror}"
+                reason = HOST_NOT_STARTED(error=error.strerror)
             else:
                 reason = await self._life(process)
                 self.short_lives += not process.killed_from_outside
@@ -241,7 +243,7 @@ class _Slot:
                 await self._hosts._part(self, later_half(list(self.orders)))
             await asyncio.sleep(backoff.after_failure())
 
-    async def _life(self, process: HostProcess) -> str:
+    async def _life(self, process: HostProcess) -> Reason:
         """Runs a host from its start to its end; returns why it ended."""
         try:
             with contextlib.suppress(HostLostError):

@@ -7,6 +7,9 @@ from typing import Literal
 
 import msgspec
 
+from kurir.reasons import NOTHING, Reason
+from kurir.reasons.numbers import PAIRING_TIMED_OUT
+
 LIFETIME = 160.0
 """Seconds until WhatsApp drops an unpaired connection: six QR codes, the first shown for 60 s, the others for 20 s."""
 _FIRST_QR, _NEXT_QR = 60.0, 20.0
@@ -25,7 +28,7 @@ class PairingView(msgspec.Struct, frozen=True):
     qr: str = ""
     code: str = ""
     expires_at: float | None = None
-    error: str = ""
+    error: Reason = NOTHING
 
 
 class PairingProgress:
@@ -39,7 +42,7 @@ class PairingProgress:
         self.state: PairingState = "starting"
         self.qr = ""
         self.code = ""
-        self.error = ""
+        self.error = NOTHING
         self.expires_at = expires_at
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -79,14 +82,14 @@ class PairingProgress:
         """The phone accepted."""
         self._move("paired")
 
-    def fail(self, error: str) -> None:
+    def fail(self, error: Reason) -> None:
         """It cannot succeed any more."""
         self.error = error
         self._move("failed")
 
     def expire(self) -> None:
         """Nobody scanned or typed in time."""
-        self.error = "nobody scanned the code in time"
+        self.error = PAIRING_TIMED_OUT()
         self._move("expired")
 
     async def changed(self) -> None:

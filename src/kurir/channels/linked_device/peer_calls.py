@@ -25,6 +25,8 @@ from kurir.channels.linked_device.protocol import (
     OnWhatsApp,
 )
 from kurir.numbers.numbers import Number
+from kurir.reasons import Reason, sentence
+from kurir.reasons import numbers as reasons
 from kurir.store.database import DatabaseUnavailable
 
 PATH = "/gateways/calls"
@@ -32,7 +34,11 @@ _CONNECT = 3.0
 
 
 class DeviceUnavailable(Exception):  # noqa: N818  (a state of the field, not a fault of the program)
-    """The linked device cannot answer now; the message says why."""
+    """The linked device cannot answer now, for a reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(sentence(reason, "en"))
+        self.reason = reason
 
 
 class StartPairing(msgspec.Struct, frozen=True, tag="start_pairing"):
@@ -86,19 +92,13 @@ class PeerCalls:
         try:
             where = await self._holder(number.id)
         except DatabaseUnavailable as error:
-            raise DeviceUnavailable("which gateway holds the device cannot be looked up now: try again") from error
+            raise DeviceUnavailable(reasons.HOLDER_UNKNOWN()) from error
         if where is None:
-            raise DeviceUnavailable(
-                "no gateway holds this device just now: try again in half a minute; "
-                "some gateway on the database must have the role `dispatch`"
-            )
+            raise DeviceUnavailable(reasons.HELD_BY_NONE())
         try:
             result = _decode_result(await self._post(where, Order(number.account_id, number.id, call), timeout))
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise DeviceUnavailable(
-                f"the gateway that holds this device does not answer at {where} ({type(error).__name__}): "
-                "if it runs, set KURIR_GATEWAY_URL there to an address that this gateway reaches"
-            ) from error
+            raise DeviceUnavailable(reasons.HOLDER_SILENT(where=where, error=type(error).__name__)) from error
         if isinstance(result, Failed):
             raise DeviceUnavailable(result.reason)
         return result

@@ -29,6 +29,7 @@ from kurir.messages.reports import (
     TryLater,
 )
 from kurir.numbers.numbers import NumberState
+from kurir.reasons import Reason
 
 FRAME_LIMIT = 64 * 1024 * 1024
 """Maximum bytes of one frame: far above the contact list of a busy phone; more means that the two sides are out of
@@ -166,9 +167,9 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The command was not carried out; `reason` is a sentence."""
+    """The command was not carried out, for a reason."""
 
-    reason: str
+    reason: Reason
 
 
 class JournalState(msgspec.Struct, frozen=True):
@@ -244,7 +245,7 @@ class PairingFailed(OfOpening, frozen=True, tag="pairing_failed"):
     """The pairing cannot succeed any more."""
 
     device: int
-    reason: str
+    reason: Reason
 
 
 class DeviceState(OfOpening, frozen=True, tag="device_state"):
@@ -252,7 +253,7 @@ class DeviceState(OfOpening, frozen=True, tag="device_state"):
 
     device: int
     state: NumberState
-    reason: str
+    reason: Reason
     phone: str = ""
     jid: str = ""
     retry_after: float | None = None

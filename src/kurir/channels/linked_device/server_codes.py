@@ -10,47 +10,49 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, assert_never
 
 from kurir.messages.reports import Refused, Restricted, TryLater
+from kurir.reasons import Code
+from kurir.reasons import messages as reasons
 
 About = Literal["message", "person", "sender", "passing"]
 """message: no retry of the same message can help · person: this recipient cannot be written to · sender: the device,
 whatever the message · passing: the same message may succeed later."""
 
 
-class Code(NamedTuple):
+class ServerCode(NamedTuple):
     """The meaning of one code; `source` is where it is known from."""
 
     about: About
-    meaning: str
+    meaning: Code
     source: str
 
 
 REACH_OUT = 463
 
-CODES: dict[int, Code] = {
-    400: Code("message", "the message was malformed", "WhatsApp Web: bad request"),
-    401: Code("person", "the recipient cannot be written to by this number", "XMPP not-authorized, as in whatsmeow"),
-    403: Code("person", "the number may not write in this chat", "XMPP forbidden: announcement groups, blocks"),
-    404: Code("person", "the chat does not exist any more", "XMPP item-not-found: a group that was left or ended"),
-    405: Code("message", "this kind of message is not allowed here", "XMPP not-allowed"),
-    406: Code("message", "WhatsApp does not accept this message", "XMPP not-acceptable"),
-    420: Code("person", "the number is not a member of the group", "whatsmeow: group send after removal"),
-    429: Code("sender", "the number sends too fast", "rate-overlimit"),
-    463: Code("sender", "the number may not write to new contacts for a time", "NackCallerReachoutTimelocked"),
-    475: Code("passing", "the group's addressing has changed", "Baileys: stale group addressing mode"),
-    479: Code("passing", "the message did not fit what the server expects now", "Baileys: smax-invalid, stale devices"),
-    487: Code("message", "the message could not be parsed", "NackParsingError"),
-    488: Code("message", "the message was not recognized", "NackUnrecognizedStanza"),
-    489: Code("message", "the message's class was not recognized", "NackUnrecognizedStanzaClass"),
-    490: Code("message", "the message's type was not recognized", "NackUnrecognizedStanzaType"),
-    491: Code("message", "the message's content was not recognized", "NackInvalidProtobuf"),
-    493: Code("message", "the recipient's hosted device does not take it", "NackInvalidHostedCompanionStanza"),
-    495: Code("message", "the message's secret is missing", "NackMissingMessageSecret"),
-    496: Code("passing", "the encryption session has to be renewed", "NackSignalErrorOldCounter"),
-    499: Code("message", "the message was deleted meanwhile", "NackMessageDeletedOnPeer"),
-    500: Code("passing", "WhatsApp had an error", "NackUnhandledError"),
-    503: Code("passing", "WhatsApp is not available", "XMPP service-unavailable"),
-    551: Code("passing", "the group's addressing is not supported", "NackUnsupportedLIDGroup"),
-    552: Code("passing", "WhatsApp had an error with its database", "NackDBOperationFailed"),
+CODES: dict[int, ServerCode] = {
+    400: ServerCode("message", reasons.SERVER_400, "WhatsApp Web: bad request"),
+    401: ServerCode("person", reasons.SERVER_401, "XMPP not-authorized, as in whatsmeow"),
+    403: ServerCode("person", reasons.SERVER_403, "XMPP forbidden: announcement groups, blocks"),
+    404: ServerCode("person", reasons.SERVER_404, "XMPP item-not-found: a group that was left or ended"),
+    405: ServerCode("message", reasons.SERVER_405, "XMPP not-allowed"),
+    406: ServerCode("message", reasons.SERVER_406, "XMPP not-acceptable"),
+    420: ServerCode("person", reasons.SERVER_420, "whatsmeow: group send after removal"),
+    429: ServerCode("sender", reasons.SERVER_429, "rate-overlimit"),
+    463: ServerCode("sender", reasons.SERVER_463, "NackCallerReachoutTimelocked"),
+    475: ServerCode("passing", reasons.SERVER_475, "Baileys: stale group addressing mode"),
+    479: ServerCode("passing", reasons.SERVER_479, "Baileys: smax-invalid, stale devices"),
+    487: ServerCode("message", reasons.SERVER_487, "NackParsingError"),
+    488: ServerCode("message", reasons.SERVER_488, "NackUnrecognizedStanza"),
+    489: ServerCode("message", reasons.SERVER_489, "NackUnrecognizedStanzaClass"),
+    490: ServerCode("message", reasons.SERVER_490, "NackUnrecognizedStanzaType"),
+    491: ServerCode("message", reasons.SERVER_491, "NackInvalidProtobuf"),
+    493: ServerCode("message", reasons.SERVER_493, "NackInvalidHostedCompanionStanza"),
+    495: ServerCode("message", reasons.SERVER_495, "NackMissingMessageSecret"),
+    496: ServerCode("passing", reasons.SERVER_496, "NackSignalErrorOldCounter"),
+    499: ServerCode("message", reasons.SERVER_499, "NackMessageDeletedOnPeer"),
+    500: ServerCode("passing", reasons.SERVER_500, "NackUnhandledError"),
+    503: ServerCode("passing", reasons.SERVER_503, "XMPP service-unavailable"),
+    551: ServerCode("passing", reasons.SERVER_551, "NackUnsupportedLIDGroup"),
+    552: ServerCode("passing", reasons.SERVER_552, "NackDBOperationFailed"),
 }
 
 FEW_TRIES = 3
@@ -63,9 +65,9 @@ def outcome_of(code: int) -> Refused | TryLater | Restricted:
     """The outcome of a message refused with this code; an unlisted code counts as temporary at first."""
     known = CODES.get(code)
     if known is None:
-        reason = f"WhatsApp refused the message (error {code})" if code else "WhatsApp refused the message"
+        reason = reasons.REFUSED_WITH_CODE(code=code) if code else reasons.REFUSED_BY_WHATSAPP()
         return TryLater("refused_by_whatsapp", reason, most=FEW_TRIES)
-    reason = f"WhatsApp refused the message: {known.meaning} (error {code})"
+    reason = reasons.REFUSED_BECAUSE(meaning=known.meaning, code=code)
     match known.about:
         case "message" | "person":
             return Refused("refused_by_whatsapp", reason)

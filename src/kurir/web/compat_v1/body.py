@@ -9,23 +9,24 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from kurir.web.compat_v1.envelopes import TOO_LONG, Phrase, WireError, missing, wrong
+from kurir.reasons import Code, Reason
+from kurir.reasons.requests import (
+    A_FLAG,
+    A_HUGE_NUMBER,
+    A_LIST,
+    A_NUMBER,
+    A_TEXT,
+    A_WHOLE_NUMBER,
+    AN_OBJECT,
+    GOT,
+    HALF_CHARACTER,
+    ONE_OF,
+    TOO_LONG,
+)
+from kurir.web.compat_v1.envelopes import WireError, missing, wrong
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
-
-GOT = Phrase(
-    id="Kolom `{field}` tidak valid: seharusnya {expected}, diterima {found}.",
-    en="Field `{field}` is not valid: expected {expected}, got {found}.",
-)
-A_TEXT = Phrase(id="teks", en="text")
-A_FLAG = Phrase(id='"1" atau "0"', en='"1" or "0"')
-A_LIST = Phrase(id="sebuah daftar (array)", en="a list")
-AN_OBJECT = Phrase(id="sebuah objek", en="an object")
-HALF_CHARACTER = Phrase(
-    id="harus teks Unicode yang sah (ada separuh dari pasangan surrogate)",
-    en="valid Unicode text is expected (it contains half of a surrogate pair)",
-)
 
 
 class Body:
@@ -50,7 +51,7 @@ class Body:
     def text(
         self,
         *names: str,
-        expected: str | Phrase = A_TEXT,
+        expected: str | Code | Reason = A_TEXT,
         required: bool = False,
         default: str = "",
         limit: int | None = None,
@@ -127,21 +128,20 @@ class Body:
         raise _got(names[0], AN_OBJECT, found)
 
 
-def _got(name: str, expected: str | Phrase, found: Any) -> WireError:
+def _got(name: str, expected: str | Code | Reason, found: Any) -> WireError:
     return WireError("405", "invalid_request", GOT, field=name, expected=expected, found=_describe(found))
 
 
-def _whole(least: int, most: int) -> Phrase:
-    return Phrase(id=f"bilangan bulat dari {least} sampai {most}", en=f"a whole number from {least} to {most}")
+def _whole(least: int, most: int) -> Reason:
+    return A_WHOLE_NUMBER(least=least, most=most)
 
 
-def _between(least: float, most: float) -> Phrase:
-    return Phrase(id=f"bilangan dari {least:g} sampai {most:g}", en=f"a number from {least:g} to {most:g}")
+def _between(least: float, most: float) -> Reason:
+    return A_NUMBER(least=float(least), most=float(most))
 
 
-def _one_of(choices: tuple[str, ...]) -> Phrase:
-    words = ", ".join(choices)
-    return Phrase(id=f"salah satu dari {words}", en=f"one of {words}")
+def _one_of(choices: tuple[str, ...]) -> Reason:
+    return ONE_OF(words=", ".join(choices))
 
 
 def _as_text(value: Any) -> str | None:
@@ -180,13 +180,13 @@ def _clean(text: str, name: str) -> str:
     return "".join(c for c in text if c in "\n\t" or c >= " ")
 
 
-def _describe(value: Any) -> str | Phrase:
+def _describe(value: Any) -> str | Code:
     """What came, in a few words that leak nothing long."""
     if isinstance(value, dict):
         return AN_OBJECT
     if isinstance(value, list):
         return A_LIST
     if isinstance(value, int) and value.bit_length() > 256:
-        return Phrase(id="bilangan yang terlalu besar", en="a number that is too large")
+        return A_HUGE_NUMBER
     text = str(value)
     return f"`{text[:40]}…`" if len(text) > 40 else f"`{text}`"

@@ -12,8 +12,24 @@ from typing import Any
 
 import msgspec
 
+from kurir.reasons import Code, Reason
+from kurir.reasons.requests import (
+    COMPRESSED,
+    EMPTY,
+    JSON_AT,
+    JSON_BROKEN,
+    JSON_CHARACTER,
+    JSON_COMMA,
+    JSON_NAMES,
+    JSON_TRAILING,
+    JSON_TRUNCATED,
+    NOT_AN_OBJECT,
+    NOT_JSON,
+    NOT_UTF8,
+    TOO_DEEP,
+)
 from kurir.web.compat_v1 import forms
-from kurir.web.compat_v1.envelopes import Phrase, WireError
+from kurir.web.compat_v1.envelopes import WireError
 
 DEPTH_LIMIT = 40
 """Objects and lists within one another; a template's components need six."""
@@ -22,28 +38,16 @@ _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 # a string literal is matched so that `//` inside it is kept; its closing quote is optional, so that an unclosed one
 # swallows the rest at once instead of being tried again from every later quote
 _STRING_OR_COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*+"?)|//[^\r\n]*', re.DOTALL)
+_FAULTS = {
+    "Input data was truncated": JSON_TRUNCATED,
+    "trailing comma in object": JSON_COMMA,
+    "trailing comma in array": JSON_COMMA,
+    "invalid character": JSON_CHARACTER,
+    "trailing characters": JSON_TRAILING,
+    "object keys must be strings": JSON_NAMES,
+}
+"""The objections of msgspec that are worth a sentence of their own."""
 _decode_json = msgspec.json.Decoder(dict[str, Any]).decode
-
-EMPTY = Phrase(
-    id="Isi permintaan (body) kosong: kirim objek JSON dengan `{credential}`.",
-    en="The request body is empty: send a JSON object with `{credential}`.",
-)
-NOT_UTF8 = Phrase(
-    id="Isi permintaan (body) bukan teks UTF-8: kirim dalam UTF-8 (ditemukan: {found}).",
-    en="The request body is not UTF-8 text: send it as UTF-8 (found: {found}).",
-)
-COMPRESSED = Phrase(
-    id="Content-Encoding `{encoding}` tidak didukung: kirim body tanpa kompresi.",
-    en="Content-Encoding `{encoding}` is not supported: send the body uncompressed.",
-)
-NOT_JSON = Phrase(
-    id="Isi permintaan (body) bukan JSON yang sah: {reason}.", en="The request body is not JSON: {reason}."
-)
-NOT_AN_OBJECT = Phrase(
-    id='Isi permintaan (body) harus berupa objek JSON: {{"nama": "nilai"}}.',
-    en='The request body must be a JSON object: {{"name": "value"}}.',
-)
-TOO_DEEP = Phrase(id="Isi permintaan (body) bertingkat terlalu dalam.", en="The request body is nested too deeply.")
 
 
 def decode(
@@ -72,9 +76,9 @@ def decode(
     return _json(text)
 
 
-def refusal(phrase: Phrase, **values: str) -> WireError:
+def refusal(reason: Code | Reason, /, **values: object) -> WireError:
     """400: the body as a whole cannot be read."""
-    return WireError("400", "invalid_request", phrase, headers=None, **values)
+    return WireError("400", "invalid_request", reason, headers=None, **values)
 
 
 def _json(text: bytes) -> dict[str, Any]:
@@ -110,11 +114,19 @@ def _explained(error: Exception) -> WireError:
     reason = str(error).removeprefix("JSON is malformed: ")
     if isinstance(error, msgspec.ValidationError) and "object" in reason:
         return refusal(NOT_AN_OBJECT)
-    return refusal(NOT_JSON, reason=reason)
+    return refusal(NOT_JSON, reason=_fault(reason))
+
+
+def _fault(error: str) -> Reason:
+    """What the decoder objects to, in words of ours, and where."""
+    words, _, place = error.partition(" (byte ")
+    at = place.rstrip(")")
+    fault = _FAULTS.get(words, JSON_BROKEN)()
+    return JSON_AT(fault=fault, byte=at) if at.isdecimal() else fault
 
 
 def _form(parse: Any, *arguments: Any) -> dict[str, Any]:
     try:
         return parse(*arguments)
     except forms.FormError as error:
-        raise refusal(error.phrase, **error.values) from error
+        raise refusal(error.reason) from error

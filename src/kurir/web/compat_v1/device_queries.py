@@ -8,19 +8,11 @@ from typing import TypeVar
 
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.numbers.numbers import Number
-from kurir.web.compat_v1.envelopes import Phrase, WireError
+from kurir.reasons.sending import DEVICE_UNAVAILABLE, NO_ANSWER
+from kurir.web.compat_v1.envelopes import WireError
 from kurir.web.gateway import Gateway
 
 T = TypeVar("T")
-
-DEVICE_UNAVAILABLE = Phrase(
-    id="Perangkat `{number}` tidak dapat menjawab saat ini: {reason}",
-    en="The device `{number}` cannot answer now: {reason}",
-)
-NO_ANSWER = Phrase(
-    id="WhatsApp tidak menjawab dalam {seconds} detik: coba lagi.",
-    en="WhatsApp did not answer within {seconds} seconds: try again.",
-)
 
 
 async def asked(gateway: Gateway, number: Number, question: Awaitable[T]) -> T:
@@ -31,6 +23,6 @@ async def asked(gateway: Gateway, number: Number, question: Awaitable[T]) -> T:
         async with asyncio.timeout(timeout):
             return await question
     except DeviceUnavailable as error:
-        raise WireError("408", "timeout", DEVICE_UNAVAILABLE, number=number.key, reason=error) from error
+        raise WireError("408", "timeout", DEVICE_UNAVAILABLE, number=number.key, reason=error.reason) from error
     except TimeoutError as error:
         raise WireError("408", "timeout", NO_ANSWER, seconds=f"{timeout:g}") from error

@@ -7,7 +7,10 @@ equals `code` unless the setting `http_status` is `always_200` (wire contract, s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+from kurir.reasons import Code, Reason, sentence
+from kurir.reasons.requests import REQUIRED, WRONG
 
 ErrorCode = Literal["400", "403", "404", "405", "408", "503"]
 """400 bad request or rate limit · 403 invalid API key, ended package · 404 invalid number id · 405 wrong or missing
@@ -27,47 +30,35 @@ ErrorType = Literal[
 ]
 
 
-class Phrase(NamedTuple):
-    """One sentence in both languages; `{name}` placeholders are filled in by `say`."""
-
-    id: str
-    en: str
-
-    def say(self, language: str, **values: object) -> str:
-        """The sentence in `language` (`id` or `en`), filled in; a value may be a phrase, others are cut at 200."""
-        sentence = self.en if language == "en" else self.id
-        shown = {
-            name: value.say(language) if isinstance(value, Phrase) else str(value)[:200]
-            for name, value in values.items()
-        }
-        return sentence.format(**shown)
+_QUOTED = 200
+"""Characters of a value that an answer repeats."""
 
 
 class WireError(Exception):
     """A refusal in the wire's shape. Raise it anywhere in a handler; the server turns it into the answer.
 
-    `headers` go out with it (`Retry-After`). Values fill the phrase's placeholders.
+    `headers` go out with it (`Retry-After`). Values fill the sentence's placeholders.
     """
 
     def __init__(
         self,
         code: ErrorCode,
         type: ErrorType,
-        phrase: Phrase,
+        refusal: Code | Reason,
+        /,
         *,
         headers: dict[str, str] | None = None,
         **values: object,
     ) -> None:
-        super().__init__(phrase.say("en", **values))
         self.code: ErrorCode = code
         self.type: ErrorType = type
-        self.phrase = phrase
-        self.values = values
+        self.reason = (refusal(**values) if isinstance(refusal, Code) else refusal).shortened(_QUOTED)
+        super().__init__(sentence(self.reason, "en"))
         self.headers = headers or {}
 
     def body(self, language: str) -> dict[str, Any]:
         """The error body in that language."""
-        return {"code": self.code, "message": self.phrase.say(language, **self.values), "type": self.type}
+        return {"code": self.code, "message": sentence(self.reason, language), "type": self.type}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +73,11 @@ class Answer:
     status: int | None = None
 
 
-REQUIRED = Phrase(id="Kolom `{field}` wajib diisi: {expected}.", en="Field `{field}` is required: {expected}.")
-WRONG = Phrase(id="Kolom `{field}` tidak valid: {expected}.", en="Field `{field}` is not valid: {expected}.")
-TOO_LONG = Phrase(
-    id="Kolom `{field}` terlalu panjang: {length} karakter, maksimal {limit}.",
-    en="Field `{field}` is too long: {length} characters, at most {limit} are allowed.",
-)
-
-
-def missing(name: str, expected: str | Phrase) -> WireError:
+def missing(name: str, expected: str | Code | Reason) -> WireError:
     """405: a required field is absent or empty."""
     return WireError("405", "invalid_request", REQUIRED, field=name, expected=expected)
 
 
-def wrong(name: str, expected: str | Phrase) -> WireError:
+def wrong(name: str, expected: str | Code | Reason) -> WireError:
     """405: a field has a value that cannot be used."""
     return WireError("405", "invalid_request", WRONG, field=name, expected=expected)

@@ -13,7 +13,18 @@ from urllib.parse import parse_qsl
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import FormParser, parse_options_header
 
-from kurir.web.compat_v1.envelopes import Phrase
+from kurir.reasons import Reason, sentence
+from kurir.reasons.requests import (
+    FILE_SENT,
+    FORM_BOTH,
+    FORM_BROKEN,
+    FORM_DEEP,
+    FORM_FIELDS,
+    FORM_NO_BOUNDARY,
+    FORM_NOT_UTF8,
+    FORM_UNCLOSED,
+    MALFORMED,
+)
 
 FIELD_LIMIT = 500
 """Fields in one form; the widest known client sends about forty."""
@@ -21,25 +32,17 @@ _DEPTH_LIMIT = 8
 _PATH = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)", re.DOTALL)
 _STEP = re.compile(r"\[([^\[\]]*)\]")
 
-MALFORMED = Phrase(
-    id="Isi formulir tidak dapat dibaca: {reason}.", en="The form in the request body cannot be read: {reason}."
-)
-FILE_SENT = Phrase(
-    id="Kolom `{field}` berisi berkas: kirim berkas lewat URL (`image_url`, `file_url`), bukan diunggah.",
-    en="Field `{field}` is an uploaded file: files are sent by URL (`image_url`, `file_url`), not uploaded.",
-)
 
 # it warns of every broken form, which any stranger can send: the caller is told, and metrics count the answer
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 class FormError(ValueError):
-    """A form that cannot be read; `phrase` filled with `values` says why."""
+    """A form that cannot be read, for a reason."""
 
-    def __init__(self, phrase: Phrase, **values: str) -> None:
-        super().__init__(phrase.say("en", **values))
-        self.phrase = phrase
-        self.values = values
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(sentence(reason, "en"))
+        self.reason = reason
 
 
 def urlencoded(raw: bytes) -> dict[str, Any]:
@@ -47,9 +50,9 @@ def urlencoded(raw: bytes) -> dict[str, Any]:
     try:
         pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=FIELD_LIMIT)
     except UnicodeDecodeError as error:
-        raise FormError(MALFORMED, reason="it is not UTF-8") from error
+        raise FormError(MALFORMED(reason=FORM_NOT_UTF8)) from error
     except ValueError as error:
-        raise FormError(MALFORMED, reason=f"at most {FIELD_LIMIT} fields are allowed") from error
+        raise FormError(MALFORMED(reason=FORM_FIELDS(most=FIELD_LIMIT))) from error
     return nested(pairs)
 
 
@@ -58,7 +61,7 @@ def multipart(raw: bytes, content_type: str) -> dict[str, Any]:
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
-        raise FormError(MALFORMED, reason="Content-Type has no `boundary`")
+        raise FormError(MALFORMED(reason=FORM_NO_BOUNDARY))
     found: list[tuple[bytes, bytes]] = []
     files: list[bytes] = []
     finished: list[bool] = []
@@ -77,15 +80,15 @@ def multipart(raw: bytes, content_type: str) -> dict[str, Any]:
         finally:
             parser.close()
     except (FormParserError, ValueError) as error:
-        raise FormError(MALFORMED, reason=f"broken multipart ({error})") from error
+        raise FormError(MALFORMED(reason=FORM_BROKEN)) from error
     if files:
-        raise FormError(FILE_SENT, field=files[0].decode(errors="replace"))
+        raise FormError(FILE_SENT(field=files[0].decode(errors="replace")))
     if not finished:
-        raise FormError(MALFORMED, reason="broken multipart (the closing boundary is missing)")
+        raise FormError(MALFORMED(reason=FORM_UNCLOSED))
     try:
         return nested([(name.decode(), value.decode()) for name, value in found])
     except UnicodeDecodeError as error:
-        raise FormError(MALFORMED, reason="it is not UTF-8") from error
+        raise FormError(MALFORMED(reason=FORM_NOT_UTF8)) from error
 
 
 def nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
@@ -98,15 +101,15 @@ def nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
         match = _PATH.fullmatch(name)
         steps = [match[1], *_STEP.findall(match[2])] if match else [name]
         if len(steps) > _DEPTH_LIMIT:
-            raise FormError(MALFORMED, reason=f"`{name[:40]}` is nested too deeply")
+            raise FormError(MALFORMED(reason=FORM_DEEP(name=name[:40])))
         place = root
         for step in steps[:-1]:
             place = place.setdefault(step or str(len(place)), {})
             if not isinstance(place, dict):
-                raise FormError(MALFORMED, reason=f"`{name[:40]}` is both a value and a list")
+                raise FormError(MALFORMED(reason=FORM_BOTH(name=name[:40])))
         last = steps[-1] or str(len(place))
         if isinstance(place.get(last), dict):
-            raise FormError(MALFORMED, reason=f"`{name[:40]}` is both a value and a list")
+            raise FormError(MALFORMED(reason=FORM_BOTH(name=name[:40])))
         place[last] = value
     return {name: _lists(value) for name, value in root.items()}
 

@@ -20,11 +20,23 @@ from kurir.accounts.accounts import Account
 from kurir.accounts.limits import RequestLimit
 from kurir.kit.log_limit import LogSummary
 from kurir.outbox.outbox import QueueFull
+from kurir.reasons.requests import (
+    BAD_VALUE,
+    BODY_TOO_LARGE,
+    BODY_TOO_SLOW,
+    POST_ONLY,
+    QUEUE_FULL,
+    RATE_LIMITED,
+    UNAVAILABLE,
+    UNEXPECTED,
+    UNKNOWN_ENDPOINT,
+    UNKNOWN_OUTCOME,
+)
 from kurir.store.database import BadValue, CommitUnknown, DatabaseUnavailable
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.decoding import decode
 from kurir.web.compat_v1.endpoint import KEY_HEADER, Call, Endpoint
-from kurir.web.compat_v1.envelopes import Phrase, WireError
+from kurir.web.compat_v1.envelopes import WireError
 from kurir.web.compat_v1.identity import Identity
 from kurir.web.compat_v1.repeats import Repeats, once_of
 from kurir.web.compat_v1.replies import Reply, error_body, header, json_reply, language_of, send_preflight, send_reply
@@ -36,44 +48,6 @@ _IDEMPOTENCY_KEY = KEY_HEADER.lower().encode()
 _RETRY_AFTER = {"Retry-After": "2"}
 _QUEUE_RETRY_AFTER = {"Retry-After": "30"}
 
-BODY_TOO_LARGE = Phrase(
-    id="Isi permintaan (body) terlalu besar: maksimal {limit} byte.",
-    en="The request body is too large: at most {limit} bytes are allowed.",
-)
-BODY_TOO_SLOW = Phrase(
-    id="Isi permintaan (body) tidak selesai diterima dalam {seconds} detik.",
-    en="The request body did not arrive within {seconds} seconds.",
-)
-RATE_LIMITED = Phrase(
-    id="Terlalu banyak permintaan: coba lagi dalam {seconds} detik.",
-    en="Too many requests: try again in {seconds} seconds.",
-)
-QUEUE_FULL = Phrase(
-    id="Antrean pesan akun ini penuh: coba lagi nanti.", en="This account's message queue is full: try again later."
-)
-BAD_VALUE = Phrase(
-    id="Ada nilai yang terlalu panjang atau terlalu besar; tidak ada yang tersimpan.",
-    en="A value in the request is too long or too large; nothing was stored.",
-)
-UNAVAILABLE = Phrase(
-    id="Layanan sedang tidak dapat menyimpan data; tidak ada yang tersimpan. Coba lagi.",
-    en="The service cannot store anything now; nothing was stored. Try again.",
-)
-UNKNOWN = Phrase(
-    id="Layanan tidak dapat memastikan apakah permintaan ini tersimpan. Ulangi dengan `Idempotency-Key` yang sama, "
-    "atau periksa dulu apakah pesan sampai.",
-    en="The service cannot tell whether this request was stored. Repeat it with the same `Idempotency-Key`, or look "
-    "first whether the message arrives.",
-)
-UNEXPECTED = Phrase(
-    id="Terjadi kesalahan pada layanan (kode: {id}). Coba lagi.", en="The service made a mistake (id: {id}). Try again."
-)
-UNKNOWN_ENDPOINT = Phrase(
-    id="Endpoint `{path}` tidak ada; lihat /reference.", en="There is no endpoint `{path}`; see /reference."
-)
-POST_ONLY = Phrase(
-    id="Metode `{method}` tidak didukung: gunakan POST.", en="Method `{method}` is not supported: use POST."
-)
 
 log = structlog.get_logger(__name__)
 
@@ -187,7 +161,7 @@ class CompatHandler:
 
 def _unavailable(error: DatabaseUnavailable, language: str) -> dict[str, str]:
     if isinstance(error, CommitUnknown):
-        return error_body("503", "unknown", UNKNOWN, language)
+        return error_body("503", "unknown", UNKNOWN_OUTCOME, language)
     return error_body("503", "unavailable", UNAVAILABLE, language)
 
 

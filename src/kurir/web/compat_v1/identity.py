@@ -16,44 +16,36 @@ from kurir.kit.clock import Clock
 from kurir.kit.sealing import Sealing
 from kurir.numbers import numbers
 from kurir.numbers.numbers import KEY_PREFIX, ChannelKind, Number
+from kurir.reasons import Code
+from kurir.reasons.requests import (
+    INVALID_KEY,
+    INVALID_NUMBER,
+    KEY_EXPECTED,
+    LICENSES_KEY_EXPECTED,
+    NUMBER_ID_EXPECTED,
+    PACKAGE_ENDED,
+    PACKAGE_NOT_BEGUN,
+    REQUIRED,
+    TOO_MANY_WRONG_KEYS,
+)
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import API_KEY_NAMES, LICENSES_KEY_NAMES, NUMBER_ID_NAMES, NumberField
-from kurir.web.compat_v1.envelopes import REQUIRED, Phrase, WireError
+from kurir.web.compat_v1.envelopes import WireError
 from kurir.web.http.single_flight import OneAtATime
 
 MEMORY_SECONDS = 5.0
 _MEMORY_SIZE = 10_000
 
-INVALID_KEY = Phrase(id="API Key pada kolom `{field}` tidak valid.", en="The API key in field `{field}` is not valid.")
-TOO_MANY_WRONG_KEYS = Phrase(
-    id="Terlalu banyak API Key yang salah dari alamat ini: coba lagi dalam {seconds} detik.",
-    en="Too many wrong API keys from this address: try again in {seconds} seconds.",
-)
-PACKAGE_ENDED = Phrase(
-    id="Paket `{package}` telah berakhir sejak {date}.", en="The package `{package}` ended on {date}."
-)
-PACKAGE_NOT_BEGUN = Phrase(
-    id="Paket `{package}` baru aktif mulai {date}.", en="The package `{package}` only begins on {date}."
-)
-INVALID_NUMBER = Phrase(
-    id="`{field}` tidak ditemukan pada akun ini: {expected}.",
-    en="`{field}` is not a number of this account: {expected}.",
-)
 
-KEY_EXPECTED = Phrase(id="API Key akun Anda", en="the API key of your account")
 _NUMBER_NAMES: dict[NumberField, tuple[str, ...]] = {
     "number_id": NUMBER_ID_NAMES,
     "licenses_key": LICENSES_KEY_NAMES,
 }
 _CHANNELS: dict[NumberField, ChannelKind] = {"number_id": "linked_device", "licenses_key": "cloud_api"}
-NUMBER_EXPECTED: dict[NumberField, Phrase] = {
-    "number_id": Phrase(
-        id="Number ID perangkat, diawali BO-", en="the Number ID of a linked device, which starts with BO-"
-    ),
-    "licenses_key": Phrase(
-        id="kunci lisensi nomor resmi, diawali WB-", en="the licence key of an official number, which starts with WB-"
-    ),
+NUMBER_EXPECTED: dict[NumberField, Code] = {
+    "number_id": NUMBER_ID_EXPECTED,
+    "licenses_key": LICENSES_KEY_EXPECTED,
 }
 
 

@@ -7,18 +7,14 @@ from typing import Any
 
 from kurir.broadcasts.broadcasts import MOST_RECIPIENTS, RecipientsError, recipients_of
 from kurir.messages.addresses import CountryCodeError
+from kurir.reasons.sending import COUNTRY_EXPECTED, NO_PHONE_NUMBERS, RECIPIENTS_EXPECTED, TOO_MANY_RECIPIENTS
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Field
-from kurir.web.compat_v1.envelopes import Phrase, missing, wrong
+from kurir.web.compat_v1.envelopes import missing, wrong
 
 PLATFORMS = ("whatsapp_bisnis_api", "whatsapp_business_api", "whatsapp")
 """What clients write into `platform`; it decides nothing."""
 NAMES = ("recipients", "reciptient", "recipient")
-
-RECIPIENTS_EXPECTED = Phrase(
-    id="satu atau beberapa nomor telepon, mis. 6281234567890", en="one or more phone numbers such as 6281234567890"
-)
-COUNTRY_EXPECTED = Phrase(id="kode negara, mis. 62", en="a country code such as 62")
 
 
 def recipients_in(call: Call, name: str) -> list[str]:
@@ -32,10 +28,7 @@ def recipients_in(call: Call, name: str) -> list[str]:
     if len(written) > MOST_RECIPIENTS:
         raise wrong(
             name,
-            Phrase(
-                id=f"maksimal {MOST_RECIPIENTS} nomor per permintaan, diterima {len(written)}",
-                en=f"at most {MOST_RECIPIENTS} numbers per request, {len(written)} were given",
-            ),
+            TOO_MANY_RECIPIENTS(most=MOST_RECIPIENTS, given=len(written)),
         )
     try:
         return recipients_of(written, call.body.text("country_code"), call.account.country_code)
@@ -45,10 +38,7 @@ def recipients_in(call: Call, name: str) -> list[str]:
         named = ", ".join(error.wrong)
         raise wrong(
             name,
-            Phrase(
-                id=f"{error.count} nomor bukan nomor telepon ({_escaped(named)})",
-                en=f"{error.count} cannot be phone numbers ({_escaped(named)})",
-            ),
+            NO_PHONE_NUMBERS(count=error.count, named=named),
         ) from error
 
 
@@ -58,11 +48,6 @@ def _written(body: Body, name: str) -> list[str]:
     items: list[Any] = found if isinstance(found, list) else [found]
     texts = [Body({name: item}).text(name, expected=RECIPIENTS_EXPECTED) for item in items]
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
-
-
-def _escaped(text: str) -> str:
-    """Callers' text inside a phrase must not be taken for placeholders."""
-    return text.replace("{", "(").replace("}", ")")
 
 
 RECIPIENT_FIELDS = (

@@ -16,20 +16,13 @@ import structlog
 
 from kurir.kit.sealing import Sealing
 from kurir.outbox.idempotency import KEPT, Earlier, KeptAnswer, Once, Repeated
+from kurir.reasons.requests import KEY_REUSED, ONCE_KEY_EXPECTED, ONE_KEY
 from kurir.store.database import DatabaseUnavailable
 from kurir.web.compat_v1.endpoint import API_KEY_NAMES, KEY_FIELD, KEY_HEADER, KEY_LIMIT, Call, Endpoint
-from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError, wrong
+from kurir.web.compat_v1.envelopes import Answer, WireError, wrong
 from kurir.web.gateway import Gateway
 
 REPLAYED = {"Idempotency-Replayed": "true"}
-KEY_EXPECTED = Phrase(id="1 sampai 255 karakter yang dapat dicetak", en="1 to 255 printable characters")
-ONE_KEY = Phrase(id="sama dengan header `Idempotency-Key`", en="the same as the header `Idempotency-Key`")
-KEY_REUSED = Phrase(
-    id="Kolom `idempotency_key` (atau header `Idempotency-Key`) sudah dipakai untuk permintaan lain dalam 24 jam "
-    "terakhir: gunakan kunci baru.",
-    en="Field `idempotency_key` (or header `Idempotency-Key`) was used for a different request within the last 24 "
-    "hours: use a new key.",
-)
 _NO_PART_OF_THE_REQUEST = frozenset({KEY_FIELD, *API_KEY_NAMES})
 
 log = structlog.get_logger(__name__)
@@ -123,10 +116,10 @@ def _replayed(answer: Answer) -> Answer:
 
 def _key(call: Call, header: str) -> str:
     given = call.body.value(KEY_FIELD)
-    field = given if isinstance(given, str) else call.body.text(KEY_FIELD, expected=KEY_EXPECTED)
+    field = given if isinstance(given, str) else call.body.text(KEY_FIELD, expected=ONCE_KEY_EXPECTED)
     for name, key in ((KEY_HEADER, header), (KEY_FIELD, field)):
         if key and not (len(key) <= KEY_LIMIT and key.isprintable() and key.strip()):
-            raise wrong(name, KEY_EXPECTED)
+            raise wrong(name, ONCE_KEY_EXPECTED)
     if header and field and header != field:
         raise wrong(KEY_FIELD, ONE_KEY)
     return header or field

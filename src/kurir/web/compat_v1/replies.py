@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 from starlette.types import Scope, Send
 
-from kurir.web.compat_v1.envelopes import ErrorCode, ErrorType, Phrase
+from kurir.reasons import Code, sentence
+from kurir.web.compat_v1.envelopes import ErrorCode, ErrorType
+from kurir.web.http.languages import asked_for
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,9 +52,9 @@ def json_reply(body: Mapping[str, Any], headers: Mapping[str, str] | None = None
     return Reply(code, code, _encode(body), headers or {})
 
 
-def error_body(code: ErrorCode, type: ErrorType, phrase: Phrase, language: str, **values: object) -> dict[str, str]:
+def error_body(code: ErrorCode, type: ErrorType, reason: Code, language: str, /, **values: object) -> dict[str, str]:
     """The wire's error body."""
-    return {"code": code, "message": phrase.say(language, **values), "type": type}
+    return {"code": code, "message": sentence(reason(**values).shortened(200), language), "type": type}
 
 
 async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
@@ -79,8 +81,8 @@ def header(scope: Scope, name: bytes) -> str:
 
 
 def language_of(scope: Scope) -> str:
-    """The language for a caller who is not known yet: English if asked for first, else Indonesian."""
-    return "en" if header(scope, b"accept-language").lower().startswith("en") else "id"
+    """The language for a caller who is not known yet: what `Accept-Language` rates higher, else Indonesian."""
+    return asked_for(header(scope, b"accept-language")) or "id"
 
 
 def wants_json(scope: Scope) -> bool:

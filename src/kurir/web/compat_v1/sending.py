@@ -18,11 +18,24 @@ from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, Snapshot
+from kurir.outbox.waiting import reason_of
+from kurir.reasons.sending import (
+    CAPTION_TOO_LONG,
+    COUNTRY_EXPECTED,
+    FILE_EXPECTED,
+    NOT_SENT,
+    PHONE_EXPECTED,
+    STILL_STOPPING,
+    STILL_WAITING,
+    TEXT_OR_PICTURE,
+    UNCONFIRMED,
+    URL_EXPECTED,
+)
+from kurir.reasons.states import state
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError, missing, wrong
-from kurir.web.compat_v1.recipients import COUNTRY_EXPECTED
-from kurir.web.compat_v1.waits import NotSettled, phrase, settled
+from kurir.web.compat_v1.envelopes import Answer, WireError, missing, wrong
+from kurir.web.compat_v1.waits import NotSettled, settled
 from kurir.web.gateway import Gateway
 
 IN_DELIVERY = "The message is in the delivery process"
@@ -41,40 +54,6 @@ _NOT_READY = 3.0
 _THE_REQUEST_WAS_WRONG = frozenset({"not_on_whatsapp", "not_a_group_member"})
 """Reasons of a failed send that the caller can mend in the request: they answer 405, all others 400."""
 
-TEXT_OR_PICTURE = Phrase(
-    id="teks pesan, atau URL gambar pada `image_url`", en="the text, or a picture's URL in `image_url`"
-)
-FILE_EXPECTED = Phrase(
-    id="URL berkas, mis. https://example.com/a.pdf", en="the file's URL, such as https://example.com/a.pdf"
-)
-URL_EXPECTED = Phrase(id="sebuah URL, mis. https://example.com/a.png", en="a URL such as https://example.com/a.png")
-PHONE_EXPECTED = Phrase(
-    id="nomor telepon, mis. 81234567890 dengan `country_code` 62, atau +6281234567890",
-    en="a phone number such as 81234567890 with `country_code` 62, or +6281234567890",
-)
-CAPTION_TOO_LONG = Phrase(
-    id="Kolom `message` terlalu panjang untuk keterangan media: {length} karakter, maksimal {limit}. Kirim dengan "
-    '`send_as_caption` "0" agar menjadi pesan tersendiri.',
-    en="Field `message` is too long for a caption: {length} characters, at most {limit} are allowed. With "
-    '`send_as_caption` "0" it goes as a message of its own.',
-)
-NOT_SENT = Phrase(id="Pesan {id} gagal dikirim: {reason}", en="Message {id} was not sent: {reason}")
-STILL_WAITING = Phrase(
-    id="Pesan {id} sudah tersimpan tetapi belum terkirim dalam {seconds} detik (status: {state}). Menunggu: {why}. "
-    "Pesan disimpan dan akan dikirim begitu bisa, sampai kedaluwarsa; jangan kirim ulang.",
-    en="Message {id} is stored but was not sent within {seconds} seconds (state: {state}). It waits for: {why}. "
-    "It is kept and will still go out when it can, until it expires; do not send it again.",
-)
-STOPPING = Phrase(
-    id="Pesan {id} sudah tersimpan tetapi belum terkirim (status: {state}). Menunggu: {why}. Jangan kirim ulang.",
-    en="Message {id} is stored but was not sent yet (state: {state}). It waits for: {why}. Do not send it again.",
-)
-UNCONFIRMED = Phrase(
-    id="Pesan {id} mungkin sudah terkirim, tetapi WhatsApp belum memastikannya. Pesan ditahan sampai ada kepastian; "
-    "jangan kirim ulang.",
-    en="Message {id} may have been sent, but WhatsApp has not confirmed it. It is held until that is known; do not "
-    "send it again.",
-)
 
 DELIVERY_FIELDS = (
     Field("enable_typing", "flag", '"1" shows "typing…" to the recipient before the message.', example="1"),
@@ -193,22 +172,25 @@ def _refusal(message: Snapshot, headers: dict[str, str]) -> WireError | None:
             return None
         case "failed" | "expired" | "canceled":
             code = "405" if message.error_code in _THE_REQUEST_WAS_WRONG else "400"
-            reason = message.error_reason or message.state
+            reason = message.error_reason or state(message.state)
             return WireError(code, "failed", NOT_SENT, headers=headers, id=name, reason=reason)
         case _:
             return WireError("408", "timeout", UNCONFIRMED, headers=headers, id=name)
 
 
 def _still_waiting(late: NotSettled, waited: float, headers: dict[str, str]) -> WireError:
+    name, why = public_message_id(late.message_id), reason_of(late.waiting)
+    if late.waiting.cause == "stopping":
+        return WireError("408", "timeout", STILL_STOPPING, headers=headers, id=name, state=state(late.state), why=why)
     return WireError(
         "408",
         "timeout",
-        STOPPING if late.waiting.cause == "stopping" else STILL_WAITING,
+        STILL_WAITING,
         headers=headers,
-        id=public_message_id(late.message_id),
+        id=name,
         seconds=f"{waited:g}",
-        state=late.state,
-        why=phrase(late.waiting),
+        state=state(late.state),
+        why=why,
     )
 
 

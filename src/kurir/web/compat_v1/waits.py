@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 
 from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import NotSettledYet, Snapshot
-from kurir.outbox.waiting import Waiting, sentence
-from kurir.web.compat_v1.envelopes import Phrase
+from kurir.outbox.waiting import Waiting
 from kurir.web.gateway import Gateway
 
 
@@ -49,8 +48,3 @@ def unseen(gateway: Gateway) -> Waiting:
 def connected_as(gateway: Gateway, number: Number) -> str:
     """The number's connection state, as the gateway that carries it sees it: the stored one may lag behind."""
     return gateway.services.decisions.connected_as(number)
-
-
-def phrase(waiting: Waiting) -> Phrase:
-    """The sentence in both languages, to be put into another phrase."""
-    return Phrase(*(sentence(waiting, language).replace("{", "{{").replace("}", "}}") for language in ("id", "en")))

@@ -19,10 +19,12 @@ from starlette.routing import BaseRoute, Route
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.kit.tokens import load_token, opens
 from kurir.numbers.numbers import Number
+from kurir.reasons import sentence
 from kurir.services.errors import Invalid, NotFound, NotPossible, ServiceError
 from kurir.store.database import BadValue, DatabaseUnavailable
 from kurir.web.gateway import Gateway
 from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
+from kurir.web.http.languages import asked_for
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -67,7 +69,7 @@ def guarded(token: str, handler: Handler) -> Handler:
             status, code = (error.status, error.code) if isinstance(error, ApiError) else _STATUS[type(error)]
             return _refusal(status, code, str(error), error.field)
         except DeviceUnavailable as error:
-            return _refusal(409, "device_unavailable", str(error))
+            return _refusal(409, "device_unavailable", sentence(error.reason, asked_language(request) or "en"))
         except BadValue as error:
             log.warning("value_refused", path=request.url.path, reason=str(error))
             return _refusal(400, "invalid", "a value in the request is too long or too large; nothing was stored")
@@ -120,6 +122,16 @@ async def device_of(gateway: Gateway, request: Request) -> Number:
 async def number_of(gateway: Gateway, request: Request) -> Number:
     """The number that the path's `key` names. Raises NotFound."""
     return await gateway.services.numbers.get_of_any(request.path_params["key"])
+
+
+def asked_language(request: Request) -> str | None:
+    """The language of the request's `Accept-Language`, or None."""
+    return asked_for(request.headers.get("accept-language", ""))
+
+
+async def language_for(gateway: Gateway, request: Request, account_id: int) -> str:
+    """The language that is asked for, else the account's."""
+    return asked_language(request) or await gateway.services.accounts.language(account_id)
 
 
 def unknown_request(status: int, detail: str, headers: dict[str, str]) -> Response:

@@ -11,9 +11,10 @@ from starlette.routing import BaseRoute
 
 from kurir.kit.ids import public_message_id
 from kurir.outbox.rows import Snapshot
-from kurir.outbox.waiting import sentence
+from kurir.outbox.waiting import reason_of
+from kurir.reasons import NOTHING, sentence
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import reply, routes_of
+from kurir.web.operator.access import language_for, reply, routes_of
 
 Decision = Callable[[int, int], Awaitable[Snapshot]]
 
@@ -65,11 +66,12 @@ class _Messages:
         found = await services.messages.get_of_any(request.path_params["id"])
         decided = await decide(found.account_id, found.id)
         queued = decided.state in {"queued", "sending"}
-        waits_for = sentence(await services.decisions.waits_for(decided.account_id, decided.id)) if queued else ""
-        return reply(_view(decided, waits_for))
+        language = await language_for(self._gateway, request, decided.account_id)
+        waits = reason_of(await services.decisions.waits_for(decided.account_id, decided.id)) if queued else NOTHING
+        return reply(_view(decided, sentence(waits, language), language))
 
 
-def _view(message: Snapshot, waits_for: str) -> MessageView:
+def _view(message: Snapshot, waits_for: str, language: str) -> MessageView:
     return MessageView(
         public_message_id(message.id),
         message.account_id,
@@ -78,7 +80,7 @@ def _view(message: Snapshot, waits_for: str) -> MessageView:
         message.state,
         message.attempts,
         message.error_code,
-        message.error_reason,
+        sentence(message.error_reason, language),
         message.created_at,
         waits_for,
     )

@@ -9,9 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from kurir.channels.linked_device.pairing_progress import PairingView
 from kurir.numbers.numbers import Number
+from kurir.reasons import sentence
+from kurir.services.devices import LiveState
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, device_of, number_of, reply, routes_of, struct_of
+from kurir.web.operator.access import (
+    ApiError,
+    asked_language,
+    device_of,
+    language_for,
+    number_of,
+    reply,
+    routes_of,
+    struct_of,
+)
 
 LONGEST_WAIT = 30.0
 """Most seconds that a `wait` may ask for."""
@@ -50,6 +62,7 @@ class NumberView(msgspec.Struct):
     phone: str
     state: str
     state_reason: str
+    reason_code: str
     last_connected_at: float | None
     last_heard_at: float | None = None
     round_trip: float | None = None
@@ -83,9 +96,13 @@ class _Numbers:
         self._numbers = gateway.services.numbers
         self._devices = gateway.services.devices
 
-    async def listing(self, _request: Request) -> Response:
+    async def listing(self, request: Request) -> Response:
         """Every account's numbers."""
-        return reply({"numbers": [self._view(number) for number in await self._numbers.list_of_all()]})
+        of_account = {one.id: one.language for one in await self._gateway.services.accounts.list()}
+        asked = asked_language(request)
+        found = await self._numbers.list_of_all()
+        views = [_view(self._devices.live(one), one, asked or of_account.get(one.account_id, "id")) for one in found]
+        return reply({"numbers": views})
 
     async def change(self, request: Request) -> Response:
         """Renames a number, or gives an official one a new access token."""
@@ -95,18 +112,18 @@ class _Numbers:
             number = (await self._numbers.set_token(number.account_id, number.key, wanted.access_token)).number
         if wanted.name is not None:
             number = await self._numbers.rename(number.account_id, number.key, wanted.name)
-        return reply(self._view(number))
+        return await self._shown(request, number)
 
     async def pause(self, request: Request) -> Response:
         """Lets nothing of an official number go out until it is resumed."""
         number = await number_of(self._gateway, request)
         wanted = await struct_of(request, self._limit, PauseRequest, '{"reason": "the shop is closed"}')
-        return reply(self._view(await self._numbers.pause(number.account_id, number.key, wanted.reason)))
+        return await self._shown(request, await self._numbers.pause(number.account_id, number.key, wanted.reason))
 
     async def resume(self, request: Request) -> Response:
         """Lets a paused official number go on."""
         number = await number_of(self._gateway, request)
-        return reply(self._view(await self._numbers.resume(number.account_id, number.key)))
+        return await self._shown(request, await self._numbers.resume(number.account_id, number.key))
 
     async def remove(self, request: Request) -> Response:
         """Logs a device out, if it is connected, and ends the number."""
@@ -116,23 +133,26 @@ class _Numbers:
     async def pairing(self, request: Request) -> Response:
         """Where the pairing stands; with `?wait=<seconds>` after its next change."""
         number = await device_of(self._gateway, request)
-        return reply(await self._devices.pairing(number, _seconds(request, "wait")))
+        return await self._pairing_shown(
+            request, number, await self._devices.pairing(number, _seconds(request, "wait"))
+        )
 
     async def start_pairing(self, request: Request) -> Response:
         """Begins a pairing: {"phone": "62812…"} by code, {} by QR code."""
         number = await device_of(self._gateway, request)
         wanted = await struct_of(request, self._limit, PairingRequest, '{"phone": "6281234567890"}')
-        return reply(await self._devices.pair(number, wanted.phone), 201)
+        return await self._pairing_shown(request, number, await self._devices.pair(number, wanted.phone), 201)
 
     async def cancel_pairing(self, request: Request) -> Response:
         """Gives up a pairing under way."""
-        return reply(await self._devices.cancel_pairing(await device_of(self._gateway, request)))
+        number = await device_of(self._gateway, request)
+        return await self._pairing_shown(request, number, await self._devices.cancel_pairing(number))
 
     async def logout(self, request: Request) -> Response:
         """Removes the device from its phone."""
         number = await device_of(self._gateway, request)
         await self._devices.logout(number)
-        return reply(self._view(number))
+        return await self._shown(request, number)
 
     async def contacts(self, request: Request) -> Response:
         """The phone's address book."""
@@ -142,20 +162,29 @@ class _Numbers:
         """The groups the number is in."""
         return reply({"groups": await self._devices.groups(await device_of(self._gateway, request))})
 
-    def _view(self, number: Number) -> NumberView:
-        live = self._devices.live(number)
-        return NumberView(
-            key=number.key,
-            account_id=number.account_id,
-            channel=number.channel,
-            name=number.name,
-            phone=number.phone,
-            state=live.state,
-            state_reason=live.reason,
-            last_connected_at=number.last_connected_at,
-            last_heard_at=live.last_heard_at,
-            round_trip=live.round_trip,
-        )
+    async def _shown(self, request: Request, number: Number) -> Response:
+        language = await language_for(self._gateway, request, number.account_id)
+        return reply(_view(self._devices.live(number), number, language))
+
+    async def _pairing_shown(self, request: Request, number: Number, view: PairingView, status: int = 200) -> Response:
+        language = await language_for(self._gateway, request, number.account_id)
+        return reply(msgspec.structs.asdict(view) | {"error": sentence(view.error, language)}, status)
+
+
+def _view(live: LiveState, number: Number, language: str) -> NumberView:
+    return NumberView(
+        key=number.key,
+        account_id=number.account_id,
+        channel=number.channel,
+        name=number.name,
+        phone=number.phone,
+        state=live.state,
+        state_reason=sentence(live.reason, language),
+        reason_code=live.reason.code,
+        last_connected_at=number.last_connected_at,
+        last_heard_at=live.last_heard_at,
+        round_trip=live.round_trip,
+    )
 
 
 def _seconds(request: Request, name: str) -> float:

@@ -19,6 +19,8 @@ from kurir.kit.clock import Clock
 from kurir.messages import bounds
 from kurir.messages.content import MediaFile
 from kurir.numbers.numbers import Number
+from kurir.reasons import Reason, messages
+from kurir.reasons import templates as reasons
 
 _FIELDS = "id,name,language,status,category,components,rejected_reason"
 _PAGE = "100"
@@ -45,7 +47,7 @@ class GraphRefusal(msgspec.Struct, frozen=True):
 class Unreachable(msgspec.Struct, frozen=True):
     """There is no usable answer; `reason` says why."""
 
-    reason: str
+    reason: Reason
 
 
 class MetaTemplate(msgspec.Struct, frozen=True):
@@ -88,7 +90,7 @@ class TemplateCalls:
             return answer
         identifier, status, category = identifier_of(answer.get("id")), answer.get("status"), answer.get("category")
         if not identifier or not isinstance(status, str):
-            return Unreachable("the Graph API answered without a template id")
+            return Unreachable(reasons.NO_TEMPLATE_ID())
         category = bounds.text(category, bounds.NAME) if isinstance(category, str) else ""
         return Created(identifier, bounds.text(status, bounds.NAME), category)
 
@@ -104,15 +106,15 @@ class TemplateCalls:
                 return answer
             data = answer.get("data")
             if not isinstance(data, list):
-                return Unreachable("the Graph API answered without a list of templates")
+                return Unreachable(reasons.NO_LIST())
             found += map(_template, data)
             after = _next(answer.get("paging"))
             if after is None:
-                return Unreachable("the Graph API named a next page of templates, and not how to ask for it")
+                return Unreachable(reasons.NO_NEXT_PAGE())
             if not after:
                 return found
             query["after"] = after
-        return Unreachable(f"the Graph API's list of templates has no end after {_MOST_PAGES} pages")
+        return Unreachable(reasons.NO_END(pages=_MOST_PAGES))
 
     async def delete(self, number: Number, name: str, meta_id: str = "") -> bool | GraphRefusal | Unreachable:
         """Deletes one template by id, or every language of `name`; returns whether Meta did."""
@@ -132,11 +134,11 @@ class TemplateCalls:
             return session
         upload_id = session.get("id")
         if not isinstance(upload_id, str) or not upload_id.startswith("upload:") or len(upload_id) > _LONGEST_HANDLE:
-            return Unreachable("the Graph API opened no upload session")
+            return Unreachable(reasons.NO_UPLOAD_SESSION())
         try:
             file = await asyncio.to_thread(Path(media.path).open, "rb")
         except OSError as error:
-            return Unreachable(f"the stored sample cannot be read: {error.strerror}")
+            return Unreachable(reasons.SAMPLE_NOT_READ(error=error.strerror))
         with file:
             answer = await self._call(
                 number, "POST", upload_id, data=file, headers={"file_offset": "0"}, scheme="OAuth", seconds=120.0
@@ -145,7 +147,7 @@ class TemplateCalls:
             return answer
         handle = answer.get("h")
         if not isinstance(handle, str) or not 0 < len(handle) <= _LONGEST_HANDLE:
-            return Unreachable("the upload gave no handle")
+            return Unreachable(reasons.NO_HANDLE())
         return handle
 
     async def _call(
@@ -153,7 +155,7 @@ class TemplateCalls:
     ) -> dict[str, Any] | GraphRefusal | Unreachable:
         credentials = await self._credentials.of(number)
         if credentials is None:
-            return Unreachable("the official number has no usable access token")
+            return Unreachable(messages.NO_TOKEN())
         return _object(await self._graph.call(method, path, credentials.access_token, **options))
 
 
@@ -163,7 +165,7 @@ def _object(call: Call) -> dict[str, Any] | GraphRefusal | Unreachable:
     if call.error is not None:
         return GraphRefusal(call.error)
     if call.status != 200 or call.body is None:
-        return Unreachable(f"the Graph API answered HTTP {call.status} without a usable body")
+        return Unreachable(reasons.NO_BODY(status=call.status))
     return call.body
 
 

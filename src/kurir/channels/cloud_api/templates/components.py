@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kurir.messages.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, Variable, variables_of
+from kurir.reasons import Reason, sentence
+from kurir.reasons import templates as reasons
 
 _UNSENDABLE = re.compile(r"[\n\t]| {5}")
 
@@ -19,8 +21,9 @@ _UNSENDABLE = re.compile(r"[\n\t]| {5}")
 class FillError(ValueError):
     """The values do not fit the template; `field` is the request's field that is wrong."""
 
-    def __init__(self, field: str, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, field: str, reason: Reason) -> None:
+        super().__init__(sentence(reason, "en"))
+        self.reason = reason
         self.field = field
 
 
@@ -28,7 +31,7 @@ class VariableCountError(FillError):
     """There are more or fewer values than variables."""
 
     def __init__(self, wanted: int, given: int) -> None:
-        super().__init__("variables", f"the template has {wanted} variables, {given} were given")
+        super().__init__("variables", reasons.VARIABLE_COUNT(wanted=wanted, given=given))
         self.wanted = wanted
         self.given = given
 
@@ -201,9 +204,9 @@ def _filled_code(values: Sequence[str]) -> list[dict[str, Any]]:
 def _check_values(values: Sequence[str]) -> None:
     for position, value in enumerate(values, start=1):
         if not value.strip():
-            raise FillError("variables", f"value {position} is empty")
+            raise FillError("variables", reasons.VALUE_EMPTY(position=position))
         if _UNSENDABLE.search(value):
-            raise FillError("variables", f"value {position} has a line break, a tab or more than four spaces in a row")
+            raise FillError("variables", reasons.VALUE_UNSENDABLE(position=position))
 
 
 def _header_parameter(header: Header, rest: list[str]) -> dict[str, Any]:
@@ -211,7 +214,7 @@ def _header_parameter(header: Header, rest: list[str]) -> dict[str, Any]:
         return _text(rest.pop(0))
     if header.type == "LOCATION":
         if header.latitude is None or header.longitude is None:
-            raise FillError("latitude", "the template's header is a location: latitude and longitude are needed")
+            raise FillError("latitude", reasons.PLACE_NEEDED())
         place = {"name": header.name, "address": header.address}
         return {
             "type": "location",
@@ -222,7 +225,7 @@ def _header_parameter(header: Header, rest: list[str]) -> dict[str, Any]:
             },
         }
     if not header.url:
-        raise FillError("header_url", f"the template's header is {header.type}: the address of a file is needed")
+        raise FillError("header_url", reasons.FILE_NEEDED(type=header.type))
     kind = header.type.lower()
     file: dict[str, Any] = {"link": header.url}
     if kind == "document":

@@ -14,10 +14,10 @@ from itertools import pairwise
 from pywa.types.templates import TemplateLanguage
 
 from kurir.messages.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, variables_of, with_variables_as
+from kurir.reasons import Reason
+from kurir.reasons import templates as reasons
 
 CATEGORIES = ("MARKETING", "UTILITY", "AUTHENTICATION")
-VARIABLE_AT_END = "Variables can't be at the end of the template body."
-VARIABLE_AT_START = "Variables can't be at the start of the template body."
 BODY_LIMIT = 1024
 _LINE_LIMIT = 60
 _LABEL_LIMIT = 25
@@ -33,8 +33,8 @@ _MARK = "\x00"
 _LINK = re.compile(r"https?://[^\s/]+\S*", re.IGNORECASE)
 _PHONE = re.compile(r"\+?[0-9]{5,20}")
 
-Fault = tuple[str, str]
-"""A field of the request and a sentence about it."""
+Fault = tuple[str, Reason]
+"""A field of the request and what is wrong with it."""
 
 
 @cache
@@ -43,37 +43,37 @@ def languages() -> frozenset[str]:
     return frozenset(str(language.value) for language in TemplateLanguage) - {"UNKNOWN", "None"}
 
 
-def faults(form: TemplateForm) -> dict[str, list[str]]:
-    """Every rule that the form breaks, as sentences by field; empty when Meta should accept it."""
-    found: dict[str, list[str]] = {}
+def faults(form: TemplateForm) -> dict[str, list[Reason]]:
+    """Every rule that the form breaks, by field; empty when Meta should accept it."""
+    found: dict[str, list[Reason]] = {}
     for check in (_name, _body, _header, _footer, _buttons, _examples):
-        for field, sentence in check(form):
-            found.setdefault(field, []).append(sentence)
+        for field, reason in check(form):
+            found.setdefault(field, []).append(reason)
     return found
 
 
 def _name(form: TemplateForm) -> Iterator[Fault]:
     if not _NAME.fullmatch(form.name):
-        yield "name", "The name may hold lower-case letters, digits and _ only, 1 to 512 of them."
+        yield "name", reasons.NAME()
     if form.language not in languages():
-        yield "language", "The language must be one of Meta's template languages, such as id, en, en_US or ms."
+        yield "language", reasons.LANGUAGE()
     if form.category not in CATEGORIES:
-        yield "category", f"The category must be one of {', '.join(CATEGORIES)}."
+        yield "category", reasons.CATEGORY(words=", ".join(CATEGORIES))
 
 
 def _body(form: TemplateForm) -> Iterator[Fault]:
     if not form.body.strip():
-        yield "body", "The body is required."
+        yield "body", reasons.BODY()
         return
     if len(form.body) > BODY_LIMIT:
-        yield "body", f"The body has {len(form.body)} characters, at most {BODY_LIMIT} are allowed."
+        yield "body", reasons.BODY_LONG(length=len(form.body), most=BODY_LIMIT)
     names = variables_of(form.body)
     if names != [str(position) for position in range(1, len(names) + 1)]:
-        yield "body", "Variables must be {{1}}, {{2}}, … in order and without gaps."
+        yield "body", reasons.VARIABLES_IN_ORDER()
     if form.category == "AUTHENTICATION":
         # Meta generates the text of these; the form's text is only shown in lists
         if len(names) != 1:
-            yield "body", "The body of an AUTHENTICATION template has exactly one variable, the code."
+            yield "body", reasons.AUTHENTICATION_BODY()
         return
     yield from _edges(form.body, len(names))
 
@@ -83,14 +83,14 @@ def _edges(body: str, count: int) -> Iterator[Fault]:
     # punctuation beside a variable does not count as text
     core = re.sub(r"[^\w\x00]", "", marked)
     if core.endswith(_MARK):
-        yield "body", VARIABLE_AT_END
+        yield "body", reasons.VARIABLE_AT_END()
     if core.startswith(_MARK):
-        yield "body", VARIABLE_AT_START
+        yield "body", reasons.VARIABLE_AT_START()
     if re.search(rf"{_MARK}\s*{_MARK}", marked):
-        yield "body", "Two variables can't stand side by side."
+        yield "body", reasons.VARIABLES_ADJACENT()
     words = re.findall(r"\w+", marked.replace(_MARK, " "))
     if count and len(words) < _WORDS_PER_VARIABLE * count + 1:
-        yield "body", f"The body has too few words ({len(words)}) for {count} variables."
+        yield "body", reasons.FEW_WORDS(words=len(words), count=count)
 
 
 def _header(form: TemplateForm) -> Iterator[Fault]:
@@ -98,89 +98,89 @@ def _header(form: TemplateForm) -> Iterator[Fault]:
     if header is None:
         return
     if form.category == "AUTHENTICATION":
-        yield "header", "An AUTHENTICATION template has no header."
+        yield "header", reasons.AUTHENTICATION_HEADER()
     elif header.type == "TEXT":
         yield from _header_text(header)
     elif header.type in MEDIA_HEADERS:
         if not _LINK.fullmatch(header.url):
-            yield "header", f"A header of type {header.type} needs `url`, an http or https address of a sample."
+            yield "header", reasons.HEADER_URL(type=header.type)
     elif header.type == "LOCATION":
         yield from _header_place(header)
     else:
-        yield "header", "The header's type must be one of TEXT, IMAGE, VIDEO, DOCUMENT, LOCATION."
+        yield "header", reasons.HEADER_TYPE()
 
 
 def _header_text(header: Header) -> Iterator[Fault]:
     text = header.content
     names = variables_of(text)
     if not text.strip():
-        yield "header", "A header of type TEXT needs `content`."
+        yield "header", reasons.HEADER_CONTENT()
     if len(text) > _LINE_LIMIT:
-        yield "header", f"The header has {len(text)} characters, at most {_LINE_LIMIT} are allowed."
+        yield "header", reasons.HEADER_LONG(length=len(text), most=_LINE_LIMIT)
     if "\n" in text or "*" in text:
-        yield "header", "The header can't have line breaks or formatting."
+        yield "header", reasons.HEADER_FORMATTING()
     if names and names != ["1"]:
-        yield "header", "The header can have one variable at most, {{1}}."
+        yield "header", reasons.HEADER_VARIABLES()
 
 
 def _header_place(header: Header) -> Iterator[Fault]:
     if header.latitude is None or not -90 <= header.latitude <= 90:
-        yield "header", "A header of type LOCATION needs `latitude`, -90 to 90."
+        yield "header", reasons.HEADER_LATITUDE()
     if header.longitude is None or not -180 <= header.longitude <= 180:
-        yield "header", "A header of type LOCATION needs `longitude`, -180 to 180."
+        yield "header", reasons.HEADER_LONGITUDE()
 
 
 def _footer(form: TemplateForm) -> Iterator[Fault]:
     if form.footer and form.category == "AUTHENTICATION":
-        yield "footer", "An AUTHENTICATION template has no footer of its own."
+        yield "footer", reasons.AUTHENTICATION_FOOTER()
     if len(form.footer) > _LINE_LIMIT:
-        yield "footer", f"The footer has {len(form.footer)} characters, at most {_LINE_LIMIT} are allowed."
+        yield "footer", reasons.FOOTER_LONG(length=len(form.footer), most=_LINE_LIMIT)
     if "{{" in form.footer:
-        yield "footer", "The footer can't have variables."
+        yield "footer", reasons.FOOTER_VARIABLES()
 
 
 def _buttons(form: TemplateForm) -> Iterator[Fault]:
     kinds = [button.type for button in form.buttons]
     if form.category == "AUTHENTICATION" and kinds not in ([], ["COPY_CODE"]):
-        yield "buttons", "An AUTHENTICATION template has one button at most, COPY_CODE."
+        yield "buttons", reasons.AUTHENTICATION_BUTTONS()
         return
     if len(kinds) > _ALL_BUTTONS:
-        yield "buttons", f"There are {len(kinds)} buttons, at most {_ALL_BUTTONS} are allowed."
+        yield "buttons", reasons.MANY_BUTTONS(count=len(kinds), most=_ALL_BUTTONS)
     for kind, most in _BUTTONS.items():
         if kinds.count(kind) > most:
-            yield "buttons", f"There are {kinds.count(kind)} buttons of type {kind}, at most {most} are allowed."
+            yield "buttons", reasons.MANY_OF_A_KIND(count=kinds.count(kind), kind=kind, most=most)
     if sum((left == "QUICK_REPLY") != (right == "QUICK_REPLY") for left, right in pairwise(kinds)) > 1:
-        yield "buttons", "QUICK_REPLY buttons must stand together, all first or all last."
+        yield "buttons", reasons.QUICK_REPLIES()
     for position, button in enumerate(form.buttons):
-        for sentence in _button(button, form.category):
-            yield f"buttons.{position}", sentence
+        for reason in _button(button, form.category):
+            yield f"buttons.{position}", reason
 
 
-def _button(button: Button, category: str) -> Iterator[str]:
+def _button(button: Button, category: str) -> Iterator[Reason]:
     if button.type not in _BUTTONS:
-        yield f"The button's type must be one of {', '.join(_BUTTONS)}."
+        yield reasons.BUTTON_TYPE(words=", ".join(_BUTTONS))
         return
     # Meta generates the label of COPY_CODE
     if button.type != "COPY_CODE" and not 1 <= len(button.label) <= _LABEL_LIMIT:
-        yield f"The label must have 1 to {_LABEL_LIMIT} characters."
+        yield reasons.LABEL(most=_LABEL_LIMIT)
     if "{{" in button.label:
-        yield "The label can't have variables."
+        yield reasons.LABEL_VARIABLES()
     if button.type == "URL":
         yield from _button_url(button)
     elif button.type == "PHONE_NUMBER" and not _PHONE.fullmatch(button.phone_number):
-        yield "`phone_number` must be a phone number of at most 20 digits."
+        yield reasons.BUTTON_PHONE()
     elif button.type == "COPY_CODE" and category != "AUTHENTICATION" and not 1 <= len(button.example) <= _CODE_LIMIT:
-        yield f"`example` must be a code of 1 to {_CODE_LIMIT} characters."
+        yield reasons.BUTTON_CODE(most=_CODE_LIMIT)
 
 
-def _button_url(button: Button) -> Iterator[str]:
+def _button_url(button: Button) -> Iterator[Reason]:
     if len(button.url) > _URL_LIMIT or not _LINK.fullmatch(with_variables_as(button.url, "x")):
-        yield f"`url` must be an http or https address of at most {_URL_LIMIT} characters."
+        yield reasons.BUTTON_URL(most=_URL_LIMIT)
     names = variables_of(button.url)
     if names and (names != ["1"] or button.url.count("{{") != 1 or not button.url.endswith("}}")):
-        yield "`url` can have one variable, {{1}}, and only at its end."
+        yield reasons.BUTTON_URL_VARIABLE()
     if names and not button.example:
-        yield "`example` is required for a `url` with a variable."
+        yield reasons.BUTTON_EXAMPLE()
 
 
 def _examples(form: TemplateForm) -> Iterator[Fault]:
@@ -188,7 +188,7 @@ def _examples(form: TemplateForm) -> Iterator[Fault]:
         return
     for name in variables_of(form.body):
         if not form.example_of(name):
-            yield "variables", f"Variable {{{{{name}}}}} needs an example."
+            yield "variables", reasons.EXAMPLE(name=name)
     header = form.header
     if header and variables_of(header.content) and not (header.example or form.example_of("1")):
-        yield "variables", "The variable of the header needs an example."
+        yield "variables", reasons.HEADER_EXAMPLE()

@@ -51,6 +51,8 @@ from kurir.channels.linked_device.protocol import (
 from kurir.kit.backoff import Backoff
 from kurir.messages import bounds
 from kurir.numbers.numbers import NumberState
+from kurir.reasons import Reason, as_written
+from kurir.reasons import numbers as reasons
 
 T = TypeVar("T")
 
@@ -77,11 +79,11 @@ _OVER = ("logged_out", "banned", "replaced", "outdated", "disconnected")
 _NOT_HEARD = (ev.DisconnectedEv.__name__, ev.KeepAliveTimeoutEv.__name__)
 """Events that come from the engine's own clock or from a lost connection, not from the server."""
 _BAN_REASONS = {
-    1: "sent to too many people",
-    2: "blocked by too many users",
-    3: "created too many groups",
-    4: "sent the same message too often",
-    5: "sent to too many people by broadcast list",
+    1: reasons.BAN_PEOPLE,
+    2: reasons.BAN_BLOCKED,
+    3: reasons.BAN_GROUPS,
+    4: reasons.BAN_SAME,
+    5: reasons.BAN_LISTS,
 }
 
 
@@ -102,7 +104,7 @@ class NeonizeDevice:
         self._emit = emit
         self._lock = threading.Lock()
         self._state: NumberState = "connecting"
-        self._reason = "connecting to WhatsApp"
+        self._reason = reasons.CONNECTING()
         self._closing = threading.Event()
         self._gone = False
         self._code_asked = False
@@ -121,12 +123,12 @@ class NeonizeDevice:
             ask=lambda: self.call(self.client.get_blocklist),
             connected=lambda: self.state[0] == "connected",
             on_answer=self._check,
-            on_timeout=lambda: self._become("degraded", "connected, but WhatsApp does not answer"),
+            on_timeout=lambda: self._become("degraded", reasons.SILENT()),
         )
         self._subscribe()
 
     @property
-    def state(self) -> tuple[NumberState, str]:
+    def state(self) -> tuple[NumberState, Reason]:
         """The connection state and why."""
         with self._lock:
             return self._state, self._reason
@@ -249,9 +251,8 @@ class NeonizeDevice:
             # the line of an event that could not be serialized is fine: the first one costs no pause
             self._closing.wait(spread(shorter if unreadable else pause))
 
-    def _become(self, state: NumberState, reason: str, *, line: int | None = None, **more: Any) -> None:
+    def _become(self, state: NumberState, reason: Reason, *, line: int | None = None, **more: Any) -> None:
         """Changes the state and emits it; with `line` only while that is the latest."""
-        reason = bounds.text(reason, bounds.REASON)
         with self._lock:
             if state != "connected":
                 self._line += 1
@@ -274,13 +275,11 @@ class NeonizeDevice:
             ev.ConnectedEv: self._on_connected,
             ev.DisconnectedEv: self._on_disconnected,
             ev.LoggedOutEv: self._on_logged_out,
-            ev.StreamReplacedEv: lambda _: self._become(
-                "replaced", "the session was opened elsewhere; pair the number again to take it back"
-            ),
+            ev.StreamReplacedEv: lambda _: self._become("replaced", reasons.OPENED_ELSEWHERE()),
             ev.TemporaryBanEv: self._on_ban,
             ev.ConnectFailureEv: self._on_failure,
-            ev.ClientOutdatedEv: lambda _: self._become("outdated", "WhatsApp refuses this version of the engine"),
-            ev.KeepAliveTimeoutEv: lambda _: self._become("degraded", "WhatsApp does not answer keep-alives"),
+            ev.ClientOutdatedEv: lambda _: self._become("outdated", reasons.ENGINE_OUTDATED()),
+            ev.KeepAliveTimeoutEv: lambda _: self._become("degraded", reasons.NO_KEEP_ALIVES()),
             ev.KeepAliveRestoredEv: self._on_alive_again,
             ev.MessageEv: self._receiver.take,
             ev.ReceiptEv: self._on_receipt,
@@ -329,7 +328,7 @@ class NeonizeDevice:
     # -- events of the engine --------------------------------------------------------------------------------------
 
     def _on_qr(self, qr: bytes) -> None:
-        self._become("pairing", "waiting for the phone")
+        self._become("pairing", reasons.WAITING_FOR_PHONE())
         if not self.order.phone:
             self._say(QrShown(self.order.device, qr.decode(errors="replace")))
         elif not self._code_asked:
@@ -340,7 +339,7 @@ class NeonizeDevice:
         try:
             code = self.call(lambda: self.client.PairPhone(self.order.phone, True))
         except NeonizeError as error:
-            reason = bounds.text(f"WhatsApp gave no pairing code: {error}", bounds.REASON)
+            reason = reasons.NO_PAIRING_CODE(reason=bounds.text(str(error), bounds.REASON))
             self._say(PairingFailed(self.order.device, reason))
         else:
             self._say(CodeShown(self.order.device, bounds.text(code, bounds.NAME)))
@@ -350,7 +349,7 @@ class NeonizeDevice:
             self._receiver.paired(user_of(event.ID))
             self._say(Paired(self.order.device, user_of(event.ID), bounds.identifier(Jid2String(event.ID))))
         else:
-            reason = bounds.text(event.Error, bounds.REASON) or "the phone refused"
+            reason = as_written(bounds.text(event.Error, bounds.REASON)) or reasons.PHONE_REFUSED()
             self._say(PairingFailed(self.order.device, reason))
 
     def _on_connected(self, _event: ev.ConnectedEv) -> None:
@@ -366,7 +365,7 @@ class NeonizeDevice:
         phone, jid = user_of(me.JID), bounds.identifier(Jid2String(me.JID))
 
         def believe() -> None:
-            self._become("connected", "connected", line=line, phone=phone, jid=jid)
+            self._become("connected", reasons.CONNECTED(), line=line, phone=phone, jid=jid)
 
         def believe_later() -> None:
             if not self._closing.wait(PROBATION):
@@ -391,14 +390,14 @@ class NeonizeDevice:
 
     def _on_alive_again(self, _event: ev.KeepAliveRestoredEv) -> None:
         if self.state[0] == "degraded":
-            self._become("connected", "connected")
+            self._become("connected", reasons.CONNECTED())
 
     def _on_disconnected(self, _event: ev.DisconnectedEv) -> None:
         self._next_line()
         if not self._logins.lost(time.monotonic()):
             self._stop_reconnecting()
             return
-        self._become("connecting", "the connection to WhatsApp was lost")
+        self._become("connecting", reasons.LOST())
 
     def _stop_reconnecting(self) -> None:
         """Stops the engine, which would reconnect without a pause; the gateway reopens the device later."""
@@ -412,19 +411,20 @@ class NeonizeDevice:
 
     def _on_logged_out(self, event: ev.LoggedOutEv) -> None:
         self._forbid()
-        reason = "the phone removed this device" if not event.OnConnect else "WhatsApp no longer knows this device"
-        self._become("logged_out", f"{reason}; pair it again")
+        reason = reasons.UNKNOWN_TO_WHATSAPP() if event.OnConnect else reasons.REMOVED_BY_PHONE()
+        self._become("logged_out", reason)
 
     def _on_ban(self, event: ev.TemporaryBanEv) -> None:
-        why = _BAN_REASONS.get(event.Code, f"code {event.Code}") if event.HasField("Code") else "for an unknown reason"
+        why = reasons.BAN_UNKNOWN()
+        if event.HasField("Code"):
+            known = _BAN_REASONS.get(event.Code)
+            why = known() if known is not None else reasons.BAN_CODE(code=event.Code)
         seconds = _seconds(event.Expire)
-        reason = f"WhatsApp banned this number for {round(seconds)} seconds: {why}"
-        self._become("banned", reason, retry_after=seconds)
+        self._become("banned", reasons.BANNED(seconds=round(seconds), why=why), retry_after=seconds)
 
     def _on_failure(self, event: ev.ConnectFailureEv) -> None:
         code = event.Reason if event.HasField("Reason") else bounds.text(_attribute(event.Raw, "reason"), bounds.NAME)
-        reason = f"WhatsApp refused the connection (reason {code or 'unknown'})"
-        self._become("disconnected", reason, retry_after=_RETRY_MOST)
+        self._become("disconnected", reasons.REFUSED(reason=code or "?"), retry_after=_RETRY_MOST)
 
     def _on_receipt(self, event: ev.ReceiptEv) -> None:
         if event.HasField("Type"):

@@ -19,6 +19,7 @@ from kurir.channels.linked_device.engine_host.incoming_messages import GROUPS, P
 from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER, is_group
 from kurir.messages.reports import Refused
+from kurir.reasons import messages
 
 _GROUPS_FRESH = 5.0
 """Seconds for which "not in the list of groups" is valid without a new query."""
@@ -38,12 +39,12 @@ class DeviceDirectory:
         """Why nothing can be sent to `recipient`, or None. Raises NeonizeError when WhatsApp does not answer."""
         if is_group(recipient):
             if recipient not in self.groups() and recipient not in self.groups(at_most_old=_GROUPS_FRESH):
-                return Refused("not_a_group_member", "the sender number must be a member of the group")
+                return Refused("not_a_group_member", messages.NOT_A_GROUP_MEMBER())
             return None
         if recipient in self._people or self._has_lid(recipient):
             return None
         if not self.on_whatsapp([recipient]).get(recipient, False):
-            return Refused("not_on_whatsapp", "the recipient's phone number is not on WhatsApp")
+            return Refused("not_on_whatsapp", messages.NOT_ON_WHATSAPP())
         return None
 
     def on_whatsapp(self, phones: list[str]) -> dict[str, bool]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import assert_never
 
 from kurir.channels.linked_device.engine_host.device import NeonizeDevice  # first: it prepares libmagic
+from kurir.reasons import Reason, messages, numbers, sentence
 
 # isort: split
 from neonize.exc import NeonizeError, SendMessageError, UploadError
@@ -38,11 +39,14 @@ _OPEN_AGAIN = 30.0
 
 _LIBRARY = "neonize-linux"
 """Part of the engine library's file name."""
-_LEFT_OUT = "the recipient's phone may have been left out: the engine has no keys for it"
 
 
 class UnavailableError(NeonizeError):
-    """The device cannot be called now; the text is a sentence for the caller."""
+    """The device cannot be called now, for a reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(sentence(reason, "en"))
+        self.reason = reason
 
 
 class NeonizeEngine:
@@ -66,12 +70,12 @@ class NeonizeEngine:
         try:
             return self._perform(command)
         except UnavailableError as error:
-            return say.Failed(str(error))
+            return say.Failed(error.reason)
         except Exception as error:
             self._report(command, error)
             if isinstance(command, say.Send):  # on the wire: earlier failures are answered in `_send`
-                return InDoubt("the engine failed while it was sending")
-            return say.Failed("WhatsApp did not answer" if isinstance(error, NeonizeError) else "the engine failed")
+                return InDoubt(messages.ENGINE_FAILED_WHILE())
+            return say.Failed(numbers.NO_ANSWER() if isinstance(error, NeonizeError) else numbers.ENGINE_FAILED())
 
     def _perform(self, command: say.Command) -> say.HostReply:  # noqa: PLR0911, PLR0912  (one per command)
         match command:
@@ -99,7 +103,7 @@ class NeonizeEngine:
             case say.Replay(device=number, payload=payload):
                 device = self._devices.get(number)
                 if device is None:
-                    return say.Failed("the device is not open")
+                    return say.Failed(numbers.NOT_OPEN())
                 device.replay(payload)
                 return say.Done()
             case say.LookUp(device=number, phones=phones):
@@ -120,18 +124,17 @@ class NeonizeEngine:
             device = NeonizeDevice(order, self._client_map_lock, self._emit, self._limits)
         except (sqlite3.Error, OSError) as error:
             file = "/".join(Path(order.journal).parts[-2:])
-            reason = f"{file} cannot be opened ({error}): make room on the disk, or move a damaged file away"
-            return self._not_opened(order, reason)
+            return self._not_opened(order, numbers.JOURNAL_NOT_OPENED(file=file, error=error))
         try:
             device.start()
         except RuntimeError as error:  # no thread could be started
             device.stop()
-            return self._not_opened(order, f"the device cannot be started: {error}")
+            return self._not_opened(order, numbers.NOT_STARTED(error=error))
         self._devices[order.device] = device
         self._directories[order.device] = DeviceDirectory(device)
         return say.Done()
 
-    def _not_opened(self, order: say.Open, reason: str) -> say.Failed:
+    def _not_opened(self, order: say.Open, reason: Reason) -> say.Failed:
         """Makes the gateway retry after a while."""
         state = say.DeviceState(order.device, "disconnected", reason, retry_after=_OPEN_AGAIN, opening=order.opening)
         self._emit(state)
@@ -152,22 +155,22 @@ class NeonizeEngine:
     def _connected(self, number: int) -> DeviceDirectory:
         directory = self._directories.get(number)
         if directory is None:
-            raise UnavailableError("the device is not open")
+            raise UnavailableError(numbers.NOT_OPEN())
         state, reason = directory.device.state
         if state != "connected":
-            raise UnavailableError(f"the device is not connected: {reason}")
+            raise UnavailableError(numbers.NOT_CONNECTED_BECAUSE(reason=reason))
         return directory
 
     def _send(self, number: int, command: say.Send) -> say.HostReply:
         try:
             directory = self._connected(number)
         except UnavailableError as error:
-            return NotConnected(str(error))
+            return NotConnected(error.reason)
         try:
             ready = self._prepare(directory, command)
         except Exception as error:
             self._report(command, error)
-            return TryLater("engine_failed", "the engine failed before it sent anything")
+            return TryLater("engine_failed", messages.ENGINE_FAILED_BEFORE())
         return self._put_on_wire(directory, command, *ready) if isinstance(ready, tuple) else ready
 
     def _prepare(self, directory: DeviceDirectory, command: say.Send) -> tuple[JID, Message] | Refused | TryLater:
@@ -177,17 +180,17 @@ class NeonizeEngine:
             refusal = directory.refusal(outgoing.recipient)
         except NeonizeError as error:
             device.report(f"look-up: {without_places(error)}")
-            return TryLater("lookup_failed", "WhatsApp did not answer whether the recipient is there")
+            return TryLater("lookup_failed", messages.LOOKUP_UNANSWERED())
         if refusal is not None:
             return refusal
         try:
             uploaded = _upload(device, outgoing)
             message = compose(outgoing.content, command.secret, uploaded)
-        except NotSupportedError as error:
-            return Refused("unsupported", str(error))
+        except NotSupportedError:
+            return Refused("unsupported", messages.NO_TEMPLATES())
         except (UploadError, OSError) as error:
             device.report(f"upload: {error}")
-            return TryLater("upload_failed", "the file could not be uploaded")
+            return TryLater("upload_failed", messages.FILE_NOT_UPLOADED())
         to = directory.address(outgoing.recipient)
         if command.typing > 0:
             _type(device, to, command.typing)
@@ -205,7 +208,7 @@ class NeonizeEngine:
         crash_points.reach("engine.sent")
         left_out = self._unencrypted.devices(response.ID)
         if left_out and directory.unreached(outgoing.recipient, left_out):
-            return InDoubt(_LEFT_OUT, response.ID)
+            return InDoubt(messages.LEFT_OUT(), response.ID)
         if left_out:
             what = f"{len(left_out)} devices without keys got no copy of a message"
             self._emit(say.Trouble(command.device, what, "device_left_out"))

@@ -2,7 +2,7 @@
 
 The engine (neonize) returns errors as text only, so they are recognized by fixed parts of whatsmeow's and neonize's
 messages. Every part that is used is listed in `RELIED_ON`; a test looks each up in the library of the installed
-version. The texts themselves go to the log: callers and numbers' states get sentences of Kurir's.
+version. The texts themselves go to the log: callers and numbers' states get reasons of Kurir's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 from kurir.channels.linked_device import server_codes
 from kurir.channels.linked_device.protocol import SendOutcome
 from kurir.messages.reports import InDoubt, NotConnected, TryLater
+from kurir.reasons import Reason, messages, numbers
 
 NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")
 NOT_ENCRYPTED = ("failed to prefetch sessions", "failed to save cached sessions", "failed to encrypt group message")
@@ -45,11 +46,6 @@ RELIED_ON = (
 )
 """Every part of the engine's messages on which a decision depends, as contained in the library."""
 
-UNREADABLE = "the engine could not read an event of WhatsApp's; connecting anew"
-_UNREACHABLE = "WhatsApp could not be reached"
-_NO_SESSION = "the device's session could not be opened"
-_LET_GO = "the engine let the connection go"
-
 _PLACES = re.compile(r":?\s*\b(?:dial|read|write|lookup|open|pq:).*", re.DOTALL)
 """The part of an error that names addresses and files, which only the operator may see."""
 _STORE = re.compile(r"(?i)\bpq: |\bsql|database|disk|failed to (?:open|get|upgrade)")
@@ -66,28 +62,28 @@ def could_not_serialize(error: str) -> bool:
     return error.startswith("proto:")
 
 
-def why_not_connected(error: str) -> str:
-    """Why `connect` ended by itself, as a sentence for the number's state."""
+def why_not_connected(error: str) -> Reason:
+    """Why `connect` ended by itself, for the number's state."""
     if could_not_serialize(error):
-        return UNREADABLE
+        return numbers.UNREADABLE()
     if not error:
-        return _LET_GO
+        return numbers.LET_GO()
     if _NETWORK.search(error):
-        return _UNREACHABLE
-    return _NO_SESSION if _STORE.search(error) else _LET_GO
+        return numbers.UNREACHABLE()
+    return numbers.NO_SESSION() if _STORE.search(error) else numbers.LET_GO()
 
 
 def outcome_of(error: str) -> SendOutcome:
     """The outcome of a message for an error of `send_message`. In doubt, the gateway looks for evidence."""
     if NO_ADDRESS in error:
-        return TryLater("lookup_failed", "WhatsApp does not give this number's address, though the number is there")
+        return TryLater("lookup_failed", messages.NO_ADDRESS())
     if SERVER_REFUSED in error:
         code = error.rpartition(SERVER_REFUSED)[2].strip(" :.")
         return server_codes.outcome_of(int(code) if code.isascii() and code.isdigit() else 0)
     if any(words in error for words in NOT_CONNECTED):
-        return NotConnected("the device is not connected to WhatsApp")
+        return NotConnected(messages.DEVICE_OFFLINE())
     if error.startswith(NEVER_LEFT):
-        return TryLater("lookup_failed", "the recipient's devices could not be looked up")
+        return TryLater("lookup_failed", messages.DEVICES_NOT_LOOKED_UP())
     if error.startswith(NOT_ENCRYPTED):
-        return TryLater("not_encrypted", "the device's session could not be read or written")
-    return InDoubt("the engine could not tell whether the message left")
+        return TryLater("not_encrypted", messages.SESSION_UNUSABLE())
+    return InDoubt(messages.ENGINE_UNSURE())

@@ -34,6 +34,8 @@ from kurir.kit.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
 from kurir.kit.log_limit import LogLimit
 from kurir.messages import bounds
 from kurir.messages.reports import IncomingMedia, MediaFetched, SetAside
+from kurir.reasons import NOTHING, Reason, stored
+from kurir.reasons import media as reasons
 
 SLOTS = 4
 """Fetches of one device at once."""
@@ -50,9 +52,6 @@ _LONGEST = 86_400.0
 _LOOK_AGAIN = 1.0
 NO_ROOM_PAUSE = 30.0
 """Seconds until a file for which the disk has no room is looked at again; that counts as no try."""
-_NO_ROOM = "the disk of this gateway was nearly full"
-_TOO_LARGE = "the file is larger than this gateway takes"
-_ASIDE = "it could not be processed: see `kurir quarantine list`"
 _FINAL = ("no url present", "find any attachments", "status code 403", "status code 404", "status code 410")
 """Parts of the engine's errors that are permanent."""
 
@@ -197,13 +196,13 @@ class MediaFetches:
             return False
         return True
 
-    def _hopeless(self, entry: Entry) -> str:
-        """Why no further attempt is useful; "" while one is."""
+    def _hopeless(self, entry: Entry) -> Reason:
+        """Why no further attempt is useful; `NOTHING` while one is."""
         if entry.owner and self._owner and entry.owner != self._owner:
-            return "it came to an earlier pairing of this number, with another phone"
+            return reasons.GONE_OTHER_PHONE()
         if entry.tries <= len(self._limits.pauses) and time.time() - entry.at <= _LONGEST:
-            return ""
-        return "it could not be had within a day" if self._has_room(entry) else _NO_ROOM
+            return NOTHING
+        return reasons.GONE_LATE() if self._has_room(entry) else reasons.GONE_DISK()
 
     def _has_room(self, entry: Entry) -> bool:
         """Whether the disk has room for the file, as far as its message says how large it is."""
@@ -230,17 +229,17 @@ class MediaFetches:
         event = MessageEvent.FromString(entry.event)
         media = _described(event)
         if media is None or media.size > self._limits.size:
-            self._finish(entry, None, _TOO_LARGE if media is not None else "the message names no file")
+            self._finish(entry, None, reasons.GONE_TOO_LARGE() if media is not None else reasons.GONE_NO_FILE())
             return
         try:
             data = self._device.download(unwrapped(event.Message))
         except NeonizeError as error:
             self._device.report(f"media of a received message: {error}")
             if any(words in str(error) for words in _FINAL):
-                self._finish(entry, None, "WhatsApp has it no more")
+                self._finish(entry, None, reasons.GONE_AT_WHATSAPP())
             return
         if not data or len(data) > self._limits.size:
-            self._finish(entry, None, _TOO_LARGE if data else "the file is empty")
+            self._finish(entry, None, reasons.GONE_TOO_LARGE() if data else reasons.GONE_EMPTY())
             return
         try:
             self._finish(entry, self._stored(event, media, data))
@@ -269,7 +268,7 @@ class MediaFetches:
             raise
         return msgspec.structs.replace(media, path=str(path), size=len(data), state="stored")
 
-    def _finish(self, entry: Entry, media: IncomingMedia | None, reason: str = "") -> None:
+    def _finish(self, entry: Entry, media: IncomingMedia | None, reason: Reason = NOTHING) -> None:
         """Sends the media's result to the gateway: stored, or gone for a `reason`. The entry stays until that has been
         stored.
 
@@ -278,7 +277,7 @@ class MediaFetches:
         event = MessageEvent.FromString(entry.event)
         if media is None:
             described = _described(event) or IncomingMedia("", remote_id=bounds.identifier(event.Info.ID))
-            media = msgspec.structs.replace(described, state="gone", reason=reason)
+            media = msgspec.structs.replace(described, state="gone", reason=stored(reason))
         order = self._order
         # the engine is not asked for it: this may be the thread for which every other fetch waits
         known = _known(entry)
@@ -297,7 +296,9 @@ class MediaFetches:
         known = _known(entry)
         if known is None:
             return None
-        return msgspec.structs.replace(known, media=msgspec.structs.replace(known.media, state="gone", reason=_ASIDE))
+        return msgspec.structs.replace(
+            known, media=msgspec.structs.replace(known.media, state="gone", reason=stored(reasons.GONE_ASIDE()))
+        )
 
     def _emit_once(self, entry: Entry, news: MediaFetched | SetAside) -> bool:
         """Sends a fetch's result to the gateway, unless that was done; False: it could not be sent and is retried."""

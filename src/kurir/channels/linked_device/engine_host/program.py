@@ -42,6 +42,7 @@ from kurir.channels.linked_device.protocol import (
     sound_frame,
 )
 from kurir.kit import crash_points
+from kurir.reasons.numbers import NOT_ENCODED
 
 _WORKERS_PER_DEVICE = 16
 """Concurrent calls per device: the sending window, and room for look-ups beside it."""
@@ -112,7 +113,7 @@ class Host:
         try:
             data = sound_frame(Reply(call, answer))
         except _NOT_ENCODABLE as error:
-            data = sound_frame(Reply(call, Failed(f"the answer could not be encoded: {type(error).__name__}")))
+            data = sound_frame(Reply(call, Failed(NOT_ENCODED(error=type(error).__name__))))
         self._calls.write(data)
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from kurir.accounts.accounts import Account
 from kurir.contacts.contacts import Audience, AudienceStatus, ContactList, ListType, Page, Query
+from kurir.reasons.requests import ONE_OF
+from kurir.reasons.sending import CONTACT_EXPECTED, ORDER_EXPECTED
 from kurir.services.errors import NotFound
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.dates import written_date
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.envelopes import Answer, wrong
 from kurir.web.compat_v1.table_pages import descending, page_fields, page_of
 from kurir.web.gateway import Gateway
 
@@ -44,14 +46,6 @@ _AUDIENCE_COLUMNS = {
     "status_defined": "status",
     "date_insert": "created_at",
 }
-
-CONTACT_EXPECTED = Phrase(
-    id="`contacts_id` dari get-list-contacts", en="the `contacts_id` of one of your lists (get-list-contacts)"
-)
-ORDER_EXPECTED = Phrase(
-    id=f'daftar {{{{"column": nomor kolom, "dir": "asc" atau "desc"}}}}, paling banyak {_ORDER_MOST}',
-    en=f'a list of {{{{"column": index of a column, "dir": "asc" or "desc"}}}}, at most {_ORDER_MOST}',
-)
 
 
 async def list_contacts(gateway: Gateway, call: Call) -> Answer:
@@ -83,7 +77,7 @@ def _order(body: Body, columns: Mapping[str, str]) -> tuple[tuple[str, bool], ..
         return ((column, descending(body, "order_dir", default="asc")),)
     entries = body.items("order") or []
     if len(entries) > _ORDER_MOST:
-        raise wrong("order", ORDER_EXPECTED)
+        raise wrong("order", ORDER_EXPECTED(most=_ORDER_MOST))
     return tuple(_ordered(entry, _shown(body, columns), columns) for entry in entries)
 
 
@@ -95,18 +89,18 @@ def _shown(body: Body, columns: Mapping[str, str]) -> list[Any]:
 
 def _ordered(entry: Any, shown: list[Any], columns: Mapping[str, str]) -> tuple[str, bool]:
     if not isinstance(entry, dict):
-        raise wrong("order", ORDER_EXPECTED)
+        raise wrong("order", ORDER_EXPECTED(most=_ORDER_MOST))
     fields = Body({"order": entry.get("column"), "order.dir": entry.get("dir")})
     index = fields.integer("order", default=0)
     if index >= len(shown):
-        raise wrong("order", ORDER_EXPECTED)
+        raise wrong("order", ORDER_EXPECTED(most=_ORDER_MOST))
     return _column("columns", shown[index], columns), descending(fields, "order.dir", default="asc")
 
 
 def _column(field: str, name: Any, columns: Mapping[str, str]) -> str:
     if not isinstance(name, str) or name not in columns:
         names = ", ".join(columns)
-        raise wrong(field, Phrase(id=f"salah satu dari {names}", en=f"expected one of {names}"))
+        raise wrong(field, ONE_OF(words=names))
     return columns[name]
 
 

@@ -15,12 +15,15 @@ from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Draft, NotSettledYet, Snapshot
-from kurir.outbox.waiting import OF_ITS_OWN, UNKNOWN, Waiting
+from kurir.outbox.waiting import OF_ITS_OWN, UNKNOWN, Waiting, reason_of
+from kurir.reasons import sentence
+from kurir.reasons.sending import META_PAUSED, META_STILL_WAITING, META_UNCONFIRMED, ONE_EXPECTED, WINDOW_CLOSED
+from kurir.reasons.states import state
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.envelopes import Answer, wrong
 from kurir.web.compat_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.compat_v1.sending import CAPTION_FIELD, METHODS, bubbles
-from kurir.web.compat_v1.waits import phrase, unseen, waits
+from kurir.web.compat_v1.waits import unseen, waits
 from kurir.web.gateway import Gateway
 
 SECTION = "Conversation"
@@ -31,29 +34,7 @@ _IN_ALL = 4.0
 _LATEST = 4.5
 """Seconds after which even what became of the message is no longer looked up for that caller."""
 
-ONE_EXPECTED = Phrase(id="satu nomor telepon saja", en="one phone number only")
-WINDOW_CLOSED = Phrase(
-    id="Re-engagement message: {to} terakhir menulis ke nomor ini lebih dari 24 jam yang lalu, atau belum pernah. "
-    "Gunakan template yang sudah disetujui.",
-    en="Re-engagement message: {to} last wrote to this number more than 24 hours ago, or never did. Use an approved "
-    "template.",
-)
 QUEUED = "Message queued to be sent."
-UNCONFIRMED = Phrase(
-    id="Pesan mungkin sudah terkirim, tetapi Meta belum memastikannya; jangan kirim ulang.",
-    en="The message may have been sent, but Meta has not confirmed it; do not send it again.",
-)
-STILL_WAITING = Phrase(
-    id="Pesan sudah tersimpan dan akan dikirim begitu bisa; jangan kirim ulang. Menunggu: {why}.",
-    en="The message is stored and will still go out when it can; do not send it again. It waits for: {why}.",
-)
-
-PAUSED = Phrase(
-    id="Pesan tersimpan, tetapi nomor ini dijeda sampai pengelola bertindak: {reason} "
-    "(setelah beres: `kurir number resume {number}`)",
-    en="The message is stored, but this number is paused until its operator acts: {reason} "
-    "(once that is settled: `kurir number resume {number}`)",
-)
 
 
 async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
@@ -68,7 +49,7 @@ async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
     contents = _contents(gateway, call)
     if not await _window_open(gateway, call, to):
         gateway.metrics.refused("window_closed")
-        return _failed(to, WINDOW_CLOSED.say(call.account.language, to=to), {})
+        return _failed(to, sentence(WINDOW_CLOSED(to=to), call.account.language), {})
     accepted = await gateway.outbox.accept(
         [
             Draft(account_id=call.account.id, number_id=call.number.id, recipient=to, content=content)
@@ -134,9 +115,9 @@ def _answer(
         case "sent" | "delivered" | "read":
             return _message_answer("200", shown("successfully", message.remote_id or ours), "successfully", headers)
         case "failed" | "expired" | "canceled":
-            return _failed(message.recipient, message.error_reason or message.state, headers)
+            return _failed(message.recipient, sentence(message.error_reason or state(message.state), language), headers)
         case "unconfirmed":
-            detail = UNCONFIRMED.say(language)
+            detail = sentence(META_UNCONFIRMED(), language)
             return _message_answer("408", {**shown("unconfirmed", ours), "detail": detail}, "timeout", headers)
         case "queued" | "sending":
             return _waiting(call, shown, ours, headers, sync=sync, waiting=waiting)
@@ -166,9 +147,9 @@ def _waiting(
 ) -> Answer:
     language = call.account.language
     if waiting.cause == "paused":
-        detail = PAUSED.say(language, reason=waiting.reason, number=waiting.number)
+        detail = sentence(META_PAUSED(reason=waiting.reason, number=waiting.number), language)
     else:
-        detail = STILL_WAITING.say(language, why=phrase(waiting))
+        detail = sentence(META_STILL_WAITING(why=reason_of(waiting)), language)
     if not sync:
         # the sample's text stays while nothing is in the way
         body = shown("queued", ours) | ({} if waiting.cause in OF_ITS_OWN else {"detail": detail})

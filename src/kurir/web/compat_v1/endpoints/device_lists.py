@@ -6,13 +6,13 @@ from typing import Any
 
 from kurir.channels.linked_device.protocol import DeviceGroup
 from kurir.messages.addresses import GROUP_SERVER
+from kurir.reasons.sending import KIND_EXPECTED
 from kurir.web.compat_v1.device_queries import asked
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.envelopes import Answer, wrong
 from kurir.web.gateway import Gateway
 
 SECTION = "Grabbing"
-KIND_EXPECTED = Phrase(id="`contacts` atau `group`", en="`contacts` or `group`")
 
 
 async def grab(gateway: Gateway, call: Call) -> Answer:

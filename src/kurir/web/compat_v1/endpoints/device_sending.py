@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kurir.messages.addresses import AddressError, parse_group
+from kurir.reasons.sending import GROUP_EXPECTED
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.envelopes import Answer, wrong
 from kurir.web.compat_v1.sending import (
     CAPTION_FIELD,
     DELIVERY_FIELDS,
@@ -24,9 +25,6 @@ from kurir.web.compat_v1.sending import (
 )
 from kurir.web.gateway import Gateway
 
-GROUP_EXPECTED = Phrase(
-    id="ID grup, mis. 120363322806000000 (lihat `grab`)", en="a group's id such as 120363322806000000 (see `grab`)"
-)
 _ANSWER = {"code": "200", "message": IN_DELIVERY, "type": "successfully"}
 
 

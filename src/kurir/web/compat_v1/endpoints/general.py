@@ -6,17 +6,14 @@ from typing import Any
 
 from kurir.accounts.accounts import Account
 from kurir.numbers.numbers import Number
+from kurir.reasons.sending import NOT_KNOWN
 from kurir.web.compat_v1.device_queries import asked
 from kurir.web.compat_v1.endpoint import Call, Endpoint
-from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError
+from kurir.web.compat_v1.envelopes import Answer, WireError
 from kurir.web.compat_v1.sending import PHONE_FIELDS, phone_of
 from kurir.web.gateway import Gateway
 
 SECTION = "General"
-NOT_KNOWN = Phrase(
-    id="WhatsApp tidak memberi jawaban untuk nomor {phone}: coba lagi.",
-    en="WhatsApp gave no answer for the number {phone}: try again.",
-)
 
 
 async def info(gateway: Gateway, call: Call) -> Answer:

@@ -12,32 +12,17 @@ from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue
 from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.restrictions import is_first_contact
-from kurir.outbox.waiting import lasts, number_waits, restricted
+from kurir.outbox.waiting import lasts, number_waits, reason_of, restricted
+from kurir.reasons import sentence
+from kurir.reasons.numbers import RESTRICTED_UNTIL
+from kurir.reasons.otp import CODE_EXPECTED, NO_WAY, NUMBER_REMOVED, TOO_MANY_CHECKS, TOO_MANY_SENDS
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError
+from kurir.web.compat_v1.envelopes import Answer, WireError
 from kurir.web.compat_v1.sending import IN_DELIVERY, PHONE_FIELDS, phone_of
-from kurir.web.compat_v1.waits import phrase
 from kurir.web.gateway import Gateway
 
 SECTION = "OTP"
 _NAME_LIMIT = 100
-
-TOO_MANY_SENDS = Phrase(
-    id="Terlalu banyak kode OTP untuk nomor ini. Coba lagi dalam {seconds} detik.",
-    en="Too many OTP codes for this phone number. Try again in {seconds} seconds.",
-)
-TOO_MANY_CHECKS = Phrase(
-    id="Terlalu banyak percobaan OTP. Coba lagi dalam {seconds} detik.",
-    en="Too many OTP attempts. Try again in {seconds} seconds.",
-)
-
-
-NO_WAY = Phrase(
-    id="Kode OTP tidak dikirim, karena tidak akan sampai selama masih berlaku: {why}",
-    en="The OTP code was not sent, because it could not arrive while it is valid: {why}",
-)
-NUMBER_REMOVED = Phrase(id="Nomor ini sudah dihapus.", en="This number was removed.")
-CODE_EXPECTED = Phrase(id="angka kode OTP", en="the digits of the code")
 
 
 async def send_otp(gateway: Gateway, call: Call) -> Answer:
@@ -79,11 +64,11 @@ async def _require_a_way(gateway: Gateway, call: Call, phone: str, lifetime: int
         raise WireError("404", "invalid_number_id", NUMBER_REMOVED)
     waiting = number_waits(number, number.state, number.state_reason, call.now)
     if waiting is None and stranger and number.restricted_until is not None:
-        reason = numbers.restricted_reason(number.restricted_until)
+        reason = RESTRICTED_UNTIL(until=number.restricted_until)
         waiting = restricted(number, reason, number.restricted_until, call.now)
     if waiting is not None and lasts(waiting, lifetime):
         gateway.metrics.refused("device_cannot_send")
-        raise WireError("408", "timeout", NO_WAY, why=phrase(waiting))
+        raise WireError("408", "timeout", NO_WAY, why=reason_of(waiting))
 
 
 def _sender(connection: Connection, call: Call, phone: str) -> tuple[numbers.Number | None, bool]:
@@ -125,7 +110,7 @@ async def validate_otp(gateway: Gateway, call: Call) -> Answer:
     if result.retry_after is None:
         return Answer({"code": "400", "message": "OTP Code is Invalid"})
     return Answer(
-        {"code": "400", "message": TOO_MANY_CHECKS.say(call.account.language, seconds=result.retry_after)},
+        {"code": "400", "message": sentence(TOO_MANY_CHECKS(seconds=result.retry_after), call.account.language)},
         {"Retry-After": str(result.retry_after)},
     )
 

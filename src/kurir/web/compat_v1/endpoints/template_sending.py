@@ -8,14 +8,24 @@ from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
 from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.waiting import Waiting
+from kurir.outbox.waiting import Waiting, reason_of
+from kurir.reasons.states import state as state_of
+from kurir.reasons.templates import (
+    COMPONENT_EXPECTED,
+    NOT_APPROVED,
+    NOT_FOUND,
+    SEND_FAILED,
+    SEND_WAITS,
+    TEMPLATE_EXPECTED,
+    VARIABLE_COUNT,
+)
 from kurir.templates.templates import APPROVED, FillError, Header, Template, VariableCountError, filled, variables_of
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
-from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError, missing, wrong
+from kurir.web.compat_v1.envelopes import Answer, WireError, missing, wrong
 from kurir.web.compat_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.compat_v1.sending import METHODS
-from kurir.web.compat_v1.waits import NotSettled, phrase, settled, waits
+from kurir.web.compat_v1.waits import NotSettled, settled, waits
 from kurir.web.gateway import Gateway
 
 SECTION = "Template"
@@ -24,26 +34,6 @@ _CODE_LIMIT = 32
 _VARIABLE_LIMIT = 32_768
 """Characters of one value: Meta's limit for a message whose template has nothing but a body."""
 _MEDIA_NAMES = ("header_url", "image_url", "file_url", "media_url", "url")
-
-TEMPLATE_EXPECTED = Phrase(
-    id="`templateId` dari get-template-list, atau objek {{name, language, components}}",
-    en="a `templateId` of get-template-list, or an object {{name, language, components}}",
-)
-NOT_FOUND = Phrase(id="Template not found: {template}", en="Template not found: {template}")
-NOT_APPROVED = Phrase(
-    id="Template `{template}` belum dapat dikirim: statusnya {status}, bukan APPROVED.",
-    en="The template `{template}` cannot be sent: its status is {status}, not APPROVED.",
-)
-VARIABLE_COUNT = Phrase(
-    id="Kolom `variables` tidak valid: template membutuhkan {wanted} variabel, diterima {given}.",
-    en="Field `variables` is not valid: the template needs {wanted} variables, {given} were given.",
-)
-SEND_FAILED = Phrase(id="Template gagal dikirim: {reason}", en="The template was not sent: {reason}")
-SEND_WAITS = Phrase(
-    id="Template sudah tersimpan tetapi belum terkirim (status: {state}); jangan kirim ulang. Menunggu: {why}.",
-    en="The template message is stored but not sent yet (state: {state}); do not send it again. It waits for: {why}.",
-)
-COMPONENT_EXPECTED = Phrase(id="objek {{type, parameters}}", en="an object {{type, parameters}}")
 
 
 async def send_message_template(gateway: Gateway, call: Call) -> Answer:
@@ -90,7 +80,7 @@ async def _content(gateway: Gateway, call: Call) -> TemplateUse:
     except VariableCountError as error:
         raise WireError("405", "invalid_request", VARIABLE_COUNT, wanted=error.wanted, given=error.given) from error
     except FillError as error:
-        raise wrong(error.field, str(error)) from error
+        raise wrong(error.field, error.reason) from error
     return TemplateUse(template.form.name, template.form.language, components)
 
 
@@ -156,7 +146,8 @@ async def _all_sent(gateway: Gateway, call: Call, ids: list[int], headers: dict[
         async for message in settled(gateway, call.account.id, ids, gateway.settings.sync_timeout):
             state = message.state
             if state in {"failed", "expired", "canceled"}:
-                raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=message.error_reason or state)
+                reason = message.error_reason or state_of(state)
+                raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=reason)
             if state == "unconfirmed":
                 raise _still_waiting(state, await waits(gateway, call.account.id, message.id), headers)
     except NotSettled as late:
@@ -164,7 +155,7 @@ async def _all_sent(gateway: Gateway, call: Call, ids: list[int], headers: dict[
 
 
 def _still_waiting(state: str, waiting: Waiting, headers: dict[str, str]) -> WireError:
-    return WireError("408", "timeout", SEND_WAITS, headers=headers, state=state, why=phrase(waiting))
+    return WireError("408", "timeout", SEND_WAITS, headers=headers, state=state_of(state), why=reason_of(waiting))
 
 
 ENDPOINT = Endpoint(

@@ -13,6 +13,8 @@ from kurir.accounts.accounts import Account
 from kurir.channels.cloud_api.templates.rules import BODY_LIMIT
 from kurir.messages import bounds
 from kurir.numbers.numbers import Number
+from kurir.reasons import sentence
+from kurir.reasons.templates import BUTTON_EXPECTED, META_SILENT, REFUSED_BY_META, VARIABLE_EXPECTED
 from kurir.templates.templates import (
     APPROVED,
     DRAFT,
@@ -32,7 +34,7 @@ from kurir.web.compat_v1.dates import written_date
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.endpoints import template_sending
 from kurir.web.compat_v1.endpoints.template_sending import SECTION
-from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.envelopes import Answer, wrong
 from kurir.web.compat_v1.table_pages import descending, page_fields, page_of
 from kurir.web.gateway import Gateway
 
@@ -41,9 +43,6 @@ _LENGTH = 20
 """Rows of a page whose length is not said."""
 _URL_LIMIT = 2_000
 """Characters of an address, in a header, a button or a button's example."""
-
-BUTTON_EXPECTED = Phrase(id="objek {{type, data}}", en="an object {{type, data}}")
-VARIABLE_EXPECTED = Phrase(id="objek {{placeholder, label, example}}", en="an object {{placeholder, label, example}}")
 
 
 # -- create ------------------------------------------------------------------------------------------------------------
@@ -54,22 +53,27 @@ async def create_template(gateway: Gateway, call: Call) -> Answer:
     form = _form(call.body)
     submit = call.body.flag("submitToFacebook", "submit_to_facebook")
     result = await gateway.templates.create(call.number, form, submit=submit)
+    language = call.account.language
     match result:
         case Faulty(errors):
-            first = next(iter(errors.values()))[0]
-            return Answer({"success": False, "message": first, "errors": errors}, status=405)
+            shown = {field: [sentence(one, language) for one in found] for field, found in errors.items()}
+            first = next(iter(shown.values()))[0]
+            return Answer({"success": False, "message": first, "errors": shown}, status=405)
         case GraphRefusal(error):
             return Answer(
                 {
                     "success": False,
-                    "message": str(error.get("error_user_msg") or error.get("message") or "Refused by Facebook"),
+                    "message": str(
+                        error.get("error_user_msg") or error.get("message") or sentence(REFUSED_BY_META(), language)
+                    ),
                     "fb_response": {"error": {key: error.get(key) for key in _GRAPH_ERROR_KEYS}},
                 },
                 status=400,
             )
         case Unreachable(reason):
             return Answer(
-                {"success": False, "message": f"Facebook gave no answer: {reason}", "fb_response": None}, status=408
+                {"success": False, "message": sentence(META_SILENT(reason=reason), language), "fb_response": None},
+                status=408,
             )
         case Template(status=status, meta_id=meta_id):
             return _created(status, meta_id)

@@ -1,0 +1,16 @@
+"""Moments in words of both languages. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "Mei", "Jun", "Jul", "Agu", "Sep", "Okt", "Nov", "Des")
+"""Indonesian short names of the months."""
+
+
+def moment(at: float, language: str) -> str:
+    """A moment (unix seconds) in UTC, to the minute: `2026-11-26 21:40 UTC`, in Indonesian `26 Nov 2026 21.40 UTC`."""
+    when = datetime.fromtimestamp(at, UTC)
+    if language == "en":
+        return f"{when:%Y-%m-%d %H:%M} UTC"
+    return f"{when.day} {MONTHS[when.month - 1]} {when:%Y %H.%M} UTC"

@@ -1,0 +1,194 @@
+"""Reasons: one table of sentences in both languages, and no sentence of them anywhere else."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import kurir
+from kurir.reasons import NOTHING, Code, Reason, as_written, read, sentence, stored
+from kurir.reasons.messages import EXHAUSTED, HALTED, NOT_ON_WHATSAPP, TOKEN_ADVICE
+from kurir.reasons.numbers import ALREADY_PAIRED, RESTRICTED_UNTIL
+from kurir.reasons.reason import placeholders
+from kurir.reasons.states import state
+from kurir.reasons.table import AREAS, TABLE
+
+SOURCE = Path(kurir.__file__).parent
+ENTRIES = [entry for area in AREAS for entry in vars(area).values() if isinstance(entry, Code)]
+SAME_IN_BOTH = {
+    "media_field", "waits_because",  # nothing but placeholders
+    "template_name_taken", "template_not_found", "template_rule_variable_at_end", "template_rule_variable_at_start",
+}  # fmt: skip
+"""Codes whose text clients of the compatible wire compare: it is the reference's own."""
+NOT_INDONESIAN = re.compile(
+    r"\b(the|is|was|not|and|or|queued|sending|sent|delivered|read|failed|expired|cancell?ed|unconfirmed|connected|"
+    r"connecting|disconnected|pairing|paired|logged|replaced|banned|outdated|degraded|paused|restricted|waiting|"
+    r"answered|refused|cannot|with|from)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.code)
+def test_each_code_has_both_languages_with_the_same_placeholders(entry: Code) -> None:
+    assert entry.id.strip()
+    assert entry.en.strip()
+    assert placeholders(entry.id) == placeholders(entry.en)
+    assert entry.id != entry.en or entry.code in SAME_IN_BOTH
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.code)
+def test_no_indonesian_sentence_has_an_english_half(entry: Code) -> None:
+    words = re.sub(r"`[^`]*`|\{[^}]*\}", "", entry.id)  # commands, fields and values
+    assert entry.code in SAME_IN_BOTH or not NOT_INDONESIAN.search(words)
+
+
+def test_a_code_stands_in_the_table_once() -> None:
+    assert [code for code, count in Counter(entry.code for entry in ENTRIES).items() if count > 1] == []
+    assert "as_written" not in TABLE
+
+
+def test_every_code_is_used() -> None:
+    """By its name, in some module other than the table's."""
+    used: set[str] = set()
+    for file in SOURCE.rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        if SOURCE / "reasons" not in file.parents:
+            used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    unused = [
+        f"{area.__name__}.{name}"
+        for area in AREAS
+        for name, entry in vars(area).items()
+        if isinstance(entry, Code) and name not in used and not entry.code.startswith("state_")
+    ]
+    assert not unused, unused
+
+
+# -- no sentence outside the table -------------------------------------------------------------------------------------
+
+REASON_AT = {
+    "Refused": 1, "TryLater": 1, "Restricted": 1, "Halted": 1, "NotConnected": 0, "InDoubt": 0, "ConnectionChanged": 3,
+    "Failed": 0, "DeviceState": 2, "PairingFailed": 1, "DeviceUnavailable": 0, "UnavailableError": 0, "Unreachable": 0,
+    "HostLostError": 0, "FetchFailed": 0, "UrlRefused": 0, "NotUsable": 1, "_NotUsable": 1, "NotSent": 0, "NoAnswer": 0,
+    "Unanswered": 0, "Settled": 2, "FillError": 1, "FormError": 0, "WireError": 2, "missing": 1, "wrong": 1,
+    "_become": 2, "fail": 0,
+}  # fmt: skip
+"""Where each of these takes its reason (as many arguments later as methods of others are called with)."""
+
+
+def is_a_sentence(node: ast.expr) -> bool:
+    """Text that is formed here: a literal, an f-string, or either within a choice or a call of `str`."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return bool(text)
+        case ast.JoinedStr() | ast.BinOp():
+            return True
+        case ast.IfExp(body=body, orelse=orelse):
+            return is_a_sentence(body) or is_a_sentence(orelse)
+        case ast.BoolOp(values=values):
+            return any(map(is_a_sentence, values))
+        case ast.Call(func=ast.Name(id="str" | "as_written"), args=[argument]):
+            return is_a_sentence(argument) or node.func.id == "str"  # type: ignore[attr-defined]
+    return False
+
+
+def sentences_formed(tree: ast.AST) -> list[int]:
+    """The lines where something that takes a reason is handed a text."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name not in REASON_AT:
+            continue
+        given = node.args[REASON_AT[name] :][:1]
+        given += [keyword.value for keyword in node.keywords if keyword.arg in ("reason", "expected")]
+        if any(map(is_a_sentence, given)):
+            found.append(node.lineno)
+    return found
+
+
+def test_what_takes_a_reason_is_never_handed_a_sentence() -> None:
+    found = [
+        f"{file.relative_to(SOURCE)}:{line}"
+        for file in sorted(SOURCE.rglob("*.py"))
+        for line in sentences_formed(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+    assert not found, found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'Refused("x", "the file is gone")',
+        'TryLater("x", f"gone {n}", after=1)',
+        'say.Failed(str(error))',
+        'InDoubt(known or "nobody knows")',
+        'NotConnected("a" if b else c)',
+        'raise wrong("phone_no", "a phone number")',
+        'Refused("x", as_written("our own words"))',
+        'InDoubt(reason="cut off")',
+    ],
+)  # fmt: skip
+def test_the_rule_finds_each_kind(code: str) -> None:
+    assert sentences_formed(ast.parse(code))
+
+
+@pytest.mark.parametrize("code", ['Refused("x", GONE())', "InDoubt(error.reason)", "Refused(code, as_written(theirs))"])
+def test_the_rule_lets_the_rest_pass(code: str) -> None:
+    assert not sentences_formed(ast.parse(code))
+
+
+# -- reasons as values -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        NOTHING,
+        NOT_ON_WHATSAPP(),
+        EXHAUSTED(tries=3, last=NOT_ON_WHATSAPP()),
+        HALTED(reason=as_written('Meta\'s "own" {words}'), code=190, advice=TOKEN_ADVICE),
+        RESTRICTED_UNTIL(until=1_800_003_600.5),
+        as_written("Message undeliverable: {not} JSON"),
+    ],
+)
+def test_what_is_stored_is_read_again(reason: Reason) -> None:
+    assert read(stored(reason)) == reason
+
+
+@pytest.mark.parametrize("text", ["the phone removed this device", '{"code": 7}', '{"code":', "[1]", "id {0} {x!r} {}"])
+@pytest.mark.parametrize("language", ["id", "en"])
+def test_rows_of_earlier_releases_are_shown_as_they_are(text: str, language: str) -> None:
+    assert sentence(read(text), language) == text
+    assert sentence(EXHAUSTED(tries=8, last=read(text)), "en") == f"given up after 8 tries; the last one: {text}"
+
+
+def test_rows_of_later_releases_are_shown_as_far_as_that_goes() -> None:
+    assert sentence(read('{"code":"of_tomorrow","parameters":{"what":"x"}}'), "id") == "of_tomorrow x"
+    assert sentence(Reason("exhausted", {"tries": 3}), "en") == "given up after 3 tries; the last one: "
+
+
+def test_a_reason_within_a_reason_is_in_the_same_language() -> None:
+    assert sentence(ALREADY_PAIRED(state=state("degraded")), "id") == (
+        "nomor ini sudah tertaut dan tidak menjawab; keluarkan dulu"
+    )
+    assert sentence(HALTED(reason=as_written("Error"), code=190, advice=TOKEN_ADVICE), "id").startswith(
+        "Error (kode 190); token akses tidak diterima"
+    )
+
+
+def test_a_moment_is_written_as_people_do() -> None:
+    at = RESTRICTED_UNTIL(until=1_800_003_600.0)
+    assert sentence(at, "en").endswith("until 2027-01-15 09:00 UTC")
+    assert sentence(at, "id").endswith("sampai 15 Jan 2027 09.00 UTC")
+
+
+def test_a_reason_takes_exactly_its_parameters() -> None:
+    with pytest.raises(TypeError, match="tries"):
+        EXHAUSTED(last="x")
+    assert len(str(EXHAUSTED(tries=1, last="x" * 10_000).parameters["last"])) == 300
