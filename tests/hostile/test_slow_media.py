@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.device_rig import Rig, number, png
 from tests.e2e.sandbox_network import eventually, start_sandbox
-from tests.gateway_fixture import open_front
+from tests.harness.gateway import open_harness
 from tests.unit.linked_device.receiver_rig import ReceiverRig, picture, text
 
 from kurir.channels.linked_device.engine_host import media_fetches
@@ -272,14 +272,14 @@ async def test_on_the_real_engine_texts_come_at_once_and_the_picture_when_it_can
 
 
 async def test_what_became_of_media_is_stored_once_and_told_to_those_who_asked(where: Path | str, tmp_path: Path):
-    async with open_front(tmp_path, database_url=where if isinstance(where, str) else "") as front:
-        ours, inbox = front.ours.device, front.gateway.inbox
+    async with open_harness(tmp_path, database_url=where if isinstance(where, str) else "") as harness:
+        ours, inbox = harness.ours.device, harness.gateway.inbox
         ids = (ours.account_id, ours.id)
 
         def listen(connection, *events) -> None:
             add(
                 connection,
-                front.gateway.sealing,
+                harness.gateway.sealing,
                 ours.account_id,
                 f"https://shop.example/{'-'.join(events)}",
                 allowed=_nothing(),
@@ -287,8 +287,8 @@ async def test_what_became_of_media_is_stored_once_and_told_to_those_who_asked(w
                 events=events,
             )
 
-        await front.gateway.database.write(lambda c: listen(c, "incoming_chat"))
-        await front.gateway.database.write(lambda c: listen(c, "media_status"))
+        await harness.gateway.database.write(lambda c: listen(c, "incoming_chat"))
+        await harness.gateway.database.write(lambda c: listen(c, "media_status"))
         pending = IncomingMedia("image/png", "foto.png", "", 4, "A", "pending")
         stored = IncomingMedia("image/png", "foto.png", "/incoming/x.png", 4, "A", "stored")
         message = Received(*ids, "A", SITI, SITI, "Siti", 1.0, "image", media=pending)
@@ -296,7 +296,7 @@ async def test_what_became_of_media_is_stored_once_and_told_to_those_who_asked(w
         await inbox.take([(MediaFetched(*ids, SITI, "A", stored), "")])
         gone = IncomingMedia("image/png", "foto.png", "", 4, "A", "gone")
         await inbox.take([(message, ""), (MediaFetched(*ids, SITI, "A", gone), "")])
-        rows = await front.gateway.database.read(
+        rows = await harness.gateway.database.read(
             lambda c: [
                 list(c.exec_driver_sql("SELECT media FROM incoming").scalars()),
                 list(c.exec_driver_sql("SELECT type, body FROM events ORDER BY id").all()),

@@ -21,8 +21,10 @@ from kurir.channels.channel import Channel
 from kurir.dispatch.prefetch import Prefetch
 from kurir.kit import crash_points
 from kurir.kit.clock import Clock
+from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.kit.telemetry import Metrics
+from kurir.kit.test_signals import TestSignals
 from kurir.leases import Hold
 from kurir.media.store import MediaStore
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
@@ -35,7 +37,6 @@ from kurir.outbox.rows import Claimed, Upcoming
 from kurir.store.database import Database, DatabaseUnavailable
 
 _RECHECK = 30.0
-_PAUSE_AFTER_TROUBLE = 1.0
 _RECORD_TRIES = 3
 """How often an outcome that cannot be recorded is tried before the message is set aside."""
 _DEEP_PAUSE = 1.0
@@ -63,6 +64,8 @@ class Lane:
         gap: float,
         hold: Hold,
         health: TaskHealth | None = None,
+        pauses: Pauses = PAUSES,
+        signals: TestSignals | None = None,
     ) -> None:
         self.number = number
         self._hold = hold
@@ -74,6 +77,8 @@ class Lane:
         self._metrics = metrics
         self._clock = clock
         self._gap = gap
+        self._pauses = pauses
+        self._signals = signals or TestSignals()
         self._tasks = Tasks(health)
         self._prefetch = Prefetch(number.account_id, media, self._tasks, self.wake)
         self._wake_event = asyncio.Event()
@@ -111,7 +116,8 @@ class Lane:
                 wait = await self._turn() if self._hold.valid() else _RECHECK
             except DatabaseUnavailable as error:
                 log.warning("lane_waits_for_database", number=self.number.key, reason=str(error))
-                wait = _PAUSE_AFTER_TROUBLE
+                wait = self._pauses.after_failure
+            self._signals.emit("lane_turned")
             if wait is None:
                 idle = not self._in_flight and not self._prefetch.busy
                 if idle and not self._wake_event.is_set() and self._next_doubt is None:
@@ -328,7 +334,7 @@ class Lane:
                 evidence = await self._channel.evidence(self.number, outgoing)
             except DatabaseUnavailable as error:
                 log.warning("evidence_waits_for_database", message_id=message.id, reason=str(error))
-                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                await asyncio.sleep(self._pauses.after_failure)
                 continue
             except Exception:
                 log.exception("evidence_broke", message_id=message.id)
@@ -352,13 +358,13 @@ class Lane:
             except DatabaseUnavailable as error:
                 # the message may be out: its result must not get lost while this process lives
                 log.warning("outcome_waits_for_database", message_id=message.id, reason=str(error))
-                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                await asyncio.sleep(self._pauses.after_failure)
                 continue
             except Exception as error:
                 failures += 1
                 log.exception("outcome_not_recorded", message_id=message.id, failures=failures)
                 if failures < _RECORD_TRIES:
-                    await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                    await asyncio.sleep(self._pauses.after_failure)
                     continue
                 await self._set_aside(message, outcome, error)
                 return
@@ -383,7 +389,7 @@ class Lane:
                 await self._outbox.set_aside(message, outcome, reason)
                 return
             except DatabaseUnavailable:
-                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                await asyncio.sleep(self._pauses.after_failure)
 
     async def _send(self, message: Claimed) -> Outcome | None:
         answer = self._prefetch.take(message.id)

@@ -24,6 +24,7 @@ from kurir.inbox.raw_callbacks import RawCallbacks
 from kurir.inbox.records import publish_review, store_callback, store_media, store_message
 from kurir.inbox.stream import Stream
 from kurir.kit.clock import Clock
+from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.kit.telemetry import Metrics
 from kurir.leases import Alone, Ownership
@@ -80,7 +81,9 @@ class Inbox:
         ownership: Ownership | None = None,
         metrics: Metrics | None = None,
         health: TaskHealth | None = None,
+        pauses: Pauses = PAUSES,
     ) -> None:
+        self._pauses = pauses
         self._health = health or TaskHealth()
         self._metrics = metrics or Metrics()
         self._tasks = Tasks()
@@ -221,7 +224,7 @@ class Inbox:
                 self._health.failed(_STORING, "inbox", error.reason)
             except DatabaseUnavailable as error:
                 log.warning("inbox_waits_for_database", events=len(events), reason=str(error))
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(self._pauses.after_failure)
                 continue
             break
         channel.stored(stream.tried(events, nowhere))

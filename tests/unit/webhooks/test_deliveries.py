@@ -6,7 +6,7 @@ import json
 
 import pytest
 import sqlalchemy as sa
-from tests.webhook_harness import SEALING, WebhookHarness
+from tests.harness.webhooks import SEALING, WebhookHarness
 
 from kurir.accounts import accounts
 from kurir.events.append import append
