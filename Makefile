@@ -11,7 +11,7 @@ QUICK_WORKERS := $(shell echo $$(( 2 * $$(nproc) )))
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check types quick unit storm soak format lock clean
+.PHONY: help run test check types quick unit mutants storm soak format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -39,6 +39,11 @@ quick: $(VENV)/.dev ## Only the quick unit tests
 
 unit: $(VENV)/.dev ## Only the unit tests, on PostgreSQL too
 	$(PYTEST) -n auto tests/unit
+
+mutants: $(VENV)/.dev ## Change the code line by line: do the tests notice? (hours; goes on where it was stopped)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/mutants.txt
+	TMPDIR=$(TEST_TMP) nice -n 15 $(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/python tests/mutants/score.py
 
 storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after each (an hour or more)
 	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} $(MEASURED) \
@@ -72,7 +77,7 @@ lock: $(VENV)/.dev ## Resolve the locked requirements anew
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --universal --python-version 3.11 --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean: ## Remove the virtual environment and caches (not your data in var/)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants src/*.egg-info
 
 # The environment: one stamp for what runs, one for what tests. Debian keeps ensurepip in a package of its own, so
 # where it is missing and we may, apt brings it; else virtualenv from the package index does.

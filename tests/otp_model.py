@@ -247,7 +247,7 @@ class Shop:
     scope: Scope = "account"
     guesses_per_hour: float = 0
     attack_from: float = HOUR
-    attack_pulse: float = 0
+    attack_burst: float = 0
     guess: Callable[[Model, float], None] = field(default=guess_code)
     seed: int = 1
 
@@ -304,7 +304,7 @@ def play(shop: Shop, hours: float) -> Played:
             shop.guess(model, now)
             played.guesses += 1
             played.chance.add(now, model.cost)
-            paused = shop.attack_pulse if shop.attack_pulse and played.guesses % 5000 == 0 else 0
+            paused = shop.attack_burst if shop.attack_burst and played.guesses % 5000 == 0 else 0
             later(now + paused + HOUR / shop.guesses_per_hour, "guess")
         elif code is not None and rng.random() < shop.typing_errors:
             check(mistyped(code.text, rng), code, now)

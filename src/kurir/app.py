@@ -33,10 +33,10 @@ from kurir.inbox import Inbox
 from kurir.kit import crash_points
 from kurir.kit.clock import SteadyClock
 from kurir.kit.disk_reserve import DiskReserve
+from kurir.kit.metrics import Metrics
 from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.telemetry import Metrics
 from kurir.kit.test_signals import TestSignals
 from kurir.leases import LeaseHandlers, Leases
 from kurir.media.store import MediaStore
@@ -77,9 +77,8 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
 ) -> AsyncIterator[Gateway]:
     """A gateway whose parts run: everything but the doors, which will be at `url`.
 
-    Tests pass `channels` that need no network, shorter `pauses` and `signals` to wait for; nothing else
-    differs. Raises AlreadyRunning, SealError, SchemaError,
-    BackupError and DatabaseUnavailable.
+    Tests pass `channels` that need no network, shorter `pauses` and `signals` to wait for; nothing else differs.
+    Raises AlreadyRunning, SealError, SchemaError, BackupError and DatabaseUnavailable.
     """
     crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
@@ -88,7 +87,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             1, "open-data-folder"
         ) as opener:  # it ends before the lock is let go, also when told to stop
             opening = partial(
-                open_data_folder, settings, serving=True, said=lambda line: log.info("schema_renewed", step=line)
+                open_data_folder, settings, serving=True, report=lambda line: log.info("schema_migrated", step=line)
             )
             database, sealing = await asyncio.get_running_loop().run_in_executor(opener, opening)
         metrics = Metrics()

@@ -1,7 +1,7 @@
-"""The data folder of a gateway: its keys, its database, who serves it now and where.
+"""The data folder of a gateway: its keys, its database, its lock, and its address.
 
-`gateway.lock` is held by the one gateway that serves the folder (SQLite belongs to exactly one process);
-`gateway.json` says where that gateway answers, for the command line and the demo.
+`gateway.lock` is held by the one gateway that serves the folder (SQLite belongs to exactly one process); `gateway.json`
+contains that gateway's address, for the command line and the demo.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class AlreadyRunning(RuntimeError):  # noqa: N818 - a state of the world, not a 
 
 
 class NoData(RuntimeError):  # noqa: N818 - a state of the world, not a mistake
-    """There is no data of Kurir where a command looks for some."""
+    """There is no data of Kurir where a command expects it."""
 
 
 class SchemaError(RuntimeError):
-    """The database is not one that this program may open as it is; the sentence says what to do."""
+    """This program may not open the database as it is; the sentence says what to do."""
 
 
 class ReadyFile(msgspec.Struct):
-    """Where the gateway of a data folder answers."""
+    """The address of the gateway that serves a data folder."""
 
     pid: int
     url: str
@@ -55,24 +55,25 @@ def _nobody_listens(_line: str) -> None: ...
 
 
 def open_data_folder(
-    settings: Settings, *, serving: bool = False, create: bool = True, said: Callable[[str], None] = _nobody_listens
+    settings: Settings, *, serving: bool = False, create: bool = True, report: Callable[[str], None] = _nobody_listens
 ) -> tuple[Database, Sealing]:
-    """The folder's database with its newest schema, and its keys; with `create` everything is made on first use.
+    """Opens the folder's database, migrated to the newest schema, and its keys; with `create` everything is created on
+    first use.
 
-    Without it NoData is raised where there is none: a mistyped folder must not become a new, empty gateway. A gateway
-    that holds the folder's lock says `serving`. An older schema is renewed only while no other gateway serves the
-    folder, and SQLite's file is copied before; `said` gets a line for each step. Raises SettingsError, SealError,
+    Otherwise NoData is raised where there is none: a mistyped folder must not become a new, empty gateway. A gateway
+    that holds the folder's lock passes `serving`. An older schema is migrated only while no other gateway serves the
+    folder, and SQLite's file is copied before; `report` gets a line for each step. Raises SettingsError, SealError,
     DatabaseUnavailable, AlreadyRunning, SchemaError, BackupError and OSError.
     """
     if not create:
         require_data(settings)
     refuse_emptied(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    find_master_key(settings.data_dir)  # one that is none is told before anything is changed
+    find_master_key(settings.data_dir)  # a malformed one raises before anything is changed
     database = database_of(settings)
     try:
-        _renew(settings, database, serving, said)
-        # the tables first: where a first start is killed, an empty file beside a key would be a loss (`refuse_emptied`)
+        _renew(settings, database, serving, report)
+        # the tables first: after a killed first start, an empty file beside a key would look like a loss
         sealing = Sealing(load_master_key(settings.data_dir))
         check_key(database, sealing)
     except BaseException:
@@ -82,7 +83,7 @@ def open_data_folder(
 
 
 def require_data(settings: Settings) -> None:
-    """Raises NoData when no gateway has ever made its data there."""
+    """Raises NoData when no gateway has ever created its data there."""
     where = settings.data_dir
     if settings.database_url:
         there = bool(os.environ.get("KURIR_MASTER_KEY")) or (where / "master.key").exists()
@@ -95,7 +96,7 @@ def require_data(settings: Settings) -> None:
 
 
 def refuse_emptied(settings: Settings) -> None:
-    """An empty file is a new database to SQLite; where a gateway has been before, it is all that was left of one.
+    """Refuses an empty database file where a gateway has been before: SQLite would treat it as a new database.
 
     Raises SchemaError.
     """
@@ -108,7 +109,7 @@ def refuse_emptied(settings: Settings) -> None:
         raise SchemaError(damaged(file, "it is empty"))
 
 
-def _renew(settings: Settings, database: Database, serving: bool, said: Callable[[str], None]) -> None:
+def _renew(settings: Settings, database: Database, serving: bool, report: Callable[[str], None]) -> None:
     with database.snapshot() as connection:
         if backups.is_marked(connection):
             raise SchemaError(
@@ -120,19 +121,21 @@ def _renew(settings: Settings, database: Database, serving: bool, said: Callable
         return
     in_use = before is not None and not serving  # a gateway of the older version may be working on it
     with sole_gateway(settings.data_dir) if in_use else contextlib.nullcontext():
-        renew_schema(database, said, copies=None if database.shared else settings.data_dir)
+        renew_schema(database, report, copies=None if database.shared else settings.data_dir)
 
 
 def database_of(settings: Settings) -> Database:
-    """The gateway's database, as it is. Raises SettingsError."""
+    """The gateway's database, not migrated. Raises SettingsError."""
     try:
         return Database(settings.database_url or settings.sqlite_path)
     except ValueError as error:
         raise SettingsError(f"KURIR_DATABASE_URL: {error}, or nothing for SQLite in the data folder") from error
 
 
-def renew_schema(database: Database, said: Callable[[str], None] = _nobody_listens, copies: Path | None = None) -> None:
-    """Brings the database to the newest schema, as a whole or not at all; of several processes, one does it.
+def renew_schema(
+    database: Database, report: Callable[[str], None] = _nobody_listens, copies: Path | None = None
+) -> None:
+    """Migrates the database to the newest schema, completely or not at all; of several processes, one does it.
 
     `copies` is the data folder whose database is copied before it is changed. Raises DatabaseUnavailable, BackupError,
     and SchemaError for a schema that is newer than this program.
@@ -154,12 +157,12 @@ def renew_schema(database: Database, said: Callable[[str], None] = _nobody_liste
                 "install the newer one again, or put back the backup from before the upgrade (docs/operating.md)"
             )
         if copies is not None and before is not None:
-            said(f"the database is copied to {_keep_copy(copies)}")
-        migrate(connection, said=said)
+            report(f"the database is copied to {_keep_copy(copies)}")
+        migrate(connection, report=report)
 
 
 def check_key(database: Database, sealing: Sealing) -> None:
-    """Makes sure that all gateways on the database have the master key of the first one, which is noted there hashed.
+    """Checks that all gateways on the database have the master key of the first one, whose hash is stored there.
 
     Raises SealError and DatabaseUnavailable.
     """
@@ -168,7 +171,7 @@ def check_key(database: Database, sealing: Sealing) -> None:
     with database.snapshot() as connection:
         theirs = connection.execute(noted).scalar()
     if theirs is None:
-        with database.transaction() as connection:  # of two first gateways, one is faster
+        with database.transaction() as connection:  # of two concurrent first gateways, one is faster
             first = insert_into(connection, installation).values(id=1, key_check=ours).on_conflict_do_nothing()
             connection.execute(first)
             theirs = connection.execute(noted).scalar_one()
@@ -181,14 +184,13 @@ def check_key(database: Database, sealing: Sealing) -> None:
 
 def schema_version(connection: Connection) -> str | None:
     """The database's version of the schema, None when it is empty."""
-    known = sa.inspect(connection).has_table(
-        "alembic_version"
-    )  # a version that is not there is damage, no new database
+    known = sa.inspect(connection).has_table("alembic_version")  # a missing version means damage, not a new database
     return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()) if known else None
 
 
 def _keep_copy(data_dir: Path) -> Path:
-    """The state before a renewal, for a way back; an older copy of the same name is of a renewal that was cut off."""
+    """Copies the database before a migration; replaces an older copy of the same name, left by an interrupted
+    migration."""
     copy = data_dir / f"before-{SCHEMA_VERSION}"
     shutil.rmtree(copy, ignore_errors=True)
     backups.save(data_dir, copy, time.time())
@@ -213,12 +215,12 @@ def sole_gateway(data_dir: Path) -> Iterator[None]:
 
 
 def write_ready_file(data_dir: Path, ready: ReadyFile) -> None:
-    """Tells where the gateway answers."""
+    """Writes the gateway's address."""
     replace_whole(data_dir / READY_FILE, msgspec.json.encode(ready))
 
 
 def read_ready_file(data_dir: Path) -> ReadyFile | None:
-    """Where the gateway of that folder answers, or None when none runs."""
+    """The address of the folder's gateway, or None when none runs."""
     try:
         return msgspec.json.decode((data_dir / READY_FILE).read_bytes(), type=ReadyFile)
     except (OSError, msgspec.MsgspecError):

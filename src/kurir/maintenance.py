@@ -1,7 +1,7 @@
-"""What must be done now and then: what is old is forgotten, and templates are compared with Meta's.
+"""Periodic maintenance: deletes old data, and compares templates with Meta's.
 
-Each chore is on its own: one that fails is logged and tried again in the next round, and the others go on. Forgetting
-goes in small chunks with pauses (`store/chunks`), so that a round after days of downtime delays nobody.
+Jobs are independent: one that fails is logged and retried in the next round, and the others run. Deletion goes in small
+chunks with pauses (`store/chunks`), so that a round after days of downtime does not delay writes.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from kurir.webhooks.deliver import Deliverer
 
 _EVERY = 3600.0
 _AGAIN = 300.0
-"""Seconds until the next round when a chore failed."""
+"""Seconds until the next round when a job failed."""
 _DAY = 86_400.0
 
 log = structlog.get_logger(__name__)
 
 
 class MaintenanceJob(NamedTuple):
-    """One thing to do in each round; `work` is given the time (unix seconds) and says how many rows it removed."""
+    """One job of each round; `work` gets the time (unix seconds) and returns how many rows it deleted."""
 
     name: str
     work: Callable[[float], Awaitable[int]]
 
 
 class Kept(NamedTuple):
-    """How long something is kept: `days` by the setting `setting`, 0 for ever."""
+    """How long data are kept: `days` by the setting `setting`, 0 for ever."""
 
     what: str
     setting: str
@@ -53,7 +53,7 @@ class Kept(NamedTuple):
 
 
 def kept(settings: Settings) -> list[Kept]:
-    """What is kept and for how long."""
+    """What is kept, and for how long."""
     files = [days for days in (settings.media_days, settings.message_days) if days]
     return [
         Kept("messages", "message_days", settings.message_days),
@@ -78,7 +78,7 @@ def jobs(
     deliverer: Deliverer,
     templates: Templates,
 ) -> list[MaintenanceJob]:
-    """Everything that a gateway does in a round, in this order."""
+    """All jobs of a round, in this order."""
     incoming = settings.data_dir.absolute() / "incoming"
     forget: dict[str, Callable[[float], Awaitable[int]]] = {
         "messages": outbox.forget_messages,
@@ -112,7 +112,7 @@ def jobs(
 async def run_maintenance(
     todo: Sequence[MaintenanceJob], clock: Clock, health: TaskHealth, signals: TestSignals | None = None
 ) -> None:
-    """Goes round at the start and then every hour, sooner when a chore failed, until cancelled."""
+    """Runs a round at the start and then every hour, sooner when a job failed, until cancelled."""
     while True:
         done = await go_round(todo, clock, health)
         if signals is not None:
@@ -121,16 +121,16 @@ async def run_maintenance(
 
 
 async def go_round(todo: Sequence[MaintenanceJob], clock: Clock, health: TaskHealth) -> dict[str, int]:
-    """Does every chore once; returns how many rows each removed, without those that failed."""
+    """Runs every job once; returns how many rows each deleted, without those that failed."""
     done: dict[str, int] = {}
     for name, work in todo:
         try:
             done[name] = await work(clock())
             health.recovered("maintenance", name)
         except (DatabaseUnavailable, OSError) as error:
-            log.warning("chore_put_off", job=name, reason=str(error))
+            log.warning("maintenance_deferred", job=name, reason=str(error))
         except Exception as error:
-            log.exception("chore_failed", job=name)
+            log.exception("maintenance_failed", job=name)
             health.failed("maintenance", name, error)
     log.info("maintenance_done", forgotten={name: count for name, count in done.items() if count})
     return done

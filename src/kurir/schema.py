@@ -1,4 +1,4 @@
-"""The whole schema: every feature's tables in one metadata, for tests and tools that need all of them."""
+"""The complete schema: every feature's tables in one metadata, for tests and tools that need all of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FEATURES = (
     templates_tables,
     webhooks_tables,
 )
-"""The modules whose import put the tables into `metadata`."""
+"""The modules whose import adds their tables to `metadata`."""
 
 tables = metadata.tables
 """Every table by its name."""

@@ -1,4 +1,4 @@
-"""The production start: one process with all parts and doors, until SIGTERM or SIGINT.
+"""The production process: runs one gateway until SIGTERM or SIGINT.
 
 When it answers it writes `<data_dir>/gateway.json` (`pid`, `url`), which `kurir number …` and `kurir demo` read.
 """
@@ -25,9 +25,10 @@ from kurir.web.http.connection_limits import HttpFront, Limits
 from kurir.web.server import build
 
 _GRACE = 25.0
-"""Seconds that sends in flight may take to finish after SIGTERM; what takes longer is settled by evidence next time."""
+"""Seconds that sends in flight may take to finish after SIGTERM; later ones are settled by evidence at the next
+start."""
 _LAST_ANSWERS = 3
-"""Seconds more for the callers who waited for them."""
+"""Additional seconds for the callers who waited for them."""
 _TICKS_A_SECOND = 10
 """How often uvicorn calls `on_tick`."""
 _SWEEP_AT_THE_END = 0.5
@@ -35,13 +36,13 @@ _SWEEP_AT_THE_END = 0.5
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
 _MANY_FILES = 1_000_000
 _OTHER_FILES = 512
-"""Open files that everything but callers' connections may need: database, engine hosts, fetches, webhooks …"""
+"""Open files reserved for everything but callers' connections: database, engine hosts, fetches, webhooks."""
 
 log = structlog.get_logger(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handling: it would kill the process before our parts have stopped in order."""
+    """uvicorn without its signal handling, which would kill the process before the gateway has stopped in order."""
 
     def __init__(self, front: HttpFront, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -71,7 +72,7 @@ class Server(uvicorn.Server):
         try:
             self._front.sweep(asyncio.get_running_loop().time())
         except Exception:  # uvicorn's loop must go on
-            log.exception("connections_not_looked_at")
+            log.exception("connection_sweep_failed")
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -79,10 +80,10 @@ class Server(uvicorn.Server):
 
 
 async def serve(settings: Settings) -> None:
-    """Runs the gateway until it is told to stop.
+    """Runs the gateway until it is stopped.
 
-    Raises what `running` raises, SettingsError for a host that is none of this machine, OSError for a port in use, and
-    GaveUpError when a vital task could not be helped.
+    Raises what `running` raises, SettingsError for a host that is not of this machine, OSError for a port in use, and
+    GaveUpError when a vital task kept failing.
     """
     stop = _Stop()
     try:
@@ -90,14 +91,14 @@ async def serve(settings: Settings) -> None:
     except asyncio.CancelledError:
         if not stop.requested.is_set():
             raise
-        log.info("stopped", while_="starting")
+        log.info("server_stopped", while_="starting")
         return
     if hopeless:
         raise GaveUpError(f"{hopeless} keeps failing (see the log); a supervisor such as systemd should start it again")
 
 
 class _Stop:
-    """SIGTERM or SIGINT: the first one ends the start, or is `told` to who serves; further ones change nothing."""
+    """SIGTERM or SIGINT: the first one cancels the start or sets `requested`; further ones change nothing."""
 
     def __init__(self) -> None:
         self.requested = asyncio.Event()
@@ -106,17 +107,17 @@ class _Stop:
             asyncio.get_running_loop().add_signal_handler(number, self._request)
 
     def started(self) -> None:
-        """From now on nothing is broken off: whoever serves waits for `told`."""
+        """Ends the start phase: a signal is only recorded from now on."""
         self._starting = None
 
     def _request(self) -> None:
         if not self.requested.is_set() and self._starting is not None:
-            self._starting.cancel()  # what has been started is closed in order
+            self._starting.cancel()  # what was started is closed in order
         self.requested.set()
 
 
 async def _served(settings: Settings, stop: _Stop) -> str:
-    """Serves until it is told to stop, or a vital task cannot be helped: returns that task's name, else ""."""
+    """Serves until it is stopped, or a vital task keeps failing: returns that task's name, else ""."""
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
     hopeless = ""
@@ -145,16 +146,16 @@ async def _served(settings: Settings, stop: _Stop) -> str:
         stop.started()
         tasks = Tasks(gateway.health)
         work = tasks.spawn("http-server", server.serve(sockets=[listener]))
-        while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn tells it by a flag only
+        while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn only sets a flag
             await asyncio.sleep(0.01)
         if server.started:
             write_ready_file(settings.data_dir, ReadyFile(os.getpid(), url))
-            log.info("serving", url=url, data_dir=str(settings.data_dir))
+            log.info("server_started", url=url, data_dir=str(settings.data_dir))
             if settings.sandbox:
                 log.warning("SANDBOX IS ON: linked devices talk to a simulated WhatsApp, not to the real one")
             hopeless = await _until_stop_requested(stop.requested, work, gateway.health)
-            log.info("stopping", reason=hopeless or None)
-            server.should_exit = True  # no new connections; requests under way go on
+            log.info("server_stopping", reason=hopeless or None)
+            server.should_exit = True  # no new connections; requests in progress continue
             if gateway.leases is not None:
                 gateway.leases.stop_taking()
             cut = await gateway.dispatcher.stop(_GRACE)
@@ -167,7 +168,7 @@ async def _served(settings: Settings, stop: _Stop) -> str:
 
 
 async def _until_stop_requested(stop_requested: asyncio.Event, work: asyncio.Task[None], health: TaskHealth) -> str:
-    """Waits for a signal, for a server that ends of itself, or for a vital task that cannot be helped: its name."""
+    """Waits for a signal, the end of the server, or a vital task that keeps failing; returns the task's name or ""."""
     tasks = Tasks()
     signal_came = tasks.spawn("signal", stop_requested.wait())
     hopeless = tasks.spawn("hopeless", health.hopeless())
@@ -178,7 +179,7 @@ async def _until_stop_requested(stop_requested: asyncio.Event, work: asyncio.Tas
 
 
 def _front_limits(settings: Settings) -> Limits:
-    """The limits of the HTTP front, as far as open files allow; both are said in the log."""
+    """The limits of the HTTP server, as far as open files allow; both are logged."""
     files = _raise_file_limit()
     connections = max(64, min(settings.max_connections, files - _OTHER_FILES))
     log.info(
@@ -195,7 +196,7 @@ def _front_limits(settings: Settings) -> Limits:
 
 
 def _raise_file_limit() -> int:
-    """Raises how many files the process may open to the most that it may ask for; returns what holds now."""
+    """Raises the process's limit of open files to the hard limit; returns the resulting limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):

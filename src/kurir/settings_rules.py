@@ -1,4 +1,4 @@
-"""What each setting may be, and the sentence that names one that is something else."""
+"""Rules for the values of settings, and the error that names an invalid one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ROLES = ("api", "dispatch", "webhooks")
-"""What a gateway does; see the setting `roles`."""
+"""The roles of a gateway; see the setting `roles`."""
 
 
 _COUNT, _BYTES, _SECONDS, _DAYS = 1_000_000, 1 << 40, 365 * 86_400, 36_500
@@ -58,22 +58,22 @@ RANGES: dict[str, tuple[float, float]] = {
     "otp_min_interval": (0, 86_400),
     "graph_timeout": (0, _SECONDS),
 }
-"""The least and the most of every setting that is a number."""
+"""Minimum and maximum of every numeric setting."""
 _SHOWN = 80
-"""Characters of a wrong value that are shown."""
+"""Maximum characters of an invalid value in an error."""
 _HOST = re.compile(r"[\w.:%-]{1,253}")
-"""What an address or a name of a machine is written with; whether it is one of this machine, listening tells."""
+"""The characters of an address or a host name; listening shows whether it is one of this machine."""
 
 
 class SettingsError(ValueError):
-    """A setting has a value that cannot be used; the message names it and says what was expected."""
+    """A setting has an invalid value; the message names it and says what was expected."""
 
 
 _LEAST_DAYS = {"message_days": 2, "received_days": 2, "callback_days": 8}
 
 
 def check(settings: Any) -> None:
-    """Raises SettingsError for the first of the `Settings` that cannot be used."""
+    """Raises SettingsError for the first invalid setting."""
     choices = {
         "log_level": ("debug", "info", "warning", "error"),
         "log_format": ("auto", "json", "console"),
@@ -105,7 +105,7 @@ def _check_digits(settings: Any) -> None:
 
 
 def check_text(name: str, text: str) -> None:
-    """Raises SettingsError for what no setting can be."""
+    """Raises SettingsError for text that no setting can have."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -132,7 +132,7 @@ def _check_roles(settings: Any) -> None:
 
 def _check_numbers(settings: Any) -> None:
     for name, (least, most) in RANGES.items():
-        if not least <= getattr(settings, name) <= most:  # what is not a number (nan) is in no range
+        if not least <= getattr(settings, name) <= most:  # nan is in no range
             raise SettingsError(f"KURIR_{name.upper()}: expected {least:,} to {most:,}".replace(",", ""))
 
 
@@ -152,19 +152,19 @@ def _check_addresses(settings: Any) -> None:
 
 
 def check_data_dir(folder: Path) -> None:
-    """Raises SettingsError when a data folder can never be there, because something else is."""
+    """Raises SettingsError when a data folder cannot be created, because something else has its path."""
     try:
         for one in (folder, *folder.parents):
             if one.exists() and not one.is_dir():
                 raise SettingsError(f"KURIR_DATA_DIR: expected a folder, but {one} is a file")
-    except OSError as error:  # a name that is too long, a folder that may not be looked into
+    except OSError as error:  # an overlong name, or a folder without permission
         raise SettingsError(f"KURIR_DATA_DIR: {shown(str(folder))} cannot be used: {error.strerror}") from error
 
 
 def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # of the right range, or ValueError
+        _ = parts.port  # raises ValueError when out of range
     except ValueError:
         return False
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and not re.search(r"\s", url)
@@ -179,5 +179,5 @@ def _is_network(text: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """A wrong value, cut where it is too long for a sentence."""
+    """An invalid value, truncated for a sentence."""
     return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

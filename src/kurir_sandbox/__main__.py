@@ -14,7 +14,7 @@ from kurir_sandbox.program import run
 
 
 def main() -> None:
-    """Read the command line and run until told to stop."""
+    """Reads the command line and runs until stopped."""
     parser = argparse.ArgumentParser(prog="kurir_sandbox", description="A WhatsApp that fits in one process.")
     parser.add_argument("--data", type=Path, required=True, help="folder for its databases and media")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")

@@ -1,5 +1,5 @@
-"""What a message holds, as JSON fields: for the ledger, for messages on their way, and for the hash that tells
-contents apart.
+"""What a message holds, as JSON fields: for the ledger, for messages on their way, and for the hash that identifies
+contents.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from kurir_sandbox.traffic import ChannelName
 
 REQUESTS = ("send", "read", "upload", "download", "object", "template", "account")
 """Kinds of requests to the Graph API: `read` is "mark as read", `object` is `/{id}`, `account` everything else."""
-DOORS = ("connect", "upload", "download")
+CONNECTIONS = ("connect", "upload", "download")
 """Kinds of HTTP requests on the linked-device wire: the WebSocket, and media."""
 STANZAS = ("message", "receipt", "ack", "iq", "presence", "chatstate")
 """Kinds of stanzas that a linked device sends."""
@@ -20,14 +20,14 @@ RECEIPTS = ("delivered", "read")
 PHONE_RECEIPTS = (*RECEIPTS, "retry")
 """Kinds of receipts of a phone to linked devices; with `retry` it asks for a message that it could not read."""
 CALLBACKS = ("sent", *RECEIPTS, "failed", "message", "template")
-"""Kinds of callbacks: the status they tell, an inbound message, or a template's review."""
+"""Kinds of callbacks: the status they report, an inbound message, or a template's review."""
 QUERIES = "any namespace of an `<iq>`, or namespace/tag of its first child"
 """Kinds of queries, which cannot be listed: w:g2, w:g2/participating, usync, encrypt/key, encrypt/count, w:m, …"""
 
 _BOTH: tuple[ChannelName, ...] = get_args(ChannelName)
 _CLOUD: tuple[ChannelName, ...] = ("cloud_api",)
 _WEB: tuple[ChannelName, ...] = ("linked_device",)
-_HTTP = tuple(dict.fromkeys((*REQUESTS, *DOORS)))
+_HTTP = tuple(dict.fromkeys((*REQUESTS, *CONNECTIONS)))
 
 
 @dataclass(frozen=True, slots=True)

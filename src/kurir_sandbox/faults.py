@@ -1,7 +1,7 @@
 """Faults: what the two wires should do wrong, when, and to whom. A pure plan: it decides, the wires act.
 
 Nothing goes wrong unless a test or a person asks for it. A fault has an effect (`fault_effects.py` lists them), a match
-(which number, phone and kind), and says how often it strikes: each time, with a probability, or the next n times. Its
+(which number, phone and kind), and how often it applies: each time, with a probability, or the next n times. Its
 own seeded randomness makes a run repeatable, whatever other faults stand beside it.
 """
 
@@ -108,7 +108,7 @@ def magic(phone: str) -> tuple[str, int] | None:
 
 
 class Faults:
-    """The plan of both wires. It lives as long as the process: a restarted sandbox has no faults."""
+    """The plan of both wires. It is kept in memory: a restarted sandbox has no faults."""
 
     def __init__(self) -> None:
         self._faults: dict[int, Fault] = {}
@@ -122,7 +122,7 @@ class Faults:
         return fault
 
     def end(self, fault_id: int) -> bool:
-        """End one fault; says whether there was one."""
+        """Removes one fault; returns whether there was one."""
         return self._faults.pop(fault_id, None) is not None
 
     def clear(self, *effects: str) -> None:

@@ -1,6 +1,6 @@
 """The ledger: every message that truly reached a phone, in a database of its own (`<data>/ledger.db`).
 
-It is the judge of every reliability claim about a gateway, so a row is flushed to disk before anybody is told
+Every reliability claim about a gateway is checked against it, so a row is flushed to disk before anything is answered
 about it, and rows are only added; a receipt the phone sent is noted beside its row. A phone shows a message once: what
 comes again under the same wire id from the same sender is counted as a duplicate, not added. Beside it: what people
 sent to linked devices (`sent_messages.py`).

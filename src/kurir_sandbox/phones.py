@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from kurir_sandbox.ledger import Ledger, Record, Search
-from kurir_sandbox.traffic import Arrival, Carrier, ChannelName, Entry, ReceiptKind
+from kurir_sandbox.traffic import Arrival, ChannelName, Entry, Network, ReceiptKind
 
 _ACTIVITY_KEPT = 1000
 
@@ -36,15 +36,15 @@ class Phones:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._carriers: dict[ChannelName, Carrier] = {}
+        self._networks: dict[ChannelName, Network] = {}
         self._activity: deque[Activity] = deque(maxlen=_ACTIVITY_KEPT)
         self._activity_ids = itertools.count(1)
         self._news: dict[str, asyncio.Event] = {}
         self._delivering: dict[int, asyncio.Task[None]] = {}
 
-    def attach(self, carriers: Mapping[ChannelName, Carrier]) -> None:
+    def attach(self, networks: Mapping[ChannelName, Network]) -> None:
         """Say which carrier takes the receipts of which channel."""
-        self._carriers.update(carriers)
+        self._networks.update(networks)
 
     def resume(self) -> None:
         """Send the "delivered" receipts that an earlier run wrote a row for but did not get to."""
@@ -69,7 +69,7 @@ class Phones:
         """
         entry = await self.ledger.write(arrival)
         if entry is None:
-            log.info("message_came_again", phone=arrival.phone, wire_id=arrival.wire_id)
+            log.info("message_repeated", phone=arrival.phone, wire_id=arrival.wire_id)
             return None
         if waiting := self._news.pop(arrival.phone, None):
             waiting.set()
@@ -126,11 +126,11 @@ class Phones:
         await self._receipt(entry, "delivered")
 
     async def _receipt(self, entry: Entry, kind: ReceiptKind) -> bool:
-        carrier = self._carriers.get(entry.arrival.channel)
-        if carrier is None:
+        network = self._networks.get(entry.arrival.channel)
+        if network is None:
             return False
         try:
-            await carrier.receipt(entry, kind)
+            await network.receipt(entry, kind)
         except Exception:
             # A wire that cannot take a receipt must not stop the other phones; the row shows that it is owed.
             log.exception("receipt_failed", entry=entry.id, kind=kind, channel=entry.arrival.channel)

@@ -1,6 +1,6 @@
 """The sandbox as a program: one HTTP server with the control API on `/` and the Graph API on `/graph`.
 
-When it is ready it writes `<data>/sandbox.json`, which tells a gateway and tests where everything is.
+When it is ready it writes `<data>/sandbox.json`, with the addresses for a gateway and tests.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from kurir_sandbox.graph_api.server import GraphNetwork
 from kurir_sandbox.ledger import Ledger
 from kurir_sandbox.media_files import MediaFiles
 from kurir_sandbox.phones import Phones
-from kurir_sandbox.traffic import Carrier, ChannelName
+from kurir_sandbox.traffic import ChannelName, Network
 from kurir_sandbox.world import World
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class Sandbox:
-    """Everything that plays WhatsApp, on the folder `data`. `web` is None when only the Cloud API is wanted."""
+    """The whole sandbox on the folder `data`. `web` is None when only the Cloud API is wanted."""
 
     def __init__(self, data: Path, host: str, seed_name: seed.SeedName = "default", with_web: bool = True) -> None:
         self._data = data
@@ -77,12 +77,6 @@ class Sandbox:
         if self.web is not None:
             await self.web.reset()
 
-    def carrier_for(self, phone: str) -> Carrier | None:
-        """The wire that a message to the number `phone` takes."""
-        if self.graph.owns(phone):
-            return self.graph
-        return self.web if self.web is not None and self.web.owns(phone) else None
-
     def _plant(self, name: seed.SeedName) -> None:
         if self.world.state.get("seed", _PLANTED) is not None:
             return
@@ -90,13 +84,13 @@ class Sandbox:
             business = seed.plant(self.world)
             seed.plant_templates(self.graph.templates, business.waba_id)
         self.world.state.put("seed", _PLANTED, name.encode())
-        log.info("seeded", seed=name, people=len(self.world.people()))
+        log.info("sandbox_seeded", seed=name, people=len(self.world.people()))
 
     def _attach(self) -> None:
-        carriers: dict[ChannelName, Carrier] = {"cloud_api": self.graph}
+        networks: dict[ChannelName, Network] = {"cloud_api": self.graph}
         if self.web is not None:
-            carriers["linked_device"] = self.web
-        self.phones.attach(carriers)
+            networks["linked_device"] = self.web
+        self.phones.attach(networks)
 
     async def _start_web(self) -> None:
         # Imported here, so that the Cloud API alone starts without the linked-device wire and its cryptography.

@@ -1,4 +1,4 @@
-"""The vocabulary shared by the two wires of the sandbox: what is said, what arrived, and who carries it.
+"""The vocabulary shared by the two wires of the sandbox: contents, arrivals, and the two networks.
 
 `web_protocol` (linked devices) and `graph_api` (official numbers) each implement `Carrier`. Everything that
 reaches a phone passes through `Phones.deliver` (see `phones.py`), which writes the ledger; everything a person does
@@ -81,8 +81,8 @@ class Entry:
     receipts: dict[ReceiptKind, float] = field(default_factory=dict)
 
 
-class Carrier(Protocol):
-    """A wire: carries what people do on their phones to the gateway."""
+class Network(Protocol):
+    """A network: passes what people do on their phones to the gateway."""
 
     def owns(self, phone: str) -> bool:
         """Whether the number `phone` (digits) is reachable over this wire right now or later (queued)."""
@@ -93,5 +93,5 @@ class Carrier(Protocol):
         ...
 
     async def receipt(self, entry: Entry, kind: ReceiptKind) -> None:
-        """The phone that holds `entry` tells the sender that it was delivered or read."""
+        """Sends the receipt of the phone that holds `entry`: it was delivered or read."""
         ...

@@ -131,11 +131,11 @@ async def open_shop(
 async def test_every_kind_arrives_inside_the_window(shop: Shop) -> None:
     await shop.person_writes(SITI, text="Halo")
 
-    status, said = await shop.ask("send_meta_personal_message", reciptient=SITI, message="Halo Siti 👋")
+    status, reply = await shop.ask("send_meta_personal_message", reciptient=SITI, message="Halo Siti 👋")
     assert status == 200
-    wamid = said["message"].pop("message_id")
+    wamid = reply["message"].pop("message_id")
     assert wamid.startswith("wamid.")
-    assert said == {
+    assert reply == {
         "code": "200",
         "message": {"state": "successfully", "to": SITI, "type": "text", "detail": "Message queued to be sent."},
         "type": "successfully",
@@ -144,24 +144,24 @@ async def test_every_kind_arrives_inside_the_window(shop: Shop) -> None:
     assert (await shop.arrival(SITI, wamid))["text"] == "Halo Siti 👋"
 
     picture = f"{shop.sandbox.url}/files/promo.png"
-    status, said = await shop.ask(
+    status, reply = await shop.ask(
         "send_meta_personal_message", reciptient="0" + SITI[2:], message="Promo", image_url=picture, send_as_caption=1
     )
-    assert (status, said["message"]["url"], said["message"]["caption"]) == (200, picture, "Promo")
-    bubble = await shop.arrival(SITI, said["message"]["message_id"])
+    assert (status, reply["message"]["url"], reply["message"]["caption"]) == (200, picture, "Promo")
+    bubble = await shop.arrival(SITI, reply["message"]["message_id"])
     assert (bubble["kind"], bubble["caption"]) == ("image", "Promo")
     assert await shop.sandbox.media(bubble["media"]["sha256"]) == await shop.sample("promo.png")
 
     paper = f"{shop.sandbox.url}/files/invoice.pdf"
-    status, said = await shop.ask(
+    status, reply = await shop.ask(
         "send_meta_personal_message", reciptient=SITI, file_url=paper, fileName="faktur.pdf", messageType="document"
     )
-    assert (status, said["message"]["fileName"], said["message"]["url"]) == (200, "faktur.pdf", paper)
-    bubble = await shop.arrival(SITI, said["message"]["message_id"])
+    assert (status, reply["message"]["fileName"], reply["message"]["url"]) == (200, "faktur.pdf", paper)
+    bubble = await shop.arrival(SITI, reply["message"]["message_id"])
     assert (bubble["kind"], bubble["media"]["name"]) == ("document", "faktur.pdf")
     assert await shop.sandbox.media(bubble["media"]["sha256"]) == await shop.sample("invoice.pdf")
 
-    status, said = await shop.ask(
+    status, reply = await shop.ask(
         "send_meta_personal_message",
         reciptient=SITI,
         latitude="-6.200000",
@@ -169,12 +169,12 @@ async def test_every_kind_arrives_inside_the_window(shop: Shop) -> None:
         nameLocation="Monas",
         messageType="location",
     )
-    assert {key: said["message"][key] for key in ("latitude", "longitude", "nameLocation")} == {
+    assert {key: reply["message"][key] for key in ("latitude", "longitude", "nameLocation")} == {
         "latitude": "-6.200000",
         "longitude": "106.816666",
         "nameLocation": "Monas",
     }
-    place = (await shop.arrival(SITI, said["message"]["message_id"]))["location"]
+    place = (await shop.arrival(SITI, reply["message"]["message_id"]))["location"]
     assert (place["latitude"], place["longitude"], place["name"]) == (-6.2, 106.816666, "Monas")
 
     await shop.until(messages, messages.c.state == "delivered", count=4)
@@ -183,10 +183,10 @@ async def test_every_kind_arrives_inside_the_window(shop: Shop) -> None:
 
 
 async def test_a_closed_window_stores_nothing_and_an_inbound_message_opens_it(shop: Shop) -> None:
-    status, said = await shop.ask("send_meta_personal_message", reciptient=DEWI, message="Halo")
-    assert (status, said["code"], said["type"]) == (400, "400", "failed")
-    assert (said["message"]["state"], said["message"]["to"]) == ("failed", DEWI)
-    assert said["message"]["detail"].startswith("Re-engagement message")
+    status, reply = await shop.ask("send_meta_personal_message", reciptient=DEWI, message="Halo")
+    assert (status, reply["code"], reply["type"]) == (400, "400", "failed")
+    assert (reply["message"]["state"], reply["message"]["to"]) == ("failed", DEWI)
+    assert reply["message"]["detail"].startswith("Re-engagement message")
     assert await shop.count(messages) == 0
 
     await shop.person_writes(DEWI, image={"url": "/files/promo.png"}, caption="Ini ada?")
@@ -199,9 +199,9 @@ async def test_a_closed_window_stores_nothing_and_an_inbound_message_opens_it(sh
     until = await shop.gateway.database.read(lambda c: window_open_until(c, number.account_id, number.id, DEWI))
     assert until == pytest.approx(stored.at + 86_400)
 
-    status, said = await shop.ask("send_meta_personal_message", reciptient=DEWI, message="Ada kak", method_send="sync")
-    assert (status, said["message"]["state"]) == (200, "successfully")
-    assert (await shop.arrival(DEWI, said["message"]["message_id"]))["text"] == "Ada kak"
+    status, reply = await shop.ask("send_meta_personal_message", reciptient=DEWI, message="Ada kak", method_send="sync")
+    assert (status, reply["message"]["state"]) == (200, "successfully")
+    assert (await shop.arrival(DEWI, reply["message"]["message_id"]))["text"] == "Ada kak"
 
 
 async def test_a_template_is_written_reviewed_and_sent(shop: Shop) -> None:
@@ -374,9 +374,9 @@ async def test_a_lost_answer_is_settled_by_the_callback_and_never_sent_twice(
 ) -> None:
     async with losing_answers(sandbox.graph_url) as graph_url, open_shop(sandbox, tmp_path, graph_url) as shop:
         await shop.person_writes(BUDI, text="Halo")
-        status, said = await shop.ask("send_meta_personal_message", reciptient=BUDI, message="Sekali saja")
+        status, reply = await shop.ask("send_meta_personal_message", reciptient=BUDI, message="Sekali saja")
         # the callback may be faster than the notice that the line was cut
-        assert (status, said["message"]["state"]) in {(408, "unconfirmed"), (200, "successfully")}
+        assert (status, reply["message"]["state"]) in {(408, "unconfirmed"), (200, "successfully")}
         settled = await shop.until(messages, messages.c.state == "delivered")
         assert settled.remote_id.startswith("wamid.")
         assert settled.attempts == 1

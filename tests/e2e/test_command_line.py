@@ -125,17 +125,17 @@ async def test_mistakes_are_one_sentence(terminal: Terminal, tmp_path: Path):
         ("contacts", "import", "demo@kurir.example", str(tmp_path / "missing.csv")),
         ("contacts", "sync", "BO-0000000000000000"),
     ):
-        said = await terminal.run(*arguments, code=1)
-        assert said.strip().startswith("kurir: "), said
-        assert len(said.strip().splitlines()) <= 2, said
+        output = await terminal.run(*arguments, code=1)
+        assert output.strip().startswith("kurir: "), output
+        assert len(output.strip().splitlines()) <= 2, output
 
 
 async def test_a_second_gateway_on_the_same_folder_refuses_to_start(terminal: Terminal, demo: DemoProcess):
-    said = await terminal.run("serve", code=1)
-    assert "another gateway serves" in said or "cannot listen" in said
+    output = await terminal.run("serve", code=1)
+    assert "another gateway serves" in output or "cannot listen" in output
 
 
 async def test_the_doctor_finds_this_machine_fit(terminal: Terminal):
-    said = await terminal.run("doctor")
-    assert "neonize" in said
-    assert "✗" not in said
+    output = await terminal.run("doctor")
+    assert "neonize" in output
+    assert "✗" not in output

@@ -110,7 +110,7 @@ async def test_pairs_by_code(sandbox: SandboxNetwork, tmp_path: Path) -> None:
             await rig.devices.start_pairing(rig.numbers[0])
 
 
-async def test_carries_every_kind_and_the_bytes_arrive_unchanged(sandbox: SandboxNetwork, tmp_path: Path) -> None:
+async def test_sends_every_kind_and_the_bytes_arrive_unchanged(sandbox: SandboxNetwork, tmp_path: Path) -> None:
     owner = await sandbox.person("Toko Berkas")
     picture, contract = png(), b"%PDF-1.7 " + os.urandom(70_000)
     before = _children(os.getpid())
@@ -291,7 +291,7 @@ async def test_a_killed_host_is_replaced_and_the_number_comes_back(sandbox: Sand
     assert _children(os.getpid()) == before
 
 
-async def test_evidence_tells_what_left_from_what_did_not(sandbox: SandboxNetwork, tmp_path: Path) -> None:
+async def test_evidence_separates_what_left_from_what_did_not(sandbox: SandboxNetwork, tmp_path: Path) -> None:
     owner = await sandbox.person("Toko Bukti")
     async with Rig(sandbox, tmp_path) as rig:
         device = await rig.pair(owner)

@@ -60,14 +60,14 @@ def test_a_setting_that_cannot_be_is_named(tmp_path: Path, settings: dict[str, s
     refused(tmp_path, serve(tmp_path / "data", tmp_path / "log", **settings), sentence)
 
 
-def test_an_operator_token_that_is_none_is_told(tmp_path: Path):
+def test_an_operator_token_that_is_none_is_reported(tmp_path: Path):
     (tmp_path / "data").mkdir(mode=0o700)
     (tmp_path / "data" / "operator.token").write_bytes("kunci-rahasia-é-lama".encode())
     refused(tmp_path, serve(tmp_path / "data", tmp_path / "log"), "operator.token holds no token")
 
 
 @pytest.mark.parametrize("command", ["serve", "doctor", "demo", "migrate"])
-def test_a_data_folder_that_is_a_file_is_told_by_every_command(tmp_path: Path, command: str):
+def test_a_data_folder_that_is_a_file_is_reported_by_every_command(tmp_path: Path, command: str):
     file = tmp_path / "README.md"
     file.touch(mode=0o644)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KURIR_")}
@@ -79,18 +79,18 @@ def test_a_data_folder_that_is_a_file_is_told_by_every_command(tmp_path: Path, c
         timeout=60,
         check=False,
     )
-    said = (done.stdout + done.stderr).strip()
+    output = (done.stdout + done.stderr).strip()
     assert done.returncode == 1
-    assert len(said.splitlines()) == 1
-    assert f"KURIR_DATA_DIR: expected a folder, but {file} is a file" in said
-    assert "chmod" not in said
+    assert len(output.splitlines()) == 1
+    assert f"KURIR_DATA_DIR: expected a folder, but {file} is a file" in output
+    assert "chmod" not in output
 
 
 def refused(tmp_path: Path, gateway: subprocess.Popen[bytes], sentence: str) -> None:
     """The start ends at once, and says why."""
     status = gateway.wait(60)
-    said = " ".join((tmp_path / "log").read_text().split())
-    assert status == 1, said
-    assert sentence in said
-    assert "Traceback" not in said
-    assert "KURIR_PORT" not in said
+    output = " ".join((tmp_path / "log").read_text().split())
+    assert status == 1, output
+    assert sentence in output
+    assert "Traceback" not in output
+    assert "KURIR_PORT" not in output

@@ -36,7 +36,7 @@ def kurir(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedPro
     )
 
 
-class Said(NamedTuple):
+class Output(NamedTuple):
     """What a command in this process said."""
 
     returncode: int
@@ -45,10 +45,10 @@ class Said(NamedTuple):
 
 
 @pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
     """Runs a command in this process, which is fifty times as fast."""
 
-    def run(folder: Path, *arguments: str, **more: str) -> Said:
+    def run(folder: Path, *arguments: str, **more: str) -> Output:
         for name, value in (more | {"KURIR_DATA_DIR": str(folder)}).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(sys, "argv", ["kurir", *arguments])
@@ -57,7 +57,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             main()
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        return Said(code, *capsys.readouterr())
+        return Output(code, *capsys.readouterr())
 
     return run
 
@@ -176,18 +176,20 @@ ODD_IDS = [
 
 
 @pytest.mark.parametrize("command", ODD_IDS, ids=lambda command: " ".join(command[:2]))
-def test_odd_ids_are_one_sentence(here: Callable[..., Said], shop: tuple[Path, str], command: tuple[str, ...]) -> None:
+def test_odd_ids_are_one_sentence(
+    here: Callable[..., Output], shop: tuple[Path, str], command: tuple[str, ...]
+) -> None:
     for odd in ODD:
         done = here(shop[0], *(odd if part == "{}" else part for part in command))
-        said = done.stderr.strip()
+        message = done.stderr.strip()
         if command[-2] in {"--limit", "--last"} and done.returncode == 0:
             continue  # it was a number after all
-        assert (done.returncode, said.count("\n")) == (1, 0), (odd, done)
-        assert said.startswith("kurir: "), (odd, said)
-        assert "mistake of Kurir" not in said, (odd, said)
-        assert "Error" not in said, (odd, said)
+        assert (done.returncode, message.count("\n")) == (1, 0), (odd, done)
+        assert message.startswith("kurir: "), (odd, message)
+        assert "mistake of Kurir" not in message, (odd, message)
+        assert "Error" not in message, (odd, message)
         if command[1] in {"pair", "logout", "sync", "check"} and not re.fullmatch("[0-9-]+", odd, re.ASCII):
-            assert "number_id: " in said, (odd, said)  # it never becomes part of an address
+            assert "number_id: " in message, (odd, message)  # it never becomes part of an address
 
 
 READING = [
@@ -210,7 +212,7 @@ READING = [
 
 @pytest.mark.parametrize("command", READING, ids=" ".join)
 def test_nothing_is_made_where_there_is_no_data(
-    here: Callable[..., Said], tmp_path: Path, command: tuple[str, ...]
+    here: Callable[..., Output], tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "mistyped"
     done = here(folder, *command)
@@ -244,16 +246,16 @@ def test_unknown_settings_are_named_with_the_closest_one(tmp_path: Path) -> None
     file = tmp_path / "kurir.env"
     file.write_text("KURIR_HOTS=127.0.0.1\nPORT=1\nKURIR_PORT=0\n")
     known = {"KURIR_CONFIG": str(file), "KURIR_MASTER_KEY": "x", "KURIR_DATA_DIR": "x", "HOME": "x"}
-    said = unknown_settings(known | {"KURIR_MASTER_KYE": "secret", "kurir_port": "1", "KURIR_ZZZZZZZZZ": "1"})
-    assert [line.split()[0] for line in said] == [
+    message = unknown_settings(known | {"KURIR_MASTER_KYE": "secret", "kurir_port": "1", "KURIR_ZZZZZZZZZ": "1"})
+    assert [line.split()[0] for line in message] == [
         "KURIR_HOTS",
         "KURIR_MASTER_KYE",
         "KURIR_ZZZZZZZZZ",
         "PORT",
         "kurir_port",
     ]
-    assert said[0].endswith(f"in {file} is no setting of Kurir and changes nothing; did you mean KURIR_HOST?")
-    assert said[1].endswith("did you mean KURIR_MASTER_KEY?")
-    assert said[2].endswith("changes nothing")
-    assert said[4].endswith("did you mean KURIR_PORT?")
-    assert "secret" not in "".join(said)
+    assert message[0].endswith(f"in {file} is no setting of Kurir and changes nothing; did you mean KURIR_HOST?")
+    assert message[1].endswith("did you mean KURIR_MASTER_KEY?")
+    assert message[2].endswith("changes nothing")
+    assert message[4].endswith("did you mean KURIR_PORT?")
+    assert "secret" not in "".join(message)

@@ -42,7 +42,7 @@ async def receiver(program: Program, client: Client) -> AsyncIterator[Receiver]:
     assert receiver.bad_signatures == 0
 
 
-async def test_text_is_delivered_and_told_in_order(client: Client, receiver: Receiver) -> None:
+async def test_text_is_delivered_and_reported_in_order(client: Client, receiver: Receiver) -> None:
     await client.person_writes(SITI, text="Halo")
     wire_id = await client.send(f"+{SITI}", "text", {"body": "Halo Siti 👋"}, biz_opaque_callback_data="pesan-7")
     message = await client.bubble(SITI, wire_id)

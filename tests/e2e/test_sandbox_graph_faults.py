@@ -220,7 +220,7 @@ async def test_accepted_but_it_never_reaches_the_phone(caller: Caller, receiver:
     assert await caller.on_phone("lenyap") == await caller.on_phone("gagal") == []
 
 
-async def test_magic_numbers_carry_their_error(caller: Caller, receiver: Receiver) -> None:
+async def test_magic_numbers_return_their_error(caller: Caller, receiver: Receiver) -> None:
     status, _, body = await caller.post("Halo", to="62819991131056")
     assert (status, json.loads(body)["error"]["code"]) == (400, 131056)
     wire_id = await caller.send("62819990131049", "text", {"body": "Halo"})

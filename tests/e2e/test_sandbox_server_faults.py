@@ -177,7 +177,7 @@ async def test_the_engine_asks_nothing_that_is_not_played(rig: Control) -> None:
         for row in await rig.network.get(f"/devices/{await rig.device()}/stanzas?tag=iq")
     }
     assert {"encrypt", "usync", "w:g2"} <= asked
-    assert "query_not_played" not in rig.network.log.read_text()
+    assert "query_unsupported" not in rig.network.log.read_text()
 
 
 INVALID: list[tuple[dict[str, Any], str]] = [

@@ -51,7 +51,7 @@ async def test_every_kind_of_message_reaches_the_phone_and_is_answered(sandbox: 
     image, pdf = picture(), b"%PDF-1.4 invoice"
 
     first = await engine.call("send", to=ALICE, kind="text", text="halo")
-    entry = await sandbox.said(ALICE, "halo")
+    entry = await sandbox.arrived(ALICE, "halo")
     assert (entry.arrival.sender, entry.arrival.chat, entry.arrival.wire_id) == (OWNER, OWNER, first)
     await engine.event("Receipt", lambda r: r["MessageIDs"] == [first] and r["Type"] == "DELIVERED")
 
@@ -158,7 +158,7 @@ async def test_groups_both_ways_and_changes(sandbox: Sandbox) -> None:
     for words in ("grup satu", "grup dua"):
         wire_id = await engine.call("send", to=group.id, kind="text", text=words)
         for phone in (ALICE, BOB):
-            arrival = (await sandbox.said(phone, words)).arrival
+            arrival = (await sandbox.arrived(phone, words)).arrival
             assert (arrival.chat, arrival.sender, arrival.wire_id) == (group.id, OWNER, wire_id)
     await engine.event("Receipt", lambda r: r["MessageIDs"] == [wire_id] and r["MessageSource"]["IsGroup"])
 
@@ -178,7 +178,7 @@ async def test_groups_both_ways_and_changes(sandbox: Sandbox) -> None:
     await sandbox.web.group_changed(group.id, {"kind": "add", "phones": [OTHER], "by": ALICE})
     await engine.event("GroupInfo", lambda g: bool(g.get("Join")))
     await engine.call("send", to=group.id, kind="text", text="selamat datang")
-    await sandbox.said(OTHER, "selamat datang")
+    await sandbox.arrived(OTHER, "selamat datang")
 
     sandbox.world.remove_member(group.id, OWNER)
     with pytest.raises(EngineError, match="401"):
@@ -199,7 +199,7 @@ async def test_a_restarted_sandbox_goes_on_with_everything(sandbox: Sandbox) -> 
     group = sandbox.world.add_group("Kerja", ALICE, [Member(OWNER, "admin")])
     engine = await sandbox.linked("one", OWNER)
     await engine.call("send", to=ALICE, kind="text", text="sebelum")
-    await sandbox.said(ALICE, "sebelum")
+    await sandbox.arrived(ALICE, "sebelum")
     await engine.call("send", to=group.id, kind="text", text="grup sebelum")
     await sandbox.web.write(ALICE, OWNER, text("jawab"))
     await engine.event("Message", conversation("jawab"))
@@ -217,9 +217,9 @@ async def test_a_restarted_sandbox_goes_on_with_everything(sandbox: Sandbox) -> 
     await engine.event("Message", conversation("selagi pergi"), after=seen)
 
     await engine.call("send", to=ALICE, kind="text", text="sesudah")
-    await sandbox.said(ALICE, "sesudah")
+    await sandbox.arrived(ALICE, "sesudah")
     await engine.call("send", to=group.id, kind="text", text="grup sesudah")
-    await sandbox.said(ALICE, "grup sesudah")
+    await sandbox.arrived(ALICE, "grup sesudah")
     await sandbox.web.write(ALICE, group.id, text("grup lagi"))
     await engine.event("Message", conversation("grup lagi"), after=seen)
     assert not [n for n, _ in engine.events if n == "UndecryptableMessage"]
@@ -246,7 +246,7 @@ async def test_two_devices_of_one_account_and_one_of_another(sandbox: Sandbox) -
     )
     assert len(sandbox.web.linked_devices()) == 3
     await first.call("send", to=ALICE, kind="text", text="dari satu")
-    await sandbox.said(ALICE, "dari satu")
+    await sandbox.arrived(ALICE, "dari satu")
     mirrored = await second.event("Message", conversation("dari satu"))
     assert mirrored["Info"]["MessageSource"]["IsFromMe"]
 
@@ -255,12 +255,12 @@ async def test_two_devices_of_one_account_and_one_of_another(sandbox: Sandbox) -
 
     await first.call("send", to=OTHER, kind="text", text="antar mesin")
     await other.event("Message", conversation("antar mesin"))
-    await sandbox.said(OTHER, "antar mesin")
+    await sandbox.arrived(OTHER, "antar mesin")
     await other.call("send", to=OWNER, kind="text", text="kembali")
     await asyncio.gather(*(e.event("Message", conversation("kembali")) for e in (first, second)))
 
     await first.call("send", to=OWNER, kind="text", text="catatan sendiri")
-    await sandbox.said(OWNER, "catatan sendiri")
+    await sandbox.arrived(OWNER, "catatan sendiri")
     await sandbox.web.write(OWNER, ALICE, text("dari ponsel sendiri"))
     for engine in (first, second):
         mirrored = await engine.event("Message", conversation("dari ponsel sendiri"))
@@ -270,7 +270,7 @@ async def test_two_devices_of_one_account_and_one_of_another(sandbox: Sandbox) -
     await sandbox.web.group_changed(group.id, {"kind": "create"})
     await first.call("send", to=group.id, kind="text", text="grup dari satu")
     for phone in (ALICE, OTHER):
-        await sandbox.said(phone, "grup dari satu")
+        await sandbox.arrived(phone, "grup dari satu")
     for engine in (second, other):
         heard = await engine.event("Message", conversation("grup dari satu"))
         assert heard["Info"]["MessageSource"]["Chat"]["User"] == group.id
@@ -295,27 +295,27 @@ async def test_a_device_that_is_linked_later_gets_what_others_send(sandbox: Sand
     await other.call("send", to=OWNER, kind="text", text="untuk kalian")
     await second.event("Message", conversation("cermin"))
     await second.event("Message", conversation("untuk kalian"))
-    assert "hash doesn't match" not in first.said_in_log() + other.said_in_log()
+    assert "hash doesn't match" not in first.log_text() + other.log_text()
 
 
 async def test_lost_sessions_are_repaired_by_retry_receipts(sandbox: Sandbox) -> None:
     engine = await sandbox.linked("one", OWNER)
     await engine.call("send", to=ALICE, kind="text", text="awal")
-    await sandbox.said(ALICE, "awal")
+    await sandbox.arrived(ALICE, "awal")
     await sandbox.web.write(ALICE, OWNER, text("balas"))
     await engine.event("Message", conversation("balas"))
 
     device = sandbox.web.linked_devices()[0]
     sandbox.web.lose_session(ALICE, device.jid)
     wire_id = await engine.call("send", to=ALICE, kind="text", text="tak terbaca")
-    assert (await sandbox.said(ALICE, "tak terbaca")).arrival.wire_id == wire_id
+    assert (await sandbox.arrived(ALICE, "tak terbaca")).arrival.wire_id == wire_id
 
     group = sandbox.world.add_group("Bertiga", ALICE, [Member(OWNER, "participant")])
     await engine.call("send", to=group.id, kind="text", text="grup awal")
-    await sandbox.said(ALICE, "grup awal")
+    await sandbox.arrived(ALICE, "grup awal")
     sandbox.web.lose_session(ALICE, device.jid)
     await engine.call("send", to=group.id, kind="text", text="grup tak terbaca")
-    await sandbox.said(ALICE, "grup tak terbaca")
+    await sandbox.arrived(ALICE, "grup tak terbaca")
 
     sandbox.web.garble_session(ALICE, device.jid)
     await sandbox.web.write(ALICE, OWNER, text("rusak lalu pulih"))
@@ -341,7 +341,7 @@ async def test_messages_can_be_refused_or_left_unconfirmed(sandbox: Sandbox) -> 
 
     sandbox.web.faults.add(Fault("withhold_ack"))
     sending = asyncio.ensure_future(engine.call("send", to=ALICE, kind="text", text="tanpa kabar"))
-    await sandbox.said(ALICE, "tanpa kabar")
+    await sandbox.arrived(ALICE, "tanpa kabar")
     await engine.event("Receipt")
     assert not sending.done()
     sending.cancel()
@@ -384,6 +384,6 @@ async def test_logout_removal_replacement_and_refused_logins(sandbox: Sandbox) -
     again = sandbox.web.linked_devices()[0].jid
     assert again != device
     await engine.call("send", to=ALICE, kind="text", text="hidup lagi")
-    await sandbox.said(ALICE, "hidup lagi")
+    await sandbox.arrived(ALICE, "hidup lagi")
     await engine.call("logout")
     await until(lambda: sandbox.web.linked_devices() == [])

@@ -55,7 +55,7 @@ async def test_messages_are_lost_refused_or_acknowledged_late(sandbox: Sandbox) 
 
     plan(sandbox, "slow_ack", seconds=1)
     slow = say(engine, "pelan")
-    await sandbox.said(ALICE, "pelan")
+    await sandbox.arrived(ALICE, "pelan")
     assert not slow.done()
     await slow
     assert on_phones(sandbox) == ["untuk Alice", "pelan"]
@@ -91,7 +91,7 @@ async def test_a_swallowed_message_is_sent_again_on_the_next_connection(sandbox:
     assert on_phones(sandbox) == []
     await sandbox.web.drop(sandbox.web.linked_devices()[0].jid)
     wire_id = await sending
-    assert (await sandbox.said(ALICE, "tertelan")).arrival.wire_id == wire_id
+    assert (await sandbox.arrived(ALICE, "tertelan")).arrival.wire_id == wire_id
 
 
 @pytest.mark.parametrize(("effect", "reached"), [("cut", []), ("cut_before_ack", ["putus"])])
@@ -108,7 +108,7 @@ async def test_a_line_that_breaks_off_at_a_message(sandbox: Sandbox, effect: str
     sandbox.web.faults.end(away.id)
 
     wire_id = await sending
-    assert (await sandbox.said(ALICE, "putus")).arrival.wire_id == wire_id
+    assert (await sandbox.arrived(ALICE, "putus")).arrival.wire_id == wire_id
     await say(engine, "sambung")
     assert fault.hits == 1
     assert on_phones(sandbox) == ["lewat", "putus", "sambung"]
@@ -125,7 +125,7 @@ async def test_a_silent_line_is_open_but_dead(sandbox: Sandbox) -> None:
     sending, asking = say(engine, "halo?"), asyncio.create_task(engine.call("on_whatsapp", numbers=[ALICE]))
     for words in ("satu", "dua", "tiga"):
         await say(other, words)
-        await sandbox.said(ALICE, words)
+        await sandbox.arrived(ALICE, words)
     assert not sending.done()
     assert not asking.done()
     assert all(device.connected for device in sandbox.web.linked_devices())
@@ -134,7 +134,7 @@ async def test_a_silent_line_is_open_but_dead(sandbox: Sandbox) -> None:
 
     await sandbox.web.drop(device)
     await engine.event("Message", conversation("ada orang?"), after=seen)
-    await sandbox.said(ALICE, "halo?")
+    await sandbox.arrived(ALICE, "halo?")
     assert await asking == {ALICE: True}
 
 

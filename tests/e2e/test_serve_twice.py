@@ -37,11 +37,11 @@ def test_a_second_gateway_on_one_folder_refuses_to_start(tmp_path: Path):
         second = serve(folder, log)
         assert second.wait(60) == 1
         assert time.monotonic() - began < 30
-        said = log.read_text()
+        log_text = log.read_text()
         assert f"another gateway serves {folder}: stop it, or set KURIR_DATA_DIR to another folder" in " ".join(
-            said.split()
+            log_text.split()
         )
-        assert "Traceback" not in said
+        assert "Traceback" not in log_text
         assert read_ready_file(folder) == ready
         with urllib.request.urlopen(f"{ready.url}/readyz") as answer:
             assert answer.status == 200

@@ -84,24 +84,24 @@ async def test_from_a_new_endpoint_to_a_replay(
     made = await kurir(tmp_path, "add", EMAIL, receiver.url(), "--number", device.key, "--event", "incoming_chat")
     endpoint, secret = field(made, "endpoint"), field(made, "secret")
 
-    said = await kurir(tmp_path, "test", EMAIL, endpoint)
-    assert "HTTP 200" in said
-    assert "thanks" in said
-    (letter,) = await receiver.until(1)
-    assert verified(letter, secret)["type"] == "test"
-    assert letter.headers["bls-oto-numberid"] == device.key
+    output = await kurir(tmp_path, "test", EMAIL, endpoint)
+    assert "HTTP 200" in output
+    assert "thanks" in output
+    (webhook_call,) = await receiver.until(1)
+    assert verified(webhook_call, secret)["type"] == "test"
+    assert webhook_call.headers["bls-oto-numberid"] == device.key
 
     await comes_in(gateway, device, "satu")
-    letter = (await receiver.until(2))[1]
-    assert verified(letter, secret)["data"]["message_body"] == "satu"
+    webhook_call = (await receiver.until(2))[1]
+    assert verified(webhook_call, secret)["data"]["message_body"] == "satu"
     log = await kurir(tmp_path, "log", EMAIL)
-    assert letter.id in log
+    assert webhook_call.id in log
     assert "incoming_chat" in log
 
     # the command is another process; the gateway finds by itself what it asks for
-    assert "1 to be delivered again" in await kurir(tmp_path, "replay", EMAIL, "--event", letter.id)
+    assert "1 to be delivered again" in await kurir(tmp_path, "replay", EMAIL, "--event", webhook_call.id)
     again = (await receiver.until(3))[2]
-    assert (again.id, again.body) == (letter.id, letter.body)
+    assert (again.id, again.body) == (webhook_call.id, webhook_call.body)
 
     new = field(await kurir(tmp_path, "rotate", EMAIL, endpoint), "secret")
     await comes_in(gateway, device, "dua")
@@ -137,7 +137,7 @@ async def test_mistakes_are_one_sentence(gateway: Gateway, device: Number, tmp_p
         (("replay", EMAIL, "--since", "yesterday"), "--since: expected"),
         (("replay", EMAIL, "--event", "evt_none"), "nothing to deliver again"),
     ):
-        said = await kurir(tmp_path, *arguments, code=1)
-        assert said.startswith("kurir: "), said
-        assert sentence in said
-        assert len(said.strip().splitlines()) <= 2, said
+        output = await kurir(tmp_path, *arguments, code=1)
+        assert output.startswith("kurir: "), output
+        assert sentence in output
+        assert len(output.strip().splitlines()) <= 2, output

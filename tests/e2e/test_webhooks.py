@@ -63,7 +63,9 @@ async def hears(receiver: Receiver, path: str, **wanted: Any) -> WebhookCall:
     """The first letter at a path whose data hold `wanted`, waiting for it."""
 
     def matching() -> list[WebhookCall]:
-        return [letter for letter in receiver.at(path) if wanted.items() <= letter.json["data"].items()]
+        return [
+            webhook_call for webhook_call in receiver.at(path) if wanted.items() <= webhook_call.json["data"].items()
+        ]
 
     await eventually(lambda: bool(matching()), 20, what=f"{wanted} at {path}: {[m.json for m in receiver.at(path)]}")
     return matching()[0]
@@ -81,7 +83,7 @@ async def shop(sandbox: SandboxNetwork, receiver: Receiver, tmp_path: Path) -> A
         yield shop
 
 
-async def test_both_channels_tell_in_the_same_shape(sandbox: SandboxNetwork, shop: Shop, receiver: Receiver) -> None:
+async def test_both_channels_report_in_the_same_shape(sandbox: SandboxNetwork, shop: Shop, receiver: Receiver) -> None:
     owner = await sandbox.person("Toko Kabar")
     device = await pair(shop, owner)
     secret = await listen(shop, receiver, "/old", ["incoming_chat"])
@@ -113,9 +115,9 @@ async def test_both_channels_tell_in_the_same_shape(sandbox: SandboxNetwork, sho
 
         def located(number: Number = number) -> bool:
             return any(
-                letter.json["data"]["location_attached"] == {"lat": -6.175392, "lng": 106.827153}
-                for letter in receiver.at("/old")
-                if letter.headers["bls-oto-numberid"] == number.key
+                webhook_call.json["data"]["location_attached"] == {"lat": -6.175392, "lng": 106.827153}
+                for webhook_call in receiver.at("/old")
+                if webhook_call.headers["bls-oto-numberid"] == number.key
             )
 
         await eventually(located, 20, what=f"the place, through {number.channel}")
@@ -136,16 +138,22 @@ async def test_both_channels_tell_in_the_same_shape(sandbox: SandboxNetwork, sho
     data = verified(delivered, all_secret)["data"]
     assert data["message_id"] == public_message_id(accepted.ids[0])
     assert (data["remote_id"], data["number_id"]) == (sent["data"]["message_id"], device.key)
-    statuses = [letter.json["data"]["status"] for letter in receiver.at("/all") if "status" in letter.json["data"]]
+    statuses = [
+        webhook_call.json["data"]["status"]
+        for webhook_call in receiver.at("/all")
+        if "status" in webhook_call.json["data"]
+    ]
     assert statuses == ["sent", "delivered"]
 
     await shop.gateway.linked_devices.logout(device)
     await hears(receiver, "/all", state="logged_out", number_id=device.key)
-    assert {letter.json["type"] for letter in receiver.at("/old")} == {"incoming_chat"}
-    assert {letter.headers["bls-oto-numberid"] for letter in receiver.at("/device")} == {device.key}
+    assert {webhook_call.json["type"] for webhook_call in receiver.at("/old")} == {"incoming_chat"}
+    assert {webhook_call.headers["bls-oto-numberid"] for webhook_call in receiver.at("/device")} == {device.key}
     d = webhook_deliveries.c
-    await shop.until(webhook_deliveries, d.state == "delivered", count=len(receiver.letters))
-    assert len({(letter.path, letter.id) for letter in receiver.letters}) == len(receiver.letters)
+    await shop.until(webhook_deliveries, d.state == "delivered", count=len(receiver.webhook_calls))
+    assert len({(webhook_call.path, webhook_call.id) for webhook_call in receiver.webhook_calls}) == len(
+        receiver.webhook_calls
+    )
 
 
 async def test_files_groups_and_the_owners_own_words(sandbox: SandboxNetwork, shop: Shop, receiver: Receiver) -> None:

@@ -10,7 +10,7 @@ from kurir.channels.channel import Capabilities
 from kurir.channels.cloud_api.templates.calls import Created, MetaTemplate
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup
-from kurir.kit.telemetry import DeviceStats
+from kurir.kit.metrics import DeviceStats
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import Event, Evidence, Outcome, Sent, Unknown
 from kurir.numbers.numbers import Number, NumberState

@@ -71,7 +71,7 @@ class Tenant:
 
 @dataclass
 class Harness:
-    """A gateway, its two tenants, the channels' other side, and a client of its HTTP doors."""
+    """A gateway, its two tenants, the channels' other side, and a client of its HTTP endpoints."""
 
     gateway: Gateway
     app: Any

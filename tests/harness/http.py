@@ -1,4 +1,4 @@
-"""The doors of a gateway behind the real HTTP front, in this process, on a free port of loopback."""
+"""A gateway's endpoints behind the real HTTP front, in this process, on a free port of loopback."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from kurir.accounts import accounts
 from kurir.accounts.accounts import Account
 from kurir.data_folder import renew_schema
+from kurir.kit.metrics import Metrics
 from kurir.kit.sealing import Sealing
-from kurir.kit.telemetry import Metrics
 from kurir.numbers import numbers
 from kurir.otp import rules
 from kurir.otp.check import Attempt, CheckResult, check

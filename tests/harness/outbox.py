@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kurir.accounts import accounts
 from kurir.data_folder import renew_schema
+from kurir.kit.metrics import Metrics
 from kurir.kit.sealing import Sealing
-from kurir.kit.telemetry import Metrics
 from kurir.messages.content import Text
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number

@@ -24,9 +24,9 @@ from kurir.accounts import accounts
 from kurir.events.tables import events
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.sealing import Sealing
-from kurir.kit.telemetry import Metrics
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import Received
 from kurir.numbers import numbers
@@ -102,17 +102,19 @@ class WebhookHarness:
 
     async def claim_all(self, endpoint: Endpoint) -> list[ClaimedDelivery]:
         found = []
-        while parcel := await self.claim(endpoint):
-            found.append(parcel)
+        while delivery := await self.claim(endpoint):
+            found.append(delivery)
             assert len(found) < 1_000, "a claim gives what was claimed before"
         return found
 
-    async def record(self, parcel: ClaimedDelivery, answer: ReceiverResponse | None = None) -> str:
+    async def record(self, delivery: ClaimedDelivery, answer: ReceiverResponse | None = None) -> str:
         """The receiver said 200, or `answer`."""
         answer = answer or Answered(200)
         now = self.time()
-        verdict = judge(answer, parcel.attempt, now, 0.5)
-        return await self.database.write(lambda c: deliveries.record(c, parcel, answer, verdict, seconds=0.1, now=now))
+        next_step = judge(answer, delivery.attempt, now, 0.5)
+        return await self.database.write(
+            lambda c: deliveries.record(c, delivery, answer, next_step, seconds=0.1, now=now)
+        )
 
     async def states(self, endpoint: Endpoint | None = None) -> Counter[str]:
         """How many deliveries are in which state."""
@@ -132,7 +134,7 @@ class WebhookHarness:
 
 
 @asynccontextmanager
-async def open_webhook_desk(where: Path | str) -> AsyncIterator[WebhookHarness]:
+async def open_webhook_harness(where: Path | str) -> AsyncIterator[WebhookHarness]:
     """On a database of its own, as `open_outbox_harness`."""
     async with open_outbox_harness(where) as harness:
         inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None)
@@ -183,7 +185,7 @@ class Receiver:
     """
 
     def __init__(self) -> None:
-        self.letters: list[WebhookCall] = []
+        self.webhook_calls: list[WebhookCall] = []
         self.replies: dict[str, Sequence[int] | Reply] = {}
         self.over = asyncio.Event()
         self._came: Counter[str] = Counter()
@@ -213,7 +215,7 @@ class Receiver:
 
     def at(self, path: str = "/hook") -> list[WebhookCall]:
         """What came to a path."""
-        return [letter for letter in self.letters if letter.path == path]
+        return [webhook_call for webhook_call in self.webhook_calls if webhook_call.path == path]
 
     async def until(self, count: int, path: str = "/hook", timeout: float = 15.0) -> list[WebhookCall]:
         """Waits until so many requests have come to a path."""
@@ -229,9 +231,9 @@ class Receiver:
     async def _take(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        letter = WebhookCall(request.path, headers, body, await request.json())
+        webhook_call = WebhookCall(request.path, headers, body, await request.json())
         async with self._arrived:
-            self.letters.append(letter)
+            self.webhook_calls.append(webhook_call)
             self._came[request.path] += 1
             nth = self._came[request.path]
             self._arrived.notify_all()
@@ -253,19 +255,19 @@ async def receiving() -> AsyncIterator[Receiver]:
             await receiver.stop()
 
 
-def verified(letter: WebhookCall, secret: str) -> dict[str, Any]:
-    """The letter's JSON when its signature is right by the reference library, and was fresh when it came.
+def verified(webhook_call: WebhookCall, secret: str) -> dict[str, Any]:
+    """The webhook's JSON when its signature is right by the reference library, and was fresh when it came.
 
     The library's `verify` asks how old the signature is now, and long runs are judged at their end. Raises
     WebhookVerificationError.
     """
-    signed_at = float(letter.headers["webhook-timestamp"])
-    if abs(letter.at - signed_at) > _FRESH:
-        raise WebhookVerificationError(f"signed {letter.at - signed_at:.0f} s before it came")
-    signed = Webhook(secret).sign(letter.id, datetime.fromtimestamp(signed_at, UTC), letter.body.decode())
-    if signed not in letter.headers["webhook-signature"].split(" "):
+    signed_at = float(webhook_call.headers["webhook-timestamp"])
+    if abs(webhook_call.at - signed_at) > _FRESH:
+        raise WebhookVerificationError(f"signed {webhook_call.at - signed_at:.0f} s before it came")
+    signed = Webhook(secret).sign(webhook_call.id, datetime.fromtimestamp(signed_at, UTC), webhook_call.body.decode())
+    if signed not in webhook_call.headers["webhook-signature"].split(" "):
         raise WebhookVerificationError("no matching signature")
-    return json.loads(letter.body)
+    return json.loads(webhook_call.body)
 
 
 async def eventually(question: Callable[[], Awaitable[Any]], wanted: Any = True, timeout: float = 15.0) -> None:

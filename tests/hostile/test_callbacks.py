@@ -516,7 +516,7 @@ async def test_what_is_not_understood_is_kept_and_logged_once(small: Harness) ->
                 raw = json.dumps(callback(small, change(small, field, event=turn))).encode()
                 assert await post(small, raw) == 200
                 assert await post(small, raw) == 200  # the same again is kept once
-    kinds = [line["kind"] for line in logs if line["event"] == "callback_not_understood"]
+    kinds = [line["kind"] for line in logs if line["event"] == "callback_unsupported"]
     assert sorted(kinds) == sorted([*UNREAD, "other"])
     kept = await small.gateway.database.read(lambda c: list(c.scalars(sa.select(callbacks.c.body))))
     assert len(kept) == 3 * (len(UNREAD) + 3)

@@ -89,7 +89,7 @@ async def test_a_program_that_breaks_says_why() -> None:
         assert await work.run(1, b"after") == b"AFTER"
 
 
-async def test_a_program_that_cannot_start_is_no_verdict_on_the_job() -> None:
+async def test_a_program_that_cannot_start_does_not_refuse_the_job() -> None:
     work = Confined("tests.hostile.no_such_program", 1, LIMITS)
     with pytest.raises(OSError, match="did not start"):
         await work.run(1, b"x")

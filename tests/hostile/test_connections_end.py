@@ -24,9 +24,7 @@ from tests.harness.http import LIMITS, Raw, served
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from kurir.kit.tokens import load_token
-from kurir.web import meta_callbacks
-from kurir.web.compat_v1 import handler
-from kurir.web.http import connection_limits
+from kurir.web.http import body, connection_limits
 
 INFO, CALLBACK = "/public/v1/info", "/meta/callbacks"
 LIMIT = 100_000
@@ -41,8 +39,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
 
 @pytest.fixture
 async def port(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(handler, "_BODY_TIMEOUT", 0.3)
-    monkeypatch.setattr(meta_callbacks, "_BODY_TIMEOUT", 0.3)
+    monkeypatch.setattr(body, "TIMEOUT", 0.3)
     async with served(harness.app, msgspec.structs.replace(LIMITS, head_bytes=8_192, head_seconds=1.0)) as port:
         yield port
 
@@ -228,7 +225,7 @@ def statuses(answers: bytes) -> list[int]:
     return [status for status in found if status != 100]
 
 
-async def said(port: int, pieces: list[bytes], *, end: bool) -> list[int]:
+async def answered(port: int, pieces: list[bytes], *, end: bool) -> list[int]:
     """What is answered to these pieces, each sent when there was time to begin with the one before."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for piece in pieces:
@@ -254,7 +251,7 @@ async def test_requests_ahead_of_a_bad_one_end_quietly(
         tries = [(name, good, many) for name, good in pipelined(harness).items() for many in (1, 2, 3, 7, 31)]
         answers = await asyncio.gather(
             *(
-                said(port, [good * many, bad] if apart else [good * many + bad], end=not expected)
+                answered(port, [good * many, bad] if apart else [good * many + bad], end=not expected)
                 for _, good, many in tries
             )
         )
@@ -269,14 +266,14 @@ async def test_requests_ahead_of_a_bad_one_end_quietly(
 
 async def test_too_many_ahead_end_quietly(harness: Harness, port: int, caplog: pytest.LogCaptureFixture) -> None:
     for good in pipelined(harness).values():
-        assert (await said(port, [good * 40], end=False))[-1] == 400
+        assert (await answered(port, [good * 40], end=False))[-1] == 400
     await until_nothing_is_kept()
     assert [record.getMessage() for record in caplog.records] == []
     assert harness.surprises() == 0
 
 
 @pytest.mark.parametrize("tail", [b"\0\r\n\r\n", None], ids=["no HTTP", "gone"])
-async def test_the_one_at_work_is_told_that_nobody_waits_and_the_queued_ones_do_not_begin(
+async def test_the_one_at_work_learns_that_nobody_waits_and_the_queued_ones_do_not_begin(
     tail: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     begun, reported = asyncio.Event(), asyncio.Event()

@@ -112,13 +112,13 @@ def test_every_command_says_which_file_and_what_to_do(run: Run, sound: Path, tmp
     for command in COMMANDS:
         file = copied(sound, tmp_path / "data")
         WHOLE[how](file)
-        code, _, said = run(file.parent, *command)
-        error_text = said.strip().splitlines()[-1]
-        assert (code, "Traceback" in said) == (1, False), (command, said)
-        assert error_text.startswith("kurir: "), (command, said)
-        assert str(file) in error_text, (command, said)
+        code, _, output = run(file.parent, *command)
+        error_text = output.strip().splitlines()[-1]
+        assert (code, "Traceback" in output) == (1, False), (command, output)
+        assert error_text.startswith("kurir: "), (command, output)
+        assert str(file) in error_text, (command, output)
         if command[0] != "backup":
-            assert "put a backup back with `kurir restore <backup folder>`" in error_text, (command, said)
+            assert "put a backup back with `kurir restore <backup folder>`" in error_text, (command, output)
 
 
 @pytest.mark.parametrize("how", WHOLE, ids=str)
@@ -131,10 +131,10 @@ def test_a_gateway_does_not_start_on_it(sound: Path, tmp_path: Path, how: str) -
     finally:
         gateway.kill()
         gateway.wait()
-    said = (tmp_path / "log").read_text()
-    assert "Traceback" not in said
-    assert f"kurir: {file} is damaged (" in said
-    assert "put a backup back with `kurir restore <backup folder>`" in said
+    output = (tmp_path / "log").read_text()
+    assert "Traceback" not in output
+    assert f"kurir: {file} is damaged (" in output
+    assert "put a backup back with `kurir restore <backup folder>`" in output
 
 
 def test_a_text_that_is_none_is_not_shown(run: Run, sound: Path, tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ def test_a_text_that_is_none_is_not_shown(run: Run, sound: Path, tmp_path: Path)
     ):
         file = copied(sound, tmp_path / "data")
         no_utf8(file)
-        code, _, said = run(file.parent, *command)
-        assert code == 1, (command, said)
-        assert f"{file} is damaged (a text in it is no UTF-8): stop the gateway" in said, (command, said)
-        assert said.count("\n") == 1
+        code, _, output = run(file.parent, *command)
+        assert code == 1, (command, output)
+        assert f"{file} is damaged (a text in it is no UTF-8): stop the gateway" in output, (command, output)
+        assert output.count("\n") == 1
 
 
 def test_damage_anywhere_is_never_more_than_a_sentence(run: Run, sound: Path, tmp_path: Path) -> None:
@@ -162,11 +162,11 @@ def test_damage_anywhere_is_never_more_than_a_sentence(run: Run, sound: Path, tm
         for _ in range(rng.choice([1, 5, 50])):
             overwrite(file, rng.randrange(size), rng.randbytes(rng.choice([1, 16, 512, 4096])))
         for command in COMMANDS:
-            code, _, said = run(file.parent, *command)
-            assert "Traceback" not in said, (command, said)
-            assert code in {0, 1}, (command, code, said)
-            assert said.count("\n") <= 1, (command, said)
-            met += "is damaged" in said
+            code, _, output = run(file.parent, *command)
+            assert "Traceback" not in output, (command, output)
+            assert code in {0, 1}, (command, code, output)
+            assert output.count("\n") <= 1, (command, output)
+            met += "is damaged" in output
     assert met > 100
 
 

@@ -142,7 +142,7 @@ async def test_threads_of_a_host_that_keep_failing_are_seen_until_they_run_again
 
     try:
         assert await failures() == []
-        await process.call(ordered("breaks intake-7 fetches-9"), 10)
+        await process.call(ordered("breaks receiver-7 fetches-9"), 10)
         async with asyncio.timeout(20):
             while len(await failures()) < 2:
                 await asyncio.sleep(0.01)
@@ -150,7 +150,7 @@ async def test_threads_of_a_host_that_keep_failing_are_seen_until_they_run_again
             found = await failures()
         assert found == [
             f"the task device-thread {name} of {process.pid} keeps failing (RuntimeError)"
-            for name in ("fetches-9", "intake-7")
+            for name in ("fetches-9", "receiver-7")
         ]
         assert counted == ["device-thread"] * 2, "a failure is counted when it begins, not with every ping"
         await process.call(ordered("mends"), 10)
@@ -165,7 +165,7 @@ async def test_threads_of_a_host_that_keep_failing_are_seen_until_they_run_again
 async def test_a_host_that_is_gone_has_no_failing_threads() -> None:
     health = TaskHealth()
     process = await scripted(health)
-    await process.call(ordered("breaks intake-7"), 10)
+    await process.call(ordered("breaks receiver-7"), 10)
     async with asyncio.timeout(20):
         while not health.failures():
             await process.call(say.Ping(), 10)

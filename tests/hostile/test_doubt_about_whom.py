@@ -129,7 +129,7 @@ async def test_in_a_group_only_when_no_phone_got_it(shop: Shop, without: int) ->
         assert await shop.got(member, f"tanpa {without}") == (index >= without)
 
 
-async def test_a_number_whose_address_is_not_told_is_tried_again_with_the_truth(shop: Shop) -> None:
+async def test_a_number_whose_address_is_unknown_is_tried_again_once_it_is_known(shop: Shop) -> None:
     ani = await shop.sandbox.person("Ani")
     await shop.fault("hide_lid", phone=ani)
     assert await shop.devices.is_on_whatsapp(shop.numbers[0], [ani]) == {ani: True}

@@ -78,7 +78,7 @@ def test_an_empty_database_without_a_key_is_a_new_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "00" * 31, "zz" * 32, "00" * 33])
-def test_a_key_that_is_none_is_told_before_anything_is_made(tmp_path: Path, text: str) -> None:
+def test_a_key_that_is_none_is_reported_before_anything_is_made(tmp_path: Path, text: str) -> None:
     (tmp_path / "master.key").write_text(text)
     with pytest.raises(SealError, match=r"master\.key: expected 64 hex digits"):
         open_data_folder(Settings(data_dir=tmp_path))

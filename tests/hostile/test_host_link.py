@@ -102,9 +102,9 @@ async def test_refused_sends_pass_news_that_nobody_takes(launched):
     assert sum(isinstance(one, StatusChanged) for one in stuck.heard) == 50_000, "a journaled event is never dropped"
     states = [one.reason for one in stuck.heard if isinstance(one, say.DeviceState)]
     assert states[-1] == "state 499", "the newest state of a device is never dropped"
-    said = sum(isinstance(one, (say.Trouble, say.Unread, say.StoreFailed, say.DeviceState)) for one in stuck.heard)
+    emitted = sum(isinstance(one, (say.Trouble, say.Unread, say.StoreFailed, say.DeviceState)) for one in stuck.heard)
     dropped = sum(int(one.what.split()[0]) for one in lost())
-    assert said - len(lost()) + dropped == 20 * 500 * 4, "what was dropped is counted"
+    assert emitted - len(lost()) + dropped == 20 * 500 * 4, "what was dropped is counted"
 
 
 @pytest.fixture
@@ -115,10 +115,10 @@ def full_host() -> Iterator[Host]:
     with ours, theirs, calls, their_calls:
         host = Host(their_calls, theirs)
         count = itertools.count()
-        said = threading.Event()
+        emitted = threading.Event()
 
         def flood() -> None:
-            while not said.is_set():
+            while not emitted.is_set():
                 host.emit(StatusChanged(1, 7, f"m{next(count)}", "read", 1.0))
 
         flooding = threading.Thread(target=flood, daemon=True)
@@ -127,7 +127,7 @@ def full_host() -> Iterator[Host]:
         while seen != (seen := repr(count)):
             time.sleep(0.2)
         yield host
-        said.set()
+        emitted.set()
         # without its gateway a host ends its process, which is this one: all must be written before the sockets close
         while flooding.is_alive() or host._notices._waiting or select.select([ours], [], [], 0.3)[0]:
             if select.select([ours], [], [], 0.01)[0]:
@@ -183,7 +183,7 @@ class Failing:
 )
 def test_however_a_send_ends_the_real_engine_answers_while_news_are_stuck(full_host: Host, step: str, kind: Any):
     engine = NeonizeEngine(full_host.emit, 1_000)
-    engine._books[7] = engine._devices[7] = Failing(full_host, step)  # pyright: ignore[reportArgumentType]
+    engine._directories[7] = engine._devices[7] = Failing(full_host, step)  # pyright: ignore[reportArgumentType]
     log = logging.getLogger("whatsmeow")
     answers: list[say.HostReply] = []
 
@@ -203,10 +203,10 @@ def test_however_a_send_ends_the_real_engine_answers_while_news_are_stuck(full_h
 
 def test_what_is_unforeseen_before_the_wire_is_tried_again_and_after_it_is_doubt():
     reported: list[say.News] = []
-    host = SimpleNamespace(tell=lambda news: reported.append(news) or True)
-    engine = NeonizeEngine(host.tell, 1_000)
+    host = SimpleNamespace(emit=lambda news: reported.append(news) or True)
+    engine = NeonizeEngine(host.emit, 1_000)
     for step, kind in (("unforeseen", TryLater), ("wire", InDoubt)):
-        engine._books[7] = Failing(host, step)  # pyright: ignore[reportArgumentType]
+        engine._directories[7] = Failing(host, step)  # pyright: ignore[reportArgumentType]
         answer = engine.perform(sending("halo"))
         assert isinstance(answer, kind)
         if isinstance(answer, TryLater):

@@ -115,10 +115,10 @@ async def test_a_long_body_is_no_long_head(port: int) -> None:
     assert [await raw.status(), await raw.status()] == [200, 200]
 
 
-@pytest.mark.parametrize(("said", "expected"), [(b"", 0), (b"GET / HT", 408), (GET, 408), (b"\r\n\r\n", 408)], ids=repr)
-async def test_a_head_has_its_time(port: int, said: bytes, expected: int) -> None:
+@pytest.mark.parametrize(("sent", "expected"), [(b"", 0), (b"GET / HT", 408), (GET, 408), (b"\r\n\r\n", 408)], ids=repr)
+async def test_a_head_has_its_time(port: int, sent: bytes, expected: int) -> None:
     raw = await Raw.open(port)
-    await raw.say(said)
+    await raw.say(sent)
     assert await raw.status() == expected
     assert await raw.closed()
 

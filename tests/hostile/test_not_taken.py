@@ -16,7 +16,7 @@ from tests.hostile.test_slow_media import pictures_to_fetch, spoil
 from tests.unit.linked_device.receiver_rig import SITI, ReceiverRig, picture, receipt, refused, text
 
 from kurir.channels.linked_device.engine_host import media_fetches
-from kurir.channels.linked_device.engine_host import receiver as intake_module
+from kurir.channels.linked_device.engine_host import receiver as receiver_module
 from kurir.channels.linked_device.protocol import News, Unread
 from kurir.inbox import event_of
 from kurir.inbox import inbox as inbox_module
@@ -33,8 +33,8 @@ def refusing(folder: Path, refuses: Refuses) -> tuple[ReceiverRig, list[bool]]:
     """A rig whose gateway does not take what `refuses` says, until the list is emptied."""
     rig, on = ReceiverRig(folder), [True]
     rig.receiver.close()
-    tell = rig.tell
-    rig.tell = lambda news: not (on and refuses(news)) and tell(news)
+    emit = rig.emit
+    rig.emit = lambda news: not (on and refuses(news)) and emit(news)
     rig.receiver = rig.open()
     return rig, on
 
@@ -53,7 +53,7 @@ def test_a_message_that_was_set_aside_is_done_and_nothing_is_fetched_of_it(tmp_p
 
 
 @pytest.mark.parametrize("what", [text("bad"), picture("bad")], ids=["text", "picture"])
-def test_what_can_neither_be_told_nor_set_aside_stays_and_comes_again(tmp_path: Path, what: Any) -> None:
+def test_what_can_neither_be_reported_nor_set_aside_stays_and_comes_again(tmp_path: Path, what: Any) -> None:
     def refuses(news: News) -> bool:
         return isinstance(news, SetAside) or (isinstance(news, Received) and news.remote_id == "bad")
 
@@ -103,16 +103,16 @@ def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monk
         return "peer"
 
     with monkeypatch.context() as patch:
-        patch.setattr(intake_module, "read_message", closes)
+        patch.setattr(receiver_module, "read_message", closes)
         rig.receiver.take(text("A"))
         rig.receiver.online(connected=True)
         for thread in set(threading.enumerate()) - others:
-            if thread.name == "intake-7":
+            if thread.name == "receiver-7":
                 thread.join(10)
     rig.receiver.close()
     assert rig.kept() == 1
     assert rig.reported.empty()
-    monkeypatch.setattr(intake_module, "read_message", lambda *_: "peer")
+    monkeypatch.setattr(receiver_module, "read_message", lambda *_: "peer")
     rig.reopen()
     rig.receiver.online(connected=True)
     reported = rig.next()

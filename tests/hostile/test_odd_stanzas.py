@@ -20,14 +20,14 @@ from kurir.messages.reports import ConnectionChanged, Received
 pytestmark = pytest.mark.e2e
 
 IDS = (b"\xff\xfe", b"3EB0\xc3(", b"\xed\xa0\x80", b"\x80" * 60, b"\xf0\x9f\x91", b"\0\xff")
-_DICE = random.Random(4)
+_RANDOM = random.Random(4)
 NO_PROTOBUF = (
     b"\x0a\x10halo",  # a string that breaks off
     b"\x0a",  # a field without a value
     b"\xff" * 11,  # a number without an end
     b"\x07",  # a wire type that there is none of
     b"\x04",  # the end of a group that did not begin
-    *(b"\x0a\x7f" + _DICE.randbytes(20) for _ in range(3)),
+    *(b"\x0a\x7f" + _RANDOM.randbytes(20) for _ in range(3)),
 )
 
 

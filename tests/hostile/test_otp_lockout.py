@@ -91,7 +91,7 @@ def test_no_mix_of_attacks_gets_more_than_one_percent_an_hour(
     lengths: Lengths, guess: Callable[[Model, float], None]
 ) -> None:
     """Also where codes may not grow as they should, and with pauses in between."""
-    for pulse in (0.0, 400.0):
+    for burst in (0.0, 400.0):
         shop = Shop(
             right_per_hour=300,
             lifetime=600.0,
@@ -99,7 +99,7 @@ def test_no_mix_of_attacks_gets_more_than_one_percent_an_hour(
             guesses_per_hour=FULL_RATE,
             guess=guess,
             attack_from=HOUR / 4,
-            attack_pulse=pulse,
+            attack_burst=burst,
         )
         played = play(shop, 1.4)
         assert played.guesses > 10_000
@@ -177,8 +177,8 @@ async def test_whoever_knows_a_phone_number_does_not_lock_its_owner_out(target: 
         issued = await target.send(phone)
         lengths.append(len(issued.code))
         await asyncio.gather(*(target.check(another(issued.code), phone=phone) for _ in range(60)))
-        verdict = await target.check(issued.code, phone=phone)
-        if verdict.valid:
+        result = await target.check(issued.code, phone=phone)
+        if result.valid:
             break
         target.now += 5
     else:
@@ -199,11 +199,11 @@ async def test_wrong_tries_by_phone_number_leave_the_request_id_alone(target: Ta
 
 async def test_hundreds_of_checks_at_once_are_all_counted(target: Target) -> None:
     await target.open(20)
-    verdicts = await asyncio.gather(*(target.check(f"{n:06d}") for n in range(200)))
+    results = await asyncio.gather(*(target.check(f"{n:06d}") for n in range(200)))
     counted, chance = await target.database.read(
         lambda c: c.execute(sa.select(sa.func.sum(otp_checks.c.wrong), sa.func.sum(otp_checks.c.chance))).one()
     )
-    assert counted + sum(verdict.valid for verdict in verdicts) == 200
+    assert counted + sum(result.valid for result in results) == 200
     assert chance <= budget.UNSCOPED
 
 

@@ -158,9 +158,9 @@ async def test_what_would_take_too_much_memory_is_not_decoded(tmp_path: Path, bo
         usable = await inspected(work, tmp_path, encoded(Pillow.new("RGB", (8, 8)), "WEBP"))
         assert isinstance(usable, Usable)
         before = peak(work)
-        verdict = await inspected(work, tmp_path, data)
-        assert isinstance(verdict, Unusable)
-        assert verdict.code == "media_too_large", verdict
+        outcome = await inspected(work, tmp_path, data)
+        assert isinstance(outcome, Unusable)
+        assert outcome.code == "media_too_large", outcome
         # the file itself, a few times, but no pixels
         assert peak(work) - before < 4_000_000 + 6 * len(data)
 
@@ -226,14 +226,14 @@ async def test_whatever_a_picture_is_built_of_it_stays_within_its_limits(
     data = made()
     assert len(data) <= LIMIT
     async with inspecting() as work:
-        verdict = await inspected(work, tmp_path, data)  # within its processor time, or this would raise TooCostly
+        outcome = await inspected(work, tmp_path, data)  # within its processor time, or this would raise TooCostly
         assert peak(work) < PEAK
-        if isinstance(verdict, Unusable):
-            assert verdict.code in {"media_damaged", "media_too_large"}
-            assert verdict.reason
+        if isinstance(outcome, Unusable):
+            assert outcome.code in {"media_damaged", "media_too_large"}
+            assert outcome.reason
         else:
-            assert verdict.size <= LIMIT
-            assert verdict.preview is not None and len(verdict.preview.jpeg) <= 20_000
+            assert outcome.size <= LIMIT
+            assert outcome.preview is not None and len(outcome.preview.jpeg) <= 20_000
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "ICO", "PPM", "TGA", "PCX", "JPEG2000", "ICNS", "DDS", "AVIF", "SGI"])
@@ -244,7 +244,7 @@ async def test_other_formats_are_not_decoded_at_all(harness: Harness, kind: str)
     assert refusal.code == "media_type"
 
 
-def test_a_phones_photo_is_one_scan_whatever_it_carries_along() -> None:
+def test_a_phones_photo_is_one_scan_whatever_it_contains_besides() -> None:
     small = encoded(Pillow.new("RGB", (64, 48)), "JPEG", progressive=True)
     photo = encoded(Pillow.effect_noise((300, 200), 90), "JPEG", comment=small, quality=95)
     header = read_header(photo + small)

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 from tests.harness.gateway import PHONE, Harness, open_harness, set_aside
-from tests.harness.webhooks import WebhookHarness, delivering, eventually, open_webhook_desk, receiving
+from tests.harness.webhooks import WebhookHarness, delivering, eventually, open_webhook_harness, receiving
 
 from kurir.inbox import Inbox
 from kurir.inbox.tables import incoming
@@ -23,7 +23,8 @@ from kurir.messages.content import Text
 from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, SetAside, StatusChanged
 from kurir.numbers.numbers import Number
 from kurir.outbox import record, status_events
-from kurir.outbox.outbox import Draft, Outbox
+from kurir.outbox.outbox import Draft
+from kurir.outbox.readable_rows import ReadableRows
 from kurir.outbox.rows import encode_content
 from kurir.outbox.tables import messages
 from kurir.quarantine import quarantine
@@ -361,7 +362,7 @@ async def held(harness: Harness, recipient: str) -> int:
 async def test_a_secret_is_not_kept_in_the_quarantine(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.devices.connected = False
     bad = await accept(harness, secret=True)
-    monkeypatch.setattr(Outbox, "_claimed", lambda *_: 1 / 0)
+    monkeypatch.setattr(ReadableRows, "_claimed", lambda *_: 1 / 0)
     harness.devices.connected = True
     harness.gateway.dispatcher.wake(harness.ours.device.account_id, harness.ours.device.id)
 
@@ -405,12 +406,12 @@ async def test_a_state_is_recorded_even_if_nobody_can_be_notified_of_it(
 @pytest.fixture(params=["sqlite", "postgres"])
 async def webhooks(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[WebhookHarness]:
     if request.param == "sqlite":
-        async with open_webhook_desk(tmp_path / "kurir.db") as opened:
+        async with open_webhook_harness(tmp_path / "kurir.db") as opened:
             yield opened
         return
     server = request.getfixturevalue("postgres")
     url = server.new_database("kurir")
-    async with open_webhook_desk(url) as opened:
+    async with open_webhook_harness(url) as opened:
         yield opened
     server.drop(url)
 
@@ -432,7 +433,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes
         await webhooks.comes_in(text="behind it")
         await webhooks.comes_in(chat="628222", text="elsewhere")
         await eventually(lambda: delivered_and_failed(webhooks, endpoint), (2, 1))
-        assert {letter.text for letter in receiver.at()} >= {"behind it", "elsewhere"}
+        assert {webhook_call.text for webhook_call in receiver.at()} >= {"behind it", "elsewhere"}
     (entry,) = await webhooks.database.read(set_aside)
     assert entry.queue == "webhook"
     assert entry.reference.startswith("delivery:")
@@ -452,7 +453,7 @@ async def test_an_endpoint_that_cannot_be_read_delays_no_other(webhooks: Webhook
         for i in range(3):
             await webhooks.comes_in(text=f"t{i}")
         async with delivering(webhooks.database, webhooks.time):
-            assert [letter.text for letter in await receiver.until(3, "/good")] == ["t0", "t1", "t2"]
+            assert [webhook_call.text for webhook_call in await receiver.until(3, "/good")] == ["t0", "t1", "t2"]
             await eventually(lambda: delivered_and_failed(webhooks, good), (3, 0))
             await eventually(lambda: delivered_and_failed(webhooks, bad), (0, 3), timeout=60.0)
         assert receiver.at("/bad") == []

@@ -90,7 +90,7 @@ async def test_a_flood_delays_whoever_makes_it(
     await database.close()
 
 
-async def test_who_hangs_is_told_so_in_time_and_nobody_else(database: Database) -> None:
+async def test_who_hangs_is_answered_in_time_and_nobody_else(database: Database) -> None:
     flooding = Flood(database, HALF, of=1)
     await flooding.flowing(HALF)
     late = [asyncio.create_task(database.read(one, of=1, timeout=0.1)) for _ in range(5)]
@@ -113,7 +113,7 @@ async def test_two_accounts_whose_reads_hang_leave_a_thread_to_others(database: 
         await flood.end()
 
 
-async def test_when_every_thread_hangs_everybody_is_told_in_time(database: Database) -> None:
+async def test_when_every_thread_hangs_everybody_is_answered_in_time(database: Database) -> None:
     floods = [Flood(database, 20, of=account) for account in range(3)]  # one half, then a third, then the last place
     for flood in floods:
         await flood.flowing(1)
@@ -167,7 +167,7 @@ async def test_strangers_may_not_pile_up_without_end(database: Database) -> None
     assert await asyncio.gather(*waiting) == [1] * 500
 
 
-async def test_a_probe_tells_the_truth_while_accounts_flood(tmp_path: Path) -> None:
+async def test_a_probe_is_right_while_accounts_flood(tmp_path: Path) -> None:
     async with open_harness(tmp_path) as harness:
         floods = [Flood(harness.gateway.database, 50, of=account) for account in range(2)]
         for flood in floods:
@@ -211,7 +211,7 @@ async def test_threads_are_used_as_far_as_there_is_work() -> None:
     await asyncio.to_thread(turns.close)
 
 
-async def test_a_job_that_fails_ends_no_thread_and_a_full_room_is_said() -> None:
+async def test_a_job_that_fails_ends_no_thread_and_a_full_room_is_reported() -> None:
     def broken() -> None:
         raise KeyError("x")
 

@@ -46,7 +46,7 @@ async def test_a_connection_that_ends_after_each_login_is_tried_with_growing_pau
             await eventually(lambda: rig.devices.state(bad)[0] == "disconnected", what="says that it is away")
         assert "right after each login" in rig.devices.state(bad)[1]
         assert hits <= 40, "a few at first and for each pause, where the engine by itself makes a hundred a second"
-        lines = [one for one in log if one["event"] == "device_reconnects_often"]
+        lines = [one for one in log if one["event"] == "device_unstable"]
         assert [one["pauses"] for one in lines][:PAUSES] == list(range(1, PAUSES + 1))
         away = [one.at for one in reported(rig, bad.id) if one.state == "disconnected" and "each login" in one.reason]
         gaps = [later - earlier for earlier, later in itertools.pairwise(away)]

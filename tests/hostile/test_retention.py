@@ -425,7 +425,7 @@ class Nobodys(Alone):
 
 
 @pytest.mark.parametrize("held", [False, True])
-async def test_a_gateway_that_does_not_carry_a_number_does_not_say_how_it_is(
+async def test_a_gateway_that_does_not_hold_a_number_does_not_report_its_state(
     harness: OutboxHarness, held: bool
 ) -> None:
     number = harness.number

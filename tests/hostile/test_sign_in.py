@@ -140,7 +140,9 @@ async def test_the_right_password_costs_one_comparison(harness: Harness, compare
     assert await page(harness, "a new one") == 401
 
 
-async def test_a_full_queue_is_said_and_counts_for_nobody(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_queue_is_reported_and_counts_for_nobody(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def slow(_hash: str | None, _password: str) -> bool:
         time.sleep(0.05)
         return False
@@ -237,7 +239,7 @@ async def test_a_database_that_is_away_makes_no_key_wrong(tmp_path: Path, monkey
         assert await page(harness, PASSWORD) == 200
 
 
-async def test_an_outage_is_told_to_all_at_once_not_one_after_the_other(
+async def test_an_outage_is_reported_to_all_at_once_not_one_after_the_other(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, asked = Database.read, 0

@@ -248,10 +248,10 @@ async def test_a_large_signed_body_has_its_place_until_it_is_stored(
     seen = 0
     original = MetaCallbacks._taken_apart
 
-    async def noted(door: MetaCallbacks, *what: Any) -> Any:
+    async def noted(callbacks: MetaCallbacks, *what: Any) -> Any:
         nonlocal seen
         seen += 1
-        return await original(door, *what)
+        return await original(callbacks, *what)
 
     monkeypatch.setattr(MetaCallbacks, "_taken_apart", noted)
     ours, under_way = small.ours.official, []

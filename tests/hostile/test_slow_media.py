@@ -196,18 +196,20 @@ def test_an_entry_that_cannot_be_read_is_set_aside_and_keeps_no_other_waiting(tm
 
 
 @pytest.mark.parametrize("refused", [(MediaFetched, 1), (SetAside, 1), (SetAside, 5)], ids=str)
-def test_what_could_not_be_told_of_media_is_told_in_another_way_or_later(tmp_path: Path, refused: tuple[type, int]):
+def test_what_could_not_be_reported_of_media_is_reported_in_another_way_or_later(
+    tmp_path: Path, refused: tuple[type, int]
+):
     rig = ReceiverRig(tmp_path, pauses=(0.01,) * 50)
     (entry,) = pictures_to_fetch(rig, "p")
     kind, left = refused
-    tell, count = rig.tell, itertools.count(1)
+    emit, count = rig.emit, itertools.count(1)
     whats: list[str] = []
 
     def refuse(news) -> bool:
         whats.append(type(news).__name__)
         if isinstance(news, MediaFetched):
-            return kind is not MediaFetched and tell(news)
-        return not (isinstance(news, kind) and next(count) <= left) and tell(news)
+            return kind is not MediaFetched and emit(news)
+        return not (isinstance(news, kind) and next(count) <= left) and emit(news)
 
     if kind is SetAside:
         spoil(rig, [entry], event=b"\xff", owner="628999")
@@ -272,7 +274,7 @@ async def test_on_the_real_engine_texts_come_at_once_and_the_picture_when_it_can
         sandbox.stop()
 
 
-async def test_what_became_of_media_is_stored_once_and_told_to_those_who_asked(where: Path | str, tmp_path: Path):
+async def test_what_became_of_media_is_stored_once_and_reported_to_those_who_asked(where: Path | str, tmp_path: Path):
     async with open_harness(tmp_path, database_url=where if isinstance(where, str) else "") as harness:
         ours, inbox = harness.ours.device, harness.gateway.inbox
         ids = (ours.account_id, ours.id)

@@ -210,9 +210,9 @@ def test_an_entry_that_ends_the_process_is_set_aside_after_three_lives(tmp_path:
 
 def test_news_that_cannot_be_encoded_are_set_aside(tmp_path: Path):
     rig = ReceiverRig(tmp_path)
-    tell = rig.tell
+    emit = rig.emit
     rig.receiver.close()
-    rig.tell = lambda news: tell(news) if not isinstance(news, Received) else False
+    rig.emit = lambda news: emit(news) if not isinstance(news, Received) else False
     rig.receiver = rig.open()
     rig.receiver.take(text("A"))
     rig.receiver.online(connected=True)

@@ -37,7 +37,7 @@ async def test_a_flood_of_strangers_is_one_line_and_an_accounts_request_has_its_
                 async with asyncio.timeout(10):
                     while sum(sum(line["reasons"].values()) for line in logs if "reasons" in line) < count:
                         await asyncio.sleep(0.01)
-                said = [line for line in logs if line["event"] in REFUSED]
-                assert [line["event"] for line in said] == ["request_refused", "strangers_refused"]
-                assert said[0]["account_id"] == harness.ours.account.id
-                assert said[1]["reasons"]["invalid_api_key"] >= 10
+                refusals = [line for line in logs if line["event"] in REFUSED]
+                assert [line["event"] for line in refusals] == ["request_refused", "strangers_refused"]
+                assert refusals[0]["account_id"] == harness.ours.account.id
+                assert refusals[1]["reasons"]["invalid_api_key"] >= 10

@@ -28,8 +28,8 @@ from kurir.cli import quarantine as quarantine_commands
 from kurir.data_folder import open_data_folder
 from kurir.events.tables import events
 from kurir.kit.ids import MessageIds, public_message_id
+from kurir.kit.logs import configure_logging, redact_text
 from kurir.kit.plain_text import visible
-from kurir.kit.telemetry import configure_logging, redact_text
 from kurir.kit.url_rules import Allowed
 from kurir.messages.reports import SetAside
 from kurir.numbers import numbers
@@ -235,11 +235,11 @@ def test_a_mistake_is_one_sentence(
     if environment.get("KURIR_CONFIG"):
         (tmp_path / "settings").write_bytes(b"KURIR_PORT=\xff\xaa")
         environment = {"KURIR_CONFIG": str(tmp_path / "settings")}
-    code, said = run(*arguments, **environment)
-    assert code == 1, said
-    assert "Traceback" not in said and "mistake of Kurir" not in said
-    assert not acting(said)
-    assert "geheim" not in said
+    code, output = run(*arguments, **environment)
+    assert code == 1, output
+    assert "Traceback" not in output and "mistake of Kurir" not in output
+    assert not acting(output)
+    assert "geheim" not in output
 
 
 def test_an_import_goes_on_after_a_hostile_cell(tmp_path: Path, run: Callable[..., tuple[int, str]]) -> None:
@@ -247,11 +247,11 @@ def test_an_import_goes_on_after_a_hostile_cell(tmp_path: Path, run: Callable[..
     file = tmp_path / "people.csv"
     rows = ["name,phone", "Sari,[/red]", "Budi,[bold]x[/bold][link=x]", "Ani,\x1b[2J", "Citra,6281234567890"]
     file.write_text("\n".join(rows), encoding="utf-8")
-    code, said = run("contacts", "import", EMAIL, str(file))
-    assert code == 0, said
-    assert "1 people stored" in said and "3 rows refused" in said
-    assert "[/red]" in said and "[bold]x[/bold][link=x]" in said
-    assert not acting(said)
+    code, output = run("contacts", "import", EMAIL, str(file))
+    assert code == 0, output
+    assert "1 people stored" in output and "3 rows refused" in output
+    assert "[/red]" in output and "[bold]x[/bold][link=x]" in output
+    assert not acting(output)
 
 
 # -- logs --------------------------------------------------------------------------------------------------------------

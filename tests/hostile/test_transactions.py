@@ -213,7 +213,7 @@ async def test_a_file_goes_only_when_the_commit_has_taken_its_row(
     with pytest.raises(DatabaseUnavailable):
         await store.forget(1e9)
     assert there(file.path)
-    assert await store.is_known(harness.number.account_id, 1)
+    assert await store.was_fetched(harness.number.account_id, 1)
     failing = False
     assert await store.forget(1e9) == 1
     assert not there(file.path)

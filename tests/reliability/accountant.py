@@ -60,7 +60,12 @@ async def quiet(site: Site, limit: float) -> None:
 
 
 async def balance(
-    site: Site, calls: list[Call], letters: Sequence[WebhookCall] = (), *, doubts: int = 0, only_kills: bool = False
+    site: Site,
+    calls: list[Call],
+    webhook_calls: Sequence[WebhookCall] = (),
+    *,
+    doubts: int = 0,
+    only_kills: bool = False,
 ) -> Sheet:
     """The balance sheet of a run. `letters` is what the webhook receiver got, once nothing is left to deliver.
 
@@ -75,7 +80,7 @@ async def balance(
     for row in rows:
         by_serial[serial_of(row["text"])].append(row)
     seen = Counter(serial_of(entry["text"]) for entry in reached)
-    said = {call.serial: call for call in calls}
+    called = {call.serial: call for call in calls}
 
     accepted = [call for call in calls if call.code == "200"]
     states = Counter(row["state"] for row in rows)
@@ -100,36 +105,36 @@ async def balance(
         "3 sent twice": [serial for serial, count in seen.items() if count > 1],
         "4 ghosts": [s for s, found in by_serial.items() if found and found[0]["state"] in NEVER and seen[s]],
         "5 limbo": [serial_of(row["text"]) for row in rows if row["state"] in {"queued", "sending"}],
-        "6 out of order": _overtaken(said, reached) if site.others else _disorder(rows, reached),
-        "7 altered": [serial_of(e["text"]) for e in reached if e["text"] != said[serial_of(e["text"])].text],
+        "6 out of order": _overtaken(called, reached) if site.others else _disorder(rows, reached),
+        "7 altered": [serial_of(e["text"]) for e in reached if e["text"] != called[serial_of(e["text"])].text],
         "8 stored twice": [serial for serial, found in by_serial.items() if len(found) > 1],
-        "9 wrong tenant": _strays(site, reached, said),
+        "9 wrong tenant": _strays(site, reached, called),
         "10 doubt beyond the budget": _beyond(unconfirmed, site, doubts),
         "11 books do not balance": _imbalance(rows, seen),
-        **_webhooks(site, all_rows, letters),
+        **_webhooks(site, all_rows, webhook_calls),
         # a 503 of the type "unknown" and a 408 say that it may be stored, or is
         **(_unsettled(unconfirmed, seen, site) if only_kills else {}),
         "16 refused yet stored": [
             c.serial for c in calls if by_serial[c.serial] and c.code not in {"", "200", "408"} and c.kind != "unknown"
         ],
     }
-    sheet.totals["webhooks received"] = len(letters)
+    sheet.totals["webhooks received"] = len(webhook_calls)
     return sheet
 
 
-def _webhooks(site: Site, rows: list[dict[str, Any]], letters: Sequence[WebhookCall]) -> dict[str, list[str]]:
+def _webhooks(site: Site, rows: list[dict[str, Any]], webhook_calls: Sequence[WebhookCall]) -> dict[str, list[str]]:
     """Every message's state was told to its own account, signed, and one id never carried two bodies."""
     shops = {f"/{shop.account_id}": shop for shop in site.shops}
     bodies: dict[str, set[bytes]] = defaultdict(set)
     reported: set[tuple[int, str, str]] = set()
     forged = []
-    for letter in letters:
-        bodies[letter.id].add(letter.body)
-        shop = shops[letter.path]
+    for webhook_call in webhook_calls:
+        bodies[webhook_call.id].add(webhook_call.body)
+        shop = shops[webhook_call.path]
         try:
-            data = verified(letter, shop.webhook_secret)["data"]
+            data = verified(webhook_call, shop.webhook_secret)["data"]
         except WebhookVerificationError:
-            forged.append(letter.id)
+            forged.append(webhook_call.id)
             continue
         reported.add((shop.account_id, data["message_id"], data["status"]))
     states = [(row["account_id"], public_message_id(row["id"]), row["state"]) for row in rows]
@@ -149,7 +154,7 @@ def serial_of(text: str) -> str:
     return text.split(" ", 1)[0]
 
 
-def _overtaken(said: dict[str, Call], arrivals: list[dict[str, Any]]) -> list[str]:
+def _overtaken(called: dict[str, Call], arrivals: list[dict[str, Any]]) -> list[str]:
     """Serials that reached a person after one that was only called for when they had been answered.
 
     All that callers of several gateways can know: calls at the same time are accepted in any order.
@@ -157,7 +162,7 @@ def _overtaken(said: dict[str, Call], arrivals: list[dict[str, Any]]) -> list[st
     last: dict[tuple[str, str], float] = {}
     found = []
     for entry in arrivals:
-        call, lane = said[serial_of(entry["text"])], (entry["from"], entry["phone"])
+        call, lane = called[serial_of(entry["text"])], (entry["from"], entry["phone"])
         if call.code and call.answered_at < last.get(lane, 0.0):
             found.append(call.serial)
         last[lane] = max(call.asked_at, last.get(lane, 0.0))
@@ -177,13 +182,13 @@ def _disorder(rows: list[dict[str, Any]], arrivals: list[dict[str, Any]]) -> lis
     return found
 
 
-def _strays(site: Site, arrivals: list[dict[str, Any]], said: dict[str, Call]) -> list[str]:
+def _strays(site: Site, arrivals: list[dict[str, Any]], called: dict[str, Call]) -> list[str]:
     """Serials that came from a number of another account, or reached another person than the caller named."""
     senders = {shop.device_phone: shop.account_id for shop in site.shops}
     senders |= {shop.official.phone: shop.account_id for shop in site.shops}
     found = []
     for entry in arrivals:
-        call = said[serial_of(entry["text"])]
+        call = called[serial_of(entry["text"])]
         if senders[entry["from"]] != call.account_id or entry["phone"] != call.recipient:
             found.append(call.serial)
     return found
@@ -228,8 +233,10 @@ def _imbalance(rows: list[dict[str, Any]], seen: Counter[str]) -> list[str]:
 
 def _states(site: Site) -> list[tuple[str, int]]:
     messages = site.rows("SELECT state, count(*) FROM messages GROUP BY state ORDER BY state")
-    letters = site.rows("SELECT 'webhook ' || state, count(*) FROM webhook_deliveries GROUP BY state ORDER BY state")
-    return [(str(row[0]), int(row[1])) for row in [*messages, *letters]]
+    webhook_calls = site.rows(
+        "SELECT 'webhook ' || state, count(*) FROM webhook_deliveries GROUP BY state ORDER BY state"
+    )
+    return [(str(row[0]), int(row[1])) for row in [*messages, *webhook_calls]]
 
 
 def _gateway(site: Site) -> list[dict[str, Any]]:

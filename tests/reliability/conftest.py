@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.harness.webhooks import Receiver, WebhookHarness, open_webhook_desk, receiving
+from tests.harness.webhooks import Receiver, WebhookHarness, open_webhook_harness, receiving
 
 
 @pytest.fixture
 async def webhook_harness(where: Path | str) -> AsyncIterator[WebhookHarness]:
-    async with open_webhook_desk(where) as harness:
+    async with open_webhook_harness(where) as harness:
         yield harness
 
 

@@ -65,7 +65,7 @@ async def test_nothing_is_lost(tmp_path: Path, receiver: Receiver):
         assert site.process.poll() is None, "nobody restarted it"
         await eventually(lambda: asyncio.to_thread(_count, site), 2 * TIMES, timeout=20)
         await quiet(site, 120)
-        sheet = await balance(site, callers.log, receiver.letters)
+        sheet = await balance(site, callers.log, receiver.webhook_calls)
         slowest = max(call.seconds for call in callers.log)
         sys.stderr.write(f"\n{disk.kind}\n{sheet.render()}\nslowest answer {slowest:.2f} s\n")
         sheet.assert_zero(site.explain())

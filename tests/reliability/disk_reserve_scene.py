@@ -17,9 +17,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 from tests.harness.webhooks import eventually
-from tests.reliability.by_hand import DEVICE, OFFICIAL, call, send
 from tests.reliability.callers_view import is_ready
 from tests.reliability.site import Site, open_site
+from tests.reliability.site_actions import DEVICE, OFFICIAL, call, send
 from tests.reliability.small_disk import here
 
 from kurir.kit.disk_reserve import DiskReserve
@@ -40,7 +40,7 @@ async def test_files_stop_where_texts_need_the_disk(tmp_path: Path):
         reserve = DiskReserve(site.settings.data_dir, 0)
         for _ in range(FILES):
             await _stranger_sends(site, stranger, os.urandom(SIZE))
-        await eventually(lambda: _logged(site, "received_files_wait_for_space"), timeout=60)
+        await eventually(lambda: _logged(site, "received_files_deferred"), timeout=60)
         await eventually(lambda: _under_way(site), 0, timeout=60)
         states = await asyncio.to_thread(_states, site)
         assert len(states) == FILES
@@ -67,7 +67,7 @@ async def test_files_stop_where_texts_need_the_disk(tmp_path: Path):
                 reported = re.search(r"^kurir_room_for_files_bytes ([\d.e+]+)$", await answer.text(), re.M)
             assert reported is not None
             assert float(reported[1]) < SIZE
-            assert site.explain().count("files_to_send_wait_for_space") == 1
+            assert site.explain().count("outgoing_files_deferred") == 1
             disk.free(site.process.pid)
             for person in site.people[3:5]:
                 arrived = await site.sandbox.arrival(person, lambda message: message["kind"] == "document", 60)

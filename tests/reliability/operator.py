@@ -16,7 +16,10 @@ from typing import Any
 import aiohttp
 from tests.reliability.site import Shop, Site
 
+from kurir.channels.linked_device.hosts import ARGV
 from kurir.kit.ids import parse_message_id
+
+HOST = ARGV[-1].encode()  # the engine hosts' program, as their command line names it
 
 
 class Operator:
@@ -135,7 +138,7 @@ def hosts(site: Site) -> list[int]:
             continue
         try:
             parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-            if int(parent) == site.process.pid and b"linked_device.host" in (entry / "cmdline").read_bytes():
+            if int(parent) == site.process.pid and HOST in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
         except OSError:
             continue

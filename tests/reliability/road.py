@@ -18,7 +18,7 @@ class Road:
 
     async def open(self) -> None:
         """Lets connections through, on the same port each time."""
-        self._server = await asyncio.start_server(self._carry, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -30,7 +30,7 @@ class Road:
             traveler.cancel()
         await asyncio.gather(*self._travelers, return_exceptions=True)
 
-    async def _carry(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+    async def _forward(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._travelers.add(task)

@@ -57,8 +57,8 @@ class ByKurir:
     """`kurir backup` and `kurir restore <folder>`, as SQLite is backed up."""
 
     def take(self, site: Site, folder: Path) -> str:
-        said = kurir(site, "backup", str(folder))
-        assert str(folder) in said.replace("\n", "")
+        output = kurir(site, "backup", str(folder))
+        assert str(folder) in output.replace("\n", "")
         return f"sqlite:///{folder / 'kurir.db'}"
 
     def put_back(self, site: Site, folder: Path) -> str:
@@ -138,15 +138,15 @@ async def test_what_was_sent_after_the_backup_is_not_sent_again(
 
         site.settings = msgspec.structs.replace(site.settings, data_dir=tmp_path / "restored")
         site.environment["KURIR_DATA_DIR"] = str(site.settings.data_dir)
-        said = await asyncio.to_thread(copied.put_back, site, backup)
-        assert f"{len(waiting)} messages" in said.replace("\n", " ")
+        output = await asyncio.to_thread(copied.put_back, site, backup)
+        assert f"{len(waiting)} messages" in output.replace("\n", " ")
         await asyncio.to_thread(site.start)
         await move_in(site)
         after = Callers(site, "after")
         await after.go(60)
         await quiet(site, 120)
 
-        sheet = await balance(site, before.log + after.log, receiver.letters)
+        sheet = await balance(site, before.log + after.log, receiver.webhook_calls)
         sys.stderr.write(f"\n{sheet.render()}\n")
         lost = set(sheet.wrong["1 lost acceptance"])
         assert not lost & {*answered, *(call.serial for call in after.log)}, sheet.render()

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.postgres import Postgres
-from tests.reliability.by_hand import DEVICE, OFFICIAL, Answered, call, connected, kurir, send, until
 from tests.reliability.site import Shop, Site, open_site
+from tests.reliability.site_actions import DEVICE, OFFICIAL, Answered, call, connected, kurir, send, until
 
 from kurir.kit.crash_points import POINTS
 from kurir.kit.ids import parse_message_id, public_message_id

@@ -112,8 +112,8 @@ async def calling(site: Site, run: str, receiver: Receiver) -> AsyncIterator[Cal
         callers.stop()
         await work
     await quiet(site, 120)
-    letters = [letter for letter in receiver.letters if letter.path != "/in"]
-    sheet = await balance(site, callers.log, letters)
+    webhook_calls = [webhook_call for webhook_call in receiver.webhook_calls if webhook_call.path != "/in"]
+    sheet = await balance(site, callers.log, webhook_calls)
     slowest = max(call.seconds for call in callers.log)
     sys.stderr.write(f"\n{sheet.render()}\nslowest answer {slowest:.2f} s\n")
     sheet.assert_zero(site.explain())
@@ -234,7 +234,7 @@ def _hear_incoming(site: Site, url: str) -> None:
 
 def _heard(receiver: Receiver) -> list[str]:
     """What customers wrote, as the shop's server heard it; it hears of the shop's own messages too."""
-    return [letter.text for letter in receiver.at("/in") if letter.text.startswith("Masih")]
+    return [webhook_call.text for webhook_call in receiver.at("/in") if webhook_call.text.startswith("Masih")]
 
 
 def _incoming(site: Site) -> list[tuple[str, int]]:

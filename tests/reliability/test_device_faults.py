@@ -41,7 +41,7 @@ class Ward:
 
     def reported(self, since: int = 0) -> list[dict[str, Any]]:
         """The device states that came, with their reasons."""
-        return [verified(letter, self.secret)["data"] for letter in self.receiver.at("/devices")[since:]]
+        return [verified(webhook_call, self.secret)["data"] for webhook_call in self.receiver.at("/devices")[since:]]
 
     async def hears(self, state: str, since: int) -> dict[str, Any]:
         """What was told about a state since so many letters."""

@@ -55,7 +55,7 @@ async def test_killed_hosts_lose_nothing_and_delay_no_caller(tmp_path: Path, rec
         storm.stop()
         await calling
         await quiet(site, 120 + len(storm.log) / 20)
-        sheet = await balance(site, calm.log + storm.log, receiver.letters)
+        sheet = await balance(site, calm.log + storm.log, receiver.webhook_calls)
         p99 = [percentile([call.seconds for call in log]) for log in (calm.log, storm.log)]
         sys.stderr.write(
             f"\n{DEVICES} devices in one host, {KILLS} kills, {len(storm.log)} calls meanwhile: an accept takes "

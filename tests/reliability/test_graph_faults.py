@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from tests.harness.webhooks import Receiver
 from tests.reliability.accountant import balance, quiet
-from tests.reliability.by_hand import OFFICIAL, kurir, send, until
 from tests.reliability.load import Callers
 from tests.reliability.measurements import report
 from tests.reliability.site import Site, open_site
+from tests.reliability.site_actions import OFFICIAL, kurir, send, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 CALLS = int(os.environ.get("KURIR_STORM_FAULT_CALLS", "16"))
@@ -57,7 +57,7 @@ async def test_whatever_the_graph_api_does_the_books_balance(tmp_path: Path, rec
             hits[name] = await under(site, callers, fault)
         await quiet(site, 180)
         doubts = sum(hits[name] for name in DOUBTFUL)
-        sheet = await balance(site, callers.log, receiver.letters, doubts=doubts)
+        sheet = await balance(site, callers.log, receiver.webhook_calls, doubts=doubts)
     struck = "\n".join(f"{name:<28}{count:>8}" for name, count in hits.items())
     report(f"the books after faults of the Graph API, {len(callers.log)} calls", f"{struck}\n{sheet.render()}")
     sheet.assert_zero(site.explain())
@@ -89,11 +89,11 @@ async def test_what_a_person_must_settle_pauses_the_number_and_keeps_its_queue(
         token = {business["phone"]: business["access_token"] for business in await site.sandbox.get("/businesses")}
         trouble = {"effect": "error", "code": 190} if how == "the answer" else {"effect": "fail", "code": 131048}
         await site.sandbox.post("/faults", {"channel": "cloud_api", "phone": first, "count": 1, **trouble})
-        said = await send(site, shop, OFFICIAL, first, "meets it")
-        assert said is not None
+        message = await send(site, shop, OFFICIAL, first, "meets it")
+        assert message is not None
         if how == "the answer":
-            assert (said.status, said.body["message"]["state"]) == (200, "queued")
-            assert "kurir number token" in said.body["message"]["detail"]
+            assert (message.status, message.body["message"]["state"]) == (200, "queued")
+            assert "kurir number token" in message.body["message"]["detail"]
         state = "SELECT state FROM numbers WHERE key = :value"
         await until(site, state, shop.official.key, lambda found: found == "paused")
         ends = "queued" if how == "the answer" else "failed"
@@ -101,14 +101,14 @@ async def test_what_a_person_must_settle_pauses_the_number_and_keeps_its_queue(
         await until(site, meets, first, lambda found: found == ends)
 
         for person in (second, third):
-            said = await send(site, shop, OFFICIAL, person, f"waits {person}")
-            assert said is not None
-            assert (said.status, said.body["message"]["state"]) == (200, "queued")
+            message = await send(site, shop, OFFICIAL, person, f"waits {person}")
+            assert message is not None
+            assert (message.status, message.body["message"]["state"]) == (200, "queued")
         await asyncio.to_thread(site.kill)
         await asyncio.to_thread(site.start)
-        said = await send(site, shop, OFFICIAL, fourth, "waits too")
-        assert said is not None
-        assert said.body["message"]["state"] == "queued"
+        message = await send(site, shop, OFFICIAL, fourth, "waits too")
+        assert message is not None
+        assert message.body["message"]["state"] == "queued"
         [waiting] = site.rows("SELECT count(*) FROM messages WHERE state = 'queued' AND attempts = 0")
         assert waiting[0] == (4 if how == "the answer" else 3)
         listed = await kurir(site, "number", "list")
@@ -133,5 +133,5 @@ async def test_what_a_person_must_settle_pauses_the_number_and_keeps_its_queue(
             "waits too",
         ]
         await receiver.until(2, "/states")
-        states = [letter.json["data"]["state"] for letter in receiver.at("/states")]
+        states = [webhook_call.json["data"]["state"] for webhook_call in receiver.at("/states")]
         assert states == ["paused", "connected"]

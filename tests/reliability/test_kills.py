@@ -31,7 +31,7 @@ async def test_without_faults_everything_arrives_once_and_in_order(
         callers = Callers(site, "calm")
         await callers.go(200)
         await quiet(site, 60)
-        sheet = await balance(site, callers.log, receiver.letters)
+        sheet = await balance(site, callers.log, receiver.webhook_calls)
         sheet.assert_zero(site.explain())
         assert sheet.totals["answered 200"] == sheet.totals["arrived on phones"] == 200
 
@@ -55,7 +55,7 @@ async def test_kills_at_random_lose_nothing_and_send_nothing_twice(
         await calling
         site.kills = sum(gateway.kills for gateway in gateways)
         await quiet(site, 120 + MESSAGES / 20)
-        sheet = await balance(site, callers.log, receiver.letters, only_kills=True)
+        sheet = await balance(site, callers.log, receiver.webhook_calls, only_kills=True)
         where = "PostgreSQL" if database_url else "SQLite"
         report(f"the books after {KILLS} random kills and {MESSAGES} calls, {where}", sheet.render())
         sheet.assert_zero(site.explain())

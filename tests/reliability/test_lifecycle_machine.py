@@ -36,7 +36,6 @@ from kurir.messages.content import Text
 from kurir.messages.reports import (
     Halted,
     InDoubt,
-    Left,
     NeverLeft,
     NotConnected,
     Outcome,
@@ -132,7 +131,7 @@ class Lifecycle(RuleBasedStateMachine):
 
         self.number = self.run_(self.rig.database.write(work))
         self.known: dict[int, Believed] = {}
-        self.carried: dict[int, Claimed] = {}
+        self.sending: dict[int, Claimed] = {}
         self.early: dict[int, list[str]] = {}
         self.outbox = self.new_outbox()
         self.accept(first)
@@ -166,7 +165,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.take(fates)
 
     @rule(fates=st.lists(OUTCOMES, min_size=3, max_size=3))
-    def carry(self, fates: list[str | None]) -> None:
+    def claim_and_send(self, fates: list[str | None]) -> None:
         """A lane at its usual work."""
         self.take(fates)
 
@@ -181,10 +180,10 @@ class Lifecycle(RuleBasedStateMachine):
         claimed = self.run_(self.outbox.claim(self.number.account_id, self.number.id, limit))
         taken = [m for m in expected if m.state == "sending"]
         assert [(c.id, c.attempt) for c in claimed] == [(m.id, m.attempts) for m in taken]
-        self.carried |= {c.id: c for c in claimed}
+        self.sending |= {c.id: c for c in claimed}
         for one, fate in zip(claimed, fates, strict=False):
             if fate is not None:
-                self.record(self.carried.pop(one.id), self.outcome_of(one.id, fate))
+                self.record(self.sending.pop(one.id), self.outcome_of(one.id, fate))
 
     def held_back(self, message: Believed) -> bool:
         others = [m for m in self.known.values() if m.recipient == message.recipient and m is not message]
@@ -193,11 +192,11 @@ class Lifecycle(RuleBasedStateMachine):
             for m in others
         )
 
-    @precondition(lambda self: self.carried)
+    @precondition(lambda self: self.sending)
     @rule(data=st.data(), fate=OUTCOMES)
     def land(self, data: st.DataObject, fate: str) -> None:
-        message_id = data.draw(st.sampled_from(sorted(self.carried)))
-        self.record(self.carried.pop(message_id), self.outcome_of(message_id, fate))
+        message_id = data.draw(st.sampled_from(sorted(self.sending)))
+        self.record(self.sending.pop(message_id), self.outcome_of(message_id, fate))
 
     def outcome_of(self, message_id: int, fate: str) -> Outcome:
         outcomes: dict[str, Outcome] = {
@@ -302,9 +301,9 @@ class Lifecycle(RuleBasedStateMachine):
 
     @precondition(lambda self: self.known)
     @rule(data=st.data(), replay=st.booleans())
-    def by_hand(self, data: st.DataObject, replay: bool) -> None:
+    def operator_acts(self, data: st.DataObject, replay: bool) -> None:
         possible = ("failed", "expired", "unconfirmed") if replay else ("queued", "unconfirmed")
-        found = [m for m in self.known.values() if m.state in possible and m.id not in self.carried]
+        found = [m for m in self.known.values() if m.state in possible and m.id not in self.sending]
         if not found:
             return
         message = data.draw(st.sampled_from(found))
@@ -321,14 +320,14 @@ class Lifecycle(RuleBasedStateMachine):
     def crash(self, data: st.DataObject) -> None:
         """The process is gone with what it carried; the next one asks for evidence of each message left in flight."""
         self.outbox = self.new_outbox()
-        self.carried = {}  # early receipts are in the database
+        self.sending = {}  # early receipts are in the database
         self.run_(self.outbox.count_waiting())
         left = self.run_(self.outbox.left_in_flight(self.number.account_id, self.number.id))
         in_flight = sorted((m for m in self.known.values() if m.state == "sending"), key=lambda m: m.place)
         assert [(c.id, c.attempt) for c in left] == [(m.id, m.attempts) for m in in_flight]
         for claimed in left:
             short_lived = self.known[claimed.id].expires_at - self.time.now < 10
-            found = [Left(self.remote(claimed.id)), Unknown(), Unknown(self.remote(claimed.id))]
+            found = [Unknown(), Unknown(self.remote(claimed.id))]
             evidence = data.draw(st.sampled_from(found if short_lived else [*found, NeverLeft()]))
             self.record(claimed, explained(CUT_OFF, evidence))
 
@@ -344,7 +343,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @invariant()
     def what_waits_is_counted(self) -> None:
-        assert self.outbox.waiting() == len(self.carried) + sum(m.state == "queued" for m in self.known.values())
+        assert self.outbox.waiting() == len(self.sending) + sum(m.state == "queued" for m in self.known.values())
 
     def remote(self, message_id: int) -> str:
         return f"wamid.{message_id}"

@@ -53,7 +53,9 @@ async def test_a_dead_line_is_found_and_the_queue_goes_on(tmp_path: Path, receiv
         assert [await operator.times_on(second, f"meanwhile {n}") for n in range(3)] == [1, 1, 1]
         assert await operator.times_on(third, "after") == 1
         assert await operator.times_on(first, "into the silence") <= 1
-        reported = [verified(letter, secret)["data"] for letter in await receiver.until(already + 3, "/devices", 20)]
+        reported = [
+            verified(webhook_call, secret)["data"] for webhook_call in await receiver.until(already + 3, "/devices", 20)
+        ]
         reported = reported[already:]
         assert [one["state"] for one in reported] == ["degraded", "connecting", "connected"]
         assert reported[0]["reason"] == "connected, but WhatsApp does not answer"

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from PIL import Image
-from tests.reliability.by_hand import DEVICE, OFFICIAL, call, connected, send, until
 from tests.reliability.file_server import (
     Behaviour,
     FileServer,
@@ -32,6 +31,7 @@ from tests.reliability.file_server import (
     whole,
 )
 from tests.reliability.site import Shop, Site, open_site
+from tests.reliability.site_actions import DEVICE, OFFICIAL, call, connected, send, until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 IMAGE_LIMIT = 5_000_000
@@ -168,8 +168,8 @@ async def _meets_slow_servers(scene: Scene) -> None:
             await scene.arrives(person)
         assert scene.is_open(crawls), "the others have waited for it"
         over.set()
-    said = [await until(scene.site, REASON, task.result()) for task in late]
-    assert said == [
+    reasons = [await until(scene.site, REASON, task.result()) for task in late]
+    assert reasons == [
         "image_url: the server stopped before the whole file had arrived",
         "image_url: the server sends too slowly",
     ]

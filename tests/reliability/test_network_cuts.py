@@ -85,7 +85,7 @@ async def test_a_cut_and_a_flapping_network_only_delay(tmp_path: Path, receiver:
         await calling
         await operator.all_connected(60 + FLAPPING)
         await quiet(site, 120 + len(callers.log) / 10)
-        sheet = await balance(site, callers.log, receiver.letters)
+        sheet = await balance(site, callers.log, receiver.webhook_calls)
         sys.stderr.write(f"\na cut of {CUT:g} s and {FLAPPING:g} s of flapping\n{sheet.render()}\n")
         sheet.assert_zero(site.explain())
         assert not [row for row in sheet.totals if row.strip() in {"failed", "expired"}], sheet.render()

@@ -72,7 +72,7 @@ async def test_sends_in_flight_are_finished_and_the_rest_waits(tmp_path: Path):
 
         assert site.process is not None
         site.process.send_signal(signal.SIGTERM)
-        await eventually(lambda: '"stopping"' in site.explain())
+        await eventually(lambda: '"server_stopping"' in site.explain())
         assert site.process.poll() is None, "it waits for what is in flight"
         graph.answer.set()
         answers = await asyncio.wait_for(asyncio.gather(*calls, waiting), 30)

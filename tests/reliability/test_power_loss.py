@@ -63,8 +63,8 @@ def lost(recording: Recording, cut: int, image: Path) -> set[int] | str:
     """The answered messages that the image does not hold, or what is wrong with it."""
     try:
         with closing(sqlite3.connect(image / "kurir.db")) as database:
-            if (verdict := database.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
-                return verdict
+            if (outcome := database.execute("PRAGMA integrity_check").fetchone()[0]) != "ok":
+                return outcome
             return set(recording.notes(cut)) - {row[0] for row in database.execute("SELECT id FROM messages")}
     except sqlite3.DatabaseError as error:
         return str(error)

@@ -38,7 +38,7 @@ class People:
     """They write to both numbers of both shops; `said` is their own log."""
 
     site: Site
-    said: dict[tuple[int, str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+    written: dict[tuple[int, str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     _count: itertools.count = field(default_factory=itertools.count)
 
     async def write(self, people: Iterable[str]) -> None:
@@ -48,11 +48,11 @@ class People:
                 for to, key in ((shop.device_phone, shop.device.key), (shop.official.phone, shop.official.key)):
                     text = f"tanya {next(self._count)}"
                     await self.site.sandbox.post(f"/people/{person}/messages", {"to": to, "text": text})
-                    self.said[shop.account_id, key, person].append(text)
+                    self.written[shop.account_id, key, person].append(text)
 
     def to(self, shop: Shop) -> set[str]:
         """What was written to a shop."""
-        return {text for (account, _, _), texts in self.said.items() if account == shop.account_id for text in texts}
+        return {text for (account, _, _), texts in self.written.items() if account == shop.account_id for text in texts}
 
 
 async def test_receivers_that_fail_delay_nobody_and_miss_nothing(tmp_path: Path, receiver: Receiver):
@@ -112,8 +112,10 @@ async def test_receivers_that_fail_delay_nobody_and_miss_nothing(tmp_path: Path,
         for of in site.shops:
             assert await callers.ask(site, of.official, newcomer) == "200"
         await quiet(site, TIMEOUT)
-        letters = [m for m in receiver.letters if m.path in {f"/{shop.account_id}", f"/{neighbour.account_id}"}]
-        sheet = await balance(site, callers.log, letters)
+        webhook_calls = [
+            m for m in receiver.webhook_calls if m.path in {f"/{shop.account_id}", f"/{neighbour.account_id}"}
+        ]
+        sheet = await balance(site, callers.log, webhook_calls)
         report(f"the books after receivers that fail, {len(callers.log)} calls", sheet.render())
         sheet.assert_zero(site.explain())
         assert sheet.totals["answered 200"] == len(callers.log)
@@ -125,7 +127,7 @@ async def test_receivers_that_fail_delay_nobody_and_miss_nothing(tmp_path: Path,
 def has_all(where: Receiver, path: str, shop: Shop, callers: Callers, people: People) -> bool:
     """Whether the address was told of everything that was written to the shop and of each call's delivery."""
     called = {call.message_id for call in callers.log if call.account_id == shop.account_id and call.code == "200"}
-    data = [letter.json["data"] for letter in where.at(path)]
+    data = [webhook_call.json["data"] for webhook_call in where.at(path)]
     delivered = {one["message_id"] for one in data if one.get("status") == "delivered"}
     return called <= delivered and people.to(shop) <= {one["message_body"] for one in data if "message_body" in one}
 
@@ -138,22 +140,24 @@ def assert_complete(site: Site, where: Receiver, path: str, people: People, shop
         " WHERE p.url = :url ORDER BY d.id",
         url=where.url(path),
     )
-    letters = where.at(path)
+    webhook_calls = where.at(path)
     assert {event.state for event in events} == {"delivered"}
-    assert {(letter.id, letter.body.decode()) for letter in letters} == {(event.key, event.body) for event in events}
+    assert {(webhook_call.id, webhook_call.body.decode()) for webhook_call in webhook_calls} == {
+        (event.key, event.body) for event in events
+    }
     chat_of = {event.key: (event.number_id, event.chat) for event in events}
     wanted: dict[tuple[int, str], list[str]] = defaultdict(list)
     came: dict[tuple[int, str], list[str]] = defaultdict(list)
     for event in events:
         wanted[event.number_id, event.chat].append(event.key)
-    for letter in letters:
-        of_chat = came[chat_of[letter.id]]
-        if of_chat[-1:] != [letter.id]:  # a further try of the same
-            of_chat.append(letter.id)
+    for webhook_call in webhook_calls:
+        of_chat = came[chat_of[webhook_call.id]]
+        if of_chat[-1:] != [webhook_call.id]:  # a further try of the same
+            of_chat.append(webhook_call.id)
     assert came == wanted, path
-    bodies = {letter.id: letter.json for letter in letters}
-    number_of = {letter.id: letter.headers["bls-oto-numberid"] for letter in letters}
-    for (account, number, person), texts in people.said.items():
+    bodies = {webhook_call.id: webhook_call.json for webhook_call in webhook_calls}
+    number_of = {webhook_call.id: webhook_call.headers["bls-oto-numberid"] for webhook_call in webhook_calls}
+    for (account, number, person), texts in people.written.items():
         heard = [
             body["data"]["message_body"]
             for key, body in bodies.items()

@@ -39,8 +39,8 @@ async def test_accepted_at_one_gateway_sent_by_the_other_and_handed_over_at_once
     callers = Callers(site, "over")
     other = await join(site, "second")
     await all_sendable(callers, site, MOVED_WITHIN)
-    theirs = await carried_by(other)
-    mine = await carried_by(site)
+    theirs = await held_by(other)
+    mine = await held_by(site)
     assert {number.id for number in theirs} == {site.shops[1].official.id, site.shops[1].device.id}
     assert len(mine) == len(theirs) == 2
 
@@ -54,34 +54,34 @@ async def test_accepted_at_one_gateway_sent_by_the_other_and_handed_over_at_once
     sys.stderr.write(f"\n20 messages accepted at one gateway and sent by the other, one by one: {took:.2f} s\n")
     assert took < 20 * 1.0, f"20 messages took {took:.1f} s: nobody rang"
 
-    await errands_are_run_at_the_carrier(site, other)
+    await peer_calls_run_at_the_holder(site, other)
 
     calling = asyncio.create_task(callers.go(10_000, callers=4, pause=0.02))
     await asyncio.sleep(1)
     stopping = time.monotonic()
     assert await asyncio.to_thread(other.stop) == 0, other.explain()
     stopped = time.monotonic()
-    await until_carried(site, 4, LEASE / 2)
+    await until_held(site, 4, LEASE / 2)
     await all_sendable(callers, site, LEASE / 2)
     assert time.monotonic() - stopped < LEASE / 2, "what was given up in order must not wait for a lease to run out"
     assert stopped - stopping < 30
 
     await asyncio.to_thread(lambda: other.start(KURIR_ROLES="api"))  # from now on it only answers calls
     await all_sendable(callers, other, MOVED_WITHIN)
-    assert await carried_by(other) == []
+    assert await held_by(other) == []
     callers.stop()
     await calling
     await quiet(site, 60)
-    sheet = await balance(site, callers.log, receiver.letters)
+    sheet = await balance(site, callers.log, receiver.webhook_calls)
     sheet.assert_zero(site.explain() + other.explain())
     assert "  unconfirmed" not in sheet.totals
 
 
-async def test_a_killed_and_a_frozen_carrier_are_replaced_and_nothing_goes_out_twice(site: Site, receiver: Receiver):
+async def test_a_killed_and_a_frozen_holder_are_replaced_and_nothing_goes_out_twice(site: Site, receiver: Receiver):
     frozen, killed = site, await join(site, "second")
     heir = site.beside("third")
     await asyncio.to_thread(heir.start)
-    assert [len(await carried_by(one)) for one in (frozen, killed, heir)] == [2, 2, 0]
+    assert [len(await held_by(one)) for one in (frozen, killed, heir)] == [2, 2, 0]
 
     callers = Callers(site, "gone")
     calling = asyncio.create_task(callers.go(100_000, callers=16, pause=0.02))
@@ -92,27 +92,27 @@ async def test_a_killed_and_a_frozen_carrier_are_replaced_and_nothing_goes_out_t
     struck = time.monotonic()
     await all_sendable(callers, heir, MOVED_WITHIN)
     moved = time.monotonic() - struck
-    assert len(await carried_by(heir)) == 4
+    assert len(await held_by(heir)) == 4
     sys.stderr.write(f"\nthe numbers of a killed and a frozen gateway moved in {moved:.1f} s\n")
     frozen.kills += 1  # what it had in flight may be in doubt, as after a kill
 
     os.kill(frozen.process.pid, signal.SIGCONT)
-    await until_carried(frozen, 2, MOVED_WITHIN)  # it has noticed, and is trusted again under a new name
+    await until_held(frozen, 2, MOVED_WITHIN)  # it has noticed, and is trusted again under a new name
     assert "leases_lost" in (frozen.folder / "gateway.log").read_text(errors="replace")
     await all_sendable(callers, frozen, MOVED_WITHIN)
     callers.stop()
     await calling
     await quiet(site, 200)
-    sheet = await balance(site, callers.log, receiver.letters)
+    sheet = await balance(site, callers.log, receiver.webhook_calls)
     sys.stderr.write(f"\n{sheet.render()}\n")
     sheet.assert_zero(f"moved in {moved:.1f} s\n{frozen.explain()}\n{heir.explain()}")
     assert sheet.totals["answered 200"] > 100
 
 
-async def errands_are_run_at_the_carrier(asked: Site, holder: Site) -> None:
+async def peer_calls_run_at_the_holder(asked: Site, holder: Site) -> None:
     """What is asked of a device at a gateway that does not carry it: answers, its logout, and its pairing anew."""
     shop = asked.shops[1]
-    assert shop.device in await carried_by(holder)
+    assert shop.device in await held_by(holder)
     token = (asked.settings.data_dir / "operator.token").read_text(encoding="ascii").strip()
     numbers = f"{asked.url}/api/v1/numbers"
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
@@ -153,25 +153,25 @@ async def join(site: Site, name: str) -> Site:
     """Starts a second gateway and waits until it has its half."""
     other = site.beside(name)
     await asyncio.to_thread(other.start)
-    await until_carried(other, 2, MOVED_WITHIN)
-    await until_carried(site, 2, MOVED_WITHIN)
+    await until_held(other, 2, MOVED_WITHIN)
+    await until_held(site, 2, MOVED_WITHIN)
     return other
 
 
-async def carried_by(site: Site) -> list[Number]:
+async def held_by(site: Site) -> list[Number]:
     """The numbers that the gateway carries, by the database."""
     rows = await asyncio.to_thread(
         site.rows,
         "SELECT l.number_id FROM leases l JOIN gateways g ON g.key = l.gateway "
         f"WHERE g.url = '{site.url}' ORDER BY l.number_id",
     )
-    carried = {row[0] for row in rows}
-    return [number for number in all_numbers(site) if number.id in carried]
+    held = {row[0] for row in rows}
+    return [number for number in all_numbers(site) if number.id in held]
 
 
-async def until_carried(site: Site, count: int, limit: float) -> None:
+async def until_held(site: Site, count: int, limit: float) -> None:
     async with asyncio.timeout(limit):
-        while len(await carried_by(site)) != count:
+        while len(await held_by(site)) != count:
             await asyncio.sleep(0.1)
 
 

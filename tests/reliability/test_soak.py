@@ -63,7 +63,7 @@ async def test_a_long_run_keeps_its_books_and_its_size(tmp_path: Path, database_
         if site.process is None or site.process.poll() is not None:
             await asyncio.to_thread(site.start)  # the end came between a kill and the start after it
         await quiet(site, 120 + SECONDS / 10)
-        sheet = await balance(site, callers.log, receiver.letters)
+        sheet = await balance(site, callers.log, receiver.webhook_calls)
     kept = readings[:: max(1, len(readings) // 12)]
     figures = "\n".join([sheet.render(), *map(str, kept)])
     report(f"soak, {SECONDS:.0f} s at {RATE:.0f} messages/s, {'PostgreSQL' if database_url else 'SQLite'}", figures)

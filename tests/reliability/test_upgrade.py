@@ -121,12 +121,12 @@ async def test_webhooks_under_way_go_on_with_their_ids_and_in_their_order(settin
             while await database.write(lambda c: fan_out(c, 1)):
                 pass
             await database.write(lambda c: deliveries.repair(c, now))
-            while parcel := await database.write(lambda c: deliveries.claim(c, sealing, 1, now)):
-                event_id = int(parcel.event_key.removeprefix("evt_")) if parcel.event_key[4:].isdigit() else 0
-                assert parcel.body == old_data.body(event_id) or not event_id
-                got.setdefault(parcel.chat, []).append(event_id)
+            while delivery := await database.write(lambda c: deliveries.claim(c, sealing, 1, now)):
+                event_id = int(delivery.event_key.removeprefix("evt_")) if delivery.event_key[4:].isdigit() else 0
+                assert delivery.body == old_data.body(event_id) or not event_id
+                got.setdefault(delivery.chat, []).append(event_id)
                 await database.write(
-                    lambda c: deliveries.record(c, parcel, Answered(200), Delivered(), seconds=0.1, now=now)
+                    lambda c: deliveries.record(c, delivery, Answered(200), Delivered(), seconds=0.1, now=now)
                 )
 
         await deliver_all()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.harness.webhooks import Receiver, WebhookHarness, delivering, eventually, open_webhook_desk, verified
+from tests.harness.webhooks import Receiver, WebhookHarness, delivering, eventually, open_webhook_harness, verified
 
 from kurir.webhooks import deliver, deliveries, endpoints
 from kurir.webhooks.schedule import DELAYS
@@ -46,15 +46,15 @@ async def test_a_signed_event_arrives_and_is_not_sent_again(
     async with delivering(harness.database, metrics=harness.metrics) as deliverer:
         remote_id = await harness.comes_in("6281234567801", "Halo 👋")
         deliverer.wake()
-        (letter,) = await receiver.until(1)
-        reported = verified(letter, secret)
+        (webhook_call,) = await receiver.until(1)
+        reported = verified(webhook_call, secret)
         assert reported["type"] == "incoming_chat"
         assert reported["data"]["message_body"] == "Halo 👋"
         assert reported["data"]["message_id"] == remote_id
-        assert letter.headers["bls-oto-numberid"] == harness.harness.number.key
-        assert letter.headers["content-type"] == "application/json"
+        assert webhook_call.headers["bls-oto-numberid"] == harness.harness.number.key
+        assert webhook_call.headers["content-type"] == "application/json"
         await eventually(harness.states, {"delivered": 1})
-    assert len(receiver.letters) == 1
+    assert len(receiver.webhook_calls) == 1
     assert value(harness, "delivered") == 1
 
 
@@ -67,8 +67,8 @@ async def test_while_rotating_both_secrets_verify(webhook_harness: WebhookHarnes
     new = await harness.database.write(lambda c: endpoints.rotate(c, SEALING, endpoint, time.time()))
     await harness.comes_in()
     async with delivering(harness.database):
-        (letter,) = await receiver.until(1)
-    assert verified(letter, old) == verified(letter, new)
+        (webhook_call,) = await receiver.until(1)
+    assert verified(webhook_call, old) == verified(webhook_call, new)
 
 
 async def test_a_failed_try_comes_again_with_the_same_id_and_the_same_body(
@@ -88,15 +88,15 @@ async def test_a_failed_try_comes_again_with_the_same_id_and_the_same_body(
             assert await harness.states() == {"pending": 1}
             clock.ahead += delay * 1.2
             deliverer.wake()
-        letters = await receiver.until(3)
+        webhook_calls = await receiver.until(3)
         await eventually(harness.states, {"delivered": 1})
-    assert len({letter.id for letter in letters}) == 1
-    assert len({letter.body for letter in letters}) == 1
-    stamps = [int(letter.headers["webhook-timestamp"]) for letter in letters]
+    assert len({webhook_call.id for webhook_call in webhook_calls}) == 1
+    assert len({webhook_call.body for webhook_call in webhook_calls}) == 1
+    stamps = [int(webhook_call.headers["webhook-timestamp"]) for webhook_call in webhook_calls]
     assert stamps[2] > stamps[1] > stamps[0]
     # each signature is of its own moment; the last one is too far ahead for the library's clock
-    verified(letters[0], secret)
-    assert len({letter.headers["webhook-signature"] for letter in letters}) == 3
+    verified(webhook_calls[0], secret)
+    assert len({webhook_call.headers["webhook-signature"] for webhook_call in webhook_calls}) == 3
     assert (value(harness, "again"), value(harness, "delivered")) == (2, 1)
 
 
@@ -219,7 +219,7 @@ async def test_gone_ends_it(webhook_harness: WebhookHarness, receiver: Receiver)
         await eventually(harness.states, {"failed": 2})
         await harness.comes_in()
         deliverer.wake()
-    assert len(receiver.letters) == 1
+    assert len(receiver.webhook_calls) == 1
     found = await harness.database.read(lambda c: endpoints.by_key(c, endpoint.account_id, endpoint.key))
     assert found is not None
     assert found.state == "disabled"
@@ -230,8 +230,8 @@ async def test_an_address_that_was_allowed_once_is_judged_again_at_each_try(
 ) -> None:
     from tests.harness.webhooks import SEALING
 
+    from kurir.kit.metrics import Metrics
     from kurir.kit.safe_fetch import SafeFetch
-    from kurir.kit.telemetry import Metrics
     from kurir.settings import Settings
 
     harness = webhook_harness
@@ -247,7 +247,7 @@ async def test_an_address_that_was_allowed_once_is_judged_again_at_each_try(
     await strict.close()
     row = await harness.database.read(lambda c: c.execute(webhook_attempts.select()).one())
     assert row.reason == "the URL's host is not on the public internet"
-    assert receiver.letters == []
+    assert receiver.webhook_calls == []
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -279,11 +279,11 @@ async def test_a_receiver_that_was_down_gets_everything_in_order_when_it_is_back
         await receiver.start(port)
         await harness.comes_in("628333", "hello?")
         deliverer.wake()
-        letters = await receiver.until(41)
+        webhook_calls = await receiver.until(41)
         await eventually(harness.states, {"delivered": 41})
     for chat in ("628111@c.us", "628222@c.us"):
-        assert [m.text for m in letters if m.json["data"]["chat_id"] == chat] == texts
-    assert len({letter.id for letter in letters}) == 41
+        assert [m.text for m in webhook_calls if m.json["data"]["chat_id"] == chat] == texts
+    assert len({webhook_call.id for webhook_call in webhook_calls}) == 41
 
 
 async def test_a_restart_goes_on_where_it_was(webhook_harness: WebhookHarness, receiver: Receiver) -> None:
@@ -300,10 +300,10 @@ async def test_a_restart_goes_on_where_it_was(webhook_harness: WebhookHarness, r
     assert await harness.states() == {"pending": 1, "waiting": 2}
     receiver.replies["/hook"] = (200,)
     async with delivering(harness.database):
-        letters = await receiver.until(4)
+        webhook_calls = await receiver.until(4)
         await eventually(harness.states, {"delivered": 3})
-    assert [letter.text for letter in letters] == ["0", "0", "1", "2"]
-    assert letters[0].id == letters[1].id
+    assert [webhook_call.text for webhook_call in webhook_calls] == ["0", "0", "1", "2"]
+    assert webhook_calls[0].id == webhook_calls[1].id
 
 
 async def test_a_killed_process_loses_nothing(webhook_harness: WebhookHarness, receiver: Receiver) -> None:
@@ -331,13 +331,13 @@ async def test_a_killed_process_loses_nothing(webhook_harness: WebhookHarness, r
     clock.ahead = deliveries.LEASE + 1  # what the killed processes had in hand is due again
     async with delivering(harness.database, clock):
         await eventually(harness.states, {"delivered": len(wanted)}, timeout=40)
-    by_id = {letter.id: letter for letter in receiver.letters}
+    by_id = {webhook_call.id: webhook_call for webhook_call in receiver.webhook_calls}
     assert sorted((m.json["data"]["chat_id"], m.text) for m in by_id.values()) == sorted(
         (f"{chat}@c.us", text) for chat, text in wanted
     )
-    assert all(letter.body == by_id[letter.id].body for letter in receiver.letters)
+    assert all(webhook_call.body == by_id[webhook_call.id].body for webhook_call in receiver.webhook_calls)
     for chat in {chat for chat, _ in wanted}:
-        seen = [int(m.text) for m in receiver.letters if m.json["data"]["chat_id"] == f"{chat}@c.us"]
+        seen = [int(m.text) for m in receiver.webhook_calls if m.json["data"]["chat_id"] == f"{chat}@c.us"]
         # repeated after a kill, perhaps, but never ahead of an earlier one
         assert list(dict.fromkeys(seen)) == list(range(20))
 
@@ -353,16 +353,16 @@ async def test_two_processes_on_one_database_keep_the_order(
             for chat in ("628111", "628222", "628333"):
                 await harness.comes_in(chat, f"{n}")
             (one, two)[n % 2].wake()
-        letters = await receiver.until(120)
+        webhook_calls = await receiver.until(120)
         await eventually(harness.states, {"delivered": 120})
-    assert len(letters) == 120
+    assert len(webhook_calls) == 120
     for chat in ("628111", "628222", "628333"):
-        of_chat = [int(m.text) for m in letters if m.json["data"]["chat_id"] == f"{chat}@c.us"]
+        of_chat = [int(m.text) for m in webhook_calls if m.json["data"]["chat_id"] == f"{chat}@c.us"]
         assert of_chat == list(range(40))
 
 
 async def test_a_start_alone_takes_up_what_a_killed_process_had_in_hand(tmp_path: Path, receiver: Receiver) -> None:
-    async with open_webhook_desk(tmp_path / "kurir.db") as harness:
+    async with open_webhook_harness(tmp_path / "kurir.db") as harness:
         harness.time.now = time.time()
         endpoint, _ = await harness.endpoint(receiver.url())
         await harness.comes_in()

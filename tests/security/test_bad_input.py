@@ -122,14 +122,14 @@ async def test_every_field_spoilt_in_every_way_is_answered_with_a_documented_cod
     for field in endpoint.fields:
         for nasty in NASTY:
             answer = await harness.post(endpoint.path, good | {field.name: nasty})
-            said = f"{field.name}={nasty!r}: {answer.status_code} {answer.text[:300]}"
-            assert answer.status_code in CODES, said
-            assert "Traceback" not in answer.text, said
+            context = f"{field.name}={nasty!r}: {answer.status_code} {answer.text[:300]}"
+            assert answer.status_code in CODES, context
+            assert "Traceback" not in answer.text, context
             if answer.status_code != 200:
-                assert shaped(answer.json()), said
+                assert shaped(answer.json()), context
             after = await harness.rows()
             if answer.status_code != 200 and endpoint.path != "validate_otp":  # which counts wrong tries
-                assert after == before, said
+                assert after == before, context
             before = after
     assert harness.surprises() == 0
 
@@ -167,12 +167,12 @@ async def test_a_body_that_cannot_be_read_is_400(harness: Harness, endpoint: End
     for name, raw in SPOILT:
         for headers in ({"Content-Type": "application/json"}, {}):
             answer = await harness.client.post(f"/public/v1/{endpoint.path}", content=raw, headers=headers)
-            said = f"{name}: {answer.status_code} {answer.text}"
+            context = f"{name}: {answer.status_code} {answer.text}"
             if name == "html" and not headers:  # with its `=` it may be a form, then the key is missing
-                assert answer.status_code == 403, said
+                assert answer.status_code == 403, context
                 continue
-            assert (answer.status_code, answer.json()["code"]) == (400, "400"), said
-            assert answer.json()["type"] == "invalid_request", said
+            assert (answer.status_code, answer.json()["code"]) == (400, "400"), context
+            assert answer.json()["type"] == "invalid_request", context
     assert await harness.rows() == before
     assert harness.surprises() == 0
 

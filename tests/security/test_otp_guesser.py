@@ -54,15 +54,15 @@ async def test_the_tables_and_the_model_of_the_simulations_agree(target: Target,
         text = issued.code if rng.random() < 0.2 else another(issued.code)
         match rng.randrange(4):
             case 0:
-                verdict = await target.check(text, phone=code.phone)
+                result = await target.check(text, phone=code.phone)
                 expected = model.check_phone(text, code.phone, target.now)
             case 1:
-                verdict = await target.check(text, issued.request_id)
+                result = await target.check(text, issued.request_id)
                 expected = model.check_request(text, code, target.now)
             case _:
-                verdict = await target.check(text)
+                result = await target.check(text)
                 expected = model.check(text, target.now)
-        assert (None if verdict.retry_after else verdict.valid) is expected
+        assert (None if result.retry_after else result.valid) is expected
         answers[expected] += 1
     assert answers[True] > 10
     assert answers[False] > 10

@@ -99,8 +99,8 @@ async def test_only_the_beginning_of_an_answer_is_read(stranger: Stranger) -> No
 
     stranger.replies["/hook"] = endless
     async with fetching(f"127.0.0.1:{stranger.port}") as safe:
-        said = await post(safe, stranger.url("/hook"))
-    assert said == Posted(200, "", b"x" * 20_000)
+        response = await post(safe, stranger.url("/hook"))
+    assert response == Posted(200, "", b"x" * 20_000)
     assert sent < 20_000_000  # what the system's buffers took, and no more
 
 

@@ -183,5 +183,5 @@ def test_groups(group_id: str, stored: str) -> None:
     "group_id", ["", "@g.us", "family", "12", "120363@c.us", "1" * 40, "12345-", "٠" * 12, "1 2 3 4 5"]
 )
 def test_what_is_no_group_is_refused(group_id: str) -> None:
-    with pytest.raises(AddressError):
+    with pytest.raises(AddressError, match=r"^expected a group id such as 120363322806000000 or \d+@g\.us$"):
         parse_group(group_id)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.harness.outbox import open_outbox_harness
-from tests.harness.webhooks import open_webhook_desk
+from tests.harness.webhooks import open_webhook_harness
 from tests.sqlite import new_database
 
 from kurir.cli import backups as commands
@@ -112,7 +112,7 @@ def test_it_takes_nobodys_place(folder: Path, elsewhere: Path, tmp_path: Path, m
         commands.restore(tmp_path / "backup")
 
 
-def test_a_wrong_key_is_told_and_nothing_is_put_in_place(elsewhere: Path, tmp_path: Path):
+def test_a_wrong_key_is_reported_and_nothing_is_put_in_place(elsewhere: Path, tmp_path: Path):
     elsewhere.mkdir()
     (elsewhere / "master.key").write_text("00" * 32)
     with pytest.raises(SealError, match="master key"):
@@ -125,7 +125,7 @@ def test_a_wrong_key_is_told_and_nothing_is_put_in_place(elsewhere: Path, tmp_pa
     assert not (elsewhere / "master.key").exists()
 
 
-def test_what_is_no_backup_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_is_no_backup_is_reported(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(BackupError, match="no backup"):
         commands.restore(folder)
     monkeypatch.setenv("KURIR_DATABASE_URL", "postgresql://u@127.0.0.1/db")
@@ -169,14 +169,14 @@ async def test_everything_that_a_lane_would_send_is_held(where: Path | str):
         assert await harness.database.read(lambda c: c.execute(columns).scalar_one()) == ""
 
 
-async def test_who_listens_is_told(where: Path | str):
-    async with open_webhook_desk(where) as webhook_harness:
+async def test_the_caller_is_notified(where: Path | str):
+    async with open_webhook_harness(where) as webhook_harness:
         endpoint, _ = await webhook_harness.endpoint(events=["message_status"])
         await webhook_harness.harness.outbox.accept([webhook_harness.harness.draft()])
         await webhook_harness.database.write(lambda c: hold_after_restore.hold(c, webhook_harness.time()))
-        parcel = await webhook_harness.claim(endpoint)
-        assert parcel is not None
-        assert '"unconfirmed"' in parcel.body
+        delivery = await webhook_harness.claim(endpoint)
+        assert delivery is not None
+        assert '"unconfirmed"' in delivery.body
 
 
 async def test_codes_that_were_open_are_over(where: Path | str):

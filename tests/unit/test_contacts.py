@@ -26,8 +26,9 @@ from kurir.numbers.numbers import Number
 from kurir.services.contacts import Contacts
 from kurir.store.database import Database
 from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.dates import written_date
 from kurir.web.compat_v1.endpoint import Call
-from kurir.web.compat_v1.endpoints.contacts import date_words, list_audiences, list_contacts
+from kurir.web.compat_v1.endpoints.contacts import list_audiences, list_contacts
 from kurir.web.compat_v1.envelopes import WireError
 
 AT = datetime(2025, 8, 10, 14, 4, tzinfo=ZoneInfo("UTC")).timestamp()
@@ -294,7 +295,13 @@ async def test_a_missing_contact_id_is_named(book: Book) -> None:
 )
 def test_dates_are_in_the_accounts_zone_with_its_abbreviation(zone: str, words: str) -> None:
     at = datetime(2025, 6, 3, 8, 38, tzinfo=ZoneInfo("UTC"))
-    assert date_words(at.astimezone(ZoneInfo(zone))) == words
+    assert written_date(at.astimezone(ZoneInfo(zone)), "en") == words
+
+
+def test_months_are_english() -> None:
+    written = [written_date(datetime(2026, month, 1, 7, 5, tzinfo=ZoneInfo("UTC")), "en") for month in range(1, 13)]
+    names = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+    assert written == [f"1 {name} 2026 07:05 UTC" for name in names]
 
 
 # -- from WhatsApp ---------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from tests.sqlite import new_database
 from kurir.kit import log_limit
 from kurir.kit.disk_reserve import DiskReserve
 from kurir.kit.log_limit import LogLimit
+from kurir.kit.metrics import Metrics
 from kurir.kit.tasks import TaskHealth
-from kurir.kit.telemetry import Metrics
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.web import health
@@ -44,17 +44,17 @@ async def get(
     gateway: Gateway, path: str, method: str = "GET", app: Starlette | None = None
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     app = app or Starlette(routes=health.routes(gateway))
-    said: list[MutableMapping[str, Any]] = []
+    sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: MutableMapping[str, Any]) -> None:
-        said.append(message)
+        sent.append(message)
 
     scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"", "root_path": ""}
     await app(scope, receive, send)
-    return said[0]["status"], dict(said[0]["headers"]), b"".join(message.get("body", b"") for message in said[1:])
+    return sent[0]["status"], dict(sent[0]["headers"]), b"".join(message.get("body", b"") for message in sent[1:])
 
 
 async def test_a_healthy_gateway(gateway: Gateway) -> None:
@@ -73,7 +73,7 @@ async def test_metrics_are_the_process_own(gateway: Gateway) -> None:
     assert b"\nkurir_queue_depth 7.0\n" in body
 
 
-async def test_a_stuck_writer_is_told_while_reads_go_on(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stuck_writer_is_reported_while_reads_go_on(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "TIMEOUT", 0.3)
     entered, released = threading.Event(), threading.Event()
 
@@ -107,7 +107,7 @@ async def test_a_closed_database_and_a_full_disk(gateway: Gateway, monkeypatch: 
     ]
 
 
-async def test_a_database_that_answers_and_stores_nothing_is_told(gateway: Gateway) -> None:
+async def test_a_database_that_answers_and_stores_nothing_is_reported(gateway: Gateway) -> None:
     def damaged(_connection: Connection) -> None:
         error = sqlite3.DatabaseError("database disk image is malformed")
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # type: ignore[misc]
@@ -129,7 +129,7 @@ async def test_who_asks_often_does_not_fill_the_log(gateway: Gateway, monkeypatc
         assert {answer[0] for answer in answers} == {503}
         causes = [line for line in logs if line["event"] == "database_unavailable"]
         assert log_limit.EVERY == 0 or len(causes) <= 2  # reads and writes
-        return [line["reasons"] for line in logs if line["event"] == "not_ready"]
+        return [line["reasons"] for line in logs if line["event"] == "readiness_failed"]
 
     down = ["the database does not answer reads", "the database does not answer writes"]
     assert await asked() == [down]

@@ -92,7 +92,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def carriers(member: Member) -> dict[int, str]:
+async def holders(member: Member) -> dict[int, str]:
     """What the database says: by number the address of its gateway."""
     live = sa.select(leases.c.number_id, gateways.c.url).join(gateways, gateways.c.key == leases.c.gateway)
     return await member.database.read(lambda c: {row[0]: row[1] for row in c.execute(live)})
@@ -105,7 +105,7 @@ async def kill(member: Member) -> None:
     await member.database.write(lambda c: c.execute(gone, {"me": member.leases._me}) and None)
 
 
-async def test_alone_it_carries_everything(gateway) -> None:
+async def test_alone_it_holds_everything(gateway) -> None:
     one = await gateway("one")
     await one.start()
     await until(lambda: len(one.begun) == NUMBERS)
@@ -126,7 +126,7 @@ async def test_a_second_one_gets_its_share_only_after_the_first_has_ended_it(gat
     await until(lambda: len(two.begun) == NUMBERS // 2)
     assert sorted(one.ended) == [(number, True) for number in sorted(two.begun)]
     assert sorted(one.leases.held() + two.leases.held()) == sorted(one.begun)
-    assert sorted((await carriers(one)).values()) == ["http://one"] * 3 + ["http://two"] * 3
+    assert sorted((await holders(one)).values()) == ["http://one"] * 3 + ["http://two"] * 3
 
 
 async def test_a_third_one_takes_from_both(gateway) -> None:
@@ -262,7 +262,7 @@ async def test_the_only_gateway_on_sqlite_asks_nobody() -> None:
     assert hold.valid()
 
 
-async def test_the_bell_is_heard_by_all_and_listens_again_after_a_cut(gateway) -> None:
+async def test_notifications_reach_all_and_listening_resumes_after_a_cut(gateway) -> None:
     one, two = await gateway("one"), await gateway("two")
     heard: list[Notification] = []
     channels = [NotifyChannel(one.database, lambda _send: None), NotifyChannel(two.database, heard.append)]
@@ -276,7 +276,7 @@ async def test_the_bell_is_heard_by_all_and_listens_again_after_a_cut(gateway) -
                 await asyncio.sleep(0.05)
 
     await notifications(Notification("number", 1, 2))
-    cut = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kurir-bell'")
+    cut = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'kurir-notify'")
     await one.database.write(lambda c: c.execute(cut) and None)
     await notifications(Notification("leases"))
     for channel in channels:

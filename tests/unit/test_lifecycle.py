@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurir.messages.lifecycle import ENDS, MOVES, RANK, SETTLED, STATES, after_receipt
+from kurir.messages.lifecycle import ENDS, MOVES, RANK, SETTLED, STATES, MessageState, after_receipt
 
 receipts = st.sampled_from(["sent", "delivered", "read", "failed"])
 
@@ -38,3 +39,18 @@ def test_every_state_is_named_once():
     assert set(MOVES) == set(STATES)
     assert set(STATES) >= SETTLED
     assert {move for moves in MOVES.values() for move in moves} <= set(STATES)
+
+
+@pytest.mark.parametrize(
+    ("state", "after"),
+    [
+        ("queued", "queued"),
+        ("sending", "failed"),
+        ("unconfirmed", "failed"),
+        ("sent", "failed"),
+        ("delivered", "delivered"),
+        ("read", "read"),
+    ],
+)
+def test_a_failure_ends_what_no_phone_has_shown_yet(state: MessageState, after: MessageState):
+    assert after_receipt(state, "failed") == after

@@ -14,7 +14,7 @@ from kurir.kit import log_limit
 from kurir.kit.log_limit import LogLimit, LogSummary
 
 
-def test_each_thing_is_said_once_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_thing_is_logged_once_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1_000.0]
     monkeypatch.setattr(log_limit.time, "monotonic", lambda: now[0])
     limit = LogLimit()
@@ -29,33 +29,33 @@ def test_each_thing_is_said_once_until_the_time_is_over(monkeypatch: pytest.Monk
 
 
 def test_of_many_threads_one_says_it() -> None:
-    limit, start, said = LogLimit(), threading.Barrier(8), []
+    limit, start, output = LogLimit(), threading.Barrier(8), []
 
     def ask() -> None:
         start.wait()
-        said.extend(what for what in range(500) if limit.is_due(what))
+        output.extend(what for what in range(500) if limit.is_due(what))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(said) == list(range(500))
+    assert sorted(output) == list(range(500))
 
 
 async def test_a_flood_is_summed_up_and_the_next_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_limit, "EVERY", 0.05)
-    said: list[dict[str, int]] = []
-    summary = LogSummary(said.append)
+    output: list[dict[str, int]] = []
+    summary = LogSummary(output.append)
     for expected in ({"a": 500, "b": 1}, {"b": 2}):
-        said.clear()
+        output.clear()
         for what, count in expected.items():
             for _ in range(count):
                 summary.note(what)
         async with asyncio.timeout(5):
-            while not said:
+            while not output:
                 await asyncio.sleep(0.005)
-        assert said == [expected]
+        assert output == [expected]
 
 
 def test_nobody_else_counts_the_minute() -> None:

@@ -210,13 +210,13 @@ async def test_the_file_of_a_message_on_its_way_stays_whatever_its_age(harness: 
     row = {"id": 1, "account_id": harness.account_id, "number_id": number.id, "recipient": "628111", "state": state}
     row |= {"kind": "document", "content": "{}", "due_at": 0.0, "expires_at": 0.0, "created_at": 0.0}
     await harness.database.write(lambda c: c.execute(sa.insert(messages).values(row)) and None)
-    assert not await harness.store.is_known(harness.account_id, 1)
+    assert not await harness.store.was_fetched(harness.account_id, 1)
     found = await harness.document("/a.pdf", PDF)
-    assert await harness.store.is_known(harness.account_id, 1)
-    assert not await harness.store.is_known(harness.account_id + 1, 1)
+    assert await harness.store.was_fetched(harness.account_id, 1)
+    assert not await harness.store.was_fetched(harness.account_id + 1, 1)
     on_its_way = state in {"queued", "sending", "unconfirmed"}
     assert await harness.store.forget(before=2e9) == (0 if on_its_way else 1)
-    assert await harness.store.is_known(harness.account_id, 1) == on_its_way
+    assert await harness.store.was_fetched(harness.account_id, 1) == on_its_way
     assert isinstance(found, MediaFile)
     assert (files(harness.folder) == [Path(found.path)]) == on_its_way
 
@@ -328,14 +328,14 @@ async def test_a_jpeg_of_endless_scans(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
-def test_cut_pictures_are_told(tmp_path: Path, kind: str) -> None:
+def test_cut_pictures_are_reported(tmp_path: Path, kind: str) -> None:
     body = picture(kind, size=(300, 200))
     for end in (len(body) // 4, len(body) // 2, len(body) * 3 // 4, len(body) - 30):
         path = tmp_path / "cut"
         path.write_bytes(body[:end])
-        with pytest.raises(NotUsable) as verdict:
+        with pytest.raises(NotUsable) as refused:
             inspect_picture(path, "http://a/p", 10**6)
-        assert verdict.value.code in {"media_damaged", "media_type"}
+        assert refused.value.code in {"media_damaged", "media_type"}
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 from tests.harness.otp import PHONE, Target, another, another_gateway, new_target
 
 from kurir.accounts import accounts
+from kurir.broadcasts import broadcasts
+from kurir.messages.content import TemplateUse
 from kurir.otp import budget, retention, rules
 from kurir.otp import issue as issue_module
 from kurir.otp.budget import WRONG_TRIES, Lengths, Wrong
 from kurir.otp.check import CheckResult
 from kurir.otp.issue import Issued, SendLimited
 from kurir.otp.tables import otp_checks, otps
+from kurir.outbox import claim
+from kurir.outbox.rows import PRIORITY_OTP
 from kurir.outbox.tables import messages
 from kurir.settings import Settings
 from kurir.store.database import Database
@@ -55,15 +59,25 @@ async def test_the_answer_of_send_otp_has_exactly_the_samples_keys(harness: Targ
     assert answer.headers["X-Message-Id"].startswith("msg_")
 
 
-async def test_the_message_goes_first_lives_as_long_as_the_code_and_carries_it_sealed(harness: Target) -> None:
+async def test_the_message_goes_first_lives_as_long_as_the_code_and_holds_it_sealed(harness: Target) -> None:
     issued = await harness.send(lifetime=120)
     row = await harness.database.read(lambda c: c.execute(sa.select(messages)).one())
-    assert (row.id, row.priority, row.origin, row.sealed) == (issued.message_id, 0, "otp", 1)
+    assert (row.id, row.priority, row.origin, row.sealed) == (issued.message_id, PRIORITY_OTP, "otp", 1)
     assert row.recipient == PHONE
     assert row.expires_at == harness.now + 120
     assert issued.code not in row.content
     claimed = await harness.outbox.claim(harness.account.id, harness.number.id, 1)
     assert issued.code in claimed[0].content.body  # type: ignore[union-attr]
+
+
+async def test_a_code_overtakes_a_broadcast_of_its_own_number(harness: Target) -> None:
+    content = TemplateUse("promo", "id", [])
+    people = [PHONE, *(f"62813{n:08}" for n in range(claim.WINDOW + 10))]
+    await broadcasts.start(harness.outbox, harness.number, people, content, harness.now)
+    issued = await harness.send()
+    first, second = await harness.outbox.claim(harness.account.id, harness.number.id, 2)
+    assert (first.id, first.recipient) == (issued.message_id, PHONE)
+    assert (second.recipient, second.content) == (people[1], content), "the person's own one waits for the code"
 
 
 async def test_neither_the_code_nor_the_request_id_is_on_disk(harness: Target) -> None:
@@ -266,8 +280,8 @@ async def test_two_hundred_racers_on_one_code_have_one_winner(harness: Target) -
     for _ in range(5):
         issued = await harness.send(phone=f"62812{_:08d}")
         racers = [harness.check(issued.code, request_id=issued.request_id if n % 2 else "") for n in range(200)]
-        verdicts = await asyncio.gather(*racers)
-        assert sum(verdict.valid for verdict in verdicts) == 1
+        all_checked = await asyncio.gather(*racers)
+        assert sum(checked.valid for checked in all_checked) == 1
         harness.now += 7200
 
 

@@ -216,7 +216,7 @@ async def test_of_two_that_lock_each_other_out_both_succeed(database: Database, 
 @pytest.mark.parametrize(
     "wrong", ["mysql://u:geheim@h/db", "postgresql://u:geheim@h", "geheim", "postgresql://u:geheim@h:x/db"]
 )
-def test_a_wrong_address_is_refused_without_telling_it(wrong: str):
+def test_a_wrong_address_is_refused_without_repeating_it(wrong: str):
     with pytest.raises(ValueError, match="expected postgresql://") as refused:
         address(wrong)
     assert "geheim" not in str(refused.value)

@@ -24,10 +24,10 @@ def error_text(name: str, text: str) -> str:
 @pytest.mark.parametrize("text", ODD)
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a_number_is_finite_and_in_its_range(name: str, text: str) -> None:
-    said = error_text(name, text)
-    assert said.startswith(f"KURIR_{name.upper()}: expected ")
-    assert len(said.splitlines()) == 1
-    assert len(said) < 200
+    message = error_text(name, text)
+    assert message.startswith(f"KURIR_{name.upper()}: expected ")
+    assert len(message.splitlines()) == 1
+    assert len(message) < 200
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -59,9 +59,9 @@ def test_proxies_are_addresses(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a b", "http://127.0.0.1", "a/b", "a" * 300, "a\nb"])
 def test_a_host_is_written_like_one(text: str) -> None:
-    said = error_text("host", text)
-    assert said.startswith("KURIR_HOST: expected an address of this machine")
-    assert len(said.splitlines()) == 1
+    message = error_text("host", text)
+    assert message.startswith("KURIR_HOST: expected an address of this machine")
+    assert len(message.splitlines()) == 1
 
 
 def test_what_is_right_stays_right() -> None:

@@ -288,7 +288,7 @@ def test_what_is_read_for_an_account_is_read_in_its_turn():
         ("async def f(database, account_id):\n    def g(c):\n        return 1\n    await database.read(g)", True),
     ],
 )
-def test_reads_for_an_account_are_told_from_others(code: str, faulty: bool) -> None:
+def test_reads_for_an_account_are_distinguished_from_others(code: str, faulty: bool) -> None:
     assert bool(list(unnamed_reads(ast.parse(code), set()))) is faulty
 
 

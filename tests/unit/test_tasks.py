@@ -37,7 +37,7 @@ async def until(condition) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_kept_task_comes_back_and_is_complained_of_until_it_is_steady() -> None:
+async def test_a_kept_task_comes_back_and_is_reported_until_it_is_steady() -> None:
     failed: Counter[str] = Counter()
     health = TaskHealth(lambda name: failed.update([name]))
     tasks, work = Tasks(health), Flaky(3)
@@ -53,7 +53,7 @@ async def test_a_kept_task_comes_back_and_is_complained_of_until_it_is_steady() 
     await tasks.close()
 
 
-async def test_a_task_that_keeps_failing_stays_a_complaint() -> None:
+async def test_a_task_that_keeps_failing_stays_reported() -> None:
     health = TaskHealth()
     tasks, work = Tasks(health), Flaky(10**9)
     tasks.keep("sweep", work, back_off=SHORT)

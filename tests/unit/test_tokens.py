@@ -45,7 +45,7 @@ def test_an_odd_token_opens_nothing_not_even_itself(token: str) -> None:
         assert not opens(token, SOUND)
 
 
-def test_a_sound_token_opens_its_own_door() -> None:
+def test_a_sound_token_opens_its_own_endpoint() -> None:
     assert opens(SOUND, SOUND)
     assert not opens(SOUND + "x", SOUND)
     assert not opens("é", SOUND)
@@ -66,7 +66,7 @@ def test_a_token_is_made_where_there_is_none(tmp_path: Path, left: bytes | None)
 @pytest.mark.parametrize(
     "held", [b"short\n", "kunci-rahasia-é-lama".encode(), b"\xff" * 40, b"two words of a token", b"\0" * 44]
 )
-def test_an_odd_file_is_told_and_stays(tmp_path: Path, held: bytes) -> None:
+def test_an_odd_file_is_reported_and_stays(tmp_path: Path, held: bytes) -> None:
     file = tmp_path / "operator.token"
     file.write_bytes(held)
     for look in (load_token, read_token):
@@ -159,7 +159,7 @@ def test_a_files_name_is_flushed_with_it(write: Callable[..., object], tmp_path:
 
 
 @pytest.mark.parametrize(("number", "matters"), [(errno.EINVAL, False), (errno.EIO, True), (errno.ENOSPC, True)])
-def test_a_folder_that_cannot_be_flushed_is_told_from_a_disk_that_fails(
+def test_a_folder_that_cannot_be_flushed_is_no_disk_that_fails(
     number: int, matters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fsync = os.fsync

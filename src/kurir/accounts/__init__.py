@@ -1,1 +1,1 @@
-"""Accounts (tenants), their API keys, their members, and the limits on what they may ask."""
+"""Accounts (tenants), their API keys, their members, and their rate limits."""

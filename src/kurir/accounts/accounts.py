@@ -1,4 +1,4 @@
-"""Accounts: who the tenants are, their package and its dates, their language, time zone and country."""
+"""Accounts (tenants): their package and its dates, their language, time zone and country."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _YEAR = 365 * 86_400
 
 
 class AccountError(ValueError):
-    """An account cannot be made or changed so; the message names the field."""
+    """An account cannot be created or changed this way; the message names the field."""
 
 
 class Account(msgspec.Struct, frozen=True):
     """A tenant. Times are unix seconds; `country_code` is the default for recipients' numbers.
 
-    `doubt` says what becomes of a message of which nobody knows whether it left (see `outbox.doubt`);
-    `repeat_guard_seconds` for how long the same content to the same recipient counts as a client's retry (0: never).
+    `doubt`: what happens to a message of which it is unknown whether it left (see `outbox.doubt`);
+    `repeat_guard_seconds`: how long the same content to the same recipient counts as a client's retry (0: never).
     """
 
     id: int
@@ -49,11 +49,11 @@ class Account(msgspec.Struct, frozen=True):
         return ZoneInfo(self.timezone)
 
     def local(self, at: float) -> datetime:
-        """A time in the account's time zone."""
+        """Converts a time to the account's time zone."""
         return datetime.fromtimestamp(at, self.zone())
 
     def package_active(self, now: float) -> bool:
-        """Whether the package covers `now`; the last day counts in full."""
+        """Whether the package is valid at `now`; the last day counts in full."""
         return self.package_from <= now < self.package_until
 
 
@@ -73,7 +73,7 @@ def create(
     country_code: str = "62",
     clock: Clock = system_clock,
 ) -> Account:
-    """A new account, with a package of one year from now unless told otherwise. Raises AccountError."""
+    """Creates an account, by default with a package of one year from now. Raises AccountError."""
     now = clock()
     email = email.strip().lower()
     if "@" not in email:
@@ -160,11 +160,11 @@ def by_id(connection: Connection, account_id: int) -> Account | None:
 
 
 def by_email(connection: Connection, email: str) -> Account | None:
-    """The account of that e-mail address, or None."""
+    """The account with that e-mail address, or None."""
     row = connection.execute(sa.select(*_COLUMNS).where(accounts.c.email == email.strip().lower())).first()
     return Account(*row) if row else None
 
 
 def list_all(connection: Connection) -> list[Account]:
-    """All accounts, oldest first: for the operator only."""
+    """All accounts, oldest first; for the operator only."""
     return [Account(*row) for row in connection.execute(sa.select(*_COLUMNS).order_by(accounts.c.id))]

@@ -1,7 +1,7 @@
-"""API keys: made once, shown once, kept as a keyed hash.
+"""API keys: created once, shown once, stored as a keyed hash.
 
-A key is 40 letters and digits (238 bits). It is looked up by its hash, so no comparison depends on how much of a guess
-was right.
+A key is 40 letters and digits (238 bits). It is looked up by its hash, so no comparison reveals how much of a guess was
+right.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LENGTH = 40
 def create(
     connection: Connection, sealing: Sealing, account_id: int, label: str = "", *, clock: Clock = system_clock
 ) -> str:
-    """A new key of the account. The only time its text exists outside the caller's hands."""
+    """Creates a key for the account and returns its text, which is not stored."""
     key = opaque_id(_LENGTH)
     connection.execute(
         api_keys.insert().values(
@@ -43,7 +43,7 @@ def account_of(connection: Connection, key_hash: str) -> int | None:
 
 
 def revoke(connection: Connection, account_id: int, last4: str, *, clock: Clock = system_clock) -> int:
-    """Ends the account's live keys that end in `last4`; returns how many."""
+    """Revokes the account's live keys that end in `last4`; returns how many."""
     result = connection.execute(
         api_keys.update()
         .where(api_keys.c.account_id == account_id, api_keys.c.last4 == last4, api_keys.c.revoked_at.is_(None))

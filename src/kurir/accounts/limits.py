@@ -1,6 +1,6 @@
-"""How much callers may ask: requests per account, and wrong tries per client address.
+"""Rate limits: requests per account, and failed authentication attempts per client address.
 
-The counting is the `limits` package's sliding window; its store is this process's memory, so a restart forgets.
+They use the `limits` package's sliding window in this process's memory; a restart resets them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from kurir.settings import SettingsError
 
 _LONGEST_WAIT = 2.0
-"""Seconds that a try waits for those of its source that are under way."""
+"""Seconds that an attempt waits for others of its source that are in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Where a caller stands with the tightest of its limits. `reset` is whole seconds until room is there again."""
+    """The state of a caller's tightest limit. `reset` is whole seconds until requests are available again."""
 
     allowed: bool
     limit: int
@@ -34,7 +34,7 @@ class Allowance:
     reset: int
 
     def headers(self) -> dict[str, str]:
-        """`RateLimit-*` of every answer, and `Retry-After` when the request was refused."""
+        """The `RateLimit-*` headers of every answer, and `Retry-After` when the request was refused."""
         found = {
             "RateLimit-Limit": str(self.limit),
             "RateLimit-Remaining": str(self.remaining),
@@ -46,7 +46,7 @@ class Allowance:
 
 
 class RequestLimit:
-    """Requests per account. Fails open: after a restart the counts begin anew, and no request is refused for it."""
+    """Requests per account. Fails open: after a restart the counts start at zero."""
 
     def __init__(self, notation: str) -> None:
         """`notation` as in `50/second;1000/minute`. Raises SettingsError."""
@@ -54,9 +54,9 @@ class RequestLimit:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     def take(self, account_id: int, group: str = "") -> Allowance:
-        """Counts one request of the account; a refused one is not counted against the limits that follow.
+        """Counts one request of the account; a request refused by one limit is not counted against the following ones.
 
-        Requests of another `group` are counted apart, against limits of the same size.
+        Requests of another `group` are counted separately, against limits of the same size.
         """
         who = f"{account_id}:{group}" if group else str(account_id)
         tightest: Allowance | None = None
@@ -77,7 +77,7 @@ class RequestLimit:
 
 
 class Blocked(Exception):  # noqa: N818 - a refusal
-    """There were too many wrong tries; `seconds` until one more is looked at."""
+    """There were too many failed attempts; `seconds` until the next one is allowed."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"too many wrong tries: {seconds} s")
@@ -85,29 +85,30 @@ class Blocked(Exception):  # noqa: N818 - a refusal
 
 
 class Attempt:
-    """A try under way. It counts as wrong unless one of these is said before it ends."""
+    """An attempt in progress. It counts as failed unless one of these methods is called before it ends."""
 
     def __init__(self) -> None:
         self.wrong = True
 
     def right(self) -> None:
-        """What was tried is right: the try is given back."""
+        """The attempt was right: it is not counted."""
         self.wrong = False
 
     def not_looked_at(self) -> None:
-        """Nothing was learnt from it (the database was away): the try is given back."""
+        """The attempt was not checked (the database was away): it is not counted."""
         self.wrong = False
 
 
 class FailedKeys:
-    """Wrong tries of keys, passwords or signatures per source. Fails closed: past the limit nothing is looked at.
+    """Failed attempts with keys, passwords or signatures per source. Fails closed: beyond the limit nothing is checked.
 
-    A try is taken before it is looked at, so that a hundred at once are no more than a hundred in a row: a source has
-    never more under way than wrong ones are left to it. The others wait for their turn: those under way may be right.
+    An attempt is counted before it is checked, so that a hundred at once allow no more than a hundred in a row: a
+    source has never more attempts in progress than it has left. Further ones wait for their turn: those in progress may
+    be right.
     """
 
     def __init__(self, notation: str, setting: str = "failed_key_limit", *, times: int = 1) -> None:
-        """`notation` as in `30/minute`, of which `times` as many are allowed. Raises SettingsError naming `setting`."""
+        """`notation` as in `30/minute`, multiplied by `times`. Raises SettingsError naming `setting`."""
         self._items = [type(item)(item.amount * times, item.multiples) for item in _parsed(setting, notation)]
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._under_way: dict[str, int] = {}
@@ -115,7 +116,7 @@ class FailedKeys:
 
     @contextlib.asynccontextmanager
     async def attempt(self, source: str) -> AsyncIterator[Attempt]:
-        """A try of `source` (see `source_of`), once it may have one. Raises Blocked."""
+        """An attempt of `source` (see `source_of`), as soon as one is available. Raises Blocked."""
         await self._admitted(source)
         found = Attempt()
         try:
@@ -141,7 +142,7 @@ class FailedKeys:
     async def _admitted(self, source: str) -> None:
         while True:
             if seconds := self.blocked_for(source):
-                self._next(source)  # those behind are to hear it as well
+                self._next(source)  # the next waiter must be notified as well
                 raise Blocked(seconds)
             under_way = self._under_way.get(source, 0)
             if all(self._limiter.test(item, source, cost=under_way + 1) for item in self._items):
@@ -171,7 +172,7 @@ class FailedKeys:
 
 
 def source_of(address: str) -> str:
-    """Whom a client address stands for in limits: itself, or for IPv6 its /64, which one customer has to himself."""
+    """The source that a client address counts as: itself, or for IPv6 its /64, which one customer usually owns."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Members: the people who sign in for an account. Passwords are Argon2id hashes (argon2-cffi's defaults)."""
+"""Members: people who sign in for an account. Passwords are Argon2id hashes (argon2-cffi's defaults)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kurir.store.inserts import insert_into
 _hasher = PasswordHasher()
 
 PasswordHash = NewType("PasswordHash", str)
-"""What `hashed` makes of a password, so that nobody stores one as it is."""
+"""The result of `hashed`, a separate type so that no password is stored in plain text."""
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ def create(
     *,
     clock: Clock = system_clock,
 ) -> Member:
-    """A new member of the account. Raises AccountError when somebody signs in with this address already."""
+    """Creates a member of the account. Raises AccountError when the address is already in use."""
     email = email.strip().lower()
     created = connection.execute(
         insert_into(connection, members)
@@ -60,15 +60,15 @@ def create(
 
 
 def hashed(password: str) -> PasswordHash:
-    """The hash under which a password is stored.
+    """Hashes a password for storage.
 
-    It takes some 0.1 s of two processors and 64 MiB: never on the event loop, never with a connection in hand.
+    It takes about 0.1 s of two processors and 64 MiB: never call it on the event loop or while holding a connection.
     """
     return PasswordHash(_hasher.hash(password))
 
 
 def by_email(connection: Connection, email: str) -> tuple[Member, str] | None:
-    """The member with this address and the hash of the password, or None."""
+    """The member with this address and the password's hash, or None."""
     row = connection.execute(
         sa.select(members.c.id, members.c.account_id, members.c.email, members.c.role, members.c.password_hash).where(
             members.c.email == email.strip().lower()
@@ -78,7 +78,7 @@ def by_email(connection: Connection, email: str) -> tuple[Member, str] | None:
 
 
 def fits(password_hash: str | None, password: str) -> bool:
-    """Whether the password has this hash; without one False, after as long a time.
+    """Whether the password matches the hash; without a hash False, after the same time.
 
     It takes as long as `hashed`.
     """
@@ -91,5 +91,5 @@ def fits(password_hash: str | None, password: str) -> bool:
 
 @functools.cache
 def _nobody() -> str:
-    """A hash to compare with when the address is unknown, so that the answer takes as long."""
+    """A hash to compare with when the address is unknown, so that the answer takes the same time."""
     return _hasher.hash("nobody has this password")

@@ -1,4 +1,4 @@
-"""Tenants, the people who sign in for them, and their API keys."""
+"""Tables of tenants, their members, and their API keys."""
 
 from __future__ import annotations
 

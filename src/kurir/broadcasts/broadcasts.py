@@ -1,7 +1,7 @@
-"""Broadcasts: one content to one or many people, accepted as a whole or not at all.
+"""Broadcasts: one content to one or many recipients, accepted as a whole or not at all.
 
-The broadcast's row and all its messages enter the outbox in one transaction; from there on each message has its own
-life, and the broadcast is no more than what they have in common.
+The broadcast's row and all its messages are stored in one transaction; after that each message is processed on its own,
+and the broadcast only groups them.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from kurir.store.chunks import removed
 from kurir.store.database import Database
 
 MOST_RECIPIENTS = 5_000
-"""Recipients of one request: its numbers are checked while the caller, and everybody else, waits."""
+"""Maximum recipients of one request: its numbers are parsed on the event loop while other requests wait."""
 KEY, TEMPLATE = "bc_id", "template"
-"""What is remembered of a request for a broadcast besides its messages."""
+"""Keys under which a remembered request stores the broadcast's id and template, in addition to its messages."""
 _NAMED = 5
 
 _ids = MessageIds()
 
 
 class RecipientsError(ValueError):
-    """Some of the recipients cannot be phone numbers; `wrong` holds the first few as they came."""
+    """Some recipients cannot be phone numbers; `wrong` holds the first few as given."""
 
     def __init__(self, wrong: list[str], count: int) -> None:
         super().__init__(f"{count} of the recipients cannot be phone numbers: {', '.join(wrong)}")
@@ -44,7 +44,7 @@ class RecipientsError(ValueError):
 
 
 class Broadcast(msgspec.Struct, frozen=True):
-    """A broadcast; `key` is the wire's `bc_id`, `recipients` how many people, `created_at` unix seconds."""
+    """A broadcast; `key` is the wire's `bc_id`, `recipients` the number of recipients, `created_at` unix seconds."""
 
     id: int
     account_id: int
@@ -56,9 +56,9 @@ class Broadcast(msgspec.Struct, frozen=True):
 
 
 def recipients_of(written: Iterable[str], country_code: str, default_country_code: str) -> list[str]:
-    """Phone numbers in digits, each once, in the order of first appearance.
+    """Phone numbers in digits, without duplicates, in the order of first appearance.
 
-    Raises RecipientsError naming those that cannot be phone numbers, CountryCodeError when the country code is none.
+    Raises RecipientsError naming those that cannot be phone numbers, CountryCodeError for an invalid country code.
     """
     found: dict[str, None] = {}
     wrong: list[str] = []
@@ -83,7 +83,7 @@ async def start(
     *,
     once: Once | None = None,
 ) -> tuple[Broadcast, list[int]]:
-    """Stores the broadcast and one message per recipient, and returns it with the messages' ids in that order.
+    """Stores the broadcast and one message per recipient; returns it with the messages' ids in that order.
 
     With `once` the request is remembered, together with the broadcast's key and the template's name. Raises QueueFull,
     DatabaseUnavailable and Repeated; then nothing was stored.
@@ -95,7 +95,7 @@ async def start(
             number_id=number.id,
             recipient=recipient,
             content=content,
-            # many messages of a broadcast let single ones pass
+            # messages of a large broadcast have a lower priority than single ones
             priority=PRIORITY_BROADCAST if len(recipients) > 1 else PRIORITY_NORMAL,
             origin="broadcast",
             broadcast_id=broadcast.id,
@@ -110,6 +110,9 @@ async def start(
     facts = {KEY: broadcast.key, TEMPLATE: content.name}
     accepted = await outbox.accept(drafts, also, once=once, facts=facts)
     return broadcast, accepted.ids
+
+
+# -- for the pages of broadcasts, which are still to come --------------------------------------------------------------
 
 
 def by_key(connection: Connection, account_id: int, key: str) -> Broadcast | None:
@@ -132,7 +135,7 @@ def latest(connection: Connection, account_id: int, limit: int = 50) -> list[Bro
 
 
 def progress(connection: Connection, account_id: int, broadcast_id: int) -> dict[str, int]:
-    """How many of its messages are in which state; states without messages are left out."""
+    """Number of its messages in each state; states without messages are left out."""
     rows = connection.execute(
         sa.select(messages.c.state, sa.func.count())
         .where(messages.c.account_id == account_id, messages.c.broadcast_id == broadcast_id)
@@ -141,8 +144,11 @@ def progress(connection: Connection, account_id: int, broadcast_id: int) -> dict
     return {row[0]: row[1] for row in rows}
 
 
+# -- retention ---------------------------------------------------------------------------------------------------------
+
+
 async def forget(database: Database, before: float) -> int:
-    """Removes broadcasts from before that unix time of which no message is left; returns how many."""
+    """Deletes broadcasts older than that unix time without any message left; returns how many."""
     has_messages = sa.exists().where(messages.c.broadcast_id == broadcasts.c.id)
 
     def find(connection: Connection, cursor: int | None, limit: int) -> tuple[list[int], int | None]:

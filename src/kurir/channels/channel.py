@@ -1,4 +1,4 @@
-"""The seam between the dispatcher and a way to WhatsApp: as narrow as a message needs.
+"""The interface between the dispatcher and a way to WhatsApp.
 
 Both channels implement `Channel`; `tests/conformance` runs the same samples through both.
 """
@@ -16,9 +16,9 @@ from kurir.numbers.numbers import Number
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a channel can do, as data: kinds it carries, groups, typing, and sends in flight per number.
+    """What a channel supports, as data: kinds of content, groups, typing, and sends in flight per number.
 
-    `patience`: seconds within which a receipt nearly always comes, once receipts can come at all.
+    `timeout`: seconds within which a receipt nearly always comes, once receipts can come at all.
     """
 
     kinds: frozenset[Kind]
@@ -34,11 +34,11 @@ class Channel(Protocol):
     capabilities: Capabilities
 
     async def start(self) -> None:
-        """Brings up what the channel needs; numbers connect in the background."""
+        """Starts the channel; numbers connect in the background."""
         ...
 
     def ready(self, number: Number) -> bool:
-        """Whether a send for `number` has a chance right now. False pauses its lane until a ConnectionChanged."""
+        """Whether a send for `number` can succeed now. False pauses its lane until a ConnectionChanged."""
         ...
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
@@ -46,18 +46,18 @@ class Channel(Protocol):
         ...
 
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
-        """What the channel knows about a try that ended in doubt or was cut off. Never raises.
+        """What the channel knows about an attempt that ended in doubt or was interrupted. Never raises.
 
-        Ask only when the try is over: its carrier has answered, or is dead.
+        Call it only when the attempt is over: its process has answered or ended.
         """
         ...
 
     def events(self) -> AsyncIterator[Event]:
-        """What the network tells on its own accord, in order per number. One consumer."""
+        """Events from the network, in order per number. One consumer."""
         ...
 
     def stored(self, events: Sequence[Event]) -> None:
-        """The consumer's word that these events are in the database: the channel need not keep them any longer."""
+        """Acknowledges events that are in the database, so that the channel need not keep them."""
         ...
 
     async def close(self) -> None:

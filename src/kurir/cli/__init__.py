@@ -51,7 +51,7 @@ def serve(*, roles: str = "") -> None:
     """
     import structlog  # noqa: PLC0415
 
-    from kurir.kit.telemetry import configure_logging  # noqa: PLC0415 - keeps `kurir --help` fast
+    from kurir.kit.logs import configure_logging  # noqa: PLC0415 - keeps `kurir --help` fast
     from kurir.serve import serve as run  # noqa: PLC0415
 
     settings = Settings.load({**os.environ, "KURIR_ROLES": roles} if roles else None)
@@ -80,7 +80,7 @@ def migrate() -> None:
     """Bring the database to the newest schema (`kurir serve` does it too). Stop every gateway before."""
     settings = Settings.load()
     crash_points.arm(settings.crash_at)
-    database, _ = open_data_folder(settings, create=bool(settings.database_url), said=say)
+    database, _ = open_data_folder(settings, create=bool(settings.database_url), report=say)
     say(f"The database has the newest schema ({SCHEMA_VERSION}): {database.name}")
 
 
@@ -134,7 +134,7 @@ def main() -> None:
             sys.exit(1)
         if os.environ.get("KURIR_LOG_LEVEL", "").lower() == "debug":
             raise
-        from kurir.kit.telemetry import redact_text  # noqa: PLC0415 - keeps `kurir --help` fast
+        from kurir.kit.logs import redact_text  # noqa: PLC0415 - keeps `kurir --help` fast
 
         what = redact_text(f"{type(error).__name__}: {error}")
         print_error(f"a mistake of Kurir's: {what} (KURIR_LOG_LEVEL=debug shows where it arose)")

@@ -101,8 +101,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _look_into(connection: Connection, settings: Settings) -> Iterator[Finding]:
     if connection.dialect.name == "sqlite":
-        verdict = connection.exec_driver_sql("PRAGMA quick_check").scalar()
-        wrong = ", ".join(str(verdict).splitlines())
+        outcome = connection.exec_driver_sql("PRAGMA quick_check").scalar()
+        wrong = ", ".join(str(outcome).splitlines())
         yield Finding("database", wrong == "ok", wrong if wrong == "ok" else damaged(settings.sqlite_path, wrong))
     else:
         version, flushes = connection.exec_driver_sql(

@@ -1,8 +1,10 @@
 """Contact lists and the people in them: a *contact* of the wire is a list, its *audiences* are the people.
 
-A person is in a list once, known by phone number (digits). Adding somebody again merges: a new name replaces the old
-one when it says anything, custom fields are added to those that are there. A list and its people belong to one
-account; every function asks for the account first, and what is another account's does not exist.
+A person is in a list once, identified by phone number (digits). Adding somebody again merges: a non-empty new name
+replaces the old one, custom fields are added to the existing ones. A list and its people belong to one account; every
+function takes the account first, and another account's data are not found.
+
+More than 300 lines: the queries and changes of two tables, each a few lines.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from kurir.store.inserts import insert_into
 ListType = Literal["manual", "import", "sync_from_whatsapp", "group"]
 AudienceStatus = Literal["not_checked", "valid", "invalid"]
 CHUNK = 2_000
-"""People that one transaction takes at most, so that other writes do not wait long."""
+"""Maximum people in one transaction, so that other writes do not wait long."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,7 +45,7 @@ class ContactList(msgspec.Struct, frozen=True):
 
 
 class Person(msgspec.Struct, frozen=True):
-    """Somebody to put into a list; `phone` in digits, `custom_fields` by name."""
+    """Somebody to add to a list; `phone` in digits, `custom_fields` by name."""
 
     phone: str
     name: str = ""
@@ -63,18 +65,18 @@ class Audience(msgspec.Struct, frozen=True):
 
 
 class Added(msgspec.Struct, frozen=True):
-    """What came of adding people: how many are new, and how many were merged into somebody who was there."""
+    """The result of adding people: how many are new, and how many were merged into existing ones."""
 
     new: int
     merged: int
 
 
 class NameTaken(ValueError):  # noqa: N818 - a state of the world, not a mistake
-    """Another list of that name was imported: an import finds its list by the name."""
+    """Another imported list has that name, by which imports find their list."""
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of a table: `length` rows from `start`, those that contain `search`, ordered by (column, descending)."""
+    """A page of a table: `length` rows from `start`, filtered by `search`, ordered by (column, descending)."""
 
     start: int = 0
     length: int = 10
@@ -83,7 +85,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Rows of a page; `total` counts the whole table, `matching` what the search leaves of it."""
+    """Rows of a page; `total` counts the whole table, `matching` the rows that match the search."""
 
     rows: list[Any]
     total: int
@@ -127,10 +129,10 @@ def create_list(
     group_id: str = "",
     at: float,
 ) -> ContactList:
-    """A new, empty list, or the one that is there already: an import by its name, a mirror by what it mirrors.
+    """Creates a list, or returns the existing one: an import by its name, a mirror by what it mirrors.
 
-    `number_id` and `group_id` say which sender number or group it mirrors. What somebody else makes at the same time
-    is found, not made twice.
+    `number_id` and `group_id` identify the sender number or group it mirrors. A list created concurrently is returned,
+    not created twice.
     """
     name = bounds.text(name, bounds.NAME)
     created = connection.execute(
@@ -182,8 +184,9 @@ def imported(connection: Connection, account_id: int, name: str) -> ContactList 
     return _first(connection, account_id, contacts.c.type == "import", contacts.c.name == name)
 
 
+# nothing calls it yet: for the pages of contact lists
 def rename_list(connection: Connection, account_id: int, contact_id: int, name: str, *, at: float) -> None:
-    """Gives the account's list another name. Raises NameTaken when another import has it."""
+    """Renames the account's list. Raises NameTaken when another import has the name."""
     name = bounds.text(name, bounds.NAME)
     here = sa.and_(contacts.c.account_id == account_id, contacts.c.id == contact_id)
     other = contacts.alias("other")
@@ -199,8 +202,9 @@ def rename_list(connection: Connection, account_id: int, contact_id: int, name: 
         raise KeyError(contact_id)
 
 
+# nothing calls it yet: for the pages of contact lists
 def delete_list(connection: Connection, account_id: int, contact_id: int) -> None:
-    """Removes the account's list and everybody in it."""
+    """Deletes the account's list and everybody in it."""
     connection.execute(
         audiences.delete().where(audiences.c.account_id == account_id, audiences.c.contact_id == contact_id)
     )
@@ -222,6 +226,7 @@ def lists(connection: Connection, account_id: int, query: Query) -> Page:
 # -- the people in a list ------------------------------------------------------------------------------------------
 
 
+# nothing calls it yet: for the pages of contact lists
 def add_audience(
     connection: Connection,
     account_id: int,
@@ -231,18 +236,18 @@ def add_audience(
     *,
     at: float,
 ) -> Added:
-    """Puts one person into the account's list. Raises KeyError when the account has no such list."""
+    """Adds one person to the account's list. Raises KeyError when the account has no such list."""
     return add_audiences(connection, account_id, contact_id, [Person(phone, name)], at=at)
 
 
 def add_audiences(
     connection: Connection, account_id: int, contact_id: int, people: Sequence[Person], *, at: float
 ) -> Added:
-    """Puts people into the account's list, merging those that are there already or come twice.
+    """Adds people to the account's list, merging those that exist or occur twice.
 
-    `CHUNK` people at most. Raises KeyError when the account has no such list.
+    At most `CHUNK` people. Raises KeyError when the account has no such list.
     """
-    # locks the list until the commit: of two that add the same people, the second sees what the first one added
+    # locks the list until the commit: of two concurrent adds, the second sees what the first one added
     _touch(connection, account_id, contact_id, at)
     rows = connection.execute(
         sa.select(audiences.c.phone, audiences.c.name, audiences.c.custom_fields).where(
@@ -283,14 +288,14 @@ def add_audiences(
 
 
 def merged(before: Person | None, person: Person) -> Person:
-    """Somebody as known `before`, with what `person` adds or corrects."""
+    """The person as known `before`, with the additions and corrections of `person`."""
     if before is None:
         return person
     return Person(person.phone, person.name or before.name, before.custom_fields | person.custom_fields)
 
 
 def keep_only(connection: Connection, account_id: int, contact_id: int, phones: Sequence[str]) -> int:
-    """Removes everybody from the account's list who is not among `phones`; returns how many."""
+    """Deletes everybody from the account's list whose phone is not in `phones`; returns how many."""
     here = sa.and_(audiences.c.account_id == account_id, audiences.c.contact_id == contact_id)
     gone = set(connection.scalars(sa.select(audiences.c.phone).where(here))) - set(phones)
     for phone in gone:
@@ -327,7 +332,7 @@ def audience_after(
     limit: int = CHUNK,
     status: AudienceStatus | None = None,
 ) -> list[Audience]:
-    """People of the account's list in the order they came in, after the one with `after_id`: for walking a list."""
+    """People of the account's list in insertion order, after the one with `after_id`, for iterating over a list."""
     query = sa.select(*_AUDIENCE_COLUMNS).where(
         audiences.c.account_id == account_id, audiences.c.contact_id == contact_id, audiences.c.id > after_id
     )
@@ -339,11 +344,12 @@ def audience_after(
 def set_statuses(
     connection: Connection, account_id: int, contact_id: int, statuses: Mapping[str, AudienceStatus]
 ) -> None:
-    """Records what is known about phone numbers of the account's list."""
+    """Stores the statuses of phone numbers of the account's list."""
     for phone, status in statuses.items():
         connection.execute(_audience(account_id, contact_id, phone).values(status=status))
 
 
+# nothing calls it yet: for the pages of contact lists
 def status_counts(connection: Connection, account_id: int, contact_id: int) -> dict[AudienceStatus, int]:
     """How many people of the account's list have each status."""
     rows = connection.execute(
@@ -393,7 +399,7 @@ def _paged(
     tie: sa.ColumnElement[Any],
 ) -> sa.Select[*tuple[Any, ...]]:
     order = [columns[name].desc() if descending else columns[name].asc() for name, descending in query.order]
-    # equal values need an order of their own, or pages would overlap
+    # equal values need a secondary order, or pages would overlap
     last = tie.desc() if query.order and query.order[0][1] else tie.asc()
     return select.order_by(*order, last).offset(query.start).limit(query.length)
 

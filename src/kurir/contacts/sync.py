@@ -1,7 +1,7 @@
-"""Contact lists from WhatsApp: a device's address book, a group's members, and who of a list is on WhatsApp at all.
+"""Contact lists from WhatsApp: a device's address book, a group's members, and which people of a list are on WhatsApp.
 
-What is asked of a linked device raises `DeviceUnavailable` when the device cannot answer; what was stored before
-stays, and doing it again goes on from there.
+Queries to a linked device raise `DeviceUnavailable` when the device cannot answer; what was stored before stays, and a
+repetition continues from there.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from kurir.numbers.numbers import Number
 from kurir.store.database import LONG_WORK, Database
 
 LOOKUP = 50
-"""Phone numbers in one question to WhatsApp."""
+"""Phone numbers in one query to WhatsApp."""
 
 
 class LinkedDevices(Protocol):
-    """What is asked of the linked devices; every question may raise DeviceUnavailable."""
+    """The queries to linked devices; each may raise DeviceUnavailable."""
 
     async def is_on_whatsapp(self, number: Number, phones: Sequence[str]) -> dict[str, bool]: ...
 
@@ -36,7 +36,7 @@ class LinkedDevices(Protocol):
 
 
 class SyncReport(msgspec.Struct, frozen=True):
-    """What came of a sync: the list's public id, people new and known, and those gone or without a phone number."""
+    """The result of a sync: the list's public id, people new and known, and those removed or without a phone number."""
 
     contact_key: str
     stored: int
@@ -46,7 +46,7 @@ class SyncReport(msgspec.Struct, frozen=True):
 
 
 class CheckReport(msgspec.Struct, frozen=True):
-    """What came of asking who is on WhatsApp; `unknown` got no answer and stay not checked."""
+    """The result of checking who is on WhatsApp; `unknown` got no answer and stay unchecked."""
 
     valid: int
     invalid: int
@@ -54,13 +54,13 @@ class CheckReport(msgspec.Struct, frozen=True):
 
 
 class NoSuchGroup(LookupError):  # noqa: N818 - a state of the world, not a mistake
-    """The sender number is in no group of that id."""
+    """The sender number is not in a group with that id."""
 
 
 async def sync_contacts(
     database: Database, linked_devices: LinkedDevices, account: Account, number: Number
 ) -> SyncReport:
-    """Takes the device's address book into the number's list (type `sync_from_whatsapp`), made when there is none.
+    """Copies the device's address book into the number's list (type `sync_from_whatsapp`), creating it on first use.
 
     People who left the address book stay in the list: right after a pairing the device knows only some of them.
     """
@@ -74,9 +74,9 @@ async def sync_contacts(
 async def sync_group(
     database: Database, linked_devices: LinkedDevices, account: Account, number: Number, group_id: str
 ) -> SyncReport:
-    """Makes the group's list (type `group`) hold exactly its members, as far as WhatsApp shows their numbers.
+    """Makes the group's list (type `group`) contain exactly its members, as far as WhatsApp reveals their numbers.
 
-    Raises AddressError for what is no group id, and NoSuchGroup.
+    Raises AddressError for an invalid group id, and NoSuchGroup.
     """
     wanted = parse_group(group_id)
     group = next((group for group in await linked_devices.groups(number) if group.id == wanted), None)
@@ -96,9 +96,9 @@ async def check_numbers(
     *,
     progress: Callable[[int], object] | None = None,
 ) -> CheckReport:
-    """Asks WhatsApp about everybody in a list who was not checked yet, and records valid or invalid.
+    """Checks on WhatsApp everybody in a list who was not checked yet, and stores valid or invalid.
 
-    No answer about a number never reads as either. `progress` is called with the number of people asked about.
+    A number without an answer stays unchecked. `progress` is called with the number of people checked.
     """
     tally = {"valid": 0, "invalid": 0}
     last, asked = 0, 0
@@ -126,7 +126,7 @@ async def check_numbers(
 
 
 class _Mirror(msgspec.Struct, frozen=True):
-    """What a list mirrors, and its name when it has to be made."""
+    """What a list mirrors, and its name for when it has to be created."""
 
     type: ListType
     number_id: int
@@ -148,7 +148,8 @@ async def _take_over(
     *,
     complete: bool,
 ) -> SyncReport:
-    """Puts the (phone, name) pairs into the list, a chunk per transaction; a `complete` list loses everybody else."""
+    """Stores the (phone, name) pairs in the list, a chunk per transaction; everybody else is removed from a `complete`
+    list."""
     people = [Person(phone, " ".join(name.split())) for raw, name in found if (phone := _digits(raw))]
     now = system_clock()
     contact = await database.write(lambda c: _list_of(c, account.id, mirror, now))

@@ -20,7 +20,7 @@ contacts = sa.Table(
     time_column("updated_at", nullable=False),
     sa.CheckConstraint("type IN ('manual', 'import', 'sync_from_whatsapp', 'group')", name="type"),
     sa.Index("ix_contacts_account_id", "account_id"),
-    # an import finds its list by the name, a sync by what it mirrors: of two at the same time one makes the list
+    # an import finds its list by the name, a sync by what it mirrors: of two concurrent ones, one creates the list
     sa.Index(
         "uq_contacts_import",
         "account_id",

@@ -1,6 +1,8 @@
-"""The demo from start to Ctrl+C: sandbox, account, gateway, pairing by QR, template, and the lines to copy.
+"""Runs the demo from start to Ctrl+C: sandbox, account, gateway, pairing by QR, template, and commands to copy.
 
-Everything lives in one folder (`KURIR_DATA_DIR`, default `var/demo`); started again it continues with the same data.
+All its data are in one folder (`KURIR_DATA_DIR`, default `var/demo`); a later start continues with them.
+
+More than 300 lines: one sequence of steps, in the order in which they run.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ _START_TRIES = 3
 
 
 async def demo() -> None:
-    """Runs the demo until Ctrl+C or SIGTERM. Raises DemoError when it cannot come up."""
+    """Runs the demo until Ctrl+C or SIGTERM. Raises DemoError when it cannot start."""
     folder = demo_folder()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -71,7 +73,7 @@ async def demo() -> None:
 
 
 def demo_folder() -> Path:
-    """Where the demo keeps everything; made when missing."""
+    """The demo's folder, created when missing."""
     folder = Path(os.environ.get("KURIR_DATA_DIR") or "var/demo").resolve()
     check_data_dir(folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -305,7 +307,7 @@ Send with the official number:
 
 
 def _networks(sandbox_url: str) -> str:
-    """The sandbox beside whatever networks the user has allowed."""
+    """The sandbox's address together with the networks that the user has allowed."""
     own = given().get("KURIR_ALLOWED_NETWORKS", "")
     return ",".join(filter(None, (own, sandbox_url.partition("://")[2])))
 

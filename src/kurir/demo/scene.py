@@ -1,6 +1,6 @@
-"""The demo's own memory and the people in it: what `demo.json` says, and the account behind it.
+"""The demo's stored state and its account: reads and writes `demo.json`, and creates the account and its people.
 
-The API key is kept in clear in the demo's folder (mode 0600), as scripts need it; only a demo does that.
+The API key is stored in clear in the demo's folder (mode 0600), because scripts need it; only the demo does that.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ TEMPLATE_NAME = "order_confirmation"
 
 
 class DemoError(Exception):
-    """The demo cannot come up or go on; the message says why and where to look."""
+    """The demo cannot start or continue; the message says why and where to look."""
 
 
 class Member(msgspec.Struct):
-    """Who can sign in to the demo."""
+    """The credentials of the demo's member."""
 
     email: str
     password: str
 
 
 class Processes(msgspec.Struct):
-    """Process ids, kept true while the demo runs."""
+    """Process ids, updated while the demo runs."""
 
     gateway: int = 0
     sandbox: int = 0
 
 
 class DemoFile(msgspec.Struct):
-    """`demo.json`: everything a script needs to use the demo. Exactly these keys."""
+    """`demo.json`: everything a script needs to use the demo. Its keys are fixed."""
 
     base_url: str
     dashboard_url: str
@@ -62,7 +62,7 @@ class DemoFile(msgspec.Struct):
 
 
 class Memory(msgspec.Struct):
-    """What the demo remembers between starts."""
+    """The state stored between starts."""
 
     port: int = 0
     sandbox_port: int = 0
@@ -108,7 +108,7 @@ class Person(msgspec.Struct):
 
 
 def read_memory(folder: Path) -> Memory:
-    """What an earlier demo in this folder left; empty for a new one."""
+    """The state of an earlier demo in this folder; empty for a new one."""
     try:
         return msgspec.json.decode((folder / "memory.json").read_bytes(), type=Memory)
     except FileNotFoundError:
@@ -118,12 +118,12 @@ def read_memory(folder: Path) -> Memory:
 
 
 def write_memory(folder: Path, memory: Memory) -> None:
-    """Remembers for the next start."""
+    """Stores the state for the next start."""
     replace_whole(folder / "memory.json", msgspec.json.format(msgspec.json.encode(memory)))
 
 
 def port_for(wanted: int, before: int) -> int:
-    """The port to use: the wanted one, or for 0 the one of the last start if it is free, or any free one."""
+    """The port to use: the wanted one, or for 0 that of the last start if it is free, or any free one."""
     if wanted:
         return wanted
     for candidate in (before, 0):

@@ -1,4 +1,4 @@
-"""Keeps a child process alive: started again within two seconds when it dies, stopped in order at the end."""
+"""Keeps a child process running: restarts it within two seconds when it ends, and stops it in order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kurir.kit.backoff import Backoff
 from kurir.kit.tasks import Tasks
 
 _FIRST_PAUSE = 0.2
@@ -18,7 +19,7 @@ _STEADY = 10.0
 
 
 class Supervised:
-    """One program that should always run.
+    """One supervised program.
 
     `started` is called with its process id after each start, `died` with a sentence when it ended by itself.
     """
@@ -46,12 +47,12 @@ class Supervised:
         self._stopping = False
 
     async def start(self) -> None:
-        """Starts it and, from now on, starts it again whenever it ends."""
+        """Starts the program and restarts it whenever it ends."""
         await self._spawn()
         self._tasks.keep("supervisor", self._keep, key=self.name)
 
     async def stop(self, timeout: float) -> None:
-        """SIGTERM, then SIGKILL after `patience` seconds."""
+        """Sends SIGTERM, then SIGKILL after `timeout` seconds."""
         self._stopping = True
         await self._tasks.close()
         process = self._process
@@ -66,11 +67,6 @@ class Supervised:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-
-    @property
-    def exit_code(self) -> int | None:
-        """How the latest process ended; None while it runs."""
-        return self._process.returncode if self._process else None
 
     async def _spawn(self) -> None:
         with self._log_file.open("ab") as output:
@@ -88,17 +84,18 @@ class Supervised:
         self._started(self.pid)
 
     async def _keep(self) -> None:
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         loop = asyncio.get_running_loop()
         while not self._stopping:
             assert self._process is not None
             since = loop.time()
             code = await self._process.wait()
-            pause = _FIRST_PAUSE if loop.time() - since > _STEADY else min(pause * 2, _LONGEST_PAUSE)
+            if loop.time() - since > _STEADY:
+                backoff.reset()
             self.deaths += 1
             how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
             self._died(f"The {self.name} {how}; starting it again.")
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.after_failure())
             await self._spawn()
 
 

@@ -1,1 +1,1 @@
-"""Carrying messages from the outbox to a channel: one lane per sender number."""
+"""Dispatch: sends messages from the outbox to a channel, in one lane per sender number."""

@@ -1,4 +1,5 @@
-"""The dispatcher: keeps one lane for each number that has something to send, and ends what has waited too long."""
+"""The dispatcher: runs one lane for each number that has something to send, and expires messages that waited too
+long."""
 
 from __future__ import annotations
 
@@ -10,9 +11,9 @@ import structlog
 from kurir.channels.channel import Channel
 from kurir.dispatch.lane import Lane
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.telemetry import Metrics
 from kurir.kit.test_signals import TestSignals
 from kurir.leases import Alone, Hold, Ownership
 from kurir.media.store import MediaStore
@@ -25,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Dispatcher:
-    """Starts lanes when they are woken and stops them in order."""
+    """Starts lanes when they are notified and stops them in order."""
 
     def __init__(
         self,
@@ -57,16 +58,16 @@ class Dispatcher:
         self._gaps: Mapping[ChannelKind, float] = {"linked_device": device_gap, "cloud_api": 0.0}
         self._lanes: dict[int, Lane] = {}
         self._kept: set[int] = set()
-        """The numbers whose lane has a task: it runs, is about to, or waits to be started again after a failure."""
+        """Numbers whose lane has a task: running, starting, or waiting to be restarted after a failure."""
         self._stopping = False
 
     async def start(self) -> None:
-        """Wakes every number with something to send or to settle and begins to sweep out expired ones."""
+        """Starts lanes for all numbers with something to send or settle, and starts the sweep for expired messages."""
         await self._wake_all()
         self._tasks.keep("sweep", self._sweep, vital=True, endless=True)
 
     def wake(self, account_id: int, number_id: int) -> None:
-        """The number may have something to send, or may have become ready."""
+        """Notifies the number's lane: it may have something to send, or may have become ready."""
         lane = self._lanes.get(number_id)
         if lane is not None and not lane.closed:
             lane.wake()
@@ -75,12 +76,12 @@ class Dispatcher:
             self._tasks.keep("lane", lambda: self._run(account_id, number_id), key=str(number_id))
 
     def begin(self, account_id: int, number_id: int) -> None:
-        """The number is this gateway's from now on."""
+        """This gateway now holds the number: starts its lane."""
         self._leaving.discard(number_id)
         self.wake(account_id, number_id)
 
     async def end(self, number_id: int, timeout: float) -> None:
-        """Sends nothing more for the number; what is in flight has `patience` seconds, then it is cut off."""
+        """Stops the number's lane; sends in flight have `timeout` seconds, then they are cancelled."""
         self._leaving.add(number_id)
         lane = self._lanes.get(number_id)
         if lane is not None:
@@ -88,7 +89,7 @@ class Dispatcher:
             log.info("lane_ended", number=lane.number.key, cut_off=cut)
 
     async def stop(self, timeout: float = 25.0) -> int:
-        """Claims nothing more and waits for what is in flight; returns how many sends were cut off."""
+        """Stops claiming and waits for sends in flight; returns how many sends were cancelled."""
         self._stopping = True
         lanes = [lane for lane in self._lanes.values() if not lane.closed]
         cut = sum(await asyncio.gather(*(lane.stop(timeout) for lane in lanes)))
@@ -110,18 +111,18 @@ class Dispatcher:
             try:
                 await lane.run()
             except Exception:
-                # the next lane takes what is in flight for left behind: it must not begin before that has landed
+                # the next lane recovers what is in flight: it must not start before those sends are recorded
                 await lane.recorded()
                 lane.closed = True
                 raise
             finally:
                 if self._lanes.get(number_id) is lane:
                     del self._lanes[number_id]
-        # in the same moment in which the lane has closed: a wake that comes now begins the next one
+        # without an await since the lane closed: a `wake` that comes now starts the next lane
         self._kept.discard(number_id)
 
     async def _opened(self, account_id: int, number_id: int) -> Lane | None:
-        """The number's lane; None when this gateway has nothing to send for it any more."""
+        """The number's lane; None when this gateway no longer has anything to send for it."""
         while True:
             try:
                 number = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)
@@ -151,11 +152,11 @@ class Dispatcher:
         while True:
             try:
                 await self._outbox.expire()
-                if self._database.shared:  # other gateways accept and send too
+                if self._database.shared:  # other gateways accept and send as well
                     await self._outbox.count_waiting()
                 await self._wake_all()  # a notification may get lost
                 self._metrics.restricted(await self._database.read(numbers.restricted_count))
                 self._metrics.waiting(self._outbox.waiting())
             except DatabaseUnavailable as error:
-                log.warning("sweep_waits_for_database", reason=str(error))
+                log.warning("database_unavailable", task="sweep", reason=str(error))
             await asyncio.sleep(self._pauses.sweep)

@@ -1,9 +1,11 @@
-"""A lane: the messages of one sender number on their way out. Read this first.
+"""A lane sends the messages of one sender number. Start reading here.
 
-A lane first settles what an earlier one left in flight. Then it waits until its number is ready, has the files of the
-next messages fetched (`prefetch`), claims what is due and complete, carries each message to the channel, asks for
-evidence where a try ended in doubt, and records what came of it. Different recipients may be in flight together, up to
-the channel's window; one recipient never twice.
+A lane first settles what an earlier lane left in flight. Then it waits until its number is ready, fetches the files of
+the next messages (`prefetch`), claims messages that are due and complete, sends each through the channel, asks for
+evidence where an attempt ended in doubt, and records the outcome. Messages to different recipients may be in flight
+together, up to the channel's window; one recipient has at most one message in flight.
+
+More than 300 lines: one loop whose steps share the state of one number's sending.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from kurir.channels.channel import Channel
 from kurir.dispatch.prefetch import Prefetch
 from kurir.kit import crash_points
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.telemetry import Metrics
 from kurir.kit.test_signals import TestSignals
 from kurir.leases import Hold
 from kurir.media.store import MediaStore
@@ -38,18 +40,19 @@ from kurir.store.database import Database, DatabaseUnavailable
 
 _RECHECK = 30.0
 _RECORD_TRIES = 3
-"""How often an outcome that cannot be recorded is tried before the message is set aside."""
+"""Attempts to record an outcome before the message is quarantined."""
 _DEEP_PAUSE = 1.0
-"""Seconds, at least, between two looks at a whole queue that found nothing to take."""
+"""Minimum seconds between two scans of the whole queue that found nothing to claim."""
 _LONGEST_REST = 3_600.0
 _LAST_SENDS = 60.0
-"""Seconds after which a connection of the gateway that had the number before can have sent all that it was going to."""
+"""Longest time in seconds that a previous gateway's connection can still flush a send."""
 
 log = structlog.get_logger(__name__)
 
 
 class Lane:
-    """Sends one number's messages until nothing waits; `wake` it when there may be more, `closed` says it ended."""
+    """Sends one number's messages until the queue is empty; `wake` notifies it of more, `closed` is set when it has
+    ended."""
 
     def __init__(
         self,
@@ -97,11 +100,11 @@ class Lane:
         self._slowed = 0
 
     def wake(self) -> None:
-        """Something may have to be done: a commit, a connection, a finished send."""
+        """Notifies the lane of a commit, a connection or a finished send."""
         self._wake_event.set()
 
     async def run(self) -> None:
-        """Works until nothing waits and nothing is in flight, or until `stop`."""
+        """Works until nothing is queued or in flight, or until `stop`."""
         try:
             await self._work()
         finally:
@@ -112,10 +115,10 @@ class Lane:
         while not self._stopping:
             self._wake_event.clear()
             try:
-                # without the hold nothing may be done; whoever knows how it was lost stops this lane
+                # without the hold nothing may be sent; whoever handles its loss stops this lane
                 wait = await self._turn() if self._hold.valid() else _RECHECK
             except DatabaseUnavailable as error:
-                log.warning("lane_waits_for_database", number=self.number.key, reason=str(error))
+                log.warning("database_unavailable", task="lane", number=self.number.key, reason=str(error))
                 wait = self._pauses.after_failure
             self._signals.emit("lane_turned")
             if wait is None:
@@ -137,15 +140,15 @@ class Lane:
             await asyncio.wait(self._in_flight.values())
 
     async def stop(self, timeout: float) -> int:
-        """Claims nothing more and waits up to `patience` seconds; returns how many sends were cut off.
+        """Stops claiming and waits up to `timeout` seconds; returns how many sends were cancelled.
 
-        A send that is over is no longer cut off: its outcome must not get lost while this process lives.
+        A send that has an outcome is not cancelled: the outcome must not be lost while this process runs.
         """
         self._stopping = True
         self._wake_event.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._ended.wait()  # a claim under way is still carried out
+                await self._ended.wait()  # a claim in progress is completed
                 await self.recorded()
         left = [task for message_id, task in self._in_flight.items() if message_id not in self._recording]
         for task in left:
@@ -155,7 +158,7 @@ class Lane:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     async def _turn(self) -> float | None:
-        """One look at the queue. Returns how long to wait for the next one; None when nothing is queued."""
+        """One pass over the queue. Returns how long to wait before the next one; None when nothing is queued."""
         account_id, number_id = self.number.account_id, self.number.id
         current = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)
         ready = current is not None and self._channel.ready(current)
@@ -170,7 +173,7 @@ class Lane:
             return _RECHECK
         await self._settle_doubts()
         free = self._free()
-        if free <= 0 or self._stopping:  # a stop may have come since this turn began
+        if free <= 0 or self._stopping:  # `stop` may have been called since this turn began
             return _RECHECK
         rest = self._rests_until - time.monotonic()
         if rest > 0:
@@ -178,7 +181,7 @@ class Lane:
         return await self._take(free)
 
     async def _take(self, free: int) -> float | None:
-        """Puts up to `free` messages on their way; how long to wait, as `_turn`."""
+        """Starts sending up to `free` messages; returns how long to wait, like `_turn`."""
         now = self._clock()
         claimed = await self._claim(free)
         pause = self._prefetch.pause()
@@ -192,9 +195,10 @@ class Lane:
         return 0.0 if claimed else wait
 
     async def _look_deep(self, free: int, now: float) -> bool:
-        """Claims, and has files fetched, behind many messages that may not be taken; whether any could be claimed.
+        """Claims, and fetches files, behind many messages that may not be claimed; returns whether any could be
+        claimed.
 
-        That reads the whole queue of the number in everybody's writer: it may take a tenth of the time at most.
+        This scans the number's whole queue in the shared writer, so it is limited to a tenth of the time.
         """
         began = time.monotonic()
         if began < self._next_deep:
@@ -206,7 +210,7 @@ class Lane:
         return claimed
 
     async def _claim(self, free: int, *, deep: bool = False) -> bool:
-        """Takes up to `free` messages and puts them on their way; whether there were any."""
+        """Claims up to `free` messages and starts sending them; returns whether there were any."""
         try:
             claimed = await self._outbox.claim(
                 self.number.account_id,
@@ -219,7 +223,9 @@ class Lane:
                 deep=deep,
             )
         except DatabaseUnavailable:
-            self._recovered = False  # whether it was committed may not be known: what was taken is found as in flight
+            self._recovered = (
+                False  # whether the claim was committed may be unknown: recovery finds what it took as in flight
+            )
             raise
         for message in claimed:
             task = self._tasks.spawn("send", self._process(message), key=str(message.id))
@@ -228,21 +234,21 @@ class Lane:
         return bool(claimed)
 
     def _free(self) -> int:
-        """How many more messages may be in flight. A number with a gap sends one at a time and rests after each."""
+        """How many more messages may be in flight. A number with a gap sends one at a time and pauses after each."""
         return (1 if self._gap else self._channel.capabilities.window) - len(self._in_flight)
 
     def _may_claim(self, connection: Connection) -> bool:
-        """Whether the number is this lane's and not paused, by the claim's own transaction: a turn may be overtaken."""
+        """Whether this lane holds the number and it is not paused, checked in the claim's own transaction."""
         current = numbers.by_id(connection, self.number.account_id, self.number.id)
         return current is not None and current.state != "paused" and self._hold.guard(connection)
 
     def _is_restricted(self, connection: Connection) -> bool:
-        """Whether WhatsApp restricts the number, by the claim's own transaction."""
+        """Whether WhatsApp restricts the number, checked in the claim's own transaction."""
         current = numbers.by_id(connection, self.number.account_id, self.number.id)
         return current is not None and current.restricted_until is not None
 
     async def _look_ahead(self, now: float, *, deep: bool = False) -> Upcoming:
-        """Looks at what comes next, and has the files fetched that it needs."""
+        """Reads which messages come next and fetches the files they need."""
         fetching = self._prefetch.fetching()
         upcoming = await self._outbox.upcoming(
             self.number.account_id, self.number.id, now, fetching=fetching, deep=deep
@@ -251,20 +257,20 @@ class Lane:
         return upcoming
 
     def _until_due(self, due_at: float | None, now: float) -> float | None:
-        """How long until something is due that was not yet at `now`, before a claim that found nothing."""
+        """Seconds until something is due that was not yet due at `now`, before a claim that found nothing."""
         if due_at is None:
             return None
-        # what was due but not claimed waits behind a message in flight or for its file, whose landing wakes this lane
+        # what was due but not claimed waits behind a message in flight or for its file, whose end notifies this lane
         wait = max(0.01, due_at - self._clock()) if due_at > now else _RECHECK
-        # somebody whose message waits for the end of a restriction may write meanwhile, which nothing here hears of
+        # a person whose message waits for the end of a restriction may write meanwhile, without a notification
         return wait if self.number.restricted_until is None else min(wait, _RECHECK)
 
     async def _recover(self, *, ready: bool) -> bool:
-        """Settles what an earlier lane of this number, in a process that is gone, left in flight; False: too early.
+        """Settles what an earlier lane of this number left in flight when its process ended; False: it is too early.
 
-        Another gateway that had the number may be frozen, its device's connection may be alive and its last send may
-        yet leave. It surely cannot once this gateway's connection has taken that one's place, so this waits for it.
-        Later on, what this lane took without hearing of it: that surely has not left.
+        Another gateway that held the number may be frozen with its device still connected, so that its last send may
+        yet leave. Once this gateway's connection has replaced that one it cannot, so recovery waits for the connection.
+        Later calls find messages that this lane claimed without learning of it: those have surely not left.
         """
         if self._hold.inherited and not ready and time.monotonic() < self._began + _LAST_SENDS:
             return False
@@ -273,12 +279,12 @@ class Lane:
                 own = explained(CUT_OFF, NeverLeft())
                 outcome = own if self._begun else await self._looked_into(message, CUT_OFF)
                 await self._record(message, outcome, self._hold.guard)
-        self._next_doubt = 0.0  # earlier doubts may be waiting for receipts
+        self._next_doubt = 0.0  # earlier doubts may still wait for receipts
         self._recovered = self._begun = True
         return True
 
     async def _settle_doubts(self) -> None:
-        """Sends once more, or holds, what was in doubt and of which no receipt has come in time."""
+        """Resends or holds messages in doubt for which no receipt has come in time."""
         now = self._clock()
         if self._ready_since is None:
             self._ready_since = now
@@ -293,17 +299,17 @@ class Lane:
     def _recorded(self, message_id: int, _task: asyncio.Task[None]) -> None:
         del self._in_flight[message_id]
         self._recording.discard(message_id)
-        if message_id in self._on_wire:  # what never went to the channel is no reason to rest
+        if message_id in self._on_wire:  # only what reached the channel starts the gap
             self._on_wire.discard(message_id)
             self._rests_until = max(self._rests_until, time.monotonic() + self._gap)
         self._wake_event.set()
 
     async def _process(self, message: Claimed) -> None:
-        """One message: send it, record the outcome whatever it takes."""
+        """Sends one message and records its outcome, with as many attempts at recording as it takes."""
         started = time.monotonic()
         outcome = await self._send(message)
         if outcome is None:
-            return  # the number is another gateway's now, which settles what it finds in flight
+            return  # another gateway holds the number now and settles what it finds in flight
         self._recording.add(message.id)
         crash_points.reach("send.answered")
         self._metrics.sent(self.number.channel, outcome, time.monotonic() - started)
@@ -313,18 +319,19 @@ class Lane:
         await self._record(message, outcome)
 
     def _slow_down(self, outcome: Outcome) -> None:
-        """Lets the number rest when it is told to, twice as long each time until something has been sent."""
+        """Pauses the number when the channel asks for it, twice as long each time until something has been sent."""
         if isinstance(outcome, Sent):
             self._slowed = 0
         elif isinstance(outcome, TryLater) and outcome.whole_number and time.monotonic() >= self._rests_until:
-            # of several in flight each is told so: that is once
+            # several in flight each get this outcome: it counts once
             self._rests_until = time.monotonic() + min((outcome.after or 1.0) * 2**self._slowed, _LONGEST_REST)
             self._slowed += 1
 
     async def _looked_into(self, message: Claimed, doubt: InDoubt) -> Outcome:
-        """The outcome of a try that ended in doubt, after evidence was asked for, however long it takes.
+        """The outcome of an attempt that ended in doubt, after asking the channel for evidence, however long that
+        takes.
 
-        A message whose file has not come yet cannot have left; of others the channel may know.
+        A message whose file was never fetched cannot have left; for others the channel may know.
         """
         outgoing = Outgoing(message.id, message.recipient, message.content, message.typing, None, message.attempt)
         while True:
@@ -333,43 +340,43 @@ class Lane:
                     return explained(doubt, NeverLeft())
                 evidence = await self._channel.evidence(self.number, outgoing)
             except DatabaseUnavailable as error:
-                log.warning("evidence_waits_for_database", message_id=message.id, reason=str(error))
+                log.warning("database_unavailable", task="evidence", message_id=message.id, reason=str(error))
                 await asyncio.sleep(self._pauses.after_failure)
                 continue
             except Exception:
-                log.exception("evidence_broke", message_id=message.id)
+                log.exception("evidence_failed", message_id=message.id)
                 evidence = Unknown()
             return explained(doubt, evidence)
 
     async def _lacks_file(self, message: Claimed) -> bool:
         if not isinstance(message.content, Image | Document):
             return False
-        return not await self._media.is_known(message.account_id, message.id)
+        return not await self._media.was_fetched(message.account_id, message.id)
 
     async def _record(
         self, message: Claimed, outcome: Outcome, guard: Callable[[Connection], bool] | None = None
     ) -> None:
-        """Writes the outcome down, whatever it takes; with `guard` only while that says yes."""
+        """Records the outcome, retrying as long as needed; with `guard` only while it returns true."""
         timeout = self._channel.capabilities.timeout
         failures = 0
         while True:
             try:
                 after = await self._outbox.record(message, outcome, timeout, guard)
             except DatabaseUnavailable as error:
-                # the message may be out: its result must not get lost while this process lives
-                log.warning("outcome_waits_for_database", message_id=message.id, reason=str(error))
+                # the message may have left: its outcome must not be lost while this process runs
+                log.warning("database_unavailable", task="outcome", message_id=message.id, reason=str(error))
                 await asyncio.sleep(self._pauses.after_failure)
                 continue
             except Exception as error:
                 failures += 1
-                log.exception("outcome_not_recorded", message_id=message.id, failures=failures)
+                log.exception("outcome_failed", message_id=message.id, failures=failures)
                 if failures < _RECORD_TRIES:
                     await asyncio.sleep(self._pauses.after_failure)
                     continue
                 await self._set_aside(message, outcome, error)
                 return
             log.info(
-                "message_tried",
+                "send_attempted",
                 message_id=message.id,
                 number=self.number.key,
                 attempt=message.attempt,
@@ -400,7 +407,7 @@ class Lane:
             return media
         crash_points.reach("send.begun")
         if not self._hold.valid():
-            log.warning("send_left_to_another_gateway", message_id=message.id, number=self.number.key)
+            log.warning("send_yielded", message_id=message.id, number=self.number.key)
             return None
         self._on_wire.add(message.id)
         try:
@@ -409,16 +416,16 @@ class Lane:
                 Outgoing(message.id, message.recipient, message.content, message.typing, media, message.attempt),
             )
         except Exception:
-            log.exception("channel_broke", message_id=message.id)
+            log.exception("send_failed", message_id=message.id)
             return InDoubt("the channel broke while sending; the message may have left")
 
     async def _file_of(self, message: Claimed) -> MediaFile | TryLater | Refused:
         """The file that was fetched for the message; nothing is fetched while it is in flight."""
         try:
-            file = await self._media.known(message.account_id, message.id)
+            file = await self._media.whole_file(message.account_id, message.id)
         except DatabaseUnavailable as error:
             return TryLater("media_not_found", f"the file cannot be looked up now: {error}", counted=False)
         except Exception:
-            log.exception("media_broke", message_id=message.id)
+            log.exception("media_failed", message_id=message.id)
             return Refused("media_failed", "the file could not be read (see the gateway's log)")
         return file or TryLater("media_lost", "the file is no longer there; it is fetched again", counted=False)

@@ -1,4 +1,4 @@
-"""Who has to look when something was committed: a part of this process, or the gateway that carries the number."""
+"""Routes what a commit sets off to the lane, waiter or deliverer it concerns, in this process or at another gateway."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.pg_notify import Notification, NotifyChannel
 
 _LAST_LOOKS = 3.0
-"""Seconds that look-ups under way may take at the stop."""
+"""Seconds that look-ups in progress may take at shutdown."""
 
 log = structlog.get_logger(__name__)
 
 
 class Notifier:
-    """Passes on what commits set off; `leases` only where several gateways share the database.
+    """Routes post-commit notifications; `leases` only where several gateways share the database.
 
-    `dispatcher`, `outbox` and `deliverer` (its `wake`, None when another process delivers) come later than the first
-    commits: what those would have woken looks by itself when it begins. `feed` has the readers of the event log.
+    `dispatcher`, `outbox` and `deliverer` (its `wake`, None when another process delivers) are set after construction;
+    until then each of them polls at its own start. `feed` has the readers of the event log.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Notifier:
         self._tasks = Tasks(health)
 
     def start(self) -> None:
-        """Begins to listen to other gateways, where there may be any."""
+        """Starts listening to other gateways, where there may be any."""
         if self._channel is not None:
             self._channel.start()
 
     async def close(self) -> None:
-        """Tells what is still to be told, then listens no more."""
+        """Sends pending notifications, then stops listening."""
         if self._channel is not None:
             await self._channel.close()
         await self._tasks.close(_LAST_LOOKS)
@@ -63,11 +63,11 @@ class Notifier:
             self._send(Notification("events", account_id))
 
     def settled(self, account_id: int, message_id: int) -> None:
-        """A message is settled; somebody at another gateway may wait for that."""
+        """A message reached a final state; somebody at another gateway may wait for it."""
         self._send(Notification("settled", account_id, message_id))
 
     def released(self) -> None:
-        """Numbers were given up: the other gateways should look at the leases."""
+        """Numbers were released: the other gateways should check the leases."""
         self._send(Notification("leases"))
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -100,4 +100,4 @@ class Notifier:
         try:
             await outbox.look_at(notify.account_id, notify.id)
         except DatabaseUnavailable as error:
-            log.warning("verdict_waits_for_database", reason=str(error))
+            log.warning("database_unavailable", task="outcome_wait", reason=str(error))

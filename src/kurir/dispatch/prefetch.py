@@ -1,7 +1,7 @@
 """Fetches pictures and files before their messages are claimed.
 
-A message whose file is not there waits in the queue: it can be paused, canceled and expire there, it takes no place in
-flight, and an interrupted fetch leaves no doubt. Once its file is stored, or the fetch has failed, it may be claimed.
+A message whose file is missing stays queued: it can be paused, canceled and expire, it occupies no place in flight, and
+an interrupted fetch leaves no doubt. It may be claimed once its file is stored or the fetch has failed.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from kurir.messages.reports import Outcome, Refused
 from kurir.outbox.rows import FileAhead
 
 _EVERY = 0.25
-"""Seconds between two looks for files while messages leave or fetches are under way: new ones wait so long at most,
-and a host that refuses at once is asked `_OF_ONE_HOST` times in it."""
+"""Seconds between two polls for files while messages leave or fetches run: a new file waits at most this long, and a
+host that refuses at once is asked `_OF_ONE_HOST` times per interval."""
 _GATHERED = 0.1
-"""Seconds in which fetches that failed become one wake."""
+"""Seconds in which failed fetches are collected into one notification."""
 FILES_AHEAD = 32
-"""How many files of a number are fetched at once, and how many may be there before their messages are sent."""
+"""How many files of a number are fetched at once, and how many may be stored before their messages are sent."""
 _OF_ONE_HOST = 8
-"""How many of them from one host: a host that hangs leaves places to the others."""
+"""How many of them from one host, so that a host that hangs leaves places for others."""
 _KEPT = 4 * FILES_AHEAD
-"""How many messages are remembered as ready; of those beyond, the file is looked for again."""
+"""How many messages are remembered as ready; for those beyond, the file is looked up again."""
 
 log = structlog.get_logger(__name__)
 
 
 class Prefetch:
-    """The fetches of one number; `woken` is called whenever one has ended."""
+    """The fetches of one number; `wake` is called whenever one has ended."""
 
     def __init__(self, account_id: int, media: MediaStore, tasks: Tasks, wake_event: Callable[[], None]) -> None:
         self._account_id = account_id
@@ -56,7 +56,7 @@ class Prefetch:
         return bool(self._under_way)
 
     def ready(self) -> tuple[int, ...]:
-        """The messages that may be claimed: their file is there, or `take` says what became of it."""
+        """Messages that may be claimed: their file is stored, or `take` returns why not."""
         return tuple(self._ready)
 
     def failed(self) -> tuple[int, ...]:
@@ -64,15 +64,15 @@ class Prefetch:
         return tuple(message_id for message_id, outcome in self._ready.items() if outcome is not None)
 
     def fetching(self) -> tuple[int, ...]:
-        """The messages whose files are being fetched."""
+        """Messages whose files are being fetched."""
         return tuple(self._under_way)
 
     def pause(self) -> float:
-        """Seconds until it is time to look again which files are needed, 0 when it is."""
+        """Seconds until the next poll for needed files, 0 when it is due."""
         return max(0.0, self._looked_at + _EVERY - time.monotonic())
 
     def begin(self, needed: Sequence[FileAhead], given_up: Collection[int] = ()) -> None:
-        """Fetches what is needed, not ready and not under way, within the bounds; ends the fetches of `given_up`."""
+        """Fetches what is needed, not ready and not in progress, within the bounds; ends the fetches of `given_up`."""
         self._looked_at = time.monotonic()
         for message_id in given_up:
             if (task := self._under_way.get(message_id)) is not None:
@@ -82,7 +82,7 @@ class Prefetch:
             if one.id in self._under_way or one.id in self._ready:
                 continue
             if not isinstance(one.content, Image | Document):
-                self._answer(one.id, None)  # there is nothing to fetch; whoever sends it finds out why
+                self._answer(one.id, None)  # there is nothing to fetch; the send reports why
                 continue
             host = urlsplit(one.content.url).netloc
             if len(self._under_way) + ahead < FILES_AHEAD and self._hosts[host] < _OF_ONE_HOST:
@@ -92,11 +92,11 @@ class Prefetch:
                 task.add_done_callback(functools.partial(self._ended, one.id, host))
 
     def take(self, message_id: int) -> Outcome | None:
-        """What became of the message's file when it could not be fetched; else None. Forgets the message."""
+        """The outcome for the message when its file could not be fetched, else None. Forgets the message."""
         return self._ready.pop(message_id, None)
 
     async def close(self) -> None:
-        """Ends all fetches and waits until they have; their messages are in the queue."""
+        """Ends all fetches and waits for their end; their messages stay queued."""
         if self._wake is not None:
             self._wake.cancel()
         tasks = list(self._under_way.values())
@@ -109,10 +109,10 @@ class Prefetch:
         try:
             prepared = await self._media.prepare(self._account_id, message_id, content)
         except Exception:
-            log.exception("media_broke", message_id=message_id)
+            log.exception("media_failed", message_id=message_id)
             prepared = Refused("media_failed", "the file could not be prepared (see the gateway's log)")
         if isinstance(prepared, MediaFile):
-            self._looked_at = float("-inf")  # others may take its place at once
+            self._looked_at = float("-inf")  # others may use its place at once
             self._answer(message_id, None)
         else:
             self._answer(message_id, prepared)

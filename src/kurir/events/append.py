@@ -49,7 +49,7 @@ def append(
     except (SQLAlchemyError, DatabaseUnavailable):
         raise
     except Exception as error:
-        log.exception("event_set_aside", type=event, number_id=number_id)
+        log.exception("event_quarantined", type=event, number_id=number_id)
         reason = f"the event could not be written ({type(error).__name__}); it cannot be replayed"
         kept = msgspec.json.encode({"type": event, "chat": bounds.text(chat), "number": number_id, "at": now})
         entry = SetAside(account_id, number_id, "webhook", f"{event}/{chat}/{now}", reason, kept)

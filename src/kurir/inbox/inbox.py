@@ -21,12 +21,12 @@ from kurir.events.append import append
 from kurir.events.bodies import received
 from kurir.inbox.entries import payload_of, reference_of
 from kurir.inbox.raw_callbacks import RawCallbacks
-from kurir.inbox.records import publish_review, store_callback, store_media, store_message
+from kurir.inbox.records import store_callback, store_media, store_message
 from kurir.inbox.stream import Stream
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.telemetry import Metrics
 from kurir.leases import Alone, Ownership
 from kurir.messages.reports import (
     ConnectionChanged,
@@ -42,7 +42,7 @@ from kurir.outbox.outbox import Outbox, Receipt
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Queue
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.templates.tables import templates
+from kurir.templates.reviews import store_review
 
 _NOT_STORED = "what became of it could not be stored: see `kurir quarantine list`"
 _STORING = "inbox-store"
@@ -157,7 +157,7 @@ class Inbox:
             except DatabaseUnavailable:
                 raise
             except Exception:
-                log.exception("events_not_stored", events=len(group))
+                log.exception("inbox_failed", events=len(group))
             for event, fingerprint in group:
                 try:
                     new += await self._take_or_set_aside(event, fingerprint, "" if new else raw, queue)
@@ -223,7 +223,7 @@ class Inbox:
                 nowhere = error.events
                 self._health.failed(_STORING, "inbox", error.reason)
             except DatabaseUnavailable as error:
-                log.warning("inbox_waits_for_database", events=len(events), reason=str(error))
+                log.warning("database_unavailable", task="inbox", events=len(events), reason=str(error))
                 await asyncio.sleep(self._pauses.after_failure)
                 continue
             break
@@ -249,7 +249,7 @@ class Inbox:
             reason=f"{type(failure).__name__}: {failure}",
             payload=payload_of(event),
         )
-        log.error("event_set_aside", kind=type(event).__name__, number_id=event.number_id, exc_info=failure)
+        log.error("event_quarantined", kind=type(event).__name__, number_id=event.number_id, exc_info=failure)
         self._metrics.set_aside(queue)
         now = self._clock()
         try:
@@ -257,7 +257,7 @@ class Inbox:
         except DatabaseUnavailable:
             raise
         except Exception as error:
-            log.critical("event_not_set_aside", kind=type(event).__name__, number_id=event.number_id, exc_info=True)
+            log.critical("event_quarantine_failed", kind=type(event).__name__, number_id=event.number_id, exc_info=True)
             raise NotStored([event], error) from error
         if isinstance(event, MediaFetched):
             await self._give_up_media(event)
@@ -272,7 +272,7 @@ class Inbox:
         except DatabaseUnavailable:
             raise
         except Exception:
-            log.exception("media_stay_pending", number_id=event.number_id)
+            log.exception("received_media_failed", number_id=event.number_id)
 
     def _apply(self, connection: Connection, event: Event, now: float) -> Receipt | None:
         match event:
@@ -296,18 +296,7 @@ class Inbox:
             case ConnectionChanged():
                 number_status.change(connection, event, now)
             case TemplateReviewed():
-                reviewed = connection.execute(
-                    templates.update()
-                    .where(
-                        templates.c.account_id == event.account_id,
-                        templates.c.number_id == event.number_id,
-                        templates.c.meta_id == event.meta_id,
-                    )
-                    .values(status=event.status, rejected_reason=event.reason, updated_at=now)
-                    .returning(templates.c.key, templates.c.name, templates.c.language)
-                ).first()
-                if reviewed is not None:
-                    publish_review(connection, reviewed, event, now)
+                store_review(connection, event, now)
             case SetAside():
                 quarantine.set_aside(connection, event, now)
                 if event.fetch is not None:

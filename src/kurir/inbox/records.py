@@ -1,19 +1,17 @@
-"""What is stored of an event, within the caller's transaction: messages, media, raw callbacks, reviews of templates."""
+"""What is stored of an event, within the caller's transaction: messages, media, raw callbacks."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.events.append import append
-from kurir.events.bodies import MediaStatus, TemplateStatus, media_status
+from kurir.events.bodies import MediaStatus, media_status
 from kurir.inbox.raw_callbacks import size_of
 from kurir.inbox.tables import callbacks, incoming, windows
 from kurir.messages.addresses import is_group
-from kurir.messages.reports import IncomingMedia, MediaFetched, Received, TemplateReviewed
+from kurir.messages.reports import IncomingMedia, MediaFetched, Received
 from kurir.numbers import numbers
 from kurir.outbox import restrictions
 from kurir.store.inserts import insert_into
@@ -38,25 +36,6 @@ def store_callback(connection: Connection, number: tuple[int, int], fingerprint:
         .returning(callbacks.c.id)
     )
     return result.first() is not None
-
-
-def publish_review(connection: Connection, template: Any, event: TemplateReviewed, now: float) -> None:
-    """Publishes what Meta decided about a template; `template` is its row (key, name, language)."""
-
-    def body() -> TemplateStatus:
-        number = numbers.by_id(connection, event.account_id, event.number_id)
-        return TemplateStatus(
-            template_id=template.key,
-            templateId=event.meta_id,
-            number_id=number.key if number else "",
-            name=template.name,
-            language=template.language,
-            status=event.status,
-            reason=event.reason,
-            timestamp=int(now),
-        )
-
-    append(connection, event.account_id, event.number_id, "template_status", "", body=body, now=now)
 
 
 def store_media(connection: Connection, event: MediaFetched, now: float) -> None:

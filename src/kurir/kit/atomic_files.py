@@ -1,4 +1,4 @@
-"""Small files that are whole or not there at all, whenever the process or the machine ends: keys, tokens, states.
+"""Atomic writes of small files (keys, tokens, states): after a crash a file is complete or absent.
 
 Only their owner may read them. Once a function has returned, the file is on the disk under its name.
 """
@@ -17,7 +17,7 @@ _NOT_FLUSHED = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EA
 
 
 def replace_whole(path: Path, data: bytes) -> None:
-    """Writes a file in the place of whatever was there. Raises OSError, and leaves the old one then."""
+    """Writes a file and replaces the old one. Raises OSError and keeps the old one on failure."""
     with _written(path, data) as temporary:
         temporary.replace(path)
     flush(path.parent)
@@ -69,7 +69,7 @@ def _created(path: Path, data: bytes) -> bool:
 
 @contextlib.contextmanager
 def _written(path: Path, data: bytes) -> Iterator[Path]:
-    """A file of another name in the same folder, flushed to the disk; gone afterwards, unless it was moved."""
+    """Yields a temporary file in the same folder, flushed to the disk, and removes it unless it was moved."""
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
     temporary = Path(name)
     try:

@@ -1,9 +1,9 @@
-"""Time as an argument: everything that asks for the time asks a `Clock`, so that tests can drive it.
+"""Clocks: everything that needs the time takes a `Clock` as an argument, so that tests can control it.
 
-A gateway's own clock is steady. It reads the system's time once and then follows the hardware's count of seconds
-(`CLOCK_BOOTTIME`, which also counts while the machine sleeps); it goes along with the small corrections of a time
-service, but not with a jump: when somebody sets the system's clock, what waits must not expire, be tried or be
-forgotten by that much too early or too late. Only a restart believes the new time.
+A gateway uses a `SteadyClock`. It reads the system's time once and then follows the hardware's count of seconds
+(`CLOCK_BOOTTIME`, which also counts while the machine sleeps). It follows the small corrections of a time service but
+no jump, so that setting the system's clock does not make entries expire, retry or be deleted too early or too late. A
+restart takes over the new time.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ Clock = Callable[[], float]
 """Gives the time in unix seconds."""
 
 system_clock: Clock = time.time
-"""The system's time, whatever it says: for what is compared with other people's clocks, and for single commands."""
+"""The system's time as it is: for comparison with the clocks of others, and for single commands."""
 
 _JUMP = 5.0
-"""Seconds of difference, between two looks, that are no correction any more."""
+"""Seconds of difference between two readings above which a change counts as a jump, not as a correction."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ def _counted() -> float:
 
 
 class SteadyClock:
-    """A clock in unix seconds that goes on evenly when `wall` jumps; `counted` is seconds from any start."""
+    """A clock in unix seconds that runs on evenly when `wall` jumps; `counted` gives seconds from any start."""
 
     def __init__(self, wall: Clock = _wall, counted: Clock = _counted) -> None:
         self._wall = wall
@@ -49,7 +49,7 @@ class SteadyClock:
             self._offset = wall - counted
             if self._astray:
                 self._astray = False
-                log.warning("clock_agrees_again")
+                log.warning("clock_recovered")
         elif not self._astray:
             self._astray = True
             log.error(

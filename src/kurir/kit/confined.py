@@ -1,12 +1,11 @@
-"""Work on strangers' bytes in child processes with limits on memory, processor time, time and file size.
+"""Runs work on untrusted bytes in child processes with limits on memory, processor time, time and file size.
 
-A decoder that is tricked into taking gigabytes, hangs or crashes ends its child and nothing else: the job fails with
-the reason, and the next job gets a new child. The children start when they are needed, are kept while there is work
-and end after a minute without any. They get none of the gateway's environment but the paths, and run at low priority.
-Accounts share the children by turns.
+A decoder that takes gigabytes, hangs or crashes ends only its child process: the job fails with the reason, and the
+next job gets a new child. Children start on demand, are reused, and end after a minute without work. They get none of
+the gateway's environment but the paths, and run at low priority. Accounts share the children by turns.
 
-The parent's half is `Confined`; the child's program calls `serve`. Both exchange length-prefixed frames over a
-socketpair: a job, and for its answer one byte of `_DONE` … and the body.
+`Confined` is the parent's side; the child's program calls `serve`. They exchange length-prefixed frames over a
+socketpair: a job, and as its answer one status byte (`_DONE`, `_NO_MEMORY`, `_BROKE`) and the body.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ from kurir.kit.turns import Turns
 
 _DONE, _NO_MEMORY, _BROKE = b"D", b"M", b"B"
 _START = 20.0
-"""Seconds that a child may take to start, on top of a job's time."""
+"""Seconds that a new child may take to start, added to its first job's time."""
 _IDLE = 60.0
 """Seconds without work after which a child is ended."""
 _MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
-"""Has glibc give large blocks back to the system as soon as they are free."""
+"""Makes glibc return large blocks to the system as soon as they are freed."""
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH")
 
 log = structlog.get_logger(__name__)
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one job may take: `memory` and `file` in bytes, `cpu` and `seconds` (by the clock) in seconds.
+    """Limits of one job: `memory` and `file` in bytes, `cpu` and `seconds` (wall clock) in seconds.
 
-    `memory` comes on top of what the program takes by itself; `file` is the largest file it may write; `answer` the
-    largest answer.
+    `memory` is added to what the program uses at its start; `file` is the largest file it may write; `answer` is the
+    largest answer in bytes.
     """
 
     memory: int
@@ -52,16 +51,16 @@ class Limits(msgspec.Struct, frozen=True):
     answer: int = 64_000_000
 
 
-class TooCostly(Exception):  # noqa: N818 - a verdict on the job, not a mistake
-    """The job took more memory or processor time than it may, or crashed its process; it would do so again."""
+class TooCostly(Exception):  # noqa: N818 - a property of the job, not a mistake
+    """The job exceeded its memory or processor time, or crashed its process; a retry would fail as well."""
 
 
-class TooSlow(Exception):  # noqa: N818 - a verdict on the machine, not a mistake
-    """The job was not done, for which it need not be the cause: the machine is busy or short of memory."""
+class TooSlow(Exception):  # noqa: N818 - a state of the machine, not a mistake
+    """The job was not finished, possibly for reasons outside it: the machine is busy or short of memory."""
 
 
 class Confined:
-    """Up to `processes` children that run `python -m module`. Not for several event loops."""
+    """A pool of up to `processes` children that run `python -m module`. Belongs to one event loop."""
 
     def __init__(self, module: str, processes: int, limits: Limits, idle: float = _IDLE) -> None:
         self._module = module
@@ -73,9 +72,9 @@ class Confined:
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, account: int, job: bytes) -> bytes:
-        """The child's answer to `job`, when it is the account's turn.
+        """Runs `job` in a child when it is the account's turn and returns the answer.
 
-        Raises TooCostly, TooSlow; OSError when no child can be started; RuntimeError when the program broke.
+        Raises TooCostly, TooSlow; OSError when no child can be started; RuntimeError when the program failed.
         """
         async with self._turns.place(account):
             child = self._idle.pop() if self._idle else await _Child.start(self._module, self._limits)
@@ -94,7 +93,7 @@ class Confined:
         raise RuntimeError(f"{self._module} broke: {body.decode(errors='replace')}")
 
     async def close(self) -> None:
-        """Ends all children. What is under way fails."""
+        """Ends all children; jobs in progress fail."""
         if self._timer is not None:
             self._timer.cancel()
         self._end_idle()
@@ -104,7 +103,7 @@ class Confined:
 
     @property
     def pids(self) -> list[int]:
-        """The processes that wait for work."""
+        """Process ids of the idle children."""
         return [child.process.pid for child in self._idle]
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -115,16 +114,16 @@ class Confined:
             async with asyncio.timeout(within):
                 answer = await child.ask(job, self._limits.answer)
         except TimeoutError as error:
-            log.warning("confined_job_too_slow", program=self._module, seconds=within)
+            log.warning("confined_job_timed_out", program=self._module, seconds=within)
             raise TooSlow("it was not done in time") from error
         except (EOFError, OSError, ValueError) as error:
             child.kill()
             status = await child.process.wait()
-            log.warning("confined_process_ended", program=self._module, pid=child.process.pid, status=status)
+            log.warning("confined_process_exited", program=self._module, pid=child.process.pid, status=status)
             if not child.proven and status not in _LIMIT_SIGNALS:
                 raise OSError(f"{self._module} did not start (status {status})") from error
             if status == -signal.SIGKILL and not isinstance(error, ValueError):
-                # nothing of ours kills it so: the machine is short of memory, which need not be this job's doing
+                # Kurir never kills it this way: the machine is short of memory, possibly because of other processes
                 raise TooSlow("its process was killed") from error
             why = "too much processor time" if status == -signal.SIGXCPU else "more than it may take"
             raise TooCostly(why) from error
@@ -180,7 +179,8 @@ class _Child:
         return cls(process, reader, writer)
 
     async def ask(self, job: bytes, most: int) -> bytes:
-        """The child's answer. Raises EOFError or OSError when it died, ValueError for an answer beyond `most`."""
+        """Sends a job and returns the child's answer. Raises EOFError or OSError when it died, ValueError for an answer
+        above `most`."""
         self._writer.write(len(job).to_bytes(4) + job)
         await self._writer.drain()
         length = int.from_bytes(await self._reader.readexactly(4))
@@ -189,10 +189,10 @@ class _Child:
         return await self._reader.readexactly(length)
 
     def kill(self) -> None:
-        """Ends the process at once; idempotent."""
+        """Kills the process at once; idempotent."""
         if self._pidfd is None:
             return
-        # by pidfd: the process may have ended meanwhile, and asyncio's own kill would take its status away
+        # by pidfd: the process may have ended meanwhile, and asyncio's own kill would consume its exit status
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         os.close(self._pidfd)
@@ -204,7 +204,8 @@ class _Child:
 
 
 def serve(handle: Callable[[bytes], bytes]) -> None:
-    """The child's program: answers jobs until the parent is gone. Its arguments are those of `_Child.start`."""
+    """Main loop of the child's program: answers jobs until the parent closes the socket. Takes its arguments from
+    `_Child.start`."""
     descriptor, memory, cpu, file = (int(argument) for argument in sys.argv[1:5])
     _confine(memory, file)
     with socket.socket(fileno=descriptor) as parent, parent.makefile("rb") as jobs:
@@ -234,7 +235,7 @@ def _confine(memory: int, file: int) -> None:
 
 
 def _allow_cpu(seconds: int) -> None:
-    """At most so many seconds of processor time from now on; SIGXCPU ends the process."""
+    """Allows `seconds` more of processor time; beyond that SIGXCPU ends the process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime) + 1 + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))

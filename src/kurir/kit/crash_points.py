@@ -1,7 +1,7 @@
-"""Named places at which a test may end the process as a crash would: at once, without cleaning up.
+"""Crash points: named places at which a test can kill the process as a crash would, without any cleanup.
 
-Nothing happens at any of them unless the process was armed at its start, which the settings allow only beside a
-sandbox (`KURIR_CRASH_AT=claim.committed`, or `claim.committed:3` for the third time).
+A point has no effect unless the process was armed at its start, which the settings allow only beside a sandbox
+(`KURIR_CRASH_AT=claim.committed`, or `claim.committed:3` for the third pass).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ POINTS = frozenset(
     {
         "accept.inserted",  # the message is in the transaction, which is not committed
         "accept.committed",  # it is stored, the caller has no answer
-        "claim.committed",  # it is taken by its lane, nothing was tried
-        "send.begun",  # the channel is about to be given it
-        "engine.sending",  # in the engine host: the engine is about to be given it
-        "engine.sent",  # in the engine host: WhatsApp took it, the gateway was not told
+        "claim.committed",  # it is claimed by its lane, no attempt was made
+        "send.begun",  # just before the call of the channel
+        "engine.sending",  # in the engine host: just before the call of the engine
+        "engine.sent",  # in the engine host: WhatsApp accepted it, the gateway has no answer
         "send.answered",  # the channel has answered, nothing is recorded
         "record.committed",  # the outcome is recorded
         "migration.step",  # one step to a newer schema is made, nothing is committed
@@ -30,7 +30,7 @@ _armed: dict[str, int] = {}
 
 
 def arm(setting: str) -> None:
-    """Makes this process end at a point: "" for none, `<point>` or `<point>:<n>` for its n-th pass.
+    """Arms one point: "" for none, `<point>` or `<point>:<n>` for its n-th pass.
 
     Raises SettingsError.
     """
@@ -44,7 +44,7 @@ def arm(setting: str) -> None:
 
 
 def reach(point: str) -> None:
-    """A point is reached: this process ends when it was armed for that."""
+    """Marks that a point is reached; kills this process when it is armed for it."""
     if point not in _armed:
         return
     _armed[point] -= 1

@@ -1,7 +1,8 @@
-"""Room on a disk that files never touch, so that the database and the journals can go on when files have filled it.
+"""Disk space that files must leave free, so that the database and the journals can still write on a disk filled by
+files.
 
-Files come from strangers, and in any number; messages are small. So whoever writes a file asks here before, and again
-before each piece.
+Files come from strangers in any number; messages are small. Every writer of files checks before a file and before each
+piece of it.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import os
 from pathlib import Path
 
 DEFAULT = 1 << 30
-"""Bytes kept free when the setting says nothing, or …"""
+"""Bytes kept free by default; `SHARE` may lower it."""
 SHARE = 20
-"""… one part in so many of the file system, whichever is less."""
+"""The default reserve is at most one part in so many of the file system."""
 PIECE = 1 << 20
-"""Bytes of a file that are written between two looks."""
+"""Bytes of a file written between two checks."""
 _UNLIMITED = 1 << 60
 
 
 class DiskNearlyFull(OSError):  # noqa: N818 - a state of the world, not a mistake
-    """A file would have touched the reserve."""
+    """Writing a file would use the reserve."""
 
     def __init__(self) -> None:
         super().__init__(errno.ENOSPC, "the disk is nearly full")
@@ -28,9 +29,10 @@ class DiskNearlyFull(OSError):  # noqa: N818 - a state of the world, not a mista
 
 
 class DiskReserve:
-    """The reserve on the file system of `folder`; `size` in bytes as in the setting KURIR_DISK_RESERVE (0: by default).
+    """The reserve on the file system of `folder`; `size` in bytes as in the setting KURIR_DISK_RESERVE (0: the
+    default).
 
-    Safe for several threads and processes: it remembers nothing.
+    Stateless, hence safe for several threads and processes.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -42,7 +44,8 @@ class DiskReserve:
         return self._reserve(os.statvfs(self._existing()))
 
     def room(self) -> int:
-        """Bytes that files may still take. What the file system does not tell is no reason to refuse: writing will."""
+        """Bytes still available for files. Unlimited when the file system does not report its size; the write will fail
+        then."""
         try:
             found = os.statvfs(self._existing())
         except OSError:

@@ -15,7 +15,7 @@ import time
 _EPOCH_MS = 1_704_067_200_000
 _COUNTER_BITS = 22
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_LETTERS_DIGITS = string.ascii_letters + string.digits
+_ALPHANUMERIC = string.ascii_letters + string.digits
 
 
 class MessageIds:
@@ -30,7 +30,7 @@ class MessageIds:
         """A new id."""
         with self._lock:
             milliseconds = time.time_ns() // 1_000_000 - _EPOCH_MS
-            # the lower half of the counter range is random so that two processes hardly ever meet
+            # starts at random in the lower half of the counter's range, so that two processes hardly ever collide
             fresh = (milliseconds << _COUNTER_BITS) | self._rng.getrandbits(_COUNTER_BITS - 1)
             self._last = max(fresh, self._last + 1)
             return self._last
@@ -63,4 +63,4 @@ def parse_message_id(text: str) -> int | None:
 
 def opaque_id(length: int = 16) -> str:
     """A random id of letters and digits."""
-    return "".join(secrets.choice(_LETTERS_DIGITS) for _ in range(length))
+    return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(length))

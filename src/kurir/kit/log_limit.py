@@ -37,21 +37,21 @@ class LogLimit:
 
 
 class LogSummary:
-    """Counts what happens, and says it summed up: `say` gets the counts `EVERY` seconds after the first of them.
+    """Counts occurrences and logs a summary: `report` gets the counts `EVERY` seconds after the first of them.
 
-    For the event loop's thread.
+    Used on the event loop's thread only.
     """
 
-    def __init__(self, say: Callable[[dict[str, int]], None]) -> None:
-        self._say = say
+    def __init__(self, report: Callable[[dict[str, int]], None]) -> None:
+        self._report = report
         self._counts: Counter[str] = Counter()
 
     def note(self, what: str) -> None:
-        """It happened once."""
+        """Counts one occurrence of `what`."""
         if not self._counts:
             asyncio.get_running_loop().call_later(EVERY, self._sum_up)
         self._counts[what] += 1
 
     def _sum_up(self) -> None:
         counts, self._counts = self._counts, Counter()
-        self._say(dict(counts))
+        self._report(dict(counts))

@@ -1,18 +1,19 @@
-"""Text of others shown to people: what acts on a terminal, or on the order of what is read, is made visible. Pure."""
+"""Escaping of untrusted text shown to people: characters that act on a terminal or reorder text become visible.
+Pure."""
 
 from __future__ import annotations
 
 import unicodedata
 
 _ACTING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode's categories of characters that control, format, are no characters, or break lines."""
+"""Unicode categories of control, format, surrogate and line-breaking characters."""
 _JOINERS = "\u200c\u200d"
-"""Invisible, but part of words in some scripts and of many emoji; they move nothing."""
+"""Zero-width joiners: invisible, but part of words in some scripts and of many emoji, and harmless."""
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""`text` with nothing in it that acts: control characters, line breaks, bidirectional controls, other invisible
-    characters and halves of surrogate pairs are written as `\x1b` or `\u202e`, but those in `keep`."""
+    r"""Returns `text` with control characters, line breaks, bidirectional controls, other invisible characters and lone
+    surrogates written as `\x1b` or `\u202e`, except those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(

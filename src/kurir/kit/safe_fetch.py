@@ -1,14 +1,16 @@
-"""Fetching strangers' URLs without becoming their tool.
+"""Fetches URLs of strangers safely: protects the internal network from server-side request forgery.
 
-A caller's URL is fetched from inside our network, so it is treated as hostile: the rules of `url_rules` hold for the
-URL, for every address its host resolves to, and again for each redirect. The host is resolved once per request and
-the connection goes to the very addresses that were checked (no rebinding); TLS still proves the original name. No
+A caller's URL is fetched from inside the operator's network, so it is treated as hostile: the rules of `url_rules`
+apply to the URL, to every address its host resolves to, and again to each redirect. The host is resolved once per
+request and the connection goes to the addresses that were checked (no rebinding); TLS verifies the original name. No
 proxy, cookie or compression; time, size and speed are bounded while the bytes stream to a file.
 
-Customers' webhook receivers are strangers too: `post` sends to them under the same rules, without any redirect.
+Webhook receivers are strangers too: `post` sends to them under the same rules, without following redirects.
 
-Accounts take turns (`kit/turns`) for connections, for connections to one host, and for name look-ups, so that
-one account's slow servers and slow names delay nobody else's.
+Accounts take turns (`kit/turns`) for connections, for connections to one host, and for name look-ups, so that slow
+servers and names of one account delay no other account.
+
+More than 300 lines: one request from its checked address to its bounded body, which reads best in one piece.
 """
 
 from __future__ import annotations
@@ -16,48 +18,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from kurir.kit.disk_reserve import PIECE, DiskReserve
+from kurir.kit.name_resolution import CheckedResolver, LookUp, Resolve, SystemNames, account_of_task
 from kurir.kit.turns import Turns
-from kurir.kit.url_rules import Allowed, UrlRefused, check_address, check_url
+from kurir.kit.url_rules import Allowed, UrlRefused, check_url
 from kurir.settings import Settings
-
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-"""Gives all addresses of a host name (for a port); raises OSError."""
-
-LookUp = Callable[[str, int], list[str]]
-"""The same, blocking its thread."""
 
 CONNECT_TIMEOUT = 5.0
 STALL_TIMEOUT = 10.0
 LEAST_RATE = 10_000
 """Bytes per second a server must keep up after `GRACE` seconds."""
 GRACE = 5.0
-NAME_WAIT = 10.0
-"""Seconds that a name waits for its account's turn to be looked up."""
 _ANSWER_TIMEOUT = 5.0
-"""Seconds for the body of an answer to a POST: its status has been told by then, the rest is only for people."""
+"""Seconds to read the body of an answer to a POST; the status is known by then, the body is only shown to people."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429})
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-
-_account: ContextVar[int] = ContextVar("account", default=0)
-"""Whose request this task makes; the connector, which asks for names, takes no argument for it."""
 
 _FAILURES: tuple[tuple[type[Exception], str, bool], ...] = (
     (TimeoutError, "the server took too long", False),
@@ -67,11 +55,11 @@ _FAILURES: tuple[tuple[type[Exception], str, bool], ...] = (
     (aiohttp.ClientPayloadError, "the server stopped before the whole file had arrived", False),
     (aiohttp.InvalidURL, "the URL is not valid", True),
 )
-"""How a failed request is told: the first class that fits, a sentence, and whether trying again is of no use."""
+"""Maps a failed request to a sentence and whether the failure is permanent; the first matching class applies."""
 
 
 class FetchFailed(Exception):  # noqa: N818 - what the other side did, not a mistake
-    """The URL could not be fetched; `permanent` says that trying again will not help. `reason` is a sentence."""
+    """The URL could not be fetched; `permanent`: a retry will not help. `reason` is a sentence."""
 
     def __init__(self, reason: str, *, permanent: bool) -> None:
         super().__init__(reason)
@@ -89,7 +77,7 @@ class TooLarge(Exception):  # noqa: N818 - what the other side did, not a mistak
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """A fetched body on disk: `size` in bytes, `sha256` in hex, `content_type` as the server called it ("" if not)."""
+    """A fetched body on disk: `size` in bytes, `sha256` in hex, `content_type` as sent by the server ("" if none)."""
 
     path: Path
     size: int
@@ -99,25 +87,25 @@ class Fetched(msgspec.Struct, frozen=True):
 
 
 class _Disk(msgspec.Struct, frozen=True):
-    """Where a body goes, and how much of it: `max_bytes`, and what the `reserve` leaves."""
+    """The file for a body with its limits: `max_bytes`, and what the `reserve` leaves."""
 
     path: Path
     max_bytes: int
     reserve: DiskReserve | None
 
     def require(self, size: int) -> None:
-        """Raises DiskNearlyFull when there is no room for so many bytes."""
+        """Raises DiskNearlyFull when there is no room for `size` bytes."""
         if self.reserve is not None:
             self.reserve.require(size)
 
     def write(self, file: BinaryIO, piece: bytes) -> None:
-        """Writes a piece of it. Raises DiskNearlyFull, OSError."""
+        """Writes a piece of the body. Raises DiskNearlyFull, OSError."""
         self.require(len(piece))
         file.write(piece)
 
 
 class Posted(msgspec.Struct, frozen=True):
-    """What a receiver said to a POST: its status, its Retry-After header ("" if none), the start of its body."""
+    """A receiver's answer to a POST: its status, its Retry-After header ("" if none), the start of its body."""
 
     status: int
     retry_after: str
@@ -128,8 +116,8 @@ class SafeFetch:
     """Fetches URLs of strangers. Raises SettingsError when `settings.allowed_networks` has a bad entry.
 
     `resolve` or `look_up`, and `tls`, replace the system's name resolution and certificate authorities. `connections`
-    and `per_host` bound the fetches that go on at once, in all and from one host; posts are bounded by whoever makes
-    them. `name_threads` bounds the names that are looked up at once. Of each an account gets its share (`turns`).
+    and `per_host` bound simultaneous fetches, in total and from one host; the caller of `post` bounds posts.
+    `name_threads` bounds simultaneous name look-ups. Accounts share each of these (`turns`).
     """
 
     def __init__(
@@ -151,7 +139,7 @@ class SafeFetch:
         self._least_rate = least_rate
         self._grace = grace
         self._session: aiohttp.ClientSession | None = None
-        self._names = _SystemNames(name_threads, look_up)
+        self._names = SystemNames(name_threads, look_up)
         self._connections = Turns(connections)
         self._per_host = per_host
         self._hosts: dict[tuple[str | None, int | None], Turns] = {}
@@ -159,7 +147,7 @@ class SafeFetch:
     async def start(self) -> None:
         """Opens the HTTP session."""
         connector = aiohttp.TCPConnector(
-            resolver=_CheckedResolver(self._resolve or self._names.resolve, self._allowed),
+            resolver=CheckedResolver(self._resolve or self._names.resolve, self._allowed),
             use_dns_cache=False,
             force_close=True,
             limit=0,
@@ -174,13 +162,13 @@ class SafeFetch:
         )
 
     async def close(self) -> None:
-        """Abandons what is under way. Idempotent."""
+        """Aborts all requests. Idempotent."""
         if self._session is not None:
             await self._session.close()
         self._names.close()
 
     def check(self, url: str) -> None:
-        """Raises UrlRefused for what can be told from the URL alone; names are judged when they are fetched."""
+        """Raises UrlRefused for what the URL's text alone shows; resolved addresses are checked by `fetch`."""
         check_url(url, self._allowed)
 
     async def fetch(
@@ -194,12 +182,12 @@ class SafeFetch:
         account: int = 0,
         reserve: DiskReserve | None = None,
     ) -> Fetched:
-        """Streams the body behind `url` into the file `into`, `within` so many seconds; leaves no file on failure.
+        """Streams the body behind `url` into the file `into` within `within` seconds; leaves no file on failure.
 
-        The time begins when it is the account's turn. Raises UrlRefused, FetchFailed, TooLarge; OSError when the file
-        cannot be written, DiskNearlyFull when it would touch the `reserve`.
+        The time starts when it is the account's turn. Raises UrlRefused, FetchFailed, TooLarge; OSError when the file
+        cannot be written, DiskNearlyFull when it would use the `reserve`.
         """
-        _account.set(account)
+        account_of_task.set(account)
         at = check_url(url, self._allowed)
         try:
             disk = _Disk(into, max_bytes, reserve)
@@ -213,13 +201,13 @@ class SafeFetch:
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, within: float, most_answer: int, account: int = 0
     ) -> Posted:
-        """Posts `body`, `within` so many seconds, following no redirect; any status is an answer.
+        """Posts `body` within `within` seconds without following redirects; returns the answer whatever its status.
 
-        At most `most_answer` bytes of the answer are read, then the connection is closed; an answer that breaks off
-        or dawdles after its status is cut, not a failure. Raises UrlRefused, FetchFailed.
+        At most `most_answer` bytes of the answer are read, then the connection is closed; an answer whose body breaks
+        off or is slow is cut there. Raises UrlRefused, FetchFailed.
         """
         assert self._session is not None
-        _account.set(account)
+        account_of_task.set(account)
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
         try:
             async with (
@@ -249,7 +237,8 @@ class SafeFetch:
 
     @asynccontextmanager
     async def _turn(self, url: URL, account: int) -> AsyncIterator[None]:
-        """The account's turn for a connection to the URL's host; what waits for a host keeps no other connection."""
+        """Waits for the account's turn for a connection to the URL's host; while it waits for the host it holds no
+        other place."""
         key = (url.host, url.port)
         host = self._hosts.setdefault(key, Turns(self._per_host))
         try:
@@ -260,7 +249,7 @@ class SafeFetch:
                 del self._hosts[key]
 
     async def _get(self, url: URL, disk: _Disk) -> Fetched | URL:
-        """The body behind `url`, or where it redirects to."""
+        """The body behind `url`, or the URL it redirects to."""
         assert self._session is not None
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=STALL_TIMEOUT)
         async with self._session.get(url, allow_redirects=False, timeout=limits) as response:
@@ -317,7 +306,8 @@ async def _beginning(response: aiohttp.ClientResponse, most: int) -> bytes:
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """Opened on the event loop (microseconds) so that a cancelled fetch cannot lose it; only writes go to a thread."""
+    """Opens the file on the event loop (microseconds) so that a cancelled fetch cannot leak it; only writes go to a
+    thread."""
     return path.open("wb", buffering=0)
 
 
@@ -333,73 +323,10 @@ def _target(url: URL, location: str, allowed: Allowed) -> URL:
 
 
 def _failure(error: aiohttp.ClientError | TimeoutError) -> FetchFailed:
-    """What to tell the caller; the library's own words stay out, they may name inner addresses."""
+    """The FetchFailed for an exception; it does not quote the library's message, which may name internal addresses."""
     if isinstance(error, aiohttp.ClientConnectorDNSError) and error.os_error.errno in _UNKNOWN_NAME:
         return FetchFailed("the URL's host is not known", permanent=True)
     for kind, reason, permanent in _FAILURES:
         if isinstance(error, kind):
             return FetchFailed(reason, permanent=permanent)
     return FetchFailed("the server did not answer in proper HTTP", permanent=False)
-
-
-class _CheckedResolver(AbstractResolver):
-    """Resolves for the connector, which connects to exactly what is returned: all addresses pass, or none is used."""
-
-    def __init__(self, resolve: Resolve, allowed: Allowed) -> None:
-        self._resolve = resolve
-        self._allowed = allowed
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        named = (host.removesuffix("."), port) in self._allowed.pairs
-        found: list[ResolveResult] = []
-        for text in await self._resolve(host, port):
-            address = ipaddress.ip_address(text)
-            if not named:
-                check_address(address, port, self._allowed)
-            version = socket.AF_INET if address.version == 4 else socket.AF_INET6
-            found.append(
-                ResolveResult(
-                    hostname=host,
-                    host=text,
-                    port=port,
-                    family=version,
-                    proto=socket.IPPROTO_TCP,
-                    flags=socket.AI_NUMERICHOST,
-                )
-            )
-        return found
-
-    async def close(self) -> None:
-        """Nothing is held here."""
-
-
-class _SystemNames:
-    """The system's name resolution on threads of its own, which accounts share by turns."""
-
-    def __init__(self, threads: int, look_up: LookUp | None) -> None:
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
-        self._turns = Turns(threads)
-        self._look_up = look_up or _look_up
-
-    async def resolve(self, host: str, port: int) -> list[str]:
-        """All addresses of `host`, in the system's order of preference. Raises OSError."""
-        account = _account.get()
-        try:
-            async with asyncio.timeout(NAME_WAIT):
-                await self._turns.enter(account)
-        except TimeoutError:
-            raise OSError(socket.EAI_AGAIN, "its account has too many slow look-ups under way") from None
-        found = asyncio.get_running_loop().run_in_executor(self._threads, self._look_up, host, port)
-        # a look-up cannot be stopped: whoever gives up waiting leaves the thread, and with it the place, busy
-        found.add_done_callback(lambda _: self._turns.leave(account))
-        return await asyncio.shield(found)
-
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _look_up(host: str, port: int) -> list[str]:
-    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))

@@ -1,8 +1,8 @@
-"""Secrets at rest: sealed when they must be read again, hashed with a key when they must only be recognised.
+"""Secrets at rest: encrypted ("sealed") when they must be read again, hashed with a key when they are only compared.
 
-One master key (32 bytes) in `<data_dir>/master.key` (mode 0600) or in `KURIR_MASTER_KEY` (64 hex digits); it never
-enters the database. Sealing is AES-256-GCM bound to a context (table, column, owner), so that a sealed value moved to
-another row does not open. Two keys are derived from the master: one to seal, one to hash.
+One master key (32 bytes) in `<data_dir>/master.key` (mode 0600) or in `KURIR_MASTER_KEY` (64 hex digits); it is never
+stored in the database. Sealing is AES-256-GCM bound to a context (table, column, owner), so that a sealed value moved
+to another row cannot be opened. Two keys are derived from the master key: one for sealing, one for hashing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _VERSION = "k1."
 
 
 class SealError(Exception):
-    """A sealed value does not open: wrong key, wrong place, or damaged."""
+    """A sealed value cannot be opened: wrong key, wrong context, or damaged."""
 
 
 class Sealing:
@@ -39,13 +39,13 @@ class Sealing:
         self._hash_key = _derive(master, b"kurir hash")
 
     def seal(self, plain: str, context: str) -> str:
-        """`plain` as a text that only this key opens, and only for the same `context`."""
+        """Encrypts `plain` for this key and the given `context`."""
         nonce = secrets.token_bytes(12)
         boxed = self._aead.encrypt(nonce, plain.encode(), context.encode())
         return _VERSION + base64.urlsafe_b64encode(nonce + boxed).decode()
 
     def open(self, sealed: str, context: str) -> str:
-        """The inverse of `seal`. Raises SealError."""
+        """Decrypts what `seal` returned. Raises SealError."""
         if not sealed.startswith(_VERSION):
             raise SealError("this is not a sealed value")
         try:
@@ -55,16 +55,16 @@ class Sealing:
             raise SealError("a sealed value does not open: was the master key or the row changed?") from error
 
     def hash(self, text: str, context: str = "") -> str:
-        """A keyed hash (HMAC-SHA256, hex) by which a secret is recognised but not read."""
+        """A keyed hash (HMAC-SHA256, hex) to recognize a secret without storing it."""
         return hmac.new(self._hash_key, f"{context}\0{text}".encode(), hashlib.sha256).hexdigest()
 
     def derive(self, purpose: str) -> bytes:
-        """A further key of 32 bytes for one purpose."""
+        """Derives a further key of 32 bytes for one purpose."""
         return _derive(self._master, b"kurir " + purpose.encode())
 
 
 def load_master_key(data_dir: Path) -> bytes:
-    """The master key from `KURIR_MASTER_KEY` or `<data_dir>/master.key`, made on first use. Raises SealError."""
+    """The master key from `KURIR_MASTER_KEY` or `<data_dir>/master.key`, created on first use. Raises SealError."""
     known = find_master_key(data_dir)
     if known is not None:
         return known
@@ -76,7 +76,7 @@ def load_master_key(data_dir: Path) -> bytes:
 
 
 def find_master_key(data_dir: Path) -> bytes | None:
-    """The master key that is there, None when there is none yet. Raises SealError for one that is none."""
+    """The existing master key, or None. Raises SealError for one that is malformed."""
     text, where = os.environ.get("KURIR_MASTER_KEY", ""), "KURIR_MASTER_KEY"
     if not text:
         path = data_dir / "master.key"

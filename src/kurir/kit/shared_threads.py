@@ -1,8 +1,7 @@
-"""Threads that are shared fairly: work is handed in for somebody, and everybody who waits gets a thread in turn.
+"""Thread pools shared fairly between accounts, for database reads and password checks.
 
-Used for reads of the database and for password checks. Each `SharedThreads` is a pool of its own, so that whoever fills
-one delays nobody in another. Within a pool a thread is a place of `turns.Shares`: nobody occupies more of them than are
-left for others, however much they hand in.
+Each `SharedThreads` is a pool of its own, so that a flood in one does not delay another. Within a pool a thread is a
+place of `turns.Shares`: no account occupies more threads than are left for others, however many jobs it submits.
 """
 
 from __future__ import annotations
@@ -22,15 +21,16 @@ from kurir.kit.turns import Shares
 log = structlog.get_logger(__name__)
 
 STANDSTILL = 0.75
-"""Seconds that a healthy piece of work does not take."""
+"""Seconds above which a job counts as stuck."""
 
 
 class Full(Exception):  # noqa: N818 - a state, not a mistake
-    """So much waits already that more is not taken."""
+    """The queue of the pool is full."""
 
 
 class Job:
-    """A piece of work, for whom it is, and its answer. `began`: monotonic seconds, None while it waits for a thread."""
+    """A submitted piece of work, its owner and its future. `began`: monotonic seconds, None while it waits for a
+    thread."""
 
     __slots__ = ("began", "future", "of", "work")
 
@@ -42,7 +42,7 @@ class Job:
 
 
 class SharedThreads:
-    """A pool of `threads`, started when there is work for them. Hand in and take back from one event loop.
+    """A pool of up to `threads` threads, started on demand. Used from one event loop.
 
     room: how many jobs may wait. prepared: called once in each new thread.
     """
@@ -54,7 +54,7 @@ class SharedThreads:
         self._prepared = prepared
         self._changed = threading.Condition(threading.Lock())
         self._ready: deque[Job] = deque()
-        """Jobs whose turn it is, for the next thread that is free."""
+        """Jobs that have a place, for the next free thread."""
         self._count = 0
         self._running: set[Job] = set()
         self._started: list[threading.Thread] = []
@@ -62,7 +62,7 @@ class SharedThreads:
         self._closing = False
 
     def put(self, work: Callable[[], Any], of: Hashable) -> Job:
-        """Hands in work; its result or exception comes to the job's future. Raises Full."""
+        """Submits work for `of`; its result or exception is set on the job's future. Raises Full."""
         loop = asyncio.get_running_loop()
         job = Job(work, of, loop.create_future())
         with self._changed:
@@ -70,7 +70,7 @@ class SharedThreads:
                 raise Full(f"more than {self._room} wait for {self._name}")
             self._count += 1
             self._admit(self._shares.ask(of, job), loop)
-            if not self._started:  # nobody would ever begin it
+            if not self._started:  # no thread would ever run it
                 self._ready.remove(job)
                 self._shares.leave(of)
                 self._count -= 1
@@ -78,7 +78,7 @@ class SharedThreads:
         return job
 
     def _admit(self, given: Sequence[Hashable], loop: asyncio.AbstractEventLoop, *, free: int = 0) -> None:
-        """A thread for each of these jobs: one that is about to be `free`, one that has nothing to do, or a new one."""
+        """Provides a thread for each of these jobs: one of those about to be `free`, an idle one, or a new one."""
         for number, job in enumerate(given):
             assert isinstance(job, Job)
             self._ready.append(job)
@@ -91,17 +91,17 @@ class SharedThreads:
                 self._start(loop)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """One thread more; when the system has none to give, those that run go on and the next job tries again."""
+        """Starts one more thread; when the system refuses, the running threads go on and the next job tries again."""
         thread = threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            log.exception("thread_not_started", pool=self._name)
+            log.exception("thread_failed", pool=self._name)
             return
         self._started.append(thread)
 
     def take_back(self, job: Job) -> None:
-        """Nobody waits for the job any more: it is not begun, unless it has been."""
+        """Withdraws a job that nobody awaits any more; one that has begun runs to its end."""
         with self._changed:
             if self._shares.withdraw(job.of, job):
                 self._count -= 1
@@ -111,8 +111,8 @@ class SharedThreads:
                 self._admit(self._shares.leave(job.of), asyncio.get_running_loop())
 
     def stands(self, job: Job) -> bool:
-        """Whether waiting for this job is in vain for now: it takes longer than healthy work does, or every thread that
-        it might get is held up by work that does. A long queue that moves does not stand."""
+        """Whether this job is stuck: it runs longer than `STANDSTILL`, or every thread that it could get does. A long
+        queue that moves is not stuck."""
         late = time.monotonic() - STANDSTILL
         with self._changed:
             if job.began is not None:
@@ -121,11 +121,11 @@ class SharedThreads:
         return self._shares.full_with(job.of, stuck)
 
     def waiting(self) -> int:
-        """How many jobs wait for a thread."""
+        """Number of jobs that wait for a thread."""
         return self._count
 
     def close(self) -> None:
-        """Finishes what was handed in, then ends the threads; blocks until then. Idempotent."""
+        """Finishes all submitted jobs, then ends the threads; blocks until then. Idempotent."""
         with self._changed:
             self._closing = True
             self._idle = 0
@@ -148,16 +148,16 @@ class SharedThreads:
                 self._admit(self._shares.leave(job.of), loop, free=1)
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits
                 loop.call_soon_threadsafe(_resolve, job, result, error)
-            del job, result, error  # an idle thread must hold nothing
+            del job, result, error  # an idle thread must keep no references
 
     def _next(self) -> Job | None:
-        """Waits for a job whose turn it is; None when there is nothing more to come."""
+        """Waits for the next job with a place; None when the pool is closing and empty."""
         with self._changed:
             while not self._ready:
                 if self._closing and not self._shares.waiting:
                     self._changed.notify_all()
                     return None
-                self._idle += 1  # whoever notifies takes it off
+                self._idle += 1  # the notifier decrements it
                 self._changed.wait()
             job = self._ready.popleft()
             self._count -= 1
@@ -168,7 +168,7 @@ class SharedThreads:
 
 def _resolve(job: Job, result: Any, error: BaseException | None) -> None:
     if job.future.done():
-        return  # its caller has gone
+        return  # its caller no longer waits
     if error is not None:
         job.future.set_exception(error)
     else:

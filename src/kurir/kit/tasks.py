@@ -1,11 +1,11 @@
-"""Long-lived and short-lived tasks with an owner: nothing that runs in the background ends unseen.
+"""Supervised tasks: every background task has an owner that restarts it, logs its failures and reports its health.
 
-Each part of the gateway starts its tasks in a `Tasks` of its own. A task that is *kept* is started again with growing
-pauses whenever it fails; while it is down, and until it has run for a while again, it is a complaint of `TaskHealth`,
-which `/readyz` shows and `/metrics` counts. A vital one that cannot be helped ends the process, so that a supervisor
-starts it anew. A task that is *spawned* runs once; what it raises is logged and counted.
+Each part of the gateway starts its tasks in a `Tasks` of its own. `keep` restarts a task with growing pauses whenever
+it fails; while it is down, and until it has run steadily again, it counts as failing in `TaskHealth`, which `/readyz`
+and `/metrics` show. A vital task that keeps failing ends the process, so that a supervisor restarts it. `spawn` runs a
+task once; its exception is logged and counted.
 
-This is the only module that may create a task (a lint checks it).
+Only this module may create tasks (a lint checks it).
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from weakref import WeakSet
 
 import structlog
 
+from kurir.kit.backoff import Backoff
+
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 BACK_OFF_FIRST, BACK_OFF_MOST = 0.5, 30.0
-"""Seconds before a failed task is started again: doubled with each failure in a row."""
+"""Seconds before a failed task is restarted: the first pause and the longest; doubled with each failure in a row."""
 STEADY = 60.0
-"""Seconds that a task must have run for its failures to count as over; at most, see `_steady_after`."""
+"""Seconds of running after which the pauses begin small again. A task counts as recovered after as long as its last
+pause, and after this at most."""
 HOPELESS = 300.0
-"""Seconds after which a vital task that keeps failing ends the process."""
+"""Seconds of continuous failure after which a vital task ends the process."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,11 +39,11 @@ class EndedError(Exception):
 
 
 class GaveUpError(Exception):
-    """A task without which the gateway is none could not be helped; the process has stopped in order."""
+    """A vital task kept failing, and the process was shut down in order."""
 
 
 class TaskHealth:
-    """How the process's tasks and threads are doing. One per process; parts report to it, health checks read it.
+    """Health of the process's tasks and threads. One per process; parts report to it, health checks read it.
 
     `count_failure` is called with a task's name at each failure. Times are of the event loop's clock.
     """
@@ -52,32 +55,32 @@ class TaskHealth:
         self._ended = asyncio.Event()
 
     def failed(self, name: str, key: str, error: BaseException | str) -> None:
-        """A task or thread failed and is down."""
+        """Records that a task or thread failed and is down."""
         self._count_failure(name)
         reason = error if isinstance(error, str) else f"{type(error).__name__}"
         self._failing[_label(name, key)] = reason
 
     def recovered(self, name: str, key: str = "") -> None:
-        """It runs again, or nobody needs it any more."""
+        """Records that it runs again or is no longer needed."""
         self._failing.pop(_label(name, key), None)
 
     def failures(self) -> list[str]:
-        """A sentence for each task that is down or keeps failing; empty when all is well. No text from outside."""
+        """One sentence for each failing task; empty when all is well. Contains no text from outside."""
         return [f"the task {task} keeps failing ({reason})" for task, reason in sorted(self._failing.items())]
 
     def failing(self) -> int:
-        """How many tasks are down or keep failing."""
+        """Number of tasks that are down or keep failing."""
         return len(self._failing)
 
     def give_up(self, name: str, key: str = "") -> None:
-        """A vital task cannot be helped: the process has to end."""
+        """Records that a vital task keeps failing and that the process has to end."""
         if self._hopeless is None:
             self._hopeless = _label(name, key)
-            log.critical("process_gives_up", task=self._hopeless)
+            log.critical("process_failed", task=self._hopeless)
         self._ended.set()
 
     async def hopeless(self) -> str:
-        """Waits until a vital task cannot be helped; returns its name."""
+        """Waits for `give_up`; returns the task's name."""
         await self._ended.wait()
         assert self._hopeless is not None
         return self._hopeless
@@ -102,17 +105,17 @@ class Tasks:
         back_off: tuple[float, float] = (BACK_OFF_FIRST, BACK_OFF_MOST),
         hopeless: float = HOPELESS,
     ) -> asyncio.Task[None]:
-        """Runs `work()` until it returns, and again with growing pauses whenever it raises. An `endless` one must not
-        return either.
+        """Runs `work()` until it returns, and restarts it with growing pauses whenever it raises. An `endless` one must
+        not return.
 
-        `name` is the task's fixed name, for metrics and the log; `key` tells several of one name apart. `vital`:
-        without it the gateway is no gateway, so that the process ends when it has kept failing for `hopeless` seconds.
+        `name` is the task's fixed name, for metrics and the log; `key` distinguishes several of one name. `vital`: the
+        process ends when it has kept failing for `hopeless` seconds.
         """
         kept = self._kept(name, work, key=key, vital=vital, endless=endless, back_off=back_off, hopeless=hopeless)
         return self._start(kept, name, key)
 
     def spawn(self, name: str, work: Coroutine[Any, Any, T], *, key: str = "") -> asyncio.Task[T]:
-        """Runs `work` once. What it raises is logged and counted, also when nobody awaits the task."""
+        """Runs `work` once; an exception is logged and counted even when nobody awaits the task."""
         task = self._start(work, name, key)
         task.add_done_callback(lambda done: self._judge(done, name, key))
         return task
@@ -121,15 +124,15 @@ class Tasks:
         return len(self._running)
 
     async def close(self, timeout: float | None = None) -> None:
-        """Cancels what runs and waits for its end; with `timeout` it first has that many seconds to end by itself."""
+        """Cancels all tasks and waits for their end; with `timeout` they first have that many seconds to finish."""
         if timeout is not None and self._running:
             await asyncio.wait(set(self._running), timeout=timeout)
         while running := [task for task in self._running if task is not asyncio.current_task()]:
             for task in running:
-                if task not in self._canceled:  # a second time would cut off how it ends in order
+                if task not in self._canceled:  # a second cancel would interrupt its cleanup
                     self._canceled.add(task)
                     task.cancel()
-            done, _ = await asyncio.wait(running)  # not gather: whoever gives this up must not cut that off either
+            done, _ = await asyncio.wait(running)  # not gather: cancelling `close` must not interrupt their cleanup
             for task in done:
                 _ = task.cancelled() or task.exception()  # it has been logged
 
@@ -159,13 +162,13 @@ class Tasks:
     ) -> None:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        pause, failing_since = back_off[0], None
+        backoff, failing_since = Backoff(*back_off), None
         try:
             while True:
                 began = loop.time()
                 steady = None
                 if failing_since is not None:
-                    steady = loop.call_later(min(STEADY, pause), self._health.recovered, name, key)
+                    steady = loop.call_later(min(STEADY, backoff.last), self._health.recovered, name, key)
                 try:
                     await work()
                     if not endless or task.cancelling():
@@ -175,13 +178,15 @@ class Tasks:
                     if task.cancelling():  # `close`: whatever the work raised at its end, it is over
                         if not isinstance(error, asyncio.CancelledError):
                             self._health._count_failure(name)
-                            log.exception("task_failed_at_its_end", task=name, key=key or None)
+                            log.exception("task_cleanup_failed", task=name, key=key or None)
                         raise
                     # a CancelledError now: the work itself canceled something it waited for
                     if loop.time() - began > STEADY:
-                        pause, failing_since = back_off[0], None
+                        failing_since = None
+                        backoff.reset()
                     failing_since = failing_since or loop.time()
                     self._health.failed(name, key, error)
+                    pause = backoff.after_failure()
                     log.exception("task_failed", task=name, key=key or None, again_in=pause)
                 finally:
                     if steady is not None:
@@ -189,13 +194,12 @@ class Tasks:
                 if vital and loop.time() - failing_since > hopeless:
                     self._health.give_up(name, key)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, back_off[1])
         finally:
             self._health.recovered(name, key)
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:
-    """Cancels a task and waits for its end; what it raised was reported where it was started."""
+    """Cancels a task and waits for its end; its exception was reported where it was started."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError, Exception):
         await task

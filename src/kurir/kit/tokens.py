@@ -1,6 +1,6 @@
-"""The operator's token, and how any token is compared: what is empty or odd opens nothing.
+"""The operator's token and the comparison of tokens; empty and malformed tokens match nothing.
 
-The token is in `<data_dir>/operator.token` (mode 0600, made on first use): whoever can read the data folder is the
+The token is in `<data_dir>/operator.token` (mode 0600, created on first use): whoever can read the data folder is the
 operator.
 """
 
@@ -17,23 +17,23 @@ _SOUND = re.compile(r"[\x21-\x7e]{16,1000}")
 
 
 class TokenError(RuntimeError):
-    """The file of the operator's token holds none; the sentence says what to do."""
+    """The file of the operator's token holds no valid token; the sentence says what to do."""
 
 
 def is_sound(token: str) -> bool:
-    """Whether this can be a token of anybody's: 16 to 1,000 visible ASCII characters, no spaces."""
+    """Whether the text is well-formed as a token: 16 to 1,000 visible ASCII characters, no spaces."""
     return _SOUND.fullmatch(token) is not None
 
 
 def opens(given: str, expected: str) -> bool:
-    """Whether `given` is the `expected` token, in constant time; a token that is not sound opens nothing."""
+    """Compares `given` with the `expected` token in constant time; a malformed token never matches."""
     return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode("utf-8", "replace")) and is_sound(
         expected
     )
 
 
 def load_token(data_dir: Path) -> str:
-    """The operator's token, made on first use, and anew where a start that was cut off left an empty file.
+    """The operator's token; created on first use, and again when an interrupted start left an empty file.
 
     Raises TokenError and OSError.
     """
@@ -47,7 +47,7 @@ def load_token(data_dir: Path) -> str:
 
 
 def read_token(data_dir: Path) -> str:
-    """The operator's token that a gateway has made. Raises TokenError and OSError."""
+    """The operator's token as a gateway has created it. Raises TokenError and OSError."""
     path = _path(data_dir)
     token = path.read_bytes().strip().decode("ascii", "replace")
     if not is_sound(token):

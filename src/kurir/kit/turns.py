@@ -1,10 +1,10 @@
-"""Places for work that accounts share, given out so that no account can take them all.
+"""Fair sharing of a limited number of places between accounts, so that no account can take all of them.
 
-Which account gets the next place is decided by *dynamic thresholds* (Choudhury and Hahne, IEEE/ACM Transactions on
-Networking 6(2), 1998; used for the shared buffers of network switches): an account may take a further place while it
-holds fewer than are free. One busy account therefore takes half of the places, n busy accounts take 1/(n+1) each, and
-an account that holds none finds a free place as long as fewer accounts than there are places keep the others busy.
-Among those who wait, accounts take turns; within an account the order of asking counts.
+The next place is assigned by *dynamic thresholds* (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998;
+used for the shared buffers of network switches): an account may take a further place while it holds fewer than are
+free. One busy account therefore takes half of the places, n busy accounts take 1/(n+1) each, and an account that holds
+none finds a free place as long as fewer accounts than there are places keep the others busy. Waiting accounts take
+turns; within an account the order is first come, first served.
 
 `Shares` is the rule, `Turns` applies it on an event loop, `shared_threads` to threads.
 """
@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 
 
 class Shares:
-    """Who holds and who waits for `places` places. Pure: the waiting are tickets, whatever the caller uses."""
+    """Holders of and waiters for `places` places. Pure: waiters are tickets, any objects of the caller's."""
 
     def __init__(self, places: int) -> None:
         if places < 1:
@@ -33,7 +33,7 @@ class Shares:
         return self.places - self.held.total()
 
     def full_with(self, account: Hashable, held: Collection[Hashable]) -> bool:
-        """Whether the account would wait if only these places were held, each by the account that is named."""
+        """Whether the account would have to wait if only these places were held, each by the named account."""
         return sum(one == account for one in held) >= self.places - len(held)
 
     @property
@@ -42,19 +42,19 @@ class Shares:
         return not self.held and not self.waiting
 
     def ask(self, account: Hashable, ticket: Hashable) -> list[Hashable]:
-        """`ticket` waits for a place of the account's; returns the tickets that have one from now on."""
+        """Queues `ticket` for a place for the account; returns the tickets that now get one."""
         self.waiting.setdefault(account, deque()).append(ticket)
         return self._given()
 
     def leave(self, account: Hashable) -> list[Hashable]:
-        """The account gives one of its places back; returns the tickets that have one from now on."""
+        """Returns one of the account's places; returns the tickets that now get one."""
         self.held[account] -= 1
         if not self.held[account]:
             del self.held[account]
         return self._given()
 
     def withdraw(self, account: Hashable, ticket: Hashable) -> bool:
-        """`ticket` no longer waits; False when it has a place already."""
+        """Removes a waiting `ticket`; False when it has a place already."""
         queue = self.waiting.get(account, deque())
         if ticket not in queue:
             return False
@@ -76,7 +76,7 @@ class Shares:
         return given
 
     def _turn(self) -> tuple[Hashable, deque[Hashable]] | None:
-        """Who is the next to get a place, and its tickets."""
+        """The account that gets the next place, and its tickets."""
         free = self.free
         if not free:  # else all who wait would be looked at; who is passed over below holds a place
             return None
@@ -84,7 +84,7 @@ class Shares:
 
 
 class Turns:
-    """`Shares` of one event loop: `async with turns.place(account)` waits for the account's turn."""
+    """`Shares` for one event loop: `async with turns.place(account)` waits for a place."""
 
     def __init__(self, places: int) -> None:
         self._shares = Shares(places)
@@ -96,7 +96,7 @@ class Turns:
 
     @asynccontextmanager
     async def place(self, account: Hashable) -> AsyncIterator[None]:
-        """A place for the account from the time it is its turn until the block is left."""
+        """Holds a place for the account within the block, waiting for it first."""
         await self.enter(account)
         try:
             yield
@@ -104,18 +104,18 @@ class Turns:
             self.leave(account)
 
     async def enter(self, account: Hashable) -> None:
-        """Waits for a place, which is the account's until `leave`; for work whose end nobody awaits."""
+        """Waits for a place and holds it until `leave`; for work whose end nobody awaits."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._admit(self._shares.ask(account, turn))
         try:
             await turn
         except asyncio.CancelledError:
-            if not self._shares.withdraw(account, turn):  # the place came in the same moment
+            if not self._shares.withdraw(account, turn):  # the place was assigned in the same moment
                 self.leave(account)
             raise
 
     def leave(self, account: Hashable) -> None:
-        """Gives a place of the account's back."""
+        """Returns a place of the account's."""
         self._admit(self._shares.leave(account))
 
     def _admit(self, given: list[Hashable]) -> None:

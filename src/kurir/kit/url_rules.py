@@ -1,11 +1,11 @@
-"""Which strangers' URLs may be fetched: rules on their text, their host and the addresses the host stands for.
+"""Rules for which URLs of strangers may be fetched: on their text, host and resolved addresses.
 
-Pure: no DNS, no sockets. A URL that callers send must not reach anything that only this machine or its network can
-reach (server-side request forgery), so the rule is a list of what is refused, kept here in full: Python's own
-`is_global` lets NAT64, 6to4, IPv4-compatible, multicast and several reserved addresses through.
+Pure: no DNS, no sockets. A URL sent by a caller must not reach anything that only this machine or its network can reach
+(server-side request forgery). The rule is an explicit list of what is refused: Python's `is_global` lets NAT64, 6to4,
+IPv4-compatible, multicast and several reserved addresses through.
 
-Sources of the list: the IANA special-purpose address registries (RFC 6890 and its updates) and the addresses at
-which clouds serve credentials to their machines.
+Sources of the list: the IANA special-purpose address registries (RFC 6890 and its updates) and the addresses at which
+clouds serve credentials to their machines.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from yarl import URL
 from kurir.settings import SettingsError
 
 URL_LENGTH = 2048
-"""Most characters in a URL."""
+"""Maximum number of characters in a URL."""
 PORTS = frozenset({80, 443})
 """Ports of the public web; others only on allowed networks."""
 
@@ -56,7 +56,7 @@ _REFUSED_V6 = tuple(
     for text in (
         "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarks
         "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4: carries an IPv4 address
+        "2002::/16",  # 6to4: contains an IPv4 address
         "2620:4f:8000::/48",  # AS112
         "3ffe::/16",  # the returned 6bone
         "3fff::/20",  # documentation
@@ -69,8 +69,9 @@ _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\Z")
 _NUMBER_AT_THE_END = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\Z")
 
 
-class UrlRefused(Exception):  # noqa: N818 - a verdict, not a mistake
-    """A URL that is never fetched; `reason` is a sentence for the caller and tells nothing about our network."""
+class UrlRefused(Exception):  # noqa: N818 - an outcome, not a mistake
+    """A URL that is never fetched; `reason` is a sentence for the caller that reveals nothing about the internal
+    network."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -78,10 +79,10 @@ class UrlRefused(Exception):  # noqa: N818 - a verdict, not a mistake
 
 
 class Allowed(NamedTuple):
-    """What the operator opened in `KURIR_ALLOWED_NETWORKS`, on top of the public web.
+    """What the operator allowed in `KURIR_ALLOWED_NETWORKS`, in addition to the public web.
 
-    A network opens its addresses with all their ports, under whatever name they are reached. A `host:port` pair opens
-    exactly that host, as written in the URL, on that port, whatever address it stands for.
+    A network allows its addresses on all ports, under any name. A `host:port` pair allows exactly that host, as written
+    in the URL, on that port, whatever address it resolves to.
     """
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -107,7 +108,7 @@ class Allowed(NamedTuple):
 
 
 def check_url(text: str, allowed: Allowed) -> URL:
-    """The URL as it will be requested; raises UrlRefused. Cheap: reads the text and literal addresses, asks no DNS."""
+    """Parses and checks a URL; raises UrlRefused. Checks the text and literal addresses only, without DNS."""
     text = text.strip()
     if not text:
         raise UrlRefused("the URL is empty")
@@ -151,7 +152,7 @@ def _check_host(host: str, port: int, allowed: Allowed) -> None:
 
 
 def check_address(address: IPv4Address | IPv6Address, port: int, allowed: Allowed) -> None:
-    """Refuses an address, literal or resolved, that is not public or whose port is not the web's (UrlRefused)."""
+    """Raises UrlRefused for an address, literal or resolved, that is not public or whose port is not a web port."""
     address = _reached(address)
     if any(address.version == network.version and address in network for network in allowed.networks):
         return
@@ -162,7 +163,8 @@ def check_address(address: IPv4Address | IPv6Address, port: int, allowed: Allowe
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address belongs to the public internet; mapped and translated ones count as what they reach."""
+    """Whether the address belongs to the public internet; mapped and translated ones count as the address they
+    reach."""
     address = _reached(address)
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _REFUSED_V4)

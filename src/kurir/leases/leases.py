@@ -1,4 +1,4 @@
-"""The life of a gateway among others: its heartbeat, the numbers that come to it, and those that go."""
+"""A gateway's leases: its heartbeat, and the numbers that it acquires, holds and releases."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from kurir.leases.statements import Taken
 from kurir.store.database import Database, DatabaseUnavailable
 
 LEASE = 20.0
-"""Seconds for which a heartbeat keeps a gateway's numbers."""
+"""Seconds for which a heartbeat keeps a gateway's leases."""
 HEARTBEAT = 5.0
 _SAFE = 0.9
-"""The part of a lease after which a gateway stops by its own clock, before the database takes it for dead."""
+"""Fraction of a lease after which a gateway stops by its own clock, before the database considers it dead."""
 _WATCH = 0.25
 _AGAIN = 1.0
 _JUST_AFTER = 0.1
@@ -35,22 +35,23 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LeaseHandlers:
-    """What follows for the rest of the gateway."""
+    """Callbacks run when this gateway gains or loses a number."""
 
     begin: Callable[[int, int], Awaitable[None]]
-    """(account_id, number_id): carry it from now on."""
+    """(account_id, number_id): this gateway now holds the number."""
     end: Callable[[int, bool], Awaitable[None]]
-    """(number_id, orderly): carry it no more. Orderly: sends in flight may finish; else the lease is lost already."""
+    """(number_id, orderly): this gateway no longer holds the number. Orderly: sends in flight may finish; otherwise the
+    lease is lost already."""
     may_go: Callable[[int], bool]
-    """(number_id): whether it may go to another gateway just now."""
+    """(number_id): whether the number may move to another gateway now."""
     released: Callable[[], None]
-    """Numbers were given up: the other gateways should look."""
+    """Numbers were released; notifies the other gateways."""
 
 
 class Leases:
-    """The numbers that this gateway carries. Start it when lanes and devices can begin, close it after they ended.
+    """The numbers that this gateway holds. Start it when lanes and devices can begin, close it after they ended.
 
-    A gateway that only answers calls never starts it: it holds nothing, and may still ask who does.
+    A gateway that only answers API calls never starts it: it holds nothing, but can look up holders.
     """
 
     def __init__(
@@ -63,8 +64,8 @@ class Leases:
         heartbeat: float = HEARTBEAT,
         health: TaskHealth | None = None,
     ) -> None:
-        """`memory` is a file in this gateway's own data folder, whose lock says that whoever wrote it last is dead;
-        `url` is where other gateways reach this one."""
+        """`memory` is a file that stores this gateway's last name; the data folder's lock guarantees that the previous
+        owner has exited. `url` is the address at which other gateways reach this one."""
         self._database = database
         self._memory = memory
         self._url = url
@@ -84,24 +85,24 @@ class Leases:
     # -- asked by others -------------------------------------------------------------------------------------------
 
     def hold(self, number_id: int) -> Hold | None:
-        """The right to carry the number, None when it is not this gateway's."""
+        """The hold on the number, None when this gateway does not hold it."""
         lease = self._held.get(number_id)
         return lease if lease is not None and lease.valid() else None
 
     def held(self) -> list[int]:
-        """The numbers that this gateway carries."""
+        """The numbers that this gateway holds."""
         return sorted(self._held)
 
     async def holder(self, number_id: int) -> str | None:
-        """The address of the gateway that carries the number, None when none does. Raises DatabaseUnavailable."""
+        """The address of the gateway that holds the number, None when none does. Raises DatabaseUnavailable."""
         return await self._database.read(lambda c: statements.holder(c, number_id))
 
     # -- the life of it --------------------------------------------------------------------------------------------
 
     async def start(self, handlers: LeaseHandlers) -> None:
-        """Registers this gateway and takes its share of the numbers. Raises DatabaseUnavailable and OSError.
+        """Registers this gateway and acquires its share of the numbers. Raises DatabaseUnavailable and OSError.
 
-        What an earlier life of this gateway carried is free at once.
+        Numbers held by an earlier run of this gateway are free at once.
         """
         self._handlers = handlers
         self._taking = True
@@ -112,7 +113,7 @@ class Leases:
         self._tasks.keep("heartbeat-watch", self._watch, vital=True, endless=True)
 
     async def take(self, number_id: int) -> bool:
-        """Takes one number now if nobody carries it; whether this gateway carries it. Raises DatabaseUnavailable."""
+        """Acquires one number now if it is free; returns whether this gateway holds it. Raises DatabaseUnavailable."""
         begun: list[asyncio.Task[None]] = []
         if self._taking and number_id not in self._held:
             async with self._extending:
@@ -121,20 +122,20 @@ class Leases:
         return self.hold(number_id) is not None
 
     def look(self) -> None:
-        """Another gateway gave up numbers: look now instead of at the next heartbeat."""
+        """Checks for free numbers now instead of at the next heartbeat, because another gateway released some."""
         self._look.set()
 
     def stop_taking(self) -> None:
-        """This gateway is about to end: it keeps what it has and takes nothing more."""
+        """Stops acquiring numbers before shutdown; keeps those held."""
         self._taking = False
 
     async def close(self) -> None:
-        """Gives up everything at once; call it when nothing is carried any more."""
+        """Releases everything at once; call it after lanes and devices have ended."""
         self._taking = False
         await self._tasks.close()
         self._held.clear()
         if self._me:
-            with contextlib.suppress(DatabaseUnavailable):  # then the lease runs out
+            with contextlib.suppress(DatabaseUnavailable):  # the lease expires in that case
                 await self._database.write(lambda c: statements.leave(c, self._me))
                 self._handlers.released()
 
@@ -152,7 +153,7 @@ class Leases:
                 log.warning("heartbeat_missed", reason=str(error))
 
     async def _watch(self) -> None:
-        """Stops carrying in time when heartbeats fail, also while one is waiting for the database."""
+        """Stops sending in time when heartbeats fail, also while one is waiting for the database."""
         while True:
             await asyncio.sleep(_WATCH)
             if self._held and _now() >= self._until:
@@ -166,7 +167,7 @@ class Leases:
             if not (me and await self._database.write(lambda c: statements.renew(c, me, self._lease))):
                 if self._me:
                     self._lose("another gateway took this one for dead")
-                # a beat that was frozen began long ago: the new name's time counts from now
+                # a heartbeat of a frozen process began long ago: the new name's lease counts from now
                 began, me, before = _now(), f"gw_{secrets.token_hex(8)}", self._before
                 await asyncio.to_thread(replace_whole, self._memory, me.encode())
                 await self._database.write(lambda c: statements.register(c, me, self._url, before, self._lease))
@@ -176,7 +177,7 @@ class Leases:
                 await self._share()
 
     async def _share(self) -> None:
-        """Takes what is this gateway's share of the numbers, or begins to give up what is more."""
+        """Acquires this gateway's share of the numbers, or begins to release those above it."""
         me, held = self._me, self.held()
         counts = await self._database.write(lambda c: statements.count(c, me, held))
         self._next_death = counts.next_death
@@ -197,14 +198,14 @@ class Leases:
         me = self._me
         taken = await self._database.write(lambda c: statements.take(c, me, most, only))
         if self._me != me:
-            return []  # lost meanwhile, and with its name what it took
+            return []  # lost meanwhile, together with what it acquired
         for one in taken:
             self._held[one.number_id] = _Lease(self, me, one)
-            log.info("number_taken", number_id=one.number_id, change_of_hands=one.token)
+            log.info("number_acquired", number_id=one.number_id, change_of_hands=one.token)
         return [self._begin_later(one.account_id, one.number_id, self._held[one.number_id]) for one in taken]
 
     def _lose(self, reason: str) -> None:
-        """Everything is lost: nothing may go out any more from this moment on, and never again under this name."""
+        """Drops everything at once: from now on nothing may be sent under this name."""
         lost, self._held = self._held, {}
         self._me, self._before = "", self._me
         self._leaving.clear()
@@ -221,9 +222,9 @@ class Leases:
             return
         del self._held[number_id]
         self._leaving.discard(number_id)
-        with contextlib.suppress(DatabaseUnavailable):  # then the next heartbeat does it
+        with contextlib.suppress(DatabaseUnavailable):  # the next heartbeat retries it
             await self._database.write(lambda c: statements.give_up(c, self._me, number_id, lease.token))
-        log.info("number_given_up", number_id=number_id)
+        log.info("number_released", number_id=number_id)
         self._handlers.released()
 
     def _begin_later(self, account_id: int, number_id: int, lease: _Lease) -> asyncio.Task[None]:
@@ -236,7 +237,7 @@ class Leases:
                     await self._handlers.begin(account_id, number_id)
                     break
                 except DatabaseUnavailable as error:
-                    log.warning("number_begins_later", number_id=number_id, reason=str(error))
+                    log.warning("number_delayed", number_id=number_id, reason=str(error))
                 await asyncio.sleep(_AGAIN)
 
     async def _end(self, number_id: int, *, orderly: bool) -> None:
@@ -245,7 +246,7 @@ class Leases:
 
 
 class _Lease:
-    """A number that this gateway carries."""
+    """A number that this gateway holds."""
 
     def __init__(self, leases: Leases, me: str, taken: Taken) -> None:
         self.token = taken.token
@@ -262,5 +263,5 @@ class _Lease:
 
 
 def _now() -> float:
-    """Seconds that go on while the machine is suspended, which Python's monotonic clock does not count."""
+    """Seconds of a clock that also counts while the machine is suspended, unlike Python's monotonic clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

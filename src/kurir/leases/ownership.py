@@ -1,4 +1,4 @@
-"""The right to carry a number, as lanes and the inbox ask for it."""
+"""The right to send for a number, as lanes and the inbox check it."""
 
 from __future__ import annotations
 
@@ -8,41 +8,42 @@ from sqlalchemy import Connection
 
 
 class Hold(Protocol):
-    """The right to carry one number, from when it was taken until it is lost or given up; never again after that."""
+    """The right to send for one number, from its acquisition until it is lost or released; never valid again after
+    that."""
 
     inherited: bool
-    """Whether another gateway may have carried the number before."""
+    """Whether another gateway may have held the number before."""
 
     def valid(self) -> bool:
-        """By this process's own clock: asked before anything is put on the wire."""
+        """Checks this process's own clock; called before anything is put on the wire."""
         ...
 
     def guard(self, connection: Connection) -> bool:
-        """By the database, which keeps the answer true until the caller's transaction ends."""
+        """Checks the database, which keeps the answer true until the caller's transaction ends."""
         ...
 
 
 class Ownership(Protocol):
-    """Which numbers this process may carry."""
+    """The numbers that this process may send for."""
 
     def hold(self, number_id: int) -> Hold | None:
-        """The right to carry the number, None when this process has it not."""
+        """The hold on the number, None when this process does not have it."""
         ...
 
 
 class Alone:
-    """The only gateway: it carries every number."""
+    """The only gateway: it holds every number."""
 
     inherited = False
 
     def hold(self, number_id: int) -> Hold | None:
-        """Always."""
+        """Always a valid hold."""
         return self
 
     def valid(self) -> bool:
-        """Always."""
+        """Always true."""
         return True
 
     def guard(self, connection: Connection) -> bool:
-        """Always."""
+        """Always true."""
         return True

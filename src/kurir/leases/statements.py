@@ -1,4 +1,5 @@
-"""What leases ask of PostgreSQL. All times are the database's, so that gateways need not agree on the hour."""
+"""The SQL statements of leases on PostgreSQL. All times are the database's, so that the gateways' clocks need not
+agree."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ WHERE l.number_id = :number AND g.expires_at > {_NOW}
 
 
 class Taken(NamedTuple):
-    """A number that was just taken; `token` counts its changes of hands."""
+    """A number that was just acquired; `token` counts its changes of holder."""
 
     number_id: int
     account_id: int
@@ -52,8 +53,8 @@ class Taken(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """Numbers there are, gateways that carry them, seconds until the first of the others is taken for dead unless its
-    heart beats again, and numbers that nobody carries."""
+    """Numbers in total, gateways that hold them, seconds until the first other gateway expires without a heartbeat, and
+    free numbers."""
 
     numbers: int
     gateways: int
@@ -62,49 +63,49 @@ class Counts(NamedTuple):
 
 
 def register(connection: Connection, me: str, url: str, before: str, lease: float) -> None:
-    """Enters a gateway; the name of its earlier life, which is over, is struck off."""
+    """Inserts a gateway and deletes the name of its earlier run, which has ended."""
     connection.execute(_LEAVE, {"key": before})
     connection.execute(_REGISTER, {"me": me, "url": url, "lease": lease})
 
 
 def renew(connection: Connection, me: str, lease: float) -> bool:
-    """A heartbeat; False when it came too late: the name is lost for good."""
+    """Records a heartbeat; False when it came too late and the name is lost for good."""
     return connection.execute(_RENEW, {"me": me, "lease": lease}).rowcount > 0
 
 
 def leave(connection: Connection, me: str) -> None:
-    """Strikes a gateway off, by its own wish: everything that it carried is free."""
+    """Deletes a gateway at its own request: all its numbers become free."""
     connection.execute(_LEAVE, {"key": me})
 
 
 def leave_all(connection: Connection) -> None:
-    """Strikes every gateway off: those of a copied database are gone, however alive they were when it was copied."""
+    """Deletes every gateway: those of a copied database do not exist, even if they were alive when it was copied."""
     connection.execute(_LEAVE_ALL)
 
 
 def count(connection: Connection, me: str, held: list[int]) -> Counts:
-    """Strikes off the dead, sets free what a gateway has in the table but does not hold, and counts."""
+    """Deletes expired gateways, frees numbers that a gateway has in the table but does not hold, and counts."""
     connection.execute(_SET_FREE, {"me": me, "held": held})
     connection.execute(_STRIKE_OFF)
     return Counts(*connection.execute(_COUNTS, {"me": me}).one())
 
 
 def take(connection: Connection, me: str, most: int, only: int = 0) -> list[Taken]:
-    """Takes up to `most` free numbers, or the number `only` if it is free; waits for claims of earlier carriers."""
-    connection.execute(_ONE_AT_A_TIME)  # the next statement sees every gateway that took before
+    """Acquires up to `most` free numbers, or the number `only` if it is free; waits for claims of earlier holders."""
+    connection.execute(_ONE_AT_A_TIME)  # the next statement sees everything acquired before
     return [Taken(*row) for row in connection.execute(_TAKE, {"me": me, "most": most, "only": only}).all()]
 
 
 def give_up(connection: Connection, me: str, number_id: int, token: int) -> None:
-    """Sets one number free."""
+    """Frees one number."""
     connection.execute(_GIVE_UP, {"number": number_id, "me": me, "token": token})
 
 
 def fence(connection: Connection, me: str, number_id: int, token: int) -> bool:
-    """Whether the number is still this gateway's; if so, nobody takes it before the transaction ends."""
+    """Whether this gateway still holds the number; if so, nobody acquires it before the transaction ends."""
     return connection.execute(_FENCE, {"number": number_id, "me": me, "token": token}).first() is not None
 
 
 def holder(connection: Connection, number_id: int) -> str | None:
-    """The address of the gateway that carries the number, None when none does."""
+    """The address of the gateway that holds the number, None when none does."""
     return connection.execute(_HOLDER, {"number": number_id}).scalar()

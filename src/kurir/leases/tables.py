@@ -1,4 +1,4 @@
-"""Gateways on one database, and which of them holds which number."""
+"""Tables of gateways on one database, and of which gateway holds which number."""
 
 from __future__ import annotations
 

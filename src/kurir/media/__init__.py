@@ -1,1 +1,1 @@
-"""Pictures and files to send: fetched from their URLs, inspected in a process of their own, kept until sent."""
+"""Outgoing pictures and files: fetched from their URLs, inspected in a separate process, kept until sent."""

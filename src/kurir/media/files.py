@@ -1,7 +1,7 @@
-"""The files behind the rows of `media`: each stands under its SHA-256, and messages with the same bytes share it.
+"""The files of the table `media`: each is stored under its SHA-256, and messages with the same bytes share it.
 
-A file is placed before its row is stored, and removed after the rows that named it are gone. In between, another
-message may be about to name the same file: such a file is in use, and stays.
+A file is placed before its row is stored, and removed after the rows that name it are deleted. In between, another
+message may be about to name the same file: such a file is in use and is not removed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kurir.messages.content import Preview
 
 
 class MediaFiles:
-    """The folder of one gateway; the gateway that holds the data folder's lock is the only one that changes it."""
+    """The media folder of one gateway; only the gateway that holds the data folder's lock changes it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -24,7 +24,8 @@ class MediaFiles:
         self._in_use: Counter[Path] = Counter()
 
     def place(self, arriving: Path, sha256: str, preview: Preview | None = None) -> Path:
-        """Moves a flushed file to its place, its preview beside it, and flushes the move; it is in use until `release`.
+        """Moves a flushed file and its preview to their final place and flushes the move; the file is in use until
+        `release`.
 
         Raises OSError.
         """
@@ -47,17 +48,17 @@ class MediaFiles:
         return place
 
     def release(self, place: Path) -> None:
-        """The row that names the file is stored, or will not be."""
+        """Ends the use of a placed file: its row is stored, or will not be."""
         with self._lock:
             self._let_go(place)
 
     def mark(self, paths: set[Path]) -> dict[Path, Mark]:
-        """Those of the paths that are files not in use now, for `remove` after it was found that no row names them."""
+        """Marks those of the paths that are files not in use, for `remove` after a check that no row names them."""
         with self._lock:
             return {path: mark for path in paths if path not in self._in_use and (mark := _mark(path)) is not None}
 
     def remove(self, marks: dict[Path, Mark]) -> int:
-        """Removes marked files, but those that were placed anew since; returns how many. Raises OSError."""
+        """Removes marked files except those placed again since; returns how many. Raises OSError."""
         removed = 0
         for path, mark in marks.items():
             with self._lock:
@@ -68,12 +69,13 @@ class MediaFiles:
         return removed
 
     def older_than(self, before: float) -> set[Path]:
-        """The files that were placed before that unix time."""
+        """Files placed before that unix time."""
         found = (path for path in self.folder.glob("??/*") if not path.suffix)
         return {path for path in found if (mark := _mark(path)) is not None and mark[1] < before}
 
     def left_behind(self, before: float) -> list[Path]:
-        """What a process that died left, last written before that unix time: half-fetched files, previews of none."""
+        """Leftovers of a process that died, last written before that unix time: half-fetched files, orphaned
+        previews."""
         found = [*self.folder.glob("arriving-*"), *self.folder.glob("??/*.*")]
         old = [path for path in found if (mark := _mark(path)) is not None and mark[1] < before]
         return [path for path in old if path.suffix != previews.SUFFIX or not path.with_suffix("").exists()]
@@ -85,7 +87,7 @@ class MediaFiles:
 
 
 Mark = tuple[int, float]
-"""By what a file is recognised: its inode, and when it was written (unix seconds)."""
+"""Identifies a file: its inode, and when it was written (unix seconds)."""
 
 
 def _mark(path: Path) -> Mark | None:

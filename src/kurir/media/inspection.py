@@ -1,9 +1,9 @@
-"""What a fetched file really is: its type by content, whether a phone can show it, and the name it travels under.
+"""Inspects a fetched file: its type by content, whether a phone can show it, and the name it is sent under.
 
-Works on a file in place; a picture of a kind that WhatsApp does not show (WebP, GIF, BMP) is rewritten as PNG or JPEG.
-What decoding would take is reckoned from the header first. Runs in a child process (`inspection_process`): decoders
-of strangers' bytes stay out of the gateway. Limits: JPEG or PNG pictures (Cloud API, messages/image); documents of any
-type (Cloud API, messages/document).
+Works on a file in place; a picture of a type that WhatsApp does not show (WebP, GIF, BMP) is rewritten as PNG or JPEG.
+The cost of decoding is computed from the header first. Runs in a child process (`inspection_process`): decoders never
+see untrusted bytes inside the gateway. Limits: JPEG or PNG pictures (Cloud API, messages/image); documents of any type
+(Cloud API, messages/document).
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from kurir.media.picture_headers import Header, read_header
 from kurir.messages.content import Preview
 
 PIXELS = 50_000_000
-"""Most pixels of a picture: beyond it, few bytes could unpack to more memory than a phone has."""
+"""Maximum pixels of a picture: beyond it, few bytes could unpack to more memory than a phone has."""
 DECODED_BYTES = 260_000_000
-"""Most memory that decoding one picture may take …"""
+"""Maximum memory in bytes that decoding one picture may take."""
 _BYTES_PER_PIXEL = {"WEBP": 21, "GIF": 16, "BMP": 13, "PNG": 9}
-"""… and what a pixel takes at the worst moment, all copies together (measured with Pillow 13)."""
+"""Peak bytes of memory per pixel while decoding, all copies together (measured with Pillow 13)."""
 _BYTES_PER_COEFFICIENT = 2
-"""A JPEG in several scans is kept whole, as coefficients, until the last scan; one in a single scan is not."""
+"""Bytes per coefficient of a JPEG in several scans, which is kept whole until the last scan; one in a single scan is
+not."""
 _SCANS = 50
 _SCANNED_PIXELS = 300_000_000
-"""Most scans of a JPEG, and most pixels of all scans together: each scan is a pass over the picture."""
+"""Maximum pixels of all scans of a JPEG together: each scan is a pass over the picture."""
 PREVIEW_SIDE = 100
-"""Pixels of a preview's longer side; it travels inside the message, so it is small."""
+"""Pixels of a preview's longer side; it is part of the message, so it is small."""
 _PREVIEW_BYTES = 20_000
 _SIDEWAYS = frozenset({5, 6, 7, 8})
-"""Values of the EXIF orientation that turn a picture by a quarter …"""
+"""Values of the EXIF orientation that turn a picture by a quarter."""
 _TURNS = {
     2: Pillow.Transpose.FLIP_LEFT_RIGHT,
     3: Pillow.Transpose.ROTATE_180,
@@ -51,7 +52,7 @@ _TURNS = {
     7: Pillow.Transpose.TRANSVERSE,
     8: Pillow.Transpose.ROTATE_90,
 }
-"""… and what makes a picture upright (Exif 2.32, tag 0x0112)."""
+"""The transformation that makes a picture upright, by EXIF orientation (Exif 2.32, tag 0x0112)."""
 _REDUCED = frozenset({"L", "LA", "RGB", "RGBA", "CMYK"})
 """Modes that Pillow can shrink without converting them first."""
 NAME_LENGTH = 200
@@ -79,10 +80,10 @@ _REFINED = {
     "application/x-ole-storage": ("application/msword", "application/vnd.ms-"),
     "text/plain": ("text/", "application/json"),
 }
-"""Container types that a file name may make more precise, and to what (prefixes)."""
+"""Container types that a file's extension may refine, and to which types (prefixes)."""
 
 
-class NotUsable(Exception):  # noqa: N818 - a verdict, not a mistake
+class NotUsable(Exception):  # noqa: N818 - an outcome, not a mistake
     """The file cannot be sent; `code` is a stable word, `reason` a sentence."""
 
     def __init__(self, code: str, reason: str) -> None:
@@ -92,7 +93,8 @@ class NotUsable(Exception):  # noqa: N818 - a verdict, not a mistake
 
 
 class Found(NamedTuple):
-    """What a file is: its type by content, the name to show, its size in bytes, SHA-256 in hex, a picture's preview."""
+    """The inspected file: its type by content, the name to show, its size in bytes, SHA-256 in hex, a picture's
+    preview."""
 
     mime: str
     name: str
@@ -102,9 +104,9 @@ class Found(NamedTuple):
 
 
 def inspect_picture(path: Path, url: str, limit: int) -> Found:
-    """Checks that the file is a whole picture and makes it one that phones show, `limit` bytes at most.
+    """Checks that the file is a complete picture and converts it to a type that phones show, at most `limit` bytes.
 
-    Raises NotUsable; OSError when the disk fails; MemoryError for a picture that takes more than its header says.
+    Raises NotUsable; OSError when the disk fails; MemoryError for a picture that takes more than its header states.
     """
     data = path.read_bytes()
     header = read_header(data)
@@ -137,7 +139,7 @@ def inspect_picture(path: Path, url: str, limit: int) -> Found:
 
 
 def check_cost(header: Header) -> None:
-    """Refuses a picture that would take too much memory or time, by its header alone. Raises NotUsable."""
+    """Refuses, by its header alone, a picture that would take too much memory or time. Raises NotUsable."""
     if header.pixels > PIXELS:
         raise NotUsable("media_too_large", f"the picture has more than {PIXELS} pixels")
     if header.format in _CONVERTED and header.pixels > (most := DECODED_BYTES // _BYTES_PER_PIXEL[header.format]):
@@ -154,7 +156,7 @@ def check_cost(header: Header) -> None:
 def inspect_document(path: Path, size: int, sha256: str, url: str, file_name: str = "") -> Found:
     """The document's true type and its name: the caller's, else the URL's last part, with an extension.
 
-    Raises NotUsable for a web page under another kind of name: that is a login or error page, not the document.
+    Raises NotUsable for a web page under another type of name: that is a login or error page, not the document.
     """
     with path.open("rb") as file:
         mime = _sniff(file.read(_SNIFF))
@@ -175,7 +177,7 @@ def _sniff(head: bytes) -> str:
 
 
 def _convert(picture: Pillow.Image, limit: int) -> tuple[bytes, str, Preview]:
-    """The first frame as PNG when it is see-through, else as JPEG; JPEG on white when the PNG grows past `limit`."""
+    """The first frame as PNG when it is transparent, else as JPEG; JPEG on white when the PNG exceeds `limit`."""
     picture.load()
     upright = _upright(picture, _orientation(picture))
     if "A" in upright.getbands() or "transparency" in upright.info:
@@ -193,7 +195,7 @@ def _convert(picture: Pillow.Image, limit: int) -> tuple[bytes, str, Preview]:
 
 
 def _jpeg_preview(picture: Pillow.Image) -> Preview:
-    """Reads every byte of a JPEG, which shows whether it is whole, but keeps few pixels. Raises what Pillow raises."""
+    """Decodes a JPEG completely, which shows whether it is whole, but keeps few pixels. Raises what Pillow raises."""
     size, orientation = picture.size, _orientation(picture)
     picture.draft("RGB", (PREVIEW_SIDE, PREVIEW_SIDE))
     picture.load()
@@ -202,7 +204,7 @@ def _jpeg_preview(picture: Pillow.Image) -> Preview:
 
 def _png_preview(picture: Pillow.Image, data: bytes, header: Header) -> Preview:
     """Checks a PNG's chunks and decodes it for the preview only when that is cheap. Raises what Pillow raises."""
-    picture.verify()  # leaves it closed
+    picture.verify()  # closes it
     if header.pixels * _BYTES_PER_PIXEL["PNG"] > DECODED_BYTES:
         return Preview(header.width, header.height)
     with Pillow.open(io.BytesIO(data), formats=("PNG",)) as again:
@@ -214,7 +216,7 @@ def _orientation(picture: Pillow.Image) -> int:
     try:
         return picture.getexif().get(ExifTags.Base.Orientation, 1)
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, struct.error):
-        return 1  # metadata that nobody can read turn nothing
+        return 1  # unreadable metadata rotate nothing
 
 
 def _upright(picture: Pillow.Image, orientation: int) -> Pillow.Image:
@@ -223,7 +225,8 @@ def _upright(picture: Pillow.Image, orientation: int) -> Pillow.Image:
 
 
 def _preview(picture: Pillow.Image, orientation: int, size: tuple[int, int]) -> Preview:
-    """A decoded picture's preview, upright, see-through parts on white; `size` is that of the picture as stored."""
+    """The preview of a decoded picture, upright, transparent parts on white; `size` is that of the picture as
+    stored."""
     if orientation in _SIDEWAYS:
         size = size[1], size[0]
     try:
@@ -236,7 +239,7 @@ def _preview(picture: Pillow.Image, orientation: int, size: tuple[int, int]) -> 
         small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         return Preview(*size, _encoded(small, "JPEG", _PREVIEW_BYTES, quality=60))
     except (ValueError, _Full):
-        return Preview(*size)  # a mode that Pillow cannot convert: the picture is sent without a preview
+        return Preview(*size)  # Pillow cannot convert this mode: the picture is sent without a preview
 
 
 def _on_white(picture: Pillow.Image) -> Pillow.Image:
@@ -244,12 +247,12 @@ def _on_white(picture: Pillow.Image) -> Pillow.Image:
     return Pillow.alpha_composite(white, picture).convert("RGB")
 
 
-class _Full(Exception):  # noqa: N818 - a verdict, not a mistake
-    """What is encoded has grown past its limit."""
+class _Full(Exception):  # noqa: N818 - an outcome, not a mistake
+    """The encoded data exceed their limit."""
 
 
 class _Bounded(io.BytesIO):
-    """A buffer that ends an encoder's work when it has written more than `limit` bytes."""
+    """A buffer that aborts an encoder once it has written more than `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -272,7 +275,7 @@ def _last_segment(url: str) -> str:
 
 
 def _clean(name: str) -> str:
-    """A bare file name: no folders, no control or direction characters, no leading dots, `NAME_LENGTH` at most."""
+    """A bare file name: no folders, no control or direction characters, no leading dots, at most `NAME_LENGTH` long."""
     name = unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2]
     name = "".join(c for c in name if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Zl", "Zp"})
     name = name.translate(str.maketrans('<>:"|?*', "_______")).strip(" .")

@@ -1,6 +1,6 @@
-"""The program that inspects fetched files, in a process of its own (`kit/confined`), and how it is asked.
+"""The program that inspects fetched files in a separate process (`kit/confined`), and its messages.
 
-Kept free of everything that the gateway is made of, so that a process takes about 40 MB.
+It imports nothing of the gateway, so that a process takes about 40 MB.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kurir.messages.content import Preview
 
 
 class InspectPicture(msgspec.Struct, frozen=True, tag="picture"):
-    """`media_inspection.inspect_picture` of the file `path`."""
+    """Asks for `inspection.inspect_picture` of the file `path`."""
 
     path: str
     url: str
@@ -24,7 +24,7 @@ class InspectPicture(msgspec.Struct, frozen=True, tag="picture"):
 
 
 class InspectDocument(msgspec.Struct, frozen=True, tag="document"):
-    """`media_inspection.inspect_document` of the file `path`, whose size and SHA-256 are known."""
+    """Asks for `inspection.inspect_document` of the file `path`, whose size and SHA-256 are known."""
 
     path: str
     size: int
@@ -34,7 +34,7 @@ class InspectDocument(msgspec.Struct, frozen=True, tag="document"):
 
 
 class Usable(msgspec.Struct, frozen=True, tag="usable"):
-    """What the file is: see `media_inspection.Found`."""
+    """The inspected file: see `inspection.Found`."""
 
     mime: str
     name: str
@@ -62,36 +62,37 @@ Finding = Usable | Unusable | DiskFailed
 _QUESTION = msgspec.msgpack.Decoder(Question)
 _FINDING = msgspec.msgpack.Decoder(Finding)
 _DECODERS = 96_000_000
-"""Bytes that a process may take on top of a decoded picture: the file, what it is encoded to, the decoder's tables."""
+"""Bytes that a process may take in addition to a decoded picture: the file, its encoded form, the decoder's tables."""
 _CPU, _SECONDS = 10, 30.0
-"""Seconds of processor time, and by the clock, for one file. The costliest that the header allows takes about 3."""
+"""Seconds of processor time, and of wall clock, for one file. The costliest picture that the header allows takes about
+3."""
 
 
 def limits(largest_file: int) -> Limits:
-    """What inspecting one file may take."""
+    """The limits for inspecting one file."""
     return Limits(memory=DECODED_BYTES + _DECODERS, cpu=_CPU, seconds=_SECONDS, file=largest_file)
 
 
 def encode(question: Question) -> bytes:
-    """A job for the process."""
+    """Encodes a job for the process."""
     return msgspec.msgpack.encode(question)
 
 
 def decode(answer: bytes) -> Finding:
-    """The answer of the process. Raises msgspec.MsgspecError."""
+    """Decodes the process's answer. Raises msgspec.MsgspecError."""
     return _FINDING.decode(answer)
 
 
 def inspect(question: Question) -> Finding:
-    """Does the work, in the process that calls it. Raises MemoryError."""
+    """Inspects in the calling process. Raises MemoryError."""
     try:
         match question:
             case InspectPicture(path, url, limit):
                 found = inspect_picture(Path(path), url, limit)
             case InspectDocument(path, size, sha256, url, file_name):
                 found = inspect_document(Path(path), size, sha256, url, file_name)
-    except NotUsable as verdict:
-        return Unusable(verdict.code, verdict.reason)
+    except NotUsable as refusal:
+        return Unusable(refusal.code, refusal.reason)
     except OSError as error:
         return DiskFailed(type(error).__name__)
     return Usable(*found)

@@ -1,4 +1,4 @@
-"""What a picture's header says about the work that it makes, read before any decoder sees the file. Pure.
+"""Reads from a picture's header how much work decoding it takes, before any decoder sees the file. Pure.
 
 Formats: JPEG (ITU-T T.81, Annex B: markers and scans), PNG (W3C PNG, `IHDR`), WebP (RFC 9649), GIF89a and Windows BMP.
 """
@@ -13,7 +13,7 @@ import msgspec
 Format = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP"]
 
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-"""A marker that is neither a stuffed zero nor a restart marker: where the data of a JPEG scan end."""
+"""A marker that is neither a stuffed zero nor a restart marker: the end of a JPEG scan's data."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 

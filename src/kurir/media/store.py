@@ -1,8 +1,8 @@
-"""Pictures and files to send: `image_url` and `file_url` become checked bytes on our disk, once per message.
+"""The media of outgoing messages: turns `image_url` and `file_url` into checked bytes on the disk, once per message.
 
-A message's first try fetches; a retry or a restart finds the row in `media` and the file it names, so that what the
-recipient gets cannot change between tries. Files are stored under their SHA-256 and shared by messages with the
-same bytes.
+A message's first attempt fetches; a retry or a restart finds the row in `media` and its file, so that what the
+recipient gets cannot change between attempts. Files are stored under their SHA-256 and shared by messages with the same
+bytes.
 """
 
 from __future__ import annotations
@@ -68,22 +68,22 @@ class MediaStore:
         )
 
     async def close(self) -> None:
-        """Ends the processes that inspect files; a later file starts new ones."""
+        """Ends the inspection processes; a later file starts new ones."""
         await self._inspection.close()
 
     def check(self, url: str) -> None:
-        """Raises UrlRefused when `url` can never be fetched; for the moment of acceptance, asks no network."""
+        """Raises UrlRefused when `url` can never be fetched; called on acceptance, uses no network."""
         self._safe_fetch.check(url)
 
     async def prepare(
         self, account_id: int, message_id: int, content: Image | Document
     ) -> MediaFile | Refused | TryLater:
-        """The message's file, fetched and checked now or earlier.
+        """The message's file, fetched and inspected now or earlier.
 
-        Refused: the address, the answer or the file cannot be used. TryLater: the server or our disk may recover.
+        Refused: the address, the answer or the file cannot be used. TryLater: the server or the local disk may recover.
         """
         try:
-            known = await self.known(account_id, message_id)
+            known = await self.whole_file(account_id, message_id)
             if known is not None:
                 return known
             file = await self._fetch(account_id, content)
@@ -95,25 +95,25 @@ class MediaStore:
                 self._files.release(Path(file.path))
             return file
         except (UrlRefused, TooLarge, FetchFailed, _NotUsable) as error:
-            return _verdict("image_url" if isinstance(content, Image) else "file_url", error)
+            return _failure("image_url" if isinstance(content, Image) else "file_url", error)
         except TooSlow:
             why = "the file could not be inspected: the machine is busy or short of memory"
             return TryLater("media_not_inspected", why, after=_OWN_TROUBLE)
         except DiskNearlyFull as error:
             if self._full.is_due():
-                log.warning("files_to_send_wait_for_space", reason=_FULL)
+                log.warning("outgoing_files_deferred", reason=_FULL)
             why = f"the file could not be stored: {error.reason}"
             return TryLater("media_not_stored", why, after=_NO_ROOM, counted=False)
         except (DatabaseUnavailable, OSError) as error:
             why = f"the file could not be stored ({type(error).__name__})"
             return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)
 
-    async def known(self, account_id: int, message_id: int) -> MediaFile | None:
+    async def whole_file(self, account_id: int, message_id: int) -> MediaFile | None:
         """The message's file when it was fetched and is whole here, else None. Raises DatabaseUnavailable."""
         found = await self._database.read(lambda c: _row(c, account_id, message_id), of=account_id)
         return found if found is not None and await asyncio.to_thread(_is_whole, found) else None
 
-    async def is_known(self, account_id: int, message_id: int) -> bool:
+    async def was_fetched(self, account_id: int, message_id: int) -> bool:
         """Whether the message's file was ever fetched: before that, the message cannot have left.
 
         Raises DatabaseUnavailable.
@@ -121,9 +121,10 @@ class MediaStore:
         return await self._database.read(lambda c: _row(c, account_id, message_id), of=account_id) is not None
 
     async def forget(self, before: float) -> int:
-        """Removes the media of messages stored before that unix time and returns how many; shared files stay.
+        """Deletes the media of messages stored before that unix time and returns how many; shared files stay.
 
-        What belongs to a message on its way stays too, whatever its age: a later try sends it, and it is evidence.
+        Media of a message that is not settled stay as well, whatever their age: a retry sends them, and they are
+        evidence.
         """
         forgotten = 0
         find = oldest_first(media, media.c.created_at, before)
@@ -134,7 +135,8 @@ class MediaStore:
         return forgotten
 
     async def _sweep(self, before: float) -> None:
-        """Removes files that no row names: another gateway removed the row, or this one died before the file went."""
+        """Removes files that no row names: another gateway deleted the row, or this one ended before it removed the
+        file."""
         old = sorted(await asyncio.to_thread(self._files.older_than, before))
         for start in range(0, len(old), _SWEPT):
             await self._remove_files(set(old[start : start + _SWEPT]))
@@ -142,7 +144,7 @@ class MediaStore:
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def _remove_files(self, paths: set[Path]) -> None:
-        """Removes those of the files that no row names, once that is committed."""
+        """Removes those of the files that no row names, after the commit."""
         marks = await asyncio.to_thread(self._files.mark, paths)
         named = await self._database.read(lambda c: _named(c, list(marks)), pool="lists") if marks else set[Path]()
         await asyncio.to_thread(self._files.remove, {path: mark for path, mark in marks.items() if path not in named})
@@ -150,7 +152,7 @@ class MediaStore:
     async def _fetch(self, account_id: int, content: Image | Document) -> MediaFile:
         arriving = self._files.folder / f"arriving-{secrets.token_hex(8)}"
         limit = self._limits[type(content)]
-        await asyncio.to_thread(self._reserve.require, 0)  # before anybody is asked
+        await asyncio.to_thread(self._reserve.require, 0)  # before anything is fetched
         await asyncio.to_thread(self._files.folder.mkdir, mode=0o700, parents=True, exist_ok=True)
         try:
             fetched = await self._safe_fetch.fetch(
@@ -167,18 +169,18 @@ class MediaStore:
             await asyncio.to_thread(arriving.unlink, missing_ok=True)
 
     async def _inspected(self, account_id: int, content: Image | Document, fetched: Fetched, limit: int) -> Usable:
-        """What the fetched file is; a picture may have been rewritten in place. Raises _NotUsable, TooSlow, OSError."""
+        """Inspects the fetched file; a picture may be rewritten in place. Raises _NotUsable, TooSlow, OSError."""
         path = str(fetched.path)
         match content:
             case Image():
-                await asyncio.to_thread(self._reserve.require, fetched.size)  # it may be written anew
+                await asyncio.to_thread(self._reserve.require, fetched.size)  # it may be rewritten
                 question = InspectPicture(path, content.url, limit)
             case Document():
                 question = InspectDocument(path, fetched.size, fetched.sha256, content.url, content.file_name)
         try:
             answer = await self._inspection.run(account_id, inspection_process.encode(question))
-        except TooCostly as verdict:
-            raise _NotUsable("media_too_costly", f"the file cannot be opened: that takes {verdict}") from verdict
+        except TooCostly as exceeded:
+            raise _NotUsable("media_too_costly", f"the file cannot be opened: that takes {exceeded}") from exceeded
         match inspection_process.decode(answer):
             case Unusable(code, reason):
                 raise _NotUsable(code, reason)
@@ -188,13 +190,13 @@ class MediaStore:
                 return found
 
     def _keep(self, arrived: Path, found: Usable) -> MediaFile:
-        """Moves the inspected file to its durable place, where it is in use until the caller releases it."""
+        """Moves the inspected file to its final place, where it is in use until the caller releases it."""
         flush(arrived)
         place = self._files.place(arrived, found.sha256, found.preview)
         return MediaFile(str(place), found.mime, found.name, found.size, found.sha256)
 
 
-class _NotUsable(Exception):  # noqa: N818 - a verdict, not a mistake
+class _NotUsable(Exception):  # noqa: N818 - an outcome, not a mistake
     """The file cannot be sent; `code` is a stable word, `reason` a sentence."""
 
     def __init__(self, code: str, reason: str) -> None:
@@ -204,7 +206,7 @@ class _NotUsable(Exception):  # noqa: N818 - a verdict, not a mistake
 
 
 def _remove_rows(connection: Connection, ids: list[int]) -> list[str]:
-    """Removes those of the rows whose messages are not on their way; returns the paths that they named."""
+    """Deletes those of the rows whose messages are settled; returns the paths that they named."""
     open_ = sa.exists().where(messages.c.id == media.c.message_id, messages.c.state.in_(_OPEN))
     gone = sa.delete(media).where(media.c.id.in_(ids), ~open_).returning(media.c.path)
     return list(connection.execute(gone).scalars())
@@ -230,7 +232,7 @@ def _row(connection: Connection, account_id: int, message_id: int) -> MediaFile 
 
 
 def _store(connection: Connection, row: dict[str, Any], file: MediaFile) -> None:
-    """Takes the place of a row whose file got lost, or that another gateway stored for the same message."""
+    """Inserts a row, replacing one whose file was lost, or that another gateway stored for the same message."""
     new = insert_into(connection, media).values(**row, **msgspec.structs.asdict(file))
     changed = [name for name in (*row, *MediaFile.__struct_fields__) if name not in ("account_id", "message_id")]
     connection.execute(
@@ -242,7 +244,7 @@ def _store(connection: Connection, row: dict[str, Any], file: MediaFile) -> None
     )
 
 
-def _verdict(field: str, error: UrlRefused | TooLarge | _NotUsable | FetchFailed) -> Refused | TryLater:
+def _failure(field: str, error: UrlRefused | TooLarge | _NotUsable | FetchFailed) -> Refused | TryLater:
     reason = f"{field}: {error.reason}"
     match error:
         case UrlRefused():

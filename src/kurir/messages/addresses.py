@@ -1,6 +1,6 @@
-"""Who a message goes to: phone numbers and groups, and the `phone_no` + `country_code` rule of the wire contract.
+"""Recipients' addresses: phone numbers and groups, and the `phone_no` + `country_code` rule of the wire contract.
 
-A phone number is kept as E.164 digits without the plus sign (`6281234567890`), as WhatsApp writes it; a group as its
+A phone number is stored as E.164 digits without the plus sign (`6281234567890`), as WhatsApp writes it; a group as its
 id with the `@g.us` server (`120363…@g.us`).
 """
 
@@ -22,15 +22,15 @@ class AddressError(ValueError):
 
 
 class CountryCodeError(AddressError):
-    """The country code is none."""
+    """The country code is invalid."""
 
 
 def parse_phone(phone_no: str, country_code: str = "", default_country_code: str = "62") -> str:
-    """Turns what clients send into E.164 digits.
+    """Converts a client's phone number to E.164 digits.
 
-    Inputs as seen in client programs: `812…`+`62`, `62812…`+`62`, `0812…`+`62`, `+62 812-…`, `0062812…`, and no
-    country code (the account's, `default_country_code`, is then used). The country code is never doubled: digits
-    that already form a valid number of that country with their prefix are kept.
+    Inputs as seen in client programs: `812…`+`62`, `62812…`+`62`, `0812…`+`62`, `+62 812-…`, `0062812…`, and no country
+    code (`default_country_code`, the account's, is used then). The country code is never doubled: digits that already
+    form a valid number of that country with their prefix are kept.
 
     Returns the digits (7 to 15). Raises AddressError when no reading gives a possible number.
     """
@@ -52,7 +52,7 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
 
 
 def parse_group(group_id: str) -> str:
-    """Turns `120363…` or `120363…@g.us` into the id with its server. Raises AddressError."""
+    """Converts `120363…` or `120363…@g.us` to the id with its server. Raises AddressError."""
     bare = group_id.strip().removesuffix(GROUP_SERVER)
     if not (bare.isascii() and _GROUP_ID.fullmatch(bare)):
         raise AddressError("expected a group id such as 120363322806000000 or 120363322806000000@g.us")
@@ -67,9 +67,9 @@ def is_group(recipient: str) -> bool:
 def _read(digits: str, code: str) -> str:
     """Reads `digits` as dialled in the country of `code`, with or without the code or the country's trunk prefix.
 
-    `62812…` with `62` is ambiguous only where a national number can itself start with the country code; a *valid*
-    number that already carries the code wins, then a valid national one. What is valid in neither way is kept as
-    plainly as it was sent: numbering plans change faster than the library that knows them.
+    `62812…` with `62` is ambiguous only where a national number can itself begin with the country code; a *valid*
+    number that already includes the code takes precedence, then a valid national one. A number that is valid in neither
+    way is kept as sent: numbering plans change faster than the library that knows them.
     """
     if digits.startswith(code) and (number := _valid(digits, None)):
         return number

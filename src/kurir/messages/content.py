@@ -1,7 +1,7 @@
-"""What a message can hold, as a tagged union, and the limits WhatsApp sets on it.
+"""The content of a message as a tagged union, and WhatsApp's limits on it.
 
-Adding a kind means adding a struct here and to `Content`; the type checker's `assert_never` then points at every
-place that must learn it.
+Adding a kind means adding a struct here and to `Content`; the type checker's `assert_never` then points at every place
+that must handle it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
 
 
 class Image(msgspec.Struct, frozen=True, tag="image"):
-    """A picture at `url`, fetched once by the gateway; JPEG or PNG, 5 MB at most."""
+    """A picture at `url`, fetched once by the gateway; JPEG or PNG, at most 5 MB."""
 
     url: str
     caption: str = ""
@@ -62,9 +62,9 @@ Kind = Literal["text", "image", "document", "location", "template"]
 
 
 class MediaFile(msgspec.Struct, frozen=True):
-    """Checked bytes on this server's disk: what an Image's or Document's `url` turned out to be.
+    """The checked file on this server's disk for an Image's or Document's `url`.
 
-    `path` is absolute; `size` in bytes; `sha256` in hex; `mime` is what the bytes are, not what a header said.
+    `path` is absolute; `size` in bytes; `sha256` in hex; `mime` is the type by content, not by header.
     """
 
     path: str
@@ -75,7 +75,7 @@ class MediaFile(msgspec.Struct, frozen=True):
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """How a picture looks: width and height in pixels as a person sees it, and a small JPEG of it (empty: none)."""
+    """A picture's width and height in pixels as a person sees it, and a small JPEG of it (empty: none)."""
 
     width: int
     height: int
@@ -83,11 +83,11 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 class Outgoing(msgspec.Struct, frozen=True):
-    """One message as a channel gets it: everything needed to put it on the wire once.
+    """One message as passed to a channel: everything needed to send it once.
 
-    `message_id` is ours and unique; `recipient` is a phone number in digits or a group id ending in `@g.us`.
-    `media` is present exactly for Image and Document. `typing` asks for a simulated typing time before the send.
-    `attempt` (1 = the first) tells the tries of one message apart.
+    `message_id` is the gateway's and unique; `recipient` is a phone number in digits or a group id ending in `@g.us`.
+    `media` is present exactly for Image and Document. `typing` requests a simulated typing time before the send.
+    `attempt` (1 = the first) distinguishes the attempts of one message.
     """
 
     message_id: int

@@ -23,7 +23,7 @@ STATES: tuple[MessageState, ...] = get_args(MessageState)
 ReceiptStatus = Literal["sent", "delivered", "read", "failed"]
 
 MOVES: dict[MessageState, tuple[MessageState, ...]] = {
-    "queued": ("sending", "sent", "delivered", "read", "expired", "canceled", "failed"),
+    "queued": ("sending", "sent", "delivered", "read", "expired", "canceled", "unconfirmed"),
     "sending": ("queued", "sent", "delivered", "read", "failed", "expired", "unconfirmed"),
     "sent": ("delivered", "read", "failed"),
     "delivered": ("read",),
@@ -33,6 +33,8 @@ MOVES: dict[MessageState, tuple[MessageState, ...]] = {
     "canceled": (),
     "unconfirmed": ("queued", "sent", "delivered", "read", "failed", "canceled"),
 }
+"""The moves that the outbox's statements make, besides a person's replay (a test compares both). A queued message
+becomes unconfirmed only in a database that was put back from a backup."""
 RANK: dict[MessageState, int] = {
     "queued": 0,
     "sending": 1,
@@ -45,19 +47,20 @@ ENDS: frozenset[MessageState] = frozenset({"failed", "expired", "canceled"})
 SETTLED: frozenset[MessageState] = frozenset(
     {"sent", "delivered", "read", "failed", "expired", "canceled", "unconfirmed"}
 )
-"""States in which nothing more will be put on the wire by the dispatcher on its own, except an `unconfirmed` message
-of an account that chose `resend`."""
+"""States in which the dispatcher sends nothing more on its own, except an `unconfirmed` message of an account that
+chose `resend`."""
 REPLAYABLE: frozenset[MessageState] = frozenset({"failed", "expired", "unconfirmed"})
-"""What a person may send anew."""
+"""States from which a person may send the message again."""
 CANCELABLE: frozenset[MessageState] = frozenset({"queued", "unconfirmed"})
-"""What a person may call off."""
+"""States in which a person may cancel the message."""
 
 
 def after_receipt(state: MessageState, receipt: ReceiptStatus) -> MessageState:
-    """The state after a receipt: receipts only move up in rank; `failed` only ends what no phone has shown yet.
+    """The state after a receipt: receipts only move up in rank; `failed` only ends a message that no phone has shown
+    yet.
 
-    A receipt proves the message left, so it also resolves `queued` (for another try), `sending` and `unconfirmed`; a
-    failed earlier try leaves a queued one to its next.
+    A receipt proves that the message left, so it also settles `queued` (for another attempt), `sending` and
+    `unconfirmed`; a failed earlier attempt does not affect a queued message.
     """
     if state in ENDS:
         return state

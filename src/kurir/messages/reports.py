@@ -1,4 +1,4 @@
-"""What a channel may answer at once (`Outcome`), tell later (`Event`), or know after a crash (`Evidence`).
+"""What a channel returns for a send (`Outcome`), reports later (`Event`), or knows after a crash (`Evidence`).
 
 Closed unions: match them exhaustively and end with `assert_never`. All are msgspec structs, so that they travel
 unchanged between the gateway and its engine hosts.
@@ -78,19 +78,13 @@ class NeverLeft(msgspec.Struct, frozen=True, tag="never_left"):
     """The channel knows that the message never left."""
 
 
-class Left(msgspec.Struct, frozen=True, tag="left"):
-    """The channel knows that the message left, under `remote_id`."""
-
-    remote_id: str
-
-
 class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
-    """The channel cannot tell; if the message left, it left under `remote_id` ("" when even that is not known)."""
+    """The channel does not know; if the message left, it left under `remote_id` ("" when even that is not known)."""
 
     remote_id: str = ""
 
 
-Evidence = NeverLeft | Left | Unknown
+Evidence = NeverLeft | Unknown
 
 
 MediaState = Literal["pending", "stored", "gone"]
@@ -151,7 +145,8 @@ class MediaFetched(msgspec.Struct, frozen=True, tag="media_fetched"):
 class StatusChanged(msgspec.Struct, frozen=True, tag="status_changed"):
     """A receipt: message `remote_id` of that number was sent, delivered, read, or failed at the other side.
 
-    `message_id` is ours where the channel carries it (Cloud API: `biz_opaque_callback_data`); `entry` as in `Received`.
+    `message_id` is the gateway's where the channel returns it (Cloud API: `biz_opaque_callback_data`); `entry` as in
+    `Received`.
     """
 
     account_id: int
@@ -218,7 +213,6 @@ __all__ = [
     "Halted",
     "InDoubt",
     "IncomingMedia",
-    "Left",
     "MediaFetched",
     "MediaState",
     "NeverLeft",

@@ -6,11 +6,10 @@ The same form is stored, shown in lists, turned into Meta's components, and fill
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-HeaderKind = Literal["TEXT", "IMAGE", "VIDEO", "DOCUMENT", "LOCATION"]
 MEDIA_HEADERS = frozenset({"IMAGE", "VIDEO", "DOCUMENT"})
 _VARIABLE = re.compile(r"\{\{([^{}]*)\}\}")
 

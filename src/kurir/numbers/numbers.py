@@ -1,4 +1,7 @@
-"""Sender numbers: linked devices (`BO-…` keys) and official numbers (`WB-…` keys), their owner and their state."""
+"""Sender numbers: linked devices (`BO-…` keys) and official numbers (`WB-…` keys), their owner and their state.
+
+More than 300 lines: the queries and changes of one table, each a few lines.
+"""
 
 from __future__ import annotations
 

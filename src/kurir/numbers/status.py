@@ -14,11 +14,11 @@ from kurir.numbers.numbers import Number, NumberState
 
 
 class NotPaused(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """Only a paused number can be resumed; the sentence says how it is."""
+    """Only a paused number can be resumed; the sentence gives its state."""
 
 
 def change(connection: Connection, event: ConnectionChanged, now: float) -> None:
-    """Stores what became of a number; a state that it had already is no news. `now` in unix seconds."""
+    """Stores a number's new state; an unchanged state is not published. `now` in unix seconds."""
     before = numbers.by_id(connection, event.account_id, event.number_id)
     numbers.set_state(
         connection,
@@ -35,12 +35,12 @@ def change(connection: Connection, event: ConnectionChanged, now: float) -> None
 
 
 def pause(connection: Connection, account_id: int, number_id: int, reason: str, now: float) -> None:
-    """Nothing of this number goes out until a person resumes it; its messages wait."""
+    """Pauses the number until a person resumes it; its messages stay queued."""
     change(connection, ConnectionChanged(account_id, number_id, "paused", reason, now), now)
 
 
 def resume(connection: Connection, number: Number, now: float) -> None:
-    """What was paused goes on, within the half minute after which a lane looks again by itself. Raises NotPaused."""
+    """Resumes a paused number; its lane notices within half a minute. Raises NotPaused."""
     if number.state != "paused":
         raise NotPaused(f"{number.key} is {number.state}: only a paused number can be resumed")
     change(connection, ConnectionChanged(number.account_id, number.id, "connected", "", now), now)

@@ -41,8 +41,7 @@ Scope = Literal["account", "phone", "request"]
 HOUR = 3600.0
 MINUTE = 60.0
 UNSCOPED, PHONE, REQUEST, FIRST_TRIES = 0.006, 0.001, 0.001, 0.002
-LIMIT = UNSCOPED + PHONE + REQUEST + FIRST_TRIES
-"""The most that a guesser may expect to hit per account and hour."""
+"""The most that a guesser may expect to hit per account and hour, by the scope of the check; together 0.01."""
 SHARED = 0.003
 """The part of `UNSCOPED` for all lengths but the longest: an attack on short codes leaves the longest theirs."""
 WRONG_TRIES = 5

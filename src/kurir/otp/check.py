@@ -72,7 +72,7 @@ class CheckResult(msgspec.Struct, frozen=True):
 class _Checked(msgspec.Struct, frozen=True):
     """What a transaction found out: the verdict, and whether somebody seems to be guessing."""
 
-    verdict: CheckResult
+    result: CheckResult
     guessing: bool = False
 
 
@@ -88,7 +88,7 @@ async def check(
     checked = await database.write(checking.run)
     if checked.guessing:
         _log.warning("otp_guessing_suspected", account_id=attempt.account_id, scope=attempt.scope)
-    return checked.verdict
+    return checked.result
 
 
 def close_open_codes(connection: Connection, now: float) -> None:
@@ -120,13 +120,13 @@ class _Checking:
         mine = page.wrong.get(self._attempt.scope, Wrong())
         match self._attempt.scope:
             case "request":
-                verdict = self._of_request(connection, mine)
+                result = self._of_request(connection, mine)
             case "phone":
-                verdict = self._of_phone(connection, mine)
+                result = self._of_phone(connection, mine)
             case "account":
-                verdict = self._of_account(connection, mine, page.open_codes)
-        guessing = not verdict.valid and mine.suspicious and not page.notified and self._notify(connection, mine)
-        return _Checked(verdict, guessing)
+                result = self._of_account(connection, mine, page.open_codes)
+        guessing = not result.valid and mine.suspicious and not page.notified and self._notify(connection, mine)
+        return _Checked(result, guessing)
 
     def _of_request(self, connection: Connection, wrong: Wrong) -> CheckResult:
         any_open = False

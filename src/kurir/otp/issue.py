@@ -24,6 +24,7 @@ from kurir.otp.budget import Lengths
 from kurir.otp.tables import otps
 from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Draft, Outbox
+from kurir.outbox.rows import PRIORITY_OTP
 from kurir.settings import Settings
 from kurir.store.name_locks import claim
 
@@ -97,7 +98,7 @@ async def issue(
             number_id=request.number_id,
             recipient=request.phone,
             content=Text(rules.message_text(request, code)),
-            priority=0,
+            priority=PRIORITY_OTP,
             origin="otp",
             lifetime=float(request.lifetime),
             sealed=True,

@@ -3,7 +3,6 @@
 | the channel's evidence | the message |
 | --- | --- |
 | NeverLeft | queued again by the retry table; the attempt stays counted |
-| Left | sent, under the id it left with |
 | Unknown | `unconfirmed`, with the id it would have left under, so that a receipt of that id settles it |
 
 | the account's setting | an unconfirmed message without a receipt |
@@ -19,7 +18,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from kurir.messages.reports import Evidence, InDoubt, Left, NeverLeft, Outcome, Sent, TryLater, Unknown
+from kurir.messages.reports import Evidence, InDoubt, NeverLeft, Outcome, TryLater, Unknown
 
 CUT_OFF = InDoubt("the gateway was stopped while this message was being sent; it may have left")
 """What is known of a message that a gateway, or a lane, left behind in flight."""
@@ -33,8 +32,6 @@ def explained(doubt: InDoubt, evidence: Evidence) -> Outcome:
     match evidence:
         case NeverLeft():
             return TryLater("never_left", doubt.reason)
-        case Left(remote_id):
-            return Sent(remote_id)
         case Unknown(remote_id):
             return InDoubt(doubt.reason, remote_id or doubt.remote_id)
         case _:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kurir.kit.telemetry import Metrics
+from kurir.kit.metrics import Metrics
 from kurir.messages.lifecycle import SETTLED
 from kurir.outbox.rows import Snapshot
 from kurir.outbox.waiters import SettlementWaiters

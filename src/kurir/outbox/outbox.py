@@ -1,9 +1,11 @@
 """The outbox: durable sending in three verbs, and the wait for a verdict. Read this, then `accept`, `claim`, `record`.
 
-What a crash left and what becomes of doubt is in `recovery`; a person's decisions about single messages in `by_hand`.
+What a crash left and what becomes of doubt is in `recovery`; decisions about single messages in `operator_actions`.
 
 A message exists exactly when its transaction was flushed. Counting of waiting messages and the waiters for a verdict
 live in this process; everything else is in the database.
+
+More than 300 lines: the one interface to the outbox, over the modules beside it.
 """
 
 from __future__ import annotations
@@ -22,12 +24,11 @@ from sqlalchemy import Connection
 from kurir.kit import crash_points
 from kurir.kit.clock import Clock
 from kurir.kit.ids import MessageIds
+from kurir.kit.metrics import Metrics
 from kurir.kit.sealing import Sealing
-from kurir.kit.telemetry import Metrics
-from kurir.messages.content import Content, kind_of
-from kurir.messages.lifecycle import SETTLED, MessageState
-from kurir.messages.reports import Halted, Outcome, Restricted, Sent, StatusChanged
-from kurir.numbers import status as number_status
+from kurir.messages.content import kind_of
+from kurir.messages.lifecycle import SETTLED
+from kurir.messages.reports import Outcome, StatusChanged
 from kurir.outbox import (
     accept,
     claim,
@@ -35,6 +36,7 @@ from kurir.outbox import (
     early_receipts,
     idempotency,
     operator_actions,
+    outcomes,
     record,
     recovery,
     restrictions,
@@ -44,11 +46,12 @@ from kurir.outbox import (
 )
 from kurir.outbox.effects import Effects
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
-from kurir.outbox.retries import Requeue, Settled, decide
-from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, Upcoming, decode_content
+from kurir.outbox.readable_rows import ReadableRows
+from kurir.outbox.retries import decide
+from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, Upcoming
 from kurir.outbox.set_aside import Tried
 from kurir.outbox.waiting import Facts
-from kurir.store.database import LONG_WORK, CommitUnknown, Database, DatabaseUnavailable
+from kurir.store.database import CommitUnknown, Database, DatabaseUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +116,7 @@ class Outbox:
         self._number_due = number_due
         self._ids = MessageIds()
         self._effects = Effects(metrics, settled, shared=database.shared)
+        self._rows = ReadableRows(database, sealing, clock, metrics, self._effects)
 
     async def count_waiting(self) -> None:
         """Counts what is queued or in flight: at the start, and again and again where other gateways send too."""
@@ -258,7 +262,7 @@ class Outbox:
             else:
                 crash_points.reach("claim.committed")
                 # it was taken a moment ago and nothing was tried: it surely has not left
-                taken += await self._readable(row, "failed", first_contact=row.id in trials)
+                taken += await self._rows.readable(row, "failed", first_contact=row.id in trials)
         return taken
 
     async def upcoming(
@@ -275,7 +279,7 @@ class Outbox:
             )
 
         queued, due_at, rows, crowded = await self._database.read(work, of=account_id)
-        files = [FileAhead(row.id, self._content(row)) for row in rows]
+        files = [FileAhead(row.id, self._rows.content(row)) for row in rows]
         return Upcoming(due_at, files, set(fetching) - queued, crowded)
 
     async def waiting_numbers(self) -> list[tuple[int, int]]:
@@ -314,43 +318,15 @@ class Outbox:
             expires_at=claimed.expires_at,
             jitter=random.random(),  # noqa: S311 - jitter, not a secret
         )
-        word = str(type(outcome).__struct_config__.tag)
-        remote_id = getattr(outcome, "remote_id", None)
 
         def work(connection: Connection) -> Snapshot:
             if guard is not None and not guard(connection):
-                stands = record.by_id(connection, claimed.account_id, claimed.id)
-                assert stands is not None
-                return stands
-            doubt_until = None
-            if isinstance(decision, Settled) and decision.state == "unconfirmed":
-                setting = recovery.doubt_setting(connection, claimed.account_id)
-                if doubt.may_resend(setting, claimed.origin):
-                    doubt_until = now + doubt.timeout(claimed.origin, timeout)
-            if isinstance(outcome, Halted):
-                number_status.pause(connection, claimed.account_id, claimed.number_id, outcome.reason, now)
-            follows = decision
-            if isinstance(outcome, Restricted) and restrictions.is_first_contact(
-                connection, claimed.number_id, claimed.recipient
-            ):
-                until = restrictions.begin(
-                    connection,
-                    claimed.account_id,
-                    claimed.number_id,
-                    self._restriction,
-                    now,
-                    trial=claimed.first_contact,
-                )
-                due_at = min(until, claimed.expires_at)
-                follows = Requeue(due_at, counted=False, code=restrictions.CODE, reason=outcome.reason)
-            elif isinstance(outcome, Sent) and claimed.first_contact:
-                restrictions.end(connection, claimed.account_id, claimed.number_id, now)
-            after = record.record(connection, claimed, word, follows, now=now, doubt_until=doubt_until)
-            assert after is not None
-            if remote_id:
-                for event in early_receipts.take(connection, claimed.account_id, claimed.number_id, remote_id):
-                    after = _apply(connection, after, event, now)
-            return after
+                unchanged = record.by_id(connection, claimed.account_id, claimed.id)
+                assert unchanged is not None
+                return unchanged
+            return outcomes.write(
+                connection, claimed, outcome, decision, now=now, timeout=timeout, restriction=self._restriction
+            )
 
         def recorded(after: Snapshot) -> None:
             crash_points.reach("record.committed")
@@ -362,7 +338,7 @@ class Outbox:
         """Ends a message whose outcome cannot be recorded, whatever is tried. Raises DatabaseUnavailable."""
         tried = Tried(claimed.id, claimed.account_id, claimed.number_id, claimed.attempt, claimed.due_at)
         remote_id = getattr(outcome, "remote_id", None)
-        await self._set_aside(tried, set_aside.state_after(outcome), reason, remote_id)
+        await self._rows.set_aside(tried, set_aside.state_after(outcome), reason, remote_id)
 
     def receipt(self, connection: Connection, event: StatusChanged, now: float) -> Receipt:
         """Applies a receipt within the caller's transaction; call `receipt_committed` with what it returns after the
@@ -380,7 +356,7 @@ class Outbox:
         if message is None:
             early_receipts.keep(connection, event, now)
             return Receipt(None, None)
-        after = _apply(connection, message, event, now)
+        after = record.receipt(connection, message, event, now)
         return Receipt(message, after if after.state != message.state else None)
 
     def receipt_committed(self, receipt: Receipt) -> None:
@@ -395,7 +371,7 @@ class Outbox:
         """What a carrier that is gone left in flight; record an outcome for each. Ask only for a number of your own."""
         rows = await self._database.read(lambda c: recovery.left_in_flight(c, account_id, number_id), of=account_id)
         # of what cannot be read nobody can tell whether it left
-        return [claimed for row in rows for claimed in await self._readable(row, "unconfirmed")]
+        return [claimed for row in rows for claimed in await self._rows.readable(row, "unconfirmed")]
 
     async def settle_doubts(self, account_id: int, number_id: int, *, since: float, timeout: float) -> float | None:
         """Queues again, or holds, the number's unconfirmed messages whose patience is over.
@@ -494,92 +470,9 @@ class Outbox:
         for account_id, number_id in {(draft.account_id, draft.number_id) for draft in drafts}:
             self._number_due(account_id, number_id)
 
-    def _content(self, row: Any) -> Content | None:
-        try:
-            return decode_content(self._sealing, row.id, row.content, bool(row.sealed))
-        except Exception:
-            return None  # the claim finds that too, and sets it aside
-
-    def _claimed(self, row: Any, *, first_contact: bool = False) -> Claimed:
-        return Claimed(
-            row.id,
-            row.account_id,
-            row.number_id,
-            row.recipient,
-            decode_content(self._sealing, row.id, row.content, bool(row.sealed)),
-            bool(row.typing),
-            row.origin,
-            row.attempts,
-            row.created_at,
-            row.expires_at,
-            row.due_at,
-            first_contact,
-        )
-
-    async def _readable(self, row: Any, otherwise: MessageState, *, first_contact: bool = False) -> list[Claimed]:
-        """The row as a message; none when it cannot be decoded: then it ends in the state `otherwise`."""
-        try:
-            return [self._claimed(row, first_contact=first_contact)]
-        except Exception as error:
-            log.exception("message_set_aside", message_id=row.id)
-            tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
-            await self._set_aside(tried, otherwise, f"its content cannot be read ({type(error).__name__})")
-            return []
-
-    async def _set_aside(self, tried: Tried, state: MessageState, reason: str, remote_id: str | None = None) -> None:
-        """Ends a message as well as that can be done; never raises for what is wrong with it. Raises
-        DatabaseUnavailable."""
-        now = self._clock()
-
-        def ended(after: Snapshot | None) -> None:
-            if after is not None:
-                self._metrics.set_aside("outbox")
-                self._effects.moved(after, left_queue=True)
-
-        # what cannot be written with it must not leave the message in flight: its id at WhatsApp, then its entry
-        ways = ((remote_id, True), (None, True), (None, False)) if remote_id else ((None, True), (None, False))
-        for known_as, entry in ways:
-            try:
-                await self._database.write(
-                    partial(
-                        set_aside.end,
-                        tried=tried,
-                        state=state,
-                        reason=reason,
-                        now=now,
-                        remote_id=known_as,
-                        entry=entry,
-                    ),
-                    after_commit=ended,
-                    timeout=LONG_WORK,
-                )
-            except DatabaseUnavailable:
-                raise
-            except Exception:
-                log.exception("message_not_set_aside", message_id=tried.id, remote_id=bool(known_as), entry=entry)
-                continue
-            if not entry:
-                log.critical("message_ended_without_entry", message_id=tried.id, state=state)
-            return
-        log.critical("message_stays_in_flight", message_id=tried.id)
-
     async def _publish_ended(self, account_id: int, message_id: int) -> None:
         await self.look_at(account_id, message_id)
         self._effects.ended(account_id, message_id)
-
-
-def _apply(connection: Connection, message: Snapshot, event: StatusChanged, now: float) -> Snapshot:
-    return record.receipt(
-        connection,
-        event.account_id,
-        message,
-        event.status,
-        now=now,
-        at=event.at,
-        remote_id=event.remote_id,
-        code=event.code,
-        reason=event.reason,
-    )
 
 
 __all__ = ["Accepted", "Claimed", "Draft", "NotSettledYet", "Outbox", "QueueFull", "Snapshot"]

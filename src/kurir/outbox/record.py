@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.messages.lifecycle import MessageState, ReceiptStatus, after_receipt
+from kurir.messages.lifecycle import MessageState, after_receipt
+from kurir.messages.reports import StatusChanged
 from kurir.outbox.retries import Decision, Requeue, Settled
 from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
 from kurir.outbox.status_events import publish_status
@@ -31,11 +32,6 @@ _REQUEUE = sa.text("""
 UPDATE messages
 SET state = 'queued', due_at = :due_at, error_code = :code, error_reason = :reason, attempts = attempts - :uncount
 WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt AND due_at = :due
-""")
-
-_LATE_RESULT = sa.text("""
-UPDATE messages SET remote_id = coalesce(remote_id, :remote_id), sent_at = coalesce(sent_at, :now)
-WHERE account_id = :account AND id = :id AND attempts = :attempt AND due_at = :due AND state IN ('delivered','read')
 """)
 
 _DOUBT_OVER = sa.text("""
@@ -96,8 +92,6 @@ def record(
                 "doubt_until": doubt_until,
             }
             moved = connection.execute(_SETTLE, {**fence, **values}).rowcount
-            if not moved and remote_id:  # a receipt was faster than the answer
-                connection.execute(_LATE_RESULT, {**fence, "remote_id": remote_id})
             if not moved and state == "sent":
                 moved = connection.execute(_DOUBT_OVER, {**fence, "remote_id": remote_id}).rowcount
                 before = "unconfirmed"
@@ -111,36 +105,25 @@ def record(
     return after
 
 
-def receipt(
-    connection: Connection,
-    account_id: int,
-    message: Snapshot,
-    status: ReceiptStatus,
-    *,
-    now: float,
-    at: float,
-    remote_id: str,
-    code: str = "",
-    reason: str = "",
-) -> Snapshot:
-    """Applies one receipt; the state only moves up (see `messages.lifecycle`). `at`: the network's time of it."""
-    state: MessageState = after_receipt(message.state, status)
-    if state == message.state and status == "failed":
+def receipt(connection: Connection, message: Snapshot, event: StatusChanged, now: float) -> Snapshot:
+    """Applies a receipt to its message; the state only moves up (see `messages.lifecycle`)."""
+    state: MessageState = after_receipt(message.state, event.status)
+    if state == message.state and event.status == "failed":
         return message
     parameters = {
-        "account": account_id,
+        "account": event.account_id,
         "id": message.id,
         "state": state,
-        "status": status,
-        "at": at,
-        "remote_id": remote_id,
-        "code": code,
-        "reason": reason,
+        "status": event.status,
+        "at": event.at,
+        "remote_id": event.remote_id,
+        "code": event.code,
+        "reason": event.reason,
     }
     connection.execute(_RECEIPT, parameters)
-    after = by_id(connection, account_id, message.id)
+    after = by_id(connection, event.account_id, message.id)
     assert after is not None
-    publish_status(connection, message.state, after, now, at)
+    publish_status(connection, message.state, after, now, event.at)
     return after
 
 

@@ -140,8 +140,8 @@ def sentence(waiting: Waiting, language: str = "en") -> str:
     when = ""
     if waiting.seconds is not None:
         when = f" in {waiting.seconds} s" if language == "en" else f" dalam {waiting.seconds} detik"
-    said = words.replace("{number}", waiting.number).replace("{when}", when)
-    return said.replace("{because}", because)
+    filled = words.replace("{number}", waiting.number).replace("{when}", when)
+    return filled.replace("{because}", because)
 
 
 def _left(at: float, now: float) -> int:

@@ -1,1 +1,1 @@
-"""What could not be processed after some tries, set aside whole, so that everything else goes on."""
+"""The quarantine: items that could not be processed after several attempts."""

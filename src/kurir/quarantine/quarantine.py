@@ -1,7 +1,7 @@
-"""The quarantine: what could not be processed after some tries, set aside whole, so that everything else goes on.
+"""The quarantine stores items that could not be processed after several attempts, so that their queues can go on.
 
-Every durable queue follows one rule: what cannot be processed is tried a few times, then it is stored here with the
-reason and leaves its queue. `kurir quarantine` lists entries, and replays or discards them.
+Every durable queue follows one rule: an item that fails several times is stored here with the reason and leaves its
+queue. `kurir quarantine` lists, replays and discards entries.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from kurir.store.inserts import insert_into
 from kurir.store.transaction_end import at_end
 
 Queue = Literal["journal", "inbox", "callback", "outbox", "webhook", "template"]
-"""journal: received by a linked device, not readable or ended its reader · inbox: an event that could not be stored ·
-callback: a change in a signed callback of Meta · outbox: a message that could not be decoded or tried · webhook: a
-delivery that could not be built or recorded · template: a template of Meta's that could not be taken over."""
+"""The queues whose items can be quarantined.
+
+journal: received by a linked device, unreadable or crashed its reader · inbox: an event that could not be stored ·
+callback: a change in a signed callback of Meta · outbox: a message that could not be decoded or attempted · webhook: a
+delivery that could not be built or recorded · template: a template of Meta's that could not be adopted.
+"""
 QUEUES: tuple[Queue, ...] = get_args(Queue)
 LARGEST = 1_000_000
-"""Bytes of a payload that are kept. What strangers send can be larger, and must not fill the disk."""
+"""Maximum bytes of a stored payload. Input of strangers can be larger, and must not fill the disk."""
 MOST = 10_000
 """Entries of an account: when a transaction leaves more, what failed longest ago goes …"""
 _TRIMMED = 100
@@ -40,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One thing in the quarantine; `account_id` and `number_id` are 0 when they are not known."""
+    """One quarantined item; `account_id` and `number_id` are 0 when they are unknown."""
 
     id: int
     account_id: int
@@ -53,12 +56,12 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def is_cut(self) -> bool:
-        """Whether the payload is only the beginning of what was set aside."""
+        """Whether the payload is truncated."""
         return len(self.payload) >= LARGEST
 
 
 class Line(msgspec.Struct, frozen=True):
-    """An entry in a list: the same without its payload, of which `size` is the number of bytes."""
+    """An entry in a list: without its payload, of which `size` is the number of bytes."""
 
     id: int
     account_id: int
@@ -78,7 +81,7 @@ _LINE = [
 
 
 def set_aside(connection: Connection, what: SetAside, now: float) -> None:
-    """Stores an entry; one that is there already (same queue, number and reference) gets the newer reason.
+    """Stores an entry; an existing one (same queue, number and reference) gets the newer reason.
 
     A payload of `LARGEST` bytes or more is cut, which the reason says. When the transaction leaves an account with more
     than `MOST` entries, those that failed longest ago are removed at its end.
@@ -109,7 +112,7 @@ def set_aside(connection: Connection, what: SetAside, now: float) -> None:
 def _remove_oldest(connection: Connection, account_id: int, now: float) -> None:
     """Removes the oldest entries of an account that has more than `MOST`."""
     of_account = quarantine.c.account_id == account_id
-    # not by the id alone, which an entry that failed again keeps
+    # not by the id alone: an entry that failed again keeps its id
     age = sa.tuple_(quarantine.c.stored_at, quarantine.c.id)
     newest = sa.select(quarantine.c.stored_at, quarantine.c.id).where(of_account)
     newest = newest.order_by(quarantine.c.stored_at.desc(), quarantine.c.id.desc())
@@ -122,7 +125,7 @@ def _remove_oldest(connection: Connection, account_id: int, now: float) -> None:
 
 
 def lines(connection: Connection, account_id: int | None = None, *, before: int = 0, limit: int = 100) -> list[Line]:
-    """Entries, newest first, of one account or of all; `before` is the id of the last one of the page before."""
+    """Entries, newest first, of one account or of all; `before` is the id of the last one of the previous page."""
     query = sa.select(*_LINE).order_by(quarantine.c.id.desc()).limit(limit)
     if account_id is not None:
         query = query.where(quarantine.c.account_id == account_id)
@@ -138,9 +141,9 @@ def by_id(connection: Connection, entry_id: int) -> Entry | None:
 
 
 def remove(connection: Connection, entry_id: int, *, stored_at: float | None = None) -> bool:
-    """Removes an entry that was replayed or discarded; False when it was not there.
+    """Deletes an entry that was replayed or discarded; False when it did not exist.
 
-    With `stored_at` only the entry as it was stored then: what failed again meanwhile was set aside again, and stays.
+    With `stored_at` only the entry as stored at that time: one that failed again meanwhile was stored again, and stays.
     """
     entry = quarantine.delete().where(quarantine.c.id == entry_id)
     if stored_at is not None:
@@ -149,14 +152,14 @@ def remove(connection: Connection, entry_id: int, *, stored_at: float | None = N
 
 
 def counts(connection: Connection) -> dict[str, int]:
-    """How many entries each queue has; every queue is named."""
+    """Number of entries in each queue; every queue has a key."""
     rows = connection.execute(sa.select(quarantine.c.queue, sa.func.count()).group_by(quarantine.c.queue))
     found: dict[str, int] = {row[0]: row[1] for row in rows}
     return {queue: found.get(queue, 0) for queue in QUEUES}
 
 
 async def forget(database: Database, before: float) -> int:
-    """Removes entries stored before that unix time, a few at a time; returns how many. Raises DatabaseUnavailable."""
+    """Deletes entries stored before that unix time in chunks; returns how many. Raises DatabaseUnavailable."""
 
     def find(connection: Connection, _cursor: object, limit: int) -> tuple[list[int], bool | None]:
         rows = sa.select(quarantine.c.id).where(quarantine.c.stored_at < before).order_by(quarantine.c.stored_at)
@@ -164,7 +167,7 @@ async def forget(database: Database, before: float) -> int:
         return ids, True if len(ids) == limit else None
 
     def remove(connection: Connection, ids: list[int]) -> int:
-        # one that was set aside again since it was found has its new time
+        # one that was stored again since it was found has its new time
         gone = quarantine.delete().where(quarantine.c.id.in_(ids), quarantine.c.stored_at < before)
         return connection.execute(gone).rowcount
 

@@ -1,4 +1,4 @@
-"""What was set aside."""
+"""The table of quarantined items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ quarantine = sa.Table(
     "quarantine",
     metadata,
     id_column(),
-    # no references: what is set aside may name an account or a number that does not exist; 0 when none is known
+    # no references: an item may name an account or a number that does not exist; 0 when it is unknown
     sa.Column("account_id", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("number_id", sa.BigInteger, nullable=False, server_default="0"),
     text_column("queue"),

@@ -1,4 +1,4 @@
-"""Tries again what was set aside in the quarantine, each queue in its own way."""
+"""Replays quarantined items, each queue in its own way."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Replays:
         self._clock = clock
 
     async def replay(self, entry_id: int) -> Entry:
-        """Puts an entry back into its queue and removes it; what fails again is set aside again.
+        """Puts an entry back into its queue and deletes it; what fails again is quarantined again.
 
         Raises NotFound, NotPossible when it cannot be replayed (the sentence says why), and DatabaseUnavailable.
         """
@@ -101,7 +101,7 @@ class Replays:
             raise NotPossible(f"it fails again ({type(error).__name__}, see the gateway's log)") from error
 
     async def _call_back(self, entry: Entry) -> None:
-        """What Meta signed: an event, a change, or a whole body, by how its reference begins."""
+        """Replays what Meta signed: an event, a change, or a whole body, by the prefix of its reference."""
         if entry.reference.startswith(BODY):
             changes = await asyncio.to_thread(changes_of, entry.payload)
             if changes is None:
@@ -117,7 +117,7 @@ class Replays:
         await self._store(entry, changes)
 
     async def _store(self, entry: Entry, changes: list[Change]) -> None:
-        """Stores what the changes say about numbers of the account whose secret signed them."""
+        """Stores the changes' events for numbers of the account whose secret signed them."""
         ours = await self._database.read(
             lambda c: numbers.of_account(c, entry.account_id), of=entry.account_id, pool="lists"
         )

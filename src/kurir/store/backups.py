@@ -1,9 +1,9 @@
-"""Copies of a SQLite gateway: made while it serves, complete, and marked so that none is served by mistake.
+"""Backups of a SQLite gateway: taken while it runs, complete, and marked so that none is served by mistake.
 
-A copy is a folder with `kurir.db` (one whole file), `master.key` (unless the key comes from the environment) and
-`backup.json`. Device sessions are left out on purpose: the keys in them move on with every message, and an old state of
-them put back breaks the conversation. What was queued when a copy was made may have been sent since, so a copy's
-database is marked (`user_version`) and no gateway opens it before `kurir restore` has dealt with its queue.
+A backup is a folder with `kurir.db` (one complete file), `master.key` (unless the key comes from the environment) and
+`backup.json`. Device sessions are left out on purpose: their keys advance with every message, and restoring an old
+state breaks the conversation. Messages queued at the time of the backup may have been sent since, so its database is
+marked (`user_version`), and no gateway opens it before `kurir restore` has handled its queue.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _BESIDE = ("", "-wal", "-shm", "-journal")
 
 
 class BackupError(RuntimeError):
-    """A copy cannot be made or put back; the sentence says why and what to do."""
+    """A backup cannot be taken or restored; the sentence says why and what to do."""
 
 
 class Label(msgspec.Struct, frozen=True):
-    """What a copy says of itself. `taken_at` in unix seconds."""
+    """Metadata of a backup. `taken_at` in unix seconds."""
 
     taken_at: float
 
 
 def save(data_dir: Path, target: Path, taken_at: float) -> int:
-    """Copies the folder's database as it is at one moment, also beside a gateway that serves it; returns its bytes.
+    """Copies the folder's database at one consistent moment, also while a gateway serves it; returns its size in bytes.
 
-    `target` is a folder that does not exist or is empty; it is there as a whole or not at all. Raises BackupError and
+    `target` is a folder that does not exist or is empty; it is created completely or not at all. Raises BackupError and
     OSError.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -64,9 +64,9 @@ def save(data_dir: Path, target: Path, taken_at: float) -> int:
 
 
 def unpack(source: Path, data_dir: Path) -> tuple[Path, Label]:
-    """Brings a copy into a data folder without a database: its key, and its database under a name for the time being.
+    """Copies a backup into a data folder without a database: its key, and its database under a temporary name.
 
-    Returns where the database is; `settle` gives it its name. Raises BackupError and OSError.
+    Returns the database's path; `settle` gives it its final name. Raises BackupError and OSError.
     """
     try:
         label = msgspec.json.decode((source / _LABEL).read_bytes(), type=Label)
@@ -84,7 +84,7 @@ def unpack(source: Path, data_dir: Path) -> tuple[Path, Label]:
             raise BackupError("the master key is not in the backup: set KURIR_MASTER_KEY as it was then")
     place = data_dir / (DATABASE + ".restoring")
     for end in _BESIDE:
-        place.with_name(place.name + end).unlink(missing_ok=True)  # of an earlier try that was cut off
+        place.with_name(place.name + end).unlink(missing_ok=True)  # left by an interrupted restore
     place.touch(mode=0o600)
     shutil.copyfile(source / DATABASE, place)
     return place, label
@@ -98,17 +98,17 @@ def settle(place: Path, data_dir: Path) -> None:
 
 
 def is_marked(connection: Connection) -> bool:
-    """Whether this database is a copy that has not been put back."""
+    """Whether this database is a backup that has not been restored."""
     return connection.dialect.name == "sqlite" and connection.exec_driver_sql("PRAGMA user_version").scalar() == _MARK
 
 
 def unmark(connection: Connection) -> None:
-    """Makes a copy a database like any other, in the transaction that deals with its queue."""
+    """Removes the backup's mark, in the transaction that handles its queue."""
     connection.exec_driver_sql("PRAGMA user_version = 0")
 
 
 def _copy_database(source: Path, target: Path) -> None:
-    """SQLite's online copy: one consistent moment, and writers go on meanwhile."""
+    """Copies with SQLite's online backup: one consistent moment, without blocking writers."""
     if not source.exists():
         raise BackupError(f"{source.parent} holds no database yet")
     with (
@@ -116,10 +116,10 @@ def _copy_database(source: Path, target: Path) -> None:
         closing(sqlite3.connect(target, isolation_level=None)) as new,
     ):
         old.backup(new)
-        new.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
+        new.execute("PRAGMA journal_mode = DELETE")  # one file, without a WAL
         new.execute(f"PRAGMA user_version = {_MARK}")
-        if (verdict := new.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-            raise BackupError(f"the copy of {source} is damaged: {verdict}")
+        if (outcome := new.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
+            raise BackupError(f"the copy of {source} is damaged: {outcome}")
     flush(target)
 
 

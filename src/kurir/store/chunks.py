@@ -1,7 +1,7 @@
-"""Many rows removed a few at a time, so that nobody who writes meanwhile waits long for the one writer.
+"""Deletes many rows in small chunks, so that other writers never wait long for the single writer.
 
-What is old is looked for by a reader; the writer only removes rows that were named to it, and asks again there whether
-they may go. After each chunk the writer has time for others: three times as long as the chunk took.
+A reader finds the old rows; the writer only deletes rows by key, and checks there again whether they may be deleted.
+After each chunk the writer is left to others for three times as long as the chunk took.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ K = TypeVar("K")
 C = TypeVar("C")
 R = TypeVar("R")
 Find = Callable[[Connection, C | None, int], tuple[list[K], C | None]]
-"""Gives the keys of at most so many old rows and where to go on, None at the end; the cursor is None at first."""
+"""Returns the keys of up to `n` old rows and the cursor for the next call, None at the end; the first cursor is
+None."""
 
 FIRST, LEAST, MOST = 200, 100, 1_000
-"""Rows in the first chunk, and in the smallest and the largest one."""
+"""Rows in the first, the smallest and the largest chunk."""
 _GOAL = 0.02
-"""Seconds that a chunk may take with its commit; the next is larger after less than half, smaller after more."""
+"""Target seconds of a chunk with its commit: the next one grows after less than half, and shrinks after more."""
 _SHARE = 3.0
 _REST = 0.02
-"""Seconds of rest at least, also between two looks of which one found nothing."""
+"""Minimum seconds between two chunks, also when nothing was found."""
 
 
 async def removed(
@@ -36,9 +37,9 @@ async def removed(
     find: Find[C, K],
     remove: Callable[[Connection, list[K]], R],
 ) -> AsyncIterator[R]:
-    """What `remove` returned for each chunk, after its commit.
+    """Yields what `remove` returned for each chunk, after its commit.
 
-    Raises DatabaseUnavailable; what was committed before stays removed.
+    Raises DatabaseUnavailable; committed chunks stay deleted.
     """
     cursor: C | None = None
     limit = FIRST
@@ -60,9 +61,9 @@ async def removed(
 
 
 def oldest_first(table: sa.Table, time_column: sa.Column[float], before: float) -> Find[int, int]:
-    """`find` for a table whose ids count up with the time in `time_column`: the ids of rows from before that time.
+    """A `find` for a table whose ids grow with the time in `time_column`: the ids of rows older than `before`.
 
-    It goes through the primary key and ends at the first part of the table in which nothing is old.
+    It walks the primary key and ends at the first part of the table without old rows.
     """
 
     def find(connection: Connection, cursor: int | None, limit: int) -> tuple[list[int], int | None]:

@@ -1,16 +1,18 @@
-"""The database: one writer with group commit, many readers, and the only place that commits.
+"""The database: one writer with group commit, many readers, and the only module that commits.
 
-`write(work)` hands a plain function to the writer; it runs inside the next transaction together with everything else
-that waits, under a savepoint of its own, and its result comes back only after the flushed commit. `append` does the
-same for the hottest inserts: all rows of one `Batch` in a group go down as a single statement. Nobody waits long: what
-is not done in time is taken back, so that it surely was not stored.
+`write(work)` passes a plain function to the writer, which runs it in the next transaction together with everything else
+that waits, under a savepoint of its own; its result is returned after the flushed commit. `append` does the same for
+the most frequent inserts: all rows of one `Batch` in a group become a single statement. Waiting is bounded: work that
+is not done in time is withdrawn, so that it is certain that it was not stored.
 
-Reads run in pools of threads (`Pool`): what is read for callers and for the gateway itself, long lists, what strangers
-set off, and health probes do not wait for each other; within a pool everybody has turns (`shared_threads`). A flood of
-one account's reads delays that account.
+Reads run in separate thread pools (`Pool`), so that reads for callers and the gateway, long lists, unauthenticated
+requests and health probes do not delay each other; within a pool accounts take turns (`shared_threads`), so that a
+flood of reads delays only its own account.
 
-Two databases behind one face: SQLite in a file (`sqlite`), or a PostgreSQL server (`postgres`). Store functions are
-plain functions of a connection and speak the SQL that both understand; where the two differ, `inserts` knows.
+Two databases behind one interface: SQLite in a file (`sqlite`), or a PostgreSQL server (`postgres`). Store functions
+are plain functions of a connection and use SQL that both understand; `inserts` covers the differences.
+
+More than 300 lines: the one interface to the database: writing, reading and the timeouts of both.
 """
 
 from __future__ import annotations
@@ -48,8 +50,11 @@ T = TypeVar("T")
 _READ_TRIES = 2
 
 Pool = Literal["work", "lists", "strangers", "probe"]
-"""work: reads of a few rows, for a caller or for the gateway itself · lists: pages, searches and counts, which may look
-at very many rows · strangers: what somebody sets off who has not shown yet who he is · probe: health checks."""
+"""Thread pools for reads.
+
+work: reads of a few rows, for a caller or for the gateway itself · lists: pages, searches and counts, which may scan
+very many rows · strangers: reads before a caller is authenticated · probe: health checks.
+"""
 _POOLS: dict[Pool, tuple[int, int]] = {
     "work": (6, 10_000),
     "lists": (2, 1_000),
@@ -60,17 +65,17 @@ _POOLS: dict[Pool, tuple[int, int]] = {
 _CONNECTIONS = 1 + sum(threads for threads, _ in _POOLS.values())
 
 TIMEOUT = 2.5
-"""Seconds within which a read or a write has its answer, or is given up if the database has come to a standstill; who
-calls the gateway gives up after 5. A long queue that moves is waited for."""
+"""Seconds after which a read or a write is given up if the database is stuck; callers of the gateway give up after 5. A
+long queue that moves is waited for."""
 _LOOK = 0.1
 LONG_WORK = 60.0
-"""Seconds for work of which nobody waits for the answer."""
+"""Timeout in seconds for work whose result nobody awaits interactively."""
 _LAST_MOMENT = 0.8
-"""Seconds more when the commit itself is under way."""
+"""Additional seconds when the commit itself is in progress."""
 
 
 class _Deadline:
-    """What is left of the seconds that a task waits for the database. Tasks that it starts have their own."""
+    """The remaining seconds that a task may wait for the database. Tasks that it starts have their own."""
 
     def __init__(self, seconds: float) -> None:
         self.task = asyncio.current_task()
@@ -82,7 +87,7 @@ _timeout: ContextVar[_Deadline | None] = ContextVar("database_patience", default
 
 @contextmanager
 def in_all(seconds: float = TIMEOUT) -> Iterator[None]:
-    """Within this, the current task waits so long for the database in all, however often it asks."""
+    """Limits the total time that the current task may wait for the database within the block."""
     token = _timeout.set(_Deadline(seconds))
     try:
         yield
@@ -92,7 +97,8 @@ def in_all(seconds: float = TIMEOUT) -> Iterator[None]:
 
 @contextmanager
 def counted_wait() -> Iterator[None]:
-    """The time in this block counts as waiting for the database: another task asks it for this one."""
+    """Counts the time in this block as waiting for the database, when another task reads or writes on behalf of this
+    one."""
     kept = _timeout.get()
     if kept is None or kept.task is not asyncio.current_task():
         yield
@@ -105,7 +111,7 @@ def counted_wait() -> Iterator[None]:
 
 
 class _Watch:
-    """After `seconds` looks whether the database stands still; as soon as it does, `give_up` is called, once."""
+    """Checks after `seconds` whether the database is stuck, and calls `give_up` once as soon as it is."""
 
     def __init__(
         self,
@@ -120,7 +126,7 @@ class _Watch:
         self._next = loop.call_later(seconds, self._look)
 
     def end(self) -> None:
-        """Nothing is waited for any more."""
+        """Stops watching."""
         self._next.cancel()
 
     def _look(self) -> None:
@@ -131,18 +137,18 @@ class _Watch:
 
 
 class Overloaded(DatabaseUnavailable):
-    """More waits than the bounded queue may hold. Nothing was stored."""
+    """The bounded queue of writes is full. Nothing was stored."""
 
 
 class Database:
     """A SQLite file (`where` is a path) or a PostgreSQL database (`where` is its URL).
 
-    Start it once per process; `close` waits for what was handed in. Work that was handed in may be run again before
-    it is committed, when the database asks for it: it must have no effect but on its connection.
+    Start it once per process; `close` finishes pending work. The database may require that work is run again before it
+    is committed, so work must change nothing but the database.
     """
 
     def __init__(self, where: Path | str, pending_limit: int = 20_000) -> None:
-        """Raises ValueError for a URL that is none of PostgreSQL."""
+        """Raises ValueError for a URL that is not one of PostgreSQL."""
         of_kind = Sqlite(where, _CONNECTIONS) if isinstance(where, Path) else Postgres(where, _CONNECTIONS)
         self._server: Server = of_kind
         self.where = where
@@ -175,7 +181,7 @@ class Database:
         }
 
     async def close(self) -> None:
-        """Commits what was handed in, then closes. Idempotent."""
+        """Commits pending work, then closes. Idempotent."""
         if self._closing or self._writer is None:
             return
         self._closing = True
@@ -194,26 +200,26 @@ class Database:
     ) -> T:
         """Runs `work` in the next durable transaction and returns its result after the commit.
 
-        `work` may run several times, or be rolled back: it changes nothing but the database. What a commit changes in
-        memory is done by `after_commit`, which is called on the event loop with the result, once, in the order of the
-        commits, also when the caller was cancelled or gave up meanwhile. It must not raise.
+        `work` may run several times, or be rolled back: it changes nothing but the database. Changes in memory belong
+        in `after_commit`, which is called on the event loop with the result, once, in the order of the commits, also
+        when the caller was cancelled or gave up meanwhile. It must not raise.
 
         An exception of `work` undoes only its own changes and is raised here. Raises BadValue for what the database
-        cannot hold; DatabaseUnavailable, also when it
-        could not be done within `patience` seconds because the database stands still. A commit that is under way by
-        then is waited for, unless the caller is `in_haste`: CommitUnknown is raised.
+        cannot hold; DatabaseUnavailable, also when the work was not done within `timeout` seconds because the database
+        is stuck. A commit that is in progress by then is awaited, unless the caller is `in_haste`: then CommitUnknown
+        is raised.
         """
         return await self._submit(Item(self._future(), work=work, after_commit=after_commit), timeout, in_haste)
 
     def refused_within(self, seconds: float) -> bool:
-        """Whether the database could not store a transaction in the last so many seconds."""
+        """Whether the database failed to store a transaction in the last `seconds`."""
         refused_at = self._writer.refused_at if self._writer is not None else None
         return refused_at is not None and time.monotonic() - refused_at < seconds
 
     async def append(
         self, batch: Batch, rows: Sequence[Sequence[Any]], *, after_commit: Callable[[None], None] | None = None
     ) -> None:
-        """Adds rows of a hot insert to the next durable transaction, all or none; in haste (see `write`).
+        """Adds rows of a `Batch` to the next durable transaction, all or none, with `in_haste` (see `write`).
 
         Raises DatabaseUnavailable.
         """
@@ -222,11 +228,11 @@ class Database:
     async def read(self, work: Work[T], *, of: Hashable = None, pool: Pool = "work", timeout: float | None = None) -> T:
         """Runs `work` on a snapshot, off the event loop.
 
-        of: the account for which is read (None: the gateway itself; in the pool `strangers` where the request came
-        from): all who wait in a pool have turns. What its caller no longer waits for is not begun.
+        of: the account on whose behalf it reads (None: the gateway itself; in the pool `strangers` the request's
+        source); readers in a pool take turns by it. Work whose caller no longer waits is not started.
 
-        Raises DatabaseUnavailable, also when the database stands still for what is read here for `patience` seconds;
-        BadValue for what it cannot compare with.
+        Raises DatabaseUnavailable, also when the pool is stuck for `timeout` seconds; BadValue for a value the database
+        cannot compare with.
         """
         if not self._readers or self._closing or self._loop is None:
             raise DatabaseUnavailable("the database is closed")
@@ -251,7 +257,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction of its own, beside the writer: for commands and migrations. Raises DatabaseUnavailable."""
+        """A transaction beside the writer, for commands and migrations. Raises DatabaseUnavailable."""
         with self._unavailable(), self.engine.connect() as connection:
             connection.exec_driver_sql(self._server.begin)
             transaction_end.taken(connection)
@@ -270,7 +276,7 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """The data as of one moment, for commands that only look: however long, it delays no write.
+        """A consistent snapshot for read-only commands; it delays no write, however long it takes.
 
         Raises DatabaseUnavailable.
         """
@@ -286,11 +292,11 @@ class Database:
     def schema_change(self) -> Iterator[Connection]:
         """A transaction in which tables may be rebuilt, on a connection of its own. Raises DatabaseUnavailable.
 
-        It may take its time. SQLite counts a table that is replaced by its new self as broken references: they are not
-        watched meanwhile, and looked at as a whole before the commit.
+        It has no timeout. SQLite counts a table that is replaced by its rebuilt version as broken references, so
+        references are not checked meanwhile, but as a whole before the commit.
         """
         with self._unavailable(), self.engine.connect() as connection:
-            connection.detach()  # its settings are for nobody else
+            connection.detach()  # its settings must not reach other users of the pool
             for statement in self._server.begin_schema:
                 connection.exec_driver_sql(statement)
             yield connection
@@ -324,7 +330,7 @@ class Database:
 
     @contextmanager
     def _counted(self, timeout: float) -> Iterator[float]:
-        """The seconds that may be waited now; what is waited is taken from what the task has in all."""
+        """Yields the seconds that may be waited now; the wait is deducted from the task's total."""
         assert self._loop is not None
         kept = _timeout.get()
         if kept is None or kept.task is not asyncio.current_task():
@@ -378,7 +384,7 @@ class Database:
             try:
                 return work(connection)
             finally:
-                with contextlib.suppress(exc.SQLAlchemyError):  # the connection may be lost, or known to be lost
+                with contextlib.suppress(exc.SQLAlchemyError):  # the connection may be lost already
                     connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager

@@ -1,7 +1,7 @@
-"""Inserts that both databases understand: many rows in one statement, and what becomes of a row that is there already.
+"""Inserts that both databases understand: many rows in one statement, and conflicts with existing rows.
 
 A `Batch` sends all its rows as one JSON array: one parameter, one parse, one release of the interpreter's lock, however
-many rows. SQLite takes the array apart with `json_each`, PostgreSQL with `jsonb_array_elements`.
+many rows. SQLite unpacks the array with `json_each`, PostgreSQL with `jsonb_array_elements`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
 NUL_STANDS_FOR = "\ufffd"
-"""What PostgreSQL stores for the character NUL, which its texts cannot hold."""
+"""What is stored for the character NUL, which PostgreSQL's texts cannot hold."""
 
 _encode = msgspec.json.Encoder().encode
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-"""An escaped NUL in JSON; `\\\\u0000`, an escaped backslash before four digits, is none."""
+"""Matches an escaped NUL in JSON, but not `\\\\u0000`, an escaped backslash before four digits."""
 
 
 class Batch:
-    """A hot insert: the named columns of a table, many rows at a time."""
+    """A frequent insert: the named columns of a table, many rows at a time."""
 
     def __init__(self, table: sa.Table, columns: Sequence[str]) -> None:
         names = ", ".join(columns)
@@ -47,6 +47,7 @@ class Batch:
 
 
 def insert_into(connection: Connection, table: sa.Table) -> postgresql.Insert:
-    """An insert with `on_conflict_do_nothing` and `on_conflict_do_update`, in the words of the database at hand."""
+    """An insert with `on_conflict_do_nothing` and `on_conflict_do_update`, in the dialect of the connection's
+    database."""
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     return cast("postgresql.Insert", dialect.insert(table))  # both have the same methods

@@ -1,8 +1,8 @@
-"""Names that one transaction at a time may hold, over all gateways of one database.
+"""Named locks that one transaction at a time may hold, over all gateways of one database.
 
-For limits that look at several rows, which no unique index can keep: whoever holds the name counts, and writes, alone.
-Nobody waits for a name. A wait would stop the whole group of writes in which it is, and two groups that hold names of
-each other's would end in a deadlock; so the caller gives its own write up and comes again.
+For limits over several rows, which no unique index can enforce: the holder of the name counts and writes alone.
+Claiming a name never waits: waiting would block the whole group of writes, and two groups holding each other's names
+would deadlock. The caller gives its own write up and retries.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from sqlalchemy import Connection
 
 
 def claim(connection: Connection, names: Sequence[str]) -> list[bool]:
-    """For each name whether it is this transaction's until it ends; False when another one holds it now.
+    """For each name, whether this transaction holds it until it ends; False when another transaction holds it.
 
-    What is read after a True sees all that earlier holders have committed. SQLite has one writing transaction at a
-    time, to whom every name belongs.
+    What is read after a True includes everything that earlier holders have committed. SQLite has one writing
+    transaction at a time, which holds every name.
     """
     if connection.dialect.name == "sqlite":
         return [True] * len(names)
@@ -27,5 +27,5 @@ def claim(connection: Connection, names: Sequence[str]) -> list[bool]:
 
 
 def _key(name: str) -> int:
-    """64 bits, signed. Two names of one key would make each other come again, and nothing worse."""
+    """A signed 64-bit key of a name. A collision only makes the two names wait for each other."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)

@@ -1,9 +1,8 @@
-"""PostgreSQL as the database: for several gateways that share the work, or a server that is there already.
+"""PostgreSQL as the database: for several gateways that share the work, or where a server already exists.
 
-READ COMMITTED, one connection for writing and a few for reading. A commit that returned is flushed
-(`synchronous_commit` is switched on where it is off). Every wait is bounded: connecting, statements, locks, a server
-that has stopped answering, and a session that stops in the middle of a transaction, whose locks would hold up the
-other gateways.
+READ COMMITTED, one connection for writing and a few for reading. A returned commit is flushed (`synchronous_commit` is
+switched on where it is off). Every wait is bounded: connecting, statements, locks, a server that has stopped answering,
+and a session that stalls in the middle of a transaction, whose locks would block the other gateways.
 """
 
 from __future__ import annotations
@@ -37,25 +36,25 @@ _CONNECTION = {
     "options": " ".join(f"-c {name}={value}" for name, value in _SESSION.items()),
 }
 _ANSWER = 6.0
-"""Seconds after which a server that should have given up a statement itself counts as gone: a process that hangs or
-is stopped still has its connections acknowledged by the kernel."""
+"""Seconds after which a server that should itself have cancelled a statement counts as gone: the kernel still
+acknowledges the connections of a process that hangs or is stopped."""
 _FLUSHED = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 _EXPECTED = "expected postgresql://user:password@host:5432/database"
 _AGAIN = ("40",)
 """SQLSTATE classes after which the same transaction may succeed: deadlock, serialization failure."""
 _BUSY = ("25006", "53", "55", "57", "58", "XX")
-"""What a statement meets when the database cannot do it now: read-only standby, no resources (disk full, too many
-connections), lock not available, cancelled by a timeout, system and internal errors."""
+"""SQLSTATE classes of temporary failures: read-only standby, no resources (disk full, too many connections), lock not
+available, cancelled by a timeout, system and internal errors."""
 _VALUE = ("22", "54")
-"""What a statement meets that was given too much: data exception (out of range, no valid text), program limit exceeded
-(an index row, a pattern, too many arguments)."""
+"""SQLSTATE classes that concern a value: data exception (out of range, invalid text), program limit exceeded (an index
+row, a pattern, too many arguments)."""
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
 class Postgres:
-    """A database on a PostgreSQL server. `url` is checked by `address`."""
+    """A database on a PostgreSQL server. `url` is validated by `address`."""
 
     begin = "BEGIN"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -72,13 +71,13 @@ class Postgres:
             pool_size=pool,
             max_overflow=4,
             pool_timeout=5.0,
-            hide_parameters=True,  # an error must not carry what people wrote into a log
+            hide_parameters=True,  # an error in the log must not contain what people wrote
             creator=lambda: connected(where),
         )
         event.listen(self.engine, "connect", _configure)
 
     def trouble(self, error: exc.DBAPIError) -> Trouble | None:
-        """What an error says about the database, by its SQLSTATE (PostgreSQL manual, appendix A)."""
+        """Classifies an error by its SQLSTATE (PostgreSQL manual, appendix A)."""
         state = getattr(error.orig, "sqlstate", None)
         if error.connection_invalidated:
             return "again"
@@ -91,21 +90,21 @@ class Postgres:
         return "value" if state.startswith(_VALUE) else None
 
     def sentence(self, error: exc.DBAPIError) -> str:
-        """What an error says, for people."""
+        """An error as a sentence for people."""
         return f"{self.name}: {error.orig}"
 
     def shows_damage(self, error: exc.DBAPIError) -> bool:
-        """Never: the server knows, and says so by a code."""
+        """Always False: the server reports damage by a code."""
         return False
 
     def ticket(self, connection: Connection) -> str | None:
-        """The name of the transaction under way, None when it has changed nothing."""
+        """The id of the current transaction, None when it has changed nothing."""
         return connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()::text").scalar()
 
     def was_committed(self, connection: Connection, ticket: str) -> bool:
-        """Whether the transaction of that name was committed; the server remembers it for a long while.
+        """Whether the transaction with that id was committed; the server remembers it for a long time.
 
-        Raises DBAPIError, also while the session that ran it still has not ended.
+        Raises DBAPIError, also while the session that ran it has not ended.
         """
         status = connection.exec_driver_sql("SELECT pg_xact_status(%s::text::xid8)", (ticket,)).scalar()
         if status == "in progress":
@@ -114,7 +113,8 @@ class Postgres:
 
 
 def address(url: str) -> URL:
-    """The address of a PostgreSQL database. Raises ValueError, never with the address in it: it holds a password."""
+    """Parses the address of a PostgreSQL database. Raises ValueError without the address in it: it contains a
+    password."""
     try:
         where = make_url(url)
     except (exc.ArgumentError, ValueError):
@@ -129,28 +129,28 @@ def address(url: str) -> URL:
 
 
 def listening_address(url: str) -> str:
-    """The same database as libpq takes it, for a connection that waits for notifications; it notices a dead server."""
+    """The same database as a libpq address, for a connection that waits for notifications; it detects a dead server."""
     where = address(url).set(drivername="postgresql")
-    alive = {"application_name": "kurir-bell", "connect_timeout": "3"}
+    alive = {"application_name": "kurir-notify", "connect_timeout": "3"}
     alive |= {name: str(value) for name, value in _CONNECTION.items() if name.startswith(("keepalives", "tcp_"))}
     return where.update_query_dict(alive).render_as_string(hide_password=False)
 
 
 def take_your_time(connection: Connection) -> None:
-    """Lets a connection that is for a migration alone wait for as long as the server works."""
+    """Removes the timeouts of a connection that is used for a migration only."""
     driver = connection.connection.dbapi_connection
     assert isinstance(driver, _Connection)
     driver.timeout = None
 
 
 def connected(where: URL) -> psycopg.Connection[Any]:
-    """A connection of its own, with every wait bounded. Raises psycopg.Error."""
+    """Opens a separate connection with bounded waits. Raises psycopg.Error."""
     text = where.set(drivername="postgresql").render_as_string(hide_password=False)
     return _Connection.connect(text, autocommit=True, **_CONNECTION)
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection that does not wait for ever."""
+    """A connection whose waits are bounded."""
 
     timeout: float | None = _ANSWER
 
@@ -163,7 +163,7 @@ class _Connection(psycopg.Connection[Any]):
 
 
 class _Text(StrDumperUnknown):
-    """Texts as PostgreSQL can hold them: it refuses the character NUL."""
+    """Dumps texts without the character NUL, which PostgreSQL refuses."""
 
     def dump(self, obj: str) -> Any:
         return super().dump(obj.replace("\0", NUL_STANDS_FOR) if "\0" in obj else obj)

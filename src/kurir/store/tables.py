@@ -1,9 +1,8 @@
-"""What the tables of all features share: one metadata, kinds of columns, and the schema's version.
+"""Shared definitions of all tables: one metadata, kinds of columns, and the schema's version.
 
-Each feature has its tables in a `tables.py` of its own; `kurir.schema` collects them. Times are unix seconds (float,
-UTC). `account_id` stands in every table that holds an account's data and leads its indexes. JSON columns hold msgspec
-structs or plain lists. What must never happen is refused by an index: one message in flight per number and recipient,
-one callback stored once.
+Each feature has its tables in its own `tables.py`; `kurir.schema` collects them. Times are unix seconds (float, UTC).
+Every table with an account's data has `account_id`, which leads its indexes. JSON columns hold msgspec structs or plain
+lists. Unique indexes enforce invariants: one message in flight per number and recipient, one callback stored once.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def number_column() -> sa.Column[int]:
 
 
 def text_column(name: str, *, default: str | None = "", unique: bool = False) -> sa.Column[str]:
-    """A text that is never NULL unless its `default` is None."""
+    """A text column, NOT NULL unless its `default` is None."""
     return sa.Column(name, sa.Text, nullable=default is None, server_default=default, unique=unique)
 
 

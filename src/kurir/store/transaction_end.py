@@ -1,7 +1,7 @@
-"""What a transaction does once at its end, however many pieces of work in it ask for it.
+"""Work done once at the end of a transaction, however many pieces of work in it request it.
 
-A bound on a table (so many rows of an account) is looked after here: a look at the table costs the same for one new row
-as for five hundred, and everybody's writes wait for the one writer.
+Bounds on tables (so many rows of an account) are enforced here: the check costs the same for one new row as for five
+hundred, and it delays all writes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ _KEY = "kurir_transaction_end"
 
 
 def at_end(connection: Connection, key: Hashable, work: Callable[[Connection], object]) -> None:
-    """`work` is run just before the commit of the transaction under way, once for each key: the last one named.
+    """Runs `work` just before the commit of the current transaction, once for each key: the last one given.
 
-    When it fails, its changes are undone and it is logged: what the transaction is for is stored all the same. So it
-    is for what the next transaction can make good.
+    When it fails, its changes are undone and the error is logged; the transaction is committed all the same. So it
+    suits only work that the next transaction can make up for.
     """
     connection.info.setdefault(_KEY, {})[key] = work
 
 
 def taken(connection: Connection) -> list[Callable[[Connection], object]]:
-    """What is to be done now; it is forgotten. Called at a transaction's beginning too: one that was given up may have
-    left something."""
+    """Returns the requested work and clears it. Also called at a transaction's beginning, because one that was given up
+    may have left something."""
     return list(connection.info.pop(_KEY, {}).values())

@@ -1,9 +1,11 @@
-"""The writer: one thread that runs what waits, in groups, each group in one durable transaction.
+"""The writer: one thread that runs pending work in groups, each group in one durable transaction.
 
-Each piece of work runs under a savepoint of its own: what it raises undoes only its own changes. When the database is
-in trouble, a group is tried again where that is safe (nothing was committed) and may help (a new connection, a
-deadlock), and else every caller gets DatabaseUnavailable within seconds. While the database is away the writer keeps
-trying to reach it, with growing pauses, and goes on when it is back.
+Each piece of work runs under a savepoint of its own: its exception undoes only its own changes. When the database
+fails, a group is retried where that is safe (nothing was committed) and may help (a new connection, a deadlock);
+otherwise every caller gets DatabaseUnavailable within seconds. While the database is away the writer keeps reconnecting
+with growing pauses, and continues when it is back.
+
+More than 300 lines: one thread's loop, with every way in which a commit can fail.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import structlog
 from sqlalchemy import Connection, Engine, exc
 
+from kurir.kit.backoff import Backoff
 from kurir.kit.tasks import TaskHealth
 from kurir.store import ordered_appends, transaction_end
 from kurir.store.inserts import Batch
@@ -27,12 +30,15 @@ from kurir.store.ordered_appends import OrderedAppends
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 Trouble = Literal["again", "down", "busy", "value"]
-"""What an error says. again: the same transaction may succeed if it is run once more, on a new connection if this one
-is lost · down: nothing can be stored now · busy: only this statement could not be done now · value: the database is
-well, it was given something that it cannot hold or work with (too large, too long, no text)."""
+"""Classes of database errors.
+
+again: the same transaction may succeed if it is run once more, on a new connection if this one is lost · down: nothing
+can be stored now · busy: only this statement failed now · value: the database works, but cannot hold or process a given
+value (too large, too long, not text).
+"""
 
 UNFIT = (OverflowError, UnicodeEncodeError)
-"""What drivers raise before the database sees a value: an integer of more than 64 bits, half a surrogate pair."""
+"""Errors that drivers raise before the database sees a value: an integer of more than 64 bits, a lone surrogate."""
 _GROUP = 512
 _TRIES = 3
 _PAUSE_FIRST, _PAUSE_MOST = 0.1, 2.0
@@ -42,20 +48,20 @@ log = structlog.get_logger(__name__)
 
 
 class DatabaseUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """The database cannot take or give data now (disk full, locked, gone, too slow, stopping). Nothing was stored,
+    """The database cannot store or return data now (disk full, locked, gone, too slow, stopping). Nothing was stored,
     unless it is a CommitUnknown."""
 
 
-class BadValue(ValueError):  # noqa: N818 - of the caller, who is to be told so
-    """A value that the database cannot hold or work with, although nothing is wrong with it. Nothing was stored."""
+class BadValue(ValueError):  # noqa: N818 - the caller's mistake, reported as such
+    """A value that the database cannot hold or process, although it is well-formed. Nothing was stored."""
 
 
 class CommitUnknown(DatabaseUnavailable):
-    """The connection broke, or the server fell silent, in the middle of a commit: nobody can tell what was stored."""
+    """The connection broke, or the server stopped responding, during a commit: it is unknown what was stored."""
 
 
 class Server(Protocol):
-    """What the writer needs to know about a kind of database. `name` is for people and holds no password."""
+    """What the writer needs from a kind of database. `name` is for people and contains no password."""
 
     name: str
     engine: Engine
@@ -63,36 +69,36 @@ class Server(Protocol):
     begin_read: str
     begin_schema: tuple[str, ...]
     broken_references: str
-    """A question whose first row is a broken reference; "" when the server watches them all the time."""
+    """A query whose first row is a broken reference; "" when the server always enforces references."""
     shared: bool
     """Whether several processes may write."""
 
     def trouble(self, error: exc.DBAPIError) -> Trouble | None:
-        """What an error says about the database; None when the statement itself is wrong."""
+        """Classifies an error; None when the statement itself is wrong."""
         ...
 
     def sentence(self, error: exc.DBAPIError) -> str:
-        """What an error says, for people; it names the database, and what to do where that is known."""
+        """An error as a sentence for people; it names the database, and what to do where that is known."""
         ...
 
     def shows_damage(self, error: exc.DBAPIError) -> bool:
-        """Whether an error can only come of a damaged database, whatever `trouble` says of it."""
+        """Whether an error can only result from a damaged database, whatever `trouble` returns for it."""
         ...
 
     def ticket(self, connection: Connection) -> str | None:
-        """A name for the transaction under way, by which `was_committed` finds it after a broken commit."""
+        """An id of the current transaction, by which `was_committed` finds it after a broken commit."""
         ...
 
     def was_committed(self, connection: Connection, ticket: str) -> bool:
-        """Whether that transaction was committed. Raises DBAPIError when that cannot be told yet."""
+        """Whether that transaction was committed. Raises DBAPIError when that is not known yet."""
         ...
 
 
 class Item:
-    """A piece of work or rows of a batch, and what came of it. Once `sealed`, its commit is under way.
+    """A piece of work or rows of a batch, with its future. Once `sealed`, its commit is in progress.
 
     `after_commit` is called on the event loop with the result, in the order of the commits, whether or not anybody
-    still waits for the future.
+    still awaits the future.
     """
 
     __slots__ = ("after_commit", "batch", "error", "future", "result", "rows", "sealed", "withdrawn", "work")
@@ -118,7 +124,7 @@ class Item:
 
 
 class Writer:
-    """The thread. Items are put from the event loop; their futures are resolved there after the commit.
+    """The writer thread. Items are put from the event loop; their futures are resolved there after the commit.
 
     `busy_since`: when the group under way began (monotonic seconds), None between groups; `refused_at`: when a group
     could last not be stored. `appended` is called on the event loop after each commit with ordered appends, with their
@@ -140,7 +146,7 @@ class Writer:
         self._loop = loop
         self._items: queue.SimpleQueue[Item | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
-        self._pause = _PAUSE_FIRST
+        self._backoff = Backoff(_PAUSE_FIRST, _PAUSE_MOST)
         self._not_before = 0.0
         self._sealing = threading.Lock()
         self.busy_since: float | None = None
@@ -148,26 +154,26 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
 
     def start(self) -> None:
-        """Connects and begins to work. Raises DatabaseUnavailable."""
+        """Connects and starts the thread. Raises DatabaseUnavailable."""
         self._connect()
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Hands in an item."""
+        """Queues an item."""
         self._items.put(item)
 
     def withdraw(self, item: Item) -> bool:
-        """Takes an item back: it surely will not be stored. False when it is too late, its commit is under way."""
+        """Withdraws an item, which will not be stored then; False when its commit is in progress already."""
         with self._sealing:
             item.withdrawn = not item.sealed
             return item.withdrawn
 
     def waiting(self) -> int:
-        """How many items wait."""
+        """Number of queued items."""
         return self._items.qsize()
 
     def finish(self) -> None:
-        """Commits what was handed in, then ends; blocks until then."""
+        """Commits all queued items, then ends the thread; blocks until then."""
         self._items.put(None)
         self._thread.join()
 
@@ -209,7 +215,7 @@ class Writer:
             for item in group:
                 item.error = error
         except BaseException as error:
-            # unforeseen: the transaction's state is not known, so the connection goes and nothing was stored by it
+            # unexpected: the transaction's state is unknown, so the connection is closed and nothing was stored by it
             log.exception("task_failed", task="database-writer", items=len(group))
             self._disconnect()
             for item in group:
@@ -222,7 +228,7 @@ class Writer:
         return frozenset()
 
     def _report(self, error: BaseException | None) -> None:
-        """The writer's health, from its thread to the event loop's; only when it changes."""
+        """Reports the writer's health from its thread to the event loop, only when it changes."""
         if error is not None:
             self._loop.call_soon_threadsafe(self._health.failed, "database-writer", "", error)
         elif self._failing:
@@ -251,7 +257,7 @@ class Writer:
                 ticket = self._server.ticket(connection)
                 if not self._seal(live):
                     connection.exec_driver_sql("ROLLBACK")
-                    tries_left += 1  # the next one is without them
+                    tries_left += 1  # the next attempt runs without them
                     continue
             except exc.DBAPIError as error:
                 self._roll_back(error)
@@ -282,7 +288,7 @@ class Writer:
         return frozenset()
 
     def _seal(self, live: list[Item]) -> bool:
-        """Makes it too late to take any of them back; False when one has been taken back."""
+        """Marks the items as no longer withdrawable; False when one has been withdrawn."""
         with self._sealing:
             if any(item.withdrawn for item in live):
                 return False
@@ -302,10 +308,9 @@ class Writer:
             try:
                 self._connection = self._server.engine.connect()
             except exc.DBAPIError as error:
-                self._not_before = time.monotonic() + self._pause
-                self._pause = min(self._pause * 2, _PAUSE_MOST)
+                self._not_before = time.monotonic() + self._backoff.after_failure()
                 raise DatabaseUnavailable(self._server.sentence(error)) from error
-            self._pause = _PAUSE_FIRST
+            self._backoff.reset()
         return self._connection
 
     def _disconnect(self) -> None:
@@ -315,8 +320,8 @@ class Writer:
             self._connection = None
 
     def _roll_back(self, error: exc.DBAPIError) -> None:
-        """Makes the connection fit for the next transaction, or gives it up."""
-        log.warning("database_in_trouble", database=self._server.name, reason=str(error.orig))
+        """Rolls back, so that the connection can be used for the next transaction, or closes it."""
+        log.warning("database_unavailable", database=self._server.name, reason=str(error.orig))
         if self._connection is not None and not error.connection_invalidated:
             try:
                 self._connection.exec_driver_sql("ROLLBACK")
@@ -326,7 +331,8 @@ class Writer:
         self._disconnect()
 
     def _was_committed(self, ticket: str) -> bool:
-        """After a commit whose answer was lost. Raises CommitUnknown when it stays unknown for too long."""
+        """Finds out whether a commit whose answer was lost succeeded. Raises CommitUnknown when that stays unknown for
+        too long."""
         deadline = time.monotonic() + _LOOK_UP
         while time.monotonic() < deadline:
             try:
@@ -353,7 +359,8 @@ class Writer:
                 log.error("transaction_end_failed", exc_info=nobodys.error)
 
     def _append(self, connection: Connection, batch: Batch, items: list[Item]) -> None:
-        """One statement for all rows; if a row is bad, each item on its own, so that only the bad one fails."""
+        """Inserts all rows in one statement; if a row is bad, inserts each item separately, so that only the bad one
+        fails."""
         together = Item(items[0].future)
         self._guarded(connection, together, lambda c: batch.insert(c, [row for item in items for row in item.rows]))
         if together.error is not None:
@@ -361,7 +368,7 @@ class Writer:
                 self._guarded(connection, item, lambda c, rows=item.rows: batch.insert(c, rows))
 
     def _guarded(self, connection: Connection, item: Item, work: Work[Any]) -> None:
-        """Runs work under a savepoint. Raises DBAPIError when the whole transaction cannot go on."""
+        """Runs work under a savepoint. Raises DBAPIError when the whole transaction cannot continue."""
         connection.exec_driver_sql("SAVEPOINT work")
         mark = self._appends.mark()
         try:
@@ -385,7 +392,7 @@ class Writer:
 
 
 def bad_value(error: BaseException) -> str:
-    """What a driver said about a value, without the value."""
+    """A driver's message about a value, without the value."""
     if isinstance(error, exc.DBAPIError):
         return f"{type(error.orig).__name__}: {str(error.orig).splitlines()[0][:200]}"
     return type(error).__name__

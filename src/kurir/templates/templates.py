@@ -1,7 +1,9 @@
-"""Message templates of official numbers: our drafts, what Meta says of them, and filling them in for a send.
+"""Message templates of official numbers: local drafts, Meta's state of them, and filling them in for a send.
 
-A template is ours from the moment it is written: DRAFT here, IN_REVIEW at Meta, then whatever Meta decides. Meta's
-list is asked again when somebody looks, at most every `LIST_EVERY` seconds, and adopts templates made elsewhere.
+A template is stored here from its first draft: DRAFT here, IN_REVIEW at Meta, then the state that Meta decides. Listing
+templates refreshes Meta's list, at most every `LIST_EVERY` seconds, and adopts templates created elsewhere.
+
+More than 300 lines: the service and the queries of one table, which change together.
 """
 
 from __future__ import annotations
@@ -43,10 +45,10 @@ from kurir.templates.tables import templates
 DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED"
 NAME_TAKEN = "Template Name Already Exists"
 LIST_EVERY = 30.0
-"""Seconds between two listings at Meta for the same number, however often somebody looks."""
+"""Minimum seconds between two listings at Meta for the same number."""
 _LIST_TIMEOUT = 3.0
 _AT_ONCE = 100
-"""Templates that are taken over in one transaction: a business may have thousands, and everybody's writes wait."""
+"""Templates adopted in one transaction: a business may have thousands, and a long transaction delays all writes."""
 _ORDERS = {
     "template_created_at": templates.c.created_at,
     "template_updated_at": templates.c.updated_at,
@@ -59,7 +61,7 @@ log = structlog.get_logger(__name__)
 
 
 class Template(msgspec.Struct, frozen=True):
-    """A stored template; `key` is our public id, `meta_id` Meta's ("" for a draft), times in unix seconds."""
+    """A stored template; `key` is its public id, `meta_id` Meta's ("" for a draft), times in unix seconds."""
 
     id: int
     account_id: int
@@ -74,7 +76,7 @@ class Template(msgspec.Struct, frozen=True):
 
 
 class Faulty(msgspec.Struct, frozen=True):
-    """Refused before Meta saw it: sentences by field."""
+    """A template that Kurir refused before submission: sentences by field."""
 
     errors: dict[str, list[str]]
 
@@ -92,9 +94,9 @@ class Templates:
     async def create(
         self, number: Number, form: TemplateForm, *, submit: bool
     ) -> Template | Faulty | GraphRefusal | Unreachable:
-        """Stores a draft or, with `submit`, sends the template to Meta and stores it when Meta took it.
+        """Stores a draft or, with `submit`, sends the template to Meta and stores it when Meta accepted it.
 
-        A draft of the same name and language is replaced by its submission. Raises DatabaseUnavailable.
+        A submission replaces a draft of the same name and language. Raises DatabaseUnavailable.
         """
         errors = faults(form)
         if errors:
@@ -115,10 +117,10 @@ class Templates:
         return stored if stored is not None else Faulty({"name": [NAME_TAKEN]})
 
     async def refresh(self, number: Number, every: float = LIST_EVERY) -> bool:
-        """Takes over what Meta lists, unless that was done in the last `every` seconds or Meta is slow to answer.
+        """Adopts Meta's list, unless that was done in the last `every` seconds or Meta is slow to answer.
 
-        Whoever comes while that is under way waits for it, so that nobody sees the list of before. Returns whether it
-        was taken over now.
+        Concurrent callers wait for a refresh in progress, so that none of them sees the old list. Returns whether the
+        list was adopted now.
         """
         listing = self._listing[number.id]
         try:
@@ -137,7 +139,7 @@ class Templates:
             async with asyncio.timeout(_LIST_TIMEOUT):
                 listed = await self._calls.list(number)
         except TimeoutError:
-            log.info("template_list_slow", number=number.key)
+            log.info("template_list_delayed", number=number.key)
             return False
         if not isinstance(listed, list):
             log.info("template_list_failed", number=number.key)
@@ -146,7 +148,8 @@ class Templates:
         return True
 
     async def refresh_all(self) -> None:
-        """`refresh` for every official number, one after the other, for maintenance: one that fails keeps none back."""
+        """Runs `refresh` for every official number, one after the other, for maintenance; a failure does not stop the
+        others."""
         failures: list[Exception] = []
         for number in await self._database.read(lambda c: all_of_channel(c, "cloud_api")):
             try:
@@ -154,13 +157,13 @@ class Templates:
             except DatabaseUnavailable:
                 raise
             except Exception as error:
-                log.exception("templates_not_refreshed", number=number.key)
+                log.exception("template_refresh_failed", number=number.key)
                 failures.append(error)
         if failures:
             raise failures[0]
 
     async def _adopt(self, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float) -> None:
-        """Takes over Meta's list; a template that cannot be taken over goes to the quarantine, the others are."""
+        """Adopts Meta's list; a template that cannot be adopted goes to the quarantine."""
         for start in range(0, len(listed), _AT_ONCE):
             some = listed[start : start + _AT_ONCE]
             try:
@@ -168,7 +171,7 @@ class Templates:
             except DatabaseUnavailable:
                 raise
             except Exception:
-                log.exception("template_list_not_adopted", number=number.key)
+                log.exception("template_adoption_failed", number=number.key)
                 for theirs in some:
                     await self._adopt_or_set_aside(number, theirs, asked_at)
         await self._database.write(lambda c: mark_gone(c, number, listed, asked_at))
@@ -179,13 +182,13 @@ class Templates:
         except DatabaseUnavailable:
             raise
         except Exception as error:
-            log.exception("template_set_aside", number=number.key, template=theirs.id)
+            log.exception("template_quarantined", number=number.key, template=theirs.id)
             reason = f"it could not be taken over ({type(error).__name__})"
             unread = UnreadTemplate(theirs.id, msgspec.json.encode(theirs), reason)
             await self._database.write(lambda c: adopt_one(c, number, unread, asked_at))
 
     async def find(self, number: Number, *, meta_id: str = "", name: str = "", language: str = "") -> Template | None:
-        """The template by Meta's id, or by name and language; asks Meta once more when ours is not approved yet."""
+        """The template by Meta's id, or by name and language; refreshes once more when it is not approved yet."""
 
         def stored(connection: Connection) -> Template | None:
             if meta_id:
@@ -212,7 +215,7 @@ class Templates:
 
     async def _sample(self, number: Number, header: Header) -> MediaFile | Refused | TryLater:
         content = Image(header.url) if header.type == "IMAGE" else Document(header.url)
-        # a sample belongs to no message; it is fetched under an id of its own
+        # a sample belongs to no message, so it is fetched under a separate id
         return await self._media.prepare(number.account_id, MessageIds().next(), content)
 
 
@@ -222,7 +225,7 @@ class Templates:
 def put(
     connection: Connection, number: Number, form: TemplateForm, *, meta_id: str, status: str, now: float
 ) -> Template | None:
-    """Stores a template, in place of a draft or a deleted one of that name. None when the name is taken."""
+    """Stores a template, replacing a draft or a deleted one of that name. None when the name is taken."""
     values = {**_columns(form), "meta_id": meta_id, "status": status, "rejected_reason": "", "updated_at": now}
     if not _add(connection, number, {**values, "created_at": now}):
         replaced = {DELETED} if status == DRAFT else {DRAFT, DELETED}
@@ -293,13 +296,13 @@ def page(
 def adopt(
     connection: Connection, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float
 ) -> None:
-    """Takes over some of Meta's list as of `asked_at`: new ones and changed ones."""
+    """Adopts templates of Meta's list as of `asked_at`: new and changed ones."""
     for theirs in listed:
         adopt_one(connection, number, theirs, asked_at)
 
 
 def adopt_one(connection: Connection, number: Number, theirs: MetaTemplate | UnreadTemplate, asked_at: float) -> None:
-    """Takes over one template as of `asked_at`; one that cannot be read goes to the quarantine."""
+    """Adopts one template as of `asked_at`; one that cannot be read goes to the quarantine."""
     if isinstance(theirs, UnreadTemplate):
         reference = theirs.id or hashlib.sha256(theirs.row).hexdigest()
         entry = SetAside(number.account_id, number.id, "template", reference, theirs.reason, theirs.row)
@@ -317,7 +320,7 @@ def adopt_one(connection: Connection, number: Number, theirs: MetaTemplate | Unr
         _add(connection, number, {**values, "created_at": asked_at, "updated_at": asked_at}, over=asked_at)
     elif (ours.form, ours.meta_id, ours.status) != (form, theirs.id, values["status"]):
         if ours.updated_at > asked_at:
-            return  # a callback or a submission was faster than the list
+            return  # a callback or a submission is newer than the list
         connection.execute(
             _own(templates.update(), number).where(templates.c.id == ours.id).values(**values, updated_at=asked_at)
         )
@@ -326,9 +329,9 @@ def adopt_one(connection: Connection, number: Number, theirs: MetaTemplate | Unr
 def mark_gone(
     connection: Connection, number: Number, listed: Sequence[MetaTemplate | UnreadTemplate], asked_at: float
 ) -> None:
-    """Marks what Meta no longer lists as deleted; what it lists in a shape that is not known is there.
+    """Marks as deleted what Meta no longer lists; a template that it lists in an unknown shape still exists.
 
-    Nothing is marked while a template without a readable id is in the list: it may be any of ours.
+    Nothing is marked while the list has a template without a readable id: it may be any of the stored ones.
     """
     if not all(theirs.id for theirs in listed):
         return
@@ -347,8 +350,8 @@ def mark_gone(
 def _add(connection: Connection, number: Number, values: dict[str, Any], over: float | None = None) -> bool:
     """Adds a template; False when the number has one of that name and language already.
 
-    With `over` one that was last changed before that time is replaced: a row that cannot be read, or one that was added
-    at the same time by whoever asked Meta at the same time.
+    With `over`, one that was last changed before that time is replaced: a row that cannot be read, or one that a
+    concurrent refresh added.
     """
     owner = {"account_id": number.account_id, "number_id": number.id, "key": opaque_id(16)}
     row = insert_into(connection, templates).values(**owner, **values)
@@ -372,11 +375,11 @@ def _one(connection: Connection, account_id: int, number_id: int, *where: sa.Col
 
 
 def _readable(row: Any) -> Template | None:
-    """The row as a template; None, with a line in the log, when it cannot be decoded."""
+    """The row as a template; None, with a log line, when it cannot be decoded."""
     try:
         return _template(row)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        log.exception("template_unreadable", template=row.key)
+        log.exception("template_invalid", template=row.key)
         return None
 
 

@@ -11,9 +11,9 @@ from kurir.dispatch.dispatcher import Dispatcher
 from kurir.events.feed import Feed
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.sealing import Sealing
 from kurir.kit.tasks import TaskHealth
-from kurir.kit.telemetry import Metrics
 from kurir.leases import Leases
 from kurir.media.store import MediaStore
 from kurir.outbox.outbox import Outbox

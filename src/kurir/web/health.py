@@ -34,17 +34,17 @@ _FRESH = {"Cache-Control": "no-store"}
 
 def routes(gateway: Gateway) -> list[Route]:
     """`GET /healthz`, `/readyz` and `/metrics`. The doors open after the channels have started and close before."""
-    said = LogLimit()
+    recent = LogLimit()
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_FRESH)
 
     async def readyz(_request: Request) -> Response:
-        reasons = await not_ready(gateway, said)
+        reasons = await not_ready(gateway, recent)
         if not reasons:
             return JSONResponse({"status": "ready"}, headers=_FRESH)
-        if said.is_due(tuple(reasons)):
-            log.warning("not_ready", reasons=reasons)
+        if recent.is_due(tuple(reasons)):
+            log.warning("readiness_failed", reasons=reasons)
         return JSONResponse({"status": "not_ready", "reasons": reasons}, 503, headers=_FRESH)
 
     async def metrics(_request: Request) -> Response:
@@ -57,15 +57,17 @@ def routes(gateway: Gateway) -> list[Route]:
     ]
 
 
-async def not_ready(gateway: Gateway, said: LogLimit) -> list[str]:
+async def not_ready(gateway: Gateway, recent: LogLimit) -> list[str]:
     """Why the gateway cannot take messages now, as sentences; empty when it can. What only the log may know goes there,
-    unless it was `said` of late."""
+    unless it is in `recent`."""
     database = gateway.database
     answers = await asyncio.gather(
         _error_text(
-            database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"), "does not answer reads", said
+            database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"),
+            "does not answer reads",
+            recent,
         ),
-        _error_text(database.write(lambda c: None), "does not answer writes", said),
+        _error_text(database.write(lambda c: None), "does not answer writes", recent),
         _disk(gateway),
     )
     reasons = [answer for answer in answers if answer]
@@ -75,14 +77,14 @@ async def not_ready(gateway: Gateway, said: LogLimit) -> list[str]:
     return reasons + gateway.health.failures()
 
 
-async def _error_text(work: Awaitable[object], what: str, said: LogLimit) -> str:
+async def _error_text(work: Awaitable[object], what: str, recent: LogLimit) -> str:
     try:
         async with asyncio.timeout(TIMEOUT):
             await work
     except TimeoutError:
         return f"the database {what} within {TIMEOUT:g} s"
     except DatabaseUnavailable as error:
-        if said.is_due(what):
+        if recent.is_due(what):
             log.warning("database_unavailable", reason=str(error))  # names the server: not for whoever reaches the port
         return f"the database {what}"
     return ""

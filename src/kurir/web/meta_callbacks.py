@@ -26,13 +26,13 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import structlog
+from cachetools import TTLCache
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
-from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.signers import Signers, is_signature
 from kurir.channels.cloud_api.taking_apart import Parts, taken_apart
 from kurir.kit.turns import Turns
@@ -40,14 +40,13 @@ from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 from kurir.web.gateway import Gateway
+from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 
 PATH = "/meta/callbacks"
 BODY_LIMIT = 3_000_000
 """Bytes; Meta's own limit for a callback."""
 _SIGNATURE = "x-hub-signature-256"
 _CHALLENGE_LIMIT = 200
-_BODY_TIMEOUT = 20.0
-"""Seconds a body may take to arrive; Meta's own patience is shorter."""
 _LARGE = 262_144
 """Bytes from which a body is large …"""
 _LARGE_AT_ONCE, _LARGE_OF_ONE = 8, 2
@@ -85,7 +84,7 @@ class MetaCallbacks:
         self._signers = Signers(gateway.database, gateway.sealing, gateway.clock)
         self._tries = FailedKeys(gateway.settings.callback_limit, "callback_limit")
         self._tries_of_good = FailedKeys(gateway.settings.callback_limit, "callback_limit", times=_GOOD_TRIES)
-        self._good: Expiring[str, bool] = Expiring(_GOOD_SOURCES, _GOOD_SECONDS, gateway.clock)
+        self._good: TTLCache[str, bool] = TTLCache(_GOOD_SOURCES, _GOOD_SECONDS, gateway.clock)
         self._large = _Places(_LARGE_AT_ONCE, _LARGE_OF_ONE)
         self._large_of_good = _Places(_GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE)
         self._turns = Turns(_TAKEN_APART_AT_ONCE)
@@ -120,7 +119,7 @@ class MetaCallbacks:
         source = _source(request)
         with self._room(source) as grown:
             body, signers = await self._signed(request, signature, source, grown)
-            self._good.put(source, True)
+            self._good[source] = True
             await self._store(await self._taken_apart(body, signers), signers)
         return JSONResponse({"success": True})
 
@@ -196,12 +195,12 @@ class MetaCallbacks:
             metrics.called_back("unknown_number" if kind == "number" else "not_read")
             if kind not in self._kinds and len(self._kinds) < _KINDS:
                 self._kinds.add(kind)
-                log.warning("callback_not_understood", kind=kind)
+                log.warning("callback_unsupported", kind=kind)
         if not parts.is_json:
             log.warning("callback_malformed", size=len(parts.aside[0].payload))
         elif parts.aside:
             metrics.called_back("set_aside")
-            log.warning("callback_set_aside", entries=len(parts.aside), reason=parts.aside[0].reason)
+            log.warning("callback_quarantined", entries=len(parts.aside), reason=parts.aside[0].reason)
 
 
 class _Places:
@@ -235,9 +234,7 @@ class _Size:
         self._counted = False
 
     def is_now(self, size: int) -> None:
-        """The body has so many bytes. Raises HTTPException 413 and 503."""
-        if size > BODY_LIMIT:
-            raise _too_large()
+        """The body has so many bytes. Raises HTTPException 503."""
         if size <= _LARGE or self._counted:
             return
         if not self._places.take(self._source):
@@ -252,17 +249,14 @@ class _Size:
 
 async def _bounded(request: Request, size: _Size) -> bytes:
     """The raw body. Raises HTTPException when it is larger than Meta's limit, or too slow."""
-    body = bytearray()
     try:
-        async with asyncio.timeout(_BODY_TIMEOUT):
-            async for chunk in request.stream():
-                body += chunk
-                size.is_now(len(body))
+        return await read_body(request.receive, BODY_LIMIT, arrived=size.is_now)
     except ClientDisconnect:
         return b""
-    except TimeoutError as error:
-        raise HTTPException(408, f"the body did not arrive within {_BODY_TIMEOUT:g} seconds") from error
-    return bytes(body)
+    except BodyTooLarge as error:
+        raise _too_large() from error
+    except BodyTooSlow as error:
+        raise HTTPException(408, str(error)) from error
 
 
 async def _given_back(attempt: Attempt, work: Awaitable[T]) -> T:

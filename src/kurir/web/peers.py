@@ -15,6 +15,7 @@ from kurir.kit.tokens import opens
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.web.gateway import Gateway
+from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 
 _MOST = 65_536
 
@@ -27,11 +28,12 @@ def routes(gateway: Gateway) -> list[Route]:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or not opens(given, expected):
             raise HTTPException(401, "this door is for gateways that share the database")
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > _MOST:
-                raise HTTPException(413, f"an errand has at most {_MOST} bytes")
+        try:
+            body = await read_body(request.receive, _MOST)
+        except BodyTooLarge as error:
+            raise HTTPException(413, str(error)) from error
+        except BodyTooSlow as error:
+            raise HTTPException(408, str(error)) from error
         try:
             order = peer_calls.decode_order(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -27,7 +27,7 @@ from kurir.web.compat_v1.replies import header, json_reply, send_reply, wants_js
 from kurir.web.gateway import Gateway
 from kurir.web.http.allowed_hosts import host_check
 from kurir.web.http.sign_in import SignIn
-from kurir.web.operator import accounts, contacts, messages, numbers, quarantine
+from kurir.web.operator import access, accounts, contacts, messages, numbers, quarantine
 
 log = structlog.get_logger(__name__)
 
@@ -118,6 +118,8 @@ def _foreign_host() -> dict[str, str]:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if request.url.path.startswith(access.PREFIX):
+        return access.unknown_request(error.status_code, error.detail, dict(error.headers or {}))
     if error.status_code == 404 and not wants_json(request.scope):
         return pages.not_found_page()
     kind = "not_found" if error.status_code == 404 else "invalid_request"

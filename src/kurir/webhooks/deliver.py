@@ -20,10 +20,10 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir.kit.clock import Clock, system_clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.safe_fetch import FetchFailed, SafeFetch
 from kurir.kit.sealing import Sealing
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.telemetry import Metrics
 from kurir.kit.turns import Turns
 from kurir.kit.url_rules import UrlRefused
 from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable, Work
@@ -128,7 +128,7 @@ class Deliverer:
                     else:
                         pause = min(pause, due_at - now)
             except DatabaseUnavailable as error:
-                log.warning("webhooks_wait_for_database", reason=str(error))
+                log.warning("database_unavailable", task="webhooks", reason=str(error))
                 await asyncio.sleep(1.0)
             await asyncio.sleep(_BATCH_DELAY)  # what comes meanwhile is one round, not one each
             with contextlib.suppress(TimeoutError):
@@ -146,7 +146,7 @@ class Deliverer:
                 if isinstance(more, DatabaseUnavailable):
                     raise more
                 if isinstance(more, Exception):
-                    log.error("events_not_fanned_out", account=account_id, exc_info=more)
+                    log.error("fan_out_failed", account=account_id, exc_info=more)
                     self._metrics.task_failed("webhook-fan-out")
                 elif more is True:
                     waiting.append(account_id)  # after the others
@@ -212,10 +212,10 @@ class Deliverer:
                     self._breakages.pop((endpoint_id, delivery.id), None)
                     delivery = None
         except DatabaseUnavailable as error:
-            log.warning("webhooks_wait_for_database", reason=str(error))
+            log.warning("database_unavailable", task="webhooks", reason=str(error))
             await asyncio.sleep(1.0)
         except Exception as error:
-            log.exception("webhook_delivery_broke", endpoint=endpoint_id)
+            log.exception("webhook_delivery_failed", endpoint=endpoint_id)
             await self._broke(endpoint_id, delivery, error)
             await asyncio.sleep(1.0)
 
@@ -282,9 +282,11 @@ async def post(
 ) -> ReceiverResponse:
     """One POST with the headers of `signing.headers`; never raises for what the other side does."""
     try:
-        said = await safe_fetch.post(url, body, signed, within=TIMEOUT, most_answer=MOST_ANSWER, account=account)
+        response = await safe_fetch.post(url, body, signed, within=TIMEOUT, most_answer=MOST_ANSWER, account=account)
     except (UrlRefused, FetchFailed) as refusal:
         return Unanswered(refusal.reason)
     except OSError as error:
         return Unanswered(error.strerror or "the receiver could not be reached")
-    return Answered(said.status, said.retry_after, said.answer.decode("utf-8", "replace").replace("\0", "\ufffd"))
+    return Answered(
+        response.status, response.retry_after, response.answer.decode("utf-8", "replace").replace("\0", "\ufffd")
+    )

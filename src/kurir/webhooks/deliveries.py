@@ -10,6 +10,8 @@ while others get through leaves the order after a few tries (`in_order` 0), so t
 on does not silence its chat for a day.
 
 `due_at` of a `sending` row is when its try is given up for lost: a crash delays a delivery, it never loses one.
+
+More than 300 lines: the statements on one table's rows, from publishing to their end.
 """
 
 from __future__ import annotations

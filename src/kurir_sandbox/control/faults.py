@@ -18,7 +18,7 @@ from kurir_sandbox.control.bodies import (
     sandbox,
     text,
 )
-from kurir_sandbox.fault_effects import DOORS, EFFECTS, Effect
+from kurir_sandbox.fault_effects import CONNECTIONS, EFFECTS, Effect
 from kurir_sandbox.faults import Fault
 from kurir_sandbox.traffic import ChannelName
 
@@ -50,7 +50,7 @@ async def add_fault(request: web.Request) -> web.Response:
     effect = EFFECTS.get(name)
     if effect is None:
         raise RefusalError("effect", f"must be one of {', '.join(EFFECTS)}")
-    of_requests = ("path",) if set(DOORS) <= set(effect.kinds) else ()
+    of_requests = ("path",) if set(CONNECTIONS) <= set(effect.kinds) else ()
     known = (*_EVERY, *of_requests, *effect.needs, *effect.takes)
     unknown = next((key for key in body if key not in known), None)
     if unknown is not None:

@@ -105,7 +105,7 @@ async def read_ledger(request: web.Request) -> web.Response:
 
 
 def _short(record: Record) -> dict[str, Any]:
-    """A ledger row with what tells messages apart; `text` is the words a person reads first."""
+    """A ledger row with what identifies a message; `text` is the words a person reads first."""
     content = record.content
     return {
         "id": record.id,

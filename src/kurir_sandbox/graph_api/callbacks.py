@@ -62,7 +62,7 @@ def envelope(waba_id: str, field: str, value: dict[str, Any], at: float) -> dict
 
 
 def kind_of(value: dict[str, Any]) -> tuple[str, str]:
-    """What a callback's value tells (see `faults.CALLBACKS`), and the wire id of the message, if it is about one."""
+    """The kind of a callback's value (see `faults.CALLBACKS`), and the wire id of the message, if it is about one."""
     for status in value.get("statuses", ()):
         return status["status"], status["id"]
     for message in value.get("messages", ()):
@@ -130,7 +130,7 @@ class Callbacks:
         try:
             await asyncio.wait_for(acknowledged.wait(), _ACKNOWLEDGED_WITHIN if seconds is None else seconds)
         except TimeoutError:
-            log.info("webhook_not_acknowledged_in_time", wire_id=wire_id)
+            log.info("webhook_timed_out", wire_id=wire_id)
         finally:
             self._awaited.pop(wire_id, None)
 

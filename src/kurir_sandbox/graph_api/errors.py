@@ -10,7 +10,7 @@ import string
 from typing import Any
 
 _HREF = "https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/"
-_TRACE_LETTERS = string.ascii_letters + string.digits
+_TRACE_CHARACTERS = string.ascii_letters + string.digits
 
 _TITLES = {
     1: "API Unknown",
@@ -79,7 +79,7 @@ class GraphError(Exception):
         error: dict[str, Any] = {"message": self.message, "type": "OAuthException", "code": self.code}
         if self.details:
             error["error_data"] = {"messaging_product": "whatsapp", "details": self.details}
-        trace = "A" + "".join(secrets.choice(_TRACE_LETTERS) for _ in range(22))
+        trace = "A" + "".join(secrets.choice(_TRACE_CHARACTERS) for _ in range(22))
         return {"error": {**error, **self.extra, "fbtrace_id": trace}}
 
 

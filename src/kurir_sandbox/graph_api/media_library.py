@@ -108,7 +108,7 @@ class MediaLibrary:
         return self.keep(phone_number_id, Media(mime, name, data), UPLOADED)
 
     def keep(self, phone_number_id: str, media: Media, life: float = INBOUND) -> StoredMedia:
-        """Give `media` an id of the number that lives `life` seconds."""
+        """Give `media` an id of the number that is valid for `life` seconds."""
         stored = StoredMedia(
             new_object_id(),
             phone_number_id,

@@ -12,7 +12,7 @@ from kurir_sandbox.content_fields import describe, rebuild
 from kurir_sandbox.graph_api.outgoing import MediaSource, Outgoing
 from kurir_sandbox.traffic import Content
 
-SendState = Literal["accepted", "carried", "failed", "lost"]
+SendState = Literal["accepted", "delivered", "failed", "lost"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sends (
@@ -31,7 +31,7 @@ class Send:
     """A message that was answered with 200.
 
     `category` is the template's in lower case, None for a free-form message; `source` names media to obtain;
-    `too_late` says that the window was closed for it when it was accepted.
+    `too_late`: the window was closed when it was accepted.
     """
 
     wire_id: str
@@ -91,7 +91,7 @@ class Sends:
         return send
 
     def settle(self, wire_id: str, state: SendState) -> None:
-        """Note that an accepted message was carried to the phone, failed, or got lost (by a fault)."""
+        """Records that an accepted message was delivered to the phone, failed, or was lost (by a fault)."""
         self._db.execute("UPDATE sends SET state = ? WHERE wire_id = ?", (state, wire_id))
 
     def send(self, wire_id: str) -> Send | None:

@@ -1,7 +1,7 @@
 """The Cloud API network: official numbers on one side, phones on the other.
 
-A message is accepted (on disk) before the answer, then carried to the phone in a lane per number and person, then
-told to the app in signed callbacks: sent, delivered, read, or failed.
+A message is accepted (on disk) before the answer, then delivered to the phone in a lane per number and person, then
+reported to the app in signed callbacks: sent, delivered, read, or failed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class GraphNetwork:
         self.callbacks.resume()
         self.templates.resume()
         for send in self.sends.unsettled():
-            self._lanes.add((send.phone_number_id, send.person), partial(self._carry, send))
+            self._lanes.add((send.phone_number_id, send.person), partial(self._deliver, send))
 
     async def stop(self) -> None:
         """Stop everything and close the database; what is unfinished is taken up by the next start."""
@@ -130,7 +130,7 @@ class GraphNetwork:
             template.category.lower() if template else None,
             too_late=closed and self.policy.window == "failed_status",
         )
-        self._lanes.add((send.phone_number_id, send.person), partial(self._carry, send))
+        self._lanes.add((send.phone_number_id, send.person), partial(self._deliver, send))
         return send
 
     def seen(self, business: Business, seen: Seen) -> None:
@@ -171,7 +171,7 @@ class GraphNetwork:
         if send is not None:
             self._notify(send, kind)
 
-    async def _carry(self, send: Send) -> None:
+    async def _deliver(self, send: Send) -> None:
         """Bring an accepted message to the phone, or fail it."""
         business = self.world.business(send.phone_number_id)
         if business is None:
@@ -179,7 +179,7 @@ class GraphNetwork:
             return
         if self._phones.ledger.find(send.person, send.wire_id) is not None:
             # An earlier run delivered it and ended before it could note so.
-            self.sends.settle(send.wire_id, "carried")
+            self.sends.settle(send.wire_id, "delivered")
             return
         occasion = Occasion("cloud_api", business.phone, send.person, send.content.kind)
         if self.faults.strike(occasion, "lose"):
@@ -201,7 +201,7 @@ class GraphNetwork:
         self._notify(send, "sent")
         arrival = Arrival(send.person, "cloud_api", business.phone, business.phone, send.wire_id, content)
         await self._phones.deliver(arrival)
-        self.sends.settle(send.wire_id, "carried")
+        self.sends.settle(send.wire_id, "delivered")
 
     def _refusal(self, send: Send) -> tuple[int, str] | None:
         match magic(send.person):

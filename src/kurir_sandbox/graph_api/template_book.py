@@ -30,8 +30,8 @@ _SHORT_LINK = re.compile(r"\b(bit\.ly|tinyurl\.com|wa\.me|t\.co)\b", re.IGNORECA
 Changed = Callable[[Template], None]
 
 
-def verdict(template: NewTemplate) -> tuple[str, str]:
-    """What review says: (status, reject reason). UTILITY must not promote; shortened links are refused."""
+def decide(template: NewTemplate) -> tuple[str, str]:
+    """The result of review: (status, reject reason). UTILITY must not promote; shortened links are refused."""
     words = json.dumps(template.components, ensure_ascii=False)
     if template.category == "UTILITY" and _PROMOTIONAL.search(words):
         return "REJECTED", "INCORRECT_CATEGORY"
@@ -41,7 +41,7 @@ def verdict(template: NewTemplate) -> tuple[str, str]:
 
 
 class TemplateBook:
-    """Templates in the database `db`; `changed` is told after each review."""
+    """Templates in the database `db`; `changed` is called after each review."""
 
     def __init__(self, db: sqlite3.Connection, changed: Changed) -> None:
         self._db = db
@@ -143,7 +143,7 @@ class TemplateBook:
         return self._select("waba_id = ?", waba_id)
 
     def set_status(self, template: Template, status: str, reason: str = "NONE") -> Template:
-        """Give a template another status (paused, disabled …), as Meta would, and tell the app."""
+        """Give a template another status (paused, disabled …), as Meta would, and notifies the app."""
         settled = self._save(replace(template, status=status, rejected_reason=reason))
         self._changed(settled)
         return settled
@@ -173,7 +173,7 @@ class TemplateBook:
         return template
 
     def _review(self, template: Template) -> Template:
-        return self.set_status(template, *verdict(template))
+        return self.set_status(template, *decide(template))
 
     def _save(self, template: Template) -> Template:
         self._db.execute(

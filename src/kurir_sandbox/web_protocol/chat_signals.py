@@ -1,4 +1,4 @@
-"""What is said about a chat besides messages: receipts, typing and presence, in both directions."""
+"""Chat signals besides messages: receipts, typing and presence, in both directions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 async def send_receipt(exchange: Exchange, entry: Entry, kind: ReceiptKind) -> None:
-    """The phone that holds `entry` tells the linked devices of the sender's account; "delivered" has no type."""
+    """Sends a phone's receipt of `entry` to the linked devices of the sender's account; "delivered" has no type."""
     arrival = entry.arrival
     person = exchange.world.person(arrival.phone)
     if person is None:
@@ -103,7 +103,7 @@ async def receive_typing(exchange: Exchange, device: Device, node: Node) -> None
 
 
 async def receive_presence(exchange: Exchange, device: Device, node: Node) -> None:
-    """A linked device comes online, goes offline, or asks to be told about a person's presence."""
+    """A linked device comes online, goes offline, or subscribes to a person's presence."""
     kind = node.text("type", "available")
     if kind == "subscribe":
         person = exchange.person_at(node.need_jid("to"))
@@ -131,7 +131,7 @@ async def _retry(exchange: Exchange, device: Device, node: Node, author: JID) ->
     person = exchange.person_at(author)
     if person is None:
         return
-    log.info("device_asks_again", device=str(device.lid), phone=person.phone, wire_id=wire_id)
+    log.info("retry_requested", device=str(device.lid), phone=person.phone, wire_id=wire_id)
     handset = exchange.handsets.of(person.phone)
     handset.forget(device.lid)
     keys = node.child("keys")
@@ -142,7 +142,7 @@ async def _retry(exchange: Exchange, device: Device, node: Node, author: JID) ->
             raise StanzaError(f"receipt/keys: {error}") from error
     sent = _asked_for(exchange, device, node, person, wire_id)
     if sent is None:
-        log.warning("message_not_remembered", device=str(device.lid), wire_id=wire_id)
+        log.warning("message_forgotten", device=str(device.lid), wire_id=wire_id)
         return
     await downlink.write_again(exchange, device, sent, int(count))
 

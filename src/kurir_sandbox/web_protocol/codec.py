@@ -14,7 +14,6 @@ from pathlib import Path
 
 from .stanza import JID, USER_SERVER, Attribute, Node, NodeContent, StanzaError, readable
 
-MAX_FRAME = 1 << 24
 MAX_INFLATED = 1 << 25
 MAX_DEPTH = 32
 

@@ -87,7 +87,7 @@ class Connection:
                 return node
 
     async def send(self, node: Node) -> None:
-        """Sends one stanza. A broken or stuck connection is closed; whoever must know hears it from `receive`."""
+        """Sends one stanza. A broken or stuck connection is closed, which `receive` reports."""
         assert self._transport is not None
         if self._silent():
             return
@@ -119,7 +119,7 @@ class Connection:
             await self._socket.close()
 
     def _silent(self) -> bool:
-        """Whether a fault killed the connection: open, but nothing is heard or said any more."""
+        """Whether a fault killed the connection: open, but nothing is sent or received any more."""
         if not self._dead and self.device is not None:
             self._dead = self._faults.strike(Occasion("linked_device", self.device.phone), "silence") is not None
         return self._dead

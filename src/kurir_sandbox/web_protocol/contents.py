@@ -1,4 +1,4 @@
-"""What is said, as protobuf `Message` on the WhatsApp Web wire and as `Content` of the sandbox, in both directions."""
+"""Converts contents between protobuf `Message` of WhatsApp Web and `Content` of the sandbox, in both directions."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _words(text: _Text) -> str:
 
 
 def _finite(degrees: float) -> float:
-    """Degrees that JSON can carry; 0 for what is no number."""
+    """Degrees that JSON can represent; 0 for what is not a number."""
     return degrees if math.isfinite(degrees) else 0.0
 
 

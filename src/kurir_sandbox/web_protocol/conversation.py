@@ -69,7 +69,7 @@ async def _broken_off(exchange: Exchange, connection: Connection, device: Device
     fault = exchange.faults.strike(occasion, "cut", "logout", "replace")
     if fault is None:
         return False
-    log.info("connection_broken_off", device=str(device.lid), effect=fault.effect)
+    log.info("connection_dropped", device=str(device.lid), effect=fault.effect)
     match fault.effect:
         case "cut":
             connection.cut()
@@ -97,7 +97,7 @@ async def _handle(exchange: Exchange, connection: Connection, device: Device, no
         case "presence":
             await chat_signals.receive_presence(exchange, device, node)
         case _:
-            log.debug("stanza_without_answer", device=str(device.lid), tag=node.tag)
+            log.debug("stanza_unanswered", device=str(device.lid), tag=node.tag)
 
 
 async def _take_message(exchange: Exchange, connection: Connection, device: Device, node: Node) -> None:

@@ -1,7 +1,7 @@
 """Curve25519 keys as the Signal protocol uses them: X25519 agreement and XEdDSA signatures with the same key.
 
 Signatures follow libsignal's variant of XEdDSA (signal.org/docs/specifications/xeddsa): the sign bit of the Edwards
-public key travels in the top bit of the last byte, because a Montgomery public key does not tell it.
+public key travels in the top bit of the last byte, because a Montgomery public key does not include it.
 """
 
 from __future__ import annotations

@@ -34,4 +34,4 @@ class Delays:
         try:
             await act()
         except Exception:
-            log.exception("late_act_failed")
+            log.exception("delayed_action_failed")

@@ -1,4 +1,4 @@
-"""Device news: what linked devices are told when an account's list of devices changes (`<notification type=devices>`).
+"""Notifies linked devices when an account's list of devices changes (`<notification type=devices>`).
 
 Clients keep the device lists of everybody they wrote to; without the news a newly linked device would not get what
 they send. The hash covers the whole new list, so that a client notices when its copy was wrong and asks anew.
@@ -17,7 +17,7 @@ from .stanza import JID, Node
 
 
 async def announce(exchange: Exchange, changed: Device, change: Literal["add", "remove"]) -> None:
-    """Tells all other linked devices that `changed` was linked or unlinked (the register knows it already)."""
+    """Notifies all other linked devices that `changed` was linked or unlinked (the register knows it already)."""
     account = changed.lid.account
     devices = [account, *(d.lid for d in exchange.devices.of(changed.phone))]
     news = Node(

@@ -11,7 +11,7 @@ _Ticket = tuple[str, ...]
 
 @dataclass(slots=True)
 class Waiting:
-    """A stanza in the queue. `number` ascends; `stored` says whether it is on disk."""
+    """A stanza in the queue. `number` ascends; `stored`: whether it is on disk."""
 
     number: int
     node: Node

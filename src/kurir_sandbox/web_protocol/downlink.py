@@ -95,14 +95,14 @@ def _enc(kind: str, sealed: bytes, outgoing: Outgoing, times: int = 0) -> Node:
 
 
 async def use_bundle(exchange: Exchange, device: Device) -> Bundle:
-    """The keys for one new session with `device`; it is told when it should upload more."""
+    """The keys for one new session with `device`; it is notified when it should upload more."""
     bundle = exchange.devices.bundle(device)
     await warn_if_low_on_keys(exchange, device)
     return bundle
 
 
 async def warn_if_low_on_keys(exchange: Exchange, device: Device) -> None:
-    """Tells a device that has nearly no one-time keys left how many there are, so that it uploads more."""
+    """Notifies a device that has few one-time keys left, so that it uploads more."""
     left = exchange.devices.one_time_key_count(device)
     if left <= LOW_ON_KEYS:
         attrs: dict[str, Attribute | None] = {"from": SERVER, "type": "encrypt", "id": secrets.token_hex(8), "t": now()}
@@ -118,10 +118,10 @@ async def _write_personal(
         devices += [(d, copy) for d in exchange.devices.of(person.phone)]
     if not devices:
         raise WriteError(f"to: {recipient.phone} has no linked device")
-    for device, said in devices:
-        parts = [await encrypt(exchange, person, device, said)] if said.form.sealed else []
-        attrs = _personal_attrs(person, recipient, device, said, wire_id)
-        await exchange.devices.post(device, Node("message", attrs, [*parts, *said.form.children]))
+    for device, content in devices:
+        parts = [await encrypt(exchange, person, device, content)] if content.form.sealed else []
+        attrs = _personal_attrs(person, recipient, device, content, wire_id)
+        await exchange.devices.post(device, Node("message", attrs, [*parts, *content.form.children]))
 
 
 async def _write_group(exchange: Exchange, person: Person, group: Group, outgoing: Outgoing, wire_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Group news: what linked devices are told when a group changes (`<notification type=w:gp2>`)."""
+"""Notifies linked devices of changes of a group (`<notification type=w:gp2>`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ChangeError(ValueError):
 
 
 async def announce(exchange: Exchange, group_id: str, change: dict[str, object]) -> None:
-    """Tells the linked devices of the members (and of those who were removed) about one change that the world has made.
+    """Notifies the linked devices of the members (and of those who were removed) of one change of the world.
 
     `change` has a "kind": "create", "subject", or "add", "remove", "promote", "demote" with "phones" (list of digits);
     and optionally "by", the phone of who did it (the owner if absent). Who was added gets the whole group instead.

@@ -35,7 +35,7 @@ async def _first_free(ports: list[int], listen: Callable[[int], Awaitable[int]])
         try:
             return await listen(port)
         except OSError:
-            log.info("port_is_taken", port=port)
+            log.info("port_taken", port=port)
     return await listen(ports[-1])
 
 

@@ -2,7 +2,7 @@
 have to get.
 
 A stanza for a device waits in its queue until the device acknowledged it, over reconnects and over restarts of the
-sandbox; so a device that dies in between is told again, as WhatsApp does it.
+sandbox; so a device that dies in between gets it again, as with WhatsApp.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LinkedDevice:
-    """A linked device as people see it. `jid` and `lid` carry the device id; `linked_at` is in unix seconds."""
+    """A linked device as people see it. `jid` and `lid` contain the device id; `linked_at` is in unix seconds."""
 
     jid: str
     lid: str
@@ -209,7 +209,7 @@ class LinkedDevices:
         return presence.line if presence else None
 
     async def activate(self, device: Device) -> None:
-        """The device is ready: tells it what waits for it, then that this was all. Nothing if it is active already."""
+        """The device is ready: sends it what is queued, then that this was all. Nothing if it is active already."""
         presence = self._lines.get(device.jid)
         if presence is None:
             return
@@ -295,5 +295,5 @@ def _queue_space(device: Device) -> str:
 
 
 def now() -> str:
-    """The time as stanzas carry it: unix seconds as text."""
+    """The time as in stanzas: unix seconds as text."""
     return str(int(time.time()))

@@ -1,4 +1,4 @@
-"""Login and the end of a login: who may come in, what a device is told first, and how it is sent away."""
+"""Login and logout: which devices are accepted, the first stanzas they get, and how they are disconnected."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def welcome(exchange: Exchange, connection: Connection, noise_key: bytes, 
     log.info("device_logged_in", device=str(device.lid))
     if ended := exchange.faults.strike(Occasion("linked_device", device.phone), "end_login"):
         await _end(exchange, connection, ended)
-    elif not payload.passive:  # only a client that comes in passive says by itself when it is ready
+    elif not payload.passive:  # only a passive client announces when it is ready
         await activate(exchange, device)
 
 
@@ -81,7 +81,7 @@ async def activate(exchange: Exchange, device: Device) -> None:
 
 
 async def unlink(exchange: Exchange, device: Device) -> None:
-    """Removes the device from its account; if it is online it is told that it was removed."""
+    """Removes the device from its account; if it is online it is notified."""
     line = exchange.devices.line(device)
     exchange.devices.remove(device)
     await device_news.announce(exchange, device, "remove")

@@ -36,12 +36,12 @@ _QUERY = "?ccb=11-4&oh=sandbox"
 
 
 class MediaError(ValueError):
-    """A blob that is missing, too large or not what the message says it is."""
+    """A blob that is missing, too large or different from what the message states."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where a blob is and how to open it, as a message carries it; hashes are SHA-256."""
+    """Where a blob is and how to decrypt it, as in a message; hashes are SHA-256."""
 
     direct_path: str
     media_key: bytes

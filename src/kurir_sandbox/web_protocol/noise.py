@@ -95,7 +95,7 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What the handshake told: who the client is (its static key) and what it wants (ClientPayload, serialised)."""
+    """The handshake's result: the client's static key and its request (ClientPayload, serialised)."""
 
     client_static: bytes
     payload: bytes

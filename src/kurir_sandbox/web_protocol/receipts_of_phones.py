@@ -1,4 +1,4 @@
-"""Receipts that a person's phone sends because somebody asked for them: of any type, for any ids, at any time."""
+"""Receipts that a test makes a person's phone send: of any type, for any ids, at any time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DELIVERED = ("", "delivered")
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a phone says about messages.
+    """A receipt of a phone about messages.
 
     type: as on the wire, or one of DELIVERED. ids: the messages', at least one; further ones go into a `<list>`.
     group: the id of the group the messages are in, empty for a personal chat. attributes, children: over and behind

@@ -40,7 +40,7 @@ class Remembered(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """What tells it apart: a sender chooses ids freely, so an id alone does not."""
+        """Identifies the message: a sender chooses ids freely, so an id alone does not."""
         return f"{self.sender}/{self.to}/{self.wire_id}"
 
 

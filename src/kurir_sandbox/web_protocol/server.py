@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from kurir_sandbox.faults import Fault, Faults, Occasion
 from kurir_sandbox.sent_messages import SentMessage
-from kurir_sandbox.traffic import Carrier, Content, Entry, ReceiptKind
+from kurir_sandbox.traffic import Content, Entry, Network, ReceiptKind
 
 from . import chat_signals, downlink, group_news, login, receipts_of_phones
 from .app_state import AppStates
@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 _MAX_MESSAGE = 1 << 25
 
 
-class WebNetwork(Carrier):
+class WebNetwork(Network):
     """WhatsApp Web on loopback, for unmodified clients: TLS, a CONNECT proxy, linked devices and their messages.
 
     After `start`, clients need `proxy_url`, `ca_file` (as SSL_CERT_FILE) and `noise_root` as their Noise root key.
@@ -113,7 +113,7 @@ class WebNetwork(Carrier):
         tls = await on_port(state, "tls", self._ports["tls"], listen)
         proxy = await on_port(state, "proxy", self._ports["proxy"], lambda port: self._proxy.start(port, tls))
         self.proxy_url = f"http://{self._host}:{proxy}"
-        log.info("web_wire_listening", host=self._host, tls_port=tls, proxy_url=self.proxy_url)
+        log.info("server_listening", host=self._host, tls_port=tls, proxy_url=self.proxy_url)
 
     async def stop(self) -> None:
         """Hangs up on everybody and stops listening. Everything that must last is on disk already."""
@@ -191,7 +191,7 @@ class WebNetwork(Carrier):
         await chat_signals.send_typing(self._exchange, sender, to, on)
 
     async def unlink(self, jid: str) -> None:
-        """The phone removes a linked device: it is told so and must delete its data. Raises LookupError."""
+        """The phone removes a linked device, which is notified and must delete its data. Raises LookupError."""
         device = self._device(jid)
         await login.unlink(self._exchange, device)
 
@@ -202,13 +202,13 @@ class WebNetwork(Carrier):
             await line.hang_up()
 
     async def replace(self, jid: str) -> None:
-        """Tells the device that another client took its place (`conflict replaced`). Raises LookupError."""
+        """Notifies the device that another client took its place (`conflict replaced`). Raises LookupError."""
         line = self._exchange.devices.line(self._device(jid))
         if isinstance(line, Connection):
             await line.finish(login.REPLACED)
 
     async def play(self, jid: str, node: Node, *, keep: bool = False, close: bool = False) -> bool:
-        """Sends `node` to a linked device as it is, and says whether that could be done.
+        """Sends `node` to a linked device unchanged; returns whether that was possible.
 
         keep: a device that is away gets it when it comes back, and until it acknowledged it. close: the connection
         ends a little after. Raises LookupError.
@@ -260,11 +260,11 @@ class WebNetwork(Carrier):
             self._exchange.devices.bundle(device)
 
     async def group_changed(self, group_id: str, change: dict[str, object]) -> None:
-        """A group changed in the world: tells the linked devices of its members. See `group_news.announce`."""
+        """A group changed in the world: notifies the linked devices of its members. See `group_news.announce`."""
         await group_news.announce(self._exchange, group_id, change)
 
     async def contacts_changed(self, phone: str) -> None:
-        """The address book or name of the person `phone` changed in the world: tells their linked devices."""
+        """The address book or name of the person `phone` changed in the world: notifies their linked devices."""
         for name, version in self._exchange.app_states.refresh(phone):
             await announce(self._exchange, phone, name, version)
 
@@ -276,9 +276,9 @@ class WebNetwork(Carrier):
         try:
             await converse(self._exchange, self._pairings, connection)
         except (NoiseError, CodecError, StanzaError, DecodeError) as error:
-            log.warning("client_broke_protocol", reason=str(error))
+            log.warning("protocol_violated", reason=str(error))
         except (ConnectionError, TimeoutError) as error:
-            log.info("client_went_away", reason=str(error))
+            log.info("client_disconnected", reason=str(error))
         finally:
             self._connections.discard(connection)
             if connection.device:

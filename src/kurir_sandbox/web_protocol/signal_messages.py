@@ -1,7 +1,7 @@
 """The byte forms of Signal protocol messages, version 3: plain, pre-key, sender-key and sender-key distribution.
 
 Each starts with the version byte 0x33. Field numbers are those of libsignal's `wire.proto`; the schema is declared
-here because neonize's wheel doesn't carry it. MACs and signatures are checked by the sessions, not here.
+here because neonize's wheel doesn't contain it. MACs and signatures are checked by the sessions, not here.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ NodeContent: TypeAlias = "list[Node] | bytes | None"
 
 
 def readable(value: Attribute | None) -> str | JID | None:
-    """A value to read; bytes that are not UTF-8 become text that says which (`\\xff`), others other text."""
+    """A value to read; bytes that are not UTF-8 become text that shows them (`\\xff`), others other text."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
@@ -118,7 +118,7 @@ class Node:
         return value
 
     def need_id(self) -> str | bytes:
-        """The attribute id as it came, for whoever repeats it; raises StanzaError when it is absent or empty."""
+        """The attribute id unchanged, for a repetition; raises StanzaError when it is absent or empty."""
         value = self.attrs.get("id")
         return value if isinstance(value, bytes) and value else self.need_text("id")
 

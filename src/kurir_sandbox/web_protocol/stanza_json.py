@@ -1,8 +1,8 @@
 """Stanzas as JSON, for the control API: `{"tag", "attributes", "children" | "content" | "text"}`.
 
 An attribute is a string, null (left out), or an object with one of `text`, `jid` and `base64`. A string that is an
-address ("…@lid", "…@g.us", "s.whatsapp.net") is one on the wire too, because clients tell addresses from text; `text`
-says that it is text all the same, `base64` holds bytes that need not be UTF-8. `content` is base64, `text` is UTF-8.
+address ("…@lid", "…@g.us", "s.whatsapp.net") is one on the wire too, because clients distinguish addresses from text;
+`text` marks it as text all the same, `base64` holds bytes that need not be UTF-8. `content` is base64, `text` is UTF-8.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From linked devices to people: the phones decrypt what a device sends, and its copies are passed to other linked
 devices.
 
-A message names the devices it is encrypted for; group messages carry one part for all (the sender key's) besides.
+A message names the devices it is encrypted for; group messages have one part for all (the sender key's) besides.
 What a phone could read goes to the ledger through `Phones.deliver`; what it couldn't, it asks for again with a
 retry receipt.
 """
@@ -39,7 +39,7 @@ _MAX_RETRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class _Letter:
+class _OutgoingStanza:
     """A message on its way: which device sent it where."""
 
     device: Device
@@ -57,72 +57,72 @@ async def receive(exchange: Exchange, device: Device, node: Node) -> Node:
             return acknowledgement(node, NO_SUCH_GROUP)
         if all(m.phone != device.phone for m in group.members):
             return acknowledgement(node, NOT_A_MEMBER)
-    letter = _Letter(device, node, to, wire_id)
+    sent = _OutgoingStanza(device, node, to, wire_id)
     recipient = exchange.person_at(to) if group is None else None
     if recipient is not None:
         exchange.first_contacts.note(device.phone, recipient.phone)
-    parcels = _parcels(exchange, letter, group)
-    for address, parts in parcels.items():
+    parts_of = _parts_of(exchange, sent, group)
+    for address, parts in parts_of.items():
         if address.device == 0:
             person = exchange.person_at(address)
             if person:
-                await _read_on_phone(exchange, letter, person, parts)
+                await _read_on_phone(exchange, sent, person, parts)
         else:
-            await _pass_on(exchange, letter, address, parts)
-    log.info("message_sent", device=str(device.lid), wire_id=wire_id, to=str(to), recipients=len(parcels))
+            await _pass_on(exchange, sent, address, parts)
+    log.info("message_sent", device=str(device.lid), wire_id=wire_id, to=str(to), recipients=len(parts_of))
     return acknowledgement(node)
 
 
-def _parcels(exchange: Exchange, letter: _Letter, group: Group | None) -> dict[JID, list[Node]]:
+def _parts_of(exchange: Exchange, sent: _OutgoingStanza, group: Group | None) -> dict[JID, list[Node]]:
     """Which device (LID form) gets which `<enc>` parts, in order."""
-    parcels: dict[JID, list[Node]] = {}
-    participants = letter.node.child("participants")
+    parts_of: dict[JID, list[Node]] = {}
+    participants = sent.node.child("participants")
     for part in participants.children if participants else []:
         address = _lid_form(exchange, part.need_jid("jid"))
         if address:
-            parcels[address] = part.all("enc")
-    direct = letter.node.all("enc")
+            parts_of[address] = part.all("enc")
+    direct = sent.node.all("enc")
     if not direct:
-        return parcels
-    if group is None or letter.node.jid("participant"):
+        return parts_of
+    if group is None or sent.node.jid("participant"):
         # below <message> itself: for one device only (a retry, or a peer message to the own phone)
-        address = _lid_form(exchange, letter.node.jid("participant") or letter.to)
+        address = _lid_form(exchange, sent.node.jid("participant") or sent.to)
         if address:
-            parcels[address] = direct
-        return parcels
+            parts_of[address] = direct
+        return parts_of
     for member in group.members:
         person = exchange.world.person(member.phone)
         if person is None:
             continue
         ids = [0, *(d.device_id for d in exchange.devices.of(person.phone))]
         for address in (JID(person.lid, "lid", device_id) for device_id in ids):
-            if address != letter.device.lid:
-                parcels.setdefault(address, []).extend(direct)
-    return parcels
+            if address != sent.device.lid:
+                parts_of.setdefault(address, []).extend(direct)
+    return parts_of
 
 
-async def _read_on_phone(exchange: Exchange, letter: _Letter, person: Person, parts: list[Node]) -> None:
+async def _read_on_phone(exchange: Exchange, sent: _OutgoingStanza, person: Person, parts: list[Node]) -> None:
     """The phone decrypts its parts and shows what they hold; for one that it cannot read it asks again."""
-    if unread := exchange.faults.strike(Occasion("linked_device", letter.device.phone, person.phone), "ask_again"):
-        await _ask_again(exchange, letter, person, parts[0], unread.seconds or 0)
+    if unread := exchange.faults.strike(Occasion("linked_device", sent.device.phone, person.phone), "ask_again"):
+        await _ask_again(exchange, sent, person, parts[0], unread.seconds or 0)
         return
     for enc in parts:
         try:
-            plaintext = _decrypt(exchange.handsets.of(person.phone), letter, enc)
+            plaintext = _decrypt(exchange.handsets.of(person.phone), sent, enc)
         except DuplicateMessageError as error:
-            log.info("message_is_known", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
+            log.info("message_duplicate", phone=person.phone, wire_id=sent.wire_id, reason=str(error))
         except SignalError as error:
-            log.warning("message_unreadable", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
-            await _ask_again(exchange, letter, person, enc)
+            log.warning("message_unreadable", phone=person.phone, wire_id=sent.wire_id, reason=str(error))
+            await _ask_again(exchange, sent, person, enc)
             return
         else:
-            await _show(exchange, letter, person, plaintext)
+            await _show(exchange, sent, person, plaintext)
 
 
-def _decrypt(handset: Handset, letter: _Letter, enc: Node) -> bytes:
-    sender, kind, data = letter.device.lid, enc.need_text("type"), enc.need_data()
+def _decrypt(handset: Handset, sent: _OutgoingStanza, enc: Node) -> bytes:
+    sender, kind, data = sent.device.lid, enc.need_text("type"), enc.need_data()
     if kind == "skmsg":
-        return handset.decrypt_group(str(letter.to), sender, data)
+        return handset.decrypt_group(str(sent.to), sender, data)
     plaintext = handset.decrypt(sender, kind, data)
     handing = contents.handed_key(plaintext)
     if handing is not None:
@@ -130,13 +130,13 @@ def _decrypt(handset: Handset, letter: _Letter, enc: Node) -> bytes:
     return plaintext
 
 
-async def _show(exchange: Exchange, letter: _Letter, person: Person, plaintext: bytes) -> None:
+async def _show(exchange: Exchange, sent: _OutgoingStanza, person: Person, plaintext: bytes) -> None:
     """Writes what the phone shows into the ledger."""
-    sender = letter.device.phone
+    sender = sent.device.phone
     mirrored = contents.device_sent(plaintext)
     if mirrored is not None:
         # the sender's own phone only mirrors the chat; in the chat with oneself the mirror is the message
-        if person.phone != sender or exchange.person_at(letter.to) != person:
+        if person.phone != sender or exchange.person_at(sent.to) != person:
             return
         plaintext = mirrored
     elif person.phone == sender:
@@ -144,28 +144,28 @@ async def _show(exchange: Exchange, letter: _Letter, person: Person, plaintext: 
     try:
         content = contents.read(plaintext, exchange.media)
     except MediaError as error:
-        log.warning("media_unreadable", phone=person.phone, wire_id=letter.wire_id, reason=str(error))
+        log.warning("media_unreadable", phone=person.phone, wire_id=sent.wire_id, reason=str(error))
         return
     if content is None:
         return
     occasion = Occasion("linked_device", sender, person.phone, content.kind)
     if not exchange.faults.strike(occasion, "lose"):
-        chat = letter.to.user if letter.to.server == GROUP_SERVER else sender
-        await exchange.phones.deliver(Arrival(person.phone, "linked_device", sender, chat, letter.wire_id, content))
+        chat = sent.to.user if sent.to.server == GROUP_SERVER else sender
+        await exchange.phones.deliver(Arrival(person.phone, "linked_device", sender, chat, sent.wire_id, content))
 
 
-async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: list[Node]) -> None:
+async def _pass_on(exchange: Exchange, sent: _OutgoingStanza, address: JID, parts: list[Node]) -> None:
     """Hands the parts for another linked device to it, as they are."""
-    device, to = letter.device, letter.to
+    device, to = sent.device, sent.to
     target = exchange.devices.find(address)
     if target is None:
-        log.info("recipient_not_linked", device=str(device.lid), recipient=str(address))
+        log.info("recipient_unlinked", device=str(device.lid), recipient=str(address))
         return
     sender = exchange.world.person(device.phone)
     attrs: dict[str, Attribute | None] = {
-        "id": letter.node.need_id(),
+        "id": sent.node.need_id(),
         "t": now(),
-        "type": letter.node.text("type", "text"),
+        "type": sent.node.text("type", "text"),
         "notify": sender.name if sender else None,
         "addressing_mode": "lid",
     }
@@ -176,23 +176,23 @@ async def _pass_on(exchange: Exchange, letter: _Letter, address: JID, parts: lis
         recipient = exchange.person_at(to)
         if target.phone == device.phone and recipient:
             attrs |= {"recipient": lid_of(recipient), "peer_recipient_pn": JID(recipient.phone)}
-    identity = letter.node.child("device-identity")
+    identity = sent.node.child("device-identity")
     await exchange.devices.post(target, Node("message", attrs, [*parts, *([identity] if identity else [])]))
 
 
-async def _ask_again(exchange: Exchange, letter: _Letter, person: Person, enc: Node, seconds: float = 0) -> None:
+async def _ask_again(exchange: Exchange, sent: _OutgoingStanza, person: Person, enc: Node, seconds: float = 0) -> None:
     """The phone's retry receipt, `seconds` from now: it forgets the session and sends keys for a new one."""
     tries = enc.text("count", "0")
     count = int(tries) + 1 if tries.isdecimal() else 1
-    if count > _MAX_RETRIES or person.phone == letter.device.phone:
+    if count > _MAX_RETRIES or person.phone == sent.device.phone:
         return
-    group = letter.to.user if letter.to.server == GROUP_SERVER else ""
-    receipt = Receipt("retry", [letter.wire_id], group, count=count)
+    group = sent.to.user if sent.to.server == GROUP_SERVER else ""
+    receipt = Receipt("retry", [sent.wire_id], group, count=count)
 
     async def ask() -> None:
-        await receipts_of_phones.send(exchange, person, letter.device, receipt)
+        await receipts_of_phones.send(exchange, person, sent.device, receipt)
 
-    occasion = Occasion("linked_device", letter.device.phone, person.phone, "retry")
+    occasion = Occasion("linked_device", sent.device.phone, person.phone, "retry")
     if exchange.faults.strike(occasion, "withhold_receipt"):
         return
     if late := exchange.faults.strike(occasion, "late_receipt"):

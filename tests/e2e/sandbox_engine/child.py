@@ -69,22 +69,22 @@ class Engine:
         self.channel = channel.makefile("rw", encoding="utf-8", newline="\n")
         self.lock = threading.Lock()
         self.client = NewClient(database)
-        self.client.event.qr(lambda _, data: self.tell(event="qr", data=data.decode()))
+        self.client.event.qr(lambda _, data: self.emit(event="qr", data=data.decode()))
         for name in EVENTS:
             self.client.event(getattr(events, name))(
-                lambda _, event, name=name: self.tell(event=name.removesuffix("Ev"), data=fields(event))
+                lambda _, event, name=name: self.emit(event=name.removesuffix("Ev"), data=fields(event))
             )
         self.received: dict[str, Message] = {}
         self.client.event(events.MessageEv)(self.message)
 
-    def tell(self, **line) -> None:
+    def emit(self, **line) -> None:
         with self.lock:
             self.channel.write(json.dumps(line) + "\n")
             self.channel.flush()
 
     def message(self, _, event) -> None:
         self.received[event.Info.ID] = event.Message
-        self.tell(event="Message", data=fields(event), raw=base64.b64encode(event.Message.SerializeToString()).decode())
+        self.emit(event="Message", data=fields(event), raw=base64.b64encode(event.Message.SerializeToString()).decode())
 
     def serve(self) -> None:
         for line in self.channel:
@@ -94,9 +94,9 @@ class Engine:
     def run(self, command: dict) -> None:
         number, call = command.pop("id"), command.pop("call")
         try:
-            self.tell(id=number, result=getattr(self, call)(**command))
+            self.emit(id=number, result=getattr(self, call)(**command))
         except Exception as error:  # whatever the engine raises is what the test wants to see
-            self.tell(id=number, error=f"{type(error).__name__}: {error}")
+            self.emit(id=number, error=f"{type(error).__name__}: {error}")
 
     def connect(self):
         threading.Thread(target=self.client.connect, daemon=True).start()

@@ -95,27 +95,27 @@ class Engine:
             except TimeoutError:
                 seen = [n for n, _ in self.events[after:]]
                 raise AssertionError(
-                    f"no {name} within {within} s; seen: {seen}; log: {self.said_in_log()[-2000:]}"
+                    f"no {name} within {within} s; seen: {seen}; log: {self.log_text()[-2000:]}"
                 ) from None
         return find()
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
-            said = json.loads(line)
-            if "event" in said:
+            reported = json.loads(line)
+            if "event" in reported:
                 async with self._news:
-                    data = said["data"] | {"raw": said["raw"]} if "raw" in said else said["data"]
-                    self.events.append((said["event"], data))
+                    data = reported["data"] | {"raw": reported["raw"]} if "raw" in reported else reported["data"]
+                    self.events.append((reported["event"], data))
                     self._news.notify_all()
                 continue
-            answer = self._answers.pop(said["id"])
+            answer = self._answers.pop(reported["id"])
             if answer.done():
                 continue
-            if "error" in said:
-                answer.set_exception(EngineError(said["error"]))
+            if "error" in reported:
+                answer.set_exception(EngineError(reported["error"]))
             else:
-                answer.set_result(said["result"])
+                answer.set_result(reported["result"])
 
-    def said_in_log(self) -> str:
+    def log_text(self) -> str:
         """The engine's own log output so far."""
         return self.log.read_text(errors="replace")

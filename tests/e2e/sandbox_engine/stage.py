@@ -73,7 +73,7 @@ class Sandbox:
                 if entry and matches(entry):
                     return entry
 
-    async def said(self, phone: str, text: str) -> Entry:
+    async def arrived(self, phone: str, text: str) -> Entry:
         return await self.entry(phone, lambda e: e.arrival.content.text == text)
 
 

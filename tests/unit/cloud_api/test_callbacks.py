@@ -92,7 +92,7 @@ def test_statuses(word: str) -> None:
     assert fingerprint == f"status:wamid.out:{word}"
 
 
-def test_a_failed_status_carries_code_and_reason() -> None:
+def test_a_failed_status_has_code_and_reason() -> None:
     failure = {"code": 131026, "title": "Message undeliverable", "error_data": {"details": "not on WhatsApp"}}
     status = {"id": "w", "status": "failed", "timestamp": "1", "recipient_id": "628", "errors": [failure]}
     event, _ = one(body("messages", messages_value(statuses=[status])))

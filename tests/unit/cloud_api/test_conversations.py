@@ -39,9 +39,9 @@ async def write(harness: Harness, outcome: Callable[[Any], Outcome] | None = Non
 
 
 async def test_sent(harness: Harness) -> None:
-    status, said = await write(harness, lambda _: Sent("wamid.x"))
+    status, body = await write(harness, lambda _: Sent("wamid.x"))
     assert status == 200
-    assert said == {
+    assert body == {
         "code": "200",
         "message": {
             "state": "successfully",
@@ -56,9 +56,9 @@ async def test_sent(harness: Harness) -> None:
 
 
 async def test_refused_by_meta(harness: Harness) -> None:
-    status, said = await write(harness, lambda _: Refused("131009", "Parameter value is not valid"))
+    status, body = await write(harness, lambda _: Refused("131009", "Parameter value is not valid"))
     assert status == 400
-    assert said == {
+    assert body == {
         "code": "400",
         "message": {"state": "failed", "detail": "Parameter value is not valid", "to": SITI},
         "type": "failed",
@@ -66,25 +66,25 @@ async def test_refused_by_meta(harness: Harness) -> None:
 
 
 async def test_no_answer_in_time_says_queued_with_our_id(harness: Harness) -> None:
-    status, said = await write(harness, lambda _: TryLater("130429", "slow down"))
-    assert (status, said["message"]["state"], said["type"]) == (200, "queued", "successfully")
-    assert parse_message_id(said["message"]["message_id"]) is not None
-    status, said = await write(harness, lambda _: TryLater("130429", "slow down"), method_send="sync", message="Hai")
-    assert (status, said["code"], said["type"], said["message"]["state"]) == (408, "408", "timeout", "queued")
+    status, body = await write(harness, lambda _: TryLater("130429", "slow down"))
+    assert (status, body["message"]["state"], body["type"]) == (200, "queued", "successfully")
+    assert parse_message_id(body["message"]["message_id"]) is not None
+    status, body = await write(harness, lambda _: TryLater("130429", "slow down"), method_send="sync", message="Hai")
+    assert (status, body["code"], body["type"], body["message"]["state"]) == (408, "408", "timeout", "queued")
 
 
-async def test_doubt_is_told(harness: Harness) -> None:
-    status, said = await write(harness, lambda _: InDoubt("cut"))
-    assert (status, said["code"], said["message"]["state"]) == (408, "408", "unconfirmed")
-    assert "do not send it again" in said["message"]["detail"]
+async def test_doubt_is_reported(harness: Harness) -> None:
+    status, body = await write(harness, lambda _: InDoubt("cut"))
+    assert (status, body["code"], body["message"]["state"]) == (408, "408", "unconfirmed")
+    assert "do not send it again" in body["message"]["detail"]
 
 
 @pytest.mark.parametrize("age", [86_401, 86_400 * 30])
 async def test_a_closed_window_stores_nothing(harness: Harness, age: float) -> None:
     await open_window(harness, time.time() - age)
-    status, said = await write(harness)
-    assert (status, said["code"], said["type"]) == (400, "400", "failed")
-    assert said["message"]["detail"].startswith("Re-engagement message")
+    status, body = await write(harness)
+    assert (status, body["code"], body["type"]) == (400, "400", "failed")
+    assert body["message"]["detail"].startswith("Re-engagement message")
     assert (await harness.rows())["messages"] == 0
 
 
@@ -96,10 +96,10 @@ async def test_the_window_is_of_one_number_and_one_person(harness: Harness) -> N
 
 
 async def test_kinds_by_fields(harness: Harness) -> None:
-    status, said = await write(harness, message="", latitude="-6.20", longitude=106.8, nameLocation="Monas")
+    status, body = await write(harness, message="", latitude="-6.20", longitude=106.8, nameLocation="Monas")
     assert status == 200
-    assert said["message"]["latitude"] == "-6.20"
-    assert said["message"]["longitude"] == "106.8"
+    assert body["message"]["latitude"] == "-6.20"
+    assert body["message"]["longitude"] == "106.8"
     assert harness.cloud.sent[-1].content == Location(-6.2, 106.8, "Monas")
     await write(harness, messageType="text", message="Hai")
     assert harness.cloud.sent[-1].content == Text("Hai")
@@ -128,8 +128,8 @@ async def test_kinds_by_fields(harness: Harness) -> None:
     ],
 )
 async def test_a_wrong_field_is_named_and_nothing_stored(harness: Harness, fields: dict[str, Any], named: str) -> None:
-    status, said = await write(harness, **fields)
-    assert (status, said["code"]) == (405, "405")
-    assert f"`{named}`" in said["message"]
+    status, body = await write(harness, **fields)
+    assert (status, body["code"]) == (405, "405")
+    assert f"`{named}`" in body["message"]
     assert (await harness.rows())["messages"] == 0
     assert harness.surprises() == 0

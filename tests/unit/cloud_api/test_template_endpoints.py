@@ -18,7 +18,7 @@ from kurir.messages.content import TemplateUse
 from kurir.messages.reports import Refused, Sent, TryLater
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable
 from kurir.templates import templates
-from kurir.web.compat_v1.endpoints.templates import written_date
+from kurir.web.compat_v1.dates import written_date
 
 SITI = "6281234567801"
 FORM = TemplateForm(
@@ -60,8 +60,8 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
 async def test_a_template_goes_out_with_its_values(harness: Harness) -> None:
     answer = await harness.send("send_message_template", recipients=SITI, template=1, variables=["Siti", 7])
     assert answer.status_code == 200
-    said = answer.json()
-    assert (said["message"], said["template"], set(said)) == (
+    reply = answer.json()
+    assert (reply["message"], reply["template"], set(reply)) == (
         "queued",
         "pesanan_siap",
         {"code", "message", "type", "template", "bc_id"},
@@ -103,7 +103,7 @@ async def test_the_request_may_bring_another_place(harness: Harness) -> None:
         (TryLater("130429", "slow"), "408", "do not send it again"),
     ],
 )
-async def test_sync_waits_for_the_verdict(harness: Harness, outcome: Any, code: str, part: str) -> None:
+async def test_sync_waits_for_the_outcome(harness: Harness, outcome: Any, code: str, part: str) -> None:
     harness.cloud.outcome = lambda _: outcome
     answer = await harness.send(
         "send_message_template", recipients=SITI, template="1", variables=["a", "b"], method_send="sync"
@@ -185,7 +185,7 @@ async def test_the_list_has_the_reference_s_shape(harness: Harness) -> None:
 
 def test_months_are_indonesian() -> None:
     zone = ZoneInfo("Asia/Makassar")
-    written = [written_date(datetime(2026, month, 1, 7, 5, tzinfo=zone)) for month in range(1, 13)]
+    written = [written_date(datetime(2026, month, 1, 7, 5, tzinfo=zone), "id") for month in range(1, 13)]
     months = " ".join(text.split()[1] for text in written)
     assert months == "Jan Feb Mar Apr Mei Jun Jul Agu Sep Okt Nov Des"
     assert written[0] == "1 Jan 2026 07:05 WITA"

@@ -127,7 +127,7 @@ def test_the_known_sentences() -> None:
     assert VARIABLE_AT_END == "Variables can't be at the end of the template body."
 
 
-def test_all_broken_rules_are_told_at_once() -> None:
+def test_all_broken_rules_are_reported_at_once() -> None:
     assert set(faults(changed(name="X", footer="{{1}}", language="?"))) == {"name", "footer", "language"}
 
 

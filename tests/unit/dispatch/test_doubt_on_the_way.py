@@ -13,7 +13,7 @@ from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.messages.content import Image, Outgoing, Text
-from kurir.messages.reports import Evidence, InDoubt, Left, NeverLeft, Outcome, Sent, StatusChanged, Unknown
+from kurir.messages.reports import Evidence, InDoubt, NeverLeft, Outcome, Sent, StatusChanged, Unknown
 from kurir.numbers import status as number_status
 from kurir.outbox.outbox import Draft
 from kurir.outbox.tables import messages
@@ -85,12 +85,6 @@ async def test_what_never_left_goes_out_again(harness: Harness):
     message_id = await accept(harness)
     assert await until(harness, message_id, "sent") == "second"
     assert [outgoing.attempt for outgoing in harness.devices.sent] == [1, 2]
-
-
-async def test_what_left_is_sent(harness: Harness):
-    doubt_first(harness, Left("3EB0"))
-    assert await until(harness, await accept(harness), "sent") == "3EB0"
-    assert len(harness.devices.sent) == 1
 
 
 async def test_what_nobody_knows_is_held_with_its_id_and_the_next_goes_on(harness: Harness):
@@ -183,9 +177,7 @@ async def test_a_device_that_is_away_hears_of_no_receipts_so_its_doubts_wait(har
     assert len(harness.devices.sent) == 1
 
 
-@pytest.mark.parametrize(
-    ("evidence", "ends", "sends"), [(NeverLeft(), "sent", 1), (Left("3EB0"), "sent", 0), (Unknown(), "unconfirmed", 0)]
-)
+@pytest.mark.parametrize(("evidence", "ends", "sends"), [(NeverLeft(), "sent", 1), (Unknown(), "unconfirmed", 0)])
 async def test_what_a_crash_left_in_flight_is_settled_by_evidence(
     harness: Harness, evidence: Evidence, ends: str, sends: int
 ):

@@ -16,7 +16,7 @@ from kurir.outbox.outbox import Draft
 GAP = 0.2
 
 
-async def test_a_gap_holds_whatever_wakes_the_lane_and_after_it_had_nothing_to_do(tmp_path: Path):
+async def test_a_gap_holds_whatever_notifies_the_lane_and_after_it_had_nothing_to_do(tmp_path: Path):
     sent: list[float] = []
 
     def outcome(outgoing: Outgoing) -> Outcome:

@@ -141,7 +141,7 @@ async def test_what_was_claimed_stays_off_the_wire_when_the_number_is_lost_meanw
         return file
 
     harness.gateway.media.prepare = fetched  # type: ignore[method-assign]
-    harness.gateway.media.known = slow  # type: ignore[method-assign]
+    harness.gateway.media.whole_file = slow  # type: ignore[method-assign]
     message_id = await accept(harness, Image("https://example.com/a.png", ""))
     dispatcher = await begin(harness, held)
     async with asyncio.timeout(10):

@@ -36,9 +36,9 @@ class FileServer:
         self._path.write_bytes(b"file")
         self._known: dict[int, MediaFile] = {}
         harness.gateway.media.prepare = self.prepare  # type: ignore[method-assign, assignment]
-        harness.gateway.media.known = self.known  # type: ignore[method-assign]
+        harness.gateway.media.whole_file = self.whole_file  # type: ignore[method-assign]
 
-    async def known(self, _account_id: int, message_id: int) -> MediaFile | None:
+    async def whole_file(self, _account_id: int, message_id: int) -> MediaFile | None:
         return self._known.get(message_id)
 
     async def prepare(self, _account_id: int, message_id: int, _content: Content) -> MediaFile | Outcome:
@@ -214,7 +214,7 @@ async def test_a_file_that_got_lost_is_fetched_again_and_not_while_its_message_i
     server.served.set()
     lost: list[int] = []
 
-    async def known(_account_id: int, message_id: int) -> MediaFile | None:
+    async def whole_file(_account_id: int, message_id: int) -> MediaFile | None:
         if not lost:
             lost.append(message_id)
             server.served.clear()
@@ -222,7 +222,7 @@ async def test_a_file_that_got_lost_is_fetched_again_and_not_while_its_message_i
             return None
         return server._known.get(message_id)
 
-    harness.gateway.media.known = known  # type: ignore[method-assign]
+    harness.gateway.media.whole_file = whole_file  # type: ignore[method-assign]
     [picture] = await accept(harness, (PHONE, PICTURE))
     await until_asked(server, 2)
     assert await state(harness, picture) == "queued"

@@ -39,7 +39,7 @@ def happen(connection: Connection, account_id: int, what: str, number_id: int = 
     append(connection, account_id, number_id, "otp_guessing", what, body=lambda: body, now=1.0)
 
 
-def said(page: read.Page) -> list[str]:
+def texts(page: read.Page) -> list[str]:
     return [json.loads(event.body)["data"]["checked_by"] for event in page.events]
 
 
@@ -83,7 +83,7 @@ async def test_all_events_of_a_transaction_are_one_statement_at_its_end(harness:
         may_go.set()
         await asyncio.gather(slow, *together)
     assert len(inserts) == 2  # the first work's transaction, and that of the fifty who waited
-    assert said(await page(harness.database, account_id)) == [f"{n}" for n in range(51)]
+    assert texts(await page(harness.database, account_id)) == [f"{n}" for n in range(51)]
 
 
 async def test_what_is_undone_leaves_no_event_and_its_neighbours_keep_theirs(harness: OutboxHarness) -> None:
@@ -96,16 +96,16 @@ async def test_what_is_undone_leaves_no_event_and_its_neighbours_keep_theirs(har
     works = [lambda c: happen(c, account_id, "before"), undone, lambda c: happen(c, account_id, "after")]
     results = await asyncio.gather(*(harness.database.write(work) for work in works), return_exceptions=True)
     assert [type(result) for result in results] == [type(None), RuntimeError, type(None)]
-    assert said(await page(harness.database, account_id)) == ["before", "after"]
+    assert texts(await page(harness.database, account_id)) == ["before", "after"]
     with pytest.raises(RuntimeError), harness.database.transaction() as connection:
         undone(connection)
-    assert said(await page(harness.database, account_id)) == ["before", "after"]
+    assert texts(await page(harness.database, account_id)) == ["before", "after"]
 
 
 async def test_a_command_s_transaction_appends_too(harness: OutboxHarness) -> None:
     with harness.database.transaction() as connection:
         happen(connection, harness.number.account_id, "by hand")
-    assert said(await page(harness.database, harness.number.account_id)) == ["by hand"]
+    assert texts(await page(harness.database, harness.number.account_id)) == ["by hand"]
 
 
 async def test_a_row_that_the_database_refuses_at_the_end_fails_its_own_work_only(harness: OutboxHarness) -> None:
@@ -161,7 +161,7 @@ async def test_pages_follow_each_other_whatever_types_are_wanted(harness: Outbox
     cursor, found = 0, []
     while (one := await page(harness.database, account_id, cursor, limit=3)).events:
         assert len(one.events) <= 3
-        found += said(one)
+        found += texts(one)
         cursor = one.cursor
     assert found == [f"{n}" for n in range(7)]
     assert await harness.database.read(lambda c: read.newest(c, account_id)) == cursor
@@ -176,14 +176,14 @@ async def test_ids_are_not_used_again_when_everything_was_forgotten(harness: Out
     cursor = (await page(harness.database, account_id)).cursor
     assert await retention.forget(harness.database, 2.0) == 1
     await harness.database.write(lambda c: happen(c, account_id, "new"))
-    assert said(await page(harness.database, account_id, cursor)) == ["new"]
+    assert texts(await page(harness.database, account_id, cursor)) == ["new"]
 
 
 async def test_a_reader_who_follows_hears_at_once_and_of_its_account_only(harness: OutboxHarness) -> None:
     account_id = harness.number.account_id
     feed = Feed(harness.database)
-    woken: list[frozenset[int]] = []
-    harness.database.appended = lambda keys: (woken.append(keys), feed.publish(keys))[0]
+    notified: list[frozenset[int]] = []
+    harness.database.appended = lambda keys: (notified.append(keys), feed.publish(keys))[0]
     await harness.database.write(lambda c: happen(c, account_id, "first"))
     following = feed.follow(account_id, 0)
     heard = [json.loads((await anext(following)).body)["data"]["checked_by"]]
@@ -193,7 +193,7 @@ async def test_a_reader_who_follows_hears_at_once_and_of_its_account_only(harnes
     # the feed does not look by itself here: it was not started
     heard.append(json.loads((await asyncio.wait_for(waiting, 10.0)).body)["data"]["checked_by"])
     assert heard == ["first", "second"]
-    assert woken == [frozenset({account_id}), frozenset({account_id + 1}), frozenset({account_id})]
+    assert notified == [frozenset({account_id}), frozenset({account_id + 1}), frozenset({account_id})]
     await following.aclose()  # type: ignore[attr-defined]
 
 
@@ -208,11 +208,11 @@ async def test_what_another_program_has_written_is_heard_by_the_look_for_all(
     waiting = asyncio.ensure_future(anext(following))
     await asyncio.sleep(0)
 
-    def by_hand() -> None:
+    def manual() -> None:
         with harness.database.transaction() as connection:
             happen(connection, account_id, "by hand")
 
-    await asyncio.to_thread(by_hand)
+    await asyncio.to_thread(manual)
     assert (await asyncio.wait_for(waiting, 10.0)).chat == "by hand"
     await following.aclose()  # type: ignore[attr-defined]
     await feed.close()
@@ -260,7 +260,7 @@ async def test_no_reader_misses_what_was_committed_late_by_another_gateway(postg
         while True:
             last_look = done
             one = await page(reader, account, cursor, limit=7)
-            found[account] += said(one)
+            found[account] += texts(one)
             ids[account] += [event.id for event in one.events]
             cursor = one.cursor
             if last_look and not one.events:

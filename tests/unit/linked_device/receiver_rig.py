@@ -71,7 +71,7 @@ class ReceiverRig:
         return Open(7, 1, "", str(folder / "incoming"), str(folder / "journals" / "7.db"), jid)
 
     def open(self) -> Receiver:
-        receiver = Receiver(self.order, self.device, self.tell, self.limits, disk_pause=0.02)
+        receiver = Receiver(self.order, self.device, self.emit, self.limits)
         receiver.start()
         return receiver
 
@@ -80,7 +80,7 @@ class ReceiverRig:
         self.reported = queue.Queue()
         self.receiver = self.open()
 
-    def tell(self, news: News) -> bool:
+    def emit(self, news: News) -> bool:
         upward = decode_upward(sound_frame(Notice(news))[4:])
         assert isinstance(upward, Notice)
         self.reported.put(upward.news)

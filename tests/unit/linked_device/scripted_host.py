@@ -56,25 +56,25 @@ class ScriptedEngine:
                 if Path(session + ".deadly").exists():
                     os._exit(9)
                 if Path(session).exists():
-                    self._tell(say.DeviceState(device, "connected", "connected", phone="62811", jid="62811:1@x"))
+                    self._emit(say.DeviceState(device, "connected", "connected", phone="62811", jid="62811:1@x"))
                 elif phone == PAIRS_AT_ONCE:
                     Path(session).touch()
-                    self._tell(say.Paired(device, phone, f"{phone}:1@x"))
-                    self._tell(say.DeviceState(device, "connected", "connected", phone=phone, jid=f"{phone}:1@x"))
+                    self._emit(say.Paired(device, phone, f"{phone}:1@x"))
+                    self._emit(say.DeviceState(device, "connected", "connected", phone=phone, jid=f"{phone}:1@x"))
                 elif phone == STAYS_PAIRED:
                     Path(session).touch()
-                    self._tell(say.Paired(device, phone, f"{phone}:1@x"))
+                    self._emit(say.Paired(device, phone, f"{phone}:1@x"))
                 elif phone:
-                    self._tell(say.CodeShown(device, "ABCD-1234"))
+                    self._emit(say.CodeShown(device, "ABCD-1234"))
                 else:
-                    self._tell(say.QrShown(device, "qr-text"))
+                    self._emit(say.QrShown(device, "qr-text"))
                 return say.Done()
             case say.Send():
                 return self._send(command)
             case say.ListContacts():
                 return say.Contacts([say.DeviceContact(str(os.getpid()), "0")])
             case say.LogOut(device=device):
-                self._tell(say.DeviceState(device, "logged_out", "told before the answer"))
+                self._emit(say.DeviceState(device, "logged_out", "told before the answer"))
                 return say.Done()
             case say.Ping() if found := threads.failing():
                 return say.Alive(failing=found)
@@ -106,10 +106,10 @@ class ScriptedEngine:
                     broken = body.replace(b"delivered", b"\xffelivered") if n % 2 else body
                     os.write(int(sys.argv[2]), len(broken).to_bytes(4, "big") + broken)
             case ["tells", what]:
-                self._tell(say.Trouble(device, what * 10))
-                self._tell(say.Trouble(device, "half a pair \ud800"))
-                self._tell(say.Trouble(device, b"no text"))  # pyright: ignore[reportArgumentType]
-                self._tell(StatusChanged(1, device, "after", "delivered", 1.0))
+                self._emit(say.Trouble(device, what * 10))
+                self._emit(say.Trouble(device, "half a pair \ud800"))
+                self._emit(say.Trouble(device, b"no text"))  # pyright: ignore[reportArgumentType]
+                self._emit(StatusChanged(1, device, "after", "delivered", 1.0))
             case ["answers", "bytes"]:
                 return say.Failed(b"no text")  # pyright: ignore[reportArgumentType]
             case ["answers", "nonsense"]:
@@ -118,37 +118,37 @@ class ScriptedEngine:
                 os.write(int(sys.argv[1]), b"\xff" * 64)
                 threading.Event().wait()
             case ["news", "qr"]:
-                self._tell(say.QrShown(device, "unexpected"))
+                self._emit(say.QrShown(device, "unexpected"))
             case ["news", "ban", *seconds]:
                 retry_after = float(seconds[0]) if seconds else 3600.0
-                self._tell(say.DeviceState(device, "banned", "banned for a while", retry_after=retry_after))
+                self._emit(say.DeviceState(device, "banned", "banned for a while", retry_after=retry_after))
             case ["news", "dead"]:
-                self._tell(say.DeviceState(device, "degraded", "the check got no answer"))
-                self._tell(say.DeviceState(device, "degraded", "no keep-alive"))
-                self._tell(say.DeviceState(device, "connected", "connected"))
+                self._emit(say.DeviceState(device, "degraded", "the check got no answer"))
+                self._emit(say.DeviceState(device, "degraded", "no keep-alive"))
+                self._emit(say.DeviceState(device, "connected", "connected"))
             case ["news", "degraded"]:
-                self._tell(say.DeviceState(device, "degraded", "the check got no answer"))
+                self._emit(say.DeviceState(device, "degraded", "the check got no answer"))
             case ["clings"]:
                 self.clinging.add(device)
             case ["news", "pair-failed"]:
-                self._tell(say.PairingFailed(device, "no"))
+                self._emit(say.PairingFailed(device, "no"))
             case ["news", "unsteady"]:
-                self._tell(say.Unsteady(device, 1))
+                self._emit(say.Unsteady(device, 1))
             case ["state", state, *seconds]:
                 retry_after = float(seconds[0]) if seconds else None
-                self._tell(say.DeviceState(device, state, f"is {state}", retry_after=retry_after))  # pyright: ignore[reportArgumentType]
+                self._emit(say.DeviceState(device, state, f"is {state}", retry_after=retry_after))  # pyright: ignore[reportArgumentType]
             case ["late", other, what]:
-                self._tell(_LATE[what](int(other)))
+                self._emit(_LATE[what](int(other)))
             case ["flood", count]:
                 for n in range(int(count)):
-                    self._tell(StatusChanged(1, device, f"m{n}", "delivered", float(n)))
+                    self._emit(StatusChanged(1, device, f"m{n}", "delivered", float(n)))
             case ["refused", count]:
                 for n in range(int(count)):
-                    self._tell(say.Trouble(device, f"look-up {n}"))
-                    self._tell(say.Unread(device, "call"))
-                    self._tell(say.StoreFailed(device))
-                    self._tell(say.DeviceState(device, "degraded", f"state {n}"))
-                self._tell(say.Paired(device, "62811", "62811:1@x"))
+                    self._emit(say.Trouble(device, f"look-up {n}"))
+                    self._emit(say.Unread(device, "call"))
+                    self._emit(say.StoreFailed(device))
+                    self._emit(say.DeviceState(device, "degraded", f"state {n}"))
+                self._emit(say.Paired(device, "62811", "62811:1@x"))
                 return Refused("not_on_whatsapp", "no")
             case ["breaks", *names]:
                 for name in names:
@@ -160,7 +160,7 @@ class ScriptedEngine:
                 sys.stdout.flush()
         return self._sent(command)
 
-    def _tell(self, news: say.News) -> None:
+    def _emit(self, news: say.News) -> None:
         if isinstance(news, say.OfOpening):
             news = msgspec.structs.replace(news, opening=self.openings.get(getattr(news, "device", 0), 0))
         self.host.emit(news)

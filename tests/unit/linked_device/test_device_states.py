@@ -36,19 +36,19 @@ class Bench:
         self.reported: list[News] = []
         opening = ReceiverRig.opening(folder, f"{OURS}:1@s.whatsapp.net")
         order = msgspec.structs.replace(opening, session=str(folder / "session.db"), short_connections=most, opening=3)
-        self.device = NeonizeDevice(order, ClientMapLock(), self._tell, Limits(1_000_000, 1.0))
+        self.device = NeonizeDevice(order, ClientMapLock(), self._emit, Limits(1_000_000, 1.0))
         me = SimpleNamespace(JID=JID(User=OURS, Server="s.whatsapp.net", RawAgent=0, Device=1, Integrator=0))
         self.device.client.get_me = lambda: me  # pyright: ignore[reportAttributeAccessIssue]
         self.device.client.disconnect = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
 
-    def _tell(self, news: News) -> bool:
+    def _emit(self, news: News) -> bool:
         self.reported.append(news)
         return True
 
     def states(self) -> list[str]:
         return [one.state for one in self.reported if isinstance(one, DeviceState)]
 
-    def tell(self, kind: type[Any], **values: Any) -> None:
+    def raise_event(self, kind: type[Any], **values: Any) -> None:
         """The engine's event, through the device's own callback."""
         event = kind()
         if hasattr(event, "DESCRIPTOR"):
@@ -103,7 +103,7 @@ OVER: list[tuple[type[Any], dict[str, Any], str]] = [
 
 def test_a_login_that_holds_counts_after_a_while(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench()
-    bench.tell(ev.ConnectedEv)
+    bench.raise_event(ev.ConnectedEv)
     over("probation")
     assert bench.states() == ["connected"]
     assert [one.opening for one in bench.reported if isinstance(one, DeviceState)] == [3]
@@ -114,8 +114,8 @@ def test_a_login_on_probation_does_not_undo_what_came_after_it(
     make_bench: Callable[..., Bench], kind: type[Any], values: dict[str, Any], state: str
 ) -> None:
     bench = make_bench()
-    bench.tell(ev.ConnectedEv)
-    bench.tell(kind, **values)
+    bench.raise_event(ev.ConnectedEv)
+    bench.raise_event(kind, **values)
     over("probation")
     assert bench.states() == [state]
 
@@ -125,22 +125,22 @@ def test_a_device_that_has_given_up_says_no_more_of_a_connection(
     make_bench: Callable[..., Bench], kind: type[Any], values: dict[str, Any], state: str
 ) -> None:
     bench = make_bench(most=5)
-    bench.tell(ev.ConnectedEv)
-    bench.tell(kind, **values)
+    bench.raise_event(ev.ConnectedEv)
+    bench.raise_event(kind, **values)
     for late in (ev.DisconnectedEv, ev.KeepAliveTimeoutEv, ev.KeepAliveRestoredEv, ev.ConnectedEv):
-        bench.tell(late)
+        bench.raise_event(late)
     assert bench.states() == ["connected", state]
 
 
 def test_keep_alives_that_come_again_mend_only_what_they_broke(make_bench: Callable[..., Bench]) -> None:
     bench = make_bench(most=5)
-    bench.tell(ev.ConnectedEv)
-    bench.tell(ev.DisconnectedEv)
-    bench.tell(ev.KeepAliveRestoredEv)
+    bench.raise_event(ev.ConnectedEv)
+    bench.raise_event(ev.DisconnectedEv)
+    bench.raise_event(ev.KeepAliveRestoredEv)
     assert bench.states() == ["connected", "connecting"]
-    bench.tell(ev.ConnectedEv)
-    bench.tell(ev.KeepAliveTimeoutEv)
-    bench.tell(ev.KeepAliveRestoredEv)
+    bench.raise_event(ev.ConnectedEv)
+    bench.raise_event(ev.KeepAliveTimeoutEv)
+    bench.raise_event(ev.KeepAliveRestoredEv)
     assert bench.states()[2:] == ["connected", "degraded", "connected"]
 
 
@@ -156,8 +156,8 @@ def test_a_device_whose_logins_do_not_hold_says_so_without_a_thread(
 ) -> None:
     bench = make_bench()
     monkeypatch.setattr(threads, "spawn", no_thread)
-    bench.tell(ev.DisconnectedEv)
-    bench.tell(ev.DisconnectedEv)
+    bench.raise_event(ev.DisconnectedEv)
+    bench.raise_event(ev.DisconnectedEv)
     assert [one for one in bench.reported if isinstance(one, Unsteady)] == [Unsteady(7, 1, opening=3)]
 
 
@@ -169,7 +169,7 @@ def test_a_device_connects_without_a_further_thread(
     with monkeypatch.context() as system:
         system.setattr(threads, "spawn", no_thread)
         system.setattr(threads, "keep", no_thread)
-        bench.tell(ev.ConnectedEv)
+        bench.raise_event(ev.ConnectedEv)
     assert bench.states() == ["connected"]
     assert not bench.device._presence_due, "the next login tries again"
 
@@ -189,13 +189,13 @@ def test_a_code_for_which_there_was_no_thread_is_asked_for_with_the_next_qr(
     assert asked.wait(TIMEOUT)
 
 
-@pytest.mark.parametrize("refused", ["intake-", "fetches-", "pulse-", "device-"])
+@pytest.mark.parametrize("refused", ["receiver-", "fetches-", "liveness-", "device-"])
 def test_a_device_that_cannot_be_started_is_tried_again_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
 ) -> None:
     reported: list[News] = []
 
-    def tell(news: News) -> bool:
+    def raise_event(news: News) -> bool:
         reported.append(news)
         return True
 
@@ -204,7 +204,7 @@ def test_a_device_that_cannot_be_started_is_tried_again_later(
     def scarce(name: str, *rest: Any) -> threading.Thread:
         return no_thread() if name.startswith(refused) else keep(name, *rest)
 
-    engine = NeonizeEngine(tell, 1_000_000)
+    engine = NeonizeEngine(raise_event, 1_000_000)
     opening = ReceiverRig.opening(tmp_path, f"{OURS}:1@s.whatsapp.net")
     order = msgspec.structs.replace(opening, session=str(tmp_path / "session.db"), check_after=60.0, opening=4)
     with monkeypatch.context() as system:
@@ -213,7 +213,7 @@ def test_a_device_that_cannot_be_started_is_tried_again_later(
     (state,) = [one for one in reported if isinstance(one, DeviceState)]
     assert (state.state, state.retry_after, state.opening) == ("disconnected", 30.0, 4)
     assert state.reason == "the device cannot be started: can't start new thread"
-    over("intake-7")
+    over("receiver-7")
     over("fetches-7")
     started: list[Open] = []
     monkeypatch.setattr(NeonizeDevice, "start", lambda self: started.append(self.order))

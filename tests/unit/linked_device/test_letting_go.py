@@ -53,7 +53,7 @@ def test_what_the_disk_did_not_let_go_is_let_go_once_it_can(rig: ReceiverRig, re
     assert sum("full" in line for line in rig.device.failures) == 1, "said once, not at each try"
 
 
-def test_the_end_of_a_fetch_that_the_disk_did_not_let_go_is_told_once(rig: ReceiverRig, monkeypatch: Any) -> None:
+def test_the_end_of_a_fetch_that_the_disk_did_not_let_go_is_reported_once(rig: ReceiverRig, monkeypatch: Any) -> None:
     rig.receiver.online(connected=True)
     rig.receiver.take(picture("picture"))
     rig.store(rig.received())
@@ -73,7 +73,7 @@ def test_the_end_of_a_fetch_that_the_disk_did_not_let_go_is_told_once(rig: Recei
     assert rig.reported.empty()
 
 
-def test_the_end_of_a_fetch_is_not_told_again_before_it_has_left_the_journal(
+def test_the_end_of_a_fetch_is_not_reported_again_before_it_has_left_the_journal(
     rig: ReceiverRig, monkeypatch: Any
 ) -> None:
     """A look that comes between the gateway's word and the journal's deletion finds the entry, which is hopeless."""
@@ -100,7 +100,7 @@ def test_the_end_of_a_fetch_is_not_told_again_before_it_has_left_the_journal(
 
 
 @pytest.mark.parametrize("twice", [False, True], ids=["before", "after it was told again"])
-def test_media_of_what_an_earlier_opening_told_are_fetched(rig: ReceiverRig, *, twice: bool) -> None:
+def test_media_of_what_an_earlier_opening_reported_are_fetched(rig: ReceiverRig, *, twice: bool) -> None:
     """The gateway's word of the first telling comes when the device has been opened anew."""
     rig.receiver.online(connected=True)
     rig.receiver.take(picture("picture"))

@@ -49,8 +49,8 @@ class Line:
             timeout=timeout,
             ask=self.ask,
             connected=lambda: self.connected,
-            check=self.check,
-            silent=self.silent,
+            on_answer=self.check,
+            on_timeout=self.silent,
         )
         thread = threading.Thread(target=one.run, args=(closing,), daemon=True)
         thread.start()

@@ -280,7 +280,7 @@ async def test_a_ban_that_ends_a_pairing_is_waited_for(
     assert 3_500 < left <= 3_600
 
 
-async def test_a_device_is_opened_again_once_whatever_was_told_before(make_harness: MakeHarness) -> None:
+async def test_a_device_is_opened_again_once_whatever_was_reported_before(make_harness: MakeHarness) -> None:
     harness = await make_harness(1)
     number = harness.numbers[0]
     connection = harness.channel._connections.of(number)

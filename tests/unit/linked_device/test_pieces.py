@@ -105,7 +105,7 @@ def test_the_sandbox_switch_refuses_what_is_not_certain(tmp_path: Path) -> None:
         trust_sandbox(b"short", path.name)
 
 
-def test_frames_carry_commands_and_answers_unchanged() -> None:
+def test_frames_transport_commands_and_answers_unchanged() -> None:
     send = say.Send(3, Outgoing(2**62, "62812", Location(-6.2, 106.8, "Monas")), b"\x00\xff" * 16, 0.5)
     raw = say.frame(say.Request(9, send))
     assert say.body_length(raw[:4]) == len(raw) - 4

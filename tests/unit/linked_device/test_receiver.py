@@ -43,7 +43,7 @@ def rig(tmp_path: Path) -> Iterator[ReceiverRig]:
     rig.receiver.close()
 
 
-def test_what_was_told_but_not_stored_is_told_again_by_the_next_host(rig: ReceiverRig):
+def test_what_was_reported_but_not_stored_is_reported_again_by_the_next_host(rig: ReceiverRig):
     rig.receiver.online(connected=True)
     for n in range(3):
         rig.receiver.take(text(f"id{n}"))
@@ -70,13 +70,13 @@ def test_nothing_is_read_before_the_device_is_connected_yet_all_is_written(rig: 
 def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: ReceiverRig):
     behind, reported = threading.Event(), queue.Queue()
 
-    def tell(news: News) -> bool:
+    def emit(news: News) -> bool:
         assert behind.wait(TIMEOUT)
         reported.put(news)
         return True
 
     rig.receiver.close()
-    receiver = Receiver(rig.order, Device(), tell, rig.limits)
+    receiver = Receiver(rig.order, Device(), emit, rig.limits)
     receiver.start()
     receiver.online(connected=True)
     for n in range(500):
@@ -287,7 +287,7 @@ def test_the_same_phone_paired_anew_gets_what_was_left(rig: ReceiverRig):
     assert rig.received().remote_id == "before"
 
 
-def test_what_came_before_the_pairing_said_its_phone_belongs_to_it(tmp_path: Path):
+def test_what_came_before_the_phone_was_known_belongs_to_it(tmp_path: Path):
     rig = ReceiverRig(tmp_path)
     rig.order = ReceiverRig.opening(tmp_path, "")
     rig.reopen()
@@ -341,7 +341,7 @@ def test_a_closed_device_lets_the_engine_go(rig: ReceiverRig, monkeypatch):
     assert not taken.is_alive()
 
 
-def test_the_backlog_is_told_with_its_age(rig: ReceiverRig):
+def test_the_backlog_is_reported_with_its_age(rig: ReceiverRig):
     assert rig.receiver.backlog() == Backlog(0, None)
     rig.receiver.take(text("id1"))
     rig.receiver.take_receipt(receipt("3EB0"))
@@ -374,11 +374,11 @@ def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
     (tmp_path / "7.db").write_bytes(b"no database at all" * 100)
     reported: list[News] = []
 
-    def tell(news: News) -> bool:
+    def emit(news: News) -> bool:
         reported.append(news)
         return True
 
-    engine = NeonizeEngine(tell, 1_000_000)
+    engine = NeonizeEngine(emit, 1_000_000)
     order = ReceiverRig.opening(tmp_path, "")
     order = type(order)(7, 1, str(tmp_path / "session"), order.incoming, str(tmp_path / "7.db"))
     answer = engine.perform(order)

@@ -68,7 +68,7 @@ def test_the_log_names_message_and_device_and_is_asked_once() -> None:
         ("Failed to handle x: Error unmarshaling decrypted message from 2000@lid", 0),
     ],
 )
-def test_what_was_opened_and_dropped_is_told(line: str | bytes, counted: int) -> None:
+def test_what_was_opened_and_dropped_is_reported(line: str | bytes, counted: int) -> None:
     dropped: list[bool] = []
     heard = Unencrypted(lambda: None, lambda: dropped.append(True))
     try:

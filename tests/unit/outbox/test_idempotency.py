@@ -24,7 +24,7 @@ def key(harness: OutboxHarness, name: str = "k", request: str = "r", seconds: fl
     return Once(harness.number.account_id, seconds, key_hash=name, request_hash=request)
 
 
-async def test_a_key_is_taken_with_the_messages_and_tells_of_them_to_the_next(harness: OutboxHarness):
+async def test_a_key_is_stored_with_the_messages_and_answers_the_next_request(harness: OutboxHarness):
     accepted = await harness.outbox.accept([harness.draft(), harness.draft()], once=key(harness), facts={"bc_id": "x"})
     with pytest.raises(Repeated) as repeated:
         await harness.outbox.accept([harness.draft()], once=key(harness, request="other"))

@@ -15,7 +15,7 @@ from kurir.outbox.outbox import QueueFull
 from kurir.outbox.tables import messages
 
 
-async def test_an_accepted_message_is_there_and_its_number_is_woken(harness: OutboxHarness):
+async def test_an_accepted_message_is_stored_and_its_number_is_notified(harness: OutboxHarness):
     accepted = await harness.outbox.accept([harness.draft(body="satu")])
     assert harness.number_due == [(harness.number.account_id, harness.number.id)]
     (claimed,) = await harness.claim()
@@ -97,16 +97,16 @@ async def test_a_number_that_is_not_connected_costs_no_attempt(harness: OutboxHa
     ("outcome", "state"),
     [(Sent("id"), "sent"), (Refused("131026", "not on WhatsApp"), "failed"), (InDoubt("no answer"), "unconfirmed")],
 )
-async def test_outcomes_settle_and_whoever_waits_is_told(harness: OutboxHarness, outcome, state: str):
+async def test_outcomes_settle_and_whoever_waits_is_reported(harness: OutboxHarness, outcome, state: str):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
-    verdict = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, message_id, 30))
+    settled = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, message_id, 30))
     (claimed,) = await harness.claim()
     await harness.outbox.record(claimed, outcome)
-    assert (await verdict).state == state
+    assert (await settled).state == state
     assert harness.outbox.waiting() == 0
 
 
-async def test_a_verdict_that_takes_too_long_says_where_the_message_stands(harness: OutboxHarness):
+async def test_an_outcome_that_takes_too_long_reports_the_messages_state(harness: OutboxHarness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     assert (await harness.outbox.wait_until_settled(harness.number.account_id, message_id, 0.01)).state == "queued"
     with pytest.raises(KeyError):
@@ -215,10 +215,10 @@ async def test_old_messages_expire_in_the_queue_and_at_the_claim(harness: Outbox
     harness.time.now += 10
     assert await harness.outbox.expire() == 1
     harness.time.now += 10
-    verdict = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, claimed, 30))
+    settled = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, claimed, 30))
     await asyncio.sleep(0)
     assert await harness.claim() == []
-    assert (await verdict).state == "expired"
+    assert (await settled).state == "expired"
     assert await harness.state(swept) == "expired"
     assert harness.outbox.waiting() == 0
 

@@ -38,6 +38,10 @@ def test_the_other_side_and_the_pair_rate_name_their_own_times():
     assert delay("131056", 6, None, 0.5) == delay("131056", 7, None, 0.5) == delay("131056", 50, None, 0.5) == 4096
 
 
+def test_a_pair_rate_is_recognised_by_its_code():
+    assert after(TryLater("131056", "pair rate"), 3) == Requeue(NOW + 64, True, "131056", "pair rate")
+
+
 def test_the_last_try_and_the_end_of_life():
     assert after(TryLater("media_not_stored", "full", counted=False), attempt=8).counted is False
     exhausted = after(TryLater("4", "busy"), attempt=8)
@@ -57,7 +61,8 @@ def test_fewer_tries_where_the_channel_says_so():
     assert isinstance(after(TryLater("4", "busy", most=30), attempt=8), Settled)
     refused = after(Restricted("restricted", "error 463"), attempt=3)
     assert isinstance(refused, Settled)
-    assert isinstance(after(Restricted("restricted", "error 463"), attempt=2), Requeue)
+    queued = after(Restricted("restricted", "error 463"), attempt=2)
+    assert queued == Requeue(NOW + 8, counted=True, code="restricted", reason="error 463")
 
 
 @given(

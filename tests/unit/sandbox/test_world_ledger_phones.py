@@ -157,7 +157,7 @@ async def test_what_comes_again_is_counted_and_not_added(tmp_path: Path) -> None
     await ledger.close()
 
 
-def test_content_hash_tells_contents_apart() -> None:
+def test_content_hash_differs_between_contents() -> None:
     fields = [describe(a.content, "0" * 64) for a in (TEXT, PICTURE, PIN, PROMO)]
     assert len({content_hash(f) for f in fields}) == 4
     assert content_hash(fields[0]) == content_hash(dict(reversed(fields[0].items())))

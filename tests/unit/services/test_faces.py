@@ -133,3 +133,13 @@ async def test_a_removal_goes_by_the_running_gateway(harness: Harness) -> None:
     assert (
         await harness.gateway.services.numbers.get_of_any(harness.ours.official.key)
     ).key == harness.ours.official.key
+
+
+async def test_what_the_operator_api_does_not_have_is_answered_in_its_own_form(harness: Harness) -> None:
+    assert error(await ask(harness, "POST", "/accounts/1/numbers")) == (404, "not_found", "")
+    assert error(await ask(harness, "GET", "/no/such/thing")) == (404, "not_found", "")
+    refused = await ask(harness, "DELETE", "/accounts")
+    assert error(refused) == (405, "method_not_allowed", "")
+    assert "GET" in refused.headers["allow"]
+    page = await harness.client.get("/nothing/here")
+    assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (404, "text/html")

@@ -1,88 +1,58 @@
-"""The lenient getters of a request body: what counts as the same value, and what is refused by name."""
+"""`web/http/body`: a request's body is bounded in size and time for every part that reads one."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 
-from kurir.web.compat_v1.body import Body
-from kurir.web.compat_v1.envelopes import WireError
-
-
-@pytest.mark.parametrize("value", ["1", 1, True, "true", "TRUE", "yes", "on", 1.0, " 1 "])
-def test_true(value: Any) -> None:
-    assert Body({"f": value}).flag("f") is True
+from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 
 
-@pytest.mark.parametrize("value", ["0", 0, False, "false", "No", "off", 0.0])
-def test_false(value: Any) -> None:
-    assert Body({"f": value}).flag("f", default=True) is False
+def _parts(*parts: bytes | None) -> Callable[[], Awaitable[dict[str, Any]]]:
+    """A client that sends these parts, None meaning that it goes away, and then nothing for ever."""
+    left = list(parts)
+
+    async def receive() -> dict[str, Any]:
+        if not left:
+            await asyncio.Event().wait()
+        part = left.pop(0)
+        if part is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": part, "more_body": bool(left) or part == b""}
+
+    return receive
 
 
-@pytest.mark.parametrize("value", [None, ""])
-def test_null_and_empty_count_as_absent(value: Any) -> None:
-    body = Body({"f": value, "g": value})
-    assert body.flag("f", default=True) is True
-    assert body.text("f", default="d") == "d"
-    assert body.integer("f", default=7) == 7
-    assert body.items("f") is None
-    assert body.mapping("f") is None
-    with pytest.raises(WireError, match="`f` is required"):
-        body.text("f", required=True)
+async def test_a_body_is_put_together_up_to_its_limit() -> None:
+    sizes: list[int] = []
+    assert await read_body(_parts(b"ab", b"cd"), 4, announced="4", arrived=sizes.append) == b"abcd"
+    assert sizes == [2, 4]
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("a", "a"),
-        (60, "60"),
-        (-6.25, "-6.25"),
-        (81234567890.0, "81234567890"),
-        (True, "1"),
-        ("a\nb\tc", "a\nb\tc"),
-        ("a\x00b\x07", "ab"),
-    ],
-)
-def test_text(value: Any, text: str) -> None:
-    assert Body({"f": value}).text("f") == text
+async def test_a_body_beyond_its_limit_is_refused_when_it_gets_there() -> None:
+    with pytest.raises(BodyTooLarge, match="larger than 3 bytes"):
+        await read_body(_parts(b"ab", b"cd", b"never read"), 3)
 
 
-@pytest.mark.parametrize("value", ["\ud800", "a\udfffb", [], {}, 10**100])
-def test_what_is_no_text_is_refused_by_the_first_name(value: Any) -> None:
-    with pytest.raises(WireError, match="`f`"):
-        Body({"alias": value}).text("f", "alias")
+@pytest.mark.parametrize("announced", ["5", "99999999999999999999999999"])
+async def test_what_is_announced_too_large_is_refused_unread(announced: str) -> None:
+    with pytest.raises(BodyTooLarge):
+        await read_body(_parts(), 4, announced=announced)
 
 
-@pytest.mark.parametrize(
-    ("value", "number"), [("60", 60), (60, 60), ("-6.2", -6.2), ("-6,2", -6.2), (-6.2, -6.2), (" 7 ", 7)]
-)
-def test_number(value: Any, number: float) -> None:
-    assert Body({"f": value}).number("f", least=-90, most=90) == number
+async def test_a_length_that_cannot_be_read_decides_nothing() -> None:
+    assert await read_body(_parts(b"ab"), 4, announced="-5") == b"ab"
 
 
-@pytest.mark.parametrize("value", ["x", "NaN", "inf", "1_0", "9" * 50, 91, "-90.1", [], {}, 10**400])
-def test_what_is_no_number_is_refused(value: Any) -> None:
-    with pytest.raises(WireError, match="`f`"):
-        Body({"f": value}).number("f", least=-90, most=90)
+async def test_a_body_that_does_not_arrive_is_too_slow() -> None:
+    with pytest.raises(BodyTooSlow, match=r"within 0\.01 seconds"):
+        await read_body(_parts(b""), 4, timeout=0.01)
 
 
-@pytest.mark.parametrize("value", ["1.5", 1.5, -1, 11, "x"])
-def test_what_is_no_whole_number_in_range_is_refused(value: Any) -> None:
-    with pytest.raises(WireError, match="from 0 to 10"):
-        Body({"f": value}).integer("f", least=0, most=10)
-
-
-def test_a_long_text_names_both_lengths() -> None:
-    with pytest.raises(WireError, match="6 characters, at most 5"):
-        Body({"f": "x" * 6}).text("f", limit=5)
-
-
-def test_both_languages_say_what_was_expected_and_what_came() -> None:
-    with pytest.raises(WireError) as refusal:
-        Body({"f": []}).flag("f")
-    assert refusal.value.body("en")["message"] == 'Field `f` is not valid: expected "1" or "0", got a list.'
-    assert (
-        refusal.value.body("id")["message"]
-        == 'Kolom `f` tidak valid: seharusnya "1" atau "0", diterima sebuah daftar (array).'
-    )
+async def test_a_client_that_goes_away_is_distinguished() -> None:
+    with pytest.raises(ClientDisconnect):
+        await read_body(_parts(b"a", None), 4)

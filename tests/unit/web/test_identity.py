@@ -16,7 +16,7 @@ from kurir.numbers.tables import numbers
 from kurir.settings import SettingsError
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.envelopes import WireError
-from kurir.web.compat_v1.identity import MEMORY_SECONDS, Identity, Memory
+from kurir.web.compat_v1.identity import MEMORY_SECONDS, Identity
 
 
 @pytest.mark.parametrize("name", ["api_key", "secret_key", "secretKey", "access_token"])
@@ -64,20 +64,6 @@ async def test_a_revoked_key_works_for_seconds_only(harness: Harness) -> None:
     assert refusal.value.type == "invalid_api_key"
 
 
-def test_memory_forgets_by_the_clock() -> None:
-    now = [100.0]
-    memory: Memory[str, int] = Memory(lambda: now[0])
-    memory.put("a", 1)
-    assert memory.get("a") == 1
-    now[0] += MEMORY_SECONDS
-    assert memory.get("a") is None
-    assert "a" in memory
-    now[0] -= 1000  # a clock that steps back must not make a finding good for ever
-    assert memory.get("a") is None
-    memory.forget("a")
-    assert "a" not in memory
-
-
 @pytest.mark.parametrize(("begins", "ends", "words"), [(-20, -10, "ended on"), (10, 20, "only begins on")])
 async def test_an_inactive_package_is_403_and_says_since_when(
     harness: Harness, begins: int, ends: int, words: str
@@ -122,7 +108,7 @@ async def test_checks_come_in_order(harness: Harness) -> None:
     assert (await harness.send("send_personal_message")).status_code == 405
 
 
-async def test_the_rate_limit_is_told_before_and_when_it_is_reached(tmp_path: Path) -> None:
+async def test_the_rate_limit_is_reported_before_and_when_it_is_reached(tmp_path: Path) -> None:
     async with open_harness(tmp_path, rate_limit="3/hour;1000/day") as harness:
         left = [(await harness.send("info")).headers["RateLimit-Remaining"] for _ in range(3)]
         assert left == ["2", "1", "0"]
@@ -133,7 +119,7 @@ async def test_the_rate_limit_is_told_before_and_when_it_is_reached(tmp_path: Pa
         assert (await harness.post("info", {"api_key": harness.theirs.api_key})).status_code == 200
 
 
-async def test_wrong_keys_close_the_door_for_the_address_but_not_for_known_keys(tmp_path: Path) -> None:
+async def test_wrong_keys_block_the_address_but_not_known_keys(tmp_path: Path) -> None:
     async with open_harness(tmp_path, failed_key_limit="3/hour") as harness:
         assert (await harness.send("info")).status_code == 200
         for _ in range(3):

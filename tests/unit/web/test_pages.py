@@ -52,7 +52,7 @@ async def test_odd_sign_ins_are_no_sign_ins(harness: Harness, headers: dict[str,
     assert harness.surprises() == 0
 
 
-async def test_wrong_passwords_close_the_door_even_to_the_right_one(tmp_path: Path) -> None:
+async def test_wrong_passwords_block_even_the_right_one(tmp_path: Path) -> None:
     async with open_harness(tmp_path, failed_key_limit="2/hour") as harness:
         await with_a_member(harness)
         for _ in range(2):

@@ -93,11 +93,11 @@ async def test_accounts_do_not_share_keys(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("method", ["async", "sync"])
-async def test_at_once_there_is_one_message_and_one_answer_also_through_two_doors(
+async def test_at_once_there_is_one_message_and_one_answer_also_through_two_gateways(
     harness: Harness, method: str
 ) -> None:
-    other_door = build(harness.gateway, "http://other.test")
-    transport = httpx.ASGITransport(other_door, client=("192.0.2.8", 50_000))
+    other_app = build(harness.gateway, "http://other.test")
+    transport = httpx.ASGITransport(other_app, client=("192.0.2.8", 50_000))
     body = harness.ours.credentials() | TEXT | {"idempotency_key": "k", "method_send": method}
     async with httpx.AsyncClient(transport=transport, base_url="http://other.test", timeout=20) as other:
         answers = await asyncio.gather(

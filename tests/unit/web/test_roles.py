@@ -20,7 +20,7 @@ CALLERS = {"/public/v1/info", "/api/v1/numbers", "/meta/callbacks", "/"}
         (("api",), HEALTH | CALLERS),
     ],
 )
-async def test_only_a_process_that_answers_calls_has_their_doors(
+async def test_only_a_process_that_answers_calls_has_their_endpoints(
     tmp_path: Path, roles: tuple[str, ...], opened: set[str]
 ):
     async with open_harness(tmp_path, roles=roles) as harness:

@@ -137,7 +137,7 @@ async def test_typing_is_asked_of_the_channel_only_when_enabled(harness: Harness
         (InDoubt("the connection was cut"), 408, "timeout", "may have been sent"),
     ],
 )
-async def test_sync_answers_with_the_channels_verdict(
+async def test_sync_answers_with_the_channels_outcome(
     harness: Harness, outcome: Refused | InDoubt, code: int, type_: str, words: str
 ) -> None:
     harness.devices.outcome = lambda _: outcome
@@ -148,7 +148,7 @@ async def test_sync_answers_with_the_channels_verdict(
     assert answer.headers["X-Message-Id"] in body["message"]
 
 
-async def test_sync_without_a_verdict_says_that_the_message_is_kept(tmp_path) -> None:
+async def test_sync_without_an_outcome_reports_that_the_message_is_kept(tmp_path) -> None:
     async with open_harness(tmp_path, sync_timeout=0.1) as harness:
         harness.devices.connected = False
         answer = await harness.send("send_personal_message", phone_no="81234567890", message="x", method_send="sync")
@@ -220,7 +220,7 @@ async def test_a_wrong_parameter_is_named_and_nothing_is_stored(
         ("send_message_template", {"recipients": PHONE, "variables": ["Sari"]}),
     ],
 )
-async def test_whoever_waits_at_a_stop_is_told_of_it(harness: Harness, path: str, fields: dict[str, Any]) -> None:
+async def test_waiters_are_notified_at_a_stop(harness: Harness, path: str, fields: dict[str, Any]) -> None:
     """Not that the time was up: it was not."""
     furnished = (await harness.furnish()).get(path, {})
     harness.devices.outcome = harness.cloud.outcome = lambda _: TryLater("busy", "busy", after=60.0)

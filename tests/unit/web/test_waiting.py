@@ -133,7 +133,7 @@ async def test_an_official_number_says_what_it_waits_for(harness: Harness, metho
         assert f"kurir number resume {key}" in template.json()["message"]
 
 
-async def test_behind_an_earlier_message_and_a_later_try_are_said(harness: Harness) -> None:
+async def test_behind_an_earlier_message_and_a_later_try_are_reported(harness: Harness) -> None:
     harness.devices.outcome = lambda _: TryLater("429", "too many requests", after=300.0)
     first = await harness.send("send_personal_message", phone_no=PHONE, message="x", method_send="sync")
     second = await harness.send("send_personal_message", phone_no=PHONE, message="y", method_send="sync")

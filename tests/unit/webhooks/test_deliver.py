@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.harness.webhooks import WebhookHarness, delivering, eventually, open_webhook_desk, receiving
+from tests.harness.webhooks import WebhookHarness, delivering, eventually, open_webhook_harness, receiving
 from tests.sqlite import new_database
 
 from kurir.store.database import DatabaseUnavailable
@@ -23,7 +23,7 @@ async def attempts(harness: WebhookHarness) -> Sequence[int]:
 
 
 async def test_a_start_that_is_alone_takes_up_what_was_in_hand_before_its_lease_is_over(tmp_path: Path) -> None:
-    async with open_webhook_desk(new_database(tmp_path / "kurir.db")) as harness, receiving() as receiver:
+    async with open_webhook_harness(new_database(tmp_path / "kurir.db")) as harness, receiving() as receiver:
         endpoint, _ = await harness.endpoint(receiver.url())
         await harness.comes_in()
         assert await harness.claim(endpoint) is not None
@@ -43,17 +43,17 @@ async def test_a_chat_whose_events_all_wait_is_found_and_goes_on(harness: Webhoo
         first = d.update().where(d.c.state == "pending").values(state="delivered")
         await harness.database.write(lambda c: c.execute(first) and None)
         async with delivering(harness.database, harness.time):
-            (letter,) = await receiver.until(1)
-        assert letter.text == "1"
+            (webhook_call,) = await receiver.until(1)
+        assert webhook_call.text == "1"
 
 
-async def test_a_result_that_cannot_be_written_at_once_is_written_and_the_event_told_once(
+async def test_a_result_that_cannot_be_written_at_once_is_written_and_the_event_reported_once(
     harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, refused = harness.database.write, []
 
     async def away_for_a_moment(*arguments: Any, **options: Any) -> Any:
-        if receiver.letters and len(refused) < 2:
+        if receiver.webhook_calls and len(refused) < 2:
             refused.append(True)
             raise DatabaseUnavailable("gone for a moment")
         return await write(*arguments, **options)
@@ -65,7 +65,7 @@ async def test_a_result_that_cannot_be_written_at_once_is_written_and_the_event_
         async with delivering(harness.database, harness.time):
             await eventually(harness.states, {"delivered": 1})
         assert len(refused) == 2
-        assert len(receiver.letters) == 1
+        assert len(receiver.webhook_calls) == 1
         assert await attempts(harness) == [1]
 
 
@@ -117,8 +117,8 @@ async def test_a_long_backlog_is_made_into_deliveries_piece_by_piece_and_in_orde
         for n in range(10):
             await harness.comes_in(text=f"{n}")
         async with delivering(harness.database, harness.time):
-            letters = await receiver.until(10)
-    assert [letter.text for letter in letters] == [f"{n}" for n in range(10)]
+            webhook_calls = await receiver.until(10)
+    assert [webhook_call.text for webhook_call in webhook_calls] == [f"{n}" for n in range(10)]
 
 
 async def test_disabled_by_the_receiver_what_came_until_then_can_be_replayed(harness: WebhookHarness) -> None:

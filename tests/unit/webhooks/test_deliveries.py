@@ -60,7 +60,7 @@ async def delivered(harness: WebhookHarness, endpoint: endpoints.Endpoint) -> li
     return found
 
 
-async def test_a_message_that_is_stored_twice_is_told_once(harness: WebhookHarness) -> None:
+async def test_a_message_that_is_stored_twice_is_published_once(harness: WebhookHarness) -> None:
     endpoint, _ = await harness.endpoint()
     remote_id = await harness.comes_in(text="Halo")
     delivery = await harness.claim(endpoint)
@@ -71,7 +71,7 @@ async def test_a_message_that_is_stored_twice_is_told_once(harness: WebhookHarne
     assert delivery.event_key.startswith("evt_")
 
 
-async def test_a_change_that_is_undone_tells_nothing(harness: WebhookHarness) -> None:
+async def test_a_change_that_is_undone_publishes_nothing(harness: WebhookHarness) -> None:
     await harness.endpoint()
 
     def work(connection: sa.Connection) -> None:
@@ -114,7 +114,9 @@ async def test_filters_by_event_and_number(harness: WebhookHarness) -> None:
     assert [text(p) for p in await harness.claim_all(other_number)] == ["two"]
 
 
-async def test_a_restriction_is_told_when_it_begins_and_when_it_ends_and_not_between(harness: WebhookHarness) -> None:
+async def test_a_restriction_is_reported_when_it_begins_and_when_it_ends_and_not_between(
+    harness: WebhookHarness,
+) -> None:
     endpoint, _ = await harness.endpoint(events=["device_status"])
     number = harness.harness.number
     for until in (1_800_003_600.0, 1_800_007_200.0, None, None):
@@ -133,7 +135,7 @@ async def test_a_restriction_is_told_when_it_begins_and_when_it_ends_and_not_bet
     assert "until 2027-01-15 09:00 UTC" in bodies[0]["reason"]
 
 
-async def test_a_sent_message_is_told_with_every_state_and_as_the_devices_own(harness: WebhookHarness) -> None:
+async def test_a_sent_message_is_reported_with_every_state_and_as_the_devices_own(harness: WebhookHarness) -> None:
     endpoint, _ = await harness.endpoint(events=["incoming_chat", "message_status"])
     await harness.harness.outbox.accept([harness.harness.draft(body="Pesanan siap")])
     (claimed,) = await harness.harness.claim()
@@ -198,7 +200,7 @@ async def test_other_ends_are_delivered(harness: WebhookHarness, how: str) -> No
     assert await harness.claim(endpoint) is None
 
 
-async def test_no_account_is_told_of_another(harness: WebhookHarness) -> None:
+async def test_no_account_learns_of_another(harness: WebhookHarness) -> None:
     def stranger(connection: sa.Connection) -> numbers.Number:
         account = accounts.create(connection, name="b", email="b@example.com")
         return numbers.add_linked_device(connection, account.id)
@@ -265,7 +267,7 @@ async def test_endpoints_cost_a_send_and_a_receipt_nothing(harness: WebhookHarne
 # -- order -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_chat_is_told_one_after_the_other_and_chats_side_by_side(harness: WebhookHarness) -> None:
+async def test_a_chats_events_are_delivered_in_order_and_chats_side_by_side(harness: WebhookHarness) -> None:
     endpoint, _ = await harness.endpoint()
     for chat in ("628111", "628222"):
         for n in range(3):

@@ -40,7 +40,7 @@ def test_any_2xx_is_success_however_late(status: int, attempt: int, roll: float)
     assert judge(Answered(status), attempt, NOW, roll) == Delivered()
 
 
-def test_of_all_statuses_only_410_is_a_wish_to_hear_nothing_more() -> None:
+def test_of_all_statuses_only_410_disables_the_endpoint() -> None:
     found = {status: type(judge(Answered(status), 1, NOW, 0.5)) for status in range(100, 600)}
     assert {status for status, step in found.items() if step is Gone} == {410}
     assert {status for status, step in found.items() if step is Delivered} == set(range(200, 300))
@@ -72,6 +72,11 @@ def test_retry_after_is_never_undercut_and_never_hastens(retry_after: int, attem
     assert isinstance(plain, RetryLater)
     assert step.due_at >= max(plain.due_at, NOW + min(retry_after, LONGEST_RETRY_AFTER))
     assert step.due_at <= max(plain.due_at, NOW + LONGEST_RETRY_AFTER)
+
+
+def test_a_date_that_the_receiver_names_is_waited_for() -> None:
+    step = judge(Answered(503, "Fri, 15 Jan 2027 08:01:40 GMT"), 1, NOW, 0.5)
+    assert step == RetryLater(NOW + 100, gives_way=False)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
-from tests.harness.webhooks import Receiver, WebhookHarness, delivering, eventually, open_webhook_desk, receiving
+from tests.harness.webhooks import Receiver, WebhookHarness, delivering, eventually, open_webhook_harness, receiving
 from tests.sqlite import new_database
 
 from kurir.store.database import DatabaseUnavailable
@@ -108,7 +108,7 @@ async def test_a_result_that_comes_after_its_lease_is_not_written(
 ) -> None:
     monkeypatch.setattr(deliveries, "LEASE", 1.0)
     path = new_database(tmp_path / "kurir.db")
-    async with open_webhook_desk(path) as harness, receiving() as receiver:
+    async with open_webhook_harness(path) as harness, receiving() as receiver:
         failed, write = asyncio.Event(), harness.database.write
 
         async def watched(*arguments: Any, **options: Any) -> Any:

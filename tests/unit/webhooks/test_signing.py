@@ -31,7 +31,7 @@ def test_the_vector_of_the_specification() -> None:
     }
 
 
-def test_it_is_what_a_receiver_would_compute_by_hand() -> None:
+def test_it_is_what_a_receiver_would_compute() -> None:
     secret, body = new_secret(), '{"type":"incoming_chat","data":{"message_body":"Halo 👋"}}'.encode()
     made = headers([secret], "evt_1", "WB-1", body, 1_800_000_000)
     key = base64.b64decode(secret.removeprefix("whsec_"))

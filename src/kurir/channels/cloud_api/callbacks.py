@@ -1,12 +1,14 @@
-"""Callbacks of the Cloud API: what one signed POST of Meta says, as events. Pure.
+"""Reads callbacks of the Cloud API: converts one signed POST of Meta to events. Pure.
 
 Facts: Meta, "Webhooks" (`messages`, `messages/status`, `message_template_status_update`, `smb_message_echoes`). One
-POST may carry several entries, each several changes. Delivery is at least once and in any order, so every event comes
-with a fingerprint under which its repetition is recognised.
+POST may contain several entries, each several changes. Delivery is at least once and in any order, so every event has a
+fingerprint by which its repetition is recognized.
 
-A body is looked at in two steps. Before its signature is known to fit (`signers`), only the ids that it claims are
-searched for (`ids_claimed`). Afterwards it is parsed and read change by change: what is not understood is named, what
-cannot be read is set aside, and every text, id, number and time is bounded.
+A body is read in two steps. Before its signature is verified (`signers`), only the ids that it claims are searched for
+(`ids_claimed`). Afterwards it is parsed and read change by change: unsupported content is reported by its kind, what
+cannot be read is quarantined, and every text, id, number and time is bounded.
+
+More than 300 lines: one reader for each kind of Meta's changes, which share the bounded access to their fields.
 """
 
 from __future__ import annotations
@@ -47,9 +49,9 @@ _RECEIPTS: dict[str, ReceiptStatus] = {
 }
 _MEDIA = ("image", "video", "audio", "document", "sticker")
 CHANGE, BODY = "change:", "body:"
-"""How the reference of a quarantine entry begins that holds a change, or a whole body."""
+"""Prefixes of a quarantine entry's reference: the entry holds a change, or a whole body."""
 CLAIMS = 32
-"""Distinct ids of a kind that are looked at before the signature is known to fit; a callback of Meta's names few."""
+"""Maximum distinct ids of a kind that are read before the signature is verified; a callback of Meta's names few."""
 _PHONE_NUMBER_ID = re.compile(rb'"phone_number_id"\s*:\s*"?([\w.-]{1,64})')
 _ENTRY_ID = re.compile(rb'"id"\s*:\s*"?([\w.-]{1,64})')
 _KIND = re.compile(r"[a-z0-9_]{1,40}")
@@ -67,21 +69,21 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """The ids that a body names, before anything in it is believed."""
+    """The ids that a body names, before its signature is verified."""
 
     phone_number_ids: frozenset[str]
     waba_ids: frozenset[str]
 
 
 class Fingerprinted(msgspec.Struct, frozen=True):
-    """An event and the text by which a repetition of it is recognised."""
+    """An event and the fingerprint by which a repetition of it is recognized."""
 
     event: Event
     fingerprint: str
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What the changes said: the events, the kinds of what was not understood (words of a fixed shape), and the changes
+    """The content of changes: the events, the kinds of unsupported content (words of a fixed shape), and the changes
     that could not be read, as entries for the quarantine."""
 
     events: list[Fingerprinted]
@@ -114,8 +116,8 @@ def signed_by(app_secret: str, body: bytes, signature: str) -> bool:
 def changes_of(body: bytes) -> list[Change] | None:
     """The changes in a body; None when it is not a JSON object.
 
-    A character that is none (a byte that is no UTF-8, half a surrogate pair) or a number beyond any range spoils only
-    the value in which it is.
+    An invalid character (a byte that is not UTF-8, a lone surrogate) or a number out of range spoils only the value
+    that contains it.
     """
     envelope = decoded(body)
     if not isinstance(envelope, dict):
@@ -187,7 +189,7 @@ def read(
 
 
 def set_aside(change: Change, account_id: int, number_id: int, reason: str) -> SetAside:
-    """An entry for the quarantine that holds the whole change, as JSON of a `Change`."""
+    """A quarantine entry with the whole change, as JSON of a `Change`."""
     try:
         payload = msgspec.json.encode(change)
     except (OverflowError, ValueError, RecursionError):  # a whole number of more than 64 bits
@@ -203,7 +205,7 @@ def set_aside_whole(body: bytes, account_id: int, number_id: int, reason: str) -
 
 
 def change_of(payload: bytes) -> Change:
-    """The change in the payload of an entry that `set_aside` made. Raises MsgspecError and ValueError."""
+    """The change in the payload of an entry of `set_aside`. Raises MsgspecError and ValueError."""
     try:
         return msgspec.json.decode(payload, type=Change)
     except msgspec.DecodeError:
@@ -211,7 +213,7 @@ def change_of(payload: bytes) -> Change:
 
 
 def _events(change: Change, number: Number, now: float) -> Iterator[Fingerprinted | str]:
-    """The events, and for what was not understood a word that says its kind."""
+    """The events; for unsupported content a word for its kind."""
     match change.field:
         case "messages":
             for status in _objects(change.value.get("statuses")):
@@ -259,7 +261,7 @@ def _status(status: dict[str, Any], number: Number, now: float) -> Fingerprinted
 
 
 def _pause(status_event: Fingerprinted, number: Number) -> Fingerprinted | None:
-    """The number's pause when a message failed for a reason that nothing else of the number would escape."""
+    """The pause of a number when a message failed for a reason that applies to all messages of the number."""
     event = status_event.event
     if not isinstance(event, StatusChanged) or event.status != "failed":
         return None
@@ -320,7 +322,7 @@ def _reviewed(change: Change, number: Number) -> Fingerprinted | None:
 
 
 def _words(kind: str, part: dict[str, Any]) -> str:
-    """The text a person reads in that message."""
+    """The text that a person reads in that message."""
     match kind:
         case "text" | "system":
             return text_of(part.get("body"))
@@ -386,7 +388,7 @@ def _float(value: object) -> float | None:
 
 
 def _kind(value: object) -> str:
-    """A word of Meta's for the log and the count, "other" when it is none."""
+    """A word of Meta's for the log and the metric, "other" when it is not a word."""
     return value if isinstance(value, str) and _KIND.fullmatch(value) else "other"
 
 

@@ -1,7 +1,7 @@
-"""The official channel: sends messages of WABA numbers through the Cloud API.
+"""The channel of official numbers: sends messages of WABA numbers through the Cloud API.
 
 Facts: Meta, Cloud API reference `messages` and `business-phone-numbers/media`. A 200 with a `wamid.…` means accepted;
-delivery, or its failure, is told later by a callback (`callbacks`).
+delivery, or its failure, is reported later by a callback (`callbacks`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
+from cachetools import TTLCache
 
 from kurir.channels.channel import Capabilities
 from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.errors import outcome_of
-from kurir.channels.cloud_api.expiring import Expiring
 from kurir.channels.cloud_api.graph import Graph, GraphResponse, NoAnswer, NotSent
 from kurir.channels.cloud_api.payloads import message_body, read_body
 from kurir.channels.cloud_api.templates.calls import TemplateCalls
@@ -32,7 +32,8 @@ from kurir.store.database import Database, DatabaseUnavailable
 _UPLOAD_SECONDS = 120.0
 _UPLOADS_KEPT = 2_000
 _UPLOAD_LIFE = 86_400.0
-"""Meta keeps an upload for 30 days; a day spares the uploads of a broadcast and leaves room for clocks."""
+"""Seconds for which an upload is reused. Meta keeps uploads for 30 days; one day is enough for a broadcast and leaves
+room for clock differences."""
 
 
 class CloudApi:
@@ -49,19 +50,19 @@ class CloudApi:
         self._graph = Graph(settings.graph_url, settings.graph_timeout)
         self.credentials = Credentials(database, sealing, clock)
         self.templates = TemplateCalls(self._graph, self.credentials, clock)
-        self._uploads: Expiring[tuple[int, str, str], str] = Expiring(_UPLOADS_KEPT, _UPLOAD_LIFE, clock)
+        self._uploads: TTLCache[tuple[int, str, str], str] = TTLCache(_UPLOADS_KEPT, _UPLOAD_LIFE, clock)
         self._closed = asyncio.Event()
 
     async def start(self) -> None:
-        """Opens the connection pool; the Cloud API has no session of its own to bring up."""
+        """Opens the connection pool; the Cloud API needs no session."""
         await self._graph.start()
 
     def ready(self, number: Number) -> bool:
-        """True unless the number is paused, or lacks the id by which Meta knows it."""
+        """True unless the number is paused, or lacks its id at Meta."""
         return number.state != "paused" and bool(number.phone_number_id)
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
-        """Uploads the media, if any, then sends the message; the upload alone leaves no doubt about the message."""
+        """Uploads the media, if any, then sends the message; a failed upload leaves no doubt about the message."""
         if is_group(outgoing.recipient):
             return Refused("no_groups", "an official number cannot write to groups")
         try:
@@ -88,20 +89,22 @@ class CloudApi:
         return self._noted(number, outcome)
 
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
-        """Always Unknown: the Cloud API cannot be asked. A status callback with our id settles the message instead."""
+        """Always Unknown: the Cloud API cannot be queried. A status callback with the message's id settles it
+        instead."""
         return Unknown()
 
     async def events(self) -> AsyncIterator[Event]:
-        """Nothing until the channel closes: what Meta tells comes in as HTTP callbacks."""
+        """Yields nothing until the channel closes: Meta's events come as HTTP callbacks."""
         await self._closed.wait()
         for event in ():
             yield event
 
     def stored(self, events: Sequence[Event]) -> None:
-        """Nothing: Meta repeats what was not acknowledged, and callbacks are acknowledged once they are stored."""
+        """Does nothing: callbacks are acknowledged after they are stored, and Meta repeats unacknowledged ones."""
 
+    # nothing calls it yet: the inbox will, where a customer is to see that a message was read and an answer is typed
     async def mark_read(self, number: Number, remote_id: str, typing: bool = False) -> bool:
-        """Marks a received message as read, with `typing` also shows "typing…"; whether Meta took it."""
+        """Marks a received message as read, with `typing` also shows "typing…"; returns whether Meta accepted it."""
         credentials = await self.credentials.of(number)
         if credentials is None:
             return False
@@ -114,12 +117,12 @@ class CloudApi:
         return isinstance(call, GraphResponse) and bool(call.body and call.body.get("success") is True)
 
     async def close(self) -> None:
-        """Closes the connections; calls in flight end as in doubt. Idempotent."""
+        """Closes the connections; calls in progress end in doubt. Idempotent."""
         self._closed.set()
         await self._graph.close()
 
     async def _upload(self, number: Number, media: MediaFile, token: str) -> str | Refused | TryLater | Halted:
-        """The media id of the file at Meta, from an upload of the last day or a new one."""
+        """The file's media id at Meta, from an upload of the last day or a new one."""
         key = (number.id, media.sha256, media.mime)
         known = self._uploads.get(key)
         if known is not None:
@@ -141,24 +144,25 @@ class CloudApi:
         if call.error is not None:
             return outcome_of(call.status, call.error, call.retry_after)
         media_id = call.body.get("id") if call.body else None
-        # the id goes back to Meta as it came: one that had to be shortened names nothing there
+        # the id goes back to Meta unchanged: a truncated one would be invalid
         if call.status != 200 or not isinstance(media_id, str) or media_id != (bounds.identifier(media_id) or None):
             return TryLater("upload", f"the Graph API answered the upload with HTTP {call.status} and no usable id")
-        return self._uploads.put(key, media_id)
+        self._uploads[key] = media_id
+        return media_id
 
     def _noted(self, number: Number, outcome: Outcome) -> Outcome:
         if isinstance(outcome, Halted):
-            self.credentials.forget(number)  # the next try may have a new token
+            self.credentials.forget(number)  # the next attempt may have a new token
         return outcome
 
     def _forget(self, number: Number, media: MediaFile | None) -> None:
-        """A refused send may be about a media id that Meta no longer has: the next one uploads again."""
+        """Forgets a media id that Meta may no longer have, so that the next attempt uploads again."""
         if media is not None:
-            self._uploads.drop((number.id, media.sha256, media.mime))
+            self._uploads.pop((number.id, media.sha256, media.mime), None)
 
 
 def _message_outcome(call: GraphResponse | NotSent | NoAnswer) -> Outcome:
-    """What the answer to a send means: reliability rules "surely not sent", "surely sent" and "in doubt"."""
+    """The outcome for an answer to a send: surely not sent, surely sent, or in doubt."""
     if isinstance(call, NotSent):
         return TryLater("unreachable", call.reason)
     if isinstance(call, NoAnswer):
@@ -172,7 +176,7 @@ def _message_outcome(call: GraphResponse | NotSent | NoAnswer) -> Outcome:
 
 
 def _unexplained(call: GraphResponse) -> Refused | TryLater | InDoubt:
-    """An answer with neither a message id nor a Graph error: from a proxy on the way, or cut short."""
+    """The outcome for an answer with neither a message id nor a Graph error: from a proxy, or truncated."""
     described = f"the Graph API answered HTTP {call.status} without a message id or an error"
     if call.status == 429:
         return TryLater("http_429", described, call.retry_after)

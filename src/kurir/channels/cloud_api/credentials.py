@@ -1,8 +1,9 @@
-"""The opened credentials of official numbers, kept for a short while so that a send needs no read of the database."""
+"""A short-lived cache of official numbers' decrypted credentials, so that a send needs no database read."""
 
 from __future__ import annotations
 
-from kurir.channels.cloud_api.expiring import Expiring
+from cachetools import TTLCache
+
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import SealError, Sealing
 from kurir.numbers.numbers import CloudCredentials, Number, credentials
@@ -13,15 +14,15 @@ _KEPT_NUMBERS = 1_000
 
 
 class Credentials:
-    """Opens and keeps credentials; a changed token is noticed within half a minute, or at once after `forget`."""
+    """Decrypts and caches credentials; a changed token is used within half a minute, or at once after `forget`."""
 
     def __init__(self, database: Database, sealing: Sealing, clock: Clock) -> None:
         self._database = database
         self._sealing = sealing
-        self._kept: Expiring[int, CloudCredentials] = Expiring(_KEPT_NUMBERS, _KEPT_SECONDS, clock)
+        self._kept: TTLCache[int, CloudCredentials] = TTLCache(_KEPT_NUMBERS, _KEPT_SECONDS, clock)
 
     async def of(self, number: Number) -> CloudCredentials | None:
-        """The number's credentials, or None when it has none that open. Raises DatabaseUnavailable."""
+        """The number's credentials, or None when it has none that can be decrypted. Raises DatabaseUnavailable."""
         kept = self._kept.get(number.id)
         if kept is not None:
             return kept
@@ -33,8 +34,9 @@ class Credentials:
             return None
         if not opened.access_token:
             return None
-        return self._kept.put(number.id, opened)
+        self._kept[number.id] = opened
+        return opened
 
     def forget(self, number: Number) -> None:
-        """Reads them afresh next time."""
-        self._kept.drop(number.id)
+        """Makes the next `of` read them again."""
+        self._kept.pop(number.id, None)

@@ -1,8 +1,7 @@
-"""Errors of the Graph API: which code means what for a message, as one table. Pure.
+"""Error codes of the Graph API: what each means for a message, as one table. Pure.
 
-Source: Meta, "Error codes" of the Cloud API (`support/error-codes`). Meta's advice is to branch on `code`, never on
-the text. An answer that carries an error means that the message did not leave, so the only question is whether a
-later try can help.
+Source: Meta, "Error codes" of the Cloud API (`support/error-codes`). Meta's advice is to branch on `code`, never on the
+text. An answer with an error means that the message did not leave, so the only question is whether a retry can help.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ LATER: dict[int, float | None] = {
     134101: None,  # the template is still being copied to the senders
     133016: 72 * _HOUR,  # too many registrations of the number
 }
-"""Codes after which the same message may go later → least seconds to wait where the code itself names a time."""
+"""Codes after which the same message may be sent later → minimum seconds to wait where the code implies a time."""
 
 REFUSED: frozenset[int] = frozenset(
     {
@@ -37,10 +36,10 @@ REFUSED: frozenset[int] = frozenset(
         *(132012, 132015, 132016, 132018, 132068, 135000, 137000),
     }
 )
-"""Codes that no later try of the same message can cure."""
+"""Codes for which no retry of the same message can help."""
 
 TOKEN: frozenset[int] = frozenset({0, 3, 10, 190, *range(200, 300)})
-"""Codes that speak of the access token or its permissions: nothing goes until a person puts in another one."""
+"""Codes about the access token or its permissions: the number pauses until a person replaces the token."""
 
 BLOCKED: dict[int, str] = {
     131048: "look at the number's quality in WhatsApp Manager",  # spam rate limit: the quality must recover
@@ -48,17 +47,17 @@ BLOCKED: dict[int, str] = {
     368: "look at the account's policy notices at Meta",  # blocked for a time by policy
     131031: "look at the account's status at Meta",  # account locked or disabled
 }
-"""Codes after which everything else of the number would meet the same, or make it worse → what a person can do.
+"""Codes that apply to all messages of the number, or would get worse by retries → what a person can do.
 
 131049 (marketing to one person) and 130497 (people of one country) concern single messages: those are refused.
 """
 
 
 def outcome_of(status: int, error: dict[str, Any], retry_after: float | None = None) -> Refused | TryLater | Halted:
-    """What a Graph error means for the message that was refused.
+    """The outcome of a message refused with a Graph error.
 
-    status: the HTTP status; error: the `error` object; retry_after: the header in seconds, it wins over the table.
-    An unknown code is taken as lasting unless the status is 5xx or the error calls itself transient.
+    status: the HTTP status; error: the `error` object; retry_after: the header in seconds, which takes precedence over
+    the table. An unknown code counts as permanent unless the status is 5xx or the error is marked as transient.
     """
     code = code_of(error)
     reason = reason_of(error)
@@ -72,7 +71,7 @@ def outcome_of(status: int, error: dict[str, Any], retry_after: float | None = N
 
 
 def halts(code: int) -> str | None:
-    """What a person has to do before anything else of the number may be tried; None when the code asks for nobody."""
+    """What a person has to do before the number can send again; None when the code does not require anybody."""
     if code in TOKEN:
         return "the access token is not accepted: put in a new one with `kurir number token`"
     if code in BLOCKED:
@@ -81,7 +80,7 @@ def halts(code: int) -> str | None:
 
 
 def code_of(error: dict[str, Any]) -> int:
-    """The error's `code`, or -1 when it carries none that can be one."""
+    """The error's `code`, or -1 when it has no valid one."""
     code = bounds.number(error.get("code"))
     return -1 if code is None else code
 

@@ -1,8 +1,9 @@
-"""One call to the Graph API, and exactly how far it came.
+"""One call to the Graph API, with a record of how far the request got.
 
-The gateway may repeat a send only when it knows that the first try did not leave. Client libraries fold "could not
-connect" and "no answer" into one error; here a trace on the request tells whether its first byte was handed to the
-socket: before that nothing left (`NotSent`), after that only a complete answer settles it (`Answer`, else `NoAnswer`).
+The gateway may repeat a send only when it knows that the first attempt did not leave. Client libraries report "could
+not connect" and "no answer" as one error; here a trace on the request tells whether its first byte was handed to the
+socket: before that nothing left (`NotSent`), after that only a complete answer settles it (`GraphResponse`, else
+`NoAnswer`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _CONNECT_SECONDS = 5.0
 class GraphResponse(msgspec.Struct, frozen=True):
     """A complete answer; `body` is its JSON object, None when it was none; `retry_after` in seconds.
 
-    A character that is none spoils only the text in which it is: an id beside it still says that Meta took the message.
+    An invalid character spoils only the text that contains it: an id beside it still proves that Meta accepted the
+    message.
     """
 
     status: int
@@ -45,7 +47,7 @@ class NotSent(msgspec.Struct, frozen=True):
 
 
 class NoAnswer(msgspec.Struct, frozen=True):
-    """The request went out, wholly or in part, and no complete answer came back."""
+    """The request was sent, wholly or in part, and no complete answer was received."""
 
     reason: str
 
@@ -90,10 +92,10 @@ class Graph:
         scheme: str = "Bearer",
         seconds: float | None = None,
     ) -> Call:
-        """Makes one call and never raises for what the network or the other side does.
+        """Makes one call and never raises for failures of the network or the other side.
 
-        path: relative to the base, no leading slash. json, or data (bytes or a multipart form): the body.
-        scheme: `Bearer`, or `OAuth` for upload sessions. seconds: the time limit, instead of the usual one.
+        path: relative to the base, no leading slash. json, or data (bytes or a multipart form): the body. scheme:
+        `Bearer`, or `OAuth` for upload sessions. seconds: a timeout instead of the default one.
         """
         if self._session is None:
             return NotSent("the channel is not started")

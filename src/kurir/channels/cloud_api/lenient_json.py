@@ -1,7 +1,7 @@
-"""JSON of Meta's, read so that one bad character costs the text in which it is and nothing else.
+"""Lenient JSON decoding for Meta's bodies: one invalid character spoils only the text that contains it.
 
-Answers and callbacks carry names and texts that people chose. A byte that is no UTF-8, half a surrogate pair, a bare
-control character or a number beyond any range makes a strict reader refuse the whole body, and with it a message's id.
+Answers and callbacks contain names and texts chosen by people. A byte that is not UTF-8, a lone surrogate, a bare
+control character or a number out of range makes a strict decoder refuse the whole body, and with it a message's id.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_DIGITS = 19
 
 
 def decoded(body: bytes) -> object:
-    """The JSON value in a body, with U+FFFD for what is no character; None when it is no JSON even so."""
+    """The JSON value in a body, with U+FFFD for invalid characters; None when it is not JSON even so."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -29,7 +29,7 @@ def decoded(body: bytes) -> object:
 
 
 def leniently_decoded(body: bytes) -> object:
-    """The same for a body that a strict reader has refused; several times slower."""
+    """The same for a body that a strict decoder has refused; several times slower."""
     try:
         text = body.decode("utf-8-sig", "replace")
         return _plain(json.loads(text, strict=False, parse_int=_whole_number, parse_constant=lambda _: None))

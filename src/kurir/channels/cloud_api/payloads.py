@@ -1,7 +1,7 @@
 """The body of `POST /{phone_number_id}/messages` for each kind of content. Pure.
 
-Source: Meta, Cloud API reference, `messages/*`. Our message id rides in `biz_opaque_callback_data`; Meta repeats it in
-every status of that message, which settles a try whose answer was lost.
+Source: Meta, Cloud API reference, `messages/*`. The gateway's message id is sent in `biz_opaque_callback_data`; Meta
+repeats it in every status of that message, which settles an attempt whose answer was lost.
 """
 
 from __future__ import annotations

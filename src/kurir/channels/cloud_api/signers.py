@@ -1,9 +1,9 @@
-"""Whose app secret signed a callback, found at a cost that does not depend on what the body says.
+"""Finds the numbers whose app secret signed a callback, at a cost that does not depend on the body's content.
 
-Tried are the secrets of the numbers that the body names, in one query for a bounded number of ids, then those of the
-gateway's other official numbers, which are kept in memory: so a callback about a number that is not set up here (a
-second one of the same business) is known to be Meta's. How much is hashed is bounded, and it is the same for ids that
-are known and for ids that are not.
+First the secrets of the numbers that the body names are tried, in one query for a bounded number of ids, then those of
+the gateway's other official numbers, which are kept in memory: so a callback about a number that is not set up here (a
+second one of the same business) is recognized as Meta's. The amount of hashing is bounded, and the same for known and
+unknown ids.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _KEPT_SECONDS = 30.0
 _MOST_NUMBERS = 5_000
 _MOST_SECRETS = 256
 _HASHED = 8_000_000
-"""Bytes that are hashed for one callback at most, beyond its first secret: some 10 ms."""
+"""Maximum bytes hashed for one callback beyond its first secret: about 10 ms."""
 _AT_ONCE = 65_536
-"""Bytes up to which a body is hashed on the event loop."""
+"""Maximum size in bytes of a body that is hashed on the event loop."""
 
 
 def is_signature(header: str) -> bool:
-    """Whether `X-Hub-Signature-256` has the only form that Meta sends."""
+    """Whether `X-Hub-Signature-256` has the form that Meta sends."""
     return _SIGNATURE.fullmatch(header) is not None
 
 
@@ -45,9 +45,9 @@ class Signers:
         self._asked_at: float | None = None
 
     async def of(self, body: bytes, signature: str, source: str) -> list[Number]:
-        """The numbers whose app secret signed the body; none when nobody's did. Raises DatabaseUnavailable.
+        """The numbers whose app secret signed the body; an empty list when none did. Raises DatabaseUnavailable.
 
-        Two accounts may claim one id of Meta's; only the one whose secret signed gets the callback.
+        Two accounts may claim the same id at Meta; only the one whose secret signed gets the callback.
         """
         claims = ids_claimed(body)
         claimed = await self._database.read(
@@ -69,7 +69,7 @@ class Signers:
     async def _all(self) -> list[Signer]:
         now = self._clock()
         if self._asked_at is None or now - self._asked_at >= _KEPT_SECONDS:
-            self._asked_at = now  # those who come meanwhile use what there is
+            self._asked_at = now  # concurrent callers use the cached ones
             try:
                 self._everybody = await self._database.read(
                     lambda c: numbers.all_signers(c, self._sealing, _MOST_NUMBERS), pool="lists"

@@ -1,7 +1,9 @@
-"""Linked devices as a channel: numbers that WhatsApp knows as a companion of someone's phone.
+"""The channel of linked devices: numbers that WhatsApp knows as a companion of someone's phone.
 
-The engine lives in child processes (see `hosts`), each number's connection in `connections`; this module is what the
-rest of the gateway sees: it sends, looks for evidence when a send was cut off, and asks what a device knows.
+The engine runs in child processes (see `hosts`), each number's connection in `connections`; this module is the
+interface for the rest of the gateway: it sends, looks for evidence when a send was interrupted, and queries devices.
+
+More than 300 lines: one method for each thing that the gateway asks of linked devices.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from kurir.channels.linked_device.peer_calls import DeviceUnavailable, PeerCall,
 from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import DeviceStats
 from kurir.kit.tasks import TaskHealth
-from kurir.kit.telemetry import DeviceStats
 from kurir.messages.content import Outgoing
 from kurir.messages.reports import (
     Event,
@@ -43,29 +45,29 @@ from kurir.numbers.numbers import Number, NumberState
 from kurir.settings import Settings
 
 _EVENTS = 10_000
-"""Events that may wait for the inbox; when there are more, the engine waits, and with it WhatsApp's server."""
+"""Events that may wait for the inbox; beyond that the engine waits, and with it WhatsApp's server."""
 _SLOWEST_UPLOAD = 50_000
-"""Bytes per second below which an upload counts as hung."""
+"""Bytes per second below which an upload counts as stuck."""
 
 
 _Question = say.LookUp | say.ListContacts | say.ListGroups | say.LogOut
 _ON_THE_WAY = 5.0
-"""Seconds more for an answer that comes from another gateway."""
+"""Additional seconds for an answer from another gateway."""
 
 
 class Vitals(NamedTuple):
-    """When something last came from WhatsApp (unix seconds), and how many seconds the last check's answer took."""
+    """When anything last came from WhatsApp (unix seconds), and the seconds of the last check's round trip."""
 
     last_heard_at: float | None
     round_trip: float | None
 
 
 class LinkedDevices:
-    """All linked devices of this gateway; `errands` asks other gateways about theirs, where there are any.
+    """All linked devices of this gateway; `peer_calls` reaches the devices of other gateways, if any.
 
-    `message_key` is this server's key from which each try's message secret is made, always the same for the same try of
-    the same message, so that a send can be recognised after a crash. `list_numbers` gives the linked-device numbers of
-    every account. `unread` is called with the kind of whatever came in and is not read.
+    `message_key` is this server's key, from which each attempt's message secret is derived: the same for the same
+    attempt of the same message, so that a send can be recognized after a crash. `list_numbers` gives the linked-device
+    numbers of every account. `unread` is called with the kind of unsupported content.
     """
 
     def __init__(
@@ -106,8 +108,8 @@ class LinkedDevices:
     # -- the channel -----------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Opens every number that has been paired; they connect in the background. Where gateways share the numbers,
-        `carry` does that for each.
+        """Opens every paired number; they connect in the background. Where gateways share the numbers, `open_device`
+        does that for each.
 
         Raises OSError and DatabaseUnavailable.
         """
@@ -117,27 +119,27 @@ class LinkedDevices:
                 await self._connections.restore(number)
 
     async def open_device(self, number: Number) -> None:
-        """Opens a number that this gateway carries from now on. Raises DatabaseUnavailable."""
+        """Opens a number that this gateway now holds. Raises DatabaseUnavailable."""
         self._held.add(number.id)
         await self._connections.restore(number)
 
     async def close_device(self, number_id: int) -> None:
-        """Closes a number that another gateway carries from now on, if it is open."""
+        """Closes a number that another gateway holds from now on, if it is open."""
         self._held.discard(number_id)
         await self._connections.let_go(number_id)
 
     def holds(self, number_id: int) -> bool:
-        """Whether the number is this gateway's."""
+        """Whether this gateway holds the number."""
         return not self._shared or number_id in self._held
 
     async def forward(self, number: Number, call: PeerCall, timeout: float) -> Result:
-        """The answer of the gateway that carries the number. Raises DeviceUnavailable."""
+        """The answer of the gateway that holds the number. Raises DeviceUnavailable."""
         if self._peer_calls is None:
-            raise DeviceUnavailable("another gateway carries this device")
+            raise DeviceUnavailable("another gateway holds this device")
         return await self._peer_calls.run(number, call, timeout)
 
     def is_pairing(self, number_id: int) -> bool:
-        """Whether a phone may be about to say yes: then the number stays where it is."""
+        """Whether a pairing may still succeed: then the number does not move to another gateway."""
         return self._connections.is_pairing(number_id)
 
     def ready(self, number: Number) -> bool:
@@ -145,19 +147,19 @@ class LinkedDevices:
         return self.state(number)[0] == "connected"
 
     def state(self, number: Number) -> tuple[NumberState, str]:
-        """The number's connection state and why, as the gateway that carries it sees it."""
+        """The number's connection state and its reason, as seen by the gateway that holds it."""
         if not self.holds(number.id):
             return number.state, number.state_reason
         connection = self._connections.of(number)
         return connection.state, connection.reason
 
     def vitals(self, number: Number) -> Vitals:
-        """How alive the number's connection is, as measured."""
+        """Measurements of the number's connection."""
         connection = self._connections.of(number)
         return Vitals(connection.heard_at, connection.round_trip)
 
     def device_stats(self) -> DeviceStats:
-        """All devices at a glance."""
+        """Figures over all devices."""
         connections = self._connections.all()
         now = self._clock()
         connected = [connection for connection in connections if connection.state == "connected"]
@@ -176,7 +178,7 @@ class LinkedDevices:
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Puts one message on the wire, at most once. Never raises."""
         if not self.holds(number.id):
-            return NotConnected("another gateway carries this device")
+            return NotConnected("another gateway holds this device")
         state, reason = self.state(number)
         if state != "connected":
             return NotConnected(reason or "the device is not connected")
@@ -200,16 +202,17 @@ class LinkedDevices:
                 return InDoubt(f"the engine answered {type(answer).__name__}")
 
     async def evidence(self, number: Number, outgoing: Outgoing) -> Evidence:
-        """What the device's session says about an earlier try; ask when that try is over or its process is dead."""
+        """What the device's session shows about an earlier attempt; call it when that attempt is over or its process is
+        dead."""
         return await asyncio.to_thread(self._sessions.evidence, number, self._secret(outgoing))
 
     async def events(self) -> AsyncIterator[Event]:
-        """What happens on the devices, in order per number, until the channel is closed. One consumer."""
+        """Events of the devices, in order per number, until the channel is closed. One consumer."""
         async for event in self._events.events():
             yield event
 
     def stored(self, events: Sequence[Event]) -> None:
-        """Lets the devices' journals go of what `events` came from; they are in the database now."""
+        """Lets the devices' journals delete the entries of `events`, which are in the database now."""
         by_device: dict[int, list[int]] = {}
         for event in events:
             if isinstance(event, say.NumberEvent) and event.entry:
@@ -254,12 +257,12 @@ class LinkedDevices:
         await self._connections.forget(number)
 
     async def replay_received(self, number: Number, payload: bytes) -> None:
-        """Has what was set aside from the number's journal read again; `payload` as in `SetAside`.
+        """Processes a quarantined journal entry of the number again; `payload` as in `SetAside`.
 
-        Raises DeviceUnavailable, also when another gateway carries the number.
+        Raises DeviceUnavailable, also when another gateway holds the number.
         """
         if not self.holds(number.id):
-            raise DeviceUnavailable("another gateway carries this device")
+            raise DeviceUnavailable("another gateway holds this device")
         try:
             answer = await self._connections.hosts.call(
                 number.id, say.Replay(number.id, payload), self._settings.engine_timeout
@@ -272,9 +275,9 @@ class LinkedDevices:
     # -- pairing ---------------------------------------------------------------------------------------------------
 
     async def start_pairing(self, number: Number, phone: str | None = None) -> PairingProgress:
-        """Begins a pairing by QR code, or by code for the phone number `phone` (digits).
+        """Starts a pairing by QR code, or by code for the phone number `phone` (digits).
 
-        A pairing of the same kind that is under way is kept. Raises DeviceUnavailable when the device is already
+        A pairing of the same kind that is in progress is kept. Raises DeviceUnavailable when the device is already
         paired and connected or connecting.
         """
         connection = self._connections.of(number)
@@ -292,7 +295,7 @@ class LinkedDevices:
         return self._connections.of(number).pairing
 
     async def stop_pairing(self, number: Number, reason: str = "the pairing was canceled") -> None:
-        """Gives up a pairing that is under way."""
+        """Cancels a pairing in progress."""
         await self._connections.cancel_pairing(self._connections.of(number), reason)
 
     # -- inside ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
-"""Every device's connection: opened, paired, lost, banned, logged out; and what the engine tells about it.
+"""Connections of linked devices: opens, pairs, restarts and closes devices, and handles the engine's events about them.
 
-One `Connection` per number. The engine's news move it; each change becomes a ConnectionChanged event, in order.
+One `DeviceConnection` per number. Events of the engine change its state; each change is emitted as a
+ConnectionChanged, in order.
+
+More than 300 lines: one state machine, whose transitions all change the same `DeviceConnection` under its lock.
 """
 
 from __future__ import annotations
@@ -9,7 +12,6 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -17,6 +19,7 @@ import structlog
 
 from kurir.channels.linked_device import logins
 from kurir.channels.linked_device import protocol as say
+from kurir.channels.linked_device.connection import DeviceConnection
 from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.pairing_progress import PairingProgress
@@ -41,47 +44,16 @@ _UNSTEADY_PAIRING = "WhatsApp ended the connection again and again; try again la
 _FULL = "the disk is nearly full: messages come in, files wait"
 _NOT_BEGUN = "the pairing could not be begun; try again"
 _STUCK = 30.0
-"""Seconds for a device that was just paired to connect: the server ends the pairing's connection, and where it does not
-the engine waits for ever."""
+"""Seconds for a newly paired device to connect: the server ends the pairing's connection; where it does not, the engine
+waits for ever."""
 _SETTLING = 60.0
-"""Seconds after a pairing during which the device is left alone: the phone sends its history and contacts."""
-
-
-@dataclass(slots=True)
-class Connection:
-    """A number's connection as this process knows it. `leaving` while it is being logged out from here.
-
-    `heard_at`: when something last came from WhatsApp (unix seconds); `round_trip`: seconds of the last check's answer;
-    `failing`: from when its session could not be used until it has been opened anew; `jid`: of the latest pairing;
-    `pauses`: how often in a row it was left alone because no login held; `opened_at`: monotonic seconds.
-    `opening`: the number of its latest opening; news of an earlier one are over. `changing`: held while the device is
-    taken down or up, so that what is left to do of before does not meet a pairing that has begun meanwhile.
-    """
-
-    number: Number
-    state: NumberState = "disconnected"
-    reason: str = ""
-    pairing: PairingProgress | None = None
-    reopening: asyncio.TimerHandle | None = None
-    leaving: bool = False
-    failing: bool = False
-    jid: str = ""
-    heard_at: float | None = None
-    round_trip: float | None = None
-    pauses: int = 0
-    opened_at: float = 0.0
-    opening: int = 0
-    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @property
-    def running_pairing(self) -> PairingProgress | None:
-        """The pairing, while the phone may still say yes."""
-        return self.pairing if self.pairing is not None and self.pairing.running else None
+"""Seconds after a pairing during which the device is not restarted or moved: the phone sends its history and
+contacts."""
 
 
 class Connections:
-    """All connections of this gateway; `events` takes what the numbers' owners should know, `unread` the kind of
-    whatever came in and is not read."""
+    """All connections of this gateway; `events` receives connection changes and incoming messages, `unread` the kind of
+    unsupported content."""
 
     def __init__(
         self,
@@ -102,26 +74,26 @@ class Connections:
         self._events = events
         self._unread = unread
         self._clock = clock
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, DeviceConnection] = {}
         self._openings = itertools.count(1)
         self._full = LogLimit()
         self.troubles: dict[str, int] = dict.fromkeys(say.TROUBLES, 0)
         self._tasks = Tasks(health)
 
-    def of(self, number: Number) -> Connection:
+    def of(self, number: Number) -> DeviceConnection:
         """The number's connection; a number seen for the first time is not connected."""
         known = self._connections.get(number.id)
         if known is None:
             state: NumberState = number.state if number.state in ("logged_out", "banned") else "disconnected"
-            known = self._connections[number.id] = Connection(number, state, number.state_reason, jid=number.jid)
+            known = self._connections[number.id] = DeviceConnection(number, state, number.state_reason, jid=number.jid)
         return known
 
-    def all(self) -> list[Connection]:
+    def all(self) -> list[DeviceConnection]:
         """Every number's connection that this process has seen."""
         return list(self._connections.values())
 
     async def restore(self, number: Number) -> None:
-        """Opens a number that has been paired before."""
+        """Opens a number that was paired before."""
         connection = self.of(number)
         if not number.jid:
             return
@@ -131,14 +103,14 @@ class Connections:
             await self._become(connection, "logged_out", "the session is missing; pair the number again")
 
     async def let_go(self, number_id: int) -> None:
-        """Closes a number that another gateway carries from now on; the session stays, and nobody is told."""
+        """Closes a number that another gateway now holds; the session stays, and no event is emitted."""
         connection = self._connections.pop(number_id, None)
         if connection is None:
             return
         if connection.reopening is not None:
             connection.reopening.cancel()
         if connection.running_pairing is not None:
-            connection.running_pairing.fail("another gateway carries this number now")
+            connection.running_pairing.fail("another gateway holds this number now")
         await self.hosts.close(number_id)
 
     async def forget(self, number: Number) -> None:
@@ -148,18 +120,18 @@ class Connections:
             await asyncio.to_thread(self._sessions.forget, number)
 
     def is_pairing(self, number_id: int) -> bool:
-        """Whether the number's pairing is under way."""
+        """Whether the number's pairing is in progress."""
         connection = self._connections.get(number_id)
         return connection is not None and connection.running_pairing is not None
 
-    async def pair(self, connection: Connection, phone: str) -> PairingProgress:
-        """Begins a pairing, by code when `phone` is not empty. Raises DatabaseUnavailable and OSError."""
+    async def pair(self, connection: DeviceConnection, phone: str) -> PairingProgress:
+        """Starts a pairing, by code when `phone` is not empty. Raises DatabaseUnavailable and OSError."""
         if connection.reopening is not None:
             connection.reopening.cancel()
         before = connection.pairing
         void = connection.state == "logged_out" or (before is not None and before.came_to_nothing)
         pairing = connection.pairing = PairingProgress.begin(phone, self._clock())
-        connection.opening = next(self._openings)  # whatever is still on its way is of before
+        connection.opening = next(self._openings)  # events still in transit belong to an earlier opening
         connection.pauses = 0
         try:
             await self._become(connection, "pairing", "waiting for the phone")
@@ -170,22 +142,22 @@ class Connections:
                     await asyncio.to_thread(self._sessions.forget, connection.number)
                 if pairing.running:
                     await self._open(connection)
-        except BaseException:  # also when whoever asked for it has gone
+        except BaseException:  # also when the caller was cancelled
             pairing.fail(_NOT_BEGUN)
             self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
             raise
         self._keep("pairing-expiry", connection, lambda: self._expire(connection, pairing))
         return pairing
 
-    async def cancel_pairing(self, connection: Connection, reason: str) -> None:
+    async def cancel_pairing(self, connection: DeviceConnection, reason: str) -> None:
         """Gives up a pairing under way; what takes long to clear up goes on in the background."""
         pairing = connection.running_pairing
         if pairing is not None:
             await asyncio.wait({self._fail(connection, pairing, reason)}, timeout=_CLEARING)
 
-    async def leave(self, connection: Connection, log_out: Callable[[], Coroutine[Any, Any, object]]) -> None:
+    async def leave(self, connection: DeviceConnection, log_out: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Logs a device out by `log_out` and deletes its session."""
-        connection.leaving = True  # the engine tells of the logout before it answers: its host must live until then
+        connection.leaving = True  # the engine emits the logout before it answers: its host must run until then
         try:
             await log_out()
             await self._become(connection, "logged_out", "logged out; pair the number again")
@@ -207,7 +179,7 @@ class Connections:
     async def _on_lost(self, number_id: int, reason: str) -> None:
         connection = self._connections.get(number_id)
         if connection is None:
-            return  # let go meanwhile
+            return  # released meanwhile
         log.warning("engine_host_lost", number=number_id, reason=reason)
         pairing = connection.running_pairing
         if pairing is not None:
@@ -221,9 +193,9 @@ class Connections:
             self.troubles[kind] += 1
             if kind == "no_room":
                 if self._full.is_due():
-                    log.warning("received_files_wait_for_space", reason=_FULL)
+                    log.warning("received_files_deferred", reason=_FULL)
                 return
-            # anybody can send a receipt of an unknown type, as often as they like: only the first is worth a line
+            # anybody can send receipts of an unknown type in any number: only the first is logged
             say_it = log.debug if kind == "unknown_receipt" and self.troubles[kind] > 1 else log.error
             say_it("engine_trouble", number=news.device, kind=kind, what=news.what)
             return
@@ -236,12 +208,12 @@ class Connections:
             return
         connection = self._connections.get(news.device)
         if connection is None or news.opening != connection.opening:
-            # let go meanwhile, or of an earlier opening: answers and news come on two sockets
-            log.debug("engine_news_late", number=news.device, news=type(news).__name__)
+            # released meanwhile, or of an earlier opening: answers and events come on two sockets
+            log.debug("engine_event_stale", number=news.device, news=type(news).__name__)
             return
         await self._on_news_of(connection, news)
 
-    async def _on_news_of(self, connection: Connection, news: say.NewsOfConnection) -> None:  # noqa: PLR0912
+    async def _on_news_of(self, connection: DeviceConnection, news: say.NewsOfConnection) -> None:  # noqa: PLR0912
         pairing = connection.running_pairing
         match news:
             case say.QrShown(qr=qr):
@@ -273,16 +245,16 @@ class Connections:
             case _:
                 assert_never(news)
 
-    async def _on_qr(self, connection: Connection, qr: str) -> None:
+    async def _on_qr(self, connection: DeviceConnection, qr: str) -> None:
         pairing = connection.running_pairing
         if pairing is not None:
             pairing.show_qr(qr, self._clock())
             return
-        # a number that counted as paired has lost what its session held
+        # a number that counted as paired has lost its session
         await self._become(connection, "logged_out", "the session is no longer valid; pair the number again")
         self._keep("session-removal", connection, lambda: self._discard(connection))
 
-    async def _on_state(self, connection: Connection, news: say.DeviceState) -> None:
+    async def _on_state(self, connection: DeviceConnection, news: say.DeviceState) -> None:
         pairing = connection.running_pairing
         if news.state == "pairing" or (pairing is not None and news.state in ("connecting", "degraded")):
             return
@@ -293,14 +265,14 @@ class Connections:
             self._fail(connection, pairing, news.reason, news.retry_after or 0.0)
             return
         if news.state == connection.state == "logged_out":
-            return  # news of a logout may come after the answer to it, when all has been done
+            return  # the logout event may come after the answer to the call, when everything is done
         if news.state == "connected":
             self._heard(connection.number.id)
             self.hosts.settled(connection.number.id)
         if news.state == connection.state == "degraded":
-            return  # both the engine and our check found out; one restart is enough
+            return  # both the engine and the liveness check reported it; one restart is enough
         if pairing is not None:
-            pairing.succeed()  # there was a valid session after all
+            pairing.succeed()  # the session was valid after all
             self._keep("device-move", connection, lambda: self._move_in(connection))
         await self._become(connection, news.state, news.reason, phone=news.phone, jid=news.jid)
         if news.state == "logged_out" and not connection.leaving:
@@ -313,8 +285,8 @@ class Connections:
         elif news.state == "degraded":
             self._keep("device-restart", connection, lambda: self._restart(connection))
 
-    async def _on_unsteady(self, connection: Connection, short: int) -> None:
-        """Leaves a device alone whose logins do not hold, longer each time."""
+    async def _on_unsteady(self, connection: DeviceConnection, short: int) -> None:
+        """Pauses a device whose logins do not last, longer each time."""
         if connection.state == "logged_out":
             return
         pairing = connection.running_pairing
@@ -326,7 +298,7 @@ class Connections:
         after = logins.pause(connection.pauses)
         self.troubles["reconnects_often"] += 1
         log.warning(
-            "device_reconnects_often",
+            "device_unstable",
             number=connection.number.key,
             short_connections=short,
             pauses=connection.pauses,
@@ -337,10 +309,10 @@ class Connections:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    async def _open(self, connection: Connection) -> None:
+    async def _open(self, connection: DeviceConnection) -> None:
         number, pairing = connection.number, connection.running_pairing
         opening = connection.opening = next(self._openings)
-        # first what may fail: whoever tries again goes by the state
+        # what may fail comes first: a retry depends on the state
         session = await asyncio.to_thread(self._sessions.place, number)
         if pairing is None:
             await self._become(connection, "connecting", "connecting to WhatsApp")
@@ -359,11 +331,11 @@ class Connections:
         )
         connection.opened_at = time.monotonic()
         if self._connections.get(number.id) is not connection:
-            return  # let go meanwhile
+            return  # released meanwhile
         await self.hosts.open(order, alone=pairing is not None)
 
     async def _become(
-        self, connection: Connection, state: NumberState, reason: str, phone: str = "", jid: str = ""
+        self, connection: DeviceConnection, state: NumberState, reason: str, phone: str = "", jid: str = ""
     ) -> None:
         known = (state, reason) == (connection.state, connection.reason) or state == connection.state == "logged_out"
         if known and not jid:
@@ -380,23 +352,23 @@ class Connections:
         if connection is not None:
             connection.heard_at = self._clock()
 
-    async def _discard(self, connection: Connection) -> None:
-        """Takes a logged-out device down and deletes what is left of its session; a pairing does so by itself."""
+    async def _discard(self, connection: DeviceConnection) -> None:
+        """Closes a logged-out device and deletes the rest of its session; a new pairing does so by itself."""
         async with connection.changing:
             if connection.state == "logged_out":
                 await self.hosts.close(connection.number.id)
                 await asyncio.to_thread(self._sessions.forget, connection.number)
 
-    async def _take_down(self, connection: Connection) -> None:
-        """Closes a device that has given up; not one that is being paired meanwhile."""
+    async def _take_down(self, connection: DeviceConnection) -> None:
+        """Closes a device that has stopped trying, unless it is being paired meanwhile."""
         async with connection.changing:
             if connection.running_pairing is None:
                 await self.hosts.close(connection.number.id)
 
-    async def _move_in(self, connection: Connection) -> None:
-        """Moves a newly paired device to a host that others live in: one of its own costs some 100 MiB."""
+    async def _move_in(self, connection: DeviceConnection) -> None:
+        """Moves a newly paired device to a shared host: a host of its own costs about 100 MiB."""
         await asyncio.sleep(_SETTLING)
-        # a slow first login is no reason to keep a host of its own
+        # a slow first login does not justify a host of its own
         while connection.state == "connecting":  # noqa: ASYNC110 - a minute more or less does not matter
             await asyncio.sleep(_SETTLING)
         device = connection.number.id
@@ -404,26 +376,26 @@ class Connections:
             return
         await self._open_anew(connection, "moving to a shared engine host")
 
-    async def _unstick(self, connection: Connection) -> None:
-        """Opens a newly paired device anew that has not connected: the server did not end the pairing's connection."""
+    async def _unstick(self, connection: DeviceConnection) -> None:
+        """Reopens a newly paired device that has not connected: the server did not end the pairing's connection."""
         await asyncio.sleep(_STUCK)
         if (connection.state, connection.reason) == ("connecting", _PAIRED):
             await self._open_anew(connection, "connecting anew after the pairing")
 
-    async def _mend(self, connection: Connection) -> None:
-        """Opens a device anew once its session can be used again: WhatsApp then repeats what was not acknowledged."""
+    async def _mend(self, connection: DeviceConnection) -> None:
+        """Reopens a device once its session is usable again: WhatsApp then repeats what was not acknowledged."""
         try:
-            while not await asyncio.to_thread(self._sessions.usable):  # noqa: ASYNC110 - nobody tells of it
+            while not await asyncio.to_thread(self._sessions.usable):  # noqa: ASYNC110 - there is no event for it
                 await asyncio.sleep(_TRY_AGAIN)
             if connection.state == "connected":
                 await self._open_anew(connection, "reading again what could not be opened")
         finally:
             connection.failing = False
 
-    async def _open_anew(self, connection: Connection, why: str) -> None:
+    async def _open_anew(self, connection: DeviceConnection, why: str) -> None:
         await self._become(connection, "connecting", why)
         await self.hosts.quiet(connection.number.id)
-        # and not logged out or let go meanwhile
+        # and not logged out or released meanwhile
         while connection.state == "connecting" and self._connections.get(connection.number.id) is connection:
             try:
                 async with connection.changing:
@@ -432,22 +404,26 @@ class Connections:
                         return
                     await self._open(connection)
             except (DatabaseUnavailable, OSError) as error:
-                log.warning("session_cannot_be_used", number=connection.number.key, reason=str(error))
+                log.warning("session_unusable", number=connection.number.key, reason=str(error))
                 await asyncio.sleep(_TRY_AGAIN)
             else:
                 return
 
-    async def _restart(self, connection: Connection) -> None:
-        """Takes a device whose line is dead down and up again; calls that wait on the line end with it."""
+    async def _restart(self, connection: DeviceConnection) -> None:
+        """Closes and reopens a device whose connection is dead; calls that wait on the connection end with it."""
         async with connection.changing:
             if connection.running_pairing is not None:
                 return
             await self.hosts.close(connection.number.id)
-            ours = self._connections.get(connection.number.id) is connection  # or let go meanwhile
-            if ours and connection.state in ("degraded", "connected", "connecting"):  # the dead line may have woken up
+            ours = self._connections.get(connection.number.id) is connection  # or released meanwhile
+            if ours and connection.state in (
+                "degraded",
+                "connected",
+                "connecting",
+            ):  # the connection may have recovered
                 await self._open(connection)
 
-    async def _reopen_later(self, connection: Connection, seconds: float) -> None:
+    async def _reopen_later(self, connection: DeviceConnection, seconds: float) -> None:
         await self._take_down(connection)
         if connection.running_pairing is not None or self._connections.get(connection.number.id) is not connection:
             return
@@ -458,23 +434,23 @@ class Connections:
             seconds, self._keep, "device-reopening", connection, lambda: self._reopen(connection)
         )
 
-    async def _reopen(self, connection: Connection) -> None:
+    async def _reopen(self, connection: DeviceConnection) -> None:
         async with connection.changing:
             there = await asyncio.to_thread(self._sessions.exists, connection.number)
             if there and connection.state in ("banned", "disconnected"):
                 await self._open(connection)
 
-    async def _expire(self, connection: Connection, pairing: PairingProgress) -> None:
+    async def _expire(self, connection: DeviceConnection, pairing: PairingProgress) -> None:
         if not await pairing.settled():
             pairing.expire()
             self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing))
 
-    async def _give_up(self, connection: Connection, pairing: PairingProgress, retry_after: float = 0.0) -> None:
+    async def _give_up(self, connection: DeviceConnection, pairing: PairingProgress, retry_after: float = 0.0) -> None:
         """Ends a pairing that did not succeed, with the half-made session; one from before it is tried again, after
         `retry_after` seconds at the earliest."""
         async with connection.changing:
             if connection.pairing is not pairing or self._connections.get(connection.number.id) is not connection:
-                return  # another one has begun, which ended this one, or let go meanwhile
+                return  # another pairing has replaced this one, or the number was released meanwhile
             await self.hosts.close(connection.number.id)
             if pairing.shown:
                 await asyncio.to_thread(self._sessions.forget, connection.number)
@@ -485,11 +461,11 @@ class Connections:
             await self._reopen_later(connection, max(retry_after, _SHORTEST_BAN))
 
     def _fail(
-        self, connection: Connection, pairing: PairingProgress, reason: str, retry_after: float = 0.0
+        self, connection: DeviceConnection, pairing: PairingProgress, reason: str, retry_after: float = 0.0
     ) -> asyncio.Task[None]:
         pairing.fail(reason)
         return self._keep("pairing-end", connection, lambda: self._give_up(connection, pairing, retry_after))
 
-    def _keep(self, name: str, connection: Connection, work: Work) -> asyncio.Task[None]:
+    def _keep(self, name: str, connection: DeviceConnection, work: Work) -> asyncio.Task[None]:
         """Runs `work` in the background until it has succeeded: a device must not stay half closed or half opened."""
         return self._tasks.keep(name, work, key=str(connection.number.id))

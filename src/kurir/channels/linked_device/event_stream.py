@@ -1,4 +1,4 @@
-"""The events of all linked devices on their way to the inbox: bounded for what the engine tells, in order, one end."""
+"""The queue of all linked devices' events to the inbox: bounded for events of the engine, in order, one consumer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kurir.messages.reports import Event
 
 
 class EventStream:
-    """A queue that makes news wait, and never the gateway itself.
+    """A queue that blocks the engine's events when it is full, but never the gateway itself.
 
-    `put` waits while `limit` events are in it, so that the engine waits, and with it WhatsApp's server. `put_now` takes
-    what this process has to say of a connection at once, so that no call and no stop waits for the inbox.
+    `put` waits while `limit` events are queued, so that the engine waits, and with it WhatsApp's server. `put_now` adds
+    the gateway's own connection changes at once, so that no call and no stop waits for the inbox.
     """
 
     def __init__(self, limit: int) -> None:
@@ -23,7 +23,7 @@ class EventStream:
         self._ended = False
 
     async def put(self, event: Event) -> None:
-        """Adds an event once there is room. After the end it is dropped: it is in its device's journal."""
+        """Adds an event once there is room. After `end` it is dropped: it is still in its device's journal."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._ended or len(self._events) < self._limit)
             self._add(event)
@@ -34,7 +34,7 @@ class EventStream:
             self._add(event)
 
     async def end(self) -> None:
-        """Nothing more will come. Idempotent."""
+        """Ends the stream. Idempotent."""
         async with self._changed:
             self._ended = True
             self._changed.notify_all()

@@ -1,10 +1,10 @@
-"""One engine host as the gateway sees it: a child process, two sockets, and calls that are answered or lost with it.
+"""One engine host as the gateway sees it: a child process, two sockets, and calls that are answered or fail with it.
 
-Answers and news come on sockets of their own: where news have to wait (the inbox is full, the database away), the
-kernel holds them back on theirs, and answers, pings, and the end of the process are handled all the same.
+Answers and events come on separate sockets: while events have to wait (the inbox is full, the database away), the
+kernel holds them back on their socket, and answers, pings, and the end of the process are handled all the same.
 
-The child's standard output and error are the engine's noise: they are logged line by line at debug level, with what
-could identify a person or open a session masked.
+The child's standard output and error are logged line by line at debug level, with everything masked that could identify
+a person or open a session.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ _ENDED = "the engine host ended"
 STOPPED = "the engine host was stopped"
 _FAILED_HERE = "the gateway failed at reading from the engine host, which was ended"
 _DEVICE_THREAD = "device-thread"
-"""The name under which a thread of a host that keeps failing is a complaint of `TaskHealth`."""
+"""The task name under which failing threads of a host are reported to `TaskHealth`."""
 
 
 class HostLostError(Exception):
-    """The host died, or was killed because it did not answer, before it answered this call. It is dead by now."""
+    """The host ended, or was killed because it did not answer, before it answered this call. It is dead by now."""
 
 
 class HostProcess:
-    """A running host. Make it with `launch`; it is gone for good after `ended`."""
+    """A running host. Create it with `launch`; it never restarts after `ended`."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class HostProcess:
         self.pid = process.pid
         self.why_lost = _ENDED
         self.killed_from_outside = False
-        """Whether it ended by a SIGKILL that was not ours: for want of memory, or by a person."""
+        """Whether it ended by a SIGKILL that this gateway did not send: out of memory, or a person."""
         self._process = process
         self._pidfd = os.pidfd_open(process.pid)
         self._reader, self._writer = calls
@@ -80,7 +80,7 @@ class HostProcess:
         self._on_news = on_news
         self.journals: dict[int, JournalState] = {}
         self.unreadable = 0
-        """Frames that could not be read."""
+        """Number of frames that could not be read."""
         self._calls = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[HostReply]] = {}
         self._over = asyncio.Event()
@@ -88,7 +88,7 @@ class HostProcess:
         self._failing_threads: dict[str, str] = {}
         self._tasks = Tasks(self._health)
         key = str(process.pid)
-        self._listening = self._tasks.spawn("host-answers", self._listen(), key=key)
+        self._tasks.spawn("host-answers", self._listen(), key=key)
         self._hearing = self._tasks.spawn("host-news", self._or_kill(self._hear), key=key)
         self._draining = self._tasks.spawn("host-output", self._or_kill(self._drain), key=key)
         self._watching = self._tasks.spawn("host-check", self._or_kill(self._watch), key=key)
@@ -123,17 +123,17 @@ class HostProcess:
                 raise
         try:
             answering = await asyncio.open_connection(sock=calls, limit=_LINE_LIMIT)
-            telling = await asyncio.open_connection(sock=news, limit=_LINE_LIMIT)
-        except BaseException:  # canceled in the middle: nobody else would ever end the process, and hear of its end
+            news_stream = await asyncio.open_connection(sock=news, limit=_LINE_LIMIT)
+        except BaseException:  # cancelled in between: nobody else would end the process and wait for it
             process.kill()
             calls.close()
             news.close()
             await process.wait()
             raise
-        return cls(process, answering, telling, on_news, health)
+        return cls(process, answering, news_stream, on_news, health)
 
     async def call(self, command: Command, timeout: float) -> HostReply:
-        """The host's answer. A host that gives none within `patience` seconds is killed. Raises HostLostError."""
+        """The host's answer. A host that does not answer within `timeout` seconds is killed. Raises HostLostError."""
         if self._over.is_set():
             raise HostLostError(self.why_lost)
         number = next(self._calls)
@@ -141,8 +141,8 @@ class HostProcess:
         self._waiting[number] = future
         try:
             self._writer.write(frame(Request(number, command)))
-            # not wait_for: on Python 3.11 it swallows a cancellation that meets the answer, and whoever waits for
-            # the canceled task would then wait for ever
+            # not wait_for: on Python 3.11 it swallows a cancellation that coincides with the answer, and a task
+            # that waits for the cancelled one would then wait for ever
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
@@ -154,12 +154,12 @@ class HostProcess:
             self._waiting.pop(number, None)
 
     def post(self, command: Command) -> None:
-        """Has the host carry out a command whose answer does not matter."""
+        """Sends a command whose answer is ignored."""
         if not self._over.is_set():
             self._writer.write(frame(Request(next(self._calls), command)))
 
     async def quiet(self, timeout: float) -> None:
-        """Waits until the calls under way have been answered, at most `patience` seconds."""
+        """Waits until pending calls have been answered, at most `timeout` seconds."""
         if self._waiting:
             await asyncio.wait(list(self._waiting.values()), timeout=timeout)
 
@@ -173,16 +173,16 @@ class HostProcess:
         """Ends the process at once. Sessions are transactional: nothing is damaged."""
         if self._over.is_set():
             return
-        # by pidfd: the process may have ended meanwhile, and asyncio's own kill would take its status away
+        # by pidfd: the process may have ended meanwhile, and asyncio's own kill would consume its exit status
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def ended(self) -> None:
-        """Waits until the process is gone and every call has been answered or lost."""
+        """Waits until the process is gone and every call has been answered or failed."""
         await self._over.wait()
 
     async def _listen(self) -> None:
-        """Hands answers to the calls that wait for them; ends with the process."""
+        """Passes answers to the calls that wait for them; ends with the process."""
         try:
             while True:
                 upward = await self._frame(self._reader)
@@ -204,7 +204,7 @@ class HostProcess:
             await asyncio.shield(self._reap())
 
     async def _or_kill(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Runs `work`; a host whose side in the gateway fails is ended, and so begun anew with a sound one."""
+        """Runs `work` and kills the host when it fails, so that a new host is started."""
         try:
             await work()
         except Exception:
@@ -213,11 +213,11 @@ class HostProcess:
             raise
 
     def _lost_step(self, error: ValueError) -> None:
-        log.warning("engine_host_sent_no_frame", pid=self.pid, error=str(error))
+        log.warning("engine_frame_invalid", pid=self.pid, error=str(error))
         self.why_lost = "the engine host sent something else than frames and was ended"
 
     def _note_threads(self, failing: Mapping[str, str]) -> None:
-        """Reports the host's threads that began to fail since the last time, and those that run again."""
+        """Reports the host's threads that began to fail since the last ping, and those that recovered."""
         before, self._failing_threads = self._failing_threads, dict(failing)
         for name in before.keys() - failing.keys():
             self._health.recovered(_DEVICE_THREAD, f"{name} of {self.pid}")
@@ -225,7 +225,7 @@ class HostProcess:
             self._health.failed(_DEVICE_THREAD, f"{name} of {self.pid}", failing[name])
 
     async def _hear(self) -> None:
-        """Passes news on, one after the other, however long each has to wait."""
+        """Passes events on one by one, however long each has to wait."""
         try:
             while True:
                 upward = await self._frame(self._news_reader)
@@ -233,10 +233,10 @@ class HostProcess:
                     try:
                         await self._on_news(upward.news)
                     except Exception:
-                        # one that cannot be handled must not keep the rest away; what is of worth is in the journal
-                        log.exception("engine_news_not_handled", pid=self.pid, news=type(upward.news).__name__)
+                        # an event that cannot be handled must not block the others; messages are in the journal
+                        log.exception("engine_event_failed", pid=self.pid, news=type(upward.news).__name__)
         except (asyncio.IncompleteReadError, OSError):
-            pass  # the process ended, which `_listen` notices
+            pass  # the process ended, which `_listen` handles
         except ValueError as error:
             self._lost_step(error)
             self.kill()
@@ -244,23 +244,23 @@ class HostProcess:
     async def _frame(self, reader: asyncio.StreamReader) -> Reply | Notice | None:
         """The next frame; None for one that cannot be read, which is counted and skipped.
 
-        Raises ValueError when the frames' limits are lost, IncompleteReadError and OSError at the end.
+        Raises ValueError when the frame boundaries are lost, IncompleteReadError and OSError at the end.
         """
         body = await reader.readexactly(body_length(await reader.readexactly(4)))
         try:
             return decode_upward(body)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             self.unreadable += 1
-            log.warning("engine_trouble", pid=self.pid, what="a frame could not be read", error=str(error))
+            log.warning("engine_problem", pid=self.pid, what="a frame could not be read", error=str(error))
             return None
 
     async def _reap(self) -> None:
         self.kill()
-        # news that wait are dropped: what they say of a connection is over, and messages are in the journal
+        # waiting news are dropped: connection states are obsolete, and messages are in the journal
         self._hearing.cancel()
         status = await self._process.wait()
         self.killed_from_outside = status == -signal.SIGKILL and self.why_lost == _ENDED
-        # what it said last, and the end of its output, so that nothing of the pipe is left open
+        # read its last output to the end, so that the pipe is closed
         await asyncio.wait({self._draining}, timeout=_LAST_WORDS)
         for writer in (self._writer, self._news_writer):
             writer.transport.abort()
@@ -281,10 +281,10 @@ class HostProcess:
             try:
                 line = await self._process.stdout.readline()
             except ValueError:
-                continue  # a line beyond all measure; its rest follows
+                continue  # an overlong line; its rest follows
             if not line:
                 return
-            log.debug("engine_said", pid=self.pid, line=masked(line.decode(errors="replace").rstrip()))
+            log.debug("engine_output", pid=self.pid, line=masked(line.decode(errors="replace").rstrip()))
 
     async def _watch(self) -> None:
         while True:

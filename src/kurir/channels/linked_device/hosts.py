@@ -1,8 +1,8 @@
-"""The engine hosts: which device lives in which child process, and what happens when one of them dies.
+"""The engine hosts: assigns devices to child processes, and restarts those that end.
 
-Paired devices share hosts. A device that is being paired has a host of its own, because the engine cannot stop a
-device that shows QR codes: giving up a pairing means ending its host, and nobody else may suffer from that. A while
-after it has been paired it moves in with others, if there is room.
+Paired devices share hosts. A device that is being paired has its own host, because the engine cannot stop a device that
+shows QR codes: cancelling a pairing means ending its host, which must not affect other devices. Some time after the
+pairing the device moves to a shared host, if there is room.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import structlog
 
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.channels.linked_device.protocol import Close, Command, HostReply, JournalState, News, Open, Ping
+from kurir.kit.backoff import Backoff
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.settings import Settings
 
@@ -27,15 +28,17 @@ _BACK_OFF_FIRST, _BACK_OFF_MOST = 0.5, 30.0
 _START_TIMEOUT = 60.0
 """Seconds for a host to load the engine; long, because many may start at once on a small machine."""
 _CLOSE_TIMEOUT = 20.0
-"""Seconds for a device to let go. The engine needs up to ten on a dead line; a host that hangs longer is ended."""
+"""Seconds for a device to close. The engine needs up to ten on a dead connection; a host that takes longer is
+killed."""
 _GOOD_LIFE = 20.0
-"""Seconds a host must have lived for the back-off to start anew."""
+"""Seconds a host must have run for the back-off to restart at its first value."""
 _SHORT_LIVES = 3
-"""Ends, each within `_GOOD_LIFE` of the start, after which a host's devices are parted: one of them may end it each
-time, and the others should not suffer from that. Halving finds it with few more processes (some 80 MiB each). A SIGKILL
-from outside says nothing about devices, and more processes are no answer to a want of memory."""
+"""Ends of a host, each within `_GOOD_LIFE` of its start, after which its devices are split over two hosts: one of them
+may cause the crashes, which should not affect the others. Halving finds it with few more processes (about 80 MiB each).
+A SIGKILL from outside does not count: it is no sign of a bad device, and more processes do not help when memory is
+short."""
 _SUSPICION = 600.0
-"""Seconds for which no other device joins the devices of a host that keeps dying."""
+"""Seconds for which no other device joins the devices of a host that keeps crashing."""
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROXY = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
 
@@ -46,7 +49,7 @@ def environment(settings: Settings) -> dict[str, str]:
     An allow-list: the gateway's own secrets stay out of the process that talks to the network.
     """
     values = {name: os.environ[name] for name in (*_PASSED_ON, *_PROXY) if name in os.environ}
-    values["NEONIZE_BOT_TAG"] = "off"  # otherwise every message carries a node that marks it as a business bot's
+    values["NEONIZE_BOT_TAG"] = "off"  # otherwise every message has a node that marks it as sent by a business bot
     values["PYTHONUNBUFFERED"] = "1"
     values["KURIR_MEDIA_LIMIT"] = str(settings.media_document_bytes)
     values["KURIR_INCOMING_MEDIA_TIMEOUT"] = str(settings.incoming_media_timeout)
@@ -62,12 +65,12 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def later_half(devices: Sequence[int]) -> list[int]:
-    """Which of a host's devices move to another when it keeps dying; none of a single one. Pure."""
+    """The half of a host's devices that moves to another host when it keeps crashing; none of a single one. Pure."""
     return list(devices[(len(devices) + 1) // 2 :])
 
 
 class Hosts:
-    """All hosts of this gateway. Not for several event loops."""
+    """All hosts of this gateway. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -87,7 +90,7 @@ class Hosts:
         self._closing = False
 
     async def open(self, order: Open, *, alone: bool) -> None:
-        """Brings a device up, and up again whenever its host dies. `alone` while it is being paired."""
+        """Opens a device, and reopens it whenever its host ends. `alone` while it is being paired."""
         slot = None if alone else next((s for s in self._slots if s.has_room(self._settings.devices_per_host)), None)
         if slot is None:
             slot = _Slot(self, alone)
@@ -101,32 +104,32 @@ class Hosts:
             slot.alone = False
 
     async def close(self, device: int) -> None:
-        """Takes a device down. Does nothing when it is not open."""
+        """Closes a device; does nothing when it is not open."""
         slot = self._slot(device)
         if slot is not None:
             await slot.remove(device)
 
     def could_share(self, device: int) -> bool:
-        """Whether a device that has a host of its own would find room in another."""
+        """Whether a device that has its own host would find room in another."""
         own = self._slot(device)
         most = self._settings.devices_per_host
         return own is not None and len(own.orders) == 1 and any(s.has_room(most) for s in self._slots if s is not own)
 
     async def quiet(self, device: int) -> None:
-        """Waits until the calls under way on the device's host have been answered."""
+        """Waits until pending calls of the device's host have been answered."""
         slot = self._slot(device)
         if slot is not None and slot.process is not None:
             await slot.process.quiet(self._settings.engine_timeout)
 
     async def call(self, device: int, command: Command, timeout: float) -> HostReply:
-        """The answer of the device's host. Raises HostLostError, also when there is no host just now."""
+        """The answer of the device's host. Raises HostLostError, also when no host is running."""
         slot = self._slot(device)
         if slot is None or slot.process is None:
             raise HostLostError("the engine host is not running")
         return await slot.process.call(command, timeout)
 
     def post(self, device: int, command: Command) -> None:
-        """Has the device's host carry out a command whose answer does not matter; nothing when there is no host."""
+        """Sends a command whose answer is ignored to the device's host; does nothing when no host is running."""
         slot = self._slot(device)
         if slot is not None and slot.process is not None:
             slot.process.post(command)
@@ -141,7 +144,7 @@ class Hosts:
         return [slot.process.pid for slot in self._slots if slot.process is not None]
 
     def journals(self) -> list[JournalState]:
-        """The journals of all open devices, as the hosts last said it."""
+        """The journals of all open devices, as last reported by the hosts."""
         processes = [slot.process for slot in self._slots if slot.process is not None]
         return [journal for process in processes for journal in process.journals.values()]
 
@@ -156,11 +159,11 @@ class Hosts:
             await self._on_lost(device, reason)
 
     async def _part(self, slot: _Slot, devices: Sequence[int]) -> None:
-        """Moves devices of a host that keeps dying to one of their own."""
+        """Moves devices of a host that keeps crashing to a host of their own."""
         if not devices:
             return
         orders = [slot.orders.pop(device) for device in devices]
-        log.warning("engine_host_parted", stay=sorted(slot.orders), go=list(devices))
+        log.warning("device_isolated", stay=sorted(slot.orders), go=list(devices))
         other = _Slot(self, alone=False)
         self._slots.append(other)
         other.suspect()
@@ -173,7 +176,7 @@ class Hosts:
 
 
 class _Slot:
-    """The place of one host: its devices, its process, and the task that starts the process again and again."""
+    """One host: its devices, its process, and the task that restarts the process."""
 
     def __init__(self, hosts: Hosts, alone: bool) -> None:
         self.alone = alone
@@ -189,7 +192,7 @@ class _Slot:
         return not self.alone and trusted and 0 < len(self.orders) < most
 
     def suspect(self) -> None:
-        """One of its devices may be what ends its host: for a while no other device joins them."""
+        """Marks the slot's devices as a possible cause of crashes: for a while no other device joins them."""
         self._suspected_until = asyncio.get_running_loop().time() + _SUSPICION
 
     async def add(self, order: Open) -> None:
@@ -210,19 +213,19 @@ class _Slot:
     async def end(self) -> None:
         self.orders.clear()
         self._hosts._drop(self)
-        self._hosts._ending.add(self)  # until its process is gone: whoever waits for this end may give it up
+        self._hosts._ending.add(self)  # until its process is gone: a caller that waits for it may be cancelled
         await self._tasks.close()
         self._hosts._ending.discard(self)
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
-        delay = _BACK_OFF_FIRST
+        backoff = Backoff(_BACK_OFF_FIRST, _BACK_OFF_MOST)
         while self.orders:
             started = loop.time()
             try:
                 process = await self._hosts._launch()
             except OSError as error:
-                log.warning("engine_host_does_not_start", error=str(error))
+                log.warning("engine_host_failed", error=str(error))
                 reason = f"the engine host does not start: {error.strerror}"
             else:
                 reason = await self._life(process)
@@ -230,17 +233,16 @@ class _Slot:
             for device in list(self.orders):
                 await self._hosts._lost(device, reason)
             if loop.time() - started > _GOOD_LIFE:
-                delay = _BACK_OFF_FIRST
+                backoff.reset()
                 self.short_lives = 0
             elif self.short_lives >= _SHORT_LIVES:
                 self.suspect()
                 self.short_lives = 0
                 await self._hosts._part(self, later_half(list(self.orders)))
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _BACK_OFF_MOST)
+            await asyncio.sleep(backoff.after_failure())
 
     async def _life(self, process: HostProcess) -> str:
-        """A host from its start to its end; returns why it ended."""
+        """Runs a host from its start to its end; returns why it ended."""
         try:
             with contextlib.suppress(HostLostError):
                 await process.call(Ping(), _START_TIMEOUT)
@@ -258,5 +260,5 @@ class _Slot:
         return process.why_lost
 
     async def _open(self, process: HostProcess, order: Open) -> None:
-        with contextlib.suppress(HostLostError):  # then the task above starts the next one, with this device
+        with contextlib.suppress(HostLostError):  # the task above starts the next one, with this device
             await process.call(order, self._hosts._settings.engine_timeout)

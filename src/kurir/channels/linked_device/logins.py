@@ -1,8 +1,8 @@
-"""Logins of a device that do not last: when to stop the engine, and how long to leave it alone then. Pure.
+"""Logins of a device that do not last: when to stop the engine, and how long to pause it. Pure.
 
-The engine begins anew the moment a connection ends that had logged in (whatsmeow's `autoReconnect`, whose pause begins
-at nothing with each login, and its answer to stream error 515, which has none). A server that ends each connection
-right after the login is thereby asked a hundred times a second, by every device of every gateway.
+The engine reconnects the moment a connection ends that had logged in (whatsmeow's `autoReconnect`, whose pause restarts
+at zero with each login, and its handling of stream error 515, which has none). A server that ends each connection right
+after the login would therefore get a hundred connections a second, from every device of every gateway.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from __future__ import annotations
 import random
 
 SHORT = 10.0
-"""Seconds: the login after a connection that lasted less follows upon a short one."""
+"""A connection that lasted fewer seconds counts as short."""
 STEADY = 60.0
-"""Seconds that a connection must have lasted for the short ones before it to be forgotten."""
+"""Seconds a connection must have lasted for earlier short ones to be forgotten."""
 MOST = 5
-"""Short connections in a row until the engine is stopped; a person who walks through a tunnel has as many."""
+"""Short connections in a row until the engine is stopped; a phone in a tunnel may cause as many."""
 PROBATION = 3.0
-"""Seconds for which a login must have held, after pauses, before the device counts as connected."""
+"""Seconds for which a login must have lasted, after pauses, before the device counts as connected."""
 _FIRST, _LONGEST = 1.0, 300.0
 _JITTER = 0.25
 
 
 class Logins:
-    """The logins of one device since its opening; `most` short connections are let pass, 0 after a pause.
+    """The logins of one device since its opening; `most` short connections are allowed, 0 after a pause.
 
     Times are monotonic seconds.
     """
@@ -34,7 +34,7 @@ class Logins:
         """Short connections in a row."""
 
     def note(self, now: float) -> bool:
-        """A login; False: the connections before it were so short that the engine should be stopped."""
+        """Records a login; False: the connections before it were so short that the engine should be stopped."""
         lasted = now - self._last if self._last is not None else None
         self._last = now
         if lasted is None:
@@ -46,23 +46,22 @@ class Logins:
         return self.short <= self._most
 
     def lost(self, now: float) -> bool:
-        """A lost line; False: after a pause, and so soon that the engine should be stopped. The engine tells of a login
-        some seconds late when the connection is gone, so this may come first."""
+        """Records a lost connection; False: it came after a pause, and so soon that the engine should be stopped. The
+        engine reports a login some seconds late when the connection is gone, so this may come first."""
         return self._most >= MOST or (self._last is not None and now - self._last >= SHORT)
 
     def on_probation(self, now: float) -> bool:
-        """Whether there is reason to doubt that a login of now will hold."""
+        """Whether a login at `now` may not last."""
         steady = self._last is not None and now - self._last >= STEADY
         return self._most < MOST and not steady
 
 
 def pause(times: int) -> float:
-    """Seconds for which a device is left alone whose engine was stopped `times` in a row: growing, with some chance, so
-    that devices which lost their connections together do not come back together.
-    """
+    """Seconds for which a device is paused whose engine was stopped `times` in a row: growing, with jitter, so that
+    devices which lost their connections together do not return together."""
     return spread(min(_FIRST * 2 ** (min(times, 32) - 1), _LONGEST))
 
 
 def spread(seconds: float) -> float:
-    """At least so many seconds, up to a quarter more."""
+    """A random duration between `seconds` and a quarter more."""
     return seconds * random.uniform(1.0, 1.0 + _JITTER)  # noqa: S311 - spreads load, guards nothing

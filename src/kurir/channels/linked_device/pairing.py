@@ -1,4 +1,4 @@
-"""Pairing a number with a phone: what callers (operator API, command line, dashboard) show while it goes on.
+"""Pairing a number with a phone: the state that callers (operator API, command line, dashboard) show meanwhile.
 
 Two ways: the phone scans a QR code, or its owner types an 8-character code that WhatsApp made for that phone number.
 The same call pairs a number again after a logout.
@@ -15,12 +15,12 @@ from kurir.kit.clock import Clock
 from kurir.numbers.numbers import Number
 
 FIRST_ANSWER = 15.0
-"""Seconds that `start` waits for WhatsApp's first QR or code before it answers with what there is."""
+"""Seconds that `start` waits for WhatsApp's first QR or code before it returns without one."""
 _ON_THE_WAY = 5.0
 
 
 class Pairing:
-    """The pairings of this gateway; those of numbers that another gateway carries take place there.
+    """The pairings of this gateway; for a number that another gateway holds, the calls are forwarded to it.
 
     The phone and JID of a paired number reach the database as a ConnectionChanged.
     """
@@ -30,7 +30,7 @@ class Pairing:
         self._clock = clock
 
     async def start(self, number: Number, phone: str | None = None) -> PairingView:
-        """Begins a pairing, or goes on with the one under way; by code when `phone` (digits) is given.
+        """Starts a pairing, or continues the one in progress; by code when `phone` (digits) is given.
 
         Raises DeviceUnavailable when the number is paired already.
         """
@@ -42,14 +42,14 @@ class Pairing:
         return self._view(progress)
 
     def state(self, number: Number) -> PairingView:
-        """Where the number's latest pairing stands."""
+        """The state of the number's latest pairing."""
         progress = self._devices.pairing(number)
         return self._view(progress) if progress is not None else PairingView("none")
 
     async def next(self, number: Number, timeout: float) -> PairingView:
-        """The same after the next change, or after `patience` seconds. A pairing that has ended changes no more.
+        """The state after the next change, or after `timeout` seconds. A pairing that has ended no longer changes.
 
-        Raises DeviceUnavailable when another gateway carries the number and does not answer.
+        Raises DeviceUnavailable when another gateway holds the number and does not answer.
         """
         if not self._devices.holds(number.id):
             return await self._there(number, FollowPairing(timeout), timeout)
@@ -59,7 +59,7 @@ class Pairing:
         return self.state(number)
 
     async def cancel(self, number: Number) -> PairingView:
-        """Gives up a pairing under way. Raises DeviceUnavailable as `next` does."""
+        """Cancels a pairing in progress. Raises DeviceUnavailable as `next` does."""
         if not self._devices.holds(number.id):
             return await self._there(number, StopPairing(), _ON_THE_WAY)
         await self._devices.stop_pairing(number)
@@ -72,7 +72,7 @@ class Pairing:
     def _view(self, progress: PairingProgress) -> PairingView:
         if not progress.running:
             return PairingView(progress.state, error=progress.error)
-        if progress.expires_at <= self._clock():  # the next QR is due: an old one would only be scanned in vain
+        if progress.expires_at <= self._clock():  # the next QR is due: scanning an old one would fail
             return PairingView("starting")
         shown = bool(progress.qr or progress.code)
         return PairingView(progress.state, progress.qr, progress.code, progress.expires_at if shown else None)

@@ -1,4 +1,4 @@
-"""How far a pairing has come: from its start to the phone's yes, a refusal, or its expiry."""
+"""The progress of one pairing: from its start to success, failure or expiry."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PairingState = Literal["starting", "qr", "code", "paired", "expired", "failed"]
 
 
 class PairingView(msgspec.Struct, frozen=True):
-    """Where a pairing stands.
+    """The state of a pairing, as shown to callers.
 
     `state`: none (no pairing since the start), starting, qr (show `qr`), code (show `code`), paired, expired, failed
-    (`error` says why). `expires_at` in unix seconds, until when `qr` or `code` is good; None when there is neither.
+    (`error` says why). `expires_at` in unix seconds, until when `qr` or `code` is valid; None when there is neither.
     """
 
     state: str
@@ -29,7 +29,7 @@ class PairingView(msgspec.Struct, frozen=True):
 
 
 class PairingProgress:
-    """One attempt: what to show, and until when.
+    """One pairing attempt: what to show, and until when.
 
     `phone` is in digits when the pairing goes by code; `expires_at` in unix seconds.
     """
@@ -51,32 +51,32 @@ class PairingProgress:
 
     @property
     def running(self) -> bool:
-        """Whether the phone may still say yes."""
+        """Whether the pairing may still succeed."""
         return self.state in ("starting", "qr", "code")
 
     @property
     def shown(self) -> bool:
-        """Whether there was anything to scan or type: the session was not paired before."""
+        """Whether there was anything to scan or type, which means that the session was not paired before."""
         return bool(self.qr or self.code)
 
     @property
     def came_to_nothing(self) -> bool:
-        """Whether it ended without the phone's yes after there was something to show: its session is half made."""
+        """Whether it ended without success after there was something to show: its session is incomplete."""
         return self.shown and self.state in ("expired", "failed")
 
     def show_qr(self, qr: str, now: float) -> None:
-        """A QR text replaces the one before."""
+        """A QR text replaces the previous one."""
         self.expires_at = now + (_NEXT_QR if self.qr else _FIRST_QR)
         self.qr = qr
         self._move("qr")
 
     def show_code(self, code: str) -> None:
-        """The pairing code; it holds as long as the connection."""
+        """Shows the pairing code, which is valid as long as the connection."""
         self.code = code
         self._move("code")
 
     def succeed(self) -> None:
-        """The phone said yes."""
+        """The phone accepted."""
         self._move("paired")
 
     def fail(self, error: str) -> None:

@@ -1,7 +1,7 @@
-"""Errands: what one gateway asks another about a device which that one carries.
+"""Peer calls: calls about a device, forwarded to the gateway that holds its lease.
 
-Gateways that share a PostgreSQL share its master key, from which the bearer token of this door is made. The carrier
-does what is asked as if its own callers had asked; it never passes an errand on.
+Gateways that share a PostgreSQL share its master key, from which the bearer token of this endpoint is derived. The
+receiving gateway handles a call like one of its own callers'; it never forwards it again.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ class DeviceUnavailable(Exception):  # noqa: N818  (a state of the field, not a 
 
 
 class StartPairing(msgspec.Struct, frozen=True, tag="start_pairing"):
-    """Begin a pairing, by code for `phone` (digits) when it is given."""
+    """Starts a pairing, by code for `phone` (digits) when it is given."""
 
     phone: str | None
 
 
 class FollowPairing(msgspec.Struct, frozen=True, tag="follow_pairing"):
-    """Tell where the pairing stands after its next change, or after `patience` seconds."""
+    """Returns the pairing's state after its next change, or after `timeout` seconds."""
 
     timeout: float
 
 
 class StopPairing(msgspec.Struct, frozen=True, tag="stop_pairing"):
-    """Give up the pairing."""
+    """Cancels the pairing."""
 
 
 class PairingAnswer(msgspec.Struct, frozen=True, tag="pairing_stands"):
@@ -62,7 +62,7 @@ Result = Done | Failed | OnWhatsApp | Contacts | Groups | PairingAnswer
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An errand and the number it is about."""
+    """A peer call and the number it is about."""
 
     account_id: int
     number_id: int
@@ -75,28 +75,28 @@ _decode_result = msgspec.msgpack.Decoder(Result).decode
 
 
 class PeerCalls:
-    """Runs errands at the gateways that carry the devices. `carrier` knows their addresses."""
+    """Forwards calls to the gateways that hold the devices. `holder` looks their addresses up."""
 
     def __init__(self, holder: Callable[[int], Awaitable[str | None]], token: str) -> None:
         self._holder = holder
         self._token = token
 
     async def run(self, number: Number, call: PeerCall, timeout: float) -> Result:
-        """What the carrier answered. Raises DeviceUnavailable, also when it cannot be reached or refuses."""
+        """The other gateway's answer. Raises DeviceUnavailable, also when it cannot be reached or refuses."""
         try:
             where = await self._holder(number.id)
         except DatabaseUnavailable as error:
-            raise DeviceUnavailable("which gateway carries the device cannot be looked up now: try again") from error
+            raise DeviceUnavailable("which gateway holds the device cannot be looked up now: try again") from error
         if where is None:
             raise DeviceUnavailable(
-                "no gateway carries this device just now: try again in half a minute; "
+                "no gateway holds this device just now: try again in half a minute; "
                 "some gateway on the database must have the role `dispatch`"
             )
         try:
             result = _decode_result(await self._post(where, Order(number.account_id, number.id, call), timeout))
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DeviceUnavailable(
-                f"the gateway that carries this device does not answer at {where} ({type(error).__name__}): "
+                f"the gateway that holds this device does not answer at {where} ({type(error).__name__}): "
                 "if it runs, set KURIR_GATEWAY_URL there to an address that this gateway reaches"
             ) from error
         if isinstance(result, Failed):

@@ -1,8 +1,10 @@
-"""What the gateway and an engine host say to each other: commands, answers, news, and how they are framed.
+"""The protocol between the gateway and an engine host: commands, answers, events ("news"), and their framing.
 
 A host is a child process that runs the WhatsApp Web engine for several linked devices. Commands go down with a call
-number, each gets exactly one answer with the same number; news come up on their own accord, in order per device.
-A frame is a 4-byte big-endian length and one MessagePack object. Devices are named by their number's internal id.
+number, each gets exactly one answer with the same number; news come up unasked, in order per device. A frame is a
+4-byte big-endian length and one MessagePack object. Devices are named by their number's internal id.
+
+More than 300 lines: every message of one wire format, readable in one place by both sides.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from kurir.messages.reports import (
 from kurir.numbers.numbers import NumberState
 
 FRAME_LIMIT = 64 * 1024 * 1024
-"""Bytes of one frame: far above the contact list of a busy phone; more means that the two sides lost step."""
+"""Maximum bytes of one frame: far above the contact list of a busy phone; more means that the two sides are out of
+step."""
 
 
 class DeviceContact(msgspec.Struct, frozen=True):
@@ -60,11 +63,11 @@ class DeviceGroup(msgspec.Struct, frozen=True):
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
-    """Connect a device and keep it connected. Without a session in `session` it shows QR codes, or, when `phone` is
+    """Connects a device and keeps it connected. Without a session in `session` it shows QR codes, or, when `phone` is
     given, one pairing code. `session`, `incoming` (folder for received media) and `journal` (file for what was received
     and is not stored yet) are absolute paths; `jid` is the device's own JID where it is known. After `check_after`
-    quiet seconds (0: never) the connection is checked; an answer must come within `check_patience`. After more than
-    `short_connections` in a row the engine is stopped (see `logins`). `opening` is what its news are stamped with."""
+    quiet seconds (0: never) the connection is checked; an answer must come within `check_timeout`. After more than
+    `short_connections` in a row the engine is stopped (see `logins`). `opening` is stamped on its news."""
 
     device: int
     account_id: int
@@ -80,14 +83,14 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
 
 
 class Close(msgspec.Struct, frozen=True, tag="close"):
-    """Disconnect a device and forget it. The session stays."""
+    """Disconnects a device and forgets it. The session stays."""
 
     device: int
 
 
 class Send(msgspec.Struct, frozen=True, tag="send"):
-    """Put one message on the wire. `secret` (32 bytes) is stored by the engine before the wire sees anything;
-    `typing` is how many seconds the recipient sees "typing …" first."""
+    """Sends one message. `secret` (32 bytes) is stored by the engine before anything reaches the network; `typing` is
+    for how many seconds the recipient sees "typing …" first."""
 
     device: int
     outgoing: Outgoing
@@ -96,46 +99,46 @@ class Send(msgspec.Struct, frozen=True, tag="send"):
 
 
 class LookUp(msgspec.Struct, frozen=True, tag="look_up"):
-    """Ask which phones (digits) are on WhatsApp."""
+    """Asks which phones (digits) are on WhatsApp."""
 
     device: int
     phones: list[str]
 
 
 class ListContacts(msgspec.Struct, frozen=True, tag="list_contacts"):
-    """Ask for the phone's address book."""
+    """Asks for the phone's address book."""
 
     device: int
 
 
 class ListGroups(msgspec.Struct, frozen=True, tag="list_groups"):
-    """Ask for the groups the device is in."""
+    """Asks for the device's groups."""
 
     device: int
 
 
 class LogOut(msgspec.Struct, frozen=True, tag="log_out"):
-    """Remove the device from the phone's list of linked devices."""
+    """Removes the device from the phone's list of linked devices."""
 
     device: int
 
 
 class Stored(msgspec.Struct, frozen=True, tag="stored"):
-    """What these journal entries held is in the database: the journal need not keep them any longer."""
+    """The content of these journal entries is in the database: the journal may delete them."""
 
     device: int
     entries: list[int]
 
 
 class Replay(msgspec.Struct, frozen=True, tag="replay"):
-    """Puts what was set aside from a device's journal back into it; `payload` as in `SetAside`."""
+    """Puts a quarantined entry of a device's journal back into it; `payload` as in `SetAside`."""
 
     device: int
     payload: bytes
 
 
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
-    """Is the host's command loop alive?"""
+    """Checks that the host's command loop works."""
 
 
 Command = Open | Close | Send | LookUp | ListContacts | ListGroups | LogOut | Stored | Replay | Ping
@@ -150,16 +153,16 @@ TROUBLES = (
     "reconnects_often",  # WhatsApp ends the connection right after each login; the device was left alone for a time
     "long_receipt",  # names more messages than are read of one
     "no_room",  # received files wait because the disk is nearly full
-    "notices_dropped",  # troubles and counts that the gateway was too far behind to take
+    "notices_dropped",  # problems and counts dropped because the gateway was too far behind
     "other",
 )
-"""The kinds of trouble that are counted."""
+"""The kinds of problems that are counted."""
 
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
-    """The command was carried out (Open: was begun)."""
+    """The command was carried out (Open: started)."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -169,7 +172,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class JournalState(msgspec.Struct, frozen=True):
-    """How many entries of a device's journal wait to be stored, and since when the oldest does (unix seconds)."""
+    """How many entries of a device's journal are not stored yet, and since when the oldest waits (unix seconds)."""
 
     device: int
     entries: int
@@ -177,8 +180,8 @@ class JournalState(msgspec.Struct, frozen=True):
 
 
 class Alive(msgspec.Struct, frozen=True, tag="alive"):
-    """The answer to `Ping`, with the state of every open device's journal, and the host's threads that keep failing
-    (name: type name of what it raised)."""
+    """The answer to `Ping`: the state of every open device's journal, and the host's failing threads (name: type name
+    of the exception)."""
 
     journals: list[JournalState] = []
     failing: dict[str, str] = {}
@@ -209,7 +212,8 @@ HostReply = Done | Failed | Alive | OnWhatsApp | Contacts | Groups | SendOutcome
 
 
 class OfOpening(msgspec.Struct, frozen=True, kw_only=True):
-    """News of a device's connection, of the `Open` with this number: news of an earlier one may come after it."""
+    """News of a device's connection that belong to the `Open` with this number; news of an earlier one may arrive after
+    it."""
 
     opening: int = 0
 
@@ -244,7 +248,7 @@ class PairingFailed(OfOpening, frozen=True, tag="pairing_failed"):
 
 
 class DeviceState(OfOpening, frozen=True, tag="device_state"):
-    """A device's connection changed. `retry_after` seconds: the engine has given up until then."""
+    """A device's connection changed. `retry_after` seconds: the engine does not try again before."""
 
     device: int
     state: NumberState
@@ -255,15 +259,15 @@ class DeviceState(OfOpening, frozen=True, tag="device_state"):
 
 
 class Unsteady(OfOpening, frozen=True, tag="unsteady"):
-    """The device's connections end right after each login, `short` in a row: the engine has been stopped."""
+    """The device's connections end right after each login, `short` times in a row: the engine has been stopped."""
 
     device: int
     short: int
 
 
 class StoreFailed(OfOpening, frozen=True, tag="store_failed"):
-    """A received message could not be opened because the session could not be read or written. It was not acknowledged:
-    WhatsApp repeats it when the device connects anew."""
+    """A received message could not be decrypted because the session could not be read or written. It was not
+    acknowledged: WhatsApp repeats it when the device reconnects."""
 
     device: int
 
@@ -276,9 +280,9 @@ class Heartbeat(OfOpening, frozen=True, tag="heartbeat"):
 
 
 class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
-    """Something in the engine went wrong that no answer carries, such as an event that could not be read.
+    """A problem in the engine that is not part of an answer, such as an event that could not be read.
 
-    `kind` is a fixed word (see `TROUBLES`) under which it is counted; `device` 0: of the whole host.
+    `kind` is a fixed word (see `TROUBLES`) under which it is counted; `device` 0: the whole host.
     """
 
     device: int
@@ -287,8 +291,8 @@ class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
 
 
 class Unread(msgspec.Struct, frozen=True, tag="unread"):
-    """Something came in of a kind that is not read; `kind` is a name of the engine's, of a fixed list; `device` 0: on
-    one of the host's."""
+    """Unsupported content was received; `kind` is a name from the engine's fixed list; `device` 0: any of the host's
+    devices."""
 
     device: int
     kind: str
@@ -297,28 +301,28 @@ class Unread(msgspec.Struct, frozen=True, tag="unread"):
 NewsOfConnection = QrShown | CodeShown | Paired | PairingFailed | DeviceState | Unsteady | StoreFailed | Heartbeat
 DeviceNews = NewsOfConnection | Unread | Trouble
 NumberEvent = Received | MediaFetched | StatusChanged | SetAside
-"""What goes on to the inbox as it is."""
+"""News that go to the inbox unchanged."""
 News = DeviceNews | NumberEvent
 
 # -- frames ------------------------------------------------------------------------------------------------------------
 
 
 class Request(msgspec.Struct, frozen=True, tag="request"):
-    """Downwards: a command and its call number."""
+    """To the host: a command and its call number."""
 
     call: int
     command: Command
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply"):
-    """Upwards: the answer to a call."""
+    """To the gateway: the answer to a call."""
 
     call: int
     answer: HostReply
 
 
 class Notice(msgspec.Struct, frozen=True, tag="notice"):
-    """Upwards: news."""
+    """To the gateway: news."""
 
     news: News
 
@@ -329,7 +333,7 @@ _upward = msgspec.msgpack.Decoder(Reply | Notice)
 
 
 def frame(item: Request | Reply | Notice) -> bytes:
-    """`item` as bytes for the socket. Raises ValueError when it is larger than `FRAME_LIMIT`."""
+    """Encodes `item` as a frame. Raises ValueError when it is larger than `FRAME_LIMIT`."""
     body = _encode(item)
     if len(body) > FRAME_LIMIT:
         raise ValueError(f"a frame of {len(body)} bytes is too large")
@@ -337,7 +341,7 @@ def frame(item: Request | Reply | Notice) -> bytes:
 
 
 def body_length(head: bytes) -> int:
-    """How many bytes follow the 4 bytes `head`. Raises ValueError when that cannot be a frame of ours."""
+    """The length of the body that follows the 4 bytes `head`. Raises ValueError when it cannot be a valid frame."""
     length = int.from_bytes(head, "big")
     if length > FRAME_LIMIT:
         raise ValueError(f"a frame of {length} bytes is too large")
@@ -345,17 +349,17 @@ def body_length(head: bytes) -> int:
 
 
 def decode_request(body: bytes) -> Request:
-    """The command in a frame's body. Raises msgspec.ValidationError."""
+    """Decodes a command from a frame's body. Raises msgspec.ValidationError."""
     return _request.decode(body)
 
 
 def decode_upward(body: bytes | memoryview) -> Reply | Notice:
-    """The answer or news in a frame's body. Raises msgspec.ValidationError."""
+    """Decodes an answer or news from a frame's body. Raises msgspec.ValidationError."""
     return _upward.decode(body)
 
 
 def sound_frame(item: Reply | Notice) -> bytes:
-    """`item` as a frame that the gateway can surely read: it has been decoded as the gateway will do it.
+    """Encodes `item` as a frame and decodes it once, so that the gateway can surely read it.
 
     Raises ValueError, TypeError, OverflowError and msgspec.MsgspecError when it cannot be.
     """
@@ -365,7 +369,7 @@ def sound_frame(item: Reply | Notice) -> bytes:
 
 
 class Engine(Protocol):
-    """The engine as a host sees it. `perform` may be called from several threads at once."""
+    """The engine as used by a host. `perform` may be called from several threads at once."""
 
     def perform(self, command: Command) -> HostReply:
         """Carries out one command; blocks until its answer is known. Never raises."""
@@ -373,5 +377,5 @@ class Engine(Protocol):
 
 
 Emit = Callable[[News], bool]
-"""How an engine hands news to its host; a `NumberEvent` blocks while the gateway is behind, nothing else does. False:
-they could not be encoded, and the gateway got a `Trouble` instead."""
+"""Passes news from an engine to its host; a `NumberEvent` blocks while the gateway is behind, nothing else does. False:
+they could not be encoded, and a `Trouble` was sent instead."""

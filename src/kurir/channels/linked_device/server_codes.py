@@ -1,8 +1,8 @@
-"""Error codes in the server's `<ack>` of a message: whom each is about, as one table. Pure.
+"""Error codes in the server's `<ack>` of a message: what each concerns, as one table. Pure.
 
 WhatsApp documents none of them. Sources: WhatsApp Web's own names (`NackErrorCode` in its published scripts, as quoted
-in WhiskeySockets/Baileys#2441 and in whatsmeow's `receipt.go`), and what other clients report. An `<ack>` that carries
-an error means that the server did not take the message.
+in WhiskeySockets/Baileys#2441 and in whatsmeow's `receipt.go`), and reports of other clients. An `<ack>` with an error
+means that the server did not accept the message.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Literal, NamedTuple, assert_never
 from kurir.messages.reports import Refused, Restricted, TryLater
 
 About = Literal["message", "person", "sender", "passing"]
-"""message: no later try of the same message can help · person: this recipient cannot be written to · sender: the
-device, whatever the message · passing: the same message may go later."""
+"""message: no retry of the same message can help · person: this recipient cannot be written to · sender: the device,
+whatever the message · passing: the same message may succeed later."""
 
 
 class Code(NamedTuple):
-    """What one code means; `source` is where that is known from."""
+    """The meaning of one code; `source` is where it is known from."""
 
     about: About
     meaning: str
     source: str
 
 
-RATE, REACH_OUT = 429, 463
+REACH_OUT = 463
 
 CODES: dict[int, Code] = {
     400: Code("message", "the message was malformed", "WhatsApp Web: bad request"),
@@ -54,13 +54,13 @@ CODES: dict[int, Code] = {
 }
 
 FEW_TRIES = 3
-"""Tries after which a code that is not listed is taken as lasting."""
+"""Attempts after which an unlisted code counts as permanent."""
 _SLOW_DOWN = 30.0
-"""Seconds for which a device that sends too fast sends nothing; the lane doubles it while the code comes again."""
+"""Seconds for which a device that sends too fast pauses; the lane doubles it while the code repeats."""
 
 
 def outcome_of(code: int) -> Refused | TryLater | Restricted:
-    """What an error code means for the message that was refused; a code that is not listed may pass."""
+    """The outcome of a message refused with this code; an unlisted code counts as temporary at first."""
     known = CODES.get(code)
     if known is None:
         reason = f"WhatsApp refused the message (error {code})" if code else "WhatsApp refused the message"

@@ -1,8 +1,8 @@
-"""Device sessions on the PostgreSQL server, so that any gateway that shares it can carry any device.
+"""Device sessions on the PostgreSQL server, so that any gateway that shares it can hold any device.
 
 The engine takes a PostgreSQL address as the name of a session and keeps its tables in the first schema of the search
-path (whatsmeow's `sqlstore`; tried with neonize 0.5.2). Each number has a schema of its own, `device_<id>`: a session
-is moved, looked into and forgotten as one thing, and no device sees another's keys. They are stored in clear.
+path (whatsmeow's `sqlstore`; tested with neonize 0.5.2). Each number has its own schema, `device_<id>`: a session is
+moved, inspected and deleted as a whole, and no device sees another's keys. They are stored in clear.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from kurir.store.database import DatabaseUnavailable
 from kurir.store.postgres import address, connected
 
 _VERSION_TABLE = "CREATE TABLE IF NOT EXISTS {} (version INTEGER, compat INTEGER)"
-"""Made before the engine looks for it: it looks in all schemas, finds another device's, and then misses its own."""
+"""Created before the engine looks for it: it searches all schemas, finds another device's table, and then misses its
+own."""
 
 
 class ServerSessions:
@@ -32,12 +33,12 @@ class ServerSessions:
         self._secured: bool | None = None
 
     def prepare(self) -> None:
-        """Looks whether the server is reached through TLS. Raises DatabaseUnavailable."""
+        """Checks whether the server is reached through TLS. Raises DatabaseUnavailable."""
         with self._connected() as connection:
             self._secured = connection.pgconn.ssl_in_use
 
     def usable(self) -> bool:
-        """Whether the server takes transactions."""
+        """Whether the server accepts transactions."""
         try:
             with self._connected() as connection:
                 connection.execute("SELECT pg_current_xact_id()")
@@ -46,12 +47,12 @@ class ServerSessions:
         return True
 
     def place(self, number: Number) -> str:
-        """The address that makes the engine keep the number's session in its schema, which is made."""
+        """The address that makes the engine keep the number's session in its schema, which is created."""
         with self._connected() as connection:
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(_schema(number)))
             connection.execute(sql.SQL(_VERSION_TABLE).format(_table(number, "whatsmeow_version")))
         where = self._where.update_query_dict({"search_path": f"device_{number.id}"})
-        if "sslmode" not in where.query:  # the engine's driver insists on TLS unless told otherwise
+        if "sslmode" not in where.query:  # the engine's driver requires TLS by default
             where = where.update_query_dict({"sslmode": "require" if self._secured else "disable"})
         return where.render_as_string(hide_password=False)
 
@@ -66,9 +67,9 @@ class ServerSessions:
             connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(_schema(number)))
 
     def evidence(self, number: Number, secret: bytes) -> Evidence:
-        """What a send with this message secret left behind; ask only when it is over or its host is dead.
+        """What a send with this message secret left in the session; call it only when it is over or its host is dead.
 
-        Raises DatabaseUnavailable when that cannot be seen now.
+        Raises DatabaseUnavailable when the session cannot be read now.
         """
         with self._connected() as connection:
             if not self._has(connection, number, "whatsmeow_message_secrets"):

@@ -1,8 +1,8 @@
-"""Device session files, as the gateway sees them: where they are, whether they exist, what a cut-off send left in them.
+"""Device session files: their paths, whether they exist, and the evidence that an interrupted send left in them.
 
 The engine keeps one SQLite file per device: `<data_dir>/devices/<number key>.db`, in a folder of mode 0700, because it
 holds the keys of the account in clear. Only the gateway process may read it beside the engine: SQLite's locks do not
-hold between two SQLite libraries in one process.
+work between two SQLite libraries in one process.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 
 _FOR_NOW = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
-"""Primary result codes of what may pass: the engine is writing, the disk is full or does not answer."""
+"""Primary result codes of temporary failures: the engine is writing, the disk is full or does not answer."""
 _PROBE = bytes(256 * 1024)
 _SIDE_FILES = ("", "-journal", "-wal", "-shm")
 
 
 class Sessions(Protocol):
-    """Where the sessions of linked devices are kept: files here, or `server_sessions`. All methods may block."""
+    """The store of linked devices' sessions: files here, or `server_sessions`. All methods may block."""
 
     def prepare(self) -> None:
-        """Makes the place ready. Raises OSError and DatabaseUnavailable."""
+        """Prepares the store. Raises OSError and DatabaseUnavailable."""
         ...
 
     def usable(self) -> bool:
@@ -35,11 +35,11 @@ class Sessions(Protocol):
         ...
 
     def place(self, number: Number) -> str:
-        """What to tell the engine about where the number's session is kept."""
+        """The name under which the engine opens the number's session."""
         ...
 
     def exists(self, number: Number) -> bool:
-        """Whether there is a session; it may hold a pairing or the beginning of one."""
+        """Whether there is a session; it may hold a complete or an unfinished pairing."""
         ...
 
     def forget(self, number: Number) -> None:
@@ -47,9 +47,9 @@ class Sessions(Protocol):
         ...
 
     def evidence(self, number: Number, secret: bytes) -> Evidence:
-        """What a send with this message secret left behind; ask only when it is over or its host is dead.
+        """What a send with this message secret left in the session; call it only when it is over or its host is dead.
 
-        Raises DatabaseUnavailable when that cannot be seen now.
+        Raises DatabaseUnavailable when the session cannot be read now.
         """
         ...
 
@@ -61,12 +61,12 @@ class FileSessions:
         self._folder = data_dir.absolute() / "devices"
 
     def prepare(self) -> None:
-        """Makes the folder, readable by this user only. Raises OSError."""
+        """Creates the folder, readable by this user only. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder.chmod(0o700)
 
     def usable(self) -> bool:
-        """Whether the disk takes a session's next transactions."""
+        """Whether the disk accepts a session's next transactions."""
         probe = self._folder / ".probe"
         try:
             with probe.open("wb", buffering=0) as file:
@@ -82,7 +82,7 @@ class FileSessions:
         return str(self._path(number))
 
     def exists(self, number: Number) -> bool:
-        """Whether there is a session file; it may hold a pairing or the beginning of one."""
+        """Whether there is a session file; it may hold a complete or an unfinished pairing."""
         return self._path(number).exists()
 
     def forget(self, number: Number) -> None:
@@ -92,11 +92,11 @@ class FileSessions:
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
     def evidence(self, number: Number, secret: bytes) -> Evidence:
-        """What a send with this message secret left behind; ask only when it is over or its host is dead.
+        """What a send with this message secret left in the session; call it only when it is over or its host is dead.
 
         The engine stores (chat, message id, secret) durably before it writes to the network: no row means that the
-        message never left; a row names the id under which it left if it did (neonize 0.5.2, tried).
-        Raises DatabaseUnavailable when that cannot be seen now.
+        message never left; a row names the id under which it left if it did (neonize 0.5.2, tested). Raises
+        DatabaseUnavailable when the session cannot be read now.
         """
         path = self._path(number)
         if not path.exists():

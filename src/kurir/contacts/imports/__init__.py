@@ -1,1 +1,1 @@
-"""Importing people from CSV and Excel files; `importing` is where to begin."""
+"""Imports of people from CSV and Excel files; start reading at `importing`."""

@@ -1,7 +1,7 @@
-"""What the columns of a file of people mean, and a row as a person. Pure.
+"""Recognizes the columns of a file of people, and converts a row to a person. Pure.
 
-A header is recognised in Indonesian and English; without one the column that looks most like phone numbers is the
-phone and the first other column with letters the name. Whatever else is in a row becomes a custom field.
+A header is recognized in Indonesian and English; without one, the column that looks most like phone numbers is the
+phone, and the first other column with letters is the name. All other columns become custom fields.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _PHONE_WORDS = (
     *("notelepon", "nomortelepon", "telepon", "notelp", "nomortelp", "telp", "tel", "telephone"),
     *("nomor", "number"),
 )
-"""Header words of the phone column without case, spaces and signs; the earlier one wins when a file has several."""
+"""Header words of the phone column without case, spaces and signs; the earlier one takes precedence when a file has
+several."""
 _NAME_WORDS = (
     *("nama", "namalengkap", "namapelanggan", "namakontak", "namapenerima"),
     *("name", "fullname", "customername", "contactname", "displayname", "customer", "pelanggan"),
@@ -38,11 +39,11 @@ _IN_FORMULA = re.compile(r'="?([^"]*)"?')
 
 
 class RowError(ValueError):
-    """A row is nobody; the message says why."""
+    """A row is not a valid person; the message says why."""
 
 
 class Columns(msgspec.Struct, frozen=True):
-    """Which column is what; `header` when the first row is not a person. `others` are named custom fields."""
+    """The meaning of the columns; `header` when the first row is not a person. `others` are named custom fields."""
 
     phone: int
     name: int | None
@@ -51,7 +52,7 @@ class Columns(msgspec.Struct, frozen=True):
 
 
 def understand(sample: Sequence[Sequence[str]], country_code: str) -> Columns:
-    """What the columns are, from the first rows of a file. Raises ImportRefused when none holds phone numbers."""
+    """Recognizes the columns from the first rows of a file. Raises ImportRefused when none holds phone numbers."""
     width = max((len(cells) for cells in sample), default=0)
     titles = [_word(cell) for cell in sample[0]] if sample else []
     phone = _named(titles, _PHONE_WORDS)
@@ -93,10 +94,10 @@ def person_of(cells: Sequence[str], columns: Columns, country_code: str) -> Pers
 
 
 def phone_text(text: str) -> str:
-    """A phone number as somebody meant it, out of what a spreadsheet made of it.
+    """Restores a phone number that a spreadsheet has changed.
 
-    `'0812…`, `="0812…"`, `81234567890.0` and `6.281234567890E+12` are undone. Raises RowError for a number whose last
-    digits are lost (`8.12E+11`): another number would be worse than none.
+    Undoes `'0812…`, `="0812…"`, `81234567890.0` and `6.281234567890E+12`. Raises RowError for a number whose last
+    digits are lost (`8.12E+11`): a wrong number would be worse than none.
     """
     text = text.strip()
     if formula := _IN_FORMULA.fullmatch(text):
@@ -155,7 +156,7 @@ def _word(cell: str) -> str:
 
 
 def _clean(text: str) -> str:
-    """Text on one line that every database can carry: no control characters, no halves of characters."""
+    """Text on one line that every database can store: no control characters, no lone surrogates."""
     text = bounds.text(text)
     kept = (" " if c.isspace() else c for c in text if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
     return " ".join("".join(kept).split())

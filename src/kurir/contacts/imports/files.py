@@ -1,8 +1,8 @@
-"""Files of people as rows of text: CSV in the encodings and with the separators that Excel writes, and XLSX.
+"""Reads files of people as rows of text: CSV in the encodings and with the separators that Excel writes, and XLSX.
 
-Nothing here knows what a column means. Sizes are bounded before anything is unpacked or held: bytes, lines, columns,
-cells and their length, and of an XLSX the XML elements, which is what its reader's time depends on. What is left to a
-hostile file is bounded by the process that reads it (`reading_process`).
+It does not interpret columns. Sizes are bounded before anything is unpacked or held in memory: bytes, lines, columns,
+cells and their length, and of an XLSX the XML elements, on which its reader's time depends. `reading_process` bounds
+whatever a hostile file causes beyond that.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ import openpyxl
 
 FILE_BYTES = 20_000_000
 UNPACKED_BYTES = 64_000_000
-"""Largest file, and largest sum of what an XLSX (a ZIP archive) says it unpacks to."""
+"""Maximum size of a file, and of the total that an XLSX (a ZIP archive) states for its unpacked content."""
 LINES = 200_000
-"""Most lines, blank ones included."""
+"""Maximum lines, blank ones included."""
 COLUMNS = 64
 CELLS = 2_000_000
 CELL = 4_000
-"""Most cells of a file, and most characters of a cell; a row with a longer one is reported."""
+"""Maximum cells of a file, and maximum characters of a cell; a row with a longer one is reported."""
 LINE = 100_000
-"""Most characters of a line of CSV; a longer one is reported."""
+"""Maximum characters of a line of CSV; a longer one is reported."""
 CHARACTERS = 20_000_000
-"""Most characters of all cells together."""
+"""Maximum characters of all cells together."""
 _MARKS = 8_000_000
-"""Most tags in an XLSX: a cell takes four, and as many again for its text; the reader takes some 2 µs for each."""
+"""Maximum tags in an XLSX: a cell takes four, and as many again for its text; the reader takes about 2 µs for each."""
 _PARTS = 1_000
 _BLOCK = 1 << 20
 _RECORD_LINES = 10
-"""Lines that one quoted CSV record may span; beyond, the quote is taken for a stray one."""
+"""Maximum lines of one quoted CSV record; beyond that the quote counts as a stray one."""
 _DELIMITERS = ",;\t|"
 _SAMPLE = 20
 _SAMPLE_WIDTH = 10_000
 _SEPARATOR_NAMED = re.compile(r'"?sep=([,;\t|])"?', re.IGNORECASE)
-"""Excel's own way to name the separator, in the first line."""
+"""Excel's notation for the separator, in the first line."""
 
 
-class ImportRefused(ValueError):  # noqa: N818 - a verdict on the file, not a mistake of the program
+class ImportRefused(ValueError):  # noqa: N818 - a property of the file, not a mistake of the program
     """The file as a whole cannot be imported; the message says why. Nothing was stored."""
 
 
@@ -87,7 +87,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _bounded(rows: Iterator[Row]) -> Iterator[Row]:
-    """The rows, those with a cell that is too long as errors. Raises ImportRefused when they are too much together."""
+    """Yields the rows, those with an overlong cell as errors. Raises ImportRefused when they are too much in total."""
     cells = characters = 0
     for row in rows:
         cells += len(row.cells)
@@ -108,7 +108,7 @@ def _bounded(rows: Iterator[Row]) -> Iterator[Row]:
 
 def decoded(data: bytes) -> str:
     """The text of a CSV file: UTF-8 or UTF-16 with or without a byte order mark, else Windows' Western encoding."""
-    # Western text in UTF-16 has a zero in every other byte; a stray zero or two mean nothing
+    # Western text in UTF-16 has a zero in every other byte; single zeros mean nothing
     even, odd = data[:200:2].count(0) * 3 > len(data[:200:2]), data[1:200:2].count(0) * 3 > len(data[1:200:2])
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
@@ -173,7 +173,7 @@ def _quoted(lines: list[str], at: int, delimiter: str) -> tuple[list[str], int, 
     try:
         return next(reader, []), reader.line_num, ""
     except csv.Error:
-        pass  # the quote is never closed, or it is a stray one
+        pass  # the quote is never closed, or a stray one
     try:
         return _parsed(lines[at], delimiter), 1, ""
     except csv.Error as error:
@@ -195,7 +195,7 @@ def _xlsx(data: bytes) -> Iterator[Row]:
     except ImportRefused:
         raise
     except Exception as error:
-        # whatever a damaged or hostile archive makes the reader stumble over
+        # whatever a damaged or hostile archive makes the reader raise
         raise ImportRefused(f"the Excel file is damaged ({type(error).__name__})") from error
 
 
@@ -206,7 +206,7 @@ def _sheet(data: bytes) -> Iterator[Row]:
         if not book.worksheets:
             raise ImportRefused("the Excel file has no sheet")
         sheet: Any = book.worksheets[0]
-        sheet.reset_dimensions()  # what the file says about its size may be anything
+        sheet.reset_dimensions()  # the size that the file states may be wrong
         for line, values in enumerate(sheet.iter_rows(max_col=COLUMNS + 1, values_only=True), start=1):
             if line > LINES:
                 raise ImportRefused(f"the sheet has more than {LINES:,} lines; delete blank ones or split it")
@@ -215,7 +215,7 @@ def _sheet(data: bytes) -> Iterator[Row]:
 
 
 def _check_archive(data: bytes) -> None:
-    """Refuses an archive that would unpack to far more than people need; unpacking stops at the sizes it states."""
+    """Refuses an archive that would unpack to too much; unpacking stops at the sizes it states."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             parts = archive.infolist()

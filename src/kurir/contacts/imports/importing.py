@@ -1,8 +1,8 @@
-"""Importing people from a CSV or Excel file into a contact list: the good rows are stored, every bad one is reported.
+"""Imports people from a CSV or Excel file into a contact list; stores the good rows and reports every bad one.
 
-`files` turns a file into rows, in a process with limits (`reading_process`), and `columns` rows into people; here they
-are stored, a chunk per transaction. Importing into a list of the same name again merges, so an import that was cut off
-is simply run again.
+`files` turns a file into rows, in a process with limits (`reading_process`), `columns` turns rows into people, and this
+module stores them, a chunk per transaction. Importing into a list of the same name again merges, so an interrupted
+import is simply run again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kurir.messages import bounds
 from kurir.store.database import LONG_WORK, Database
 
 ROWS = 100_000
-"""Rows that one file may have, blank ones not counted."""
+"""Maximum rows of one file, blank ones not counted."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -36,9 +36,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ImportReport(msgspec.Struct, frozen=True):
-    """What came of a file: people stored anew, rows merged into somebody known, and the rows that were not stored.
+    """The result of an import: people added, rows merged into existing people, and the rows that were not stored.
 
-    `contact_key` is the list's public id, "" when no row was good and no list was made.
+    `contact_key` is the list's public id, "" when no row was good and no list was created.
     """
 
     contact_key: str
@@ -51,10 +51,11 @@ class ImportReport(msgspec.Struct, frozen=True):
 async def import_file(
     database: Database, account: Account, path: Path, list_name: str, progress: Callable[[int], object] | None = None
 ) -> ImportReport:
-    """Imports a file into the account's list `list_name`, which is made when there is none.
+    """Imports a file into the account's list `list_name`, creating it on first use.
 
     `progress` is called with the number of rows done, after each chunk. Numbers without a country code get the
-    account's. Raises ImportRefused (nothing was stored) and DatabaseUnavailable (chunks before it stay; run it again).
+    account's. Raises ImportRefused (nothing was stored) and DatabaseUnavailable (earlier chunks are stored; run it
+    again).
     """
     rows = await reading_process.read(path, ROWS + 2)
     rows, columns = await asyncio.to_thread(_understood, rows, account.country_code)

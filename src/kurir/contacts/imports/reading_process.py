@@ -1,4 +1,4 @@
-"""Reading files of people in a process of its own (`kit/confined`), whose program is `reading_program`."""
+"""Reads files of people in a separate process (`kit/confined`), whose program is `reading_program`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from kurir.contacts.imports.files import ImportRefused, Row
 from kurir.kit.confined import Confined, Limits, TooCostly, TooSlow
 
 LIMITS = Limits(memory=700_000_000, cpu=30, seconds=180.0, answer=150_000_000)
-"""What reading one file may take. The largest that is taken needs about a third of it."""
+"""Limits for reading one file. The largest accepted file needs about a third of them."""
 
 
 class Question(msgspec.Struct, frozen=True):
-    """`files.read_rows` of the file `path`."""
+    """Asks for `files.read_rows` of the file `path`."""
 
     path: str
     limit: int
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
-    """Why the file is not taken."""
+    """Why the file is refused."""
 
     reason: str
 
 
 class Rows(msgspec.Struct, frozen=True, tag="rows"):
-    """What is in the file."""
+    """The rows of the file."""
 
     rows: list[Row]
 

@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from kurir.kit import crash_points
 
 
-def migrate(connection: Connection, to: str = "head", said: Callable[[str], None] = lambda _: None) -> None:
-    """Brings the schema to the version `to`; does nothing when it is there already. `said` gets a line a step.
+def migrate(connection: Connection, to: str = "head", report: Callable[[str], None] = lambda _: None) -> None:
+    """Brings the schema to the version `to`; does nothing when it is there already. `report` gets a line a step.
 
     The transaction is the caller's: all steps become true together, or none does.
     """
@@ -23,7 +23,7 @@ def migrate(connection: Connection, to: str = "head", said: Callable[[str], None
     def stepped(*, step: Any, **_more: Any) -> None:
         crash_points.reach("migration.step")
         sentence = (step.up_revision.doc or "").partition("\n")[0]
-        said(f"schema {step.up_revision_id}: {sentence}")
+        report(f"schema {step.up_revision_id}: {sentence}")
 
     config = _config()
     config.attributes["connection"] = connection

@@ -7,18 +7,16 @@ from kurir.web.compat_v1.endpoints import (
     contacts,
     conversations,
     device_lists,
+    device_sending,
     general,
-    group,
     otp,
-    personal,
     templates,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *general.ENDPOINTS,
     *contacts.ENDPOINTS,
-    *group.ENDPOINTS,
-    *personal.ENDPOINTS,
+    *device_sending.ENDPOINTS,
     *device_lists.ENDPOINTS,
     *otp.ENDPOINTS,
     *templates.ENDPOINTS,

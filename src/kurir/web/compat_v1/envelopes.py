@@ -36,11 +36,11 @@ class Phrase(NamedTuple):
     def say(self, language: str, **values: object) -> str:
         """The sentence in `language` (`id` or `en`), filled in; a value may be a phrase, others are cut at 200."""
         sentence = self.en if language == "en" else self.id
-        said = {
+        shown = {
             name: value.say(language) if isinstance(value, Phrase) else str(value)[:200]
             for name, value in values.items()
         }
-        return sentence.format(**said)
+        return sentence.format(**shown)
 
 
 class WireError(Exception):

@@ -7,13 +7,13 @@ logged with an id, counted, and answered as 503 with that id, so that a retry is
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from kurir.accounts.accounts import Account
@@ -29,10 +29,9 @@ from kurir.web.compat_v1.identity import Identity
 from kurir.web.compat_v1.repeats import Repeats, once_of
 from kurir.web.compat_v1.replies import Reply, error_body, header, json_reply, language_of, send_preflight, send_reply
 from kurir.web.gateway import Gateway
+from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 
 PREFIX = "/public/v1/"
-_BODY_TIMEOUT = 20.0
-"""Seconds a client may take to send its body."""
 _IDEMPOTENCY_KEY = KEY_HEADER.lower().encode()
 _RETRY_AFTER = {"Retry-After": "2"}
 _QUEUE_RETRY_AFTER = {"Retry-After": "30"}
@@ -79,10 +78,6 @@ POST_ONLY = Phrase(
 log = structlog.get_logger(__name__)
 
 
-class Gone(Exception):  # noqa: N818 - the client's doing, not a mistake
-    """The client went away before its request was complete."""
-
-
 def _say_strangers(reasons: dict[str, int]) -> None:
     """What was refused to people nobody knows: the log must not grow as fast as they ask."""
     log.warning("strangers_refused", reasons=reasons)
@@ -114,7 +109,7 @@ class CompatHandler:
             return
         try:
             reply = await self._answered(endpoint, scope, receive)
-        except Gone:
+        except ClientDisconnect:
             return
         await send_reply(scope, send, reply)
         label = PREFIX + endpoint.path if endpoint else "other"
@@ -172,7 +167,7 @@ class CompatHandler:
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", endpoint=endpoint.path, reason=str(error))
             return json_reply(_unavailable(error, language), headers | _RETRY_AFTER)
-        except Gone:
+        except ClientDisconnect:
             raise
         except Exception:
             error_id = secrets.token_hex(6)
@@ -197,42 +192,14 @@ def _unavailable(error: DatabaseUnavailable, language: str) -> dict[str, str]:
 
 
 async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body, never more than `limit` bytes of it. Raises WireError 400 and 408, and Gone."""
-    announced = header(scope, b"content-length")
-    if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit)
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Gone
-    first = message.get("body", b"")
-    if len(first) > limit:
-        raise _too_large(limit)
-    if not message.get("more_body", False):
-        return first
+    """The whole body, never more than `limit` bytes of it. Raises WireError 400 and 408, and ClientDisconnect."""
+    closing = {"Connection": "close"}
     try:
-        async with asyncio.timeout(_BODY_TIMEOUT):
-            return await _read_on(receive, first, limit)
-    except TimeoutError as error:
-        raise WireError(
-            "408", "timeout", BODY_TOO_SLOW, headers={"Connection": "close"}, seconds=f"{_BODY_TIMEOUT:g}"
-        ) from error
-
-
-async def _read_on(receive: Receive, first: bytes, limit: int) -> bytes:
-    body = bytearray(first)
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise _too_large(limit)
-        if not message.get("more_body", False):
-            return bytes(body)
-
-
-def _too_large(limit: int) -> WireError:
-    return WireError("400", "invalid_request", BODY_TOO_LARGE, headers={"Connection": "close"}, limit=limit)
+        return await read_body(receive, limit, announced=header(scope, b"content-length"))
+    except BodyTooLarge as error:
+        raise WireError("400", "invalid_request", BODY_TOO_LARGE, headers=closing, limit=limit) from error
+    except BodyTooSlow as error:
+        raise WireError("408", "timeout", BODY_TOO_SLOW, headers=closing, seconds=f"{error.seconds:g}") from error
 
 
 def _address(scope: Scope) -> str:

@@ -6,9 +6,7 @@ is never remembered. A revoked key therefore works for `MEMORY_SECONDS` longer a
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Generic, TypeVar
-
+from cachetools import LRUCache, TTLCache
 from sqlalchemy import Connection
 
 from kurir.accounts import accounts, api_keys
@@ -58,36 +56,6 @@ NUMBER_EXPECTED: dict[NumberField, Phrase] = {
     ),
 }
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Memory(Generic[K, V]):
-    """Remembers up to `_MEMORY_SIZE` findings; each is good for `MEMORY_SECONDS`, and stays known for longer."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._found: OrderedDict[K, tuple[V, float]] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        """The finding while it is good."""
-        found = self._found.get(key)
-        return found[0] if found and 0 <= self._clock() - found[1] < MEMORY_SECONDS else None
-
-    def put(self, key: K, value: V) -> None:
-        """Remembers a finding, forgetting the oldest beyond the size."""
-        self._found[key] = (value, self._clock())
-        self._found.move_to_end(key)
-        if len(self._found) > _MEMORY_SIZE:
-            self._found.popitem(last=False)
-
-    def forget(self, key: K) -> None:
-        """Drops a finding that is no longer so."""
-        self._found.pop(key, None)
-
-    def __contains__(self, key: K) -> bool:
-        return key in self._found
-
 
 class Identity:
     """Answers "whose key is this?" and "is this number theirs?"."""
@@ -98,8 +66,10 @@ class Identity:
         self._clock = clock
         self._failed_keys = failed_keys
         self._single: OneAtATime[str, Account] = OneAtATime()
-        self._accounts: Memory[str, Account] = Memory(clock)
-        self._numbers: Memory[tuple[int, str], Number] = Memory(clock)
+        self._accounts: TTLCache[str, Account] = TTLCache(_MEMORY_SIZE, MEMORY_SECONDS, clock)
+        self._numbers: TTLCache[tuple[int, str], Number] = TTLCache(_MEMORY_SIZE, MEMORY_SECONDS, clock)
+        self._right_keys: LRUCache[str, bool] = LRUCache(_MEMORY_SIZE)
+        """Keys that were right when they were last looked up, however long ago."""
 
     async def account(self, body: Body, credential: str, address: str) -> Account:
         """The account whose key the body carries in any of its spellings.
@@ -146,7 +116,7 @@ class Identity:
             found = await self._database.read(lambda c: numbers.by_key(c, account.id, key), of=account.id)
         if found is None:
             raise WireError("404", "invalid_number_id", INVALID_NUMBER, field=field, expected=NUMBER_EXPECTED[field])
-        self._numbers.put((account.id, key), found)
+        self._numbers[account.id, key] = found
         return found
 
     async def _looked_up(self, key_hash: str, credential: str, address: str) -> Account:
@@ -165,7 +135,7 @@ class Identity:
 
     async def _asked(self, key_hash: str, source: str) -> Account | None:
         """The account of a key: of one that was right before beside the limits, of others within them."""
-        if key_hash in self._accounts:
+        if key_hash in self._right_keys:
             account = await self._database.read(lambda c: _account_of(c, key_hash), of=key_hash)
             self._remember(key_hash, account)
             return account
@@ -182,9 +152,11 @@ class Identity:
 
     def _remember(self, key_hash: str, account: Account | None) -> None:
         if account is None:
-            self._accounts.forget(key_hash)
+            self._accounts.pop(key_hash, None)
+            self._right_keys.pop(key_hash, None)
         else:
-            self._accounts.put(key_hash, account)
+            self._accounts[key_hash] = account
+            self._right_keys[key_hash] = True
 
 
 def _account_of(connection: Connection, key_hash: str) -> Account | None:

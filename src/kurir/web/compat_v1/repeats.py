@@ -114,7 +114,7 @@ class Repeats:
             await self._gateway.outbox.keep_answer(once, KeptAnswer(answer.body, answer.headers, answer.status))
         except DatabaseUnavailable as error:
             # the messages are stored and the answer is right; a repetition will be answered from them
-            log.warning("answer_not_kept", reason=str(error))
+            log.warning("answer_lost", reason=str(error))
 
 
 def _replayed(answer: Answer) -> Answer:

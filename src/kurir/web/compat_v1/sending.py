@@ -17,12 +17,12 @@ from kurir.messages import bounds
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import Draft, NotSettledYet, Snapshot
-from kurir.outbox.waiting import Waiting
+from kurir.outbox.outbox import Draft, Snapshot
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Field
 from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError, missing, wrong
-from kurir.web.compat_v1.waits import phrase, unseen, waits
+from kurir.web.compat_v1.recipients import COUNTRY_EXPECTED
+from kurir.web.compat_v1.waits import NotSettled, phrase, settled
 from kurir.web.gateway import Gateway
 
 IN_DELIVERY = "The message is in the delivery process"
@@ -52,7 +52,6 @@ PHONE_EXPECTED = Phrase(
     id="nomor telepon, mis. 81234567890 dengan `country_code` 62, atau +6281234567890",
     en="a phone number such as 81234567890 with `country_code` 62, or +6281234567890",
 )
-COUNTRY_EXPECTED = Phrase(id="kode negara, mis. 62", en="a country code such as 62")
 CAPTION_TOO_LONG = Phrase(
     id="Kolom `message` terlalu panjang untuk keterangan media: {length} karakter, maksimal {limit}. Kirim dengan "
     '`send_as_caption` "0" agar menjadi pesan tersendiri.',
@@ -172,25 +171,19 @@ async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answ
         # a device that is not connected will hardly be so within the caller's patience: say so soon
         ready = gateway.linked_devices.ready(call.number)
         timeout = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
-        await _verdict(gateway, call.account.id, remembered.ids, timeout, headers)
+        await _all_sent(gateway, call.account.id, remembered.ids, timeout, headers)
     return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, headers)
 
 
-async def _verdict(gateway: Gateway, account_id: int, ids: list[int], timeout: float, headers: dict[str, str]) -> None:
-    """Waits until every bubble is sent, `patience` seconds in all; raises for the first that is not."""
-    deadline = gateway.clock() + timeout
-    for message_id in ids:
-        left = max(0.0, deadline - gateway.clock())
-        try:
-            message = await gateway.outbox.wait_until_settled(account_id, message_id, left)
-        except NotSettledYet:
-            raise _still_waiting(message_id, "queued", unseen(gateway), timeout, headers) from None
-        if message.state in {"queued", "sending"}:
-            waiting = await waits(gateway, account_id, message_id)
-            raise _still_waiting(message_id, message.state, waiting, timeout, headers)
-        refusal = _refusal(message, headers)
-        if refusal is not None:
-            raise refusal
+async def _all_sent(gateway: Gateway, account_id: int, ids: list[int], timeout: float, headers: dict[str, str]) -> None:
+    """Waits until every bubble is sent, `timeout` seconds in all; raises for the first that is not."""
+    try:
+        async for message in settled(gateway, account_id, ids, timeout):
+            refusal = _refusal(message, headers)
+            if refusal is not None:
+                raise refusal
+    except NotSettled as late:
+        raise _still_waiting(late, timeout, headers) from None
 
 
 def _refusal(message: Snapshot, headers: dict[str, str]) -> WireError | None:
@@ -206,16 +199,16 @@ def _refusal(message: Snapshot, headers: dict[str, str]) -> WireError | None:
             return WireError("408", "timeout", UNCONFIRMED, headers=headers, id=name)
 
 
-def _still_waiting(message_id: int, state: str, waiting: Waiting, waited: float, headers: dict[str, str]) -> WireError:
+def _still_waiting(late: NotSettled, waited: float, headers: dict[str, str]) -> WireError:
     return WireError(
         "408",
         "timeout",
-        STOPPING if waiting.cause == "stopping" else STILL_WAITING,
+        STOPPING if late.waiting.cause == "stopping" else STILL_WAITING,
         headers=headers,
-        id=public_message_id(message_id),
+        id=public_message_id(late.message_id),
         seconds=f"{waited:g}",
-        state=state,
-        why=phrase(waiting),
+        state=late.state,
+        why=phrase(late.waiting),
     )
 
 

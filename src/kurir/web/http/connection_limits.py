@@ -7,6 +7,8 @@ others queued behind it, is known here. uvicorn's timer of idle connections is n
 
 Whoever is answered before his request has come in whole, by this layer or by a door, is read on for a while before the
 connection is closed: closing it with unread bytes would make the kernel reset it, and the answer would be lost.
+
+More than 300 lines: one protocol class that enforces all limits before a request exists.
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ import threading
 
 import msgspec
 import structlog
+from cachetools import TTLCache
 
 from kurir.accounts import members
 from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
 from kurir.accounts.members import Member
-from kurir.channels.cloud_api.expiring import Expiring
 from kurir.kit.clock import Clock
 from kurir.kit.shared_threads import Full, SharedThreads
 from kurir.store.database import Database, DatabaseUnavailable
@@ -63,8 +63,8 @@ class SignIn:
         self._by_source = FailedKeys(limit)
         self._by_email = FailedKeys(limit)
         self._secret = secrets.token_bytes(32)
-        self._remembered: Expiring[bytes, _Remembered] = Expiring(_SIZE, REMEMBERED, clock)
-        self._known: Expiring[bytes, bool] = Expiring(_SIZE, _KNOWN, clock)
+        self._remembered: TTLCache[bytes, _Remembered] = TTLCache(_SIZE, REMEMBERED, clock)
+        self._known: TTLCache[bytes, bool] = TTLCache(_SIZE, _KNOWN, clock)
         self._single: OneAtATime[bytes, Member] = OneAtATime()
         self._comparing = SharedThreads("passwords", 1, room=_WAITING, prepared=_give_way)
 
@@ -86,7 +86,7 @@ class SignIn:
             found = await self._database.read(lambda c: members.by_email(c, email), of=remembered.member.account_id)
             if found is not None and found[1] == remembered.password_hash:
                 return found[0]
-            self._remembered.drop(key)
+            self._remembered.pop(key, None)
         # the parts of a page come at once: one comparison for all
         return await self._single.run(key, lambda: self._tried(email, password, source, key))
 
@@ -94,15 +94,15 @@ class SignIn:
         known = self._key(email, source)
         async with contextlib.AsyncExitStack() as stack:
             attempts = [await stack.enter_async_context(self._by_source.attempt(source))]
-            if self._known.get(known) is None:
+            if known not in self._known:
                 attempts.append(await stack.enter_async_context(self._by_email.attempt(email)))
             found = await self._compared(email, password, source, attempts)
             if found is None:
                 return None
             for attempt in attempts:
                 attempt.right()
-        self._remembered.put(key, _Remembered(*found))
-        self._known.put(known, True)
+        self._remembered[key] = _Remembered(*found)
+        self._known[known] = True
         return found[0]
 
     async def _compared(

@@ -7,24 +7,28 @@ The token: see `kit/tokens`. Error body:
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
 from kurir.channels.linked_device.channel import DeviceUnavailable
-from kurir.kit.tokens import opens
+from kurir.kit.tokens import load_token, opens
 from kurir.numbers.numbers import Number
 from kurir.services.errors import Invalid, NotFound, NotPossible, ServiceError
 from kurir.store.database import BadValue, DatabaseUnavailable
 from kurir.web.gateway import Gateway
+from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger(__name__)
+PREFIX = "/api/"
+"""How the path of every request to the operator API begins."""
 _encode = msgspec.json.Encoder().encode
 _STATUS: dict[type[ServiceError], tuple[int, str]] = {
     Invalid: (400, "invalid"),
@@ -77,15 +81,22 @@ def guarded(token: str, handler: Handler) -> Handler:
 
 
 async def body_of(request: Request, limit: int) -> bytes:
-    """The request's body. Raises ApiError (413) beyond `limit` bytes."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise ApiError(413, "too_large", f"the body must not be larger than {limit} bytes")
-        parts.append(part)
-    return b"".join(parts)
+    """The request's body. Raises ApiError: 413 beyond `limit` bytes, 408 when it is too slow."""
+    try:
+        return await read_body(request.receive, limit)
+    except BodyTooLarge as error:
+        raise ApiError(413, "too_large", str(error)) from error
+    except BodyTooSlow as error:
+        raise ApiError(408, "timeout", str(error)) from error
+
+
+def routes_of(gateway: Gateway, table: Sequence[tuple[str, str, Handler]]) -> list[BaseRoute]:
+    """Routes for (method, path below `/api/v1`, handler), each behind the operator's token.
+
+    The token is made now when there is none. Raises OSError.
+    """
+    token = load_token(gateway.settings.data_dir)
+    return [Route(f"{PREFIX}v1{path}", guarded(token, handler), methods=[method]) for method, path, handler in table]
 
 
 async def struct_of(request: Request, limit: int, type_: type[T], sample: str) -> T:
@@ -109,6 +120,15 @@ async def device_of(gateway: Gateway, request: Request) -> Number:
 async def number_of(gateway: Gateway, request: Request) -> Number:
     """The number that the path's `key` names. Raises NotFound."""
     return await gateway.services.numbers.get_of_any(request.path_params["key"])
+
+
+def unknown_request(status: int, detail: str, headers: dict[str, str]) -> Response:
+    """The answer to a path or method that this API does not have, in its own form."""
+    known = {404: ("not_found", "there is nothing at this address"), 405: ("method_not_allowed", "not by this method")}
+    code, message = known.get(status, ("invalid", detail))
+    refusal = _refusal(status, code, message)
+    refusal.headers.update(headers)
+    return refusal
 
 
 def _bears(request: Request, token: str) -> bool:

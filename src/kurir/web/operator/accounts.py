@@ -7,15 +7,14 @@ from datetime import date
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from kurir.accounts.accounts import Account
-from kurir.kit.tokens import load_token
 from kurir.messages import bounds
 from kurir.services.accounts import AccountChange, NewAccount
 from kurir.services.numbers import OfficialNumber
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, Handler, guarded, reply, struct_of
+from kurir.web.operator.access import ApiError, reply, routes_of, struct_of
 
 
 class AccountView(msgspec.Struct):
@@ -46,20 +45,21 @@ class DeviceRequest(msgspec.Struct):
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
-    token = load_token(gateway.settings.data_dir)
+    """The routes, behind the operator's token. Raises OSError."""
     section = _Accounts(gateway)
-    table: list[tuple[str, str, Handler]] = [
-        ("GET", "/api/v1/accounts", section.listing),
-        ("POST", "/api/v1/accounts", section.create),
-        ("PATCH", "/api/v1/accounts/{id}", section.change),
-        ("GET", "/api/v1/accounts/{id}/keys", section.keys),
-        ("POST", "/api/v1/accounts/{id}/keys", section.add_key),
-        ("DELETE", "/api/v1/accounts/{id}/keys/{last4}", section.revoke_key),
-        ("POST", "/api/v1/accounts/{id}/devices", section.add_device),
-        ("POST", "/api/v1/accounts/{id}/officials", section.add_official),
-    ]
-    return [Route(path, guarded(token, handler), methods=[method]) for method, path, handler in table]
+    return routes_of(
+        gateway,
+        [
+            ("GET", "/accounts", section.listing),
+            ("POST", "/accounts", section.create),
+            ("PATCH", "/accounts/{id}", section.change),
+            ("GET", "/accounts/{id}/keys", section.keys),
+            ("POST", "/accounts/{id}/keys", section.add_key),
+            ("DELETE", "/accounts/{id}/keys/{last4}", section.revoke_key),
+            ("POST", "/accounts/{id}/devices", section.add_device),
+            ("POST", "/accounts/{id}/officials", section.add_official),
+        ],
+    )
 
 
 class _Accounts:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from kurir.kit.tokens import load_token
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import Handler, device_of, guarded, reply, struct_of
+from kurir.web.operator.access import device_of, reply, routes_of, struct_of
 
 
 class SyncRequest(msgspec.Struct):
@@ -25,14 +24,15 @@ class CheckRequest(msgspec.Struct):
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
-    token = load_token(gateway.settings.data_dir)
+    """The routes, behind the operator's token. Raises OSError."""
     section = _Contacts(gateway)
-    table: list[tuple[str, Handler]] = [
-        ("/api/v1/numbers/{key}/contacts/sync", section.sync),
-        ("/api/v1/numbers/{key}/contacts/check", section.check),
-    ]
-    return [Route(path, guarded(token, handler), methods=["POST"]) for path, handler in table]
+    return routes_of(
+        gateway,
+        [
+            ("POST", "/numbers/{key}/contacts/sync", section.sync),
+            ("POST", "/numbers/{key}/contacts/check", section.check),
+        ],
+    )
 
 
 class _Contacts:

@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from kurir.kit.ids import public_message_id
-from kurir.kit.tokens import load_token
 from kurir.outbox.rows import Snapshot
 from kurir.outbox.waiting import sentence
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import Handler, guarded, reply
+from kurir.web.operator.access import reply, routes_of
 
 Decision = Callable[[int, int], Awaitable[Snapshot]]
 
@@ -38,14 +37,15 @@ class MessageView(msgspec.Struct):
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
-    token = load_token(gateway.settings.data_dir)
+    """The routes, behind the operator's token. Raises OSError."""
     section = _Messages(gateway)
-    table: list[tuple[str, Handler]] = [
-        ("/api/v1/messages/{id}/replay", section.replay),
-        ("/api/v1/messages/{id}/cancel", section.cancel),
-    ]
-    return [Route(path, guarded(token, handler), methods=["POST"]) for path, handler in table]
+    return routes_of(
+        gateway,
+        [
+            ("POST", "/messages/{id}/replay", section.replay),
+            ("POST", "/messages/{id}/cancel", section.cancel),
+        ],
+    )
 
 
 class _Messages:

@@ -7,12 +7,11 @@ import math
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from kurir.kit.tokens import load_token
 from kurir.numbers.numbers import Number
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, Handler, device_of, guarded, number_of, reply, struct_of
+from kurir.web.operator.access import ApiError, device_of, number_of, reply, routes_of, struct_of
 
 LONGEST_WAIT = 30.0
 """Most seconds that a `wait` may ask for."""
@@ -57,23 +56,24 @@ class NumberView(msgspec.Struct):
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
-    token = load_token(gateway.settings.data_dir)
+    """The routes, behind the operator's token. Raises OSError."""
     section = _Numbers(gateway)
-    table: list[tuple[str, str, Handler]] = [
-        ("GET", "/api/v1/numbers", section.listing),
-        ("PATCH", "/api/v1/numbers/{key}", section.change),
-        ("DELETE", "/api/v1/numbers/{key}", section.remove),
-        ("POST", "/api/v1/numbers/{key}/pause", section.pause),
-        ("POST", "/api/v1/numbers/{key}/resume", section.resume),
-        ("GET", "/api/v1/numbers/{key}/pairing", section.pairing),
-        ("POST", "/api/v1/numbers/{key}/pairing", section.start_pairing),
-        ("DELETE", "/api/v1/numbers/{key}/pairing", section.cancel_pairing),
-        ("POST", "/api/v1/numbers/{key}/logout", section.logout),
-        ("GET", "/api/v1/numbers/{key}/contacts", section.contacts),
-        ("GET", "/api/v1/numbers/{key}/groups", section.groups),
-    ]
-    return [Route(path, guarded(token, handler), methods=[method]) for method, path, handler in table]
+    return routes_of(
+        gateway,
+        [
+            ("GET", "/numbers", section.listing),
+            ("PATCH", "/numbers/{key}", section.change),
+            ("DELETE", "/numbers/{key}", section.remove),
+            ("POST", "/numbers/{key}/pause", section.pause),
+            ("POST", "/numbers/{key}/resume", section.resume),
+            ("GET", "/numbers/{key}/pairing", section.pairing),
+            ("POST", "/numbers/{key}/pairing", section.start_pairing),
+            ("DELETE", "/numbers/{key}/pairing", section.cancel_pairing),
+            ("POST", "/numbers/{key}/logout", section.logout),
+            ("GET", "/numbers/{key}/contacts", section.contacts),
+            ("GET", "/numbers/{key}/groups", section.groups),
+        ],
+    )
 
 
 class _Numbers:

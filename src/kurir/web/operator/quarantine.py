@@ -6,26 +6,27 @@ from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from kurir.kit.tokens import load_token
 from kurir.messages import bounds
 from kurir.quarantine.quarantine import Entry, Line
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, guarded, reply
+from kurir.web.operator.access import ApiError, reply, routes_of
 
 _MOST = 1_000
 
 
 def routes(gateway: Gateway) -> list[BaseRoute]:
-    """The routes, each behind the operator's token (made now when there is none). Raises OSError."""
-    token = load_token(gateway.settings.data_dir)
+    """The routes, behind the operator's token. Raises OSError."""
     section = _Quarantine(gateway)
-    return [
-        Route("/api/v1/quarantine", guarded(token, section.list), methods=["GET"]),
-        Route("/api/v1/quarantine/{id}/replay", guarded(token, section.replay), methods=["POST"]),
-        Route("/api/v1/quarantine/{id}/discard", guarded(token, section.discard), methods=["POST"]),
-    ]
+    return routes_of(
+        gateway,
+        [
+            ("GET", "/quarantine", section.list),
+            ("POST", "/quarantine/{id}/replay", section.replay),
+            ("POST", "/quarantine/{id}/discard", section.discard),
+        ],
+    )
 
 
 class _Quarantine:

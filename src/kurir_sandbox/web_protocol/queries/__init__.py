@@ -1,6 +1,6 @@
 """Queries: the `<iq>` requests of linked devices, one namespace family a module.
 
-Every request must be answered, or the engine waits 75 seconds for each. A query that is not played is answered with
+Every request must be answered, or the engine waits 75 seconds for each. An unsupported query is answered with
 501 feature-not-implemented, so that it is noticed.
 """
 
@@ -68,7 +68,7 @@ async def answer(exchange: Exchange, device: Device, iq: Node) -> Node:
     namespace = iq.text("xmlns")
     handler = _ANSWERS.get(namespace)
     if handler is None:
-        log.info("query_not_played", namespace=namespace, tags=[c.tag for c in iq.children])
+        log.info("query_unsupported", namespace=namespace, tags=[c.tag for c in iq.children])
         return refusal(iq, 501, ERRORS[501])
     try:
         found = handler(exchange, device, iq)

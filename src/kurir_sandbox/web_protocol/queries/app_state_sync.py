@@ -48,7 +48,7 @@ async def _accept(exchange: Exchange, device: Device, name: str, patch: bytes) -
 
 
 async def announce(exchange: Exchange, phone: str, name: str, version: int, but: Device | None = None) -> None:
-    """Tells the account's devices (except `but`) that a collection changed, so that they ask for it."""
+    """Notifies the account's devices (except `but`) that a collection changed, so that they request it."""
     attrs = {"from": SERVER, "type": "server_sync", "id": f"sync-{name}-{version}", "t": now()}
     changed = Node("collection", {"name": name, "version": str(version)})
     for device in exchange.devices.of(phone):

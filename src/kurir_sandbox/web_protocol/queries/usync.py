@@ -1,7 +1,7 @@
 """`usync`: what a device wants to know about people: whether they are on WhatsApp, their LID, devices, status and
 picture.
 
-A contact query carries the number as text ("+55…" or "55…", with or without "@c.us"), the others a JID. Both are
+A contact query has the number as text ("+55…" or "55…", with or without "@c.us"), the others a JID. Both are
 answered with the LID, unless a fault hides it.
 """
 

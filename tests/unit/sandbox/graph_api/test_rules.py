@@ -96,7 +96,7 @@ def test_http_status_by_code(code: int, status: int) -> None:
     assert GraphError(code).status == status
 
 
-def test_failed_status_carries_the_error() -> None:
+def test_failed_status_contains_the_error() -> None:
     failure = notices.failed(notices.status("wamid.1", "sent", SITI, 7.9, "p"), 131026, "Message Undeliverable.")
     assert failure["status"] == "failed" and failure["timestamp"] == "7"
     assert failure["biz_opaque_callback_data"] == "p"

@@ -9,7 +9,7 @@ from tests.harness.properties import examples
 
 from kurir_sandbox.graph_api.bubbles import fill
 from kurir_sandbox.graph_api.errors import GraphError
-from kurir_sandbox.graph_api.template_book import verdict
+from kurir_sandbox.graph_api.template_book import decide
 from kurir_sandbox.graph_api.templates import NewTemplate, checked
 
 HEADER, BODY, FOOTER, LONG, CROWDED, EDGE = 2388047, 2388072, 2388073, 2388040, 2388293, 2388299
@@ -165,7 +165,7 @@ def test_template_that_breaks_a_rule(name: str) -> None:
     ],
 )
 def test_review(asked: Json, status: str, reason: str) -> None:
-    assert verdict(checked(asked)) == (status, reason)
+    assert decide(checked(asked)) == (status, reason)
 
 
 def texts(*values: str) -> list[Json]:

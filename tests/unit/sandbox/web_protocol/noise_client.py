@@ -35,14 +35,14 @@ class Initiator:
         ).SerializeToString()
 
     def finish(self, server_hello: bytes, payload: bytes) -> tuple[bytes, Transport]:
-        said = wa6.HandshakeMessage.FromString(server_hello).serverHello
-        self._hash(said.ephemeral)
-        self._key(self.ephemeral.agree(said.ephemeral))
-        server_static = self._decrypt(said.static)
+        answer = wa6.HandshakeMessage.FromString(server_hello).serverHello
+        self._hash(answer.ephemeral)
+        self._key(self.ephemeral.agree(answer.ephemeral))
+        server_static = self._decrypt(answer.static)
         self._key(self.ephemeral.agree(server_static))
-        self._check(server_static, self._decrypt(said.payload))
+        self._check(server_static, self._decrypt(answer.payload))
         static = self._encrypt(self.static.public)
-        self._key(self.static.agree(said.ephemeral))
+        self._key(self.static.agree(answer.ephemeral))
         finish = wa6.HandshakeMessage.ClientFinish(static=static, payload=self._encrypt(payload))
         keys = hkdf(b"", 64, salt=self.ck)
         message = wa6.HandshakeMessage(clientFinish=finish).SerializeToString()

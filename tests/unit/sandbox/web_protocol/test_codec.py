@@ -108,7 +108,7 @@ def test_malformed_frames_are_refused(frame: bytes) -> None:
         codec.decode(frame)
 
 
-def test_text_that_is_no_utf8_is_told_apart() -> None:
+def test_text_that_is_no_utf8_is_recognized() -> None:
     for raw in (b"\xff", b"\xfe", b"3EB0\xc3", b"\xed\xa0\x80"):
         node = codec.decode(bytes([0, 248, 3, 252, len(raw)]) + raw + bytes([8, 252, len(raw)]) + raw)
         assert node.attrs["id"] == node.need_id() == raw

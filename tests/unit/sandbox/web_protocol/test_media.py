@@ -105,7 +105,7 @@ def test_invalid_strings_and_no_protobuf_are_shown_all_the_same(
     assert contents.read(plaintext, store) == content
 
 
-def test_a_location_that_is_no_number_can_be_told_in_json(store: MediaStore) -> None:
+def test_a_location_that_is_no_number_can_be_written_in_json(store: MediaStore) -> None:
     pin = e2e.Message()
     pin.locationMessage.degreesLatitude, pin.locationMessage.degreesLongitude = float("nan"), float("-inf")
     found = contents.read(pin.SerializeToString(), store)

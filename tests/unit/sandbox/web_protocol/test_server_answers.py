@@ -106,7 +106,9 @@ async def test_the_digest_of_the_keys_that_the_server_holds(stage: Stage) -> Non
         ("", Node("x"), "501"),
     ],
 )
-async def test_what_is_not_played_is_said_to_be_so(stage: Stage, namespace: str, child: Node | None, code: str) -> None:
+async def test_what_is_not_played_is_answered_as_such(
+    stage: Stage, namespace: str, child: Node | None, code: str
+) -> None:
     async with stage.client() as client:
         await logged_in(client)
         answer = await ask(client, iq(namespace, *([child] if child else [])))
@@ -293,7 +295,7 @@ async def test_what_a_linked_device_sends_to_another_names_the_account(stage: St
             assert passed.jid("participant_pn" if to.server == "g.us" else "sender_pn") == JID(OWNER)
 
 
-async def test_a_device_that_is_linked_but_not_told_to_log_in(tmp_path: Path) -> None:
+async def test_a_device_that_is_linked_but_does_not_log_in(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     await stage.network.start()
     try:

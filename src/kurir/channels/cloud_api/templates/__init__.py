@@ -1,1 +1,1 @@
-"""What Meta and the Graph API need of message templates."""
+"""Message templates at Meta: calls, components and rules."""

@@ -23,13 +23,13 @@ from kurir.numbers.numbers import Number
 _FIELDS = "id,name,language,status,category,components,rejected_reason"
 _PAGE = "100"
 _MOST_PAGES = 70
-"""A business may have 6,000 templates."""
+"""Maximum pages of a listing: a business may have 6,000 templates."""
 _LONGEST_HANDLE = 8_192
 """Characters of an upload's id or handle: both go back to Meta as they came and are stored nowhere."""
 
 
 class Created(msgspec.Struct, frozen=True):
-    """Meta took the template; `id` is decimal, `status` PENDING, APPROVED or REJECTED."""
+    """Meta accepted the template; `id` is decimal, `status` PENDING, APPROVED or REJECTED."""
 
     id: str
     status: str
@@ -61,7 +61,7 @@ class MetaTemplate(msgspec.Struct, frozen=True):
 
 
 class UnreadTemplate(msgspec.Struct, frozen=True):
-    """A template in a shape that is not known: its id at Meta ("" without one), the row as JSON, and what was wrong."""
+    """A template in an unknown shape: its id at Meta ("" without one), the row as JSON, and the error."""
 
     id: str
     row: bytes
@@ -78,7 +78,7 @@ class TemplateCalls:
         self._listed_at: dict[int, float] = {}
 
     def listed_within(self, number: Number, seconds: float) -> bool:
-        """Whether the number's templates were asked for in the last `seconds`."""
+        """Whether the number's templates were listed in the last `seconds`."""
         return self._clock() - self._listed_at.get(number.id, float("-inf")) < seconds
 
     async def create(self, number: Number, body: dict[str, Any]) -> Created | GraphRefusal | Unreachable:
@@ -115,13 +115,13 @@ class TemplateCalls:
         return Unreachable(f"the Graph API's list of templates has no end after {_MOST_PAGES} pages")
 
     async def delete(self, number: Number, name: str, meta_id: str = "") -> bool | GraphRefusal | Unreachable:
-        """Deletes one template by id, or every language of `name`; whether Meta did."""
+        """Deletes one template by id, or every language of `name`; returns whether Meta did."""
         query = {"name": name, **({"hsm_id": meta_id} if meta_id else {})}
         answer = await self._call(number, "DELETE", f"{number.waba_id}/message_templates", query=query)
         return answer.get("success") is True if isinstance(answer, dict) else answer
 
     async def upload_sample(self, number: Number, media: MediaFile) -> str | GraphRefusal | Unreachable:
-        """The handle of a header's sample file, by a resumable upload in one piece."""
+        """Uploads a header's sample file by a resumable upload in one piece; returns its handle."""
         query = {
             "file_name": media.name or Path(media.path).name,
             "file_length": str(media.size),
@@ -205,7 +205,7 @@ def _bounded(value: Any) -> Any:
 
 
 def _without_null(row: object) -> object:
-    """The row without what is null, and with its id as text."""
+    """The row without null values, and with its id as text."""
     if not isinstance(row, dict):
         return row
     return {key: value for key, value in row.items() if value is not None} | {"id": identifier_of(row.get("id"))}

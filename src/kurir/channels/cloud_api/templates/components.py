@@ -1,4 +1,4 @@
-"""Templates between the public form and Meta's components: for creation, from a listing, and for a send. Pure.
+"""Converts templates between the public form and Meta's components: for creation, from a listing, and for a send. Pure.
 
 Source: Meta, "Template components" (creation) and `messages/template-messages` (send).
 """
@@ -17,7 +17,7 @@ _UNSENDABLE = re.compile(r"[\n\t]| {5}")
 
 
 class FillError(ValueError):
-    """The values do not fit the template; `field` is the request's field to blame."""
+    """The values do not fit the template; `field` is the request's field that is wrong."""
 
     def __init__(self, field: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -93,16 +93,17 @@ _STATUS_WORDS = {"PENDING": "IN_REVIEW", "REINSTATED": "APPROVED", "UNARCHIVED":
 
 
 def shown_status(status: str) -> str:
-    """Meta's status word as the public API writes it; a template that was reinstated is simply approved again."""
+    """Meta's status word as the public API writes it; a reinstated template counts as approved."""
     return _STATUS_WORDS.get(status.upper(), status.upper())
 
 
 def form_of(
     name: str, language: str, category: str, components: Sequence[dict[str, Any]], known: TemplateForm | None = None
 ) -> TemplateForm:
-    """The form of a template that Meta lists. What only we know (places, sample addresses, labels) is kept of `known`.
+    """The form of a template that Meta lists. What Meta does not return (places, sample addresses, labels) is taken
+    from `known`.
 
-    Parts in a shape that the form has no words for are left out.
+    Parts that the form cannot represent are left out.
     """
     parts = {str(part.get("type", "")).upper(): part for part in components}
     body = str(parts.get("BODY", {}).get("text") or (known.body if known else ""))
@@ -155,8 +156,8 @@ def _listed_variables(part: dict[str, Any], body: str) -> list[Variable]:
 def filled(form: TemplateForm, values: Sequence[str], header: Header | None = None) -> list[dict[str, Any]]:
     """The components of a send, with `values` in the order header, body, buttons.
 
-    A COPY_CODE button takes one value more, or its example. `header` replaces the stored media or place.
-    Raises VariableCountError, or FillError naming what is wrong.
+    A COPY_CODE button takes one more value, or its example. `header` replaces the stored media or place. Raises
+    VariableCountError, or FillError naming what is wrong.
     """
     if form.category == "AUTHENTICATION":
         return _filled_code(values)
@@ -185,7 +186,8 @@ def filled(form: TemplateForm, values: Sequence[str], header: Header | None = No
 
 
 def _filled_code(values: Sequence[str]) -> list[dict[str, Any]]:
-    """The code goes in twice: into Meta's own text and into the button that copies it."""
+    """The components of an authentication template: the code appears in Meta's text and in the button that copies
+    it."""
     if len(values) != 1:
         raise VariableCountError(1, len(values))
     _check_values(values)

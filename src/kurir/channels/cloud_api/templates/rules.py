@@ -1,7 +1,7 @@
-"""Meta's rules for a new template, checked before Meta sees it. Pure.
+"""Meta's rules for a new template, checked before submission. Pure.
 
 Source: Meta, "Template components" and the subcodes of template creation. `faults` finds all broken rules at once and
-names the field of each; Meta would name one at a time, after minutes of review.
+names the field of each; Meta would report one at a time, after minutes of review.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CODE_LIMIT = 15
 _BUTTONS = {"QUICK_REPLY": 10, "URL": 2, "PHONE_NUMBER": 1, "COPY_CODE": 1}
 _ALL_BUTTONS = 10
 _WORDS_PER_VARIABLE = 2
-"""Meta does not publish the ratio behind subcode 2388293; below this it refuses for certain."""
+"""Minimum words per variable. Meta does not publish the ratio behind subcode 2388293; below this it always refuses."""
 
 _NAME = re.compile(r"[a-z0-9_]{1,512}")
 _MARK = "\x00"
@@ -44,7 +44,7 @@ def languages() -> frozenset[str]:
 
 
 def faults(form: TemplateForm) -> dict[str, list[str]]:
-    """Every rule that the form breaks, as sentences by field; empty when Meta should take it."""
+    """Every rule that the form breaks, as sentences by field; empty when Meta should accept it."""
     found: dict[str, list[str]] = {}
     for check in (_name, _body, _header, _footer, _buttons, _examples):
         for field, sentence in check(form):
@@ -71,7 +71,7 @@ def _body(form: TemplateForm) -> Iterator[Fault]:
     if names != [str(position) for position in range(1, len(names) + 1)]:
         yield "body", "Variables must be {{1}}, {{2}}, … in order and without gaps."
     if form.category == "AUTHENTICATION":
-        # Meta writes the text of these itself; ours is only shown in lists
+        # Meta generates the text of these; the form's text is only shown in lists
         if len(names) != 1:
             yield "body", "The body of an AUTHENTICATION template has exactly one variable, the code."
         return
@@ -80,7 +80,7 @@ def _body(form: TemplateForm) -> Iterator[Fault]:
 
 def _edges(body: str, count: int) -> Iterator[Fault]:
     marked = with_variables_as(body, _MARK)
-    # punctuation does not make a variable stand inside
+    # punctuation beside a variable does not count as text
     core = re.sub(r"[^\w\x00]", "", marked)
     if core.endswith(_MARK):
         yield "body", VARIABLE_AT_END
@@ -160,7 +160,7 @@ def _button(button: Button, category: str) -> Iterator[str]:
     if button.type not in _BUTTONS:
         yield f"The button's type must be one of {', '.join(_BUTTONS)}."
         return
-    # Meta writes the label of COPY_CODE itself
+    # Meta generates the label of COPY_CODE
     if button.type != "COPY_CODE" and not 1 <= len(button.label) <= _LABEL_LIMIT:
         yield f"The label must have 1 to {_LABEL_LIMIT} characters."
     if "{{" in button.label:

@@ -1,8 +1,8 @@
-"""Keeps starts and stops of engine clients apart from calls that are just entering the engine.
+"""A lock between starts and stops of engine clients and calls that are entering the engine.
 
-The engine keeps its clients in plain maps without a lock: a start or stop while a call looks its client up ends the
-whole process ("concurrent map read and map write"). The look-up is the first thing a call does, so it is enough that
-no call enters during a change, and that a change waits until the last entry lies `SETTLE` seconds back.
+The engine keeps its clients in plain maps without a lock: a start or stop while a call looks its client up crashes the
+whole process ("concurrent map read and map write"). The look-up is the first thing a call does, so it suffices that no
+call enters during a change, and that a change starts at least `SETTLE` seconds after the last entry.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import threading
 import time
 
 SETTLE = 0.05
-"""Seconds between a call's entry and the latest moment at which it may still be looking its client up."""
+"""Seconds from a call's entry within which it looks its client up."""
 TIMEOUT = 3.0
-"""Most seconds a change may keep calls waiting."""
+"""Maximum seconds for which a change may block calls."""
 
 
 class Change:
-    """A start or stop under way; ends by `end`, which may come from any thread, or after `TIMEOUT`."""
+    """Holds the lock while a client starts or stops; released by `end`, from any thread, or after `TIMEOUT`."""
 
     def __init__(self, lock: threading.Lock) -> None:
         self._lock = lock
@@ -28,7 +28,7 @@ class Change:
         self._timer.start()
 
     def end(self) -> None:
-        """Lets calls in again. Idempotent."""
+        """Releases the lock. Idempotent."""
         with self._once:
             if self._ended:
                 return
@@ -38,20 +38,20 @@ class Change:
 
 
 class ClientMapLock:
-    """One per process. Entering costs a lock; changes are serialised."""
+    """The lock of one process. Entering is cheap; changes are serialized."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pause = threading.Event()  # never set: a way to wait
+        self._pause = threading.Event()  # never set; used as an interruptible sleep
         self._last_entry = 0.0
 
     def enter(self) -> None:
-        """Call right before a call into the engine; waits while a change is under way."""
+        """Call right before a call into the engine; waits while a change is in progress."""
         with self._lock:
             self._last_entry = time.monotonic()
 
     def change(self) -> Change:
-        """Begins a start or stop: from now on no call enters until the change has ended."""
+        """Starts a change: from now on no call enters until it has ended."""
         self._lock.acquire()
         remaining = self._last_entry + SETTLE - time.monotonic()
         if remaining > 0:

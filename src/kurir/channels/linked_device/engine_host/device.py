@@ -1,8 +1,9 @@
-"""One linked device on neonize (whatsmeow): its connection, what it tells, and the calls it answers.
+"""One linked device on neonize (whatsmeow): its connection, its events, and its calls.
 
-Runs only inside a host process. A thread of its own blocks in the engine's `connect`; the engine calls back on its
-own threads, one event at a time per device; calls come from the host's workers. Received messages go their own way
-(see `intake`).
+Runs only inside a host process. A separate thread blocks in the engine's `connect`; the engine calls back on its own
+threads, one event at a time per device; calls come from the host's workers. Received messages go through `receiver`.
+
+More than 300 lines: one state machine over the engine's events, which share the connection's state and its lock.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from kurir.channels.linked_device.protocol import (
     Unread,
     Unsteady,
 )
+from kurir.kit.backoff import Backoff
 from kurir.messages import bounds
 from kurir.numbers.numbers import NumberState
 
@@ -55,7 +57,7 @@ T = TypeVar("T")
 _PROPS = DeviceProps(os="Kurir", platformType=DeviceProps.CHROME)
 _RETRY_FIRST, _RETRY_MOST = 1.0, 60.0
 _GOOD_LIFE = 60.0
-"""Seconds that an event stream must have lasted for the next pause to begin small again."""
+"""Seconds that an event stream must have lasted for the next pause to restart at its first value."""
 _PRESENCE_EVERY = 2.0
 _ONLY_COUNTED = (
     ev.CallOfferEv,
@@ -68,12 +70,12 @@ _ONLY_COUNTED = (
     ev.StreamErrorEv,
     ev.UnknownCallEventEV,
 )
-"""Events that Kurir does nothing with but count. Not those that come in bulk and say nothing of a message: history and
-app state, typing and presence, offline summaries, steps of one call, privacy settings, blocked people."""
+"""Events that are only counted. Not included are those that come in bulk and concern no message: history and app state,
+typing and presence, offline summaries, steps of one call, privacy settings, blocked people."""
 _OVER = ("logged_out", "banned", "replaced", "outdated", "disconnected")
-"""States after which a device tells of no connection any more: the gateway closes it, and opens it anew if ever."""
+"""Final states: the gateway closes the device, and may open it again later."""
 _NOT_HEARD = (ev.DisconnectedEv.__name__, ev.KeepAliveTimeoutEv.__name__)
-"""Events that come from the engine's own clock or from a lost line, not from the server."""
+"""Events that come from the engine's own clock or from a lost connection, not from the server."""
 _BAN_REASONS = {
     1: "sent to too many people",
     2: "blocked by too many users",
@@ -84,7 +86,7 @@ _BAN_REASONS = {
 
 
 class GoneError(NeonizeError):
-    """The device has been closed or logged out: the engine must not be asked about it any more."""
+    """The device was closed or logged out: the engine must not be called for it any more."""
 
 
 class NeonizeDevice:
@@ -92,7 +94,9 @@ class NeonizeDevice:
 
     def __init__(self, order: Open, client_map_lock: ClientMapLock, emit: Emit, limits: Limits) -> None:
         self.order = order
-        self._receiver = Receiver(order, self, emit, limits)  # first: it may fail, and a client must be stopped
+        self._receiver = Receiver(
+            order, self, emit, limits
+        )  # first: it may fail, and a client would have to be stopped
         self.client = NewClient(order.session, uuid=str(order.device), props=_PROPS)
         self._client_map_lock = client_map_lock
         self._emit = emit
@@ -105,7 +109,7 @@ class NeonizeDevice:
         self._presence_due = False
         self._logins = Logins(order.short_connections)
         self._line = 0
-        """Counts logins and whatever ends or troubles a line: whether a login is still the latest news."""
+        """Counts logins and connection losses, to tell whether a login is still the latest event."""
         self._unsteady = False
         self._registered: Callable[[], None] = lambda: None
         self.groups_changed = threading.Event()
@@ -116,8 +120,8 @@ class NeonizeDevice:
             timeout=order.check_timeout,
             ask=lambda: self.call(self.client.get_blocklist),
             connected=lambda: self.state[0] == "connected",
-            check=self._check,
-            silent=lambda: self._become("degraded", "connected, but WhatsApp does not answer"),
+            on_answer=self._check,
+            on_timeout=lambda: self._become("degraded", "connected, but WhatsApp does not answer"),
         )
         self._subscribe()
 
@@ -128,19 +132,21 @@ class NeonizeDevice:
             return self._state, self._reason
 
     def start(self) -> None:
-        """Begins to connect; what comes of it is told. Raises RuntimeError when there is no thread; stop it then."""
+        """Starts to connect; the result comes as events. Raises RuntimeError when no thread can be started; call `stop`
+        then."""
         number = self.order.device
         self._receiver.start()
         if self.order.check_after:
-            threads.keep(f"pulse-{number}", lambda: self._liveness.run(self._closing), self._closing, self.report)
+            threads.keep(f"liveness-{number}", lambda: self._liveness.run(self._closing), self._closing, self.report)
         self._runner = threads.keep(f"device-{number}", self._run, self._closing, self.report)
 
     def stop(self) -> None:
-        """Disconnects and waits a moment for the engine to let go. A device that still shows QR codes never does."""
+        """Disconnects and waits a moment for the engine's connect call to return, which it never does while QR codes
+        are shown."""
         self._closing.set()
         self._receiver.closing()
         self._forbid()
-        # on a dead line this takes as long as the other side may take to say good-bye: not while other devices' calls
+        # on a dead connection this takes as long as the close handshake's timeout: not while other devices' calls
         # are kept waiting, and not while the engine's map of clients changes
         self.call(self.client.disconnect)
         change = self._client_map_lock.change()
@@ -148,31 +154,31 @@ class NeonizeDevice:
             self.client.stop()
             if self._runner is not None:
                 self._runner.join(2.0)
-            # otherwise the engine would be asked to stop it a second time, whenever Python frees the client
+            # otherwise Python would stop the client a second time when it frees it
             self.client._stop_finalizer.detach()
         finally:
             change.end()
         self._receiver.close()
 
     def stored(self, entries: Sequence[int]) -> None:
-        """What these journal entries held is in the gateway's database."""
+        """The content of these journal entries is in the gateway's database."""
         self._receiver.stored(entries)
 
     def replay(self, payload: bytes) -> None:
-        """Has what was set aside read again. Raises sqlite3.Error, and ValueError once closed."""
+        """Processes a quarantined entry again. Raises sqlite3.Error, and ValueError once closed."""
         self._receiver.replay(payload)
 
     def backlog(self) -> Backlog:
-        """What has been received and is not stored yet."""
+        """What has been received and not stored yet."""
         return self._receiver.backlog()
 
     def call(self, ask: Callable[[], T]) -> T:
-        """Asks the engine; may take as long as the server. Raises NeonizeError."""
+        """Calls the engine; may take as long as the server. Raises NeonizeError."""
         self._client_map_lock.enter()
         return ask()
 
     def look(self, ask: Callable[[], T]) -> T:
-        """Asks the engine's store. These calls end the whole process when the client is gone. Raises GoneError."""
+        """Reads the engine's store. Such calls crash the whole process when the client is gone. Raises GoneError."""
         self._client_map_lock.enter()
         with self._lock:
             if self._gone:
@@ -180,7 +186,7 @@ class NeonizeDevice:
             return ask()
 
     def phone(self, *jids: JID) -> str:
-        """The phone number (digits) behind any of a person's addresses; `…@lid` when WhatsApp does not tell it."""
+        """The phone number (digits) behind any of a person's addresses; `…@lid` when WhatsApp does not reveal it."""
         for jid in jids:
             if jid.Server == PEOPLE and jid.User:
                 return user_of(jid)
@@ -199,7 +205,7 @@ class NeonizeDevice:
         return self.call(lambda: self.client.download_any(message))
 
     def report(self, what: str, kind: str = "") -> None:
-        """Tells of something that went wrong and that no answer carries; `kind` as in `engine.Trouble`."""
+        """Reports a problem that is not part of an answer; `kind` as in `protocol.Trouble`."""
         self._emit(Trouble(self.order.device, bounds.text(what, bounds.REASON), kind))
 
     def _say(self, news: NewsOfConnection) -> None:
@@ -211,7 +217,7 @@ class NeonizeDevice:
     # -- connection ------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        ends = 0
+        backoff = Backoff(_RETRY_FIRST, _RETRY_MOST)
         while not self._closing.is_set():
             began = time.monotonic()
             change = self._client_map_lock.change()
@@ -232,17 +238,19 @@ class NeonizeDevice:
                 return
             unreadable = could_not_serialize(raw)
             if unreadable:
-                # the client is still connected and acknowledges what nobody reads any more
+                # the client is still connected and acknowledges messages that are no longer read
                 self.call(self.client.disconnect)
             if raw:
                 self.report(f"the event stream ended: {raw}", "event_stream_ended" if unreadable else "not_connected")
-            lasted = time.monotonic() - began
-            ends = 1 if self.state[0] == "connected" and lasted > _GOOD_LIFE else ends + 1
+            if self.state[0] == "connected" and time.monotonic() - began > _GOOD_LIFE:
+                backoff.reset()
             self._become("connecting", why_not_connected(raw))
-            self._closing.wait(spread(pause(ends, at_once=unreadable)))
+            shorter, pause = backoff.last, backoff.after_failure()
+            # the line of an event that could not be serialized is fine: the first one costs no pause
+            self._closing.wait(spread(shorter if unreadable else pause))
 
     def _become(self, state: NumberState, reason: str, *, line: int | None = None, **more: Any) -> None:
-        """Moves to a state and tells of it; with `line` only while that is the latest."""
+        """Changes the state and emits it; with `line` only while that is the latest."""
         reason = bounds.text(reason, bounds.REASON)
         with self._lock:
             if state != "connected":
@@ -288,10 +296,10 @@ class NeonizeDevice:
         self._keep_messages_undecoded()
 
     def _keep_messages_undecoded(self) -> None:
-        """Writes messages down as the bytes that the engine gives, before the library decodes them.
+        """Journals messages as the bytes that the engine gives, before the library decodes them.
 
-        What its engine decodes, Python's protobuf may refuse (nested too deep, for one): the library would print that
-        and lose the message.
+        Python's protobuf may refuse what the engine decodes (nested too deep, for example): the library would print the
+        error and lose the message.
         """
         execute = self.client.event.execute
         write = self._guarded(ev.MessageEv.__name__, self._receiver.take_bytes)
@@ -305,7 +313,7 @@ class NeonizeDevice:
         self.client.event.execute = written  # pyright: ignore[reportAttributeAccessIssue]
 
     def _guarded(self, name: str, handler: Callable[[Any], None]) -> Callable[[NewClient, Any], None]:
-        """A callback for the engine. What it raises would be printed and lost there, so it is told instead."""
+        """Wraps a callback for the engine, which would only print its exceptions: they are reported instead."""
 
         def callback(_client: NewClient, event: Any) -> None:
             self._registered()
@@ -318,7 +326,7 @@ class NeonizeDevice:
 
         return callback
 
-    # -- what the engine tells -------------------------------------------------------------------------------------
+    # -- events of the engine --------------------------------------------------------------------------------------
 
     def _on_qr(self, qr: bytes) -> None:
         self._become("pairing", "waiting for the phone")
@@ -326,7 +334,7 @@ class NeonizeDevice:
             self._say(QrShown(self.order.device, qr.decode(errors="replace")))
         elif not self._code_asked:
             threads.spawn(f"code-{self.order.device}", self._ask_code, self.report)
-            self._code_asked = True  # not before: without a thread, the next QR code asks
+            self._code_asked = True  # not before: if no thread could be started, the next QR code retries
 
     def _ask_code(self) -> None:
         try:
@@ -364,7 +372,7 @@ class NeonizeDevice:
             if not self._closing.wait(PROBATION):
                 believe()
 
-        # threads last: the system may have none
+        # threads last: starting one may fail
         if doubtful:
             try:
                 threads.spawn(f"probation-{self.order.device}", believe_later, self.report)
@@ -393,13 +401,13 @@ class NeonizeDevice:
         self._become("connecting", "the connection to WhatsApp was lost")
 
     def _stop_reconnecting(self) -> None:
-        """Has the engine, which would begin anew without a pause, give up; the gateway opens the device later."""
+        """Stops the engine, which would reconnect without a pause; the gateway reopens the device later."""
         with self._lock:
             emitted, self._unsteady = self._unsteady, True
             self._receiver.online(connected=False)
-        if not emitted:  # first: the gateway closes the device then, also when there is no thread for what follows
+        if not emitted:  # first: the gateway then closes the device even when no thread can be started for the rest
             self._say(Unsteady(self.order.device, max(self._logins.short, 1)))
-        # beside the engine's own thread; an attempt that was under way ends here once more
+        # beside the engine's own thread; disconnects an attempt that was in progress as well
         threads.spawn(f"hang-up-{self.order.device}", lambda: self.call(self.client.disconnect), self.report)
 
     def _on_logged_out(self, event: ev.LoggedOutEv) -> None:
@@ -425,15 +433,16 @@ class NeonizeDevice:
             self.report("a receipt of an unknown type", "unknown_receipt")
 
     def _on_undecryptable(self, event: ev.UndecryptableMessageEv) -> None:
-        """A message that a person's phone shows and this device cannot: a view-once one, or one without its keys."""
+        """A message that the phone shows and this device cannot decrypt: a view-once message, or one without its
+        keys."""
         self._count("unavailable" if event.IsUnavailable else "undecryptable")
 
     def _count(self, kind: str) -> None:
         self._emit(Unread(self.order.device, kind))
 
     def _be_available(self) -> None:
-        """Says "online". WhatsApp sends receipts as active only then; it needs the phone's push name, which is synced
-        some time after the pairing, so it may take several tries."""
+        """Announces "online". WhatsApp sends receipts as active only then; it needs the phone's push name, which is
+        synced some time after the pairing, so it may take several attempts."""
         while not self._closing.wait(_PRESENCE_EVERY):
             if self.state[0] != "connected":
                 continue
@@ -446,16 +455,8 @@ class NeonizeDevice:
 
 
 def _seconds(duration: int) -> float:
-    """Seconds; the engine gives durations in nanoseconds."""
+    """Converts the engine's durations, which are in nanoseconds, to seconds."""
     return duration / 1e9 if duration > 100_000_000 else float(duration)
-
-
-def pause(ends: int, *, at_once: bool) -> float:
-    """Seconds until the next connection after the event stream has ended `ends` times in a row; the first one of an
-    event that could not be serialized (`at_once`) costs no pause, because the line itself is fine."""
-    if at_once:
-        ends -= 1
-    return min(_RETRY_FIRST * 2 ** (ends - 1), _RETRY_MOST) if ends > 0 else 0.0
 
 
 def _attribute(node: Node, key: str) -> str:

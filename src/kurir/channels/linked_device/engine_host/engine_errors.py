@@ -1,8 +1,8 @@
-"""What the engine's error texts mean for a message or a connection. Pure.
+"""The meaning of the engine's error texts for a message or a connection. Pure.
 
-The engine (neonize) hands errors on as text only, so they are told apart by fixed parts of whatsmeow's and neonize's
-messages. Every part that is relied on is listed in `RELIED_ON`; a test looks each up in the library of the installed
-version. The texts themselves go to the log: callers and numbers' states get sentences of ours.
+The engine (neonize) returns errors as text only, so they are recognized by fixed parts of whatsmeow's and neonize's
+messages. Every part that is used is listed in `RELIED_ON`; a test looks each up in the library of the installed
+version. The texts themselves go to the log: callers and numbers' states get sentences of Kurir's.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from kurir.messages.reports import InDoubt, NotConnected, TryLater
 
 NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")
 NOT_ENCRYPTED = ("failed to prefetch sessions", "failed to save cached sessions", "failed to encrypt group message")
-"""How errors of steps before the network write begin (read in whatsmeow's send)."""
+"""Beginnings of the errors of steps before the network write (found in whatsmeow's send)."""
 NO_ADDRESS = "no LID found"
-"""The server's answer about a number held no LID, without which the engine does not send (whatsmeow's SendMessage)."""
+"""The server's answer about a number contained no LID, without which the engine does not send (whatsmeow's
+SendMessage)."""
 SERVER_REFUSED = "server returned error"
-"""The `<ack>` of a message carried an error code, which follows (whatsmeow's ErrServerReturnedError)."""
+"""The `<ack>` of a message contained an error code, which follows (whatsmeow's ErrServerReturnedError)."""
 NOT_CONNECTED = ("websocket not connected", "doesn't contain a device JID")
-REQUIRED_FIELD = "proto: required field"
 """An event could not be serialized, and neonize's event loop has ended with it."""
 NO_ANSWER = ("timed out", "disconnected", "not connected", "failed to send")
-"""What errors of a query say when the server did not answer it; any other error is an answer."""
+"""Parts of errors of a query that the server did not answer; any other error is an answer."""
 NOT_ENCRYPTED_FOR = ("Failed to encrypt %s for %s: %v", "Error decrypting message %s from %s: %v")
-"""Formats of whatsmeow's warnings that `unencrypted` reads."""
+"""Formats of whatsmeow's warnings that `engine_log_watch` reads."""
 STORE_FAILED = ("disk is full", "disk I/O error", "database is locked", "pq: ", "bad connection")
-"""What such a warning holds when the session store failed (SQLite, lib/pq, database/sql)."""
+"""Parts of such a warning when the session store failed (SQLite, lib/pq, database/sql)."""
 
 READ_IN = "0.5.2"
-"""The version of neonize whose messages these are."""
+"""The version of neonize from which these messages are taken."""
 RELIED_ON = (
     *NEVER_LEFT,
     *NOT_ENCRYPTED,
@@ -43,7 +43,7 @@ RELIED_ON = (
     *NOT_ENCRYPTED_FOR,
     *STORE_FAILED,
 )
-"""Every part of the engine's messages on which a decision rests, as the library holds it."""
+"""Every part of the engine's messages on which a decision depends, as contained in the library."""
 
 UNREADABLE = "the engine could not read an event of WhatsApp's; connecting anew"
 _UNREACHABLE = "WhatsApp could not be reached"
@@ -51,7 +51,7 @@ _NO_SESSION = "the device's session could not be opened"
 _LET_GO = "the engine let the connection go"
 
 _PLACES = re.compile(r":?\s*\b(?:dial|read|write|lookup|open|pq:).*", re.DOTALL)
-"""Where an error begins to name addresses and files, which are nobody's business but the operator's."""
+"""The part of an error that names addresses and files, which only the operator may see."""
 _STORE = re.compile(r"(?i)\bpq: |\bsql|database|disk|failed to (?:open|get|upgrade)")
 _NETWORK = re.compile(r"(?i)\bdial\b|websocket|handshake|timeout|timed out|refused|reset|\bEOF\b|no such host|\bTLS\b")
 
@@ -62,7 +62,7 @@ def without_places(error: Exception) -> str:
 
 
 def could_not_serialize(error: str) -> bool:
-    """Whether the event loop ended with an event that could not be serialized; the client then goes on."""
+    """Whether the event loop ended because an event could not be serialized; the client continues then."""
     return error.startswith("proto:")
 
 
@@ -78,7 +78,7 @@ def why_not_connected(error: str) -> str:
 
 
 def outcome_of(error: str) -> SendOutcome:
-    """What an error of `send_message` says about the message. In doubt, the gateway looks for evidence."""
+    """The outcome of a message for an error of `send_message`. In doubt, the gateway looks for evidence."""
     if NO_ADDRESS in error:
         return TryLater("lookup_failed", "WhatsApp does not give this number's address, though the number is there")
     if SERVER_REFUSED in error:

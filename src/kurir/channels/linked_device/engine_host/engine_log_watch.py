@@ -1,18 +1,17 @@
-"""What the engine only writes into its log: for which devices it could not encrypt a message, that the session store
-failed it, and that what came in is no message that it knows.
+"""Watches the engine's log for events that the engine reports only there.
 
-When the engine has no keys for a device, or the session store fails in the middle of a send, it logs that (whatsmeow's
+When the engine has no keys for a device, or the session store fails during a send, it logs that (whatsmeow's
 `encryptMessageForDevices`), leaves the device out, and sends the message to the others, at worst to nobody; WhatsApp's
 server acknowledges it all the same. The log line names the message and the device. A received message that cannot be
-opened because the store failed is given up after five retry receipts within moments, unacknowledged. Seen with the
-store on a PostgreSQL server that was shut down and on a full disk (neonize 0.5.2).
+decrypted because the store failed is given up after five retry receipts within moments, unacknowledged. Observed with
+the store on a PostgreSQL server that was shut down and on a full disk (neonize 0.5.2).
 
-What could be decrypted but is no message in itself (bytes that are no protobuf, an unknown version or way of
-encryption) is dropped with a line of the log; nobody else hears of it, and nothing would come of asking for it again.
+Content that was decrypted but is not a known message (bytes that are no protobuf, an unknown version or type of
+encryption) is dropped with a line in the log; nothing else reports it, and requesting it again would not help.
 
-Only a phone (device 0) that was left out puts a send in doubt: a phone hands nothing on to companions, but a companion
-without keys, often one of a client that is gone for good, keeps nobody from reading the message. A phone that was left
-out may still get it: it can ask the sender again, so a second try under another id could arrive twice.
+Only a phone (device 0) that was left out puts a send in doubt: a phone passes nothing on to companions, but a companion
+without keys, often one of a client that no longer exists, does not prevent the person from reading the message. A phone
+that was left out may still get it: it can request it from the sender, so a resend under another id could arrive twice.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ _KEPT = 1_000
 
 
 class Unencrypted(logging.Handler):
-    """Listens to the engine's warnings; `store_failed` is called when a received message could not be opened,
-    `undecodable` when one was opened and dropped."""
+    """A log handler for the engine's warnings; `store_failed` is called when a received message could not be decrypted,
+    `undecodable` when one was decrypted and dropped."""
 
     def __init__(self, store_failed: Callable[[], None], undecodable: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
@@ -52,8 +51,8 @@ class Unencrypted(logging.Handler):
         logging.getLogger("whatsmeow").addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Notes the message and the device that a warning names."""
-        # what is no UTF-8, an id in it as a rule, comes as bytes
+        """Records the message and the device that a warning names."""
+        # a line that is not UTF-8, usually because of an id, comes as bytes
         text = record.msg.decode(errors="replace") if isinstance(record.msg, bytes) else record.getMessage()
         if _STORE_FAILED.match(text):
             self._store_failed()
@@ -65,7 +64,7 @@ class Unencrypted(logging.Handler):
                 self._devices.popitem(last=False)
 
     def devices(self, message_id: str) -> set[str]:
-        """The devices (JIDs) for which a message that was just sent was not encrypted; says so once."""
+        """The devices (JIDs) for which a message that was just sent was not encrypted; returned once."""
         _log_queue.join()  # what was logged before the send returned has been emitted
         return self._devices.pop(message_id, set())
 

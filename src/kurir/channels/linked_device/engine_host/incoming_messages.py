@@ -1,5 +1,5 @@
-"""Received messages and receipts: from what the engine gives to what the inbox stores. What strangers chose is bounded
-here, where it is first seen."""
+"""Converts received messages and receipts from the engine's form to the inbox's. Input of strangers is bounded here,
+where it is first read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAsi
 
 PEOPLE, LIDS, GROUPS = "s.whatsapp.net", "lid", "g.us"
 _USER = 64
-"""Characters of the user part of an address; phone numbers have 15 at most, groups about 30."""
+"""Maximum characters of the user part of an address; phone numbers have 15 at most, groups about 30."""
 _ELSEWHERE = {"broadcast": "status_broadcast", "newsletter": "newsletter"}
 _STATUS: dict[int, ReceiptStatus] = {
     ev.ReceiptEv.DELIVERED: "delivered",
@@ -33,13 +33,13 @@ _STATUS: dict[int, ReceiptStatus] = {
 
 
 RECEIPT_IDS = 256
-"""Messages that one receipt is read for, as many as a phone names in one; the rest of a longer one is counted."""
+"""Maximum messages read from one receipt, as many as a phone names in one; the rest of a longer one is counted."""
 RECEIPT_MARK = b"receipt\0"
-"""Begins the payload of a receipt that is set aside; a message's begins with a protobuf tag, which this is none of."""
+"""Prefix of the payload of a quarantined receipt; a message's payload begins with a protobuf tag, which this is not."""
 
 
 class DeviceContext(Protocol):
-    """What reading a message needs of its device."""
+    """What the conversion needs of its device."""
 
     def phone(self, *jids: JID) -> str:
         """The phone number behind a person's addresses."""
@@ -50,15 +50,15 @@ class DeviceContext(Protocol):
         ...
 
     def report(self, what: str, kind: str = "") -> None:
-        """Tells of something that went wrong; `kind` as in `engine.Trouble`."""
+        """Reports a problem; `kind` as in `protocol.Trouble`."""
         ...
 
 
 def read_message(event: MessageEvent, order: Open, device: DeviceContext, entry: int, now: float) -> Received | str:
-    """What came in, its media still pending; or the name of its kind when that is not read.
+    """The received message with its media still pending, or the name of its kind when that is not supported.
 
-    `entry` is its journal entry and `now` when it came in (unix seconds), for a sender who names no possible time. Not
-    read are keys, edits, status broadcasts, newsletters, and whatever `interpret` does not know.
+    `entry` is its journal entry and `now` when it came in (unix seconds), used when the sender's time is impossible.
+    Not supported are keys, edits, status broadcasts, newsletters, and whatever `interpret` does not know.
     """
     info = event.Info
     source = info.MessageSource
@@ -101,7 +101,7 @@ def read_message(event: MessageEvent, order: Open, device: DeviceContext, entry:
 def read_receipt(
     event: ev.ReceiptEv, order: Open, device: DeviceContext, entry: int, now: float
 ) -> Iterator[StatusChanged]:
-    """The messages that a receipt is about; the last of them carries the journal entry, which ends with all of them."""
+    """The messages that a receipt is about; the last of them names the journal entry, which ends with all of them."""
     source = event.MessageSource
     status = _STATUS.get(event.Type)
     if status is None or source.IsFromMe:
@@ -124,7 +124,7 @@ def read_receipt(
 
 
 def set_aside(entry: Entry, order: Open, reason: str, fetch: MediaFetched | None = None) -> SetAside:
-    """A journal entry as the quarantine takes it, whole; `fetch` as in `SetAside`."""
+    """A journal entry for the quarantine, complete; `fetch` as in `SetAside`."""
     payload = RECEIPT_MARK + entry.event if entry.kind == "receipt" else entry.event
     reference = hashlib.sha256(payload).hexdigest()[:32]
     reason = bounds.text(reason, bounds.REASON)
@@ -132,7 +132,7 @@ def set_aside(entry: Entry, order: Open, reason: str, fetch: MediaFetched | None
 
 
 def to_fetch(message: Received) -> MediaFetched | None:
-    """What is known of a message's media before they are fetched; None when it has none."""
+    """What is known about a message's media before they are fetched; None when it has none."""
     if message.media is None:
         return None
     return MediaFetched(
@@ -152,7 +152,7 @@ def pending(attachment: Attachment, remote_id: str) -> IncomingMedia:
 
 
 def user_of(jid: JID) -> str:
-    """The user part of an address, bounded: digits as a rule."""
+    """The bounded user part of an address, usually digits."""
     return bounds.identifier(jid.User, _USER)
 
 

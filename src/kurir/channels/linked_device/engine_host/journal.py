@@ -1,11 +1,11 @@
-"""What a linked device has received and the gateway has not stored yet, in a file that outlives every process.
+"""A durable journal of what a linked device has received and the gateway has not stored yet.
 
-The engine acknowledges a message or receipt to WhatsApp, which then forgets it, as soon as it has handed it on. So the
-first thing that happens to it is that it is written here; it leaves when the gateway says that it is in the database.
-What is found in the file when a device is opened was left by a process that died, and is read again.
+The engine acknowledges a message or receipt to WhatsApp, which then forgets it, as soon as its callback returns. So it
+is first written to this file; it is deleted when the gateway reports that it is in the database. Entries found when a
+device is opened were left by a process that died, and are processed again.
 
-Every entry counts its tries, so that one that cannot be read, or ends its process, is set aside after a few. An entry
-whose message is stored but whose media are not stays as a fetch until they are there or given up.
+Every entry counts its attempts, so that one that cannot be read, or crashes its process, is quarantined after a few. An
+entry whose message is stored but whose media are not stays as a fetch until the media are stored or given up.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LATER_COLUMNS = {
 """Columns that files of earlier releases lack."""
 _COLUMNS = "id, kind, owner, at, tries, chat, event, about"
 _BACKLOG_TIMEOUT = 0.2
-"""Seconds that a look at the backlog waits for a disk that is busy; then the last known figures are given."""
+"""Seconds to wait for a busy disk when reading the backlog; then the last known figures are returned."""
 
 
 class Entry(NamedTuple):
@@ -60,7 +60,7 @@ class Entry(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """How many entries wait to be stored, and since when the oldest does (unix seconds; None when none waits).
+    """Number of entries not stored yet, and since when the oldest waits (unix seconds; None when none does).
 
     Fetches are not counted: their messages are stored.
     """
@@ -70,8 +70,8 @@ class Backlog(NamedTuple):
 
 
 class Journal:
-    """The journal of one device. Its methods may be called from several threads; sqlite3.Error when the disk fails, and
-    OSError when its folder cannot be made."""
+    """The journal of one device. Its methods may be called from several threads; they raise sqlite3.Error when the disk
+    fails. Raises OSError when its folder cannot be created."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -83,7 +83,7 @@ class Journal:
         self._known = _backlog_of(self._file)
 
     def append(self, kind: Kind, event: bytes, owner: str = "", at: float | None = None) -> None:
-        """Writes down what came in; when this returns it survives the end of the process. ValueError once closed."""
+        """Appends an entry; when this returns it survives the end of the process. ValueError once closed."""
         with self._changed:
             if not self._open:
                 raise ValueError("the journal is closed")
@@ -94,8 +94,7 @@ class Journal:
             self._changed.notify_all()
 
     def after(self, entry_id: int) -> Entry | None:
-        """The first message or receipt after that one, waited for as long as it takes; None once the journal is
-        closed."""
+        """Waits for the first message or receipt after that one; None once the journal is closed."""
         with self._changed:
             while self._open:
                 if (entry := self._one("kind <> 'fetch' AND id > ? ORDER BY id", entry_id)) is not None:
@@ -104,19 +103,19 @@ class Journal:
             return None
 
     def begin(self, entry_id: int) -> None:
-        """Counts a try, durably, before it is made."""
+        """Counts an attempt, durably, before it is made."""
         self._change("UPDATE received SET tries = tries + 1 WHERE id = ?", entry_id)
 
     def succeeded(self, entry_id: int) -> None:
-        """The entry could be read and was handed over; what happens from here on is not its fault."""
+        """The entry could be read and was passed on: later failures are not counted against it."""
         self._change("UPDATE received SET tries = 0 WHERE id = ? AND kind <> 'fetch'", entry_id)
 
     def belong(self, owner: str) -> None:
-        """What came while the pairing's phone number was not known yet belongs to that pairing."""
+        """Assigns entries received before the pairing's phone number was known to that pairing."""
         self._change("UPDATE received SET owner = ? WHERE owner = ''", owner)
 
     def forget(self, entry_ids: Iterable[int]) -> None:
-        """Lets go of what has been stored."""
+        """Deletes entries that have been stored."""
         self._change("DELETE FROM received WHERE id IN (SELECT value FROM json_each(?))", json.dumps(list(entry_ids)))
 
     # -- fetches ---------------------------------------------------------------------------------------------------
@@ -127,7 +126,7 @@ class Journal:
         self._change(change, chat, about, entry_id)
 
     def due_fetch(self, now: float, besides: Iterable[int]) -> Entry | None:
-        """The fetch that is due the longest, leaving out those `besides`; None when there is none, or when closed."""
+        """The fetch that is overdue the longest, except those in `besides`; None when there is none, or when closed."""
         with self._changed:
             if not self._open:
                 return None
@@ -138,17 +137,17 @@ class Journal:
             )
 
     def begin_fetch(self, entry_id: int, again_at: float) -> None:
-        """Counts a try of a fetch, durably, and says when the next one is due if nothing comes of this one."""
+        """Counts an attempt of a fetch, durably, and sets when the next one is due if this one fails."""
         self._change("UPDATE received SET tries = tries + 1, due_at = ? WHERE id = ?", again_at, entry_id)
 
     def put_off_fetch(self, entry_id: int, again_at: float) -> None:
-        """Says when a fetch is due again that could not even be tried."""
+        """Sets when a fetch is due again that could not be attempted."""
         self._change("UPDATE received SET due_at = ? WHERE id = ?", again_at, entry_id)
 
     # -- the whole -------------------------------------------------------------------------------------------------
 
     def backlog(self) -> Backlog:
-        """What waits to be stored; the last known figures when the disk does not answer at once."""
+        """What is not stored yet; the last known figures when the disk does not answer at once."""
         if self._changed.acquire(timeout=_BACKLOG_TIMEOUT):
             try:
                 if self._open:
@@ -160,7 +159,7 @@ class Journal:
         return self._known
 
     def close(self) -> None:
-        """Ends all waiting. Whatever has not been forgotten stays in the file."""
+        """Ends all waiting. Entries that were not deleted stay in the file."""
         with self._changed:
             self._open = False
             with suppress(sqlite3.Error):
@@ -180,7 +179,7 @@ class Journal:
 
 
 def read_backlog(path: Path) -> Backlog:
-    """What waits in a journal file that may belong to another process. Raises sqlite3.Error."""
+    """The backlog of a journal file that may belong to another process. Raises sqlite3.Error."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0)) as file:
         names = _column_names(file)
         if not names:
@@ -207,5 +206,5 @@ def _add_columns(file: sqlite3.Connection) -> None:
     if "at" not in present:
         file.execute("UPDATE received SET at = ?", (time.time(),))
     file.execute("CREATE INDEX IF NOT EXISTS received_fetches ON received (due_at) WHERE kind = 'fetch'")
-    # makes the look at the backlog cheap, however long it is
+    # makes reading the backlog cheap, however long it is
     file.execute("CREATE INDEX IF NOT EXISTS received_waiting ON received (at) WHERE kind <> 'fetch'")

@@ -1,10 +1,12 @@
-"""The media of a device's received messages, fetched beside the messages and never in their way.
+"""Fetches the media of a device's received messages, beside the messages and without delaying them.
 
-A message is stored first, its media `pending`. Its journal entry then stays as a fetch, which is tried a bounded number
-of times within a day, over restarts too, until the file is stored or given up. An entry that cannot be read is put off
-like any other try, and set aside after a few, so that the others come to their turn. A call into the engine cannot be
-interrupted: one that takes longer than the time limit counts as failed and no longer takes a slot; what it yields
-later on is still used. How many such calls may hang is limited for the device and for the whole process.
+A message is stored first, its media `pending`. Its journal entry then stays as a fetch, with a bounded number of
+attempts within a day, over restarts too, until the file is stored or given up. An entry that cannot be read is
+postponed like any other attempt, and quarantined after a few, so that it does not block the others. A call into the
+engine cannot be interrupted: one that exceeds the timeout counts as failed and no longer occupies a slot; its late
+result is still used. How many such calls may hang is limited for the device and for the whole process.
+
+More than 300 lines: the fetch's states, attempts and limits share one lock.
 """
 
 from __future__ import annotations
@@ -36,27 +38,27 @@ from kurir.messages.reports import IncomingMedia, MediaFetched, SetAside
 SLOTS = 4
 """Fetches of one device at once."""
 HANGING = 8
-"""Calls of one device that may hang beyond their time limit; then nothing more is fetched until one comes back."""
+"""Calls of one device that may exceed their timeout; beyond that nothing more is fetched until one returns."""
 PROCESS_CALLS = 64
-"""Fetches of all devices of a process, those that hang included."""
+"""Fetches of all devices of a process, hanging ones included."""
 PAUSES = (5.0, 30.0, 120.0, 600.0, 1_800.0, 7_200.0, 21_600.0, 43_200.0)
-"""Seconds from one try to the next; after the last the media are given up."""
+"""Seconds from one attempt to the next; after the last the media are given up."""
 UNREAD_TRIES = 3
-"""Tries after which an entry that cannot be read is set aside."""
+"""Attempts after which an entry that cannot be read is quarantined."""
 _NO_ROOM = "the disk of this gateway was nearly full"
 _TOO_LARGE = "the file is larger than this gateway takes"
 _ASIDE = "it could not be processed: see `kurir quarantine list`"
 _FINAL = ("no url present", "find any attachments", "status code 403", "status code 404", "status code 410")
-"""Words of the engine's errors that no further try will change."""
+"""Parts of the engine's errors that are permanent."""
 
 
 class Limits(NamedTuple):
-    """`size`: bytes of the largest file; `seconds`: for one try; `pauses` between tries; `calls`: how many fetches the
-    whole process may have under way (one limit for all devices); `reserve`: bytes of the disk as in `DiskReserve`.
+    """`size`: bytes of the largest file; `seconds`: for one attempt; `pauses` between attempts; `calls`: concurrent
+    fetches of the whole process (one limit for all devices); `reserve`: bytes of the disk as in `DiskReserve`.
 
     `longest`: seconds after which media are given up in any case; WhatsApp keeps files for some weeks, but people read
     today. `look_again`: seconds between two looks when nothing calls for one. `no_room_pause`: seconds until a file for
-    which the disk has no room is looked at again; that counts as no try.
+    which the disk has no room is looked at again; that counts as no attempt.
     """
 
     size: int
@@ -85,38 +87,38 @@ class MediaFetches:
         self._online = False
         self._owner = ""
         self._began: dict[int, float] = {}
-        """Calls under way by entry, with the monotonic time of their beginning."""
+        """Calls in progress by entry, with the monotonic time of their start."""
         self._over: set[int] = set()
-        """Entries of which the gateway has been told what became of them."""
+        """Entries whose result was sent to the gateway."""
 
     def start(self, job: Callable[[], None]) -> None:
-        """Begins to fetch whatever is due while the device is online; `chore` is done every second or so beside it."""
+        """Starts to fetch whatever is due while the device is online; `job` is called every second or so beside it."""
         name = f"fetches-{self._order.device}"
         threads.keep(name, lambda: self._run(job), self._closing, self._device.report)
 
     def online(self, owner: str, *, connected: bool) -> None:
-        """Says whether the device is connected, without which nothing can be fetched, and as which phone number."""
+        """Sets whether the device is connected, which fetching requires, and its phone number."""
         with self._changed:
             self._online, self._owner = connected, owner or self._owner
             self._changed.notify_all()
 
     def look(self) -> None:
-        """There may be something to fetch."""
+        """Notifies the thread that something may be due."""
         with self._changed:
             self._changed.notify_all()
 
     def has_ended(self, entry_id: int) -> bool:
-        """Whether the gateway has been told what became of this one."""
+        """Whether this entry's result was sent to the gateway."""
         with self._changed:
             return entry_id in self._over
 
     def stored(self, entry_ids: Iterable[int]) -> None:
-        """What became of these is in the database, and they are no longer in the journal."""
+        """The results of these entries are in the database, and the entries are no longer in the journal."""
         with self._changed:
             self._over.difference_update(entry_ids)
 
     def closing(self) -> None:
-        """Nothing more is begun, and what hangs is left alone."""
+        """Starts nothing more; hanging calls are ignored."""
         with self._changed:
             self._closing.set()
             self._changed.notify_all()
@@ -134,14 +136,15 @@ class MediaFetches:
             try:
                 if free and self._begin_next(besides):
                     continue
-            except sqlite3.Error as error:  # a full disk, as a rule: the next look tries again
+            except sqlite3.Error as error:  # usually a full disk: the next poll retries
                 self._device.report(f"media of a received message: {type(error).__name__}: {error}")
             with self._changed:
                 if not self._closing.is_set():
                     self._changed.wait(self._limits.look_again)
 
     def _begin_next(self, besides: list[int]) -> bool:
-        """Begins what is due the longest; False when nothing is, or there is no room for it. Raises sqlite3.Error."""
+        """Starts the fetch that is overdue the longest; False when nothing is due or there is no room. Raises
+        sqlite3.Error."""
         entry = self._journal.due_fetch(time.time(), besides)
         if entry is None:
             return False
@@ -154,10 +157,11 @@ class MediaFetches:
             return True
 
     def _failed(self, entry: Entry, error: Exception) -> None:
-        """An entry could not be read: it is put off, so that others come first, or set aside. Raises sqlite3.Error."""
+        """Postpones an entry that could not be read, so that others come first, or quarantines it. Raises
+        sqlite3.Error."""
         reason = f"{type(error).__name__}: {error}"
         self._device.report(f"media of a received message: {reason}")
-        # on disk first, and also when it is set aside: should that not be taken, it comes again after the pause
+        # on disk first, also when it is quarantined: if the gateway does not take that, it is retried after the pause
         self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
         if entry.tries + 1 >= UNREAD_TRIES:
             self._set_aside(entry, f"its media cannot be fetched: {reason}")
@@ -171,7 +175,7 @@ class MediaFetches:
         return hanging < HANGING and len(self._began) - hanging < SLOTS
 
     def _begin(self, entry: Entry) -> bool:
-        """Starts a try, or ends the fetch; False when there is no room for it in this process."""
+        """Starts an attempt, or ends the fetch; False when there is no room for it in this process."""
         if hopeless := self._hopeless(entry):
             self._finish(entry, None, hopeless)
             return True
@@ -182,13 +186,13 @@ class MediaFetches:
         if not self._limits.calls.acquire(blocking=False):
             return False
         try:
-            # counted, and the next try put off, before this one: it may end the process, again and again
+            # counted, and the next attempt postponed, before this one: it may crash the process repeatedly
             self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
             with self._changed:
                 self._began[entry.id] = time.monotonic()
             name = f"fetch-{self._order.device}-{entry.id}"
             threads.spawn(name, lambda: self._try(entry), self._device.report)
-        except (sqlite3.Error, RuntimeError) as error:  # no disk, or no thread to be had: not the entry's fault
+        except (sqlite3.Error, RuntimeError) as error:  # no disk or no thread: not caused by the entry
             self._device.report(f"media of a received message: {type(error).__name__}: {error}")
             with self._changed:
                 self._began.pop(entry.id, None)
@@ -197,7 +201,7 @@ class MediaFetches:
         return True
 
     def _hopeless(self, entry: Entry) -> str:
-        """Why no further try is worth it; "" while one is."""
+        """Why no further attempt is useful; "" while one is."""
         if entry.owner and self._owner and entry.owner != self._owner:
             return "it came to an earlier pairing of this number, with another phone"
         if entry.tries <= len(self._limits.pauses) and time.time() - entry.at <= self._limits.longest:
@@ -243,11 +247,12 @@ class MediaFetches:
             return
         try:
             self._finish(entry, self._stored(event, media, data))
-        except DiskNearlyFull:  # its message said that it is smaller
+        except DiskNearlyFull:  # its message stated a smaller size
             self._say_full()
 
     def _stored(self, event: MessageEvent, media: IncomingMedia, data: bytes) -> IncomingMedia:
-        """Writes the file, whose name is made by us: nothing a sender chose becomes part of a path. Raises OSError."""
+        """Writes the file under a generated name: nothing chosen by the sender becomes part of a path. Raises
+        OSError."""
         source = event.Info.MessageSource
         key = f"{self._order.device}\0{_address(source.Chat)}\0{_address(source.Sender)}\0{media.remote_id}"
         extension = mimetypes.guess_extension(media.mime) or ".bin"
@@ -262,14 +267,14 @@ class MediaFetches:
                     self._reserve.require(len(piece))
                     file.write(piece)
             beside.replace(path)
-        except OSError:  # a full disk, as a rule
+        except OSError:  # usually a full disk
             beside.unlink(missing_ok=True)
             raise
         return msgspec.structs.replace(media, path=str(path), size=len(data), state="stored")
 
     def _finish(self, entry: Entry, media: IncomingMedia | None, reason: str = "") -> None:
-        """Tells the gateway what became of the media: stored, or gone for a `reason`. The entry stays until that
-        has been stored.
+        """Sends the media's result to the gateway: stored, or gone for a `reason`. The entry stays until that has been
+        stored.
 
         Raises whatever an entry that cannot be decoded raises, and sqlite3.Error.
         """
@@ -298,7 +303,7 @@ class MediaFetches:
         return msgspec.structs.replace(known, media=msgspec.structs.replace(known.media, state="gone", reason=_ASIDE))
 
     def _emit_once(self, entry: Entry, news: MediaFetched | SetAside) -> bool:
-        """Tells the gateway how a fetch ended, unless it has been told; False: it could not be, and it comes again."""
+        """Sends a fetch's result to the gateway, unless that was done; False: it could not be sent and is retried."""
         with self._changed:
             if self._closing.is_set() or entry.id in self._over:
                 return True

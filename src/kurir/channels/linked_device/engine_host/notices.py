@@ -1,9 +1,9 @@
-"""What a host sends to the gateway besides journaled events: connection states, pairing steps, troubles, counts.
+"""Sends what a host reports besides journaled events: connection states, pairing steps, problems, counts.
 
-Nobody who says such a thing waits for the gateway to take it: it is put into a queue, which a thread of its own writes
-to the news socket. When the gateway is so far behind that the queue is full, troubles and counts are dropped (how many
-is sent later), and of a device's states and QR codes only the newest is kept. The steps of a pairing are always kept:
-there is one of each for a pairing.
+Reporting never waits for the gateway: notices are put into a queue, which a separate thread writes to the news socket.
+When the gateway is so far behind that the queue is full, problems and counts are dropped (their number is sent later),
+and of a device's states and QR codes only the newest is kept. The steps of a pairing are always kept: there is one of
+each for a pairing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kurir.channels.linked_device.protocol import (
 )
 
 MOST = 1_000
-"""Notices that wait; a bounded text each, so a few megabytes at most."""
+"""Maximum queued notices; each has a bounded text, so a few megabytes in total."""
 _DROPPED = (Trouble, StoreFailed, Unread, Heartbeat)
 _REPLACED = (DeviceState, QrShown)
 
@@ -40,7 +40,7 @@ class _Waiting(NamedTuple):
 class Notices:
     """The queue and its thread. `write` sends a frame and may block; it is called on that thread only.
 
-    Raises RuntimeError when no thread is to be had.
+    Raises RuntimeError when no thread can be started.
     """
 
     def __init__(self, write: Callable[[bytes], None], most: int = MOST) -> None:
@@ -49,11 +49,11 @@ class Notices:
         self._waiting: deque[_Waiting] = deque()
         self._dropped = 0
         self._changed = threading.Condition()
-        # what fails here cannot be reported by itself: the answer to a ping names the thread
+        # a failure here cannot be reported through itself: the answer to a ping names the thread
         threads.keep("notices", self._run, threading.Event(), lambda _: None)
 
     def put(self, news: DeviceNews, frame: bytes) -> None:
-        """Has `frame`, which is `news`, sent when the gateway takes it. Never blocks."""
+        """Queues `frame`, which encodes `news`. Never blocks."""
         with self._changed:
             if len(self._waiting) < self._most:
                 self._waiting.append(_Waiting(news, frame))
@@ -67,7 +67,7 @@ class Notices:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _make_way(self, news: DeviceNews) -> None:
-        """Removes what `news` makes obsolete; what a state said of the device's identity is in `Paired`, too."""
+        """Removes what `news` makes obsolete; the identity in a removed state is in `Paired` as well."""
         if not isinstance(news, _REPLACED):
             return
         kept = [one for one in self._waiting if type(one.news) is not type(news) or one.news.device != news.device]

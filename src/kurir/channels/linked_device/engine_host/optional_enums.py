@@ -1,15 +1,15 @@
-"""Makes the engine pass on events whose enum value it does not know, in place of ending its event stream.
+"""Makes the engine deliver events with unknown enum values, instead of ending its event stream.
 
 The engine (neonize) describes its events with proto2 messages. Where WhatsApp sends a word that the engine's encoder
 does not list, such as the receipt type `server-error` or a new reason of a login failure, the encoder leaves the field
-out; the field is `required`, so the event cannot be serialized, and the engine's event loop ends with "required field
-… not set" while its client goes on acknowledging messages that nobody reads any more.
+out; the field is `required`, so the event cannot be serialized, and the engine's event loop ends with "required field …
+not set" while its client continues to acknowledge messages that are no longer read.
 
-The Go side reads the file descriptor in its library when an event is serialized for the first time. Until then each
-`required` label of an enum field is changed to `optional` here: one byte per field, in this process's memory (private
-copy-on-write pages). The library file and other processes stay as they are. An event whose value is unknown then
-arrives with the field absent: readers of an enum ask `HasField` first. `docs/upstream.md` has the fix that would make
-this module needless.
+The Go side reads the file descriptor in its library when an event is serialized for the first time. Before that, this
+module changes each `required` label of an enum field to `optional`: one byte per field, in this process's memory
+(private copy-on-write pages). The library file and other processes are not changed. An event whose value is unknown
+then arrives with the field absent: readers of an enum call `HasField` first. `docs/upstream.md` has the fix that would
+make this module unnecessary.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 from neonize.proto import Neonize_pb2
 
 _LABEL_AND_TYPE = bytes((0x20, FieldDescriptorProto.LABEL_REQUIRED, 0x28, FieldDescriptorProto.TYPE_ENUM))
-"""A required enum field's `label` and `type` as they follow each other in a serialized FieldDescriptorProto."""
+"""A required enum field's `label` and `type` as they appear in a serialized FieldDescriptorProto."""
 _PROT_READ, _PROT_WRITE = mmap.PROT_READ, mmap.PROT_WRITE
 
 
 class DescriptorNotFoundError(RuntimeError):
-    """The engine's descriptor is not where and as it is expected: nothing was changed."""
+    """The engine's descriptor is not in the expected place or form: nothing was changed."""
 
 
 def relax(library: str) -> int:

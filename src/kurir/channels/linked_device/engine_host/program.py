@@ -1,12 +1,12 @@
-"""An engine host: the child process that runs the WhatsApp Web engine.
+"""The engine host's program: the child process that runs the WhatsApp Web engine.
 
 Started as `python -m kurir.channels.linked_device.engine_host.program CALLS NEWS`.
 
-It speaks frames (see `engine`) on the two sockets whose file descriptors it is given, and nothing on standard output:
-commands and their answers on one, news on the other, so that an answer never waits behind news that the gateway does
-not take yet. Only who reads a journal may wait for the gateway to take its events; all other news go through `notices`.
-It ends with its parent: when a socket closes, and by the kernel's parent-death signal. Opening and
-closing devices come one at a time; each device has its own workers, so that one that waits does not hold up another.
+It speaks frames (see `protocol`) on the two sockets whose file descriptors it is given, and nothing on standard output:
+commands and their answers on one, news on the other, so that an answer never waits behind news. Only the reader of a
+journal may block on the gateway; all other news go through `notices`. The process ends with its parent: when a socket
+closes, and by the kernel's parent-death signal. Opening and closing devices are serialized; each device has its own
+workers, so that one that waits does not block another.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ from kurir.channels.linked_device.protocol import (
 from kurir.kit import crash_points
 
 _WORKERS_PER_DEVICE = 16
-"""Calls at once per device: the sending window, and room for look-ups beside it."""
+"""Concurrent calls per device: the sending window, and room for look-ups beside it."""
 _PR_SET_PDEATHSIG = 1
 _ORPHANED = 1
 _FAILED = 70
 _NOT_ENCODABLE = (ValueError, TypeError, OverflowError, msgspec.MsgspecError)
-"""What `sound_frame` raises for what the gateway could not read."""
+"""What `sound_frame` raises for something that the gateway could not read."""
 
 
 class Host:
-    """Reads commands from a socket, has an engine carry them out, writes the answers to it, and news to another."""
+    """Reads commands from a socket, has an engine carry them out, and writes answers to it and news to another."""
 
     def __init__(self, calls: socket.socket, news: socket.socket) -> None:
         self._calls = _Wire(calls)
         self._news = _Wire(news)
         self._notices = Notices(self._news.write)
         self._openings = ThreadPoolExecutor(1, "openings")
-        self._journals = ThreadPoolExecutor(1, "journals")  # a slow disk must not hold up what is read from the socket
+        self._journals = ThreadPoolExecutor(1, "journals")  # a slow disk must not block reading from the socket
         self._workers: dict[int, ThreadPoolExecutor] = {}
 
     def emit(self, news: News) -> bool:
@@ -89,13 +89,17 @@ class Host:
             if body is None:
                 return
             request = decode_request(body)
-            if isinstance(request.command, Ping):
+            pool = self._pool(request.command)
+            if pool is None:
                 self._answer(engine, request.call, request.command)
             else:
-                self._pool(request.command).submit(self._answer, engine, request.call, request.command)
+                pool.submit(self._answer, engine, request.call, request.command)
 
-    def _pool(self, command: Command) -> ThreadPoolExecutor:
-        if isinstance(command, (Open, Close, Ping)):
+    def _pool(self, command: Command) -> ThreadPoolExecutor | None:
+        """The threads that perform a command; None for a ping, which is answered at once, however busy they are."""
+        if isinstance(command, Ping):
+            return None
+        if isinstance(command, (Open, Close)):
             return self._openings
         if isinstance(command, Stored):
             return self._journals
@@ -113,7 +117,7 @@ class Host:
 
 
 class _Wire:
-    """A socket to the gateway; without the gateway nothing this process does has a purpose any more."""
+    """A socket to the gateway; the process exits when the gateway closes it."""
 
     def __init__(self, wire: socket.socket) -> None:
         self._wire = wire
@@ -138,8 +142,8 @@ class _Wire:
 
 
 def run(calls: socket.socket, news: socket.socket) -> None:
-    """Runs a host on the real engine until the gateway goes."""
-    # here and not above: what loads the engine must come after the parent-death signal has been arranged
+    """Runs a host on the real engine until the gateway closes its sockets."""
+    # here and not above: the engine must be loaded after the parent-death signal has been set
     from kurir.channels.linked_device.engine_host.engine import NeonizeEngine  # noqa: PLC0415
 
     for name in ("neonize", "whatsmeow", "Whatsmeow"):
@@ -159,9 +163,11 @@ def main() -> None:
     parent = os.getppid()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(_ORPHANED)  # the parent died before the kernel knew
+        os._exit(_ORPHANED)  # the parent died before the signal was set
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a stop is for the gateway: sends may finish, then it ends its hosts
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # a stop is handled by the gateway: sends may finish, then it ends its hosts
     status = _FAILED
     try:
         run(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))
@@ -169,7 +175,7 @@ def main() -> None:
     except Exception:
         logging.exception("the engine host cannot go on")
     finally:
-        # the engine's threads would keep the process alive; sessions are transactional, so leaving is safe
+        # the engine's threads would keep the process alive; sessions are transactional, so exiting is safe
         os._exit(status)
 
 

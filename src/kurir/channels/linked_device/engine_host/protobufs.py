@@ -1,7 +1,7 @@
-"""WhatsApp's own message format (the `waE2E` protobufs): our content into it, received messages out of it. Pure.
+"""Converts between WhatsApp's message format (the `waE2E` protobufs) and Kurir's content. Pure.
 
-Only ready protobufs and bytes reach the engine: a plain text given to it as `str` would be scanned for mentions and
-links, a path or URL would be opened or fetched.
+Only complete protobufs and bytes reach the engine: it would scan a plain `str` for mentions and links, and open a path
+or fetch a URL.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NotSupportedError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """A file that has been uploaded: what it is, where the engine put it, and how a picture looks."""
+    """An uploaded file: its type, where the engine put it, and a picture's preview."""
 
     file: MediaFile
     at: UploadResponse
@@ -51,7 +51,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a received message says."""
+    """The content of a received message."""
 
     kind: str
     text: str = ""
@@ -61,9 +61,9 @@ class Reading:
 
 
 def compose(content: Content, secret: bytes, uploaded: Uploaded | None = None) -> Message:
-    """`content` as WhatsApp writes it, with `secret` (32 bytes) as its message secret.
+    """`content` as a WhatsApp protobuf, with `secret` (32 bytes) as its message secret.
 
-    `uploaded` is needed for Image and Document. Raises NotCarriedError for templates.
+    `uploaded` is needed for Image and Document. Raises NotSupportedError for templates.
     """
     context = MessageContextInfo(messageSecret=secret)
     match content:
@@ -143,9 +143,9 @@ _OTHERS = {
 
 
 _DEEPEST = 16
-"""Wrappers within wrappers that are opened; phones make three at most."""
+"""Maximum depth of wrappers that are opened; phones use three at most."""
 _BIGGEST = 2**53
-"""Bytes that a sender may claim for a file: what every JSON reader takes for a whole number."""
+"""Maximum size in bytes that a sender may claim for a file: the largest whole number of every JSON reader."""
 _MIME = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 
 
@@ -161,9 +161,9 @@ def unwrapped(message: Message) -> Message:
 
 
 def interpret(message: Message) -> Reading | None:
-    """What a received message says, its wrappers taken off; None for a kind that is not read (see `unread_kind`).
+    """The content of a received message without its wrappers; None for an unsupported kind (see `unread_kind`).
 
-    Whatever the sender chose is valid text of limited length afterwards.
+    Everything chosen by the sender is valid text of limited length afterwards.
     """
     message = unwrapped(message)
     if message.conversation:
@@ -189,10 +189,10 @@ def interpret(message: Message) -> Reading | None:
 
 
 def unread_kind(message: Message) -> str:
-    """What to call a message that `interpret` does not read: the name of the protobuf field that it is in, "other" for
-    one that the engine does not know, "empty" for none."""
+    """The name of an unsupported message: that of its protobuf field, "other" for one that the engine does not know,
+    "empty" for none."""
     names = [field.name for field, _ in unwrapped(message).ListFields()]
-    # what stands beside a message's own part
+    # fields that accompany the message's own part
     own = [name for name in names if name not in ("messageContextInfo", "senderKeyDistributionMessage")]
     if own or names:
         return (own or names)[0]
@@ -215,7 +215,7 @@ def _attachment(part: Any) -> Attachment:
 
 
 def _place(latitude: float, longitude: float) -> tuple[float, float] | None:
-    """A sender may write any double, and JSON knows neither NaN nor infinity."""
+    """Valid coordinates: a sender may write any double, and JSON has neither NaN nor infinity."""
     finite = math.isfinite(latitude) and math.isfinite(longitude)
     return (latitude, longitude) if finite and abs(latitude) <= 90 and abs(longitude) <= 180 else None
 

@@ -1,12 +1,13 @@
-"""The way of a linked device's received messages and receipts: from the engine into the journal, from there to the
+"""The receiver of a linked device: passes received messages and receipts from the engine to the journal, and on to the
 gateway.
 
-The engine hands an event over on its own thread and goes on as soon as it is written down. A second thread reads it and
-tells the gateway, which may be behind. When the gateway has stored it, the journal lets it go; media are fetched after
-that, beside this lane (see `media_fetches`).
+The engine's thread writes an event to the journal and returns. A second thread reads the entry and sends it to the
+gateway, which may be behind. When the gateway has stored it, the journal deletes it; media are fetched after that,
+separately (see `media_fetches`).
 
-An entry that cannot be read, or ends the process while it is read, is tried a few times over the lives of the process
-and then handed to the gateway as it is, to be set aside. So is what an earlier pairing with another phone left behind.
+An entry that cannot be read, or crashes the process while it is read, has a few attempts over the restarts of the
+process and is then sent to the gateway unread, to be quarantined. So is what an earlier pairing with another phone left
+behind.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from kurir.channels.linked_device.protocol import Emit, NumberEvent, Open, Unrea
 from kurir.messages.reports import MediaFetched, Received
 
 TRIES = 3
-"""Times an entry is read before it is set aside."""
+"""Attempts to read an entry before it is quarantined."""
 
 
 class Receiver:
@@ -66,46 +67,46 @@ class Receiver:
         self._lock = threading.Lock()
         self._owner = order.jid.partition("@")[0].partition(":")[0]
         self._handed: dict[int, MediaFetched | None] = {}
-        """Messages and receipts that were handed over: what is still to be fetched of each."""
+        """Messages and receipts sent to the gateway, with what is still to be fetched of each."""
         self._stored: dict[int, MediaFetched | None] = {}
         """Those of them that are stored and still in the journal."""
         self._ended: set[int] = set()
-        """Fetches whose end is stored and that are still in the journal."""
+        """Fetches whose result is stored and that are still in the journal."""
         self._letting_go = threading.Lock()
         self._refused = False
-        """Whether the disk refused the last time that the journal was to let go."""
+        """Whether the disk refused the last deletion from the journal."""
         self._online = threading.Event()
         self._closing = threading.Event()
         self._down = threading.Event()
 
     def start(self) -> None:
-        """Begins to read: first what an earlier process left behind."""
-        threads.keep(f"intake-{self._order.device}", self._read, self._closing, self._device.report)
+        """Starts to read, first what an earlier process left behind."""
+        threads.keep(f"receiver-{self._order.device}", self._read, self._closing, self._device.report)
         self._fetches.start(self._let_go)
 
     def take(self, event: MessageEvent) -> None:
-        """Writes a message down. While the disk takes nothing this blocks, and the engine with it; it returns without
-        having done so only when the connection is down, so that the engine cannot acknowledge the message."""
+        """Journals a message. While the disk refuses it this blocks, and the engine with it; it returns without having
+        done so only when the connection is down, so that the engine cannot acknowledge the message."""
         self._write("message", event.SerializeToString())
 
     def take_bytes(self, event: bytes) -> None:
-        """Writes a message down, as `take` does, that nobody has decoded yet."""
+        """Journals a message, as `take` does, that is not decoded yet."""
         self._write("message", event)
 
     def take_receipt(self, event: ReceiptEv) -> None:
-        """Writes a receipt down, as `take` does a message."""
+        """Journals a receipt, as `take` does a message."""
         self._write("receipt", event.SerializeToString())
 
     def replay(self, payload: bytes) -> None:
-        """Puts what was set aside back, to be read again. Raises sqlite3.Error, and ValueError once closed."""
+        """Puts a quarantined entry back, to be read again. Raises sqlite3.Error, and ValueError once closed."""
         kind: Kind = "receipt" if payload.startswith(RECEIPT_MARK) else "message"
         self._journal.append(kind, payload.removeprefix(RECEIPT_MARK), self._owner)
 
     def stored(self, entries: Sequence[int]) -> None:
-        """What these entries held is in the gateway's database. While the disk refuses to let them go, that is tried
-        again.
+        """The content of these entries is in the gateway's database. While the disk refuses to delete them, that is
+        retried.
 
-        Of what an earlier opening of the device told, nobody knows here what is to be fetched: it is told once more.
+        For entries sent by an earlier opening of the device it is unknown what to fetch: they are sent once more.
         """
         with self._lock:
             for entry in entries:
@@ -116,12 +117,12 @@ class Receiver:
         self._let_go()
 
     def paired(self, phone: str) -> None:
-        """The phone number of the pairing, where `Open` could not say it yet."""
+        """Sets the pairing's phone number, where `Open` did not know it yet."""
         with self._lock:
             self._owner = phone or self._owner
 
     def online(self, *, connected: bool) -> None:
-        """Says whether the device is connected, without which media and people's numbers cannot be had."""
+        """Sets whether the device is connected, which fetching media and looking numbers up requires."""
         with self._lock:
             if connected and self._owner:
                 try:
@@ -135,18 +136,18 @@ class Receiver:
         self._fetches.online(self._owner, connected=connected)
 
     def backlog(self) -> Backlog:
-        """What waits to be stored."""
+        """What is not stored yet."""
         return self._journal.backlog()
 
     def closing(self) -> None:
-        """The connection is about to go: nothing more is told, what is not stored yet stays in the journal."""
+        """The connection is about to close: nothing more is sent, what is not stored yet stays in the journal."""
         with self._lock:
             self._closing.set()
             self._online.set()
         self._fetches.closing()
 
     def close(self) -> None:
-        """Call this when the connection is down and the engine can acknowledge nothing any more."""
+        """Call this when the connection is down and the engine can no longer acknowledge anything."""
         self.closing()
         self._down.set()
         self._journal.close()
@@ -154,7 +155,7 @@ class Receiver:
     # -- what is stored --------------------------------------------------------------------------------------------
 
     def _let_go(self) -> None:
-        """Has the journal let go of what is stored, and keep what is to be fetched."""
+        """Deletes stored entries from the journal, and keeps what is to be fetched."""
         with self._letting_go:
             with self._lock:
                 stored, self._stored = self._stored, {}
@@ -165,7 +166,7 @@ class Receiver:
                 for entry, fetch in list(stored.items()):
                     if fetch is not None:
                         self._journal.keep_for_fetch(entry, fetch.chat, msgspec.json.encode(fetch).decode())
-                        del stored[entry]  # from here on it is a fetch, which may be under way at once
+                        del stored[entry]  # from here on it is a fetch, which may start at once
                 self._journal.forget([*stored, *ended])
             except sqlite3.Error as error:
                 with self._lock:
@@ -199,7 +200,7 @@ class Receiver:
     # -- the reading thread ----------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        self._online.wait()  # before that the engine cannot be asked who wrote
+        self._online.wait()  # before that the engine cannot look up who wrote
         last = 0
         while not self._closing.is_set():
             try:
@@ -213,7 +214,7 @@ class Receiver:
                 self._closing.wait(self._disk_pause)
 
     def _hand_over(self, entry: Entry) -> bool:
-        """Reads an entry and tells the gateway; False: it has to be tried once more. Raises sqlite3.Error."""
+        """Reads an entry and sends it to the gateway; False: it has to be tried once more. Raises sqlite3.Error."""
         foreign = entry.kind == "message" and entry.owner not in ("", self._owner)
         if foreign and self._owner:
             self._set_aside(entry, "it came to an earlier pairing of this number, with another phone")
@@ -221,7 +222,7 @@ class Receiver:
         if entry.tries >= self._most_tries:
             self._set_aside(entry, f"reading it ended the engine's process, or failed, {entry.tries} times")
             return True
-        self._journal.begin(entry.id)  # on disk first: what follows may end the process
+        self._journal.begin(entry.id)  # on disk first: what follows may crash the process
         try:
             news = list(self._events_of(entry))
         except Exception as error:
@@ -231,12 +232,12 @@ class Receiver:
                 return False
             self._set_aside(entry, reason)
             return True
-        # from here on a process that ends has other reasons, however long the gateway lets this wait
+        # from here on an end of the process has other reasons, however long the gateway makes this wait
         self._journal.succeeded(entry.id)
         kept = [one for one in news if not isinstance(one, Unread)]
         if not self._note(entry, kept):
             return True  # closing: it is read again when the device is opened
-        # no further than what is not taken: the last event of an entry lets it go
+        # stop at the first event that is not sent: the last event of an entry deletes it
         if not all(self._emit(one) for one in news):
             self._set_aside(entry, "what it says could not be encoded")
         elif not kept:
@@ -253,7 +254,7 @@ class Receiver:
         yield read if isinstance(read, Received) else Unread(self._order.device, read)
 
     def _note(self, entry: Entry, kept: list[NumberEvent]) -> bool:
-        """Remembers what is handed over, before the gateway can answer that it is stored; False: nothing more is."""
+        """Records what is sent, before the gateway can report it stored; False: nothing more may be sent."""
         with self._lock:
             if self._closing.is_set():
                 return False
@@ -262,8 +263,8 @@ class Receiver:
         return True
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
-        """Has the gateway set an entry aside. One that it cannot take stays in the journal, and is tried again when the
-        device is opened: only what is stored leaves it."""
+        """Sends an entry to the quarantine. One that the gateway cannot take stays in the journal, and is retried when
+        the device is opened: only what is stored leaves the journal."""
         with self._lock:
             if self._closing.is_set():
                 return

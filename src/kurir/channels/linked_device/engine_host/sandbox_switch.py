@@ -1,8 +1,8 @@
-"""Makes this process trust a sandbox network in place of WhatsApp. Never runs unless the sandbox setting is on.
+"""Makes this process trust a sandbox network in place of WhatsApp. Used only when the sandbox setting is on.
 
 The engine pins WhatsApp's Noise root key: 32 bytes in its library against which the server's certificate chain is
-checked. Overwriting them in this process's memory (a private copy-on-write page) is what lets the unmodified engine
-talk to a sandbox; the library file and every other process stay as they are.
+checked. Overwriting them in this process's memory (a private copy-on-write page) lets the unmodified engine connect to
+a sandbox; the library file and every other process are not changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NOISE_ROOT = bytes.fromhex("142375574d0a587166aae71ebe516437c4a28b73e3695c6ce1f7
 
 
 class SandboxSwitchError(RuntimeError):
-    """The root key could not be replaced with certainty; the host must not start."""
+    """The root key could not be replaced unambiguously; the host must not start."""
 
 
 def trust_sandbox(noise_root: bytes, library: str) -> None:

@@ -1,7 +1,7 @@
-"""Threads of an engine host, with an owner: one that fails is reported and, when it is kept, started again.
+"""Supervised threads of an engine host: one that fails is reported and, when it is kept, restarted.
 
-The names of the kept threads that keep failing go to the gateway with every answer to a ping (see `failing`).
-The only module of the host that may start a thread (a lint checks it).
+The names of failing kept threads go to the gateway with every answer to a ping (see `failing`). Only this module of the
+host may start threads (a lint checks it).
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kurir.kit.backoff import Backoff
+
 BACK_OFF_FIRST, BACK_OFF_MOST = 0.5, 30.0
-"""Seconds before a failed thread's work is begun again: doubled with each failure in a row."""
+"""Seconds before a failed thread's work is restarted: the first pause and the longest; doubled with each failure in a
+row."""
 STEADY = 60.0
-"""Seconds that work must have run for the pauses to begin small again; it counts as recovered after as long as its
+"""Seconds that work must have run for the pauses to restart at the first; it counts as recovered after as long as its
 last pause, and after this at most."""
 
 Report = Callable[[str], None]
 
 
 class _Failure(NamedTuple):
-    """The type name of what a thread last raised, and the monotonic time from which it counts as recovered (None while
+    """The type name of a thread's last exception, and the monotonic time from which it counts as recovered (None while
     it is down)."""
 
     name: str
@@ -34,17 +37,17 @@ _lock = threading.Lock()
 
 
 def failing() -> dict[str, str]:
-    """The kept threads of this process that are down or have only just begun again, by name, each with the type name of
-    what it raised."""
+    """The kept threads of this process that are down or not yet steady, by name, each with the type name of its
+    exception."""
     now = time.monotonic()
     with _lock:
         return {one.name: one.reason for one in _failures.values() if one.over_at is None or now < one.over_at}
 
 
 def keep(name: str, work: Callable[[], None], closing: threading.Event, report: Report) -> threading.Thread:
-    """A started daemon thread that runs `work` until it returns, and again with growing pauses whenever it raises.
+    """Starts a daemon thread that runs `work` until it returns, and restarts it with growing pauses whenever it raises.
 
-    After `closing` is set it is not begun again. `report` gets a sentence about each failure.
+    After `closing` is set it is not restarted. `report` gets a sentence about each failure.
     """
 
     def run() -> None:
@@ -59,7 +62,7 @@ def keep(name: str, work: Callable[[], None], closing: threading.Event, report: 
 
 
 def spawn(name: str, work: Callable[[], None], report: Report) -> threading.Thread:
-    """A started daemon thread that runs `work` once; `report` gets a sentence when it raises."""
+    """Starts a daemon thread that runs `work` once; `report` gets a sentence when it raises."""
 
     def run() -> None:
         try:
@@ -71,7 +74,7 @@ def spawn(name: str, work: Callable[[], None], report: Report) -> threading.Thre
 
 
 def _run_again(key: int, name: str, work: Callable[[], None], closing: threading.Event, report: Report) -> None:
-    pause = BACK_OFF_FIRST
+    backoff = Backoff(BACK_OFF_FIRST, BACK_OFF_MOST)
     while True:
         began = time.monotonic()
         try:
@@ -79,14 +82,13 @@ def _run_again(key: int, name: str, work: Callable[[], None], closing: threading
             return
         except Exception as error:
             if time.monotonic() - began > STEADY:
-                pause = BACK_OFF_FIRST
+                backoff.reset()
             reason = type(error).__name__
             _note(key, _Failure(name, reason, None))
             report(f"the thread {name} failed: {reason}: {error}")
-        if closing.wait(pause):
+        if closing.wait(backoff.after_failure()):
             return
-        _note(key, _Failure(name, reason, time.monotonic() + min(pause, STEADY)))
-        pause = min(pause * 2, BACK_OFF_MOST)
+        _note(key, _Failure(name, reason, time.monotonic() + min(backoff.last, STEADY)))
 
 
 def _note(key: int, failure: _Failure) -> None:

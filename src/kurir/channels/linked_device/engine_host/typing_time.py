@@ -1,4 +1,4 @@
-"""How long a person would type: pure."""
+"""How long a person would take to type a content. Pure."""
 
 from __future__ import annotations
 

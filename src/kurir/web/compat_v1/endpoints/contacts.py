@@ -6,22 +6,22 @@ Both endpoints take a page as DataTables asks for it, in either of the forms tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from kurir.accounts.accounts import Account
 from kurir.contacts.contacts import Audience, AudienceStatus, ContactList, ListType, Page, Query
 from kurir.services.errors import NotFound
 from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.dates import written_date
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.table_pages import descending, page_fields, page_of
 from kurir.web.gateway import Gateway
 
 SECTION = "Contacts"
-_LENGTH_MOST = 500
-_SEARCH_LIMIT = 100
+_LENGTH = 10
+"""Rows of a page whose length is not said."""
 _ORDER_MOST = 5
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _TYPES: Mapping[ListType, str] = {
     "manual": "Manual Input",
     "import": "Import",
@@ -72,29 +72,15 @@ async def list_audiences(gateway: Gateway, call: Call) -> Answer:
     return _answer(call.body, page, [_audience(call.account, row) for row in page.rows])
 
 
-def date_words(at: datetime) -> str:
-    """`10 Aug 2025 21:04 WIB`: English months whatever the language, as the reference has it in this chapter.
-
-    The zone's abbreviation is that of the time zone database: WIB, WITA, WIT in Indonesia.
-    """
-    return f"{at.day} {_MONTHS[at.month - 1]} {at:%Y %H:%M %Z}"
-
-
 def _query(body: Body, columns: Mapping[str, str], default: tuple[tuple[str, bool], ...]) -> Query:
-    search = body.value("search")
-    text = Body({"search": search.get("value")}) if isinstance(search, dict) else body
-    return Query(
-        start=body.integer("start", default=0),
-        length=body.integer("length", default=10, least=1, most=_LENGTH_MOST),
-        search=text.text("search", limit=_SEARCH_LIMIT).strip(),
-        order=_order(body, columns) or default,
-    )
+    asked = page_of(body, length=_LENGTH)
+    return Query(start=asked.start, length=asked.length, search=asked.search, order=_order(body, columns) or default)
 
 
 def _order(body: Body, columns: Mapping[str, str]) -> tuple[tuple[str, bool], ...]:
     if body.value("order_by") is not None:
-        descending = body.choice("order_dir", choices=("asc", "desc"), default="asc") == "desc"
-        return ((_column("order_by", body.text("order_by").strip(), columns), descending),)
+        column = _column("order_by", body.text("order_by").strip(), columns)
+        return ((column, descending(body, "order_dir", default="asc")),)
     entries = body.items("order") or []
     if len(entries) > _ORDER_MOST:
         raise wrong("order", ORDER_EXPECTED)
@@ -114,8 +100,7 @@ def _ordered(entry: Any, shown: list[Any], columns: Mapping[str, str]) -> tuple[
     index = fields.integer("order", default=0)
     if index >= len(shown):
         raise wrong("order", ORDER_EXPECTED)
-    descending = fields.choice("order.dir", choices=("asc", "desc"), default="asc") == "desc"
-    return _column("columns", shown[index], columns), descending
+    return _column("columns", shown[index], columns), descending(fields, "order.dir", default="asc")
 
 
 def _column(field: str, name: Any, columns: Mapping[str, str]) -> str:
@@ -146,8 +131,8 @@ def _contact(account: Account, row: ContactList) -> dict[str, Any]:
         "contacts_type": row.type,
         "contacts_type_defined": _TYPES[row.type],
         "contacts_audience": row.audience,
-        "contacts_created_at": date_words(account.local(row.created_at)),
-        "contacts_last_updated": date_words(account.local(row.updated_at)),
+        "contacts_created_at": written_date(account.local(row.created_at), "en"),
+        "contacts_last_updated": written_date(account.local(row.updated_at), "en"),
     }
 
 
@@ -158,16 +143,14 @@ def _audience(account: Account, row: Audience) -> dict[str, Any]:
         "wa_number": row.phone,
         "status": row.status,
         "status_defined": _STATUSES[row.status],
-        "date_insert": date_words(account.local(row.created_at)),
+        "date_insert": written_date(account.local(row.created_at), "en"),
         "custom_fields": [{"name": name, "value": value} for name, value in row.custom_fields.items()],
     }
 
 
 _PAGE_FIELDS = (
     Field("draw", "integer", "Comes back as it was sent.", example=1),
-    Field("start", "integer", "Rows to leave out at the beginning.", example=0),
-    Field("length", "integer", f"Rows to return, 1 to {_LENGTH_MOST}.", example=10),
-    Field("search", "any", 'What to look for: a string, or `{"value": "…"}`.', example=""),
+    *page_fields(length=_LENGTH, search='What to look for: a string, or `{"value": "…"}`.'),
 )
 _ORDER_FIELDS = (
     Field("order_by", "string", "The column to order by.", example="contacts_created_at"),

@@ -132,12 +132,12 @@ def _answer(
     shown = _shown(call, content, message.recipient)
     match message.state:
         case "sent" | "delivered" | "read":
-            return _said("200", shown("successfully", message.remote_id or ours), "successfully", headers)
+            return _message_answer("200", shown("successfully", message.remote_id or ours), "successfully", headers)
         case "failed" | "expired" | "canceled":
             return _failed(message.recipient, message.error_reason or message.state, headers)
         case "unconfirmed":
             detail = UNCONFIRMED.say(language)
-            return _said("408", {**shown("unconfirmed", ours), "detail": detail}, "timeout", headers)
+            return _message_answer("408", {**shown("unconfirmed", ours), "detail": detail}, "timeout", headers)
         case "queued" | "sending":
             return _waiting(call, shown, ours, headers, sync=sync, waiting=waiting)
         case _:
@@ -172,8 +172,8 @@ def _waiting(
     if not sync:
         # the sample's text stays while nothing is in the way
         body = shown("queued", ours) | ({} if waiting.cause in OF_ITS_OWN else {"detail": detail})
-        return _said("200", body, "successfully", headers)
-    return _said("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)
+        return _message_answer("200", body, "successfully", headers)
+    return _message_answer("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)
 
 
 def _details(call: Call, content: Content) -> dict[str, str]:
@@ -193,10 +193,10 @@ def _details(call: Call, content: Content) -> dict[str, str]:
 
 
 def _failed(to: str, detail: str, headers: dict[str, str]) -> Answer:
-    return _said("400", {"state": "failed", "detail": detail, "to": to}, "failed", headers)
+    return _message_answer("400", {"state": "failed", "detail": detail, "to": to}, "failed", headers)
 
 
-def _said(code: str, message: dict[str, Any], kind: str, headers: dict[str, str]) -> Answer:
+def _message_answer(code: str, message: dict[str, Any], kind: str, headers: dict[str, str]) -> Answer:
     body: dict[str, Any] = {"code": code, "message": message, "type": kind}
     if code == "200":
         body["template"] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from kurir.kit.ids import public_message_id
-from kurir.kit.telemetry import OtpOutcome
+from kurir.kit.metrics import OtpOutcome
 from kurir.numbers import numbers
 from kurir.otp.check import Attempt, CheckResult, check
 from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue
@@ -111,7 +111,7 @@ async def validate_otp(gateway: Gateway, call: Call) -> Answer:
         request_id=call.body.text("req_id", "request_id").strip(),
         phone=phone_of(call) if call.body.value("phone_no") is not None else "",
     )
-    verdict = await check(
+    result = await check(
         gateway.database,
         gateway.sealing,
         attempt,
@@ -119,23 +119,23 @@ async def validate_otp(gateway: Gateway, call: Call) -> Answer:
         settings.otp_digits,
         digits_most=settings.otp_digits_most,
     )
-    gateway.metrics.otp(_outcome(verdict))
-    if verdict.valid:
+    gateway.metrics.otp(_outcome(result))
+    if result.valid:
         return Answer({"code": "200", "message": "OTP Code is Valid"})
-    if verdict.retry_after is None:
+    if result.retry_after is None:
         return Answer({"code": "400", "message": "OTP Code is Invalid"})
     return Answer(
-        {"code": "400", "message": TOO_MANY_CHECKS.say(call.account.language, seconds=verdict.retry_after)},
-        {"Retry-After": str(verdict.retry_after)},
+        {"code": "400", "message": TOO_MANY_CHECKS.say(call.account.language, seconds=result.retry_after)},
+        {"Retry-After": str(result.retry_after)},
     )
 
 
-def _outcome(verdict: CheckResult) -> OtpOutcome:
-    if verdict.valid:
+def _outcome(result: CheckResult) -> OtpOutcome:
+    if result.valid:
         return "right"
-    if verdict.retry_after is not None:
+    if result.retry_after is not None:
         return "refused"
-    return "wrong" if verdict.any_open else "unknown"
+    return "wrong" if result.any_open else "unknown"
 
 
 ENDPOINTS = (

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from kurir.broadcasts import broadcasts
 from kurir.kit.ids import public_message_id
 from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
-from kurir.messages.lifecycle import MessageState
 from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import NotSettledYet
+from kurir.outbox.waiting import Waiting
 from kurir.templates.templates import APPROVED, FillError, Header, Template, VariableCountError, filled, variables_of
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, Phrase, WireError, missing, wrong
 from kurir.web.compat_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.compat_v1.sending import METHODS
-from kurir.web.compat_v1.waits import phrase, unseen, waits
+from kurir.web.compat_v1.waits import NotSettled, phrase, settled, waits
 from kurir.web.gateway import Gateway
 
 SECTION = "Template"
@@ -66,7 +63,8 @@ async def template_sent(gateway: Gateway, call: Call, remembered: Remembered) ->
     headers = {"X-Message-Id": public_message_id(ids[0])} if len(ids) == 1 else {}
     message = "queued"
     if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
-        message = await _verdict(gateway, call, ids, headers)
+        await _all_sent(gateway, call, ids, headers)
+        message = "sent"
     return Answer(
         {
             "code": "200",
@@ -152,24 +150,21 @@ def _replacement(gateway: Gateway, body: Body, stored: Header | None) -> Header 
     return Header(stored.type, url=url) if url else None
 
 
-async def _verdict(gateway: Gateway, call: Call, ids: list[int], headers: dict[str, str]) -> Literal["sent", "queued"]:
+async def _all_sent(gateway: Gateway, call: Call, ids: list[int], headers: dict[str, str]) -> None:
     """Waits, bounded, for every message; raises WireError for the first that failed or is still on its way."""
-    deadline = gateway.clock() + gateway.settings.sync_timeout
-    for message_id in ids:
-        left = max(0.0, deadline - gateway.clock())
-        try:
-            message = await gateway.outbox.wait_until_settled(call.account.id, message_id, left)
-        except NotSettledYet:
-            raise WireError(
-                "408", "timeout", SEND_WAITS, headers=headers, state="queued", why=phrase(unseen(gateway))
-            ) from None
-        state: MessageState = message.state
-        if state in {"failed", "expired", "canceled"}:
-            raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=message.error_reason or state)
-        if state not in {"sent", "delivered", "read"}:
-            why = phrase(await waits(gateway, call.account.id, message_id))
-            raise WireError("408", "timeout", SEND_WAITS, headers=headers, state=state, why=why)
-    return "sent"
+    try:
+        async for message in settled(gateway, call.account.id, ids, gateway.settings.sync_timeout):
+            state = message.state
+            if state in {"failed", "expired", "canceled"}:
+                raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=message.error_reason or state)
+            if state == "unconfirmed":
+                raise _still_waiting(state, await waits(gateway, call.account.id, message.id), headers)
+    except NotSettled as late:
+        raise _still_waiting(late.state, late.waiting, headers) from None
+
+
+def _still_waiting(state: str, waiting: Waiting, headers: dict[str, str]) -> WireError:
+    return WireError("408", "timeout", SEND_WAITS, headers=headers, state=state, why=phrase(waiting))
 
 
 ENDPOINT = Endpoint(

@@ -1,8 +1,10 @@
-"""Section "Template": write and list the message templates of an official number. Sending is `template_sending`."""
+"""Section "Template": write and list the message templates of an official number. Sending is `template_sending`.
+
+More than 300 lines: the endpoints of one section with their samples.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from babel import Locale, UnknownLocaleError
@@ -26,18 +28,17 @@ from kurir.templates.templates import (
     page,
 )
 from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.dates import written_date
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.endpoints import template_sending
 from kurir.web.compat_v1.endpoints.template_sending import SECTION
 from kurir.web.compat_v1.envelopes import Answer, Phrase, wrong
+from kurir.web.compat_v1.table_pages import descending, page_fields, page_of
 from kurir.web.gateway import Gateway
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "Mei", "Jun", "Jul", "Agu", "Sep", "Okt", "Nov", "Des")
 _GRAPH_ERROR_KEYS = ("message", "error_user_title", "error_user_msg", "code", "error_subcode")
-_LONGEST_PAGE = 500
-"""Rows of a page."""
-_SEARCH_LIMIT = 100
-"""Characters that are looked for."""
+_LENGTH = 20
+"""Rows of a page whose length is not said."""
 _URL_LIMIT = 2_000
 """Characters of an address, in a header, a button or a button's example."""
 
@@ -149,22 +150,20 @@ def _variable(item: Any, position: int) -> Variable:
 async def get_template_list(gateway: Gateway, call: Call) -> Answer:
     """One page of the number's templates, with what Meta says of them."""
     body = call.body
-    search = _search(body)
+    asked = page_of(body, length=_LENGTH)
     order_by = body.choice("order_by", choices=ORDERS, default=ORDERS[0])
-    descending = body.choice("order_dir", choices=("asc", "desc"), default="desc") == "desc"
-    start = body.integer("start", default=0)
-    length = body.integer("length", default=20, least=1, most=_LONGEST_PAGE)
+    downwards = descending(body, "order_dir", default="desc")
     await gateway.templates.refresh(call.number)
     found, total = await gateway.database.read(
         lambda c: page(
             c,
             call.account.id,
             call.number.id,
-            search=search,
+            search=asked.search,
             order_by=order_by,
-            descending=descending,
-            start=start,
-            length=length,
+            descending=downwards,
+            start=asked.start,
+            length=asked.length,
         ),
         of=call.account.id,
         pool="lists",
@@ -178,13 +177,6 @@ async def get_template_list(gateway: Gateway, call: Call) -> Answer:
             "TotalRecords": total,
         }
     )
-
-
-def _search(body: Body) -> str:
-    """A string, or DataTables' `{"value": ""}`."""
-    found = body.value("search")
-    text = Body({"search": found.get("value")}) if isinstance(found, dict) else body
-    return text.text("search", limit=_SEARCH_LIMIT)
 
 
 def _row(account: Account, number: Number, template: Template) -> dict[str, Any]:
@@ -202,18 +194,13 @@ def _row(account: Account, number: Number, template: Template) -> dict[str, Any]
         "template_license_key": number.key,
         "template_waba": f"+{number.phone}",
         "template_language_name": _language_name(form.language),
-        "template_created_at": written_date(account.local(template.created_at)),
-        "template_updated_at": written_date(account.local(template.updated_at)),
+        "template_created_at": written_date(account.local(template.created_at), "id"),
+        "template_updated_at": written_date(account.local(template.updated_at), "id"),
         "template_id": template.key,
     }
     if template.status != APPROVED:
         del row["templateId"]
     return row
-
-
-def written_date(at: datetime) -> str:
-    """`21 Des 2025 07:00 WIB`: Indonesian months whatever the account's language, as the reference has it."""
-    return f"{at.day} {_MONTHS[at.month - 1]} {at:%Y %H:%M %Z}"
 
 
 def _language_name(code: str) -> str:
@@ -273,11 +260,9 @@ ENDPOINTS = (
         credential="secret_key",
         number_field="licenses_key",
         fields=(
-            Field("search", "string", "Part of the name or the content.", example=""),
+            *page_fields(length=_LENGTH, search='Part of the name or the content: a string, or `{"value": "…"}`.'),
             Field("order_by", "string", f"One of {', '.join(ORDERS)}.", example=ORDERS[0]),
             Field("order_dir", "string", "asc or desc.", example="desc"),
-            Field("start", "integer", "How many rows to skip.", example=0),
-            Field("length", "integer", f"How many rows, 1 to {_LONGEST_PAGE}.", example=20),
         ),
         request_sample={"search": "", "order_by": ORDERS[0], "order_dir": "desc", "start": 0, "length": 20},
         answer_sample={

@@ -87,12 +87,12 @@ async def test_an_erased_code_is_not_replayed_and_a_living_one_does_not_live_lon
 
 
 @pytest.mark.parametrize("state", ["queued", "unconfirmed"])
-async def test_cancel_ends_what_waits_and_tells_whoever_waits(harness: OutboxHarness, state: str):
+async def test_cancel_ends_what_waits_and_notifies_waiters(harness: OutboxHarness, state: str):
     message_id = await ended(harness, state, sealed=True)
-    verdict = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, message_id, 30))
+    settled = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, message_id, 30))
     await asyncio.sleep(0)
     after = await harness.outbox.cancel(harness.number.account_id, message_id)
-    assert (after.state, (await verdict).state in {state, "canceled"}) == ("canceled", True)
+    assert (after.state, (await settled).state in {state, "canceled"}) == ("canceled", True)
     assert await harness.claim() == []
     assert harness.outbox.waiting() == 0
     assert (await tries(harness, message_id))[-1][1] == "canceled"

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 import structlog
 
-from kurir.kit.telemetry import MASK, Metrics, configure_logging, mask_phone, redact_text
+from kurir.kit.logs import MASK, configure_logging, mask_phone, redact_text
+from kurir.kit.metrics import Metrics
 from kurir.messages.reports import TryLater
 from kurir.settings import Settings
 
@@ -142,7 +143,7 @@ def test_metrics_render_and_keep_cardinality_low() -> None:
     assert "process_resident_memory_bytes" in text
 
 
-def test_metrics_carry_no_personal_labels() -> None:
+def test_metrics_have_no_personal_labels() -> None:
     families = [value for value in vars(Metrics()).values() if hasattr(value, "_labelnames")]
     labels = {label for family in families for label in family._labelnames}
     assert labels == {

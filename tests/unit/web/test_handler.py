@@ -19,7 +19,7 @@ from kurir.web.server import build
 INFO = "/public/v1/info"
 
 
-async def test_answers_carry_the_samples_headers(harness: Harness) -> None:
+async def test_answers_have_the_samples_headers(harness: Harness) -> None:
     answer = await harness.send("info")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json; charset=utf-8"

@@ -26,10 +26,10 @@ async def kurir(site: Site, *arguments: str, code: int = 0, **environment: str) 
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == code, said.decode()
-    assert b"Traceback" not in said
-    return said.decode()
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == code, output.decode()
+    assert b"Traceback" not in output
+    return output.decode()
 
 
 @dataclass

@@ -1,0 +1,107 @@
+"""One word for one thing: no identifier of the source or the tests contains a word that CONTRIBUTING.md has retired."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+FOLDERS = ("src", "tests")
+
+RETIRED = {
+    "told": "published, notified, reported", "tell": "publish, notify, report", "tells": "publishes, reports",
+    "telling": "publishing, reporting", "said": "reported, answered", "wakes": "notifies", "woken": "notified",
+    "bell": "pg_notify", "ring": "notification", "rings": "notifications", "errand": "peer_call",
+    "errands": "peer_calls", "letter": "message, webhook_call", "letters": "messages, webhook_calls",
+    "postman": "device", "intake": "receiver", "pulse": "liveness, heartbeat", "carry": "hold, send, work",
+    "carries": "holds, sends", "carried": "held, sent", "carrying": "holding, sending", "carrier": "holder, worker",
+    "carriers": "holders, workers", "parcel": "delivery", "parcels": "deliveries", "desk": "harness",
+    "door": "endpoint, handler", "doors": "endpoints, handlers", "chapter": "section", "chapters": "sections",
+    "wish": "retry_after, option", "wishes": "options", "dice": "jitter, random", "patience": "timeout",
+    "house": "maintenance", "housekeeping": "maintenance", "chore": "job", "chores": "jobs", "complain": "report",
+    "complains": "reports", "complained": "reported", "complaint": "problem", "complaints": "problems",
+    "verdict": "outcome, result", "verdicts": "outcomes, results",
+}  # fmt: skip
+"""Each retired word with what to write instead."""
+RETIRED_PHRASES = {"by_hand": "operator_actions", "map_gate": "client_map_lock"}
+
+ALLOWED = {
+    "ascii_letters",  # of the module `string`
+    "ring_buffer",
+}
+"""Whole identifiers in which the field itself uses the word."""
+ALLOWED_AT = {("src/kurir/media/inspection.py", "tell")}
+"""Files that call somebody else's interface of that name: `io.BytesIO.tell`."""
+
+
+def test_no_identifier_contains_a_retired_word():
+    found = {
+        f"{file.relative_to(REPOSITORY)}:{line}: {name}: write {instead}"
+        for folder in FOLDERS
+        for file in sorted((REPOSITORY / folder).rglob("*.py"))
+        for line, name in identifiers(file)
+        if (str(file.relative_to(REPOSITORY)), name) not in ALLOWED_AT and (instead := retired_in(name))
+    }
+    assert not found, "\n" + "\n".join(sorted(found))
+
+
+def test_every_retired_word_is_in_the_list_for_contributors():
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\w+", text.partition("## Words")[2]))
+    assert {word for word in RETIRED.keys() | RETIRED_PHRASES.keys() if word not in listed} == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["told", "tell_all", "_on_told", "WakesAll", "Postman", "HTTPDoor", "by_hand", "sent_by_hand", "DOORS", "ringBell"],
+)
+def test_the_rule_finds_each_form(name: str):
+    assert retired_in(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["storing", "BellaVista", "ascii_letters", "indoor", "household", "handler", "intakes2"]
+)
+def test_the_rule_lets_the_rest_pass(name: str):
+    assert not retired_in(name)
+
+
+# -- the rule ----------------------------------------------------------------------------------------------------------
+
+
+def retired_in(name: str) -> str:
+    """What to write instead of the first retired word in an identifier; "" when there is none."""
+    if name in ALLOWED:
+        return ""
+    words = parts(name)
+    joined = f"_{'_'.join(words)}_"
+    instead = [RETIRED[word] for word in words if word in RETIRED]
+    instead += [standard for phrase, standard in RETIRED_PHRASES.items() if f"_{phrase}_" in joined]
+    return instead[0] if instead else ""
+
+
+def parts(name: str) -> list[str]:
+    """The words of a snake_case or CamelCase identifier, in small letters."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+
+
+def identifiers(file: Path) -> Iterator[tuple[int, str]]:
+    """Every (line, name) that a file gives or uses: its own, and those of its classes, functions and variables."""
+    yield 1, file.stem
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        line = getattr(node, "lineno", 1)
+        match node:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield line, name
+            case ast.arg(arg=name) | ast.Name(id=name) | ast.Attribute(attr=name):
+                yield line, name
+            case ast.keyword(arg=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                yield line, name
+            case ast.alias(name=name, asname=other):
+                yield from ((line, part) for part in [*name.split("."), other or ""])
+            case _:
+                pass
