@@ -176,6 +176,12 @@ class WebhookCall:
         return self.json["data"]["message_body"]
 
 
+def text_of(delivery: ClaimedDelivery | None) -> str:
+    """The text of the message that a delivery is about."""
+    assert delivery is not None
+    return json.loads(delivery.body)["data"]["message_body"]
+
+
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 

@@ -1,77 +1,37 @@
-"""What cannot be processed is set aside whole, with its reason, and everything else goes on: a test for each queue."""
+"""Events and messages that cannot be processed are quarantined whole, with the reason, and everything else goes on."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import sqlalchemy as sa
-from structlog.testing import capture_logs
-from tests.harness.gateway import PHONE, Harness, open_harness, set_aside
-from tests.harness.webhooks import WebhookHarness, delivering, eventually, open_webhook_harness, receiving
+from tests.harness.gateway import PHONE, Harness, open_harness
+from tests.hostile.poison import accept, entries, scalar, spoil, state, until
 
 from kurir.inbox import Inbox
 from kurir.inbox.tables import incoming
-from kurir.kit.log_limit import LogLimit
-from kurir.kit.tokens import load_token
-from kurir.kit.url_rules import Allowed
-from kurir.messages.content import Text
-from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, SetAside, StatusChanged
-from kurir.numbers.numbers import Number
-from kurir.outbox import record, status_events
-from kurir.outbox.outbox import Draft
+from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, StatusChanged
+from kurir.outbox import record
 from kurir.outbox.readable_rows import ReadableRows
-from kurir.outbox.rows import encode_content
 from kurir.outbox.tables import messages
 from kurir.quarantine import quarantine
-from kurir.quarantine.quarantine import Entry
 from kurir.services.errors import NotFound
-from kurir.store.transaction_end import at_end
-from kurir.webhooks import deliveries, endpoints
-from kurir.webhooks.tables import webhook_endpoints
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Harness]:
-    if request.param == "sqlite":
-        async with open_harness(tmp_path) as opened:
-            yield opened
-        return
-    server = request.getfixturevalue("postgres")
-    url = server.new_database("kurir")
-    async with open_harness(tmp_path, database_url=url) as opened:
+@pytest.fixture
+async def harness(tmp_path: Path, database_url: str) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, database_url=database_url) as opened:
         yield opened
-    server.drop(url)
-
-
-async def until(condition: Callable[[], Awaitable[Any]], what: str) -> None:
-    try:
-        async with asyncio.timeout(20):
-            while not await condition():
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(what) from None
-
-
-async def entries(harness: Harness) -> list[Entry]:
-    return await harness.gateway.database.read(set_aside)
-
-
-async def scalar(harness: Harness, statement: sa.Select[Any]) -> Any:
-    return await harness.gateway.database.read(lambda c: c.execute(statement).scalar_one())
 
 
 def received(harness: Harness, name: str, **changes: Any) -> Received:
     number = harness.ours.device
     event = Received(number.account_id, number.id, name, PHONE, PHONE, "Sari", 1.0, "text", "halo")
     return msgspec.structs.replace(event, **changes)
-
-
-# -- inbox -------------------------------------------------------------------------------------------------------------
 
 
 def poison_events(harness: Harness) -> dict[str, Event]:
@@ -125,115 +85,6 @@ async def test_an_event_set_aside_can_be_replayed_once_what_was_wrong_is_right(h
     assert await entries(harness) == []
     with pytest.raises(NotFound):
         await harness.gateway.services.replays.replay(entry.id)
-
-
-async def test_of_a_full_quarantine_what_failed_longest_ago_goes(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(quarantine, "MOST", 3)
-    number = harness.ours.device
-
-    async def fail(reference: str, now: float) -> None:
-        aside = SetAside(number.account_id, number.id, "inbox", reference, "unforeseen", b"x")
-        await harness.gateway.database.write(lambda c: quarantine.set_aside(c, aside, now))
-
-    for at, reference in enumerate(["a", "b", "c", "a", "d"]):
-        await fail(reference, float(at))
-    assert {entry.reference for entry in await entries(harness)} == {"a", "c", "d"}
-    for reference in "efg":  # all in one moment
-        await fail(reference, 9.0)
-    assert {entry.reference for entry in await entries(harness)} == {"e", "f", "g"}
-
-
-async def test_a_full_quarantine_costs_a_look_a_transaction_and_a_line_now_and_then(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(quarantine, "MOST", 300)
-    monkeypatch.setattr(quarantine, "_FULL", LogLimit(600.0))
-    looks, removals = 0, 0
-
-    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        nonlocal looks, removals
-        looks += statement.startswith("SELECT quarantine.stored_at")
-        removals += statement.startswith("DELETE FROM quarantine")
-
-    ours, theirs = harness.ours.device, harness.theirs.device
-
-    def fail(connection: sa.Connection, number: Number, references: range) -> None:
-        for n in references:
-            aside = SetAside(number.account_id, number.id, "inbox", f"r{n}", "unforeseen", b"x")
-            quarantine.set_aside(connection, aside, float(n))
-
-    database = harness.gateway.database
-    await database.write(lambda c: fail(c, theirs, range(3)))
-    sa.event.listen(database.engine, "before_cursor_execute", note)
-    try:
-        with capture_logs() as logs:
-            await database.write(lambda c: fail(c, ours, range(300)))
-            assert (looks, removals) == (1, 0)
-            for n in range(300, 330):  # one at a time: four go at once
-                await database.write(lambda c, n=n: fail(c, ours, range(n, n + 1)))
-            assert removals == 8
-            with database.transaction() as connection:  # a command's
-                fail(connection, ours, range(330, 600))
-            assert (looks, removals) == (1 + 30 + 8 + 2, 9)
-            await database.write(lambda c: fail(c, ours, range(5_000, 5_400)))
-    finally:
-        sa.event.remove(database.engine, "before_cursor_execute", note)
-    full = [line for line in logs if line["event"] == "quarantine_full"]
-    assert [line["account_id"] for line in full] == [ours.account_id, ours.account_id], "again when it lasts"
-    left = await entries(harness)
-    assert [entry.account_id for entry in left].count(theirs.account_id) == 3
-    assert {entry.reference for entry in left if entry.account_id == ours.account_id} == {
-        f"r{n}" for n in range(5_103, 5_400)
-    }
-
-
-async def test_what_is_done_at_a_transactions_end_fails_alone(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(connection: sa.Connection, *_: Any) -> None:
-        connection.execute(quarantine.quarantine.delete())
-        raise ValueError("unforeseen")
-
-    monkeypatch.setattr(quarantine, "_remove_oldest", broken)
-    aside = SetAside(harness.ours.account.id, 0, "inbox", "a", "unforeseen", b"x")
-    with capture_logs() as logs:
-        await harness.gateway.database.write(lambda c: quarantine.set_aside(c, aside, 1.0))
-    assert [line["event"] for line in logs] == ["transaction_end_failed"]
-    assert [entry.reference for entry in await entries(harness)] == ["a"]
-    with pytest.raises(ValueError, match="given up"):  # what is rolled back leaves nothing for the next transaction
-
-        def give_up(connection: sa.Connection) -> None:
-            at_end(connection, "x", lambda _: pytest.fail("run after a commit that was none of its own"))
-            raise ValueError("given up")
-
-        with harness.gateway.database.transaction() as connection:
-            give_up(connection)
-    with harness.gateway.database.transaction():
-        pass
-
-
-# -- outbox ------------------------------------------------------------------------------------------------------------
-
-
-async def accept(harness: Harness, recipient: str = PHONE, *, secret: bool = False) -> int:
-    number = harness.ours.device
-    draft = Draft(
-        account_id=number.account_id, number_id=number.id, recipient=recipient, content=Text("halo"), sealed=secret
-    )
-    return (await harness.gateway.outbox.accept([draft])).ids[0]
-
-
-async def spoil(harness: Harness, message_id: int, content: str) -> None:
-    statement = messages.update().where(messages.c.id == message_id).values(content=content)
-    await harness.gateway.database.write(lambda c: c.execute(statement) and None)
-
-
-async def state(harness: Harness, message_id: int) -> str:
-    found = await harness.gateway.outbox.snapshot(harness.ours.account.id, message_id)
-    assert found is not None
-    return f"{found.state} {found.error_code}".strip()
 
 
 CONTENTS = ['{"type":"poll"}', "", "not json", '{"type":"text"}', '{"type":"text","text":[1]}', "[]", "\ufffd"]
@@ -373,131 +224,3 @@ async def test_a_secret_is_not_kept_in_the_quarantine(harness: Harness, monkeypa
     (entry,) = await entries(harness)
     assert entry.payload == b""
     assert await scalar(harness, sa.select(messages.c.content).where(messages.c.id == bad)) == ""
-
-
-# -- webhooks ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_state_is_recorded_even_if_nobody_can_be_notified_of_it(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    account = harness.ours.account
-    await harness.gateway.database.write(
-        lambda c: endpoints.add(
-            c,
-            harness.gateway.sealing,
-            account.id,
-            "https://receiver.test/hook",
-            allowed=Allowed(),
-            events=["message_status"],
-            now=1.0,
-        )
-    )
-    monkeypatch.setattr(status_events, "_status", lambda *_: 1 / 0)
-    message_id = await accept(harness)
-
-    async def sent() -> bool:
-        return await state(harness, message_id) == "sent"
-
-    await until(sent, "the message was not sent")
-    assert {entry.queue for entry in await entries(harness)} == {"webhook"}
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def webhooks(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[WebhookHarness]:
-    if request.param == "sqlite":
-        async with open_webhook_harness(tmp_path / "kurir.db") as opened:
-            yield opened
-        return
-    server = request.getfixturevalue("postgres")
-    url = server.new_database("kurir")
-    async with open_webhook_harness(url) as opened:
-        yield opened
-    server.drop(url)
-
-
-async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes_on(
-    webhooks: WebhookHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = deliveries.record
-
-    def breaks(connection: sa.Connection, delivery: Any, *arguments: Any, **named: Any) -> str:
-        if "poison" in delivery.body:
-            raise RuntimeError("unforeseen")
-        return original(connection, delivery, *arguments, **named)
-
-    monkeypatch.setattr(deliveries, "record", breaks)
-    async with receiving() as receiver, delivering(webhooks.database, webhooks.time):
-        endpoint, _ = await webhooks.endpoint(receiver.url())
-        await webhooks.comes_in(text="poison")
-        await webhooks.comes_in(text="behind it")
-        await webhooks.comes_in(chat="628222", text="elsewhere")
-        await eventually(lambda: delivered_and_failed(webhooks, endpoint), (2, 1))
-        assert {webhook_call.text for webhook_call in receiver.at()} >= {"behind it", "elsewhere"}
-    (entry,) = await webhooks.database.read(set_aside)
-    assert entry.queue == "webhook"
-    assert entry.reference.startswith("delivery:")
-
-
-async def delivered_and_failed(webhooks: WebhookHarness, endpoint: Any) -> tuple[int, int]:
-    states = await webhooks.states(endpoint)
-    return states["delivered"], states["failed"]
-
-
-async def test_an_endpoint_that_cannot_be_read_delays_no_other(webhooks: WebhookHarness) -> None:
-    async with receiving() as receiver:
-        bad, _ = await webhooks.endpoint(receiver.url("/bad"))
-        good, _ = await webhooks.endpoint(receiver.url("/good"))
-        spoilt = webhook_endpoints.update().where(webhook_endpoints.c.id == bad.id).values(secret_sealed="damaged")
-        await webhooks.database.write(lambda c: c.execute(spoilt) and None)
-        for i in range(3):
-            await webhooks.comes_in(text=f"t{i}")
-        async with delivering(webhooks.database, webhooks.time):
-            assert [webhook_call.text for webhook_call in await receiver.until(3, "/good")] == ["t0", "t1", "t2"]
-            await eventually(lambda: delivered_and_failed(webhooks, good), (3, 0))
-            await eventually(lambda: delivered_and_failed(webhooks, bad), (0, 3), timeout=60.0)
-        assert receiver.at("/bad") == []
-
-
-# -- replay by the operator ----------------------------------------------------------------------------------------
-
-
-async def test_the_operator_lists_replays_and_discards(harness: Harness) -> None:
-    harness.devices.connected = False
-    bad, worse = await accept(harness, "628111"), await accept(harness, "628222")
-    await spoil(harness, bad, '{"type":"poll"}')
-    await spoil(harness, worse, "damaged")
-    harness.devices.connected = True
-    harness.gateway.dispatcher.wake(harness.ours.device.account_id, harness.ours.device.id)
-
-    async def aside() -> bool:
-        return len(await entries(harness)) == 2
-
-    await until(aside, "the messages were not set aside")
-    token = load_token(harness.gateway.settings.data_dir)
-    client, headers = harness.client, {"Authorization": f"Bearer {token}"}
-    assert (await client.get("/api/v1/quarantine")).status_code == 401
-    listed = (await client.get("/api/v1/quarantine", headers=headers)).json()["entries"]
-    assert [entry["reference"] for entry in listed] == [str(worse), str(bad)]
-    assert all("payload" not in entry for entry in listed)
-    await spoil(harness, bad, encode_content(harness.gateway.sealing, bad, Text("halo"), False))
-    answer = await client.post(f"/api/v1/quarantine/{listed[1]['id']}/replay", headers=headers)
-    assert answer.status_code == 200, answer.text
-
-    async def sent() -> bool:
-        return await state(harness, bad) == "sent"
-
-    await until(sent, "the replayed message was not sent")
-    assert (await client.post(f"/api/v1/quarantine/{listed[0]['id']}/discard", headers=headers)).status_code == 200
-    assert await entries(harness) == []
-
-
-@pytest.mark.parametrize("which", ["0", "x", "-1", "9" * 5000, "1e3", "%00", "999"])
-async def test_an_entry_that_does_not_exist_is_a_clear_answer(harness: Harness, which: str) -> None:
-    headers = {"Authorization": f"Bearer {load_token(harness.gateway.settings.data_dir)}"}
-    for decision in ("replay", "discard"):
-        answer = await harness.client.post(f"/api/v1/quarantine/{which}/{decision}", headers=headers)
-        assert answer.status_code in {400, 404}
-        assert answer.json()["error"]["field"] == "id"
-    answer = await harness.client.get("/api/v1/quarantine", params={"limit": which}, headers=headers)
-    assert answer.status_code == 200 or answer.json()["error"]["field"] == "limit"

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from tests.harness.gateway import PHONE, Harness, open_harness, set_aside
-from tests.hostile.test_callbacks import callback, change, message, post
+from tests.harness.gateway import PHONE, Harness, open_harness
+from tests.hostile.callbacks import callback, change, entries, message, post, stored
 
 from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api.templates.calls import MetaTemplate, UnreadTemplate
@@ -29,7 +29,7 @@ from kurir.outbox import status_events
 from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import encode_content
 from kurir.quarantine import quarantine
-from kurir.quarantine.quarantine import QUEUES, Entry
+from kurir.quarantine.quarantine import QUEUES
 from kurir.services.errors import NotPossible
 from kurir.templates import templates
 from kurir.webhooks import deliveries, endpoints
@@ -41,14 +41,6 @@ from kurir.webhooks.tables import webhook_deliveries
 async def harness(tmp_path: Path, database_url: str) -> AsyncIterator[Harness]:
     async with open_harness(tmp_path, database_url=database_url) as opened:
         yield opened
-
-
-async def entries(harness: Harness) -> list[Entry]:
-    return await harness.gateway.database.read(set_aside)
-
-
-async def stored(harness: Harness) -> set[str]:
-    return await harness.gateway.database.read(lambda c: set(c.scalars(sa.select(incoming.c.remote_id))))
 
 
 async def put(harness: Harness, entry: SetAside) -> None:

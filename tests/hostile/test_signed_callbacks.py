@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 from tests.harness.gateway import Harness, open_harness
-from tests.hostile.test_callbacks import callback, change, client_at, entries, message, post, status, stored
+from tests.hostile.callbacks import callback, change, client_at, entries, message, post, status, stored
 
 from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api import taking_apart
