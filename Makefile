@@ -7,10 +7,11 @@ TEST_TMP := $(shell [ "$$(df --output=avail -m /dev/shm 2>/dev/null | tail -1)" 
 PYTEST = TMPDIR=$(TEST_TMP) $(BIN)/python -m pytest -q
 # Large runs append what they came to, with date, machine and commit
 MEASURED = KURIR_MEASUREMENTS=$(CURDIR)/docs/measurements.md
+QUICK_WORKERS := $(shell echo $$(( 2 * $$(nproc) )))
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check unit mutants storm soak format lock clean
+.PHONY: help run test check types quick unit mutants storm soak format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -20,14 +21,21 @@ run: $(VENV)/.run ## Install what is needed and start the gateway with its sandb
 
 test: $(VENV)/.dev ## Install what the tests need and pass every test
 	@$(MAKE) --no-print-directory check
-	$(PYTEST) -n auto --dist loadfile -m "not quick" tests
+	$(PYTEST) -n auto --dist loadfile -m "not quick or hypothesis" tests
 
 check: $(VENV)/.dev ## Lint, types, import rules and unit tests without a server
 	$(BIN)/ruff format --check --quiet src tests
 	$(BIN)/ruff check --quiet src tests
 	$(BIN)/lint-imports --no-cache | tail -n 3
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target types quick
+
+types: $(VENV)/.dev ## Only the types
 	$(BIN)/basedpyright --level error
-	$(PYTEST) -n auto -m quick tests/unit
+
+# Quick tests wait for threads and short pauses more than half of their time: more workers than cores. Property tests
+# draw a fifth of their examples here and all of them in `make test`. Schemathesis takes a second to load in each worker.
+quick: $(VENV)/.dev ## Only the quick unit tests
+	KURIR_EXAMPLES=few $(PYTEST) -p no:schemathesis -n $(QUICK_WORKERS) -m quick tests/unit
 
 unit: $(VENV)/.dev ## Only the unit tests, on PostgreSQL too
 	$(PYTEST) -n auto tests/unit

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, settings
 
 from kurir.data_folder import renew_schema
 from kurir.store.database import Database
+from tests.harness.properties import examples
 from tests.postgres import Postgres
 from tests.sqlite import new_database
 
-settings.register_profile(
-    "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "max_examples": examples()}
+settings.register_profile("steady", derandomize=True, database=None, **_COMMON)
+settings.register_profile("explore", **_COMMON)
 settings.load_profile(os.environ.get("KURIR_PROPERTIES", "steady"))
 
 # structlog's default draws tracebacks as pictures, which takes seconds each on a busy machine
@@ -39,12 +39,12 @@ _UNIT = Path(__file__).parent / "unit"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what `make check` runs: unit tests that need no server."""
+    """Marks what `make check` runs: unit tests that need no server and start no processes."""
     for item in items:
         names = getattr(item, "fixturenames", ())
         parameters = getattr(item, "callspec", None)
         served = "postgres" in names or (parameters is not None and "postgres" in parameters.params.values())
-        if item.path.is_relative_to(_UNIT) and not served:
+        if item.path.is_relative_to(_UNIT) and not served and item.get_closest_marker("processes") is None:
             item.add_marker("quick")
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Connection
@@ -34,8 +35,10 @@ from kurir.kit import crash_points
 from kurir.kit.clock import SteadyClock
 from kurir.kit.disk_reserve import DiskReserve
 from kurir.kit.metrics import Metrics
+from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.kit.test_signals import TestSignals
 from kurir.leases import LeaseHandlers, Leases
 from kurir.media.store import MediaStore
 from kurir.numbers import numbers
@@ -57,12 +60,25 @@ _LAST_EVENTS = 5.0
 log = structlog.get_logger(__name__)
 
 
+class Channels(NamedTuple):
+    """The two ways to WhatsApp, not started yet."""
+
+    linked_device: LinkedDevices
+    cloud_api: CloudApi
+
+
 @asynccontextmanager
 async def running(  # noqa: PLR0915 - one line per part, in the order of their start
-    settings: Settings, url: str = ""
+    settings: Settings,
+    url: str = "",
+    *,
+    channels: Channels | None = None,
+    pauses: Pauses = PAUSES,
+    signals: TestSignals | None = None,
 ) -> AsyncIterator[Gateway]:
     """A gateway whose parts run: everything but the doors, which will be at `url`.
 
+    Tests pass `channels` that need no network, shorter `pauses` and `signals` to wait for; nothing else differs.
     Raises AlreadyRunning, SealError, SchemaError, BackupError and DatabaseUnavailable.
     """
     crash_points.arm(settings.crash_at)
@@ -124,20 +140,23 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
         media = MediaStore(settings, database, safe_fetch, clock)
         stack.push_async_callback(media.close)
 
-        def devices(connection: Connection) -> list[numbers.Number]:
-            return numbers.all_of_channel(connection, "linked_device")
+        if channels is None:
 
-        linked_devices = LinkedDevices(
-            settings,
-            sealing.derive("message secret"),
-            lambda: database.read(devices),
-            clock,
-            peer_calls=PeerCalls(leases.holder, sealing.derive("peer calls").hex()) if leases is not None else None,
-            health=health,
-            unread=metrics.unread,
-        )
+            def devices(connection: Connection) -> list[numbers.Number]:
+                return numbers.all_of_channel(connection, "linked_device")
+
+            linked_devices = LinkedDevices(
+                settings,
+                sealing.derive("message secret"),
+                lambda: database.read(devices),
+                clock,
+                peer_calls=PeerCalls(leases.holder, sealing.derive("peer calls").hex()) if leases is not None else None,
+                health=health,
+                unread=metrics.unread,
+            )
+            channels = Channels(linked_devices, CloudApi(settings, database, sealing, clock))
+        linked_devices, cloud_api = channels
         metrics.watch_devices(linked_devices.device_stats)
-        cloud_api = CloudApi(settings, database, sealing, clock)
         inbox = Inbox(
             database,
             outbox,
@@ -146,6 +165,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             ownership=leases,
             metrics=metrics,
             health=health,
+            pauses=pauses,
         )
         if leases is not None:
             stack.push_async_callback(leases.close)  # when nothing is carried any more
@@ -162,6 +182,8 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             device_gap=settings.device_gap,
             ownership=leases,
             health=health,
+            pauses=pauses,
+            signals=signals,
         )
         notifier.dispatcher = dispatcher
         await dispatcher.start()
@@ -177,7 +199,8 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
                 settings, database, media=media, outbox=outbox, deliverer=deliverer, templates=templates
             )
             periodic = Tasks(health)
-            periodic.keep("maintenance", lambda: maintenance.run_maintenance(jobs, clock, health), endless=True)
+            maintain = partial(maintenance.run_maintenance, jobs, clock, health, signals)
+            periodic.keep("maintenance", maintain, endless=True)
             periodic.keep("broadcast-progress", Progress(database, clock).follow, endless=True)
             stack.push_async_callback(periodic.close)
 

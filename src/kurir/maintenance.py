@@ -17,6 +17,7 @@ from kurir.events import retention as events
 from kurir.inbox import raw_callbacks, retention
 from kurir.kit.clock import Clock
 from kurir.kit.tasks import TaskHealth
+from kurir.kit.test_signals import TestSignals
 from kurir.media.store import MediaStore
 from kurir.otp import retention as otp
 from kurir.outbox.idempotency import KEPT
@@ -108,10 +109,14 @@ def jobs(
     ]
 
 
-async def run_maintenance(todo: Sequence[MaintenanceJob], clock: Clock, health: TaskHealth) -> None:
+async def run_maintenance(
+    todo: Sequence[MaintenanceJob], clock: Clock, health: TaskHealth, signals: TestSignals | None = None
+) -> None:
     """Runs a round at the start and then every hour, sooner when a job failed, until cancelled."""
     while True:
         done = await go_round(todo, clock, health)
+        if signals is not None:
+            signals.emit("maintained")
         await asyncio.sleep(_EVERY if len(done) == len(todo) else _AGAIN)
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
-import uvicorn
 from sqlalchemy import Connection
 from tests.e2e.sandbox_network import SandboxNetwork, eventually, start_sandbox
+from tests.harness.http import served
+from tests.harness.sandboxed import add_official, subscribe
 
 from kurir.accounts import accounts
 from kurir.app import running
@@ -43,11 +44,6 @@ class Office:
                 await asyncio.sleep(0.02)
 
 
-class _Server(uvicorn.Server):
-    def install_signal_handlers(self) -> None:
-        """Leaves the tests' signal handlers alone."""
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Office]:
     sandbox = start_sandbox(tmp_path_factory.mktemp("sandbox"))
@@ -59,33 +55,15 @@ async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Offi
 
             def move_in(connection: Connection) -> tuple[Number, Number]:
                 account = accounts.create(connection, name="Toko", email="toko@example.com")
-                official = numbers.add_official(
-                    connection,
-                    gateway.sealing,
-                    account.id,
-                    phone=business["phone"],
-                    phone_number_id=business["phone_number_id"],
-                    waba_id=business["waba_id"],
-                    app_id=business["app_id"],
-                    access_token=business["access_token"],
-                    app_secret=business["app_secret"],
-                    verify_token="rahasia",
-                )
+                official = add_official(connection, gateway.sealing, account.id, business)
                 return numbers.add_linked_device(connection, account.id), official
 
             device, official = await gateway.database.write(move_in)
             await _pair(gateway, sandbox, device)
-            server = _Server(
-                uvicorn.Config(build(gateway, "http://test"), port=0, lifespan="off", ws="none", log_config=None)
-            )
-            serving = asyncio.create_task(server.serve())
-            await eventually(lambda: server.started, what="the gateway's doors")
-            port = server.servers[0].sockets[0].getsockname()[1]
-            await _subscribe(sandbox, f"http://127.0.0.1:{port}")
-            await sandbox.post(f"/people/{PERSON}/messages", {"to": official.phone, "text": "Halo"})
-            yield Office(gateway, sandbox, {"linked_device": device, "cloud_api": official})
-            server.should_exit = True
-            await serving
+            async with served(build(gateway, "http://test")) as port:
+                await subscribe(sandbox.graph_url, business, f"http://127.0.0.1:{port}")
+                await sandbox.post(f"/people/{PERSON}/messages", {"to": official.phone, "text": "Halo"})
+                yield Office(gateway, sandbox, {"linked_device": device, "cloud_api": official})
     finally:
         sandbox.stop()
 
@@ -96,14 +74,3 @@ async def _pair(gateway: Gateway, sandbox: SandboxNetwork, device: Number) -> No
         view = await gateway.pairing.next(device, 5)
     await sandbox.post("/scan", {"phone": DEVICE_OWNER, "qr": view.qr})
     await eventually(lambda: gateway.linked_devices.ready(device), 30, what="the device is connected")
-
-
-async def _subscribe(sandbox: SandboxNetwork, url: str) -> None:
-    import aiohttp
-
-    business = sandbox.businesses[0]
-    body = {"override_callback_uri": f"{url}/meta/callbacks", "verify_token": "rahasia"}
-    headers = {"Authorization": f"Bearer {business['access_token']}"}
-    address = f"{sandbox.graph_url}/{business['waba_id']}/subscribed_apps"
-    async with aiohttp.ClientSession(headers=headers) as session, session.post(address, json=body) as answer:
-        assert answer.status == 200, await answer.text()

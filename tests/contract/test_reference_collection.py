@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from PIL import Image as Picture
 from tests.contract.samples import Sample, Saved, filled, mismatches, sample, samples
-from tests.gateway_fixture import Front, open_front
+from tests.harness.gateway import Harness, open_harness
 
 from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup, DeviceParticipant
 from kurir.contacts import contacts
@@ -62,29 +62,37 @@ async def files() -> AsyncIterator[TestServer]:
 
 
 @pytest.fixture
-async def front(tmp_path: Path, files: TestServer) -> AsyncIterator[Front]:
+async def harness(tmp_path: Path, files: TestServer) -> AsyncIterator[Harness]:
     """A gateway with something to answer: contacts, a group, an address book, an open window, a template."""
-    async with open_front(tmp_path, allowed_networks=(f"127.0.0.1:{files.port}",)) as front:
-        front.devices.on_whatsapp = {PHONE: True}
-        front.devices.address_book = [DeviceContact("Sari", "6281111111111"), DeviceContact("Budi", "6282222222222")]
+    async with open_harness(tmp_path, allowed_networks=(f"127.0.0.1:{files.port}",)) as harness:
+        harness.devices.on_whatsapp = {PHONE: True}
+        harness.devices.address_book = [DeviceContact("Sari", "6281111111111"), DeviceContact("Budi", "6282222222222")]
         people = [DeviceParticipant(PHONE, "Sari", "superadmin", True), DeviceParticipant("6283", "", "admin", False)]
-        front.devices.member_of = [DeviceGroup(f"{GROUP}@g.us", "Family", people)]
-        front.cloud.outcome = lambda outgoing: Sent(f"wamid.{outgoing.message_id}")
+        harness.devices.member_of = [DeviceGroup(f"{GROUP}@g.us", "Family", people)]
+        harness.cloud.outcome = lambda outgoing: Sent(f"wamid.{outgoing.message_id}")
         came_in = Received(
-            front.ours.account.id, front.ours.official.id, "wamid.in", PHONE, PHONE, "Sari", time.time(), "text", "Hi"
+            harness.ours.account.id,
+            harness.ours.official.id,
+            "wamid.in",
+            PHONE,
+            PHONE,
+            "Sari",
+            time.time(),
+            "text",
+            "Hi",
         )
-        await front.gateway.inbox.take([(came_in, "in")])
-        yield front
+        await harness.gateway.inbox.take([(came_in, "in")])
+        yield harness
 
 
-async def placeholders(front: Front, found: Sample, files: TestServer) -> dict[str, str]:
+async def placeholders(harness: Harness, found: Sample, files: TestServer) -> dict[str, str]:
     """What a caller would fill in for this sample, by field name."""
     values = {
-        "api_key": front.ours.api_key,
-        "secret_key": front.ours.api_key,
-        "number_id": front.ours.device.key,
-        "licenses_key": front.ours.official.key,
-        "licensesKey": front.ours.official.key,
+        "api_key": harness.ours.api_key,
+        "secret_key": harness.ours.api_key,
+        "number_id": harness.ours.device.key,
+        "licenses_key": harness.ours.official.key,
+        "licensesKey": harness.ours.official.key,
         "phone_no": "81234567890",
         "group_id": GROUP,
         "reciptient": PHONE,
@@ -92,21 +100,21 @@ async def placeholders(front: Front, found: Sample, files: TestServer) -> dict[s
         "file_url": str(files.make_url("/file.pdf")),
     }
     if found.path == "get-list-audiences":
-        account_id = front.ours.account.id
+        account_id = harness.ours.account.id
 
         def a_list(connection) -> str:
             made = contacts.create_list(connection, account_id, "Customers", at=1.0)
             contacts.add_audience(connection, account_id, made.id, "Jono", PHONE, at=1.0)
             return made.key
 
-        values["contact_id"] = await front.gateway.database.write(a_list)
+        values["contact_id"] = await harness.gateway.database.write(a_list)
     if found.path == "validate_otp":
-        sent = await front.post("send_otp", json.loads(filled(sample("OTP/Send OTP").request.raw, values)))
+        sent = await harness.post("send_otp", json.loads(filled(sample("OTP/Send OTP").request.raw, values)))
         values["otp_code"] = sent.json()["otp_code"]
     if found.path in {"send_message_template", "get-template-list"}:
         body = "Halo kak {{1}}, pesanan dengan nomor {{2}} sudah kami kirim dan tiba pada {{3}} ya."
         variables = [{"placeholder": f"{{{{{n}}}}}", "label": f"v{n}", "example": "x"} for n in (1, 2, 3)]
-        made = await front.send(
+        made = await harness.send(
             "create-template",
             name="order_confirmation",
             language="id",
@@ -122,15 +130,15 @@ async def placeholders(front: Front, found: Sample, files: TestServer) -> dict[s
 
 @pytest.mark.parametrize("found", samples(), ids=lambda found: found.name)
 async def test_every_saved_request_gets_an_answer_of_the_samples_shape(
-    front: Front, files: TestServer, found: Sample
+    harness: Harness, files: TestServer, found: Sample
 ) -> None:
-    raw = filled(found.request.raw, await placeholders(front, found, files))
+    raw = filled(found.request.raw, await placeholders(harness, found, files))
     if found.path == "create-template":  # the sample is the answer to a submission (wire contract, section 2)
         raw = raw.replace('"submitToFacebook": false', '"submitToFacebook": true')
-    answer = await front.client.post(f"/public/v1/{found.path}", content=raw.encode(), headers=found.request.headers)
+    answer = await harness.client.post(f"/public/v1/{found.path}", content=raw.encode(), headers=found.request.headers)
     assert answer.status_code == 200, answer.text
     assert mismatches(found, answer.json()) == []
-    assert front.surprises() == 0
+    assert harness.surprises() == 0
 
 
 @pytest.mark.parametrize(

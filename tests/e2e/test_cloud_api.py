@@ -17,9 +17,10 @@ import aiohttp
 import msgspec
 import pytest
 import sqlalchemy as sa
-import uvicorn
 from aiohttp import web
 from tests.e2e.sandbox_network import SandboxNetwork
+from tests.harness.http import served
+from tests.harness.sandboxed import add_official, subscribe
 
 from kurir.accounts import accounts, api_keys
 from kurir.app import running
@@ -40,12 +41,6 @@ pytestmark = pytest.mark.e2e
 
 SITI, BUDI, DEWI, NOT_ON_WHATSAPP = "6281234567801", "6281234567802", "6281234567803", "6281999999901"
 TIMEOUT = 20.0
-
-
-class Server(uvicorn.Server):
-    """A server that leaves the test's signal handlers alone."""
-
-    def install_signal_handlers(self) -> None: ...
 
 
 class Shop:
@@ -118,42 +113,19 @@ async def open_shop(
 
         def move_in(connection: sa.Connection) -> tuple[Number, str]:
             account = accounts.create(connection, name="Toko", email="toko@example.com", language="en")
-            number = numbers.add_official(
-                connection,
-                gateway.sealing,
-                account.id,
-                phone=business["phone"],
-                phone_number_id=business["phone_number_id"],
-                waba_id=business["waba_id"],
-                app_id=business["app_id"],
-                access_token=business["access_token"],
-                app_secret=business["app_secret"],
-                verify_token="rahasia",
-            )
+            number = add_official(connection, gateway.sealing, account.id, business, verify_token="rahasia")
             return number, api_keys.create(connection, gateway.sealing, account.id)
 
         number, key = await gateway.database.write(move_in)
         endpoints = (*template_endpoints.ENDPOINTS, *conversations.ENDPOINTS)
-        config = uvicorn.Config(build(gateway, url, endpoints), lifespan="off", ws="none", log_config=None)
-        server = Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        shop = Shop(gateway, url, sandbox, number, key)
-        try:
-            await subscribe(shop, business, "rahasia")
-            yield shop
-        finally:
-            await shop.http.close()
-            server.should_exit = True
-            await serving
-            await sandbox.post("/reset")
-
-
-async def subscribe(shop: Shop, business: dict[str, Any], verify_token: str) -> None:
-    body = {"override_callback_uri": shop.url + meta_callbacks.PATH, "verify_token": verify_token}
-    headers = {"Authorization": f"Bearer {business['access_token']}"}
-    url = f"{shop.sandbox.graph_url}/{business['waba_id']}/subscribed_apps"
-    async with shop.http.post(url, json=body, headers=headers) as answer:
-        assert answer.status == 200, await answer.text()
+        async with served(build(gateway, url, endpoints), listener=listener):
+            shop = Shop(gateway, url, sandbox, number, key)
+            try:
+                await subscribe(sandbox.graph_url, business, url, verify_token="rahasia")
+                yield shop
+            finally:
+                await shop.http.close()
+        await sandbox.post("/reset")
 
 
 async def test_every_kind_arrives_inside_the_window(shop: Shop) -> None:

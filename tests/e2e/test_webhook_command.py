@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.webhook_harness import Receiver, receiving, verified
+from tests.harness.webhooks import Receiver, receiving, verified
 
 from kurir.accounts import accounts
 from kurir.app import running

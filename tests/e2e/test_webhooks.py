@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
 from tests.e2e.test_cloud_api import Shop, open_shop
-from tests.webhook_harness import Receiver, WebhookCall, receiving, verified
+from tests.harness.webhooks import Receiver, WebhookCall, receiving, verified
 
 from kurir.kit.ids import public_message_id
 from kurir.kit.url_rules import Allowed

@@ -1,15 +1,11 @@
-"""Strangers at Meta's door, and odd things that are truly signed: little work before the signature, nothing lost
-after it.
+"""Odd things that are truly signed: each change of a callback is read alone, stored or quarantined.
 
 KURIR_HOSTILE_CALLBACKS: how many mutated changes are sent to each kind of database.
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import hashlib
-import hmac
 import json
 import os
 import random
@@ -17,21 +13,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
-from tests.gateway_fixture import Front, open_front, set_aside
+from tests.harness.gateway import Harness, open_harness
+from tests.hostile.callbacks import callback, change, entries, message, post, status, stored
 from tests.sentences import english
 
 from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api.errors import code_of, outcome_of, reason_of
 from kurir.inbox.tables import callbacks, incoming
-from kurir.quarantine import quarantine
-from kurir.web.meta_callbacks import BODY_LIMIT, PATH
 
-SECRET = "secret of the test"
 MUTATIONS = int(os.environ.get("KURIR_HOSTILE_CALLBACKS", "1000"))
 _TOGETHER = 8
 """Mutated changes in one callback."""
@@ -47,209 +40,15 @@ ODD: tuple[Any, ...] = (
 
 
 @pytest.fixture
-async def front(tmp_path: Path, database_url: str) -> AsyncIterator[Front]:
-    async with open_front(tmp_path, database_url=database_url) as front:
-        yield front
+async def harness(tmp_path: Path, database_url: str) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        yield harness
 
 
 @pytest.fixture
-async def small(tmp_path: Path) -> AsyncIterator[Front]:
-    async with open_front(tmp_path) as front:
-        yield front
-
-
-def status(remote_id: str, **more: Any) -> dict[str, Any]:
-    return {"id": remote_id, "status": "failed", "timestamp": "1799999999", "recipient_id": "628555", **more}
-
-
-def message(remote_id: str, kind: str = "text", **more: Any) -> dict[str, Any]:
-    parts: dict[str, Any] = {
-        "text": {"body": "Halo"},
-        "image": {"id": "77", "mime_type": "image/png", "caption": "lihat", "filename": "a.png"},
-        "location": {"latitude": -6.2, "longitude": 106.8, "name": "Monas", "address": "Jakarta"},
-        "interactive": {"type": "button_reply", "button_reply": {"id": "1", "title": "Ya"}},
-        "reaction": {"message_id": "wamid.x", "emoji": "👍"},
-    }
-    head = {"from": "628555", "id": remote_id, "timestamp": "1799999999", "type": kind}
-    return {**head, kind: parts.get(kind, {}), "context": {"forwarded": True}, **more}
-
-
-def change(front: Front, field: str = "messages", **value: Any) -> dict[str, Any]:
-    metadata = {"display_phone_number": "1", "phone_number_id": front.ours.official.phone_number_id}
-    return {"field": field, "value": {"metadata": metadata, **value}}
-
-
-def callback(front: Front, *changes: Any) -> dict[str, Any]:
-    entry = {"id": front.ours.official.waba_id, "time": 5, "changes": list(changes)}
-    return {"object": "whatsapp_business_account", "entry": [entry]}
-
-
-async def post(front: Front, raw: bytes, secret: str = SECRET, client: httpx.AsyncClient | None = None) -> int:
-    signature = "sha256=" + hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
-    answer = await (client or front.client).post(PATH, content=raw, headers={"X-Hub-Signature-256": signature})
-    return answer.status_code
-
-
-def client_at(front: Front, address: str) -> httpx.AsyncClient:
-    """A client with another address."""
-    transport = httpx.ASGITransport(front.app, client=(address, 1))
-    return httpx.AsyncClient(transport=transport, base_url="http://gateway.test")
-
-
-async def entries(front: Front) -> list[quarantine.Entry]:
-    return await front.gateway.database.read(set_aside)
-
-
-async def stored(front: Front) -> set[str]:
-    return await front.gateway.database.read(lambda c: set(c.scalars(sa.select(incoming.c.remote_id))))
-
-
-# -- before the signature ------------------------------------------------------------------------------------------
-
-
-async def statements(front: Front, raw: bytes, headers: dict[str, str]) -> tuple[list[str], httpx.Response]:
-    """What the database is asked while a callback is refused, and the answer."""
-    asked: list[str] = []
-
-    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT"):
-            asked.append(statement)
-
-    engine = front.gateway.database.engine
-    sa.event.listen(engine, "before_cursor_execute", note)
-    try:
-        answer = await front.client.post(PATH, content=raw, headers=headers)
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
-    return asked, answer
-
-
-async def test_what_an_unsigned_callback_costs_does_not_depend_on_what_it_says(front: Front) -> None:
-    forged = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
-    known = json.dumps(callback(front, change(front))).encode()
-    await front.client.post(PATH, content=known, headers=forged)  # what is kept in memory is read once
-    wordy = [
-        *({"entry": [{"id": f"{i}", "changes": [{"value": {"metadata": {"phone_number_id": f"{i:x}"}}}]}
-                     for i in range(n)]} for n in (1, 10, 20_000)),
-        {"entry": [{"changes": [{"value": {"metadata": {"phone_number_id": "1"}}}] * 20_000}]},
-        {"entry": [{"id": front.theirs.official.waba_id}]},
-        [[[]]] * 30_000,
-    ]  # fmt: skip
-    expected, refused = await statements(front, known, forged)
-    assert len(expected) == 1
-    for raw in (*(json.dumps(body).encode() for body in wordy), b"", b"{", b"\xff" * 1_000, b"[" * 200_000):
-        asked, answer = await statements(front, raw, forged)
-        assert len(asked) == 1
-        assert len(asked[0]) < 5_000
-        # neither status nor words nor headers tell whether an id is served here
-        assert (answer.status_code, answer.text) == (403, refused.text)
-        assert answer.headers.keys() == refused.headers.keys()
-    for odd in ("x", "sha256=", "sha256=" + "0" * 63, "sha1=" + "0" * 40, "SHA256=" + "0" * 64, "sha256=" + "٣" * 64):
-        asked, answer = await statements(front, known, {b"X-Hub-Signature-256": odd.encode()})  # type: ignore[dict-item]
-        assert (asked, answer.status_code, answer.text) == ([], 403, refused.text)
-    assert (await entries(front), await stored(front)) == ([], set())
-    assert front.surprises() == 0
-
-
-async def test_many_unsigned_ones_are_refused_unread_but_never_meta(tmp_path: Path) -> None:
-    async with open_front(tmp_path, callback_limit="20/minute") as front:
-        good = json.dumps(callback(front, change(front, messages=[message("wamid.a")]))).encode()
-        async with client_at(front, "198.51.100.7") as meta, client_at(front, "2001:db8::1") as six:
-            assert await post(front, good, client=meta) == 200
-            burst = await asyncio.gather(*(post(front, b"{}", "wrong") for _ in range(120)))
-            assert burst.count(403) == 20
-            assert burst.count(429) == 100
-            for _ in range(40):  # an address that has shown that it is Meta's may be wrong more often
-                assert await post(front, b"{}", "wrong", meta) == 403
-            assert await post(front, good, client=meta) == 200
-            # a whole IPv6 network is one stranger
-            for host in range(20):
-                async with client_at(front, f"2001:db8::{host + 5:x}") as other:
-                    assert await post(front, b"{}", "wrong", other) == 403
-            assert await post(front, b"{}", "wrong", six) == 429
-            async with client_at(front, "2001:db8:0:1::1") as neighbour:
-                assert await post(front, good, client=neighbour) == 200
-        # the handshake counts as well
-        query = {"hub.mode": "subscribe", "hub.verify_token": "x", "hub.challenge": "1"}
-        assert (await front.client.get(PATH, params=query)).status_code == 429
-
-
-async def test_a_signed_callback_lifts_no_limit_for_good(tmp_path: Path) -> None:
-    async with open_front(tmp_path, callback_limit="2/minute") as front:
-        good = json.dumps(callback(front, change(front, messages=[message("wamid.a")]))).encode()
-        async with client_at(front, "198.51.100.7") as insider, client_at(front, "198.51.100.8") as meta:
-            assert await post(front, good, client=insider) == 200
-            answers = [await post(front, b"{}", "wrong", insider) for _ in range(120)]
-            assert answers == [403] * 100 + [429] * 20
-            assert await post(front, good, client=meta) == 200
-            # its large bodies are limited as well, as many as it holds open at once
-            await _hold_large(front, meta, 16)
-
-
-async def _hold_large(front: Front, client: httpx.AsyncClient, most: int) -> None:
-    """Holds `most` large bodies open; one more is refused, a small one is not."""
-    released = asyncio.Event()
-    holding = 0
-
-    async def slow() -> AsyncIterator[bytes]:
-        nonlocal holding
-        yield b" " * 300_000
-        holding += 1
-        await released.wait()
-        yield b"}"
-
-    async def large() -> int:
-        headers = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
-        return (await client.post(PATH, content=slow(), headers=headers)).status_code
-
-    held = [asyncio.create_task(large()) for _ in range(most)]
-    async with asyncio.timeout(10):
-        while holding < most:
-            await asyncio.sleep(0.01)
-    assert await large() == 503
-    assert await post(front, b'{"entry":[]}', client=client) == 200
-    released.set()
-    assert [await one for one in held] == [403] * most
-
-
-async def test_a_burst_of_signed_ones_from_a_new_address_is_not_limited(tmp_path: Path) -> None:
-    async with open_front(tmp_path, callback_limit="5/minute") as front:
-        raws = [
-            json.dumps(callback(front, change(front, messages=[message(f"wamid.{i}")]))).encode() for i in range(100)
-        ]
-        assert set(await asyncio.gather(*(post(front, raw) for raw in raws))) == {200}
-        assert len(await stored(front)) == 100
-
-
-async def test_large_bodies_of_strangers_are_few_at_a_time(small: Front) -> None:
-    released = asyncio.Event()
-    holding = 0
-
-    async def slow() -> AsyncIterator[bytes]:
-        nonlocal holding
-        yield b" " * 300_000
-        holding += 1
-        await released.wait()
-        yield b"}"
-
-    async def large() -> int:
-        headers = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
-        return (await small.client.post(PATH, content=slow(), headers=headers)).status_code
-
-    held = [asyncio.create_task(large()) for _ in range(2)]
-    async with asyncio.timeout(10):
-        while holding < 2:
-            await asyncio.sleep(0.01)
-    assert await large() == 503
-    assert await post(small, b'{"entry":[]}') == 200  # a small one is not concerned, and shows that it is Meta
-    assert await post(small, b" " * 400_000 + b"{}") == 200
-    released.set()
-    assert [await one for one in held] == [403, 403]
-    answer = await small.client.post(PATH, content=b" " * (BODY_LIMIT + 1), headers={"X-Hub-Signature-256": "x"})
-    assert answer.status_code == 413
-
-
-# -- after it ------------------------------------------------------------------------------------------------------
+async def small(tmp_path: Path) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path) as harness:
+        yield harness
 
 
 def mutated(rng: random.Random, value: Any) -> Any:
@@ -280,7 +79,7 @@ def _somewhere(rng: random.Random, value: Any) -> tuple[Any, Any]:
     return where, key
 
 
-def samples(front: Front) -> list[dict[str, Any]]:
+def samples(harness: Harness) -> list[dict[str, Any]]:
     errors = [{"code": 131026, "title": "no", "error_data": {"details": "why"}}]
     review = {
         "event": "REJECTED",
@@ -289,48 +88,50 @@ def samples(front: Front) -> list[dict[str, Any]]:
         "rejection_info": {"reason": "Y"},
     }
     return [
-        change(front, statuses=[status("wamid.s", errors=errors, biz_opaque_callback_data="123")]),
+        change(harness, statuses=[status("wamid.s", errors=errors, biz_opaque_callback_data="123")]),
         *(
             change(
-                front, contacts=[{"profile": {"name": "Sari"}, "wa_id": "628555"}], messages=[message("wamid.m", kind)]
+                harness,
+                contacts=[{"profile": {"name": "Sari"}, "wa_id": "628555"}],
+                messages=[message("wamid.m", kind)],
             )
             for kind in ("text", "image", "location", "interactive", "reaction", "order", "unsupported")
         ),
-        change(front, "smb_message_echoes", message_echoes=[message("wamid.e", to="628555")]),
+        change(harness, "smb_message_echoes", message_echoes=[message("wamid.e", to="628555")]),
         {"field": "message_template_status_update", "value": review},
-        change(front, errors=errors),
-        *(change(front, field, event="X") for field in UNREAD[:3]),
+        change(harness, errors=errors),
+        *(change(harness, field, event="X") for field in UNREAD[:3]),
     ]
 
 
-async def test_no_mutation_of_a_signed_callback_costs_its_neighbours(front: Front) -> None:
+async def test_no_mutation_of_a_signed_callback_costs_its_neighbours(harness: Harness) -> None:
     rng = random.Random(20261126)
-    before = samples(front)
+    before = samples(harness)
     wanted: set[str] = set()
     for number in range(MUTATIONS // _TOGETHER):
         changes = [mutated(rng, rng.choice(before)) for _ in range(_TOGETHER)]
-        changes.insert(rng.randrange(_TOGETHER + 1), change(front, messages=[message(f"wamid.honest.{number}")]))
-        raw = json.dumps(callback(front, *changes)).encode()
+        changes.insert(rng.randrange(_TOGETHER + 1), change(harness, messages=[message(f"wamid.honest.{number}")]))
+        raw = json.dumps(callback(harness, *changes)).encode()
         if rng.random() < 0.1:
             raw = raw.replace(b'"Halo"', b'"Ha\\u0000lo\\u0001"')
         wanted.add(f"wamid.honest.{number}")
-        assert await post(front, raw) == 200, raw[:2_000]
-    assert wanted <= await stored(front)
-    assert front.surprises() == 0
+        assert await post(harness, raw) == 200, raw[:2_000]
+    assert wanted <= await stored(harness)
+    assert harness.surprises() == 0
 
 
-async def test_no_envelope_is_a_mistake_of_ours(front: Front) -> None:
+async def test_no_envelope_is_a_mistake_of_ours(harness: Harness) -> None:
     rng = random.Random(7)
     for _ in range(MUTATIONS // 20):
-        raw = json.dumps(mutated(rng, callback(front, *samples(front)))).encode()
-        assert await post(front, raw) == 200
+        raw = json.dumps(mutated(rng, callback(harness, *samples(harness)))).encode()
+        assert await post(harness, raw) == 200
     for raw in (
         b'{"entry":[{"changes":[{"value":{"a":"\\ud800"}}]}]}',
         b'{"entry":NaN}',
         b'{"entry":' + b"9" * 9_000 + b"}",
     ):
-        assert await post(front, raw) == 200
-    assert front.surprises() == 0
+        assert await post(harness, raw) == 200
+    assert harness.surprises() == 0
 
 
 SPOILT = {
@@ -350,19 +151,19 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("place", ["text", "extra", "name", "key", "status"])
-async def test_one_bad_value_costs_no_message_beside_it(front: Front, place: str) -> None:
+async def test_one_bad_value_costs_no_message_beside_it(harness: Harness, place: str) -> None:
     wanted: set[str] = set()
     for nth, (kind, spoilt) in enumerate(SPOILT.items()):
-        raw = with_spoilt(front, place, spoilt, f"wamid.{nth}")
+        raw = with_spoilt(harness, place, spoilt, f"wamid.{nth}")
         wanted |= {f"wamid.{nth}.1", f"wamid.{nth}.bad", f"wamid.{nth}.2"}
         for _ in range(2):  # Meta may repeat it
-            assert await post(front, raw) == 200, kind
-            assert await stored(front) == wanted, kind
-    assert await entries(front) == []
-    assert front.surprises() == 0
+            assert await post(harness, raw) == 200, kind
+            assert await stored(harness) == wanted, kind
+    assert await entries(harness) == []
+    assert harness.surprises() == 0
 
 
-def with_spoilt(front: Front, place: str, spoilt: bytes, name: str) -> bytes:
+def with_spoilt(harness: Harness, place: str, spoilt: bytes, name: str) -> bytes:
     """A callback of three messages and a receipt with a spoilt value in one place."""
     mark = "SPOILT"
     if place == "key" and not spoilt.startswith(b'"'):
@@ -377,11 +178,11 @@ def with_spoilt(front: Front, place: str, spoilt: bytes, name: str) -> bytes:
         "statuses": [status(f"{name}.s", errors=[{"code": mark if place == "status" else 1, "title": "no"}])],
         mark if place == "key" else "extra": mark if place == "extra" else 1,
     }
-    return json.dumps(callback(front, change(front, **value))).encode().replace(b'"SPOILT"', spoilt)
+    return json.dumps(callback(harness, change(harness, **value))).encode().replace(b'"SPOILT"', spoilt)
 
 
 async def test_a_spoilt_change_about_a_number_that_is_not_set_up_is_set_aside_and_can_be_read_again(
-    small: Front,
+    small: Harness,
 ) -> None:
     for count, spoilt in enumerate([*SPOILT.values(), b"9" * 25, b"-" + b"9" * 300], 1):
         value = {"metadata": {"phone_number_id": "999"}, "messages": [message(f"wamid.{count}")], "extra": "SPOILT"}
@@ -397,7 +198,7 @@ NO_OBJECT = (
 )  # fmt: skip
 
 
-async def test_what_is_signed_and_no_json_object_is_set_aside_whole(small: Front) -> None:
+async def test_what_is_signed_and_no_json_object_is_set_aside_whole(small: Harness) -> None:
     for raw in NO_OBJECT:
         assert await post(small, raw) == 200
         assert await post(small, raw) == 200
@@ -414,18 +215,19 @@ async def test_what_is_signed_and_no_json_object_is_set_aside_whole(small: Front
     assert small.surprises() == 0
 
 
-async def test_what_is_stored_fits(front: Front) -> None:
+async def test_what_is_stored_fits(harness: Harness) -> None:
     parts = {"text": {"body": "a\0b" + "😀" * 100_000}}
     long = [message("w" * 8_000, **parts), message("m\0m", **{"from": "+" * 3_000, "timestamp": "1" * 400})]
     named = [{"profile": {"name": "n" * 9_000}, "wa_id": "628555"}]
     failed = status("s" * 8_000, errors=[{"code": "1" * 5_000, "title": "t" * 70_000}], timestamp=-1)
     assert (
         await post(
-            front, json.dumps(callback(front, change(front, messages=long, contacts=named, statuses=[failed]))).encode()
+            harness,
+            json.dumps(callback(harness, change(harness, messages=long, contacts=named, statuses=[failed]))).encode(),
         )
         == 200
     )
-    rows = await front.gateway.database.read(lambda c: c.execute(sa.select(incoming).order_by(incoming.c.id)).all())
+    rows = await harness.gateway.database.read(lambda c: c.execute(sa.select(incoming).order_by(incoming.c.id)).all())
     assert len(rows) == 2
     for row in rows:
         assert len(row.remote_id) <= 255
@@ -436,7 +238,7 @@ async def test_what_is_stored_fits(front: Front) -> None:
         assert 0 < row.at < 4_102_444_801
 
 
-async def test_a_change_that_the_database_refuses_is_set_aside_alone(small: Front) -> None:
+async def test_a_change_that_the_database_refuses_is_set_aside_alone(small: Harness) -> None:
     def refuse(connection: sa.Connection) -> None:
         connection.exec_driver_sql(
             "CREATE TRIGGER poison BEFORE INSERT ON incoming WHEN NEW.text = 'poison' "
@@ -461,7 +263,7 @@ async def test_a_change_that_the_database_refuses_is_set_aside_alone(small: Fron
     assert len(await entries(small)) == 1
 
 
-async def test_a_change_that_cannot_be_read_is_set_aside_whole(small: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_cannot_be_read_is_set_aside_whole(small: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     real = reading._received
 
     def broken(found: dict[str, Any], *more: Any, **named: Any) -> Any:
@@ -480,7 +282,7 @@ async def test_a_change_that_cannot_be_read_is_set_aside_whole(small: Front, mon
     assert [event.fingerprint for event in found.events] == ["message:wamid.bad"]
 
 
-async def test_a_signed_change_about_a_number_that_is_not_set_up_is_set_aside(small: Front) -> None:
+async def test_a_signed_change_about_a_number_that_is_not_set_up_is_set_aside(small: Harness) -> None:
     stranger = {
         "field": "messages",
         "value": {"metadata": {"phone_number_id": "999"}, "messages": [message("wamid.x")]},
@@ -499,7 +301,7 @@ async def test_a_signed_change_about_a_number_that_is_not_set_up_is_set_aside(sm
     assert b"wamid.x" in found[0].payload
 
 
-async def test_what_is_not_understood_is_kept_and_logged_once(small: Front) -> None:
+async def test_what_is_not_understood_is_kept_and_logged_once(small: Harness) -> None:
     with capture_logs() as logs:
         for turn in range(3):
             for field in (*UNREAD, "x" * 500, "Ärger", "a b"):

@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 import pytest
 from structlog.testing import capture_logs
-from tests.gateway_fixture import Front, open_front
-from tests.hostile.http_server import LIMITS, Raw, served
+from tests.harness.gateway import Harness, open_harness
+from tests.harness.http import LIMITS, Raw, served
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from kurir.kit.tokens import load_token
@@ -32,15 +32,15 @@ LARGE = b"x" * 300_000
 
 
 @pytest.fixture
-async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    async with open_front(tmp_path, max_body_bytes=LIMIT, roles=("api",)) as front:
-        yield front
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, max_body_bytes=LIMIT, roles=("api",)) as harness:
+        yield harness
 
 
 @pytest.fixture
-async def port(front: Front, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+async def port(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(body, "TIMEOUT", 0.3)
-    async with served(front.app, msgspec.structs.replace(LIMITS, head_bytes=8_192, head_seconds=1.0)) as port:
+    async with served(harness.app, msgspec.structs.replace(LIMITS, head_bytes=8_192, head_seconds=1.0)) as port:
         yield port
 
 
@@ -196,8 +196,8 @@ TAILS = {
 }
 
 
-def pipelined(front: Front) -> dict[str, bytes]:
-    token = f"Authorization: Bearer {load_token(front.gateway.settings.data_dir)}\r\n"
+def pipelined(harness: Harness) -> dict[str, bytes]:
+    token = f"Authorization: Bearer {load_token(harness.gateway.settings.data_dir)}\r\n"
     return {
         "healthz": request("/healthz", method="GET"),
         "metrics": request("/metrics", method="GET"),
@@ -206,7 +206,7 @@ def pipelined(front: Front) -> dict[str, bytes]:
         "info that waits": request(INFO, b"{}", fields="Expect: 100-continue\r\n"),
         "a callback": request(CALLBACK, b"{}"),
         "a callback with a signature": request(CALLBACK, b"{}", fields=SIGNED),
-        "an operator's": request(f"/api/v1/numbers/{front.ours.device.key}/contacts/sync", b"{}", fields=token),
+        "an operator's": request(f"/api/v1/numbers/{harness.ours.device.key}/contacts/sync", b"{}", fields=token),
         "nowhere": request("/nope", b"{}"),
     }
 
@@ -244,11 +244,11 @@ async def answered(port: int, pieces: list[bytes], *, end: bool) -> list[int]:
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("apart", [False, True], ids=["in one", "apart"])
 async def test_requests_ahead_of_a_bad_one_end_quietly(
-    front: Front, port: int, tail: str, apart: bool, caplog: pytest.LogCaptureFixture
+    harness: Harness, port: int, tail: str, apart: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad, expected = TAILS[tail]
     with capture_logs() as logs, caplog.at_level(logging.WARNING):
-        tries = [(name, good, many) for name, good in pipelined(front).items() for many in (1, 2, 3, 7, 31)]
+        tries = [(name, good, many) for name, good in pipelined(harness).items() for many in (1, 2, 3, 7, 31)]
         answers = await asyncio.gather(
             *(
                 answered(port, [good * many, bad] if apart else [good * many + bad], end=not expected)
@@ -261,15 +261,15 @@ async def test_requests_ahead_of_a_bad_one_end_quietly(
         await until_nothing_is_kept()
     assert [line for line in logs if line["log_level"] in {"error", "critical"} or "exc_info" in line] == []
     assert [record.getMessage() for record in caplog.records] == []  # uvicorn's and asyncio's
-    assert front.surprises() == 0
+    assert harness.surprises() == 0
 
 
-async def test_too_many_ahead_end_quietly(front: Front, port: int, caplog: pytest.LogCaptureFixture) -> None:
-    for good in pipelined(front).values():
+async def test_too_many_ahead_end_quietly(harness: Harness, port: int, caplog: pytest.LogCaptureFixture) -> None:
+    for good in pipelined(harness).values():
         assert (await answered(port, [good * 40], end=False))[-1] == 400
     await until_nothing_is_kept()
     assert [record.getMessage() for record in caplog.records] == []
-    assert front.surprises() == 0
+    assert harness.surprises() == 0
 
 
 @pytest.mark.parametrize("tail", [b"\0\r\n\r\n", None], ids=["no HTTP", "gone"])

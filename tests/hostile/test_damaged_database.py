@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.test_serve_twice import serve
-from tests.gateway_fixture import _tenant, open_front
+from tests.harness.gateway import open_harness, tenant
 
 from kurir.accounts import accounts
 from kurir.cli import main
@@ -42,7 +42,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     database, sealing = open_data_folder(Settings(data_dir=folder))
     with database.transaction() as connection:
-        _tenant(connection, sealing, EMAIL)
+        tenant(connection, sealing, EMAIL)
         for index in range(200):
             accounts.create(connection, name=f"shop {index} " + "x" * 100, email=f"shop{index}@example.com")
     database.engine.dispose()
@@ -172,10 +172,10 @@ def test_damage_anywhere_is_never_more_than_a_sentence(run: Run, sound: Path, tm
 
 async def test_a_gateway_whose_file_is_damaged_meanwhile_answers_503(tmp_path: Path) -> None:
     rng = random.Random(8)
-    async with open_front(tmp_path) as front:
-        await front.furnish()
-        front.devices.connected = False
-        file = front.gateway.settings.sqlite_path
+    async with open_harness(tmp_path) as harness:
+        await harness.furnish()
+        harness.devices.connected = False
+        file = harness.gateway.settings.sqlite_path
         statuses: set[int] = set()
         for round in range(12):
             with contextlib.suppress(sqlite3.Error), sqlite3.connect(file, timeout=5) as beside:
@@ -184,16 +184,16 @@ async def test_a_gateway_whose_file_is_damaged_meanwhile_answers_503(tmp_path: P
                 overwrite(file, rng.randrange(4096, file.stat().st_size), rng.randbytes(512))
             if round == 11:
                 overwrite(file, 100, b"\xff" * (file.stat().st_size - 100))
-            front.gateway.database.engine.dispose()  # what a connection has read it need not read again
+            harness.gateway.database.engine.dispose()  # what a connection has read it need not read again
             for path, fields in {
                 "send_personal_message": {"phone_no": "6281234567890", "message": "x"},
                 "get-list-contacts": {},
                 "get-list-devices": {},
                 "send_meta_personal_message": {"reciptient": "6281234567890", "message": "x"},
             }.items():
-                answer = await front.send(path, **fields)
+                answer = await harness.send(path, **fields)
                 statuses.add(answer.status_code)
                 assert answer.status_code < 500 or answer.status_code == 503, answer.text
             for path in ("/healthz", "/readyz", "/metrics"):
-                assert (await front.client.get(path)).status_code in {200, 503}
+                assert (await harness.client.get(path)).status_code in {200, 503}
         assert 503 in statuses

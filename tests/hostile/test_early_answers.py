@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.gateway_fixture import open_front
-from tests.hostile.http_server import LIMITS, served
+from tests.harness.gateway import open_harness
+from tests.harness.http import LIMITS, served
 
 from kurir.web.http import connection_limits
 
@@ -24,7 +24,7 @@ PIECE = bytes(1_000_000)
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[int]:
     limits = msgspec.structs.replace(LIMITS, head_bytes=8_192, head_seconds=1.0)
-    async with open_front(tmp_path, max_body_bytes=1_000_000) as front, served(front.app, limits) as port:
+    async with open_harness(tmp_path, max_body_bytes=1_000_000) as harness, served(harness.app, limits) as port:
         yield port
 
 

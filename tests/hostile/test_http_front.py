@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.gateway_fixture import open_front
-from tests.hostile.http_server import LIMITS, Raw, served
+from tests.harness.gateway import open_harness
+from tests.harness.http import LIMITS, Raw, served
 
 from kurir.serve import _raise_file_limit
 from kurir.settings import Settings
@@ -221,7 +221,7 @@ def test_the_soft_limit_of_files_is_raised_to_the_hard_one() -> None:
 
 
 async def test_an_open_page_is_not_shown_under_a_strangers_name(tmp_path: Any) -> None:
-    async with open_front(tmp_path, status_page="open", public_url="https://kurir.example") as front:
+    async with open_harness(tmp_path, status_page="open", public_url="https://kurir.example") as harness:
         for host in (
             "evil.example",
             "evil.example:8080",
@@ -231,9 +231,9 @@ async def test_an_open_page_is_not_shown_under_a_strangers_name(tmp_path: Any) -
             "a b",
         ):
             for path in ("/", "/api/v1/numbers", "/reference", "/public/v1/info"):
-                answer = await front.client.get(path, headers={"Host": host})
+                answer = await harness.client.get(path, headers={"Host": host})
                 assert answer.status_code == 421, (host, path)
-                assert front.ours.device.key not in answer.text
+                assert harness.ours.device.key not in answer.text
         for host in (
             "gateway.test",
             "localhost:8080",
@@ -243,9 +243,9 @@ async def test_an_open_page_is_not_shown_under_a_strangers_name(tmp_path: Any) -
             "kurir.example",
             "10.0.0.7",
         ):
-            assert (await front.client.get("/", headers={"Host": host})).status_code == 200, host
-    async with open_front(tmp_path / "members") as front:
-        assert (await front.client.get("/reference", headers={"Host": "shop.example"})).status_code == 200
+            assert (await harness.client.get("/", headers={"Host": host})).status_code == 200, host
+    async with open_harness(tmp_path / "members") as harness:
+        assert (await harness.client.get("/reference", headers={"Host": "shop.example"})).status_code == 200
 
 
 @pytest.mark.parametrize("value", ["max_connections", "max_head_bytes", "head_timeout", "keep_alive_timeout"])

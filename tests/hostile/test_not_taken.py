@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import Front, open_front, set_aside
+from tests.harness.gateway import Harness, open_harness, set_aside
 from tests.hostile.test_slow_media import pictures_to_fetch, spoil
 from tests.unit.linked_device.receiver_rig import SITI, ReceiverRig, picture, receipt, refused, text
 
@@ -128,13 +128,13 @@ def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monk
 class Ward:
     """A gateway's inbox behind a device's intake; webhooks want to know of media."""
 
-    def __init__(self, front: Front, rig: ReceiverRig) -> None:
-        self.front = front
+    def __init__(self, harness: Harness, rig: ReceiverRig) -> None:
+        self.harness = harness
         self.rig = rig
 
     async def store(self, *news: Any) -> None:
         """The gateway takes what the device told, as of its own number."""
-        ours = self.front.ours.device
+        ours = self.harness.ours.device
 
         def as_ours(event: Any) -> Any:
             changes = {"account_id": ours.account_id, "number_id": ours.id}
@@ -142,30 +142,30 @@ class Ward:
                 changes["fetch"] = as_ours(event.fetch)
             return msgspec.structs.replace(event, **changes)
 
-        await self.front.gateway.inbox.take_each([(as_ours(one), "") for one in news])
+        await self.harness.gateway.inbox.take_each([(as_ours(one), "") for one in news])
         self.rig.store(*news)
 
     async def media(self) -> IncomingMedia:
-        (found,) = await self.front.gateway.database.read(lambda c: c.scalars(sa.select(incoming.c.media)).all())
+        (found,) = await self.harness.gateway.database.read(lambda c: c.scalars(sa.select(incoming.c.media)).all())
         return msgspec.json.decode(found, type=IncomingMedia)
 
     async def reported(self) -> list[dict[str, Any]]:
         query = "SELECT body FROM events WHERE type = 'media_status' ORDER BY id"
-        bodies = await self.front.gateway.database.read(lambda c: c.exec_driver_sql(query).scalars().all())
+        bodies = await self.harness.gateway.database.read(lambda c: c.exec_driver_sql(query).scalars().all())
         return [msgspec.json.decode(body)["data"] for body in bodies]
 
     async def aside(self) -> list[Entry]:
-        return await self.front.gateway.database.read(set_aside)
+        return await self.harness.gateway.database.read(set_aside)
 
 
 @pytest.fixture
 async def ward(where: Path | str, tmp_path: Path) -> Any:
-    async with open_front(tmp_path / "gateway", database_url=where if isinstance(where, str) else "") as front:
-        ours = front.ours.device
+    async with open_harness(tmp_path / "gateway", database_url=where if isinstance(where, str) else "") as harness:
+        ours = harness.ours.device
 
         def listen(connection: sa.Connection) -> None:
             address = "https://shop.example/hook"
-            sealing, events = front.gateway.sealing, ("media_status",)
+            sealing, events = harness.gateway.sealing, ("media_status",)
             add(
                 connection,
                 sealing,
@@ -176,9 +176,9 @@ async def ward(where: Path | str, tmp_path: Path) -> Any:
                 events=events,
             )
 
-        await front.gateway.database.write(listen)
+        await harness.gateway.database.write(listen)
         rig = ReceiverRig(tmp_path / "device")
-        yield Ward(front, rig)
+        yield Ward(harness, rig)
         rig.receiver.close()
 
 
@@ -266,7 +266,7 @@ async def test_what_became_of_media_and_cannot_be_stored_leaves_them_gone(
     assert media.reason
     (entry,) = await ward.aside()
     assert entry.queue == "inbox"
-    await ward.front.gateway.inbox.take([(event_of(entry.payload), "")])
+    await ward.harness.gateway.inbox.take([(event_of(entry.payload), "")])
     assert (await ward.media()).state == state
 
 

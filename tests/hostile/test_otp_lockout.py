@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.harness.otp import Target, another, new_target
 from tests.otp_model import HOUR, Model, Shop, guess_at_somebody, guess_code, play
-from tests.otp_target import Target, another, new_target
 
 from kurir.events.tables import events
 from kurir.kit.url_rules import Allowed

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
-from tests.gateway_fixture import open_front
+from tests.harness.gateway import open_harness
 
 from kurir.kit.log_limit import LogLimit
 from kurir.kit.shared_threads import Full, SharedThreads
@@ -168,11 +168,11 @@ async def test_strangers_may_not_pile_up_without_end(database: Database) -> None
 
 
 async def test_a_probe_is_right_while_accounts_flood(tmp_path: Path) -> None:
-    async with open_front(tmp_path) as front:
-        floods = [Flood(front.gateway.database, 50, of=account) for account in range(2)]
+    async with open_harness(tmp_path) as harness:
+        floods = [Flood(harness.gateway.database, 50, of=account) for account in range(2)]
         for flood in floods:
             await flood.flowing(2)
-        assert await not_ready(front.gateway, LogLimit()) == []
+        assert await not_ready(harness.gateway, LogLimit()) == []
         for flood in floods:
             await flood.end()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select
 from sqlalchemy import event as sa_event
+from tests.harness.outbox import OutboxHarness, open_outbox, open_outbox_harness
 from tests.unit.linked_device.receiver_rig import ReceiverRig, receipt
-from tests.unit.outbox.harness import Harness, open_harness, open_outbox
 
 from kurir.channels.linked_device.engine_host import incoming_messages
 from kurir.messages.reports import InDoubt, Sent, StatusChanged, TryLater
@@ -23,18 +23,18 @@ from kurir.reasons import as_written
 
 
 @pytest.fixture
-async def harness(where: Path | str) -> AsyncIterator[Harness]:
-    async with open_harness(where) as harness:
+async def harness(where: Path | str) -> AsyncIterator[OutboxHarness]:
+    async with open_outbox_harness(where) as harness:
         yield harness
 
 
-async def receive(harness: Harness, status: str, remote_id: str, number_id: int = 0, person: str = "") -> None:
+async def receive(harness: OutboxHarness, status: str, remote_id: str, number_id: int = 0, person: str = "") -> None:
     ids = (harness.number.account_id, number_id or harness.number.id)
     event = StatusChanged(*ids, remote_id, status, harness.time.now, person=person)
     await harness.database.write(lambda c: harness.outbox.receipt(c, event, harness.time.now))
 
 
-async def kept(harness: Harness) -> int:
+async def kept(harness: OutboxHarness) -> int:
     return await harness.database.read(
         lambda c: c.execute(select(func.count()).select_from(early_receipts)).scalar_one()
     )
@@ -43,7 +43,7 @@ async def kept(harness: Harness) -> int:
 @pytest.mark.parametrize("outcome", [Sent("w1"), InDoubt(as_written("cut off"), "w1")])
 @pytest.mark.parametrize("order", [["delivered"], ["read"], ["read", "delivered"], ["delivered", "delivered", "read"]])
 async def test_a_receipt_before_the_answer_outlives_the_gateway(
-    harness: Harness, outcome: Sent | InDoubt, order: list[str]
+    harness: OutboxHarness, outcome: Sent | InDoubt, order: list[str]
 ):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
@@ -56,7 +56,7 @@ async def test_a_receipt_before_the_answer_outlives_the_gateway(
     assert await kept(harness) == 1, "only what is nobody's so far is left"
 
 
-async def test_receipts_of_numbers_with_nothing_in_flight_are_not_kept(harness: Harness):
+async def test_receipts_of_numbers_with_nothing_in_flight_are_not_kept(harness: OutboxHarness):
     await receive(harness, "delivered", "w1")
     assert await kept(harness) == 0
     await harness.outbox.accept([harness.draft()])
@@ -71,7 +71,7 @@ async def test_receipts_of_numbers_with_nothing_in_flight_are_not_kept(harness: 
     assert await kept(harness) == 1
 
 
-async def test_what_is_nobodys_is_forgotten_after_a_day(harness: Harness):
+async def test_what_is_nobodys_is_forgotten_after_a_day(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft()])
     await harness.claim()
     for n in range(5):
@@ -81,7 +81,7 @@ async def test_what_is_nobodys_is_forgotten_after_a_day(harness: Harness):
     assert await kept(harness) == 1
 
 
-async def test_strangers_receipts_are_kept_in_bounds_and_the_newest_win(harness: Harness):
+async def test_strangers_receipts_are_kept_in_bounds_and_the_newest_win(harness: OutboxHarness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
 
@@ -105,7 +105,7 @@ async def test_strangers_receipts_are_kept_in_bounds_and_the_newest_win(harness:
 
 
 @pytest.mark.parametrize("strangers", [1, 3, 400])
-async def test_strangers_push_out_nothing_but_their_own(harness: Harness, strangers: int):
+async def test_strangers_push_out_nothing_but_their_own(harness: OutboxHarness, strangers: int):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
     await receive(harness, "delivered", "w1", person=claimed.recipient)
@@ -125,7 +125,7 @@ async def test_strangers_push_out_nothing_but_their_own(harness: Harness, strang
     assert await harness.state(message_id) == "read"
 
 
-async def test_a_flood_within_one_moment_is_bounded_too(harness: Harness):
+async def test_a_flood_within_one_moment_is_bounded_too(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft()])
     await harness.claim()
 
@@ -140,7 +140,7 @@ async def test_a_flood_within_one_moment_is_bounded_too(harness: Harness):
 
 @pytest.mark.parametrize("count", [1, 40])
 async def test_a_receipt_costs_one_statement_and_the_bound_is_looked_after_once_a_transaction(
-    harness: Harness, count: int
+    harness: OutboxHarness, count: int
 ):
     await harness.outbox.accept([harness.draft()])
 
@@ -167,7 +167,7 @@ async def test_a_receipt_costs_one_statement_and_the_bound_is_looked_after_once_
     assert await kept(harness) == count
 
 
-async def test_a_full_number_is_sorted_out_once_in_a_hundred_receipts_and_once_a_transaction(harness: Harness):
+async def test_a_full_number_is_sorted_out_once_in_a_hundred_receipts_and_once_a_transaction(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft()])
     await harness.claim()
     sorted_out = 0
@@ -195,7 +195,7 @@ async def test_a_full_number_is_sorted_out_once_in_a_hundred_receipts_and_once_a
     assert await kept(harness) == LEFT
 
 
-async def test_why_a_message_failed_is_known_though_it_failed_before_the_answer(harness: Harness):
+async def test_why_a_message_failed_is_known_though_it_failed_before_the_answer(harness: OutboxHarness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
     ids = (harness.number.account_id, harness.number.id)
@@ -223,7 +223,7 @@ def test_of_one_receipt_a_bounded_number_of_ids_is_read_and_its_entry_ends(tmp_p
     rig.receiver.close()
 
 
-async def test_a_receipt_of_another_account_settles_nothing(harness: Harness):
+async def test_a_receipt_of_another_account_settles_nothing(harness: OutboxHarness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
     await receive(harness, "read", "w1", harness.other.id)

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
-from tests.unit.outbox.harness import Harness, open_harness
+from tests.harness.outbox import OutboxHarness, open_outbox_harness
 
 from kurir import maintenance
 from kurir.broadcasts import broadcasts
@@ -46,28 +46,28 @@ ROWS = int(os.environ.get("KURIR_RETENTION_ROWS", "20000"))
 
 
 @pytest.fixture
-async def harness(where: Path | str) -> AsyncIterator[Harness]:
-    async with open_harness(where) as found:
+async def harness(where: Path | str) -> AsyncIterator[OutboxHarness]:
+    async with open_outbox_harness(where) as found:
         yield found
 
 
-def at(harness: Harness, age: float) -> float:
+def at(harness: OutboxHarness, age: float) -> float:
     return harness.time.now - age
 
 
-def limit(harness: Harness) -> float:
+def limit(harness: OutboxHarness) -> float:
     return at(harness, 90 * DAY)
 
 
-async def add(harness: Harness, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+async def add(harness: OutboxHarness, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     await harness.database.write(lambda c: c.execute(sa.insert(table), rows) and None)
 
 
-async def count(harness: Harness, table: sa.Table) -> int:
+async def count(harness: OutboxHarness, table: sa.Table) -> int:
     return await harness.database.read(lambda c: c.scalar(sa.select(sa.func.count()).select_from(table)) or 0)
 
 
-def message(harness: Harness, n: int, age: float, **changes: Any) -> dict[str, Any]:
+def message(harness: OutboxHarness, n: int, age: float, **changes: Any) -> dict[str, Any]:
     created = at(harness, age)
     return {
         "id": first_id_at(created) + n,
@@ -85,7 +85,7 @@ def message(harness: Harness, n: int, age: float, **changes: Any) -> dict[str, A
     }
 
 
-def attempt(harness: Harness, row: dict[str, Any]) -> dict[str, Any]:
+def attempt(harness: OutboxHarness, row: dict[str, Any]) -> dict[str, Any]:
     return {
         "account_id": row["account_id"],
         "message_id": row["id"],
@@ -98,7 +98,7 @@ def attempt(harness: Harness, row: dict[str, Any]) -> dict[str, Any]:
 # -- what goes and what stays ------------------------------------------------------------------------------------------
 
 
-async def test_old_messages_go_with_their_tries_whatever_end_they_came_to_and_no_others(harness: Harness) -> None:
+async def test_old_messages_go_with_their_tries_whatever_end_they_came_to_and_no_others(harness: OutboxHarness) -> None:
     rows = [message(harness, n, age, state=state) for age in (OLD, YOUNG) for n, state in enumerate(STATES)]
     await add(harness, tables["messages"], rows)
     await add(harness, tables["attempts"], [attempt(harness, row) for row in rows])
@@ -113,7 +113,7 @@ async def test_old_messages_go_with_their_tries_whatever_end_they_came_to_and_no
     assert tried == expected
 
 
-async def test_a_message_that_is_replayed_while_it_is_forgotten_stays(harness: Harness) -> None:
+async def test_a_message_that_is_replayed_while_it_is_forgotten_stays(harness: OutboxHarness) -> None:
     row = message(harness, 1, OLD, state="failed")
     await add(harness, tables["messages"], [row])
     await harness.outbox.replay(harness.number.account_id, row["id"])  # after it was found, before it is removed
@@ -121,7 +121,7 @@ async def test_a_message_that_is_replayed_while_it_is_forgotten_stays(harness: H
     assert await harness.state(row["id"]) == "queued"
 
 
-async def test_a_broadcast_is_whole_while_it_runs_and_goes_with_its_last_message(harness: Harness) -> None:
+async def test_a_broadcast_is_whole_while_it_runs_and_goes_with_its_last_message(harness: OutboxHarness) -> None:
     ids = [first_id_at(at(harness, OLD)) + n for n in (1, 2, 3)]
     own = {
         "account_id": harness.number.account_id,
@@ -147,7 +147,7 @@ async def test_a_broadcast_is_whole_while_it_runs_and_goes_with_its_last_message
     }
 
 
-def incoming(harness: Harness, n: int, age: float, path: str = "") -> dict[str, Any]:
+def incoming(harness: OutboxHarness, n: int, age: float, path: str = "") -> dict[str, Any]:
     media = msgspec.json.encode({"mime": "image/png", "path": path}).decode() if path else ""
     return {
         "account_id": harness.number.account_id,
@@ -161,7 +161,9 @@ def incoming(harness: Harness, n: int, age: float, path: str = "") -> dict[str, 
     }
 
 
-async def test_received_messages_go_with_their_files_and_orphans_are_swept_up(harness: Harness, tmp_path: Path) -> None:
+async def test_received_messages_go_with_their_files_and_orphans_are_swept_up(
+    harness: OutboxHarness, tmp_path: Path
+) -> None:
     folder = tmp_path / "incoming"
     of_number = folder / str(harness.number.id)  # where linked devices put them
     of_number.mkdir(parents=True)
@@ -195,7 +197,7 @@ async def test_received_messages_go_with_their_files_and_orphans_are_swept_up(ha
 
 
 async def test_a_received_file_stays_when_the_removal_of_its_row_fails(
-    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harness: OutboxHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "1" / "a.png"
     path.parent.mkdir()
@@ -211,7 +213,7 @@ async def test_a_received_file_stays_when_the_removal_of_its_row_fails(
     assert await asyncio.to_thread(path.exists)
 
 
-async def test_only_windows_that_closed_long_ago_go(harness: Harness) -> None:
+async def test_only_windows_that_closed_long_ago_go(harness: OutboxHarness) -> None:
     own = {"account_id": harness.number.account_id, "number_id": harness.number.id}
     people = [
         {**own, "person": f"628{n}", "last_incoming_at": at(harness, OLD if n % 3 else 60.0)} for n in range(1_200)
@@ -221,7 +223,7 @@ async def test_only_windows_that_closed_long_ago_go(harness: Harness) -> None:
     assert await count(harness, tables["windows"]) == 400
 
 
-async def test_codes_and_wrong_checks_go_and_open_codes_stay(harness: Harness) -> None:
+async def test_codes_and_wrong_checks_go_and_open_codes_stay(harness: OutboxHarness) -> None:
     own = {"account_id": harness.number.account_id}
     ages = [(2 * DAY, True), (2 * DAY, False), (0.0, True), (-3_000.0, False)]
     codes = [
@@ -239,7 +241,7 @@ async def test_codes_and_wrong_checks_go_and_open_codes_stay(harness: Harness) -
     assert await count(harness, tables["otp_checks"]) == 1
 
 
-async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: Harness) -> None:
+async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: OutboxHarness) -> None:
     own = {"account_id": harness.number.account_id, "number_id": harness.number.id}
     hook = {"account_id": own["account_id"], "key": "ep", "url": "https://x/", "active_since": 0.0, "created_at": 0.0}
     hook["after_event"] = 5
@@ -264,7 +266,7 @@ async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: 
     assert left == {1, 2, 3, 4, 6}
 
 
-async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time(harness: Harness) -> None:
+async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time(harness: OutboxHarness) -> None:
     own = {"account_id": harness.number.account_id, "number_id": harness.number.id}
     for n, age in enumerate((OLD, YOUNG)):
         entry = SetAside(own["account_id"], own["number_id"], "inbox", str(n), "no", b"")
@@ -284,7 +286,7 @@ async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time
         assert await count(harness, table) == 1
 
 
-async def test_more_than_a_chunk_goes_in_chunks(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_a_chunk_goes_in_chunks(harness: OutboxHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "MOST", 250)
     await add(harness, tables["messages"], [message(harness, n, OLD) for n in range(1_000)])
     sizes: list[int] = []
@@ -363,7 +365,7 @@ def test_what_others_still_need_cannot_be_forgotten_too_early(setting: str, leas
 
 async def test_an_accept_does_not_wait_while_much_is_forgotten(tmp_path: Path) -> None:
     """After days of downtime there is much to forget: the median accept meanwhile is compared with a quiet one."""
-    async with open_harness(tmp_path / "kurir.db") as harness:
+    async with open_outbox_harness(tmp_path / "kurir.db") as harness:
         for start in range(0, ROWS, 5_000):
             rows = [message(harness, n, OLD) for n in range(start, min(start + 5_000, ROWS))]
             await add(harness, tables["messages"], rows)
@@ -385,7 +387,7 @@ async def test_an_accept_does_not_wait_while_much_is_forgotten(tmp_path: Path) -
         assert ratio < 1.5
 
 
-async def accepted(harness: Harness) -> float:
+async def accepted(harness: OutboxHarness) -> float:
     began = time.perf_counter()
     await harness.outbox.accept([harness.draft()])
     return time.perf_counter() - began
@@ -398,7 +400,7 @@ def p99(seconds: list[float]) -> float:
 # -- rules about what is kept that had no test -------------------------------------------------------------------------
 
 
-async def test_an_old_message_that_comes_late_does_not_shorten_the_window(harness: Harness) -> None:
+async def test_an_old_message_that_comes_late_does_not_shorten_the_window(harness: OutboxHarness) -> None:
     inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None)
     account_id, number_id = harness.number.account_id, harness.number.id
     for n, sent in enumerate((5_000.0, 1_000.0, 4_999.0)):
@@ -424,7 +426,9 @@ class Nobodys(Alone):
 
 
 @pytest.mark.parametrize("held", [False, True])
-async def test_a_gateway_that_does_not_hold_a_number_does_not_report_its_state(harness: Harness, held: bool) -> None:
+async def test_a_gateway_that_does_not_hold_a_number_does_not_report_its_state(
+    harness: OutboxHarness, held: bool
+) -> None:
     number = harness.number
 
     async def hear(ownership: Any, state: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
-from tests.gateway_fixture import Front, open_front
-from tests.hostile.test_callbacks import callback, change, client_at, entries, message, post, status, stored
+from tests.harness.gateway import Harness, open_harness
+from tests.hostile.callbacks import callback, change, client_at, entries, message, post, status, stored
 
 from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api import taking_apart
@@ -28,15 +28,15 @@ from kurir.web.meta_callbacks import BODY_LIMIT, MetaCallbacks
 
 
 @pytest.fixture
-async def front(tmp_path: Path, database_url: str) -> AsyncIterator[Front]:
-    async with open_front(tmp_path, database_url=database_url) as front:
-        yield front
+async def harness(tmp_path: Path, database_url: str) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        yield harness
 
 
 @pytest.fixture
-async def small(tmp_path: Path) -> AsyncIterator[Front]:
-    async with open_front(tmp_path) as front:
-        yield front
+async def small(tmp_path: Path) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path) as harness:
+        yield harness
 
 
 @contextmanager
@@ -66,22 +66,22 @@ def strange(count: int) -> dict[str, Any]:
 # -- many things in one body -------------------------------------------------------------------------------------------
 
 
-async def test_many_changes_about_strange_numbers_are_one_entry(front: Front) -> None:
+async def test_many_changes_about_strange_numbers_are_one_entry(harness: Harness) -> None:
     raw = json.dumps(strange(43_334), separators=(",", ":")).encode()
     assert len(raw) < BODY_LIMIT
-    with inserts(front.gateway.database, "quarantine") as found:
-        assert await post(front, raw) == 200
-        assert await post(front, raw) == 200  # the same again is there once
+    with inserts(harness.gateway.database, "quarantine") as found:
+        assert await post(harness, raw) == 200
+        assert await post(harness, raw) == 200  # the same again is there once
     assert max(found) <= 2
-    aside = await entries(front)
-    tenants = [front.ours.account.id, front.theirs.account.id]  # both have the same app secret
+    aside = await entries(harness)
+    tenants = [harness.ours.account.id, harness.theirs.account.id]  # both have the same app secret
     assert sorted(entry.account_id for entry in aside) == sorted(tenants)
     assert all(entry.reference.startswith(reading.BODY) for entry in aside)
     assert all("objects, lists and commas, more than" in entry.reason for entry in aside)
-    assert 'kurir_callbacks_total{result="set_aside"} 2.0' in front.gateway.metrics.render().decode()
+    assert 'kurir_callbacks_total{result="set_aside"} 2.0' in harness.gateway.metrics.render().decode()
 
 
-async def test_more_changes_than_meta_sends_are_one_entry(small: Front) -> None:
+async def test_more_changes_than_meta_sends_are_one_entry(small: Harness) -> None:
     changes = [change(small, messages=[message(f"wamid.{n}")]) for n in range(taking_apart.CHANGES + 1)]
     assert await post(small, json.dumps(callback(small, *changes)).encode()) == 200
     assert ["the callback has 1001 changes, more than 1000" in entry.reason for entry in await entries(small)] == [
@@ -90,24 +90,24 @@ async def test_more_changes_than_meta_sends_are_one_entry(small: Front) -> None:
     assert await stored(small) == set()
 
 
-async def test_what_goes_aside_change_by_change_is_little_and_else_the_body_goes(front: Front) -> None:
-    good = [change(front, messages=[message("wamid.a")]), change(front, messages=[message("wamid.b")])]
+async def test_what_goes_aside_change_by_change_is_little_and_else_the_body_goes(harness: Harness) -> None:
+    good = [change(harness, messages=[message("wamid.a")]), change(harness, messages=[message("wamid.b")])]
     for count in (taking_apart.ASIDE, taking_apart.ASIDE + 1, taking_apart.CHANGES - 2):
         found = strange(count)["entry"][0]["changes"]
-        raw = json.dumps(callback(front, good[0], *found, good[1])).encode()
-        with inserts(front.gateway.database, "quarantine") as stored_aside:
-            assert await post(front, raw) == 200
+        raw = json.dumps(callback(harness, good[0], *found, good[1])).encode()
+        with inserts(harness.gateway.database, "quarantine") as stored_aside:
+            assert await post(harness, raw) == 200
         assert sum(stored_aside) == (count if count <= taking_apart.ASIDE else 2)
         assert max(stored_aside) <= inbox_module.GROUP
-        assert await stored(front) == {"wamid.a", "wamid.b"}, "the others are stored in any case"
-    aside = await entries(front)
+        assert await stored(harness) == {"wamid.a", "wamid.b"}, "the others are stored in any case"
+    aside = await entries(harness)
     assert len(aside) == taking_apart.ASIDE + 4
     assert "101 of its changes cannot be read or are about numbers" in aside[3].reason
 
 
 @pytest.mark.parametrize("count", [taking_apart.ASIDE, taking_apart.CHANGES])
 async def test_changes_that_cannot_be_read_are_stored_in_groups(
-    small: Front, monkeypatch: pytest.MonkeyPatch, count: int
+    small: Harness, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise KeyError("nobody foresaw this")
@@ -126,7 +126,7 @@ async def test_changes_that_cannot_be_read_are_stored_in_groups(
 
 @pytest.mark.parametrize("part", ["statuses", "messages", "nothing known", "of a business"])
 async def test_more_in_a_change_than_meta_sends_is_one_entry_and_can_be_replayed(
-    small: Front, monkeypatch: pytest.MonkeyPatch, part: str
+    small: Harness, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     monkeypatch.setattr(taking_apart, "PARTS", 450)
 
@@ -161,7 +161,7 @@ async def test_more_in_a_change_than_meta_sends_is_one_entry_and_can_be_replayed
     assert 0 < max(found) <= inbox_module.GROUP
 
 
-async def test_a_group_with_a_bad_event_keeps_its_body_once(small: Front) -> None:
+async def test_a_group_with_a_bad_event_keeps_its_body_once(small: Harness) -> None:
     def refuse(connection: sa.Connection) -> None:
         connection.exec_driver_sql(
             "CREATE TRIGGER poison BEFORE INSERT ON incoming WHEN NEW.text = 'poison' "
@@ -207,18 +207,18 @@ class Held:
                 await asyncio.sleep(0.01)
 
 
-def large(front: Front, size: int, official: Any = None, *, name: str = "x") -> bytes:
-    one = change(front, messages=[message(f"wamid.{name}")])
+def large(harness: Harness, size: int, official: Any = None, *, name: str = "x") -> bytes:
+    one = change(harness, messages=[message(f"wamid.{name}")])
     if official is not None:
         one["value"]["metadata"]["phone_number_id"] = official.phone_number_id
-    body = callback(front, one)
+    body = callback(harness, one)
     body["entry"][0]["id"] = "1"
     raw = json.dumps(body).encode()
     return raw + b" " * (size - len(raw))
 
 
 async def test_large_bodies_are_taken_apart_beside_the_loop_and_accounts_take_turns(
-    small: Front, monkeypatch: pytest.MonkeyPatch
+    small: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = Held(monkeypatch)
     ours, theirs = small.ours, small.theirs
@@ -242,7 +242,7 @@ async def test_large_bodies_are_taken_apart_beside_the_loop_and_accounts_take_tu
 
 
 async def test_a_large_signed_body_has_its_place_until_it_is_stored(
-    small: Front, monkeypatch: pytest.MonkeyPatch
+    small: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = Held(monkeypatch)
     seen = 0
@@ -276,38 +276,38 @@ async def test_a_large_signed_body_has_its_place_until_it_is_stored(
 # -- raw callbacks -----------------------------------------------------------------------------------------------------
 
 
-async def raw_bodies(front: Front, account_id: int) -> list[str]:
+async def raw_bodies(harness: Harness, account_id: int) -> list[str]:
     kept = sa.select(callbacks.c.body).where(callbacks.c.account_id == account_id).order_by(callbacks.c.id)
-    return await front.gateway.database.read(lambda c: list(c.scalars(kept)))
+    return await harness.gateway.database.read(lambda c: list(c.scalars(kept)))
 
 
 async def test_of_an_accounts_raw_callbacks_the_newest_are_kept_and_no_others_go(
-    front: Front, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(raw_callbacks, "MOST", 1_000_000)
     monkeypatch.setattr(raw_callbacks, "_AT_ONCE", 150_000)
-    neighbour = change(front, "calls", event="theirs")
-    neighbour["value"]["metadata"]["phone_number_id"] = front.theirs.official.phone_number_id
-    assert await post(front, json.dumps({"entry": [{"id": "1", "changes": [neighbour]}]}).encode()) == 200
-    event = json.dumps(callback(front, change(front, messages=[message("wamid.e")], x="x" * 50_000))).encode()
-    assert await post(front, event) == 200
+    neighbour = change(harness, "calls", event="theirs")
+    neighbour["value"]["metadata"]["phone_number_id"] = harness.theirs.official.phone_number_id
+    assert await post(harness, json.dumps({"entry": [{"id": "1", "changes": [neighbour]}]}).encode()) == 200
+    event = json.dumps(callback(harness, change(harness, messages=[message("wamid.e")], x="x" * 50_000))).encode()
+    assert await post(harness, event) == 200
     for n in range(40):
-        raw = json.dumps(callback(front, change(front, "calls", n=f"n{n}.", x="x" * 50_000))).encode()
-        assert await post(front, raw) == 200
-        assert sum(map(len, await raw_bodies(front, front.ours.account.id))) <= 1_100_000
-    left = await raw_bodies(front, front.ours.account.id)
+        raw = json.dumps(callback(harness, change(harness, "calls", n=f"n{n}.", x="x" * 50_000))).encode()
+        assert await post(harness, raw) == 200
+        assert sum(map(len, await raw_bodies(harness, harness.ours.account.id))) <= 1_100_000
+    left = await raw_bodies(harness, harness.ours.account.id)
     assert 17 <= len(left) <= 22
     assert left[0] == "", "an event's row is kept, by which it is recognised when Meta repeats it"
     numbers = [n for n in range(40) if any(f'"n{n}."' in body for body in left)]
     assert numbers == list(range(40 - len(left) + 1, 40)), "the oldest go first"
-    assert len(await raw_bodies(front, front.theirs.account.id)) == 1
-    assert await post(front, event) == 200
-    assert await stored(front) == {"wamid.e"}
-    assert 'kurir_callbacks_total{result="duplicate"} 1.0' in front.gateway.metrics.render().decode()
-    assert len(await raw_bodies(front, front.ours.account.id)) == len(left), "nor is it kept again"
+    assert len(await raw_bodies(harness, harness.theirs.account.id)) == 1
+    assert await post(harness, event) == 200
+    assert await stored(harness) == {"wamid.e"}
+    assert 'kurir_callbacks_total{result="duplicate"} 1.0' in harness.gateway.metrics.render().decode()
+    assert len(await raw_bodies(harness, harness.ours.account.id)) == len(left), "nor is it kept again"
 
 
-async def test_many_small_raw_callbacks_are_bounded_too(small: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_small_raw_callbacks_are_bounded_too(small: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_callbacks, "MOST", 50_000)
     for n in range(400):
         assert await post(small, b"{}" + b" " * n) == 200
@@ -315,20 +315,20 @@ async def test_many_small_raw_callbacks_are_bounded_too(small: Front, monkeypatc
 
 
 async def test_what_was_there_before_a_start_is_bounded_by_the_next_round(
-    front: Front, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for n in range(20):
-        raw = json.dumps(callback(front, change(front, "calls", n=n, x="x" * 50_000))).encode()
-        assert await post(front, raw) == 200
-    database, ours = front.gateway.database, front.ours.account.id
+        raw = json.dumps(callback(harness, change(harness, "calls", n=n, x="x" * 50_000))).encode()
+        assert await post(harness, raw) == 200
+    database, ours = harness.gateway.database, harness.ours.account.id
     assert await raw_callbacks.bound_all(database) == 0
     monkeypatch.setattr(raw_callbacks, "MOST", 500_000)
     assert await raw_callbacks.bound_all(database) == 12
-    assert len(await raw_bodies(front, ours)) == 8
+    assert len(await raw_bodies(harness, ours)) == 8
     assert await raw_callbacks.bound_all(database) == 0
 
 
-async def test_the_sizes_are_read_from_their_index(small: Front) -> None:
+async def test_the_sizes_are_read_from_their_index(small: Harness) -> None:
     asked: list[tuple[str, Any]] = []
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.device_rig import Rig, number, png
 from tests.e2e.sandbox_network import eventually, start_sandbox
-from tests.gateway_fixture import open_front
+from tests.harness.gateway import open_harness
 from tests.unit.linked_device.receiver_rig import ReceiverRig, picture, text
 
 from kurir.channels.linked_device.engine_host import media_fetches
@@ -132,7 +132,7 @@ def test_all_devices_of_a_process_share_one_limit(tmp_path: Path, hanging: Hangi
 
 def test_a_download_during_which_processes_end_is_put_off_and_given_up(tmp_path: Path, hanging: Hanging):
     """The next try is put off before this one is made, so that a host comes up between them."""
-    rig = ReceiverRig(tmp_path, pauses=(0.3, 0.3))
+    rig = ReceiverRig(tmp_path, pauses=(0.5, 0.5))
     seen: list[float] = []
 
     def fetch(message: Message) -> bytes:
@@ -149,6 +149,7 @@ def test_a_download_during_which_processes_end_is_put_off_and_given_up(tmp_path:
         rig.receiver.online(connected=True)
     assert rig.fetched().media.state == "gone"
     assert len(seen) == 3
+    # the pause counts from before the try, whose thread may begin a little later
     assert all(later - earlier >= 0.3 for earlier, later in itertools.pairwise(seen))
     rig.receiver.close()
 
@@ -274,14 +275,14 @@ async def test_on_the_real_engine_texts_come_at_once_and_the_picture_when_it_can
 
 
 async def test_what_became_of_media_is_stored_once_and_reported_to_those_who_asked(where: Path | str, tmp_path: Path):
-    async with open_front(tmp_path, database_url=where if isinstance(where, str) else "") as front:
-        ours, inbox = front.ours.device, front.gateway.inbox
+    async with open_harness(tmp_path, database_url=where if isinstance(where, str) else "") as harness:
+        ours, inbox = harness.ours.device, harness.gateway.inbox
         ids = (ours.account_id, ours.id)
 
         def listen(connection, *events) -> None:
             add(
                 connection,
-                front.gateway.sealing,
+                harness.gateway.sealing,
                 ours.account_id,
                 f"https://shop.example/{'-'.join(events)}",
                 allowed=_nothing(),
@@ -289,8 +290,8 @@ async def test_what_became_of_media_is_stored_once_and_reported_to_those_who_ask
                 events=events,
             )
 
-        await front.gateway.database.write(lambda c: listen(c, "incoming_chat"))
-        await front.gateway.database.write(lambda c: listen(c, "media_status"))
+        await harness.gateway.database.write(lambda c: listen(c, "incoming_chat"))
+        await harness.gateway.database.write(lambda c: listen(c, "media_status"))
         pending = IncomingMedia("image/png", "foto.png", "", 4, "A", "pending")
         stored = IncomingMedia("image/png", "foto.png", "/incoming/x.png", 4, "A", "stored")
         message = Received(*ids, "A", SITI, SITI, "Siti", 1.0, "image", media=pending)
@@ -298,7 +299,7 @@ async def test_what_became_of_media_is_stored_once_and_reported_to_those_who_ask
         await inbox.take([(MediaFetched(*ids, SITI, "A", stored), "")])
         gone = IncomingMedia("image/png", "foto.png", "", 4, "A", "gone")
         await inbox.take([(message, ""), (MediaFetched(*ids, SITI, "A", gone), "")])
-        rows = await front.gateway.database.read(
+        rows = await harness.gateway.database.read(
             lambda c: [
                 list(c.exec_driver_sql("SELECT media FROM incoming").scalars()),
                 list(c.exec_driver_sql("SELECT type, body FROM events ORDER BY id").all()),

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.gateway_fixture import open_front
+from tests.harness.gateway import open_harness
 from tests.hostile import strangers
 from tests.unit.linked_device import receiver_rig
 from tests.unit.linked_device.receiver_rig import OURS, ReceiverRig, text
@@ -90,8 +90,8 @@ def test_receipts_are_bounded_too(seed: int):
 
 async def test_what_is_read_can_be_stored(where: Path | str, tmp_path: Path):
     """On both databases, with the webhook bodies that tell of it."""
-    async with open_front(tmp_path, database_url=where if isinstance(where, str) else "") as front:
-        number = front.ours.device
+    async with open_harness(tmp_path, database_url=where if isinstance(where, str) else "") as harness:
+        number = harness.ours.device
         rng = random.Random(1)
         events = []
         for n in range(600):
@@ -104,7 +104,7 @@ async def test_what_is_read_can_be_stored(where: Path | str, tmp_path: Path):
                 }
                 events.append(msgspec.structs.replace(result, **fields))
         assert len(events) > 50
-        assert await front.gateway.inbox.take([(event, "") for event in events]) == len(events)
+        assert await harness.gateway.inbox.take([(event, "") for event in events]) == len(events)
 
 
 def test_a_picture_of_an_album_is_a_picture():

@@ -11,17 +11,17 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import PHONE
+from tests.harness.gateway import PHONE
 from tests.sqlite import new_database
 
 from kurir import maintenance
 from kurir.accounts import accounts
 from kurir.app import running
-from kurir.dispatch import dispatcher
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.inbox import Inbox
 from kurir.inbox.tables import incoming
 from kurir.kit import tasks
+from kurir.kit.pauses import Pauses
 from kurir.leases import leases
 from kurir.leases.leases import Leases
 from kurir.messages.content import Text
@@ -85,7 +85,7 @@ class Site(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def site(settings: Settings) -> AsyncIterator[Site]:
-    async with running(settings, "http://gateway.test") as gateway:
+    async with running(settings, "http://gateway.test", pauses=Pauses(sweep=0.05)) as gateway:
 
         def prepare(connection: sa.Connection) -> Number:
             account = accounts.create(connection, name="Toko", email="toko@example.com")
@@ -159,7 +159,6 @@ CASES = [
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds and back-offs that a test can wait for; the rules stay the same."""
-    monkeypatch.setattr(dispatcher, "_SWEEP", 0.05)
     monkeypatch.setattr(maintenance, "_AGAIN", 0.1)
     monkeypatch.setattr(deliver, "_POLL", 0.05)
     monkeypatch.setattr(deliver, "_REPAIR_EVERY", 0.0)

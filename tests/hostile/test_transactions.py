@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection, exc
-from tests.unit.outbox.harness import Harness, open_harness
+from tests.harness.outbox import OutboxHarness, open_outbox_harness
 
 from kurir.accounts import accounts, members
 from kurir.accounts.accounts import AccountError
@@ -42,8 +42,8 @@ from kurir.templates import templates
 
 
 @pytest.fixture
-async def harness(where: Path | str) -> AsyncIterator[Harness]:
-    async with open_harness(where) as found:
+async def harness(where: Path | str) -> AsyncIterator[OutboxHarness]:
+    async with open_outbox_harness(where) as found:
         yield found
 
 
@@ -62,7 +62,7 @@ def undone(work: Callable[[Connection], Any]) -> Callable[[Connection], Any]:
 # -- what is rolled back -----------------------------------------------------------------------------------------------
 
 
-async def test_a_receipt_that_is_rolled_back_counts_for_nothing(harness: Harness) -> None:
+async def test_a_receipt_that_is_rolled_back_counts_for_nothing(harness: OutboxHarness) -> None:
     await harness.outbox.accept([harness.draft()])
     (claimed,) = await harness.claim()
     await harness.outbox.record(claimed, TryLater("x", as_written("y"), after=1.0))
@@ -78,7 +78,7 @@ async def test_a_receipt_that_is_rolled_back_counts_for_nothing(harness: Harness
     assert harness.outbox.waiting() == 0
 
 
-async def test_an_early_receipt_that_is_rolled_back_is_not_kept(harness: Harness) -> None:
+async def test_an_early_receipt_that_is_rolled_back_is_not_kept(harness: OutboxHarness) -> None:
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
     event = receipt(harness, None)
@@ -88,7 +88,7 @@ async def test_an_early_receipt_that_is_rolled_back_is_not_kept(harness: Harness
     assert await harness.state(message_id) == "sent"
 
 
-async def test_of_events_of_which_one_cannot_be_stored_none_counts(harness: Harness) -> None:
+async def test_of_events_of_which_one_cannot_be_stored_none_counts(harness: OutboxHarness) -> None:
     inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None)
     await harness.outbox.accept([harness.draft()])
     (claimed,) = await harness.claim()
@@ -105,7 +105,7 @@ async def test_of_events_of_which_one_cannot_be_stored_none_counts(harness: Harn
 
 
 @pytest.mark.parametrize("step", ["accept", "record", "cancel", "replay", "expire"])
-async def test_a_caller_who_leaves_makes_no_difference_to_what_is_counted(harness: Harness, step: str) -> None:
+async def test_a_caller_who_leaves_makes_no_difference_to_what_is_counted(harness: OutboxHarness, step: str) -> None:
     await left_alone(harness, harness.outbox.accept([harness.draft(), harness.draft("628222")]))
     assert harness.outbox.waiting() == 2
     first, second = sorted(await ids(harness))
@@ -130,7 +130,7 @@ async def test_a_caller_who_leaves_makes_no_difference_to_what_is_counted(harnes
 
 
 async def test_what_follows_a_commit_is_done_once_in_the_order_of_the_commits(where: Path | str) -> None:
-    async with open_harness(where) as harness:
+    async with open_outbox_harness(where) as harness:
         done: list[int] = []
         writes = [
             asyncio.create_task(harness.database.write(lambda c, n=n: n, after_commit=done.append)) for n in range(200)
@@ -142,7 +142,7 @@ async def test_what_follows_a_commit_is_done_once_in_the_order_of_the_commits(wh
         assert len(done) == 200
 
 
-async def test_one_that_fails_after_its_commit_stops_no_other(harness: Harness) -> None:
+async def test_one_that_fails_after_its_commit_stops_no_other(harness: OutboxHarness) -> None:
     def broken(_result: object) -> None:
         raise RuntimeError("a mistake of ours")
 
@@ -152,7 +152,7 @@ async def test_one_that_fails_after_its_commit_stops_no_other(harness: Harness) 
     assert results == [0, 1, 2, 3]
 
 
-async def test_a_receipt_kept_while_the_answer_is_written_down_is_not_lost(harness: Harness) -> None:
+async def test_a_receipt_kept_while_the_answer_is_written_down_is_not_lost(harness: OutboxHarness) -> None:
     """The receipt's transaction comes first, but the loop hears of it only after the answer's work has looked."""
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
@@ -176,7 +176,7 @@ async def test_a_receipt_kept_while_the_answer_is_written_down_is_not_lost(harne
 
 
 @pytest.fixture
-async def store(harness: Harness, tmp_path: Path) -> AsyncIterator[MediaStore]:
+async def store(harness: OutboxHarness, tmp_path: Path) -> AsyncIterator[MediaStore]:
     settings = Settings(data_dir=tmp_path)
     fetch = SafeFetch(settings)
     await fetch.start()
@@ -184,7 +184,7 @@ async def store(harness: Harness, tmp_path: Path) -> AsyncIterator[MediaStore]:
     await fetch.close()
 
 
-async def kept_file(harness: Harness, store: MediaStore, message_id: int, at: float = 5.0) -> MediaFile:
+async def kept_file(harness: OutboxHarness, store: MediaStore, message_id: int, at: float = 5.0) -> MediaFile:
     arriving = store._files.folder / f"arriving-{message_id}"
     arriving.parent.mkdir(parents=True, exist_ok=True)
     arriving.write_bytes(b"the same bytes")
@@ -197,7 +197,7 @@ async def kept_file(harness: Harness, store: MediaStore, message_id: int, at: fl
 
 
 async def test_a_file_goes_only_when_the_commit_has_taken_its_row(
-    harness: Harness, store: MediaStore, monkeypatch: pytest.MonkeyPatch
+    harness: OutboxHarness, store: MediaStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = await kept_file(harness, store, 1)
     real = harness.database.write
@@ -220,7 +220,7 @@ async def test_a_file_goes_only_when_the_commit_has_taken_its_row(
     assert not there(file.path)
 
 
-async def test_a_file_that_a_new_message_is_about_to_name_stays(harness: Harness, store: MediaStore) -> None:
+async def test_a_file_that_a_new_message_is_about_to_name_stays(harness: OutboxHarness, store: MediaStore) -> None:
     """The bytes came again between the removal of the old row and the removal of the file."""
     file = await kept_file(harness, store, 1)
     await harness.database.write(lambda c: _remove_rows(c, [1]))
@@ -256,7 +256,7 @@ def test_a_file_placed_anew_after_the_look_stays(tmp_path: Path, row_stored: boo
     assert files.remove(files.mark({old})) == 1
 
 
-async def test_files_of_a_process_that_died_in_between_are_swept_up(harness: Harness, store: MediaStore) -> None:
+async def test_files_of_a_process_that_died_in_between_are_swept_up(harness: OutboxHarness, store: MediaStore) -> None:
     file = await kept_file(harness, store, 1)
     await harness.database.write(lambda c: _remove_rows(c, [1]))  # and then the process died
     half = store._files.folder / "arriving-dead"
@@ -437,13 +437,13 @@ def test_both_put_the_same_people_into_a_list(pair: Pair, official: Any) -> None
 # -- helpers -----------------------------------------------------------------------------------------------------------
 
 
-def receipt(harness: Harness, message_id: int | None) -> StatusChanged:
+def receipt(harness: OutboxHarness, message_id: int | None) -> StatusChanged:
     return StatusChanged(
         harness.number.account_id, harness.number.id, "wamid.1", "delivered", harness.time.now, message_id=message_id
     )
 
 
-async def ids(harness: Harness) -> list[int]:
+async def ids(harness: OutboxHarness) -> list[int]:
     return await harness.database.read(lambda c: list(c.execute(sa.select(messages.c.id)).scalars()))
 
 
@@ -451,7 +451,7 @@ def there(path: Path | str) -> bool:
     return Path(path).exists()
 
 
-async def left_alone(harness: Harness, work: Any) -> None:
+async def left_alone(harness: OutboxHarness, work: Any) -> None:
     """Begins `work`, leaves it as soon as its transaction is handed in, and waits until that is committed."""
     client_map_lock = threading.Event()
     held = asyncio.create_task(harness.database.write(lambda c: client_map_lock.wait(5)))

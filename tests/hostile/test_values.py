@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import Front, open_front
+from tests.harness.gateway import Harness, open_harness
 
 from kurir.kit.tokens import load_token
 from kurir.store.database import BadValue, Batch, Database, DatabaseUnavailable
@@ -43,10 +43,12 @@ async def database(where: Path | str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def front(tmp_path: Path, database_url: str) -> AsyncIterator[Front]:
-    async with open_front(tmp_path, database_url=database_url, meta_answer_timeout=0.01, sync_timeout=0.05) as front:
-        front.devices.connected = front.cloud.connected = False
-        yield front
+async def harness(tmp_path: Path, database_url: str) -> AsyncIterator[Harness]:
+    async with open_harness(
+        tmp_path, database_url=database_url, meta_answer_timeout=0.01, sync_timeout=0.05
+    ) as harness:
+        harness.devices.connected = harness.cloud.connected = False
+        yield harness
 
 
 async def test_a_value_that_does_not_fit_is_no_outage(database: Database) -> None:
@@ -117,19 +119,19 @@ async def test_an_outage_is_still_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.path)
-async def test_no_value_in_any_field_is_read_as_an_outage(front: Front, endpoint: Endpoint) -> None:
-    furnished = await front.furnish()
-    good = front.ours.credentials() | endpoint.request_sample | furnished.get(endpoint.path, {})
+async def test_no_value_in_any_field_is_read_as_an_outage(harness: Harness, endpoint: Endpoint) -> None:
+    furnished = await harness.furnish()
+    good = harness.ours.credentials() | endpoint.request_sample | furnished.get(endpoint.path, {})
     names = [field.name for field in endpoint.fields]
     for name in dict.fromkeys((*names, "number_id", "licenses_key", "search", "order")):
-        answers = await asyncio.gather(*(front.post(endpoint.path, good | {name: value}) for value in MONSTERS))
+        answers = await asyncio.gather(*(harness.post(endpoint.path, good | {name: value}) for value in MONSTERS))
         for value, answer in zip(MONSTERS, answers, strict=True):
             assert answer.status_code < 500, f"{name}={str(value)[:40]!r}: {answer.status_code} {answer.text[:300]}"
-    assert front.surprises() == 0
+    assert harness.surprises() == 0
 
 
-async def test_no_value_in_an_address_or_a_form_is_read_as_an_outage(front: Front) -> None:
-    token = {"Authorization": "Bearer " + load_token(front.gateway.settings.data_dir)}
+async def test_no_value_in_an_address_or_a_form_is_read_as_an_outage(harness: Harness) -> None:
+    token = {"Authorization": "Bearer " + load_token(harness.gateway.settings.data_dir)}
     odd = [
         "9" * 40,
         str(2**63),
@@ -145,12 +147,12 @@ async def test_no_value_in_an_address_or_a_form_is_read_as_an_outage(front: Fron
     for part in odd:
         for path in (f"/api/v1/numbers/{part}/pairing", f"/api/v1/messages/{part}", f"/api/v1/contacts/{part}"):
             for method in ("GET", "POST"):
-                answer = await front.client.request(method, path, headers=token)
+                answer = await harness.client.request(method, path, headers=token)
                 assert answer.status_code < 500, (method, path, answer.text[:200])
-        form = f"api_key={front.ours.api_key}&licenses_key={front.ours.official.key}&search={part}&start={part}"
+        form = f"api_key={harness.ours.api_key}&licenses_key={harness.ours.official.key}&search={part}&start={part}"
         for endpoint in ("get-template-list", "get-list-contacts", "info"):
             headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = await front.client.post(f"/public/v1/{endpoint}", content=form.encode(), headers=headers)
+            answer = await harness.client.post(f"/public/v1/{endpoint}", content=form.encode(), headers=headers)
             assert answer.status_code < 500, (endpoint, part, answer.text[:200])
     for body in (
         b'{"message_ids":["' + b"9" * 50 + b'"]}',
@@ -158,6 +160,6 @@ async def test_no_value_in_an_address_or_a_form_is_read_as_an_outage(front: Fron
         b'{"contact_id":' + b"9" * 300 + b"}",
     ):
         for path in ("/api/v1/messages/msg_zzzzzzzzzzzzz/replay", "/api/v1/contacts/validate", "/api/v1/contacts/sync"):
-            answer = await front.client.post(path, content=body, headers=token)
+            answer = await harness.client.post(path, content=body, headers=token)
             assert answer.status_code < 500, (path, answer.text[:200])
-    assert front.surprises() == 0
+    assert harness.surprises() == 0

@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 from standardwebhooks import WebhookVerificationError
+from tests.harness.webhooks import WebhookCall, verified
 from tests.reliability.load import Call
 from tests.reliability.site import Site
-from tests.webhook_harness import WebhookCall, verified
 
 from kurir.kit.ids import public_message_id
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.webhook_harness import Receiver, WebhookHarness, open_webhook_harness, receiving
+from tests.harness.webhooks import Receiver, WebhookHarness, open_webhook_harness, receiving
 
 
 @pytest.fixture

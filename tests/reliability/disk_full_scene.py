@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.harness.webhooks import Receiver, eventually
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.callers_view import ask, is_ready
 from tests.reliability.load import Callers
 from tests.reliability.site import Site, open_site
 from tests.reliability.small_disk import SmallDisk, here
-from tests.webhook_harness import Receiver, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 TIMES = int(os.environ.get("KURIR_STORM_FULL", "1"))

@@ -16,11 +16,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
+from tests.harness.webhooks import eventually
 from tests.reliability.callers_view import is_ready
 from tests.reliability.site import Site, open_site
 from tests.reliability.site_actions import DEVICE, OFFICIAL, call, send
 from tests.reliability.small_disk import here
-from tests.webhook_harness import eventually
 
 from kurir.kit.disk_reserve import DiskReserve
 

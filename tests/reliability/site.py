@@ -25,6 +25,7 @@ import msgspec
 import sqlalchemy as sa
 from tests.e2e.demo_process import wait_until
 from tests.e2e.sandbox_network import SandboxNetwork, start_sandbox
+from tests.harness.sandboxed import add_official, subscribe
 
 from kurir.accounts import accounts, api_keys
 from kurir.data_folder import database_of, open_data_folder, read_ready_file
@@ -209,18 +210,7 @@ async def _build(
     with database.transaction() as connection:
         for i, business in enumerate(businesses):
             account = accounts.create(connection, name=f"Toko {i}", email=f"toko{i}@example.com", language="en")
-            official = numbers.add_official(
-                connection,
-                sealing,
-                account.id,
-                phone=business["phone"],
-                phone_number_id=business["phone_number_id"],
-                waba_id=business["waba_id"],
-                app_id=business["app_id"],
-                access_token=business["access_token"],
-                app_secret=business["app_secret"],
-                verify_token=business["verify_token"],
-            )
+            official = add_official(connection, sealing, account.id, business)
             device = numbers.add_linked_device(connection, account.id)
             key = api_keys.create(connection, sealing, account.id)
             _, secret = endpoints.add(
@@ -267,11 +257,7 @@ async def move_in(site: Site) -> None:
                     view = await answer.json()
             await site.sandbox.post("/scan", {"phone": shop.device_phone, "qr": view["qr"]})
             business = known[shop.official.phone]
-            graph = f"{site.sandbox.graph_url}/{business['waba_id']}/subscribed_apps"
-            body = {"override_callback_uri": f"{site.url}/meta/callbacks", "verify_token": business["verify_token"]}
-            bearer = {"Authorization": f"Bearer {business['access_token']}"}
-            async with session.post(graph, json=body, headers=bearer) as answer:
-                assert answer.status == 200, await answer.text()
+            await subscribe(site.sandbox.graph_url, business, site.url)
         async with asyncio.timeout(30):
             while not await _all_connected(session, site, headers):
                 await asyncio.sleep(0.1)

@@ -17,11 +17,11 @@ from typing import Protocol
 import msgspec
 import pytest
 import sqlalchemy as sa
+from tests.harness.webhooks import Receiver
 from tests.postgres import Postgres
 from tests.reliability.accountant import arrivals, balance, quiet, serial_of
 from tests.reliability.load import Callers
 from tests.reliability.site import Site, move_in, open_site
-from tests.webhook_harness import Receiver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 MESSAGES = int(os.environ.get("KURIR_STORM_MESSAGES", "300"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.gateway_fixture import PHONE, Front, open_front
+from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.kit.clock import SteadyClock
 from kurir.messages.reports import InDoubt, Sent, TryLater
@@ -33,66 +33,66 @@ def set_clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
 
 
 @pytest.fixture
-async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    async with open_front(tmp_path) as front:
-        yield front
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path) as harness:
+        yield harness
 
 
-async def send(front: Front) -> str:
-    answer = await front.send("send_personal_message", phone_no=PHONE, message="halo")
+async def send(harness: Harness) -> str:
+    answer = await harness.send("send_personal_message", phone_no=PHONE, message="halo")
     assert answer.json()["code"] == "200"
     return answer.headers["X-Message-Id"]
 
 
-async def states(front: Front) -> list[str]:
-    rows = await front.gateway.database.read(
+async def states(harness: Harness) -> list[str]:
+    rows = await harness.gateway.database.read(
         lambda c: c.exec_driver_sql("SELECT state FROM messages ORDER BY id").all()
     )
     return [row[0] for row in rows]
 
 
-async def until(front: Front, wanted: list[str]) -> None:
+async def until(harness: Harness, wanted: list[str]) -> None:
     async with asyncio.timeout(10):
-        while (now := await states(front)) != wanted:
+        while (now := await states(harness)) != wanted:
             await asyncio.sleep(0.02)
     assert now == wanted
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-async def test_what_waits_goes_on_waiting_and_is_sent(front: Front, set_clock: SetClock, jump: float):
-    front.devices.connected = False
-    await send(front)
+async def test_what_waits_goes_on_waiting_and_is_sent(harness: Harness, set_clock: SetClock, jump: float):
+    harness.devices.connected = False
+    await send(harness)
     set_clock(jump)
-    await send(front)
-    assert await front.gateway.outbox.expire() == 0
-    front.devices.connected = True
-    front.gateway.dispatcher.wake(front.ours.account.id, front.ours.device.id)
-    await until(front, ["sent", "sent"])
+    await send(harness)
+    assert await harness.gateway.outbox.expire() == 0
+    harness.devices.connected = True
+    harness.gateway.dispatcher.wake(harness.ours.account.id, harness.ours.device.id)
+    await until(harness, ["sent", "sent"])
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-async def test_a_retry_comes_when_it_was_due(front: Front, set_clock: SetClock, jump: float):
+async def test_a_retry_comes_when_it_was_due(harness: Harness, set_clock: SetClock, jump: float):
     tries = []
 
     def outcome(outgoing):
         tries.append(time.monotonic())
         return TryLater("131000", as_written("later"), 1.0) if len(tries) == 1 else Sent("3EB0")
 
-    front.devices.outcome = outcome
-    await send(front)
-    await front.until_sent(1)
+    harness.devices.outcome = outcome
+    await send(harness)
+    await harness.until_sent(1)
     set_clock(jump)
-    await until(front, ["sent"])
+    await until(harness, ["sent"])
     assert tries[1] - tries[0] > 0.9
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-async def test_a_code_lives_as_long_as_it_was_given(front: Front, set_clock: SetClock, jump: float):
-    made = (await front.send("send_otp", phone_no=PHONE, message="Kode: {{otp}}", expired_time=300)).json()
+async def test_a_code_lives_as_long_as_it_was_given(harness: Harness, set_clock: SetClock, jump: float):
+    made = (await harness.send("send_otp", phone_no=PHONE, message="Kode: {{otp}}", expired_time=300)).json()
     code = next(str(value) for key, value in _flat(made) if key in {"otp", "otp_code", "code"} and len(str(value)) == 6)
     set_clock(jump)
-    assert (await front.send("validate_otp", otp_code=code)).json()["code"] == "200"
-    assert (await front.send("validate_otp", otp_code=code)).json()["code"] != "200"
+    assert (await harness.send("validate_otp", otp_code=code)).json()["code"] == "200"
+    assert (await harness.send("validate_otp", otp_code=code)).json()["code"] != "200"
 
 
 def _flat(value, key=""):
@@ -103,26 +103,26 @@ def _flat(value, key=""):
         yield key, value
 
 
-async def test_doubt_does_not_end_early(front: Front, set_clock: SetClock):
-    await front.gateway.database.write(lambda c: c.exec_driver_sql("UPDATE accounts SET doubt = 'resend'") and None)
-    front.devices.outcome = lambda _: InDoubt(as_written("cut off"))
-    await send(front)
-    await until(front, ["unconfirmed"])
+async def test_doubt_does_not_end_early(harness: Harness, set_clock: SetClock):
+    await harness.gateway.database.write(lambda c: c.exec_driver_sql("UPDATE accounts SET doubt = 'resend'") and None)
+    harness.devices.outcome = lambda _: InDoubt(as_written("cut off"))
+    await send(harness)
+    await until(harness, ["unconfirmed"])
     set_clock(HOUR)
-    front.gateway.dispatcher.wake(front.ours.account.id, front.ours.device.id)
+    harness.gateway.dispatcher.wake(harness.ours.account.id, harness.ours.device.id)
     await asyncio.sleep(0.5)  # a second try would come at once
-    assert len(front.devices.sent) == 1
+    assert len(harness.devices.sent) == 1
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-async def test_a_repeated_request_is_still_known(front: Front, set_clock: SetClock, jump: float):
+async def test_a_repeated_request_is_still_known(harness: Harness, set_clock: SetClock, jump: float):
     headers = {"Idempotency-Key": "order-1"}
     for shift in (0.0, jump):
         set_clock(shift)
-        body = front.ours.credentials() | {"phone_no": PHONE, "message": "halo"}
-        answer = await front.post("send_personal_message", body, headers=headers)
+        body = harness.ours.credentials() | {"phone_no": PHONE, "message": "halo"}
+        answer = await harness.post("send_personal_message", body, headers=headers)
         assert answer.json()["code"] == "200"
-    await until(front, ["sent"])
+    await until(harness, ["sent"])
 
 
 def test_daylight_saving_is_no_time_at_all(monkeypatch: pytest.MonkeyPatch):

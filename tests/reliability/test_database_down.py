@@ -21,13 +21,13 @@ import msgspec
 import psycopg
 import pytest
 from sqlalchemy.engine import make_url
+from tests.harness.webhooks import LOOPBACK, Receiver, eventually
 from tests.postgres import Postgres
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.callers_view import ask, command, everything_is_refused, is_ready
 from tests.reliability.load import Callers
 from tests.reliability.site import Site, open_site
 from tests.reliability.wire import Wire, wire_to
-from tests.webhook_harness import LOOPBACK, Receiver, eventually
 
 from kurir.data_folder import open_data_folder
 from kurir.kit.url_rules import Allowed

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.harness.webhooks import Receiver, receiving, verified
 from tests.reliability.operator import Operator, operating
 from tests.reliability.site import Shop, Site, open_site
-from tests.webhook_harness import Receiver, receiving, verified
 
 pytestmark = [
     pytest.mark.e2e,

@@ -14,11 +14,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.harness.webhooks import Receiver
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.operator import Operator, hosts, kill_a_host, operating
 from tests.reliability.site import Shop, Site, open_site
-from tests.webhook_harness import Receiver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 KILLS = int(os.environ.get("KURIR_STORM_HOST_KILLS", "5"))

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.webhooks import Receiver
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.measurements import report
 from tests.reliability.site import Site, open_site
 from tests.reliability.site_actions import OFFICIAL, kurir, send, until
-from tests.webhook_harness import Receiver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 CALLS = int(os.environ.get("KURIR_STORM_FAULT_CALLS", "16"))

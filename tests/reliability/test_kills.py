@@ -12,11 +12,11 @@ import random
 from pathlib import Path
 
 import pytest
+from tests.harness.webhooks import Receiver
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.measurements import report
 from tests.reliability.site import open_site
-from tests.webhook_harness import Receiver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
 KILLS = int(os.environ.get("KURIR_STORM_KILLS", "6"))

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.unit.outbox.harness import Time, open_outbox
+from tests.harness.outbox import Time, open_outbox
 
 from kurir.accounts import accounts
 from kurir.accounts.tables import accounts as account_table

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.harness.webhooks import Receiver, verified
 from tests.reliability.operator import operating
 from tests.reliability.site import open_site
-from tests.webhook_harness import Receiver, verified
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 

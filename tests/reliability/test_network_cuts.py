@@ -14,12 +14,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from tests.harness.webhooks import Receiver
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.operator import Operator, operating
 from tests.reliability.road import Road, road_to
 from tests.reliability.site import Site, open_site
-from tests.webhook_harness import Receiver
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 CUT = float(os.environ.get("KURIR_STORM_CUT", "4"))

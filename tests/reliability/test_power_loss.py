@@ -16,7 +16,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.gateway_fixture import open_front
+from tests.harness.gateway import open_harness
 from tests.reliability.recorded_disk import Recording, recorded
 from tests.sqlite import new_database
 
@@ -39,16 +39,18 @@ async def load(folder: Path) -> Recording:
     """A gateway under load from eight callers; each 200 is noted at the moment it comes."""
     new_database(folder / "kurir.db")
     with recorded(folder) as recording:
-        async with open_front(folder) as front:
+        async with open_harness(folder) as harness:
 
             async def call(first: int) -> None:
                 for i in range(first, MESSAGES, 8):
-                    answer = await front.send("send_personal_message", phone_no=f"62811{i % 40:08d}", message="x" * 300)
+                    answer = await harness.send(
+                        "send_personal_message", phone_no=f"62811{i % 40:08d}", message="x" * 300
+                    )
                     assert answer.json()["code"] == "200"
                     recording.note(parse_message_id(answer.headers["X-Message-Id"]))
 
             await asyncio.gather(*(call(first) for first in range(8)))
-            await front.until_sent(MESSAGES)
+            await harness.until_sent(MESSAGES)
     return recording
 
 

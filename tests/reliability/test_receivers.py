@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from tests.harness.webhooks import Receiver, eventually, receiving
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.measurements import report
 from tests.reliability.site import Shop, Site, open_site
-from tests.webhook_harness import Receiver, eventually, receiving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 CALLS = int(os.environ.get("KURIR_STORM_RECEIVER_CALLS", "12"))

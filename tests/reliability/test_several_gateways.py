@@ -13,11 +13,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.harness.webhooks import Receiver
 from tests.postgres import Postgres
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.site import Site, open_site
-from tests.webhook_harness import Receiver
 
 from kurir.numbers.numbers import Number
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.harness.webhooks import Receiver
 from tests.reliability.accountant import balance, quiet
 from tests.reliability.load import Callers
 from tests.reliability.measurements import report
 from tests.reliability.site import Site, open_site
-from tests.webhook_harness import Receiver
 
 SECONDS = float(os.environ.get("KURIR_SOAK_SECONDS", "15"))
 RATE = float(os.environ.get("KURIR_SOAK_RATE", "20"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import open_front
+from tests.harness.gateway import open_harness
 from tests.postgres import Postgres
 from tests.reliability import old_data
 
@@ -89,13 +89,13 @@ async def test_a_queue_of_an_earlier_release_goes_on(settings: Settings, version
         return NeverLeft() if outgoing.message_id == old_data.NEVER_LEFT else Unknown()
 
     database_url = settings.database_url
-    async with open_front(settings.data_dir, database_url=database_url, evidence=evidence) as front:
+    async with open_harness(settings.data_dir, database_url=database_url, evidence=evidence) as harness:
         async with asyncio.timeout(30):
             while (now := dict((await asyncio.to_thread(contents, settings))[1])) != old_data.ENDS:
                 await asyncio.sleep(0.1)
-        sent = sorted(outgoing.message_id for outgoing in front.devices.sent)
+        sent = sorted(outgoing.message_id for outgoing in harness.devices.sent)
         assert sent == [1, 2, 3, 6, 8], now
-        assert {o.message_id: o.content.body for o in front.devices.sent}[8] == "message 8"  # type: ignore[union-attr]
+        assert {o.message_id: o.content.body for o in harness.devices.sent}[8] == "message 8"  # type: ignore[union-attr]
     if not database_url:  # the state before is kept, and is no gateway's by accident
         before = Settings(data_dir=settings.data_dir / f"before-{SCHEMA_VERSION}")
         states = [(message_id, changes["state"]) for message_id, changes in old_data.QUEUE.items()]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.webhook_harness import Receiver, WebhookHarness, delivering, eventually, open_webhook_harness, verified
+from tests.harness.webhooks import Receiver, WebhookHarness, delivering, eventually, open_webhook_harness, verified
 
 from kurir.reasons import read, sentence
 from kurir.webhooks import deliver, deliveries, endpoints
@@ -63,7 +63,7 @@ async def test_while_rotating_both_secrets_verify(webhook_harness: WebhookHarnes
     harness = webhook_harness
     harness.time.now = time.time()
     endpoint, old = await harness.endpoint(receiver.url())
-    from tests.webhook_harness import SEALING
+    from tests.harness.webhooks import SEALING
 
     new = await harness.database.write(lambda c: endpoints.rotate(c, SEALING, endpoint, time.time()))
     await harness.comes_in()
@@ -229,7 +229,7 @@ async def test_gone_ends_it(webhook_harness: WebhookHarness, receiver: Receiver)
 async def test_an_address_that_was_allowed_once_is_judged_again_at_each_try(
     webhook_harness: WebhookHarness, receiver: Receiver
 ) -> None:
-    from tests.webhook_harness import SEALING
+    from tests.harness.webhooks import SEALING
 
     from kurir.kit.metrics import Metrics
     from kurir.kit.safe_fetch import SafeFetch

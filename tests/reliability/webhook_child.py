@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.webhook_harness import delivering
+from tests.harness.webhooks import delivering
 
 from kurir.store.database import Database
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway_fixture import Front, open_front
+from tests.harness.gateway import Harness, open_harness
 
 from kurir.web.compat_v1.endpoint import Endpoint
 from kurir.web.compat_v1.endpoint_table import ENDPOINTS
@@ -94,16 +94,16 @@ SPOILT: tuple[tuple[str, bytes], ...] = (
 
 
 @pytest.fixture
-async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    async with open_front(tmp_path, meta_answer_timeout=0.01, sync_timeout=0.05) as front:
-        front.devices.connected = front.cloud.connected = False  # whatever is stored stays where it can be counted
-        yield front
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, meta_answer_timeout=0.01, sync_timeout=0.05) as harness:
+        harness.devices.connected = harness.cloud.connected = False  # whatever is stored stays where it can be counted
+        yield harness
 
 
-async def sound(front: Front, endpoint: Endpoint) -> dict[str, Any]:
+async def sound(harness: Harness, endpoint: Endpoint) -> dict[str, Any]:
     """A request that the endpoint can do something with, so that the spoilt field is what is wrong with it."""
-    furnished = await front.furnish()
-    return front.ours.credentials() | endpoint.request_sample | furnished.get(endpoint.path, {})
+    furnished = await harness.furnish()
+    return harness.ours.credentials() | endpoint.request_sample | furnished.get(endpoint.path, {})
 
 
 def shaped(body: Any) -> bool:
@@ -115,110 +115,110 @@ def shaped(body: Any) -> bool:
 
 @every_endpoint
 async def test_every_field_spoilt_in_every_way_is_answered_with_a_documented_code(
-    front: Front, endpoint: Endpoint
+    harness: Harness, endpoint: Endpoint
 ) -> None:
-    good = await sound(front, endpoint)
-    before = await front.rows()
+    good = await sound(harness, endpoint)
+    before = await harness.rows()
     for field in endpoint.fields:
         for nasty in NASTY:
-            answer = await front.post(endpoint.path, good | {field.name: nasty})
+            answer = await harness.post(endpoint.path, good | {field.name: nasty})
             context = f"{field.name}={nasty!r}: {answer.status_code} {answer.text[:300]}"
             assert answer.status_code in CODES, context
             assert "Traceback" not in answer.text, context
             if answer.status_code != 200:
                 assert shaped(answer.json()), context
-            after = await front.rows()
+            after = await harness.rows()
             if answer.status_code != 200 and endpoint.path != "validate_otp":  # which counts wrong tries
                 assert after == before, context
             before = after
-    assert front.surprises() == 0
+    assert harness.surprises() == 0
 
 
 @every_endpoint
-async def test_a_field_of_the_wrong_kind_is_named(front: Front, endpoint: Endpoint) -> None:
-    good = await sound(front, endpoint)
-    before = await front.rows()
+async def test_a_field_of_the_wrong_kind_is_named(harness: Harness, endpoint: Endpoint) -> None:
+    good = await sound(harness, endpoint)
+    before = await harness.rows()
     for field in endpoint.fields:
         if field.kind in {"string", "flag", "integer", "number"} and (endpoint.path, field.name) not in UNUSED:
             for nasty in ([], {}, ["x"], {"x": 1}):
-                answer = await front.post(endpoint.path, good | USED_WITH.get(field.name, {}) | {field.name: nasty})
+                answer = await harness.post(endpoint.path, good | USED_WITH.get(field.name, {}) | {field.name: nasty})
                 assert answer.status_code in {400, 405}, f"{field.name}={nasty!r}: {answer.text}"
                 assert field.name in answer.text, f"{field.name}={nasty!r}: {answer.text}"
-    assert await front.rows() == before
+    assert await harness.rows() == before
 
 
 @every_endpoint
-async def test_a_missing_required_field_is_named(front: Front, endpoint: Endpoint) -> None:
-    good = await sound(front, endpoint)
-    before = await front.rows()
+async def test_a_missing_required_field_is_named(harness: Harness, endpoint: Endpoint) -> None:
+    good = await sound(harness, endpoint)
+    before = await harness.rows()
     for field in endpoint.fields:
         if field.required:
             for absent in ({}, {field.name: None}, {field.name: ""}):
                 body = {name: value for name, value in good.items() if name != field.name} | absent
-                answer = await front.post(endpoint.path, body)
+                answer = await harness.post(endpoint.path, body)
                 assert answer.status_code == 405, f"{field.name}: {answer.text}"
                 assert field.name in answer.text
-    assert await front.rows() == before
+    assert await harness.rows() == before
 
 
 @every_endpoint
-async def test_a_body_that_cannot_be_read_is_400(front: Front, endpoint: Endpoint) -> None:
-    before = await front.rows()
+async def test_a_body_that_cannot_be_read_is_400(harness: Harness, endpoint: Endpoint) -> None:
+    before = await harness.rows()
     for name, raw in SPOILT:
         for headers in ({"Content-Type": "application/json"}, {}):
-            answer = await front.client.post(f"/public/v1/{endpoint.path}", content=raw, headers=headers)
+            answer = await harness.client.post(f"/public/v1/{endpoint.path}", content=raw, headers=headers)
             context = f"{name}: {answer.status_code} {answer.text}"
             if name == "html" and not headers:  # with its `=` it may be a form, then the key is missing
                 assert answer.status_code == 403, context
                 continue
             assert (answer.status_code, answer.json()["code"]) == (400, "400"), context
             assert answer.json()["type"] == "invalid_request", context
-    assert await front.rows() == before
-    assert front.surprises() == 0
+    assert await harness.rows() == before
+    assert harness.surprises() == 0
 
 
 @every_endpoint
-async def test_credentials_and_number_come_first(front: Front, endpoint: Endpoint) -> None:
-    before = await front.rows()
-    answer = await front.post(endpoint.path, endpoint.request_sample)
+async def test_credentials_and_number_come_first(harness: Harness, endpoint: Endpoint) -> None:
+    before = await harness.rows()
+    answer = await harness.post(endpoint.path, endpoint.request_sample)
     assert answer.status_code == 403
     assert f"`{endpoint.credential}`" in answer.json()["message"]
     for key in ("wrong", "\u202e", "x" * 100_000, 1, True):
-        answer = await front.post(endpoint.path, endpoint.request_sample | {endpoint.credential: key})
+        answer = await harness.post(endpoint.path, endpoint.request_sample | {endpoint.credential: key})
         assert (answer.status_code, answer.json()["type"]) == (403, "invalid_api_key")
     if endpoint.number_field is not None:
-        known = {endpoint.credential: front.ours.api_key} | endpoint.request_sample
-        answer = await front.post(endpoint.path, known)
+        known = {endpoint.credential: harness.ours.api_key} | endpoint.request_sample
+        answer = await harness.post(endpoint.path, known)
         assert answer.status_code == 405
         assert f"`{endpoint.number_field}`" in answer.json()["message"]
         for number in ("BO-", "WB-", "BO-0000000000000000", "WB-" + "0" * 5000, 7, "' OR ''='"):
-            answer = await front.post(endpoint.path, known | {endpoint.number_field: number})
+            answer = await harness.post(endpoint.path, known | {endpoint.number_field: number})
             assert (answer.status_code, answer.json()["type"]) == (404, "invalid_number_id")
         for number in ([], {"a": 1}):
-            answer = await front.post(endpoint.path, known | {endpoint.number_field: number})
+            answer = await harness.post(endpoint.path, known | {endpoint.number_field: number})
             assert answer.status_code == 405
-    assert await front.rows() == before
-    assert front.surprises() == 0
+    assert await harness.rows() == before
+    assert harness.surprises() == 0
 
 
 @every_endpoint
-async def test_unknown_fields_are_ignored(front: Front, endpoint: Endpoint) -> None:
-    good = await sound(front, endpoint)
-    plain = await front.post(endpoint.path, good)
+async def test_unknown_fields_are_ignored(harness: Harness, endpoint: Endpoint) -> None:
+    good = await sound(harness, endpoint)
+    plain = await harness.post(endpoint.path, good)
     more = {"account_id": 999, "state": "sent", "price": 0, "id": 1, "origin": "otp", "priority": 0, "__class__": "x"}
-    with_more = await front.post(endpoint.path, good | more | ({"name": "second"} if "name" in good else {}))
+    with_more = await harness.post(endpoint.path, good | more | ({"name": "second"} if "name" in good else {}))
     assert with_more.status_code == plain.status_code
     assert with_more.json().keys() == plain.json().keys()
 
 
-async def test_a_sender_cannot_set_what_is_ours(front: Front) -> None:
-    more = {"account_id": front.theirs.account.id, "state": "sent", "priority": 0, "origin": "otp", "attempts": 9}
-    answer = await front.send("send_personal_message", phone_no="81234567890", message="x", **more)
+async def test_a_sender_cannot_set_what_is_ours(harness: Harness) -> None:
+    more = {"account_id": harness.theirs.account.id, "state": "sent", "priority": 0, "origin": "otp", "attempts": 9}
+    answer = await harness.send("send_personal_message", phone_no="81234567890", message="x", **more)
     assert answer.status_code == 200
-    (row,) = await front.gateway.database.read(
+    (row,) = await harness.gateway.database.read(
         lambda c: c.exec_driver_sql("SELECT account_id, state, priority, origin, attempts FROM messages").all()
     )
-    assert tuple(row) == (front.ours.account.id, "queued", 5, "api", 0)
+    assert tuple(row) == (harness.ours.account.id, "queued", 5, "api", 0)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ async def test_a_sender_cannot_set_what_is_ours(front: Front) -> None:
         {"Host": "evil.example\\@x"},
     ],
 )
-async def test_odd_headers_do_no_harm(front: Front, headers: dict[str, str]) -> None:
-    raw = json.dumps(front.ours.credentials()).encode()
-    answer = await front.client.post("/public/v1/info", content=raw, headers=headers)
+async def test_odd_headers_do_no_harm(harness: Harness, headers: dict[str, str]) -> None:
+    raw = json.dumps(harness.ours.credentials()).encode()
+    answer = await harness.client.post("/public/v1/info", content=raw, headers=headers)
     assert answer.status_code in {200, 400}
-    assert front.surprises() == 0
+    assert harness.surprises() == 0

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from tests.gateway_fixture import open_front
+from tests.harness.gateway import open_harness
 
 from kurir.web.compat_v1 import openapi
 from kurir.web.compat_v1.endpoint_table import ENDPOINTS
@@ -49,11 +49,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("fuzz")
 
     async def serve() -> None:
-        async with open_front(folder, meta_answer_timeout=0.01, sync_timeout=0.01) as front:
-            front.devices.connected = front.cloud.connected = False
-            config = uvicorn.Config(front.app, port=0, lifespan="off", log_config=None, access_log=False)
+        async with open_harness(folder, meta_answer_timeout=0.01, sync_timeout=0.01) as harness:
+            harness.devices.connected = harness.cloud.connected = False
+            config = uvicorn.Config(harness.app, port=0, lifespan="off", log_config=None, access_log=False)
             server = uvicorn.Server(config)
-            furnished = await front.furnish()
+            furnished = await harness.furnish()
             work = asyncio.create_task(server.serve())
             async with asyncio.timeout(20):
                 while not server.started:
@@ -61,11 +61,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             port = server.servers[0].sockets[0].getsockname()[1]
             stop = asyncio.Event()
             loop = asyncio.get_running_loop()
-            known = Served(f"http://127.0.0.1:{port}", front.ours.credentials(), furnished)
+            known = Served(f"http://127.0.0.1:{port}", harness.ours.credentials(), furnished)
             found.extend([known, lambda: loop.call_soon_threadsafe(stop.set)])
             ready.set()
             await stop.wait()
-            known.surprises = front.surprises()
+            known.surprises = harness.surprises()
             server.should_exit = True
             await work
 

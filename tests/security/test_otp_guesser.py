@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.harness.otp import Target, another, new_target
 from tests.otp_model import Code, Model
-from tests.otp_target import Target, another, new_target
 from tests.sqlite import new_database
 
 from kurir.accounts import accounts

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
+from tests.harness.properties import examples
 
 from kurir.messages.addresses import AddressError, CountryCodeError, is_group, parse_group, parse_phone
 
@@ -135,7 +136,7 @@ def test_reading_what_was_read_changes_nothing(digits: str) -> None:
 @given(st.text(max_size=40), st.text(max_size=8))
 @example("8" * 5000, "62")
 @example("6262", "62")
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_any_text_is_a_possible_number_or_an_address_error(phone_no: str, country_code: str) -> None:
     try:
         digits = parse_phone(phone_no, country_code)
@@ -148,7 +149,7 @@ def test_any_text_is_a_possible_number_or_an_address_error(phone_no: str, countr
 
 
 @given(st.text("0123456789+ -()", max_size=20), st.sampled_from(["62", "1", "65", "60", "44", "39", "7", "54"]))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_what_the_library_calls_valid_is_read_as_the_library_reads_it(phone_no: str, country_code: str) -> None:
     region = phonenumbers.region_code_for_country_code(int(country_code))
     try:

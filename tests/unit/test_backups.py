@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from tests.harness.outbox import open_outbox_harness
+from tests.harness.webhooks import open_webhook_harness
 from tests.sqlite import new_database
-from tests.unit.outbox.harness import open_harness
-from tests.webhook_harness import open_webhook_harness
 
 from kurir.cli import backups as commands
 from kurir.cli.terminal import CommandError
@@ -137,7 +137,7 @@ def test_what_is_no_backup_is_reported(folder: Path, tmp_path: Path, monkeypatch
 
 
 async def test_everything_that_a_lane_would_send_is_held(where: Path | str):
-    async with open_harness(where) as harness:
+    async with open_outbox_harness(where) as harness:
         drafts = [
             harness.draft("628111"),
             harness.draft("628222"),
@@ -181,7 +181,7 @@ async def test_the_caller_is_notified(where: Path | str):
 
 
 async def test_codes_that_were_open_are_over(where: Path | str):
-    async with open_harness(where) as harness:
+    async with open_outbox_harness(where) as harness:
         now, account_id = harness.time(), harness.number.account_id
         row = {"account_id": account_id, "request_hash": "r", "phone": "628111", "created_at": now}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.unit.outbox.harness import Harness, open_harness
+from tests.harness.outbox import OutboxHarness, open_outbox_harness
 
 from kurir.contacts import contacts
 from kurir.contacts.contacts import Person
@@ -23,19 +23,19 @@ from kurir.webhooks.tables import webhook_deliveries
 
 
 @pytest.fixture
-async def harness(where: Path | str) -> AsyncIterator[Harness]:
-    async with open_harness(where) as opened:
+async def harness(where: Path | str) -> AsyncIterator[OutboxHarness]:
+    async with open_outbox_harness(where) as opened:
         yield opened
 
 
-async def changes(harness: Harness) -> list[tuple[str, str, int]]:
+async def changes(harness: OutboxHarness) -> list[tuple[str, str, int]]:
     account = harness.number.account_id
     page = await harness.database.read(lambda c: read.after(c, account, 0))
     found = [json.loads(event.body)["data"] for event in page.events if event.type == "contact_list_changed"]
     return [(one["name"], one["change"], one["people"]) for one in found]
 
 
-async def test_each_change_of_a_list_is_an_event(harness: Harness) -> None:
+async def test_each_change_of_a_list_is_an_event(harness: OutboxHarness) -> None:
     account = harness.number.account_id
 
     async def write(work: Any) -> Any:
@@ -58,7 +58,7 @@ async def test_each_change_of_a_list_is_an_event(harness: Harness) -> None:
     ]
 
 
-async def test_what_changes_nothing_is_no_event(harness: Harness) -> None:
+async def test_what_changes_nothing_is_no_event(harness: OutboxHarness) -> None:
     account, other = harness.number.account_id, harness.number.account_id + 1
     made = await harness.database.write(lambda c: contacts.create_list(c, account, "Toko", "import", at=1.0))
     await harness.database.write(lambda c: contacts.create_list(c, account, "Toko", "import", at=2.0))
@@ -69,7 +69,7 @@ async def test_what_changes_nothing_is_no_event(harness: Harness) -> None:
     assert await changes(harness) == [("Toko", "created", 0)]
 
 
-async def test_a_change_that_is_rolled_back_leaves_no_event(harness: Harness) -> None:
+async def test_a_change_that_is_rolled_back_leaves_no_event(harness: OutboxHarness) -> None:
     account = harness.number.account_id
 
     def work(connection: Any) -> None:
@@ -81,7 +81,7 @@ async def test_a_change_that_is_rolled_back_leaves_no_event(harness: Harness) ->
     assert await changes(harness) == []
 
 
-async def test_webhooks_pass_over_it(harness: Harness) -> None:
+async def test_webhooks_pass_over_it(harness: OutboxHarness) -> None:
     account = harness.number.account_id
     await harness.database.write(
         lambda c: endpoints.add(

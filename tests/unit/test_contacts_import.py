@@ -16,6 +16,7 @@ import openpyxl
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.harness.properties import examples
 from tests.sqlite import new_database
 
 from kurir.accounts import accounts
@@ -391,7 +392,7 @@ def _adds_up(report: ImportReport | None) -> None:
 
 
 SLOW = settings(
-    max_examples=100,
+    max_examples=examples(100),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

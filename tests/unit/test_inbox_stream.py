@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import func, select
-from tests.gateway_fixture import PHONE, Front, open_front
+from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.inbox import Inbox, stream
 from kurir.inbox.inbox import NotStored
@@ -24,14 +24,14 @@ from kurir.reasons import NOTHING
 from kurir.store.database import DatabaseUnavailable
 
 
-def received(front: Front, remote_id: str) -> Received:
-    number = front.ours.device
+def received(harness: Harness, remote_id: str) -> Received:
+    number = harness.ours.device
     return Received(number.account_id, number.id, remote_id, PHONE, PHONE, "Sari", 1.0, "text", "halo")
 
 
 async def test_a_channel_may_let_go_of_what_is_committed_and_of_nothing_else(tmp_path: Path, monkeypatch):
-    async with open_front(tmp_path) as front:
-        inbox, tries = front.gateway.inbox, asyncio.Semaphore(0)
+    async with open_harness(tmp_path) as harness:
+        inbox, tries = harness.gateway.inbox, asyncio.Semaphore(0)
         take, down = inbox.take, True
 
         async def taken(*arguments) -> int:
@@ -41,20 +41,18 @@ async def test_a_channel_may_let_go_of_what_is_committed_and_of_nothing_else(tmp
             return await take(*arguments)
 
         monkeypatch.setattr(inbox, "take", taken)
-        following = asyncio.create_task(inbox.follow(front.devices))
-        event = received(front, "3EB0")
-        front.devices.hear(event)
+        event = received(harness, "3EB0")
+        harness.devices.hear(event)
         async with asyncio.timeout(10):
             await tries.acquire()
             await tries.acquire()
-            assert front.devices.let_go == []
+            assert harness.devices.let_go == []
             down = False
-            while not front.devices.let_go:
+            while not harness.devices.let_go:
                 await asyncio.sleep(0.01)
-        assert front.devices.let_go == [event]
+        assert harness.devices.let_go == [event]
         count = select(func.count()).select_from(incoming).where(incoming.c.remote_id == "3EB0")
-        assert await front.gateway.database.read(lambda c: c.execute(count).scalar_one()) == 1
-        following.cancel()
+        assert await harness.gateway.database.read(lambda c: c.execute(count).scalar_one()) == 1
 
 
 async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_is_tried_again(
@@ -62,44 +60,42 @@ async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_i
 ) -> None:
     """Rights or a column that are missing after an upgrade that was done by half, say."""
     monkeypatch.setattr(stream, "AGAIN", 0.05)
-    async with open_front(tmp_path, database_url=database_url) as front:
-        database, inbox = front.gateway.database, front.gateway.inbox
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        database = harness.gateway.database
         hide = [f"ALTER TABLE {name} RENAME TO hidden_{name}" for name in ("incoming", "quarantine")]
         show = [f"ALTER TABLE hidden_{name} RENAME TO {name}" for name in ("incoming", "quarantine")]
 
         async def run(statements: list[str]) -> None:
             await database.write(lambda c: [c.exec_driver_sql(one) for one in statements] and None)
 
-        number = front.ours.device
-        reported = msgspec.structs.replace(received(front, "3EB0"), entry=7)
+        number = harness.ours.device
+        reported = msgspec.structs.replace(received(harness, "3EB0"), entry=7)
         state = ConnectionChanged(number.account_id, number.id, "connected", NOTHING, 5.0)
         # what SQLite calls a missing table is damage, for which everybody waits
         monkeypatch.setattr(database._server, "trouble", lambda _error: None)
         monkeypatch.setattr(database._server, "shows_damage", lambda _error: False)
         await run(hide)
-        following = asyncio.create_task(inbox.follow(front.devices))
-        front.devices.hear(reported)
-        front.devices.hear(state)
+        harness.devices.hear(reported)
+        harness.devices.hear(state)
         async with asyncio.timeout(10):
-            while front.devices.let_go != [state]:
+            while harness.devices.let_go != [state]:
                 await asyncio.sleep(0.01)
-            while not front.gateway.health.failures():
+            while not harness.gateway.health.failures():
                 await asyncio.sleep(0.01)
-            assert "inbox-store inbox" in front.gateway.health.failures()[0]
+            assert "inbox-store inbox" in harness.gateway.health.failures()[0]
             await run(show)
-            while reported not in front.devices.let_go:
+            while reported not in harness.devices.let_go:
                 await asyncio.sleep(0.01)
-        assert front.devices.let_go == [state, reported]
-        assert front.gateway.health.failures() == []
+        assert harness.devices.let_go == [state, reported]
+        assert harness.gateway.health.failures() == []
         count = select(func.count()).select_from(incoming)
         assert await database.read(lambda c: c.execute(count).scalar_one()) == 1
-        following.cancel()
 
 
 class Poison:
     """Events that can be neither stored nor set aside while they are in `names`: by id, or a connection's state."""
 
-    def __init__(self, front: Front, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, harness: Harness, patch: pytest.MonkeyPatch) -> None:
         self.names: set[str] = set()
         self.tries: Counter[str] = Counter()
         self.transactions = 0
@@ -119,7 +115,7 @@ class Poison:
         patch.setattr(Inbox, "_apply", poisoned)
         patch.setattr(Inbox, "take", counted)
         patch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
-        patch.setattr(front.gateway.database._server, "trouble", lambda _error: None)
+        patch.setattr(harness.gateway.database._server, "trouble", lambda _error: None)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -130,46 +126,42 @@ async def until(condition: Callable[[], object]) -> None:
 
 async def test_what_cannot_be_stored_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "AGAIN", 3_600.0)
-    async with open_front(tmp_path) as front:
-        poison = Poison(front, monkeypatch)
+    async with open_harness(tmp_path) as harness:
+        poison = Poison(harness, monkeypatch)
         poison.names.add("bad")
-        following = asyncio.create_task(front.gateway.inbox.follow(front.devices))
-        bad = msgspec.structs.replace(received(front, "bad"), entry=1)
-        front.devices.hear(bad)
-        await until(front.gateway.health.failures)
+        bad = msgspec.structs.replace(received(harness, "bad"), entry=1)
+        harness.devices.hear(bad)
+        await until(harness.gateway.health.failures)
         tried, poison.transactions = poison.tries["bad"], 0
-        good = [msgspec.structs.replace(received(front, f"good{n}"), entry=n) for n in range(2, 402)]
+        good = [msgspec.structs.replace(received(harness, f"good{n}"), entry=n) for n in range(2, 402)]
         for start in range(0, len(good), 100):  # one group after the other, as they come in
             for event in good[start : start + 100]:
-                front.devices.hear(event)
-            await until(lambda start=start: len(front.devices.let_go) == start + 100)
-        assert front.devices.let_go == good
+                harness.devices.hear(event)
+            await until(lambda start=start: len(harness.devices.let_go) == start + 100)
+        assert harness.devices.let_go == good
         assert poison.transactions < 100, "whole groups are stored, not each event by itself"
         assert poison.tries["bad"] == tried
-        assert front.gateway.health.failures(), "good ones do not hide it"
-        following.cancel()
+        assert harness.gateway.health.failures(), "good ones do not hide it"
 
 
 async def test_it_is_tried_again_in_time_however_much_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "AGAIN", 0.2)
-    async with open_front(tmp_path) as front:
-        poison = Poison(front, monkeypatch)
+    async with open_harness(tmp_path) as harness:
+        poison = Poison(harness, monkeypatch)
         poison.names.add("bad")
-        following = asyncio.create_task(front.gateway.inbox.follow(front.devices))
-        bad = msgspec.structs.replace(received(front, "bad"), entry=1)
-        front.devices.hear(bad)
-        front.devices.hear(bad)  # as a host tells it that was started again
-        await until(front.gateway.health.failures)
+        bad = msgspec.structs.replace(received(harness, "bad"), entry=1)
+        harness.devices.hear(bad)
+        harness.devices.hear(bad)  # as a host tells it that was started again
+        await until(harness.gateway.health.failures)
         poison.names.clear()
         entry, deadline = 2, asyncio.get_running_loop().time() + 20
-        while bad not in front.devices.let_go:  # and never a pause in between
+        while bad not in harness.devices.let_go:  # and never a pause in between
             assert asyncio.get_running_loop().time() < deadline, "it is not tried while others come"
-            front.devices.hear(msgspec.structs.replace(received(front, f"good{entry}"), entry=entry))
+            harness.devices.hear(msgspec.structs.replace(received(harness, f"good{entry}"), entry=entry))
             entry += 1
             await asyncio.sleep(0.005)
-        await until(lambda: not front.gateway.health.failures())
-        await until(lambda: len(front.devices.let_go) == entry - 1)
-        following.cancel()
+        await until(lambda: not harness.gateway.health.failures())
+        await until(lambda: len(harness.devices.let_go) == entry - 1)
 
 
 @pytest.mark.parametrize("recovers", [False, True])
@@ -178,62 +170,60 @@ async def test_the_last_state_of_a_number_is_not_lost(
 ) -> None:
     """The channel does not say a state twice: dropped, the number would show an older one for good."""
     monkeypatch.setattr(stream, "AGAIN", 0.05)
-    async with open_front(tmp_path) as front:
-        number = front.ours.device
-        poison = Poison(front, monkeypatch)
+    async with open_harness(tmp_path) as harness:
+        number = harness.ours.device
+        poison = Poison(harness, monkeypatch)
         poison.names |= {"connecting", "degraded", "receipt"}
 
         def state(name: str, jid: str = "") -> ConnectionChanged:
             return ConnectionChanged(number.account_id, number.id, name, NOTHING, 5.0, phone=jid[:5], jid=jid)
 
         async def shown() -> tuple[str, str]:
-            found = await front.gateway.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))
+            found = await harness.gateway.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))
             assert found is not None
             return found.state, found.jid
 
-        following = asyncio.create_task(front.gateway.inbox.follow(front.devices))
-        front.devices.hear(state("connecting", "62899:1@x"))
-        front.devices.hear(StatusChanged(number.account_id, number.id, "receipt", "delivered", 5.0))  # not the last
+        harness.devices.hear(state("connecting", "62899:1@x"))
+        harness.devices.hear(StatusChanged(number.account_id, number.id, "receipt", "delivered", 5.0))  # not the last
         await until(lambda: poison.tries["connecting"] > 5)
-        front.devices.hear(state("degraded"))
+        harness.devices.hear(state("degraded"))
         await until(lambda: poison.tries["degraded"] > 5)
         before = poison.tries["connecting"]
         if recovers:
-            front.devices.hear(state("replaced"))
+            harness.devices.hear(state("replaced"))
             await until(lambda: poison.tries["replaced"])
         await until(lambda: poison.tries["receipt"] > 20)
         assert poison.tries["connecting"] == before, "it is no news any more"
         poison.names.clear()
-        await until(lambda: not front.gateway.health.failures())
+        await until(lambda: not harness.gateway.health.failures())
         assert await shown() == ("replaced" if recovers else "degraded", "62899:1@x")
-        receipts = [event for event in front.devices.let_go if isinstance(event, StatusChanged)]
+        receipts = [event for event in harness.devices.let_go if isinstance(event, StatusChanged)]
         assert [event.remote_id for event in receipts] == ["receipt"]
-        following.cancel()
 
 
 async def test_a_callback_that_can_be_neither_stored_nor_set_aside_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with open_front(tmp_path) as front:
-        inbox = front.gateway.inbox
+    async with open_harness(tmp_path) as harness:
+        inbox = harness.gateway.inbox
         with monkeypatch.context() as patch:
             patch.setattr(Inbox, "_apply", lambda *_: 1 / 0)
             patch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
             with pytest.raises(NotStored, match="2 events") as caught:
-                events = [(received(front, "A1"), "f1"), (received(front, "A2"), "f2")]
+                events = [(received(harness, "A1"), "f1"), (received(harness, "A2"), "f2")]
                 await inbox.take_each(events, "body", "callback")
         assert [event for event, _ in events] == caught.value.events
-        assert front.gateway.health.failures() == ["the task inbox-store callback keeps failing (ZeroDivisionError)"]
+        assert harness.gateway.health.failures() == ["the task inbox-store callback keeps failing (ZeroDivisionError)"]
         assert await inbox.take_each(events, "body", "callback") == 2, "Meta's repetition is stored"
-        assert front.gateway.health.failures() == []
+        assert harness.gateway.health.failures() == []
 
 
 GROUP = "120363000000000001@g.us"
 
 
 async def test_members_of_a_group_cannot_take_each_other_s_ids(tmp_path: Path, database_url: str) -> None:
-    async with open_front(tmp_path, database_url=database_url) as front:
-        inbox, number = front.gateway.inbox, front.ours.device
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        inbox, number = harness.gateway.inbox, harness.ours.device
         pending = IncomingMedia("image/png", remote_id="VICT1", state="pending")
         siti = Received(number.account_id, number.id, "VICT1", GROUP, "628111", "Siti", 1.0, "image", "bukti", pending)
         budi = msgspec.structs.replace(siti, sender="628222", sender_name="Budi", text="palsu")
@@ -245,40 +235,42 @@ async def test_members_of_a_group_cannot_take_each_other_s_ids(tmp_path: Path, d
             [(MediaFetched(*of, theirs, sender="628222"), ""), (MediaFetched(*of, ours, sender="628111"), "")]
         )
         columns = (incoming.c.sender, incoming.c.text, incoming.c.media)
-        rows = await front.gateway.database.read(lambda c: c.execute(sa.select(*columns).order_by(incoming.c.id)).all())
+        rows = await harness.gateway.database.read(
+            lambda c: c.execute(sa.select(*columns).order_by(incoming.c.id)).all()
+        )
         found = [(row.sender, row.text, msgspec.json.decode(row.media)["path"]) for row in rows]
         assert found == [("628111", "bukti", "/siti.png"), ("628222", "palsu", "/budi.png")]
 
 
 async def test_a_sender_whose_number_becomes_known_is_no_second_member(tmp_path: Path, database_url: str) -> None:
-    async with open_front(tmp_path, database_url=database_url) as front:
-        inbox, number = front.gateway.inbox, front.ours.device
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        inbox, number = harness.gateway.inbox, harness.ours.device
         pending = IncomingMedia("image/png", remote_id="A1", state="pending")
         hidden = Received(number.account_id, number.id, "A1", GROUP, "2000@lid", "Siti", 1.0, "image", "halo", pending)
         await inbox.take([(hidden, ""), (msgspec.structs.replace(hidden, sender="628111"), "")])
         stored = IncomingMedia("image/png", path="/a.png", remote_id="A1", state="stored")
         fetched = MediaFetched(number.account_id, number.id, GROUP, "A1", stored, sender="628111")
         await inbox.take([(fetched, "")])
-        rows = await front.gateway.database.read(lambda c: c.execute(sa.select(incoming.c.media)).all())
+        rows = await harness.gateway.database.read(lambda c: c.execute(sa.select(incoming.c.media)).all())
         assert [msgspec.json.decode(row.media)["path"] for row in rows] == ["/a.png"]
 
 
 async def test_a_message_from_before_the_rule_keeps_its_own_file(tmp_path: Path, database_url: str) -> None:
     """Then the second member's message was dropped, while the journal still has its fetch, or one that names nobody."""
-    async with open_front(tmp_path, database_url=database_url) as front:
-        inbox, number = front.gateway.inbox, front.ours.device
+    async with open_harness(tmp_path, database_url=database_url) as harness:
+        inbox, number = harness.gateway.inbox, harness.ours.device
         pending = IncomingMedia("image/png", remote_id="OLD1", state="pending")
         row = {"account_id": number.account_id, "number_id": number.id, "chat": GROUP, "remote_id": "OLD1"}
         row |= {"sender": "628111", "kind": "image", "media": msgspec.json.encode(pending).decode()}
-        row |= {"at": 1.0, "stored_at": 1.0}
-        await front.gateway.database.write(lambda c: c.execute(incoming.insert().values(row)) and None)
+        row |= {"at": 1.0, "stored_at": harness.gateway.clock()}
+        await harness.gateway.database.write(lambda c: c.execute(incoming.insert().values(row)) and None)
 
         def fetched(path: str, sender: str) -> MediaFetched:
             stored = IncomingMedia("image/png", path=path, remote_id="OLD1", state="stored")
             return MediaFetched(number.account_id, number.id, GROUP, "OLD1", stored, sender=sender)
 
         async def files() -> list[tuple[str, str]]:
-            rows = await front.gateway.database.read(
+            rows = await harness.gateway.database.read(
                 lambda c: c.execute(sa.select(incoming.c.sender, incoming.c.media).order_by(incoming.c.id)).all()
             )
             return [(row.sender, msgspec.json.decode(row.media, type=IncomingMedia).path) for row in rows]

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.otp_target import PHONE, Target, another, another_gateway, new_target
+from tests.harness.otp import PHONE, Target, another, another_gateway, new_target
 
 from kurir.accounts import accounts
 from kurir.broadcasts.start import start

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
-from tests.gateway_fixture import set_aside
-from tests.unit.cloud_api.graph_double import Bench, graph_error, open_bench
+from tests.harness.gateway import set_aside
+from tests.harness.graph import Bench, graph_error, open_bench
 
 from kurir.broadcasts.broadcasts import RecipientsError, recipients_of
 from kurir.channels.cloud_api.templates.calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _template

@@ -12,15 +12,15 @@ from kurir.channels.channel import Channel
 from kurir.dispatch.lane import Lane
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import Metrics
+from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.kit.test_signals import TestSignals
 from kurir.leases import Alone, Hold, Ownership
 from kurir.media.store import MediaStore
 from kurir.numbers import numbers
 from kurir.numbers.numbers import ChannelKind
 from kurir.outbox.outbox import Outbox
 from kurir.store.database import Database, DatabaseUnavailable
-
-_SWEEP = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -40,9 +40,13 @@ class Dispatcher:
         device_gap: float,
         ownership: Ownership | None = None,
         health: TaskHealth | None = None,
+        pauses: Pauses = PAUSES,
+        signals: TestSignals | None = None,
     ) -> None:
         self._health = health or TaskHealth()
         self._tasks = Tasks(self._health)
+        self._pauses = pauses
+        self._signals = signals or TestSignals()
         self._ownership = ownership or Alone()
         self._leaving: set[int] = set()
         self._channels = channels
@@ -124,7 +128,7 @@ class Dispatcher:
                 number = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)
                 break
             except DatabaseUnavailable:
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(self._pauses.after_failure)
         hold = self._hold(number_id)
         if number is None or self._stopping or hold is None:
             return None
@@ -139,6 +143,8 @@ class Dispatcher:
             gap=self._gaps[number.channel],
             hold=hold,
             health=self._health,
+            pauses=self._pauses,
+            signals=self._signals,
         )
         return lane
 
@@ -153,4 +159,4 @@ class Dispatcher:
                 self._metrics.waiting(self._outbox.waiting())
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", task="sweep", reason=str(error))
-            await asyncio.sleep(_SWEEP)
+            await asyncio.sleep(self._pauses.sweep)

@@ -24,7 +24,9 @@ from kurir.dispatch.prefetch import Prefetch
 from kurir.kit import crash_points
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import Metrics
+from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.kit.test_signals import TestSignals
 from kurir.leases import Hold
 from kurir.media.store import MediaStore
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
@@ -40,7 +42,6 @@ from kurir.reasons.messages import CHANNEL_BROKE, NOT_RECORDED
 from kurir.store.database import Database, DatabaseUnavailable
 
 _RECHECK = 30.0
-_PAUSE_AFTER_TROUBLE = 1.0
 _RECORD_TRIES = 3
 """Attempts to record an outcome before the message is quarantined."""
 _DEEP_PAUSE = 1.0
@@ -69,6 +70,8 @@ class Lane:
         gap: float,
         hold: Hold,
         health: TaskHealth | None = None,
+        pauses: Pauses = PAUSES,
+        signals: TestSignals | None = None,
     ) -> None:
         self.number = number
         self._hold = hold
@@ -80,6 +83,8 @@ class Lane:
         self._metrics = metrics
         self._clock = clock
         self._gap = gap
+        self._pauses = pauses
+        self._signals = signals or TestSignals()
         self._tasks = Tasks(health)
         self._prefetch = Prefetch(number.account_id, media, self._tasks, self.wake)
         self._wake_event = asyncio.Event()
@@ -117,7 +122,8 @@ class Lane:
                 wait = await self._turn() if self._hold.valid() else _RECHECK
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", task="lane", number=self.number.key, reason=str(error))
-                wait = _PAUSE_AFTER_TROUBLE
+                wait = self._pauses.after_failure
+            self._signals.emit("lane_turned")
             if wait is None:
                 idle = not self._in_flight and not self._prefetch.busy
                 if idle and not self._wake_event.is_set() and self._next_doubt is None:
@@ -338,7 +344,7 @@ class Lane:
                 evidence = await self._channel.evidence(self.number, outgoing)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", task="evidence", message_id=message.id, reason=str(error))
-                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                await asyncio.sleep(self._pauses.after_failure)
                 continue
             except Exception:
                 log.exception("evidence_failed", message_id=message.id)
@@ -362,13 +368,13 @@ class Lane:
             except DatabaseUnavailable as error:
                 # the message may have left: its outcome must not be lost while this process runs
                 log.warning("database_unavailable", task="outcome", message_id=message.id, reason=str(error))
-                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                await asyncio.sleep(self._pauses.after_failure)
                 continue
             except Exception as error:
                 failures += 1
                 log.exception("outcome_failed", message_id=message.id, failures=failures)
                 if failures < _RECORD_TRIES:
-                    await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                    await asyncio.sleep(self._pauses.after_failure)
                     continue
                 await self._set_aside(message, outcome, error)
                 return
@@ -395,7 +401,7 @@ class Lane:
                 await self._outbox.set_aside(message, outcome, reason)
                 return
             except DatabaseUnavailable:
-                await asyncio.sleep(_PAUSE_AFTER_TROUBLE)
+                await asyncio.sleep(self._pauses.after_failure)
 
     async def _send(self, message: Claimed) -> Outcome | None:
         answer = self._prefetch.take(message.id)

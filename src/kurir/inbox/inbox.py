@@ -25,6 +25,7 @@ from kurir.inbox.records import store_callback, store_media, store_message
 from kurir.inbox.stream import Stream
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import Metrics
+from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.leases import Alone, Ownership
 from kurir.messages.reports import (
@@ -81,7 +82,9 @@ class Inbox:
         ownership: Ownership | None = None,
         metrics: Metrics | None = None,
         health: TaskHealth | None = None,
+        pauses: Pauses = PAUSES,
     ) -> None:
+        self._pauses = pauses
         self._health = health or TaskHealth()
         self._metrics = metrics or Metrics()
         self._tasks = Tasks()
@@ -222,7 +225,7 @@ class Inbox:
                 self._health.failed(_STORING, "inbox", error.reason)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", task="inbox", events=len(events), reason=str(error))
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(self._pauses.after_failure)
                 continue
             break
         channel.stored(stream.tried(events, nowhere))

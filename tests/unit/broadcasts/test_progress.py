@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.unit.outbox.harness import Harness, open_harness
+from tests.harness.outbox import OutboxHarness, open_outbox_harness
 
 from kurir.broadcasts.broadcasts import Broadcast
 from kurir.broadcasts.progress import MOST, Progress
@@ -23,30 +23,30 @@ from kurir.webhooks import endpoints
 
 
 @pytest.fixture
-async def harness(where: Path | str) -> AsyncIterator[Harness]:
-    async with open_harness(where) as opened:
+async def harness(where: Path | str) -> AsyncIterator[OutboxHarness]:
+    async with open_outbox_harness(where) as opened:
         yield opened
 
 
-async def broadcast(harness: Harness, people: int) -> Broadcast:
+async def broadcast(harness: OutboxHarness, people: int) -> Broadcast:
     content = TemplateUse("promo", "id", [])
     recipients = [f"62812{n:07}" for n in range(people)]
     return (await start(harness.outbox, harness.number, recipients, content, harness.time()))[0]
 
 
-async def send(harness: Harness, count: int) -> None:
+async def send(harness: OutboxHarness, count: int) -> None:
     """So many of the waiting messages leave."""
     for claimed in await harness.claim(count):
         await harness.outbox.record(claimed, Sent(f"wamid.{claimed.id}"))
 
 
-async def published(harness: Harness, kind: str = "broadcast_status") -> list[dict[str, Any]]:
+async def published(harness: OutboxHarness, kind: str = "broadcast_status") -> list[dict[str, Any]]:
     account = harness.number.account_id
     page = await harness.database.read(lambda c: read.after(c, account, 0, 5000, (kind,)))  # type: ignore[arg-type]
     return [json.loads(event.body)["data"] for event in page.events]
 
 
-async def test_a_broadcast_is_accepted_runs_and_is_done(harness: Harness) -> None:
+async def test_a_broadcast_is_accepted_runs_and_is_done(harness: OutboxHarness) -> None:
     made = await broadcast(harness, 3)
     progress = Progress(harness.database, harness.time)
     assert await progress.publish_all() == 0, "nothing has moved"
@@ -65,7 +65,7 @@ async def test_a_broadcast_is_accepted_runs_and_is_done(harness: Harness) -> Non
     assert {(one["bc_id"], one["number_id"], one["recipients"]) for one in found} == {(made.key, harness.number.key, 3)}
 
 
-async def test_a_large_one_is_published_in_steps_of_a_percent(harness: Harness) -> None:
+async def test_a_large_one_is_published_in_steps_of_a_percent(harness: OutboxHarness) -> None:
     await broadcast(harness, 300)
     progress = Progress(harness.database, harness.time)
     await send(harness, 2)
@@ -74,7 +74,7 @@ async def test_a_large_one_is_published_in_steps_of_a_percent(harness: Harness) 
     assert await progress.publish_all() == 1
 
 
-async def test_of_a_single_message_its_own_events_say_everything(harness: Harness) -> None:
+async def test_of_a_single_message_its_own_events_say_everything(harness: OutboxHarness) -> None:
     await broadcast(harness, 1)
     await send(harness, 1)
     assert await Progress(harness.database, harness.time).publish_all() == 0
@@ -82,7 +82,7 @@ async def test_of_a_single_message_its_own_events_say_everything(harness: Harnes
     assert [one["status"] for one in await published(harness, "message_status")] == ["sent"]
 
 
-async def test_two_gateways_publish_a_step_once(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_two_gateways_publish_a_step_once(harness: OutboxHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     await broadcast(harness, 2)
     await send(harness, 1)
     first, second = Progress(harness.database, harness.time), Progress(harness.database, harness.time)
@@ -102,7 +102,7 @@ async def test_two_gateways_publish_a_step_once(harness: Harness, monkeypatch: p
     assert [one["status"] for one in await published(harness)] == ["accepted", "running"]
 
 
-async def test_a_round_goes_on_where_the_last_one_ended(harness: Harness) -> None:
+async def test_a_round_goes_on_where_the_last_one_ended(harness: OutboxHarness) -> None:
     for _ in range(MOST + 3):
         await broadcast(harness, 2)
     await send(harness, 2 * (MOST + 3))
@@ -111,7 +111,7 @@ async def test_a_round_goes_on_where_the_last_one_ended(harness: Harness) -> Non
     assert await progress.publish_all() == 3
 
 
-async def test_only_running_broadcasts_are_looked_at(harness: Harness) -> None:
+async def test_only_running_broadcasts_are_looked_at(harness: OutboxHarness) -> None:
     """A round of an idle gateway is one statement, however many broadcasts there were."""
     for _ in range(5):
         await broadcast(harness, 2)
@@ -119,14 +119,14 @@ async def test_only_running_broadcasts_are_looked_at(harness: Harness) -> None:
     progress = Progress(harness.database, harness.time)
     assert await progress.publish_all() == 5
     asked: list[str] = []
-    sqlalchemy.event.listen(
+    sa.event.listen(
         harness.database.engine, "before_cursor_execute", lambda _c, _k, statement, *_more: asked.append(statement)
     )
     assert await progress.publish_all() == 0
     assert len([one for one in asked if one.startswith("SELECT")]) == 1
 
 
-async def test_an_endpoint_may_ask_for_it_and_not_for_what_concerns_no_number(harness: Harness) -> None:
+async def test_an_endpoint_may_ask_for_it_and_not_for_what_concerns_no_number(harness: OutboxHarness) -> None:
     def add(connection: sa.Connection, *kinds: str) -> endpoints.Endpoint:
         return endpoints.add(
             connection,

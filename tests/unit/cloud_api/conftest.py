@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.cloud_api.graph_double import Bench, open_bench
+from tests.harness.graph import Bench, open_bench
 
 
 @pytest.fixture

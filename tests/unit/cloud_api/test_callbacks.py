@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pywa.utils import webhook_updates_validator
+from tests.harness.properties import examples
 
 from kurir.channels.cloud_api.callbacks import Reading, changes_of, read, signed_by
 from kurir.messages.reports import IncomingMedia, Received, StatusChanged, TemplateReviewed
@@ -202,7 +203,7 @@ JSON = st.recursive(
 KEYS = ["id", "from", "status", "statuses", "messages", "type", "text", "image", "errors", "timestamp", "contacts"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.dictionaries(
         st.sampled_from(KEYS),

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 from aiohttp import web
+from tests.harness.graph import Bench, graph_error
 from tests.sentences import english
-from tests.unit.cloud_api.graph_double import Bench, graph_error
 
 from kurir.channels.cloud_api import callbacks
 from kurir.channels.cloud_api.templates.calls import MetaTemplate, Unreachable

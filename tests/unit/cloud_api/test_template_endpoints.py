@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import Front, open_front
+from tests.harness.gateway import Harness, open_harness
 
 from kurir.channels.cloud_api.templates.calls import Created
 from kurir.messages.content import TemplateUse
@@ -48,18 +48,18 @@ class Meta:
 
 
 @pytest.fixture
-async def front(tmp_path: Path) -> AsyncIterator[Front]:
-    async with open_front(tmp_path, sync_timeout=0.3) as front:
-        front.gateway.templates._calls = Meta()  # type: ignore[assignment]
-        number = front.ours.official
-        await front.gateway.database.write(
+async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
+    async with open_harness(tmp_path, sync_timeout=0.3) as harness:
+        harness.gateway.templates._calls = Meta()  # type: ignore[assignment]
+        number = harness.ours.official
+        await harness.gateway.database.write(
             lambda c: templates.put(c, number, FORM, meta_id="1", status="APPROVED", now=1_766_300_400.0)
         )
-        yield front
+        yield harness
 
 
-async def test_a_template_goes_out_with_its_values(front: Front) -> None:
-    answer = await front.send("send_message_template", recipients=SITI, template=1, variables=["Siti", 7])
+async def test_a_template_goes_out_with_its_values(harness: Harness) -> None:
+    answer = await harness.send("send_message_template", recipients=SITI, template=1, variables=["Siti", 7])
     assert answer.status_code == 200
     reply = answer.json()
     assert (reply["message"], reply["template"], set(reply)) == (
@@ -67,7 +67,7 @@ async def test_a_template_goes_out_with_its_values(front: Front) -> None:
         "pesanan_siap",
         {"code", "message", "type", "template", "bc_id"},
     )
-    [sent] = await front.until_sent(1, channel=front.cloud)
+    [sent] = await harness.until_sent(1, channel=harness.cloud)
     assert sent.recipient == SITI
     assert sent.content == TemplateUse(
         "pesanan_siap",
@@ -84,10 +84,10 @@ async def test_a_template_goes_out_with_its_values(front: Front) -> None:
     )
 
 
-async def test_the_request_may_bring_another_place(front: Front) -> None:
+async def test_the_request_may_bring_another_place(harness: Harness) -> None:
     fields = {"latitude": "1.5", "longitude": "2.5", "nameLocation": "Cabang"}
-    await front.send("send_message_template", recipients=SITI, template="1", variables=["a", "b"], **fields)
-    [sent] = await front.until_sent(1, channel=front.cloud)
+    await harness.send("send_message_template", recipients=SITI, template="1", variables=["a", "b"], **fields)
+    [sent] = await harness.until_sent(1, channel=harness.cloud)
     assert isinstance(sent.content, TemplateUse)
     assert sent.content.components[0]["parameters"][0]["location"] == {
         "latitude": 1.5,
@@ -104,9 +104,9 @@ async def test_the_request_may_bring_another_place(front: Front) -> None:
         (TryLater("130429", as_written("slow")), "408", "do not send it again"),
     ],
 )
-async def test_sync_waits_for_the_outcome(front: Front, outcome: Any, code: str, part: str) -> None:
-    front.cloud.outcome = lambda _: outcome
-    answer = await front.send(
+async def test_sync_waits_for_the_outcome(harness: Harness, outcome: Any, code: str, part: str) -> None:
+    harness.cloud.outcome = lambda _: outcome
+    answer = await harness.send(
         "send_message_template", recipients=SITI, template="1", variables=["a", "b"], method_send="sync"
     )
     assert answer.json()["code"] == code
@@ -143,42 +143,44 @@ async def test_sync_waits_for_the_outcome(front: Front, outcome: Any, code: str,
         ({"template": {"name": "pesanan_siap", "language": {"code": "i" * 33}}}, "`language.code` is too long"),
     ],
 )
-async def test_a_wrong_request_stores_nothing(front: Front, fields: dict[str, Any], part: str) -> None:
+async def test_a_wrong_request_stores_nothing(harness: Harness, fields: dict[str, Any], part: str) -> None:
     good: dict[str, Any] = {"recipients": SITI, "template": "1", "variables": ["a", "b"]}
-    answer = await front.send("send_message_template", **good | fields)
+    answer = await harness.send("send_message_template", **good | fields)
     assert answer.status_code == 405, answer.text
     assert part in answer.json()["message"]
-    rows = await front.rows()
+    rows = await harness.rows()
     assert (rows["messages"], rows["broadcasts"]) == (0, 0)
 
 
-async def test_only_approved_templates_go_out(front: Front) -> None:
-    number = front.ours.official
-    await front.gateway.database.write(lambda c: templates.put(c, number, FORM, meta_id="1", status="PAUSED", now=1.0))
-    answer = await front.send("send_message_template", recipients=SITI, template="1", variables=["a", "b"])
+async def test_only_approved_templates_go_out(harness: Harness) -> None:
+    number = harness.ours.official
+    await harness.gateway.database.write(
+        lambda c: templates.put(c, number, FORM, meta_id="1", status="PAUSED", now=1.0)
+    )
+    answer = await harness.send("send_message_template", recipients=SITI, template="1", variables=["a", "b"])
     assert answer.status_code == 405
     assert "PAUSED" in answer.json()["message"]
 
 
-async def test_another_account_s_template_is_not_found(front: Front) -> None:
-    theirs = front.theirs.credentials() | {"recipients": SITI, "template": "1", "variables": ["a", "b"]}
-    answer = await front.post("send_message_template", theirs)
+async def test_another_account_s_template_is_not_found(harness: Harness) -> None:
+    theirs = harness.theirs.credentials() | {"recipients": SITI, "template": "1", "variables": ["a", "b"]}
+    answer = await harness.post("send_message_template", theirs)
     assert answer.json()["message"] == "Template not found: 1"
-    listed = await front.post("get-template-list", front.theirs.credentials())
+    listed = await harness.post("get-template-list", harness.theirs.credentials())
     assert (listed.json()["data"], listed.json()["TotalRecords"]) == ([], 0)
 
 
-async def test_the_list_has_the_reference_s_shape(front: Front) -> None:
-    await front.send("create-template", name="draf", language="id", category="UTILITY", body="Halo, ini draf kami.")
-    answer = await front.send("get-template-list", order_by="template_name", order_dir="asc", start="0", length="20")
+async def test_the_list_has_the_reference_s_shape(harness: Harness) -> None:
+    await harness.send("create-template", name="draf", language="id", category="UTILITY", body="Halo, ini draf kami.")
+    answer = await harness.send("get-template-list", order_by="template_name", order_dir="asc", start="0", length="20")
     draft, approved = answer.json()["data"]
     assert (draft["template_status"], "templateId" in draft, draft["template_header"]) == ("DRAFT", False, None)
     assert approved["templateId"] == "1"
     assert approved["template_created_at"] == "21 Des 2025 14:00 WIB"
     assert approved["template_header"] == {"type": "LOCATION", "name": "Toko", "latitude": -6.2, "longitude": 106.8}
-    assert approved["template_license_key"] == front.ours.official.key
+    assert approved["template_license_key"] == harness.ours.official.key
     assert type(answer.json()["TotalRecords"]) is int
-    searched = await front.send("get-template-list", search={"value": "PESANAN"})
+    searched = await harness.send("get-template-list", search={"value": "PESANAN"})
     assert [row["template_name"] for row in searched.json()["data"]] == ["pesanan_siap"]
 
 
@@ -210,14 +212,14 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("path", FIELDS)
-async def test_no_odd_value_is_a_surprise(front: Front, path: str) -> None:
+async def test_no_odd_value_is_a_surprise(harness: Harness, path: str) -> None:
     names, good = FIELDS[path]
     for name in names:
         for value in ODD:
-            answer = await front.send(path, **good | {name: value})
+            answer = await harness.send(path, **good | {name: value})
             assert answer.status_code < 500, (name, value, answer.text)
             assert answer.json(), (name, value)
-    assert front.surprises() == 0
+    assert harness.surprises() == 0
 
 
 @pytest.mark.parametrize(
@@ -234,26 +236,26 @@ async def test_no_odd_value_is_a_surprise(front: Front, path: str) -> None:
         ),
     ],
 )
-async def test_no_text_of_a_draft_is_without_a_limit(front: Front, fields: dict[str, Any], part: str) -> None:
+async def test_no_text_of_a_draft_is_without_a_limit(harness: Harness, fields: dict[str, Any], part: str) -> None:
     draft = {"name": "draft", "language": "id", "category": "UTILITY", "body": "Halo {{1}}, sudah siap diambil ya."}
-    answer = await front.send("create-template", **draft | fields)
+    answer = await harness.send("create-template", **draft | fields)
     assert answer.status_code == 405, answer.text
     assert f"{part} is too long" in answer.json()["message"]
-    assert (await front.rows())["templates"] == 1
+    assert (await harness.rows())["templates"] == 1
 
 
 @pytest.mark.parametrize("field", ["file_name", "fileName"])
-async def test_a_file_s_name_has_a_limit(front: Front, field: str) -> None:
+async def test_a_file_s_name_has_a_limit(harness: Harness, field: str) -> None:
     form = {"phone_no": SITI, "url": "https://example.com/a.pdf"}
-    answer = await front.send("send_personal_file", **form, **{field: "n" * 256})
+    answer = await harness.send("send_personal_file", **form, **{field: "n" * 256})
     assert answer.status_code == 405, answer.text
     assert "`fileName` is too long" in answer.json()["message"]
-    assert (await front.rows())["messages"] == 0
+    assert (await harness.rows())["messages"] == 0
     # one out of the address is cut
     long = {**form, "url": f"https://example.com/{'x' * 600}%00%ff.pdf"}
-    answer = await front.send("send_personal_file", **long)
+    answer = await harness.send("send_personal_file", **long)
     assert answer.status_code == 200, answer.text
-    stored = await front.gateway.database.read(
+    stored = await harness.gateway.database.read(
         lambda c: c.execute(sa.text("SELECT content FROM messages")).scalar_one()
     )
     assert json.loads(stored)["file_name"] == "x" * 255

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.gateway_fixture import PHONE, Front, open_front
+from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Outcome, Sent, TryLater
@@ -14,7 +14,7 @@ from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import Upcoming
 from kurir.reasons import as_written
 
-LATER = 1.0
+LATER = 0.5
 
 
 @pytest.mark.parametrize("slow", ["the question", "the answer"])
@@ -22,8 +22,8 @@ async def test_a_slow_look_at_the_queue_misses_nothing_that_becomes_due(tmp_path
     def outcome(outgoing: Outgoing) -> Outcome:
         return TryLater("busy", as_written("later"), after=LATER) if outgoing.attempt == 1 else Sent("second")
 
-    async with open_front(tmp_path) as front:
-        outbox, number = front.gateway.outbox, front.ours.device
+    async with open_harness(tmp_path) as harness:
+        outbox, number = harness.gateway.outbox, harness.ours.device
         ask, looking = outbox.upcoming, asyncio.Event()
 
         async def upcoming(*question, **how) -> Upcoming:
@@ -35,20 +35,20 @@ async def test_a_slow_look_at_the_queue_misses_nothing_that_becomes_due(tmp_path
             return found
 
         outbox.upcoming = upcoming  # type: ignore[method-assign]
-        front.devices.outcome = outcome
+        harness.devices.outcome = outcome
         draft = Draft(account_id=number.account_id, number_id=number.id, recipient=PHONE, content=Text("halo"))
         message_id = (await outbox.accept([draft])).ids[0]
-        await until(front, message_id, "queued", "later")
+        await until(harness, message_id, "queued", "later")
         await asyncio.sleep(LATER / 4)  # nothing wakes the lane any more but this
         looking.set()
-        front.gateway.dispatcher.wake(number.account_id, number.id)
-        await until(front, message_id, "sent")
+        harness.gateway.dispatcher.wake(number.account_id, number.id)
+        await until(harness, message_id, "sent")
 
 
-async def until(front: Front, message_id: int, state: str, reason: str = "") -> None:
+async def until(harness: Harness, message_id: int, state: str, reason: str = "") -> None:
     async with asyncio.timeout(10):
         while True:
-            found = await front.gateway.outbox.snapshot(front.ours.account.id, message_id)
+            found = await harness.gateway.outbox.snapshot(harness.ours.account.id, message_id)
             assert found is not None
             if found.state == "sent" or (found.state == state and found.error_reason == reason):
                 return

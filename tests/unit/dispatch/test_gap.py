@@ -7,7 +7,7 @@ import itertools
 import time
 from pathlib import Path
 
-from tests.gateway_fixture import PHONE, open_front
+from tests.harness.gateway import PHONE, open_harness
 
 from kurir.messages.content import Outgoing, Text
 from kurir.messages.reports import Outcome, Sent
@@ -23,16 +23,16 @@ async def test_a_gap_holds_whatever_notifies_the_lane_and_after_it_had_nothing_t
         sent.append(time.monotonic())
         return Sent(f"id{outgoing.message_id}")
 
-    async with open_front(tmp_path, device_gap=GAP) as front:
-        front.devices.outcome = outcome
-        number = front.ours.device
+    async with open_harness(tmp_path, device_gap=GAP) as harness:
+        harness.devices.outcome = outcome
+        number = harness.ours.device
         for i in range(6):  # each one wakes the lane, the last few when it has sent all there was
             draft = Draft(
                 account_id=number.account_id, number_id=number.id, recipient=f"{PHONE}{i}", content=Text("halo")
             )
-            await front.gateway.outbox.accept([draft])
-            await front.until_sent(max(1, i - 2))
-        await front.until_sent(6)
+            await harness.gateway.outbox.accept([draft])
+            await harness.until_sent(max(1, i - 2))
+        await harness.until_sent(6)
         async with asyncio.timeout(10):
             while len(sent) < 6:
                 await asyncio.sleep(0.01)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from tests.unit.outbox.harness import Harness, open_harness
+from tests.harness.outbox import OutboxHarness, open_outbox_harness
 
 from kurir.events import read, retention
 from kurir.events.append import append
@@ -27,9 +27,9 @@ from kurir.store.ordered_appends import OrderedBatch
 
 
 @pytest.fixture
-async def harness(where: Path | str) -> AsyncIterator[Harness]:
+async def harness(where: Path | str) -> AsyncIterator[OutboxHarness]:
     """An account on a database of each kind."""
-    async with open_harness(where) as opened:
+    async with open_outbox_harness(where) as opened:
         yield opened
 
 
@@ -64,7 +64,7 @@ def statements(database: Database, beginning: str) -> Iterator[list[str]]:
 # -- appended ----------------------------------------------------------------------------------------------------------
 
 
-async def test_all_events_of_a_transaction_are_one_statement_at_its_end(harness: Harness) -> None:
+async def test_all_events_of_a_transaction_are_one_statement_at_its_end(harness: OutboxHarness) -> None:
     account_id, began, may_go = harness.number.account_id, threading.Event(), threading.Event()
 
     def first(connection: Connection) -> None:
@@ -86,7 +86,7 @@ async def test_all_events_of_a_transaction_are_one_statement_at_its_end(harness:
     assert texts(await page(harness.database, account_id)) == [f"{n}" for n in range(51)]
 
 
-async def test_what_is_undone_leaves_no_event_and_its_neighbours_keep_theirs(harness: Harness) -> None:
+async def test_what_is_undone_leaves_no_event_and_its_neighbours_keep_theirs(harness: OutboxHarness) -> None:
     account_id = harness.number.account_id
 
     def undone(connection: Connection) -> None:
@@ -102,13 +102,13 @@ async def test_what_is_undone_leaves_no_event_and_its_neighbours_keep_theirs(har
     assert texts(await page(harness.database, account_id)) == ["before", "after"]
 
 
-async def test_a_command_s_transaction_appends_too(harness: Harness) -> None:
+async def test_a_command_s_transaction_appends_too(harness: OutboxHarness) -> None:
     with harness.database.transaction() as connection:
         happen(connection, harness.number.account_id, "by hand")
     assert texts(await page(harness.database, harness.number.account_id)) == ["by hand"]
 
 
-async def test_a_row_that_the_database_refuses_at_the_end_fails_its_own_work_only(harness: Harness) -> None:
+async def test_a_row_that_the_database_refuses_at_the_end_fails_its_own_work_only(harness: OutboxHarness) -> None:
     """The row is refused after all works of the group are done: the others are committed, none is left hanging."""
     account_id = harness.number.account_id
     odd = OrderedBatch(events, ["account_id", "number_id", "key", "type", "chat", "body", "created_at"])
@@ -132,7 +132,7 @@ async def test_a_row_that_the_database_refuses_at_the_end_fails_its_own_work_onl
         )
 
 
-async def test_events_are_appended_in_transactions_of_the_database_only(harness: Harness) -> None:
+async def test_events_are_appended_in_transactions_of_the_database_only(harness: OutboxHarness) -> None:
     database, account_id = harness.database, harness.number.account_id
     with pytest.raises(ZeroDivisionError), database.transaction() as connection:
         happen(connection, account_id, "undone")
@@ -149,7 +149,7 @@ async def test_events_are_appended_in_transactions_of_the_database_only(harness:
 # -- read --------------------------------------------------------------------------------------------------------------
 
 
-async def test_pages_follow_each_other_whatever_types_are_wanted(harness: Harness) -> None:
+async def test_pages_follow_each_other_whatever_types_are_wanted(harness: OutboxHarness) -> None:
     account_id, other = harness.number.account_id, harness.number.account_id + 1
 
     def work(connection: Connection) -> None:
@@ -170,7 +170,7 @@ async def test_pages_follow_each_other_whatever_types_are_wanted(harness: Harnes
     assert (none.events, none.cursor, none.more) == ([], cursor, False)
 
 
-async def test_ids_are_not_used_again_when_everything_was_forgotten(harness: Harness) -> None:
+async def test_ids_are_not_used_again_when_everything_was_forgotten(harness: OutboxHarness) -> None:
     account_id = harness.number.account_id
     await harness.database.write(lambda c: happen(c, account_id, "old"))
     cursor = (await page(harness.database, account_id)).cursor
@@ -179,7 +179,7 @@ async def test_ids_are_not_used_again_when_everything_was_forgotten(harness: Har
     assert texts(await page(harness.database, account_id, cursor)) == ["new"]
 
 
-async def test_a_reader_who_follows_hears_at_once_and_of_its_account_only(harness: Harness) -> None:
+async def test_a_reader_who_follows_hears_at_once_and_of_its_account_only(harness: OutboxHarness) -> None:
     account_id = harness.number.account_id
     feed = Feed(harness.database)
     notified: list[frozenset[int]] = []
@@ -198,7 +198,7 @@ async def test_a_reader_who_follows_hears_at_once_and_of_its_account_only(harnes
 
 
 async def test_what_another_program_has_written_is_heard_by_the_look_for_all(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
+    harness: OutboxHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kurir.events.feed.POLL", 0.05)
     account_id = harness.number.account_id

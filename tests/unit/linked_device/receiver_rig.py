@@ -62,7 +62,7 @@ class ReceiverRig:
     def __init__(self, folder: Path, *, seconds: float = 60.0, pauses: tuple[float, ...] = SOON) -> None:
         self.device = Device()
         self.reported: queue.Queue[News] = queue.Queue()
-        self.limits = Limits(1_000_000, seconds, pauses, threading.BoundedSemaphore(64))
+        self.limits = Limits(1_000_000, seconds, pauses, threading.BoundedSemaphore(64), look_again=0.02)
         self.order = self.opening(folder, f"{OURS}:1@s.whatsapp.net")
         self.receiver = self.open()
 

@@ -26,6 +26,8 @@ from kurir.reasons import as_written
 from kurir.reasons import numbers as reasons
 from kurir.settings import Settings
 
+pytestmark = pytest.mark.processes
+
 MakeHarness = Callable[..., Awaitable[Any]]
 
 
@@ -289,16 +291,16 @@ async def test_a_host_that_hangs_when_a_device_stops_is_ended_and_its_other_devi
 async def test_a_host_that_dies_again_and_again_is_started_ever_later(
     make_harness: MakeHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosts, "_BACK_OFF_FIRST", 0.2)
+    monkeypatch.setattr(hosts, "_BACK_OFF_FIRST", 0.1)
     harness = await make_harness()
     number = harness.numbers[0]
     pauses = []
-    for n in range(4):
+    for n in range(3):
         await harness.send(number, "die")
         await harness.until(lambda n=n: sum(isinstance(e, ConnectionChanged) for e in harness.events) == 2 * (n + 2))
         lost, found = (e.at for e in harness.events[-2:] if isinstance(e, ConnectionChanged))
         pauses.append(found - lost)
-    assert all(pause >= 0.2 * 2**n for n, pause in enumerate(pauses)), pauses
+    assert all(pause >= 0.1 * 2**n for n, pause in enumerate(pauses)), pauses
 
 
 @pytest.mark.parametrize("guilty", [0, 3])

@@ -21,6 +21,8 @@ from kurir.messages.content import Outgoing, Text
 from kurir.numbers.numbers import Number
 from kurir.reasons import as_written
 
+pytestmark = pytest.mark.processes
+
 MakeHarness = Callable[..., Awaitable[Harness]]
 PHONE = "6281234567890"
 LATE = ("qr", "code", "paired", "pair-failed", "unsteady", "connected", "logged_out", "replaced", "banned")

@@ -25,7 +25,6 @@ from tests.unit.linked_device.receiver_rig import (
     text,
 )
 
-from kurir.channels.linked_device.engine_host import media_fetches
 from kurir.channels.linked_device.engine_host.engine import NeonizeEngine
 from kurir.channels.linked_device.engine_host.journal import Backlog, Journal, read_backlog
 from kurir.channels.linked_device.engine_host.receiver import Receiver
@@ -180,7 +179,8 @@ def test_media_wait_for_room_on_the_disk(rig: ReceiverRig, monkeypatch: pytest.M
         return room
 
     monkeypatch.setattr(DiskReserve, "room", look)
-    monkeypatch.setattr(media_fetches, "NO_ROOM_PAUSE", 0.01)
+    rig.limits = rig.limits._replace(no_room_pause=0.01)
+    rig.reopen()
     rig.receiver.online(connected=True)
     rig.receiver.take(picture("picture"))
     rig.store(rig.received())
@@ -198,8 +198,8 @@ def test_media_wait_for_room_on_the_disk(rig: ReceiverRig, monkeypatch: pytest.M
 
 def test_media_without_room_for_a_day_are_gone_for_that_reason(rig: ReceiverRig, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(DiskReserve, "room", lambda _: 0)
-    monkeypatch.setattr(media_fetches, "_LONGEST", 0.2)
-    monkeypatch.setattr(media_fetches, "NO_ROOM_PAUSE", 0.01)
+    rig.limits = rig.limits._replace(longest=0.2, no_room_pause=0.01)
+    rig.reopen()
     rig.receiver.online(connected=True)
     rig.receiver.take(picture("picture"))
     rig.store(rig.received())
@@ -327,7 +327,7 @@ def test_a_closing_device_does_not_drop_what_the_disk_refuses(rig: ReceiverRig, 
     threading.Thread(target=take, daemon=True).start()
     _until(lambda: bool(rig.device.failures))
     rig.receiver.closing()
-    assert not taken.wait(1.5)
+    assert not taken.wait(0.3)  # a tenth of it would do
     refusing = False
     assert taken.wait(TIMEOUT)
     assert rig.kept() == 1

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.outbox.harness import Harness, open_harness
+from tests.harness.outbox import OutboxHarness, open_outbox_harness
 
 
 @pytest.fixture
-async def harness(where: Path | str) -> AsyncIterator[Harness]:
-    async with open_harness(where) as harness:
+async def harness(where: Path | str) -> AsyncIterator[OutboxHarness]:
+    async with open_outbox_harness(where) as harness:
         yield harness

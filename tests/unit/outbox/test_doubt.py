@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from tests.unit.outbox.harness import Harness
+from tests.harness.outbox import OutboxHarness
 
 from kurir.accounts.tables import accounts
 from kurir.messages.reports import (
@@ -66,11 +66,11 @@ def test_a_code_does_not_wait_longer_than_it_is_worth():
     assert timeout("otp", 2.0) == 2.0
 
 
-async def choose(harness: Harness, setting: str) -> None:
+async def choose(harness: OutboxHarness, setting: str) -> None:
     await harness.database.write(lambda c: c.execute(accounts.update().values(doubt=setting)))
 
 
-async def doubted(harness: Harness, remote_id: str | None = None, **draft) -> Claimed:
+async def doubted(harness: OutboxHarness, remote_id: str | None = None, **draft) -> Claimed:
     await harness.outbox.accept([harness.draft(**draft)])
     (claimed,) = await harness.claim()
     after = await harness.outbox.record(claimed, InDoubt(as_written("no answer"), remote_id), TIMEOUT)
@@ -78,14 +78,16 @@ async def doubted(harness: Harness, remote_id: str | None = None, **draft) -> Cl
     return claimed
 
 
-async def settle(harness: Harness, since: float | None = None) -> float | None:
+async def settle(harness: OutboxHarness, since: float | None = None) -> float | None:
     since = harness.time.now if since is None else since
     return await harness.outbox.settle_doubts(
         harness.number.account_id, harness.number.id, since=since, timeout=TIMEOUT
     )
 
 
-async def receipt(harness: Harness, remote_id: str, status: str = "delivered", message_id: int | None = None) -> None:
+async def receipt(
+    harness: OutboxHarness, remote_id: str, status: str = "delivered", message_id: int | None = None
+) -> None:
     event = StatusChanged(
         harness.number.account_id, harness.number.id, remote_id, status, harness.time.now, message_id=message_id
     )
@@ -94,7 +96,7 @@ async def receipt(harness: Harness, remote_id: str, status: str = "delivered", m
     )
 
 
-async def test_on_hold_a_doubt_stays_and_later_messages_go_on(harness: Harness):
+async def test_on_hold_a_doubt_stays_and_later_messages_go_on(harness: OutboxHarness):
     start = harness.time.now
     claimed = await doubted(harness)
     await harness.outbox.accept([harness.draft(body="next")])
@@ -104,7 +106,7 @@ async def test_on_hold_a_doubt_stays_and_later_messages_go_on(harness: Harness):
     assert await harness.state(claimed.id) == "unconfirmed"
 
 
-async def test_with_resend_it_waits_for_a_receipt_keeps_the_order_and_goes_out_once_more(harness: Harness):
+async def test_with_resend_it_waits_for_a_receipt_keeps_the_order_and_goes_out_once_more(harness: OutboxHarness):
     await choose(harness, "resend")
     start = harness.time.now
     claimed = await doubted(harness, "w1", body="1")
@@ -135,7 +137,7 @@ async def test_with_resend_it_waits_for_a_receipt_keeps_the_order_and_goes_out_o
     assert rows == ["in_doubt", "resend", "sent"]
 
 
-async def test_a_receipt_in_time_settles_the_doubt_for_good(harness: Harness):
+async def test_a_receipt_in_time_settles_the_doubt_for_good(harness: OutboxHarness):
     await choose(harness, "resend")
     claimed = await doubted(harness, "w1")
     await receipt(harness, "w1")
@@ -144,7 +146,7 @@ async def test_a_receipt_in_time_settles_the_doubt_for_good(harness: Harness):
     assert await harness.state(claimed.id) == "delivered"
 
 
-async def test_a_receipt_that_comes_while_it_is_queued_again_spares_the_second_send(harness: Harness):
+async def test_a_receipt_that_comes_while_it_is_queued_again_spares_the_second_send(harness: OutboxHarness):
     await choose(harness, "resend")
     claimed = await doubted(harness)
     harness.time.now += TIMEOUT
@@ -158,7 +160,7 @@ async def test_a_receipt_that_comes_while_it_is_queued_again_spares_the_second_s
     assert harness.outbox.waiting() == 0
 
 
-async def test_the_setting_counts_as_it_is_when_the_receipt_timeout_ends(harness: Harness):
+async def test_the_setting_counts_as_it_is_when_the_receipt_timeout_ends(harness: OutboxHarness):
     await choose(harness, "resend")
     claimed = await doubted(harness)
     await choose(harness, "hold")
@@ -168,7 +170,7 @@ async def test_the_setting_counts_as_it_is_when_the_receipt_timeout_ends(harness
     assert await settle(harness, 0.0) is None
 
 
-async def test_tries_run_out_in_doubt_too(harness: Harness):
+async def test_tries_run_out_in_doubt_too(harness: OutboxHarness):
     await choose(harness, "resend")
     claimed = await doubted(harness)
     for attempt in (2, 3):
@@ -183,7 +185,7 @@ async def test_tries_run_out_in_doubt_too(harness: Harness):
     assert harness.outbox.waiting() == 0
 
 
-async def test_a_code_in_doubt_goes_out_again_while_it_lives_and_is_erased_after(harness: Harness):
+async def test_a_code_in_doubt_goes_out_again_while_it_lives_and_is_erased_after(harness: OutboxHarness):
     async def stored() -> str:
         return await harness.database.read(lambda c: c.execute(sa.select(messages.c.content)).scalar_one())
 
@@ -200,7 +202,7 @@ async def test_a_code_in_doubt_goes_out_again_while_it_lives_and_is_erased_after
     assert await stored() == ""
 
 
-async def test_what_was_read_of_an_earlier_doubt_does_not_end_the_receipt_timeout_with_the_next(harness: Harness):
+async def test_what_was_read_of_an_earlier_doubt_does_not_end_the_receipt_timeout_with_the_next(harness: OutboxHarness):
     """Another gateway may settle it, send it and doubt again between a look at the doubts and what follows from it."""
     await choose(harness, "resend")
     claimed = await doubted(harness)

@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.unit.outbox.harness import Harness, open_outbox
+from tests.harness.outbox import OutboxHarness, open_outbox
 
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once, Remembered, Repeated
 from kurir.outbox.tables import idempotency, messages
 from kurir.store.database import Database
 
 
-async def count(harness: Harness) -> int:
+async def count(harness: OutboxHarness) -> int:
     return await harness.database.read(
         lambda c: c.execute(sa.select(sa.func.count()).select_from(messages)).scalar_one()
     )
 
 
-def key(harness: Harness, name: str = "k", request: str = "r", seconds: float = 86_400.0) -> Once:
+def key(harness: OutboxHarness, name: str = "k", request: str = "r", seconds: float = 86_400.0) -> Once:
     return Once(harness.number.account_id, seconds, key_hash=name, request_hash=request)
 
 
-async def test_a_key_is_stored_with_the_messages_and_answers_the_next_request(harness: Harness):
+async def test_a_key_is_stored_with_the_messages_and_answers_the_next_request(harness: OutboxHarness):
     accepted = await harness.outbox.accept([harness.draft(), harness.draft()], once=key(harness), facts={"bc_id": "x"})
     with pytest.raises(Repeated) as repeated:
         await harness.outbox.accept([harness.draft()], once=key(harness, request="other"))
@@ -42,7 +42,7 @@ async def test_a_key_is_stored_with_the_messages_and_answers_the_next_request(ha
     assert await harness.outbox.earlier(key(harness, "unknown")) is None
 
 
-async def test_what_is_refused_takes_no_key(harness: Harness):
+async def test_what_is_refused_takes_no_key(harness: OutboxHarness):
     def refuses(_connection, _ids):
         raise RuntimeError("limit")
 
@@ -53,7 +53,7 @@ async def test_what_is_refused_takes_no_key(harness: Harness):
     assert await count(harness) == 1
 
 
-async def test_at_once_from_several_outboxes_one_is_accepted(harness: Harness, where: Path | str):
+async def test_at_once_from_several_outboxes_one_is_accepted(harness: OutboxHarness, where: Path | str):
     other = Database(where)
     await other.start()
     try:
@@ -69,7 +69,7 @@ async def test_at_once_from_several_outboxes_one_is_accepted(harness: Harness, w
     assert len([one for one in ended if isinstance(one, Repeated)]) == 35
 
 
-async def test_a_key_lets_go_after_its_time(harness: Harness):
+async def test_a_key_lets_go_after_its_time(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft()], once=key(harness))
     harness.time.now += 86_399
     with pytest.raises(Repeated):
@@ -80,7 +80,7 @@ async def test_a_key_lets_go_after_its_time(harness: Harness):
     assert await count(harness) == 2
 
 
-async def test_the_guard_recognises_content_within_its_seconds(harness: Harness):
+async def test_the_guard_recognises_content_within_its_seconds(harness: OutboxHarness):
     guard = Once(harness.number.account_id, 30.0)
     first = await harness.outbox.accept([harness.draft(body="1")], once=guard)
     harness.time.now += 29
@@ -98,7 +98,7 @@ async def test_the_guard_recognises_content_within_its_seconds(harness: Harness)
     assert await count(harness) == 5
 
 
-async def test_old_keys_are_forgotten(harness: Harness):
+async def test_old_keys_are_forgotten(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft()], once=key(harness, "old"))
     harness.time.now += 100
     await harness.outbox.accept([harness.draft()], once=key(harness, "new"))

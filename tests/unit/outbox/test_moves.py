@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from tests.unit.outbox.harness import Harness
+from tests.harness.outbox import OutboxHarness
 
 from kurir.messages.lifecycle import MOVES, REPLAYABLE, STATES, MessageState, ReceiptStatus
 from kurir.messages.reports import (
@@ -28,16 +28,16 @@ from kurir.outbox.set_aside import Tried
 from kurir.outbox.tables import messages
 from kurir.reasons import as_written
 
-Act = Callable[[Harness, int], Awaitable[object]]
+Act = Callable[[OutboxHarness, int], Awaitable[object]]
 _REMOTE_ID = "wamid.1"
 
 
-def _write(work: Callable[[Harness, Connection, int], object]) -> Act:
+def _write(work: Callable[[OutboxHarness, Connection, int], object]) -> Act:
     return lambda harness, message: harness.database.write(lambda c: work(harness, c, message))
 
 
 def _recorded(outcome: Outcome, *, late: bool = False) -> Act:
-    async def act(harness: Harness, message: int) -> None:
+    async def act(harness: OutboxHarness, message: int) -> None:
         if late:
             harness.time.now += 7200
         row = await harness.database.read(
@@ -62,7 +62,7 @@ def _recorded(outcome: Outcome, *, late: bool = False) -> Act:
 
 
 def _received(status: ReceiptStatus) -> Act:
-    def work(harness: Harness, connection: Connection, message: int) -> None:
+    def work(harness: OutboxHarness, connection: Connection, message: int) -> None:
         event = StatusChanged(
             account_id=harness.number.account_id,
             number_id=harness.number.id,
@@ -77,7 +77,7 @@ def _received(status: ReceiptStatus) -> Act:
 
 
 def _set_aside(state: MessageState) -> Act:
-    def work(harness: Harness, connection: Connection, message: int) -> None:
+    def work(harness: OutboxHarness, connection: Connection, message: int) -> None:
         row = connection.execute(sa.select(messages).where(messages.c.id == message)).one()
         tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
         set_aside.end(connection, tried, state, as_written("cannot be read"), now=harness.time.now)
@@ -85,17 +85,17 @@ def _set_aside(state: MessageState) -> Act:
     return _write(work)
 
 
-def _expired(harness: Harness, connection: Connection, _message: int) -> None:
+def _expired(harness: OutboxHarness, connection: Connection, _message: int) -> None:
     harness.time.now += 7200
     claim.expire(connection, harness.time.now)
 
 
-async def _claimed_late(harness: Harness, _message: int) -> None:
+async def _claimed_late(harness: OutboxHarness, _message: int) -> None:
     harness.time.now += 7200
     await harness.claim()
 
 
-def _doubt_over(harness: Harness, connection: Connection, _message: int) -> None:
+def _doubt_over(harness: OutboxHarness, connection: Connection, _message: int) -> None:
     own = (harness.number.account_id, harness.number.id)
     for row in recovery.doubts(connection, *own):
         recovery.settle(connection, harness.number.account_id, row, max_attempts=3, now=harness.time.now)
@@ -126,7 +126,7 @@ ACTS: dict[str, Act] = {
 }
 
 
-async def _moves_from(harness: Harness, before: MessageState) -> set[tuple[MessageState, MessageState]]:
+async def _moves_from(harness: OutboxHarness, before: MessageState) -> set[tuple[MessageState, MessageState]]:
     """What every act makes of a message in that state: the moves, without what stays."""
     found: set[tuple[MessageState, MessageState]] = set()
     for act in ACTS.values():
@@ -145,7 +145,7 @@ async def _moves_from(harness: Harness, before: MessageState) -> set[tuple[Messa
 
 
 @pytest.mark.parametrize("before", STATES)
-async def test_the_statements_make_exactly_the_moves_of_the_table(harness: Harness, before: MessageState) -> None:
+async def test_the_statements_make_exactly_the_moves_of_the_table(harness: OutboxHarness, before: MessageState) -> None:
     await harness.database.write(lambda c: c.exec_driver_sql("UPDATE accounts SET doubt = 'resend'") and None)
     allowed = {(before, after) for after in MOVES[before]}
     if before in REPLAYABLE:

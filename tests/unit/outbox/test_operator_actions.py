@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
-from tests.unit.outbox.harness import Harness
+from tests.harness.outbox import OutboxHarness
 
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
@@ -18,7 +18,7 @@ from kurir.reasons import NOTHING, as_written
 from kurir.reasons.messages import NOT_RECORDED
 
 
-async def ended(harness: Harness, state: str, **draft) -> int:
+async def ended(harness: OutboxHarness, state: str, **draft) -> int:
     (message_id,) = (await harness.outbox.accept([harness.draft(**draft)])).ids
     if state == "expired":
         harness.time.now += 3600
@@ -35,13 +35,13 @@ async def ended(harness: Harness, state: str, **draft) -> int:
     return message_id
 
 
-async def tries(harness: Harness, message_id: int) -> list[tuple[int, str]]:
+async def tries(harness: OutboxHarness, message_id: int) -> list[tuple[int, str]]:
     rows = await harness.database.read(lambda c: operator_actions.tries(c, harness.number.account_id, message_id))
     return [(one.number, one.outcome) for one in rows]
 
 
 @pytest.mark.parametrize("state", ["failed", "expired", "unconfirmed"])
-async def test_a_replay_is_a_new_life_with_all_its_tries(harness: Harness, state: str):
+async def test_a_replay_is_a_new_life_with_all_its_tries(harness: OutboxHarness, state: str):
     message_id = await ended(harness, state)
     harness.number_due.clear()
     replayed = await harness.outbox.replay(harness.number.account_id, message_id)
@@ -58,7 +58,7 @@ async def test_a_replay_is_a_new_life_with_all_its_tries(harness: Harness, state
     assert harness.outbox.waiting() == 0
 
 
-async def test_a_late_receipt_spares_a_replay_that_has_not_gone_out(harness: Harness):
+async def test_a_late_receipt_spares_a_replay_that_has_not_gone_out(harness: OutboxHarness):
     message_id = await ended(harness, "unconfirmed")
     await harness.outbox.replay(harness.number.account_id, message_id)
     event = StatusChanged(harness.number.account_id, harness.number.id, "w1", "delivered", harness.time.now)
@@ -72,7 +72,7 @@ async def test_a_late_receipt_spares_a_replay_that_has_not_gone_out(harness: Har
 
 
 @pytest.mark.parametrize("state", ["queued", "sent"])
-async def test_what_goes_on_or_has_arrived_is_not_replayed(harness: Harness, state: str):
+async def test_what_goes_on_or_has_arrived_is_not_replayed(harness: OutboxHarness, state: str):
     message_id = await ended(harness, state)
     with pytest.raises(NotPossible, match=f"is {state}: only"):
         await harness.outbox.replay(harness.number.account_id, message_id)
@@ -81,7 +81,7 @@ async def test_what_goes_on_or_has_arrived_is_not_replayed(harness: Harness, sta
         await harness.outbox.replay(harness.number.account_id + 1, message_id)
 
 
-async def test_an_erased_code_is_not_replayed_and_a_living_one_does_not_live_longer(harness: Harness):
+async def test_an_erased_code_is_not_replayed_and_a_living_one_does_not_live_longer(harness: OutboxHarness):
     erased = await ended(harness, "failed", sealed=True, origin="otp", lifetime=60)
     with pytest.raises(NotPossible, match="one-time password"):
         await harness.outbox.replay(harness.number.account_id, erased)
@@ -93,7 +93,7 @@ async def test_an_erased_code_is_not_replayed_and_a_living_one_does_not_live_lon
 
 
 @pytest.mark.parametrize("state", ["queued", "unconfirmed"])
-async def test_cancel_ends_what_waits_and_notifies_waiters(harness: Harness, state: str):
+async def test_cancel_ends_what_waits_and_notifies_waiters(harness: OutboxHarness, state: str):
     message_id = await ended(harness, state, sealed=True)
     settled = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, message_id, 30))
     await asyncio.sleep(0)
@@ -106,7 +106,7 @@ async def test_cancel_ends_what_waits_and_notifies_waiters(harness: Harness, sta
         await harness.outbox.cancel(harness.number.account_id, message_id)
 
 
-async def test_what_waited_behind_a_canceled_message_may_go(harness: Harness):
+async def test_what_waited_behind_a_canceled_message_may_go(harness: OutboxHarness):
     first, second = (await harness.outbox.accept([harness.draft(body="1"), harness.draft(body="2")])).ids
     (claimed,) = await harness.claim()
     await harness.outbox.record(claimed, NotConnected(as_written("off")))
@@ -130,7 +130,9 @@ async def test_what_waited_behind_a_canceled_message_may_go(harness: Harness):
     ],
     ids=lambda late: type(late).__name__,
 )
-async def test_a_late_result_from_before_a_replay_is_not_taken_for_the_try_in_flight(harness: Harness, late: Outcome):
+async def test_a_late_result_from_before_a_replay_is_not_taken_for_the_try_in_flight(
+    harness: OutboxHarness, late: Outcome
+):
     """A gateway that was frozen, and taken for dead, tells what became of its try: a replay begins again with 1."""
     await harness.outbox.accept([harness.draft()])
     (old,) = await harness.claim()
@@ -152,7 +154,7 @@ async def test_a_late_result_from_before_a_replay_is_not_taken_for_the_try_in_fl
     ("decision", "state", "moved_to"), [("cancel", "queued", "sending"), ("replay", "failed", "queued")]
 )
 async def test_a_message_that_moves_on_meanwhile_is_left_alone(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, decision: str, state: str, moved_to: str
+    harness: OutboxHarness, monkeypatch: pytest.MonkeyPatch, decision: str, state: str, moved_to: str
 ):
     """Another gateway may commit between the look at the message and the change: what it sends was not called off."""
     message_id = await ended(harness, state)
@@ -169,7 +171,7 @@ async def test_a_message_that_moves_on_meanwhile_is_left_alone(
     assert [outcome for _, outcome in await tries(harness, message_id) if outcome in {"canceled", "replayed"}] == []
 
 
-async def test_the_list_is_the_accounts_own_newest_first(harness: Harness):
+async def test_the_list_is_the_accounts_own_newest_first(harness: OutboxHarness):
     failed = await ended(harness, "failed")
     queued = await ended(harness, "queued")
 

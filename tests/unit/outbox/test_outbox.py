@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
+from tests.harness.outbox import OutboxHarness, open_outbox
 from tests.sentences import english
-from tests.unit.outbox.harness import Harness, open_outbox
 
 from kurir.messages.content import Text
 from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
@@ -18,14 +18,14 @@ from kurir.reasons import as_written
 from kurir.reasons.messages import NOT_RECORDED
 
 
-async def test_an_accepted_message_is_stored_and_its_number_is_notified(harness: Harness):
+async def test_an_accepted_message_is_stored_and_its_number_is_notified(harness: OutboxHarness):
     accepted = await harness.outbox.accept([harness.draft(body="satu")])
     assert harness.number_due == [(harness.number.account_id, harness.number.id)]
     (claimed,) = await harness.claim()
     assert (claimed.id, claimed.content, claimed.attempt) == (accepted.ids[0], Text("satu"), 1)
 
 
-async def test_to_one_recipient_messages_leave_one_at_a_time_in_acceptance_order(harness: Harness):
+async def test_to_one_recipient_messages_leave_one_at_a_time_in_acceptance_order(harness: OutboxHarness):
     ids = (await harness.outbox.accept([harness.draft(body=str(i)) for i in range(4)])).ids
     left = []
     for _ in ids:
@@ -36,14 +36,14 @@ async def test_to_one_recipient_messages_leave_one_at_a_time_in_acceptance_order
     assert left == ids
 
 
-async def test_different_recipients_leave_together_and_urgent_ones_first(harness: Harness):
+async def test_different_recipients_leave_together_and_urgent_ones_first(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft("628111", "later", priority=8)])
     await harness.outbox.accept([harness.draft("628222", "soon")])
     await harness.outbox.accept([harness.draft("628333", "now", priority=0)])
     assert [c.content for c in await harness.claim()] == [Text("now"), Text("soon"), Text("later")]
 
 
-async def test_to_one_recipient_the_urgent_one_leaves_first_whatever_was_accepted_before(harness: Harness):
+async def test_to_one_recipient_the_urgent_one_leaves_first_whatever_was_accepted_before(harness: OutboxHarness):
     for words, priority in (("broadcast", 8), ("reply", 5), ("code", 0), ("later reply", 5)):
         await harness.outbox.accept([harness.draft("628111", words, priority=priority)])
     left = []
@@ -54,7 +54,7 @@ async def test_to_one_recipient_the_urgent_one_leaves_first_whatever_was_accepte
     assert left == [Text("code"), Text("reply"), Text("later reply"), Text("broadcast")]
 
 
-async def test_an_urgent_one_does_not_wait_for_doubt_about_a_less_urgent_one(harness: Harness):
+async def test_an_urgent_one_does_not_wait_for_doubt_about_a_less_urgent_one(harness: OutboxHarness):
     await harness.database.write(lambda c: c.exec_driver_sql("UPDATE accounts SET doubt = 'resend'"))
     await harness.outbox.accept([harness.draft("628111", "broadcast", priority=8)])
     (claimed,) = await harness.claim()
@@ -64,7 +64,7 @@ async def test_an_urgent_one_does_not_wait_for_doubt_about_a_less_urgent_one(har
     assert [one.content for one in await harness.claim()] == [Text("code")]
 
 
-async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(harness: Harness):
+async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft(body="1"), harness.draft(body="2"), harness.draft("628222", "other")])
     first, other = await harness.claim()
     await harness.outbox.record(first, TryLater("130429", as_written("slow down"), after=60))
@@ -77,7 +77,7 @@ async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(harn
     assert (again.content, again.attempt) == (Text("1"), 2)
 
 
-async def test_tries_run_out(harness: Harness):
+async def test_tries_run_out(harness: OutboxHarness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     for _ in range(3):
         (claimed,) = await harness.claim()
@@ -88,7 +88,7 @@ async def test_tries_run_out(harness: Harness):
     assert await harness.state(message_id) == "failed"
 
 
-async def test_a_number_that_is_not_connected_costs_no_attempt(harness: Harness):
+async def test_a_number_that_is_not_connected_costs_no_attempt(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft()])
     for _ in range(5):
         (claimed,) = await harness.claim()
@@ -104,7 +104,7 @@ async def test_a_number_that_is_not_connected_costs_no_attempt(harness: Harness)
         (InDoubt(as_written("no answer")), "unconfirmed"),
     ],
 )
-async def test_outcomes_settle_and_whoever_waits_is_reported(harness: Harness, outcome, state: str):
+async def test_outcomes_settle_and_whoever_waits_is_reported(harness: OutboxHarness, outcome, state: str):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     settled = asyncio.create_task(harness.outbox.wait_until_settled(harness.number.account_id, message_id, 30))
     (claimed,) = await harness.claim()
@@ -113,7 +113,7 @@ async def test_outcomes_settle_and_whoever_waits_is_reported(harness: Harness, o
     assert harness.outbox.waiting() == 0
 
 
-async def test_an_outcome_that_takes_too_long_reports_the_messages_state(harness: Harness):
+async def test_an_outcome_that_takes_too_long_reports_the_messages_state(harness: OutboxHarness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     assert (await harness.outbox.wait_until_settled(harness.number.account_id, message_id, 0.01)).state == "queued"
     with pytest.raises(KeyError):
@@ -131,7 +131,7 @@ async def test_an_outcome_that_takes_too_long_reports_the_messages_state(harness
     ],
     ids=lambda stale: type(stale).__name__,
 )
-async def test_a_result_of_an_older_attempt_changes_nothing(harness: Harness, stale: Outcome):
+async def test_a_result_of_an_older_attempt_changes_nothing(harness: OutboxHarness, stale: Outcome):
     """A message in flight that was queued again would be sent twice."""
     await harness.outbox.accept([harness.draft()])
     (old,) = await harness.claim()
@@ -154,7 +154,7 @@ async def test_a_result_of_an_older_attempt_changes_nothing(harness: Harness, st
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 async def test_when_an_outcome_cannot_be_recorded_what_is_known_of_it_stays(
-    harness: Harness, outcome: Outcome, state: str
+    harness: OutboxHarness, outcome: Outcome, state: str
 ):
     """Doubt that became a failure would be sent again by whoever reads `failed`."""
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
@@ -167,7 +167,9 @@ async def test_when_an_outcome_cannot_be_recorded_what_is_known_of_it_stays(
     assert harness.outbox.waiting() == 0
 
 
-async def receive(harness: Harness, status: str, remote_id: str = "w1", message_id: int | None = None, **more) -> None:
+async def receive(
+    harness: OutboxHarness, status: str, remote_id: str = "w1", message_id: int | None = None, **more
+) -> None:
     event = StatusChanged(
         harness.number.account_id, harness.number.id, remote_id, status, harness.time.now, message_id=message_id, **more
     )
@@ -176,7 +178,7 @@ async def receive(harness: Harness, status: str, remote_id: str = "w1", message_
     )
 
 
-async def test_receipts_in_any_order_end_at_the_highest(harness: Harness):
+async def test_receipts_in_any_order_end_at_the_highest(harness: OutboxHarness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
     await harness.outbox.record(claimed, Sent("w1"))
@@ -185,7 +187,7 @@ async def test_receipts_in_any_order_end_at_the_highest(harness: Harness):
     assert await harness.state(message_id) == "read"
 
 
-async def test_a_receipt_that_overtakes_the_answer_is_not_lost(harness: Harness):
+async def test_a_receipt_that_overtakes_the_answer_is_not_lost(harness: OutboxHarness):
     ids = (await harness.outbox.accept([harness.draft(), harness.draft("628222")])).ids
     by_engine_id, by_our_id = await harness.claim()
     await receive(harness, "delivered", "w1")  # the message is not known as w1 yet
@@ -196,7 +198,7 @@ async def test_a_receipt_that_overtakes_the_answer_is_not_lost(harness: Harness)
     assert after.remote_id == "w2"
 
 
-async def test_a_receipt_of_another_number_or_account_changes_nothing(harness: Harness):
+async def test_a_receipt_of_another_number_or_account_changes_nothing(harness: OutboxHarness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
     await harness.outbox.record(claimed, Sent("w1"))
@@ -209,7 +211,7 @@ async def test_a_receipt_of_another_number_or_account_changes_nothing(harness: H
     assert await harness.state(message_id) == "sent"
 
 
-async def test_a_failed_receipt_ends_a_sent_message_with_its_reason(harness: Harness):
+async def test_a_failed_receipt_ends_a_sent_message_with_its_reason(harness: OutboxHarness):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
     await harness.outbox.record(claimed, Sent("w1"))
@@ -219,7 +221,7 @@ async def test_a_failed_receipt_ends_a_sent_message_with_its_reason(harness: Har
     assert (found.state, found.error_code, english(found.error_reason)) == ("failed", "131026", "undeliverable")
 
 
-async def test_old_messages_expire_in_the_queue_and_at_the_claim(harness: Harness):
+async def test_old_messages_expire_in_the_queue_and_at_the_claim(harness: OutboxHarness):
     swept, claimed = (
         await harness.outbox.accept([harness.draft(lifetime=10), harness.draft("628222", lifetime=20)])
     ).ids
@@ -234,7 +236,7 @@ async def test_old_messages_expire_in_the_queue_and_at_the_claim(harness: Harnes
     assert harness.outbox.waiting() == 0
 
 
-async def test_after_a_crash_what_was_in_flight_is_found_and_waits_for_an_outcome(harness: Harness):
+async def test_after_a_crash_what_was_in_flight_is_found_and_waits_for_an_outcome(harness: OutboxHarness):
     in_flight_ids, waiting = (await harness.outbox.accept([harness.draft(body="1"), harness.draft(body="2")])).ids
     await harness.claim()
     reborn = open_outbox(harness.database, harness.time, [])
@@ -254,7 +256,7 @@ async def test_after_a_crash_what_was_in_flight_is_found_and_waits_for_an_outcom
     assert await harness.state(in_flight_ids) == "delivered"
 
 
-async def test_a_full_queue_refuses_all_or_nothing(harness: Harness):
+async def test_a_full_queue_refuses_all_or_nothing(harness: OutboxHarness):
     small = open_outbox(harness.database, harness.time, [], queue_limit=2)
     await small.accept([harness.draft()])
     with pytest.raises(QueueFull):
@@ -263,7 +265,7 @@ async def test_a_full_queue_refuses_all_or_nothing(harness: Harness):
     assert count == 1
 
 
-async def test_what_belongs_to_a_message_is_stored_with_it_or_not_at_all(harness: Harness):
+async def test_what_belongs_to_a_message_is_stored_with_it_or_not_at_all(harness: OutboxHarness):
     def fails(_connection, _ids):
         raise RuntimeError("no row for this message")
 
@@ -274,7 +276,7 @@ async def test_what_belongs_to_a_message_is_stored_with_it_or_not_at_all(harness
     assert accepted.value == accepted.ids[0] * 2
 
 
-async def test_a_sealed_content_is_unreadable_at_rest_and_gone_at_the_end(harness: Harness):
+async def test_a_sealed_content_is_unreadable_at_rest_and_gone_at_the_end(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft(body="kode 123456", sealed=True)])
 
     async def stored() -> str:
@@ -287,14 +289,14 @@ async def test_a_sealed_content_is_unreadable_at_rest_and_gone_at_the_end(harnes
     assert await stored() == ""
 
 
-async def test_the_database_refuses_a_second_message_in_flight(harness: Harness):
+async def test_the_database_refuses_a_second_message_in_flight(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft(), harness.draft()])
     await harness.claim()
     with pytest.raises(sa.exc.IntegrityError):
         await harness.database.write(lambda c: c.execute(messages.update().values(state="sending")))
 
 
-async def test_fifty_lanes_never_claim_one_message_twice(harness: Harness):
+async def test_fifty_lanes_never_claim_one_message_twice(harness: OutboxHarness):
     await harness.outbox.accept([harness.draft(str(628000 + i)) for i in range(300)])
     taken = await asyncio.gather(*(harness.claim(10) for _ in range(50)))
     ids = [claimed.id for claims in taken for claimed in claims]

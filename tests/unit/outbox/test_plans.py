@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from tests.unit.outbox.harness import Harness
+from tests.harness.outbox import OutboxHarness
 
 from kurir.messages.reports import InDoubt, Sent, StatusChanged
 from kurir.outbox import accept, claim
@@ -41,7 +41,7 @@ ONE_MESSAGE = re.compile(
 
 
 @pytest.fixture
-async def full(harness: Harness) -> Harness:
+async def full(harness: OutboxHarness) -> OutboxHarness:
     """A desk whose table holds a hundred times more finished messages than waiting ones."""
 
     def row(index: int) -> tuple:
@@ -58,7 +58,7 @@ async def full(harness: Harness) -> Harness:
     return harness
 
 
-async def all_statements(harness: Harness) -> list[tuple[str, Any]]:
+async def all_statements(harness: OutboxHarness) -> list[tuple[str, Any]]:
     """Everything that a lane asks of the database, as (statement, parameters)."""
     asked: dict[str, Any] = {}
 
@@ -88,7 +88,7 @@ async def all_statements(harness: Harness) -> list[tuple[str, Any]]:
     return list(asked.items())
 
 
-async def test_nothing_a_lane_asks_reads_the_finished_messages(full: Harness):
+async def test_nothing_a_lane_asks_reads_the_finished_messages(full: OutboxHarness):
     statements = await all_statements(full)
     if full.database.engine.dialect.name == "sqlite":  # nobody gathers statistics there; PostgreSQL does it by itself
         await only_short_indexes(full, statements, "EXPLAIN QUERY PLAN")
@@ -98,7 +98,7 @@ async def test_nothing_a_lane_asks_reads_the_finished_messages(full: Harness):
     await only_short_indexes(full, statements, explain)
 
 
-async def only_short_indexes(harness: Harness, statements: list[tuple[str, Any]], explain: str) -> None:
+async def only_short_indexes(harness: OutboxHarness, statements: list[tuple[str, Any]], explain: str) -> None:
     for statement, parameters in statements:
         work = functools.partial(_explained, sql=f"{explain} {statement}", parameters=parameters)
         found = ONE_MESSAGE.sub("PRIMARY KEY", await harness.database.read(work))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from tests.harness.outbox import OutboxHarness, open_outbox
 from tests.sentences import english
-from tests.unit.outbox.harness import Harness, open_outbox
 
 from kurir.inbox.tables import incoming
 from kurir.messages.content import Image, Text
@@ -22,23 +22,23 @@ STRANGER, OTHER, THIRD, FRIEND, GROUP = "628111", "628222", "628333", "628777", 
 
 
 @pytest.fixture
-def shop(harness: Harness) -> Harness:
+def shop(harness: OutboxHarness) -> OutboxHarness:
     harness.outbox = open_outbox(harness.database, harness.time, harness.number_due, restriction=SHORTEST)
     return harness
 
 
-async def claim(harness: Harness, limit: int = 10) -> list[Claimed]:
+async def claim(harness: OutboxHarness, limit: int = 10) -> list[Claimed]:
     """As a lane of a number that is, or is not, restricted."""
     number = harness.number
     restriction = await restricted(harness)
     return await harness.outbox.claim(number.account_id, number.id, limit, restricted=lambda _: restriction is not None)
 
 
-async def restricted(harness: Harness) -> numbers.Restriction | None:
+async def restricted(harness: OutboxHarness) -> numbers.Restriction | None:
     return await harness.database.read(lambda c: numbers.restriction(c, harness.number.account_id, harness.number.id))
 
 
-async def refused(harness: Harness, recipient: str = STRANGER) -> Claimed:
+async def refused(harness: OutboxHarness, recipient: str = STRANGER) -> Claimed:
     """A first contact is refused: from now on the number is restricted."""
     await harness.outbox.accept([harness.draft(recipient, "first")])
     (claimed,) = await claim(harness)
@@ -46,7 +46,7 @@ async def refused(harness: Harness, recipient: str = STRANGER) -> Claimed:
     return claimed
 
 
-async def writes(harness: Harness, person: str) -> None:
+async def writes(harness: OutboxHarness, person: str) -> None:
     """A message of `person` comes in, as the inbox stores it."""
 
     def work(connection):
@@ -64,7 +64,7 @@ async def writes(harness: Harness, person: str) -> None:
     await harness.database.write(work)
 
 
-async def reach(harness: Harness, recipient: str) -> None:
+async def reach(harness: OutboxHarness, recipient: str) -> None:
     """A message of ours is delivered to `recipient`."""
     await harness.outbox.accept([harness.draft(recipient, "earlier")])
     (claimed,) = await claim(harness)
@@ -74,13 +74,13 @@ async def reach(harness: Harness, recipient: str) -> None:
     await harness.database.write(lambda c: harness.outbox.receipt(c, receipt, harness.time.now))
 
 
-async def snapshot(harness: Harness, message_id: int) -> Snapshot:
+async def snapshot(harness: OutboxHarness, message_id: int) -> Snapshot:
     found = await harness.outbox.snapshot(harness.number.account_id, message_id)
     assert found is not None
     return found
 
 
-async def test_a_refused_first_contact_waits_uncounted_and_says_why(shop: Harness) -> None:
+async def test_a_refused_first_contact_waits_uncounted_and_says_why(shop: OutboxHarness) -> None:
     claimed = await refused(shop)
     found = await snapshot(shop, claimed.id)
     assert (found.state, found.attempts, found.error_code) == ("queued", 0, "restricted")
@@ -92,7 +92,7 @@ async def test_a_refused_first_contact_waits_uncounted_and_says_why(shop: Harnes
 
 
 @pytest.mark.parametrize("how", ["wrote", "was reached", "is a group"])
-async def test_whoever_is_no_first_contact_overtakes_those_who_are(shop: Harness, how: str) -> None:
+async def test_whoever_is_no_first_contact_overtakes_those_who_are(shop: OutboxHarness, how: str) -> None:
     known = GROUP if how == "is a group" else FRIEND
     if how == "wrote":
         await writes(shop, FRIEND)
@@ -108,14 +108,14 @@ async def test_whoever_is_no_first_contact_overtakes_those_who_are(shop: Harness
     assert (message.state, message.error_code, message.attempts) == ("queued", "restricted", 0)
 
 
-async def waiting(harness: Harness) -> list[Snapshot]:
+async def waiting(harness: OutboxHarness) -> list[Snapshot]:
     ids = await harness.database.read(
         lambda c: c.exec_driver_sql("SELECT id FROM messages WHERE state = 'queued'").all()
     )
     return [await snapshot(harness, row[0]) for row in ids]
 
 
-async def test_a_person_who_writes_releases_nobody_else(shop: Harness) -> None:
+async def test_a_person_who_writes_releases_nobody_else(shop: OutboxHarness) -> None:
     cold = await refused(shop, STRANGER)
     await shop.outbox.accept([shop.draft(OTHER, "cold too")])
     assert await claim(shop) == []
@@ -124,7 +124,7 @@ async def test_a_person_who_writes_releases_nobody_else(shop: Harness) -> None:
     assert [one.recipient for one in await claim(shop)] == [OTHER]
 
 
-async def test_a_person_who_writes_gets_what_waited_for_them_in_order(shop: Harness) -> None:
+async def test_a_person_who_writes_gets_what_waited_for_them_in_order(shop: OutboxHarness) -> None:
     await refused(shop, STRANGER)
     await shop.outbox.accept([shop.draft(OTHER, "1"), shop.draft(OTHER, "2")])
     assert await claim(shop) == []
@@ -135,7 +135,7 @@ async def test_a_person_who_writes_gets_what_waited_for_them_in_order(shop: Harn
     assert [one.content for one in await claim(shop)] == [Text("2")]
 
 
-async def test_when_the_time_is_over_one_is_tried_and_its_success_ends_the_restriction(shop: Harness) -> None:
+async def test_when_the_time_is_over_one_is_tried_and_its_success_ends_the_restriction(shop: OutboxHarness) -> None:
     await refused(shop)
     await shop.outbox.accept([shop.draft(OTHER), shop.draft(THIRD)])
     assert await claim(shop) == []
@@ -148,7 +148,7 @@ async def test_when_the_time_is_over_one_is_tried_and_its_success_ends_the_restr
     assert {one.recipient for one in await claim(shop)} == {OTHER, THIRD}
 
 
-async def test_a_refused_trial_doubles_the_time(shop: Harness) -> None:
+async def test_a_refused_trial_doubles_the_time(shop: OutboxHarness) -> None:
     await refused(shop)
     for length in (2 * SHORTEST, 4 * SHORTEST):
         current = await restricted(shop)
@@ -159,7 +159,7 @@ async def test_a_refused_trial_doubles_the_time(shop: Harness) -> None:
         assert await restricted(shop) == numbers.Restriction(shop.time.now + length, length)
 
 
-async def test_a_trial_that_ends_otherwise_is_followed_by_another(shop: Harness) -> None:
+async def test_a_trial_that_ends_otherwise_is_followed_by_another(shop: OutboxHarness) -> None:
     await refused(shop)
     await shop.outbox.accept([shop.draft(OTHER)])
     assert await claim(shop) == []
@@ -174,7 +174,7 @@ async def test_a_trial_that_ends_otherwise_is_followed_by_another(shop: Harness)
     assert await restricted(shop) is not None
 
 
-async def test_several_in_flight_restrict_once(shop: Harness) -> None:
+async def test_several_in_flight_restrict_once(shop: OutboxHarness) -> None:
     await shop.outbox.accept([shop.draft(one) for one in (STRANGER, OTHER, THIRD)])
     claimed = await claim(shop)
     for one in claimed:
@@ -184,7 +184,7 @@ async def test_several_in_flight_restrict_once(shop: Harness) -> None:
     assert len(await claim(shop)) == 1
 
 
-async def test_of_somebody_known_the_refusal_is_about_that_person(shop: Harness) -> None:
+async def test_of_somebody_known_the_refusal_is_about_that_person(shop: OutboxHarness) -> None:
     await writes(shop, FRIEND)
     (message_id,) = (await shop.outbox.accept([shop.draft(FRIEND)])).ids
     for attempt in range(1, 4):
@@ -197,7 +197,7 @@ async def test_of_somebody_known_the_refusal_is_about_that_person(shop: Harness)
     assert "463" in english(after.error_reason)
 
 
-async def test_a_message_that_expires_first_ends_as_expired_and_names_the_restriction(shop: Harness) -> None:
+async def test_a_message_that_expires_first_ends_as_expired_and_names_the_restriction(shop: OutboxHarness) -> None:
     await shop.outbox.accept([shop.draft(STRANGER, lifetime=60.0)])
     (claimed,) = await claim(shop)
     after = await shop.outbox.record(claimed, REFUSAL)
@@ -210,7 +210,7 @@ async def test_a_message_that_expires_first_ends_as_expired_and_names_the_restri
 
 
 async def test_a_long_queue_of_first_contacts_is_passed_over_whole(
-    shop: Harness, monkeypatch: pytest.MonkeyPatch
+    shop: OutboxHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restrictions, "_AT_ONCE", 7)
     await refused(shop)
@@ -222,7 +222,7 @@ async def test_a_long_queue_of_first_contacts_is_passed_over_whole(
     assert len(await claim(shop, limit=4)) == 1
 
 
-async def test_other_numbers_are_not_concerned(shop: Harness) -> None:
+async def test_other_numbers_are_not_concerned(shop: OutboxHarness) -> None:
     await refused(shop)
     await shop.outbox.accept([shop.draft(OTHER, number_id=shop.other.id)])
     assert len(await shop.claim(number=shop.other)) == 1
@@ -236,7 +236,7 @@ def test_how_long_a_restriction_lasts(last: float | None, trial: bool, length: f
     assert next_length(600.0, last, trial=trial) == length
 
 
-async def test_a_file_that_cannot_be_had_uses_up_no_trial(shop: Harness) -> None:
+async def test_a_file_that_cannot_be_had_uses_up_no_trial(shop: OutboxHarness) -> None:
     await refused(shop)
     picture = shop.draft(OTHER, "")
     picture = msgspec.structs.replace(picture, content=Image("http://files.test/a.png"))
@@ -264,7 +264,7 @@ async def test_a_file_that_cannot_be_had_uses_up_no_trial(shop: Harness) -> None
     assert (trial.recipient, trial.first_contact) == (THIRD, True)
 
 
-async def test_what_waits_while_the_trial_waits_for_its_file_is_looked_at_again_soon(shop: Harness) -> None:
+async def test_what_waits_while_the_trial_waits_for_its_file_is_looked_at_again_soon(shop: OutboxHarness) -> None:
     await refused(shop)
     picture = msgspec.structs.replace(shop.draft(OTHER, ""), content=Image("http://files.test/a.png"))
     later = msgspec.structs.replace(shop.draft(THIRD, ""), content=Image("http://files.test/b.png"))

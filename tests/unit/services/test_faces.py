@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.gateway_fixture import Front, open_front
+from tests.harness.gateway import Harness, open_harness
 from tests.sentences import english
 
 from kurir.cli import account, number, quarantine
@@ -28,16 +28,16 @@ OFFICIAL = {
 
 
 @pytest.fixture
-async def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Front]:
+async def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
     monkeypatch.setenv("KURIR_DATA_DIR", str(tmp_path))
-    async with open_front(tmp_path) as front:
-        yield front
+    async with open_harness(tmp_path) as harness:
+        yield harness
 
 
-async def ask(front: Front, method: str, path: str, body: Any = None) -> httpx.Response:
-    token = (front.gateway.settings.data_dir / "operator.token").read_text().strip()
+async def ask(harness: Harness, method: str, path: str, body: Any = None) -> httpx.Response:
+    token = (harness.gateway.settings.data_dir / "operator.token").read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
-    return await front.client.request(method, f"/api/v1{path}", json=body, headers=headers)
+    return await harness.client.request(method, f"/api/v1{path}", json=body, headers=headers)
 
 
 def error(answer: httpx.Response) -> tuple[int, str, str]:
@@ -46,32 +46,32 @@ def error(answer: httpx.Response) -> tuple[int, str, str]:
     return answer.status_code, body["code"], body["field"]
 
 
-async def test_an_official_number_by_the_operator_api(front: Front) -> None:
-    path = f"/numbers/{front.ours.official.key}"
-    paused = await ask(front, "POST", f"{path}/pause", {"reason": "closed"})
+async def test_an_official_number_by_the_operator_api(harness: Harness) -> None:
+    path = f"/numbers/{harness.ours.official.key}"
+    paused = await ask(harness, "POST", f"{path}/pause", {"reason": "closed"})
     assert (paused.status_code, paused.json()["state"], paused.json()["state_reason"]) == (200, "paused", "closed")
-    assert error(await ask(front, "POST", f"{path}/pause")) == (409, "not_possible", "key")
-    assert (await ask(front, "POST", f"{path}/resume")).json()["state"] == "connected"
-    assert error(await ask(front, "POST", f"{path}/resume")) == (409, "not_possible", "key")
-    await ask(front, "POST", f"{path}/pause")
-    changed = await ask(front, "PATCH", path, {"name": "Kasir", "access_token": "new"})
+    assert error(await ask(harness, "POST", f"{path}/pause")) == (409, "not_possible", "key")
+    assert (await ask(harness, "POST", f"{path}/resume")).json()["state"] == "connected"
+    assert error(await ask(harness, "POST", f"{path}/resume")) == (409, "not_possible", "key")
+    await ask(harness, "POST", f"{path}/pause")
+    changed = await ask(harness, "PATCH", path, {"name": "Kasir", "access_token": "new"})
     assert (changed.json()["name"], changed.json()["state"]) == ("Kasir", "connected")
-    assert error(await ask(front, "PATCH", path, {"access_token": ""})) == (400, "invalid", "access_token")
-    assert (await ask(front, "DELETE", path)).status_code == 200
+    assert error(await ask(harness, "PATCH", path, {"access_token": ""})) == (400, "invalid", "access_token")
+    assert (await ask(harness, "DELETE", path)).status_code == 200
     for method, wanted in (("DELETE", path), ("PATCH", path), ("POST", f"{path}/pause"), ("POST", f"{path}/resume")):
-        assert error(await ask(front, method, wanted)) == (404, "not_found", "key")
-    assert front.ours.official.key not in (await ask(front, "GET", "/numbers")).text
+        assert error(await ask(harness, method, wanted)) == (404, "not_found", "key")
+    assert harness.ours.official.key not in (await ask(harness, "GET", "/numbers")).text
 
 
-async def test_an_account_by_the_operator_api(front: Front) -> None:
-    made = (await ask(front, "POST", "/accounts", {"email": "new@example.com", "until": "2031-05-17"})).json()
+async def test_an_account_by_the_operator_api(harness: Harness) -> None:
+    made = (await ask(harness, "POST", "/accounts", {"email": "new@example.com", "until": "2031-05-17"})).json()
     assert made["account"]["until"] == "2031-05-17"
     assert made["api_key"]
     assert made["password"]
     account_id = made["account"]["id"]
-    answer = await front.post("info", {"api_key": made["api_key"]})
+    answer = await harness.post("info", {"api_key": made["api_key"]})
     assert answer.json()["info"]["package"]["active_until"] == "2031-05-17"
-    changed = (await ask(front, "PATCH", f"/accounts/{account_id}", {"until": "2032-01-31", "name": "Toko"})).json()
+    changed = (await ask(harness, "PATCH", f"/accounts/{account_id}", {"until": "2032-01-31", "name": "Toko"})).json()
     assert (changed["until"], changed["name"], changed["language"]) == ("2032-01-31", "Toko", "id")
     for body, field in (
         ({"until": "soon"}, "until"),
@@ -79,18 +79,18 @@ async def test_an_account_by_the_operator_api(front: Front) -> None:
         ({"timezone": "Mars"}, "timezone"),
         ({"name": ""}, "name"),
     ):
-        assert error(await ask(front, "PATCH", f"/accounts/{account_id}", body)) == (400, "invalid", field)
-    assert error(await ask(front, "POST", "/accounts", {"email": "new@example.com"})) == (400, "invalid", "email")
-    assert error(await ask(front, "POST", "/accounts", {})) == (400, "invalid", "")
-    assert error(await ask(front, "PATCH", "/accounts/999", {"name": "x"})) == (404, "not_found", "account_id")
-    assert error(await ask(front, "PATCH", "/accounts/x", {"name": "x"})) == (400, "invalid", "id")
-    key = (await ask(front, "POST", f"/accounts/{account_id}/keys", {"label": "shop"})).json()["api_key"]
-    assert len((await ask(front, "GET", f"/accounts/{account_id}/keys")).json()["keys"]) == 2
-    assert (await ask(front, "DELETE", f"/accounts/{account_id}/keys/{key[-4:]}")).json() == {"revoked": 1}
-    assert error(await ask(front, "DELETE", f"/accounts/{account_id}/keys/{key[-4:]}"))[:2] == (404, "not_found")
-    device = (await ask(front, "POST", f"/accounts/{account_id}/devices", {"name": "Kasir"})).json()["key"]
-    official = (await ask(front, "POST", f"/accounts/{account_id}/officials", OFFICIAL)).json()["key"]
-    found = await front.gateway.services.numbers.list(account_id)
+        assert error(await ask(harness, "PATCH", f"/accounts/{account_id}", body)) == (400, "invalid", field)
+    assert error(await ask(harness, "POST", "/accounts", {"email": "new@example.com"})) == (400, "invalid", "email")
+    assert error(await ask(harness, "POST", "/accounts", {})) == (400, "invalid", "")
+    assert error(await ask(harness, "PATCH", "/accounts/999", {"name": "x"})) == (404, "not_found", "account_id")
+    assert error(await ask(harness, "PATCH", "/accounts/x", {"name": "x"})) == (400, "invalid", "id")
+    key = (await ask(harness, "POST", f"/accounts/{account_id}/keys", {"label": "shop"})).json()["api_key"]
+    assert len((await ask(harness, "GET", f"/accounts/{account_id}/keys")).json()["keys"]) == 2
+    assert (await ask(harness, "DELETE", f"/accounts/{account_id}/keys/{key[-4:]}")).json() == {"revoked": 1}
+    assert error(await ask(harness, "DELETE", f"/accounts/{account_id}/keys/{key[-4:]}"))[:2] == (404, "not_found")
+    device = (await ask(harness, "POST", f"/accounts/{account_id}/devices", {"name": "Kasir"})).json()["key"]
+    official = (await ask(harness, "POST", f"/accounts/{account_id}/officials", OFFICIAL)).json()["key"]
+    found = await harness.gateway.services.numbers.list(account_id)
     assert [(one.key, one.phone) for one in found] == [(device, ""), (official, "6281100000009")]
 
 
@@ -98,8 +98,8 @@ async def run(command: Callable[..., object], *arguments: Any, **options: Any) -
     await asyncio.to_thread(command, *arguments, **options)
 
 
-async def test_the_same_by_commands(front: Front, capsys: pytest.CaptureFixture[str]) -> None:
-    services, email, key = front.gateway.services, front.ours.account.email, front.ours.official.key
+async def test_the_same_by_commands(harness: Harness, capsys: pytest.CaptureFixture[str]) -> None:
+    services, email, key = harness.gateway.services, harness.ours.account.email, harness.ours.official.key
     await run(number.rename, key, "Toko")
     await run(number.pause, key, reason="closed")
     paused = await services.numbers.get_of_any(key)
@@ -111,9 +111,9 @@ async def test_the_same_by_commands(front: Front, capsys: pytest.CaptureFixture[
     with pytest.raises(CommandError, match="no number with this key"):
         await run(number.rename, "WB-nobody", "x")
     await run(number.remove, key)
-    assert [one.key for one in await services.numbers.list(front.ours.account.id)] == [front.ours.device.key]
+    assert [one.key for one in await services.numbers.list(harness.ours.account.id)] == [harness.ours.device.key]
     await run(account.set_, email, name="Toko Dua", until="2031-05-17", language="id")
-    changed = await services.accounts.get(front.ours.account.id)
+    changed = await services.accounts.get(harness.ours.account.id)
     assert (changed.name, changed.language) == ("Toko Dua", "id")
     capsys.readouterr()
     await run(account.list_)
@@ -126,19 +126,21 @@ async def test_the_same_by_commands(front: Front, capsys: pytest.CaptureFixture[
         await run(quarantine.discard, "7")
 
 
-async def test_a_removal_goes_by_the_running_gateway(front: Front) -> None:
+async def test_a_removal_goes_by_the_running_gateway(harness: Harness) -> None:
     """A gateway that does not answer is told of; its data folder is not changed behind its back."""
-    write_ready_file(front.gateway.settings.data_dir, ReadyFile(1, "http://127.0.0.1:9"))
+    write_ready_file(harness.gateway.settings.data_dir, ReadyFile(1, "http://127.0.0.1:9"))
     with pytest.raises(CommandError, match="does not answer"):
-        await run(number.remove, front.ours.official.key)
-    assert (await front.gateway.services.numbers.get_of_any(front.ours.official.key)).key == front.ours.official.key
+        await run(number.remove, harness.ours.official.key)
+    assert (
+        await harness.gateway.services.numbers.get_of_any(harness.ours.official.key)
+    ).key == harness.ours.official.key
 
 
-async def test_what_the_operator_api_does_not_have_is_answered_in_its_own_form(front: Front) -> None:
-    assert error(await ask(front, "POST", "/accounts/1/numbers")) == (404, "not_found", "")
-    assert error(await ask(front, "GET", "/no/such/thing")) == (404, "not_found", "")
-    refused = await ask(front, "DELETE", "/accounts")
+async def test_what_the_operator_api_does_not_have_is_answered_in_its_own_form(harness: Harness) -> None:
+    assert error(await ask(harness, "POST", "/accounts/1/numbers")) == (404, "not_found", "")
+    assert error(await ask(harness, "GET", "/no/such/thing")) == (404, "not_found", "")
+    refused = await ask(harness, "DELETE", "/accounts")
     assert error(refused) == (405, "method_not_allowed", "")
     assert "GET" in refused.headers["allow"]
-    page = await front.client.get("/nothing/here")
+    page = await harness.client.get("/nothing/here")
     assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (404, "text/html")

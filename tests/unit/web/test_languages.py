@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import Front
+from tests.harness.gateway import Harness
 
 from kurir.accounts.tables import accounts
 from kurir.cli.language import language
@@ -59,8 +59,8 @@ def test_the_language_of_the_terminal(values: dict[str, str], wanted: str, monke
     ("header", "words"),
     [("en", "is not valid"), ("fr, en;q=0.5", "is not valid"), ("id, en;q=0.5", "tidak valid"), ("", "tidak valid")],
 )
-async def test_a_caller_whom_nobody_knows(front: Front, header: str, words: str) -> None:
-    answer = await front.client.post(
+async def test_a_caller_whom_nobody_knows(harness: Harness, header: str, words: str) -> None:
+    answer = await harness.client.post(
         "/public/v1/send_personal_message", json={"api_key": "wrong"}, headers={"Accept-Language": header}
     )
     assert (answer.status_code, words in answer.json()["message"]) == (403, True)
@@ -75,11 +75,11 @@ async def test_a_caller_whom_nobody_knows(front: Front, header: str, words: str)
         (NotConnected(REMOVED_BY_PHONE()), "belum terkirim dalam"),
     ],
 )
-async def test_an_indonesian_answer_is_indonesian_to_its_end(front: Front, outcome: object, words: str) -> None:
+async def test_an_indonesian_answer_is_indonesian_to_its_end(harness: Harness, outcome: object, words: str) -> None:
     change = sa.update(accounts).values(language="id")
-    await front.gateway.database.write(lambda c: c.execute(change))
-    front.devices.outcome = lambda _: outcome  # type: ignore[assignment,return-value]
-    answer = await front.send("send_personal_message", phone_no=PHONE, message="x", method_send="sync")
+    await harness.gateway.database.write(lambda c: c.execute(change))
+    harness.devices.outcome = lambda _: outcome  # type: ignore[assignment,return-value]
+    answer = await harness.send("send_personal_message", phone_no=PHONE, message="x", method_send="sync")
     assert words in answer.json()["message"]
     assert not {"queued", "sending", "the", "is", "not"} & set(answer.json()["message"].replace(":", " ").split())
 
@@ -92,6 +92,6 @@ async def test_an_indonesian_answer_is_indonesian_to_its_end(front: Front, outco
         (b"{a: 1}", "pada byte"),
     ],
 )
-async def test_a_broken_body_is_explained_in_indonesian(front: Front, body: bytes, words: str) -> None:
-    answer = await front.client.post("/public/v1/send_personal_message", content=body)
+async def test_a_broken_body_is_explained_in_indonesian(harness: Harness, body: bytes, words: str) -> None:
+    answer = await harness.client.post("/public/v1/send_personal_message", content=body)
     assert (answer.status_code, words in answer.json()["message"]) == (400, True), answer.text

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.gateway_fixture import Front, open_front
+from tests.harness.gateway import Harness, open_harness
 
 from kurir.accounts import members
 from kurir.numbers.tables import numbers
@@ -16,23 +16,23 @@ from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 XSS = "<script>alert(1)</script>"
 
 
-async def with_a_member(front: Front) -> None:
-    account_id = front.ours.account.id
+async def with_a_member(harness: Harness) -> None:
+    account_id = harness.ours.account.id
     password_hash = members.hashed("a good pass: word")
-    await front.gateway.database.write(lambda c: members.create(c, account_id, "sari@example.com", password_hash))
+    await harness.gateway.database.write(lambda c: members.create(c, account_id, "sari@example.com", password_hash))
 
 
-async def test_the_numbers_are_for_members(front: Front) -> None:
-    await with_a_member(front)
-    answer = await front.client.get("/")
+async def test_the_numbers_are_for_members(harness: Harness) -> None:
+    await with_a_member(harness)
+    answer = await harness.client.get("/")
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith("Basic")
-    assert front.ours.device.key not in answer.text
-    answer = await front.client.get("/", auth=("Sari@example.com", "a good pass: word"))
+    assert harness.ours.device.key not in answer.text
+    answer = await harness.client.get("/", auth=("Sari@example.com", "a good pass: word"))
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
-    assert front.ours.device.key in answer.text
-    assert front.theirs.device.key not in answer.text
+    assert harness.ours.device.key in answer.text
+    assert harness.theirs.device.key not in answer.text
 
 
 @pytest.mark.parametrize(
@@ -46,35 +46,35 @@ async def test_the_numbers_are_for_members(front: Front) -> None:
         {"Authorization": "Bearer c2FyaTpy"},
     ],
 )
-async def test_odd_sign_ins_are_no_sign_ins(front: Front, headers: dict[str, str]) -> None:
-    answer = await front.client.get("/", headers=headers)
+async def test_odd_sign_ins_are_no_sign_ins(harness: Harness, headers: dict[str, str]) -> None:
+    answer = await harness.client.get("/", headers=headers)
     assert answer.status_code == 401
-    assert front.surprises() == 0
+    assert harness.surprises() == 0
 
 
 async def test_wrong_passwords_block_even_the_right_one(tmp_path: Path) -> None:
-    async with open_front(tmp_path, failed_key_limit="2/hour") as front:
-        await with_a_member(front)
+    async with open_harness(tmp_path, failed_key_limit="2/hour") as harness:
+        await with_a_member(harness)
         for _ in range(2):
-            assert (await front.client.get("/", auth=("sari@example.com", "wrong"))).status_code == 401
-        answer = await front.client.get("/", auth=("sari@example.com", "a good pass: word"))
+            assert (await harness.client.get("/", auth=("sari@example.com", "wrong"))).status_code == 401
+        answer = await harness.client.get("/", auth=("sari@example.com", "a good pass: word"))
         assert answer.status_code == 429
         assert int(answer.headers["Retry-After"]) > 0
 
 
 async def test_an_open_status_page_shows_every_number_and_escapes_names(tmp_path: Path) -> None:
-    async with open_front(tmp_path, status_page="open") as front:
-        await front.gateway.database.write(lambda c: c.execute(numbers.update().values(name=XSS, state_reason=XSS)))
-        page = (await front.client.get("/")).text
-        for tenant in (front.ours, front.theirs):
+    async with open_harness(tmp_path, status_page="open") as harness:
+        await harness.gateway.database.write(lambda c: c.execute(numbers.update().values(name=XSS, state_reason=XSS)))
+        page = (await harness.client.get("/")).text
+        for tenant in (harness.ours, harness.theirs):
             assert tenant.device.key in page
         assert XSS not in page
         assert "&lt;script&gt;" in page
-        assert front.ours.api_key not in page
+        assert harness.ours.api_key not in page
 
 
-async def test_the_reference_shows_every_endpoint_and_field_with_a_command_to_copy(front: Front) -> None:
-    page = (await front.client.get("/reference")).text
+async def test_the_reference_shows_every_endpoint_and_field_with_a_command_to_copy(harness: Harness) -> None:
+    page = (await harness.client.get("/reference")).text
     for endpoint in ENDPOINTS:
         assert f'id="{endpoint.path}"' in page
         assert f"curl http://gateway.test/public/v1/{endpoint.path}" in page
@@ -83,8 +83,8 @@ async def test_the_reference_shows_every_endpoint_and_field_with_a_command_to_co
 
 
 @pytest.mark.parametrize("path", ["/", "/reference", "/nothing"])
-async def test_pages_load_nothing_from_elsewhere_and_run_nothing_inline(front: Front, path: str) -> None:
-    answer = await front.client.get(path)
+async def test_pages_load_nothing_from_elsewhere_and_run_nothing_inline(harness: Harness, path: str) -> None:
+    answer = await harness.client.get(path)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
@@ -92,12 +92,12 @@ async def test_pages_load_nothing_from_elsewhere_and_run_nothing_inline(front: F
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"(?!/static/)", answer.text)
     assert not re.search(r"<script(?![^>]*\bsrc=)|\bstyle=|\bon\w+=\"", answer.text)
     for asset in set(re.findall(r"/static/[\w.]+", answer.text)):
-        assert (await front.client.get(asset)).status_code == 200
-    assert (await front.client.get("/static/../server.py")).status_code == 404
+        assert (await harness.client.get(asset)).status_code == 200
+    assert (await harness.client.get("/static/../server.py")).status_code == 404
 
 
-async def test_the_openapi_document_lists_every_endpoint_with_every_code(front: Front) -> None:
-    document: dict[str, Any] = (await front.client.get("/openapi.json")).json()
+async def test_the_openapi_document_lists_every_endpoint_with_every_code(harness: Harness) -> None:
+    document: dict[str, Any] = (await harness.client.get("/openapi.json")).json()
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) == {f"/public/v1/{endpoint.path}" for endpoint in ENDPOINTS}
     for path in document["paths"].values():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.gateway_fixture import PHONE, Front, open_front
+from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.kit.ids import parse_message_id
 from kurir.messages.content import Document, Image, Text
@@ -20,27 +20,27 @@ PICTURE = "https://example.com/picture.png"
 FILE = "https://example.com/files/price%20list.pdf?x=1"
 
 
-async def stored(front: Front) -> list[tuple[str, object]]:
+async def stored(harness: Harness) -> list[tuple[str, object]]:
     """Recipient and content of every stored message, in order of acceptance."""
-    front.devices.connected = False
-    ids = await front.gateway.database.read(lambda c: list(c.scalars(sa.select(messages.c.id))))
-    claimed = await front.gateway.outbox.claim(front.ours.account.id, front.ours.device.id, 100, ready=ids)
+    harness.devices.connected = False
+    ids = await harness.gateway.database.read(lambda c: list(c.scalars(sa.select(messages.c.id))))
+    claimed = await harness.gateway.outbox.claim(harness.ours.account.id, harness.ours.device.id, 100, ready=ids)
     return [(message.recipient, message.content) for message in claimed]
 
 
 @pytest.fixture
-def away(front: Front) -> Front:
+def away(harness: Harness) -> Harness:
     """The device is away, so that messages stay in the outbox where they can be looked at."""
-    front.devices.connected = False
-    return front
+    harness.devices.connected = False
+    return harness
 
 
-async def test_text_is_accepted_durably_and_reaches_the_channel(front: Front) -> None:
-    answer = await front.send("send_personal_message", phone_no="081234567890", country_code="62", message="Halo")
+async def test_text_is_accepted_durably_and_reaches_the_channel(harness: Harness) -> None:
+    answer = await harness.send("send_personal_message", phone_no="081234567890", country_code="62", message="Halo")
     assert (answer.status_code, answer.json()) == (200, ACCEPTED)
     message_id = parse_message_id(answer.headers["X-Message-Id"])
     assert message_id is not None
-    sent = (await front.until_sent(1))[0]
+    sent = (await harness.until_sent(1))[0]
     assert (sent.message_id, sent.recipient, sent.content) == (message_id, "6281234567890", Text("Halo"))
 
 
@@ -60,7 +60,7 @@ async def test_text_is_accepted_durably_and_reaches_the_channel(front: Front) ->
     ],
 )
 async def test_every_spelling_of_a_phone_number_means_one_recipient(
-    away: Front, phone_no: object, country_code: object
+    away: Harness, phone_no: object, country_code: object
 ) -> None:
     answer = await away.send("send_personal_message", phone_no=phone_no, country_code=country_code, message="x")
     assert answer.json() == ACCEPTED
@@ -95,7 +95,7 @@ async def test_every_spelling_of_a_phone_number_means_one_recipient(
 )
 @pytest.mark.parametrize("path", ["send_personal_message", "send_group_message"])
 async def test_message_endpoints_make_the_bubbles_that_were_meant(
-    away: Front, path: str, fields: dict[str, object], contents: list[object]
+    away: Harness, path: str, fields: dict[str, object], contents: list[object]
 ) -> None:
     answer = await away.send(path, phone_no="81234567890", group_id="120363322806000000", **fields)
     assert answer.json() == ACCEPTED
@@ -108,25 +108,25 @@ async def test_message_endpoints_make_the_bubbles_that_were_meant(
 
 @pytest.mark.parametrize("path", ["send_personal_file", "send_group_file"])
 @pytest.mark.parametrize("name", ["file_url", "document_url", "url", "media_url"])
-async def test_file_endpoints_send_the_file_with_its_caption(away: Front, path: str, name: str) -> None:
+async def test_file_endpoints_send_the_file_with_its_caption(away: Harness, path: str, name: str) -> None:
     fields = {name: FILE, "phone_no": "81234567890", "group_id": "120363322806000000@g.us", "message": "May"}
     assert (await away.send(path, **fields)).json() == ACCEPTED
     assert [content for _, content in await stored(away)] == [Document(FILE, "price list.pdf", "May")]
 
 
-async def test_two_bubbles_arrive_in_order(front: Front) -> None:
+async def test_two_bubbles_arrive_in_order(harness: Harness) -> None:
     fields = {"phone_no": "81234567890", "message": "first", "method_send": "sync"}
-    assert (await front.send("send_personal_message", **fields)).json() == ACCEPTED
-    assert (await front.send("send_personal_message", **fields | {"message": "second"})).json() == ACCEPTED
-    assert [outgoing.content for outgoing in front.devices.sent] == [Text("first"), Text("second")]
+    assert (await harness.send("send_personal_message", **fields)).json() == ACCEPTED
+    assert (await harness.send("send_personal_message", **fields | {"message": "second"})).json() == ACCEPTED
+    assert [outgoing.content for outgoing in harness.devices.sent] == [Text("first"), Text("second")]
 
 
-async def test_typing_is_asked_of_the_channel_only_when_enabled(front: Front) -> None:
+async def test_typing_is_asked_of_the_channel_only_when_enabled(harness: Harness) -> None:
     for flag in ("1", "0"):
-        await front.send(
+        await harness.send(
             "send_personal_message", phone_no="81234567890", message=flag, enable_typing=flag, method_send="sync"
         )
-    assert [(o.content, o.typing) for o in front.devices.sent] == [(Text("1"), True), (Text("0"), False)]
+    assert [(o.content, o.typing) for o in harness.devices.sent] == [(Text("1"), True), (Text("0"), False)]
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ async def test_typing_is_asked_of_the_channel_only_when_enabled(front: Front) ->
     ],
 )
 async def test_sync_answers_with_the_channels_outcome(
-    front: Front, outcome: Refused | InDoubt, code: int, type_: str, words: str
+    harness: Harness, outcome: Refused | InDoubt, code: int, type_: str, words: str
 ) -> None:
-    front.devices.outcome = lambda _: outcome
-    answer = await front.send("send_personal_message", phone_no="81234567890", message="x", method_send="sync")
+    harness.devices.outcome = lambda _: outcome
+    answer = await harness.send("send_personal_message", phone_no="81234567890", message="x", method_send="sync")
     body = answer.json()
     assert (answer.status_code, body["code"], body["type"]) == (code, str(code), type_)
     assert words in body["message"]
@@ -150,24 +150,24 @@ async def test_sync_answers_with_the_channels_outcome(
 
 
 async def test_sync_without_an_outcome_reports_that_the_message_is_kept(tmp_path) -> None:
-    async with open_front(tmp_path, sync_timeout=0.1) as front:
-        front.devices.connected = False
-        answer = await front.send("send_personal_message", phone_no="81234567890", message="x", method_send="sync")
+    async with open_harness(tmp_path, sync_timeout=0.1) as harness:
+        harness.devices.connected = False
+        answer = await harness.send("send_personal_message", phone_no="81234567890", message="x", method_send="sync")
         assert answer.status_code == 408
         assert "It is kept and will still go out" in answer.json()["message"]
-        front.devices.connected = True
-        front.gateway.dispatcher.wake(front.ours.account.id, front.ours.device.id)
-        assert (await front.until_sent(1))[0].content == Text("x")
+        harness.devices.connected = True
+        harness.gateway.dispatcher.wake(harness.ours.account.id, harness.ours.device.id)
+        assert (await harness.until_sent(1))[0].content == Text("x")
 
 
 async def test_a_full_queue_refuses_with_a_time_to_come_back(tmp_path) -> None:
-    async with open_front(tmp_path, queue_limit=1) as front:
-        front.devices.connected = False
-        assert (await front.send("send_personal_message", phone_no="81234567890", message="x")).json() == ACCEPTED
-        answer = await front.send("send_personal_message", phone_no="81234567890", message="y")
+    async with open_harness(tmp_path, queue_limit=1) as harness:
+        harness.devices.connected = False
+        assert (await harness.send("send_personal_message", phone_no="81234567890", message="x")).json() == ACCEPTED
+        answer = await harness.send("send_personal_message", phone_no="81234567890", message="y")
         assert (answer.json()["code"], answer.json()["type"]) == ("400", "rate_limited")
         assert int(answer.headers["Retry-After"]) > 0
-        assert (await front.rows())["messages"] == 1
+        assert (await harness.rows())["messages"] == 1
 
 
 @pytest.mark.parametrize(
@@ -203,14 +203,14 @@ async def test_a_full_queue_refuses_with_a_time_to_come_back(tmp_path) -> None:
     ],
 )
 async def test_a_wrong_parameter_is_named_and_nothing_is_stored(
-    front: Front, path: str, fields: dict[str, object], named: str
+    harness: Harness, path: str, fields: dict[str, object], named: str
 ) -> None:
-    before = await front.rows()
-    answer = await front.send(path, **fields)
+    before = await harness.rows()
+    answer = await harness.send(path, **fields)
     body = answer.json()
     assert (answer.status_code, body["code"], body["type"]) == (405, "405", "invalid_request")
     assert f"`{named}`" in body["message"]
-    assert await front.rows() == before
+    assert await harness.rows() == before
 
 
 @pytest.mark.parametrize(
@@ -221,15 +221,15 @@ async def test_a_wrong_parameter_is_named_and_nothing_is_stored(
         ("send_message_template", {"recipients": PHONE, "variables": ["Sari"]}),
     ],
 )
-async def test_waiters_are_notified_at_a_stop(front: Front, path: str, fields: dict[str, Any]) -> None:
+async def test_waiters_are_notified_at_a_stop(harness: Harness, path: str, fields: dict[str, Any]) -> None:
     """Not that the time was up: it was not."""
-    furnished = (await front.furnish()).get(path, {})
-    front.devices.outcome = front.cloud.outcome = lambda _: TryLater("busy", as_written("busy"), after=60.0)
-    sending = asyncio.create_task(front.send(path, **(furnished | fields), method_send="sync"))
+    furnished = (await harness.furnish()).get(path, {})
+    harness.devices.outcome = harness.cloud.outcome = lambda _: TryLater("busy", as_written("busy"), after=60.0)
+    sending = asyncio.create_task(harness.send(path, **(furnished | fields), method_send="sync"))
     async with asyncio.timeout(10):
-        while not (front.devices.sent or front.cloud.sent):
+        while not (harness.devices.sent or harness.cloud.sent):
             await asyncio.sleep(0.01)
-    front.gateway.outbox.dismiss()
+    harness.gateway.outbox.dismiss()
     answer = await asyncio.wait_for(sending, 4)  # the call's own patience is 5 s
     assert answer.status_code == 408
     assert "the service, which is stopping" in answer.text

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.webhook_harness import WebhookHarness, open_webhook_harness
+from tests.harness.webhooks import WebhookHarness, open_webhook_harness
 
 
 @pytest.fixture

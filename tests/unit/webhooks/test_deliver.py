@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.harness.webhooks import WebhookHarness, delivering, eventually, open_webhook_harness, receiving
 from tests.sqlite import new_database
-from tests.webhook_harness import WebhookHarness, delivering, eventually, open_webhook_harness, receiving
 
 from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks import deliver, deliveries

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.harness.properties import examples
 
 from kurir_sandbox.graph_api import notices
 from kurir_sandbox.graph_api.callbacks import envelope, sign
@@ -243,7 +244,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_request_is_read_or_refused(body: dict[str, Any]) -> None:
     for read in (require_product, template_named, lambda given: seen({"status": "read", **given}), outgoing):
         if read is outgoing and body.get("type") == "template":

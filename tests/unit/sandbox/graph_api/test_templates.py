@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.harness.properties import examples
 
 from kurir_sandbox.graph_api.bubbles import fill
 from kurir_sandbox.graph_api.errors import GraphError
@@ -292,7 +293,7 @@ COMPONENT = st.dictionaries(KEYS, ANYTHING, max_size=6)
 
 
 @given(st.lists(COMPONENT | ANYTHING, max_size=4), st.sampled_from(["UTILITY", "AUTHENTICATION"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_any_request_is_checked_or_refused(components: list[Any], category: str) -> None:
     try:
         assert isinstance(checked(request(components=components, category=category)), NewTemplate)
@@ -301,7 +302,7 @@ def test_any_request_is_checked_or_refused(components: list[Any], category: str)
 
 
 @given(st.lists(COMPONENT | ANYTHING, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_any_parameters_fit_or_are_refused(components: list[Any]) -> None:
     for template in (ORDER, checked(ACCEPTED["location header"])):
         try:

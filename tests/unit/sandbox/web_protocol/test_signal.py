@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.harness.properties import examples
 
 from kurir_sandbox.web_protocol.curve import KEY_TYPE, KeyPair
 from kurir_sandbox.web_protocol.sender_keys import OwnSenderKey, ReceivedKeys
@@ -76,7 +77,7 @@ def test_a_conversation(one_time: bool) -> None:
             assert alice.read(sealed) == b"b%d%d" % (round_, i)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=24), st.randoms(use_true_random=False))
 def test_messages_may_be_late_lost_and_repeated(steps: list[tuple[bool, bool]], random) -> None:
     alice, bob = pair()
@@ -155,7 +156,7 @@ class Member:
             self.stored = msgspec.msgpack.encode(keys)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.permutations(range(8)), st.integers(0, 8))
 def test_group_messages_in_any_order(order: list[int], joined: int) -> None:
     own, member = OwnSenderKey.generate(), Member()

@@ -47,24 +47,27 @@ PAUSES = (5.0, 30.0, 120.0, 600.0, 1_800.0, 7_200.0, 21_600.0, 43_200.0)
 """Seconds from one attempt to the next; after the last the media are given up."""
 UNREAD_TRIES = 3
 """Attempts after which an entry that cannot be read is quarantined."""
-_LONGEST = 86_400.0
-"""Seconds after which media are given up in any case; WhatsApp keeps files for some weeks, but people read today."""
-_LOOK_AGAIN = 1.0
-NO_ROOM_PAUSE = 30.0
-"""Seconds until a file for which the disk has no room is looked at again; that counts as no try."""
 _FINAL = ("no url present", "find any attachments", "status code 403", "status code 404", "status code 410")
 """Parts of the engine's errors that are permanent."""
 
 
 class Limits(NamedTuple):
     """`size`: bytes of the largest file; `seconds`: for one attempt; `pauses` between attempts; `calls`: concurrent
-    fetches of the whole process (one limit for all devices); `reserve`: bytes of the disk as in `DiskReserve`."""
+    fetches of the whole process (one limit for all devices); `reserve`: bytes of the disk as in `DiskReserve`.
+
+    `longest`: seconds after which media are given up in any case; WhatsApp keeps files for some weeks, but people read
+    today. `look_again`: seconds between two looks when nothing calls for one. `no_room_pause`: seconds until a file for
+    which the disk has no room is looked at again; that counts as no attempt.
+    """
 
     size: int
     seconds: float
     pauses: tuple[float, ...] = PAUSES
     calls: threading.Semaphore = threading.BoundedSemaphore(PROCESS_CALLS)
     reserve: int = 0
+    longest: float = 86_400.0
+    look_again: float = 1.0
+    no_room_pause: float = 30.0
 
 
 class MediaFetches:
@@ -136,7 +139,7 @@ class MediaFetches:
                 self._device.report(f"media of a received message: {type(error).__name__}: {error}")
             with self._changed:
                 if not self._closing.is_set():
-                    self._changed.wait(_LOOK_AGAIN)
+                    self._changed.wait(self._limits.look_again)
 
     def _begin_next(self, besides: list[int]) -> bool:
         """Starts the fetch that is overdue the longest; False when nothing is due or there is no room. Raises
@@ -177,7 +180,7 @@ class MediaFetches:
             return True
         if not self._has_room(entry):
             self._say_full()
-            self._journal.put_off_fetch(entry.id, time.time() + NO_ROOM_PAUSE)
+            self._journal.put_off_fetch(entry.id, time.time() + self._limits.no_room_pause)
             return True
         if not self._limits.calls.acquire(blocking=False):
             return False
@@ -200,7 +203,7 @@ class MediaFetches:
         """Why no further attempt is useful; `NOTHING` while one is."""
         if entry.owner and self._owner and entry.owner != self._owner:
             return reasons.GONE_OTHER_PHONE()
-        if entry.tries <= len(self._limits.pauses) and time.time() - entry.at <= _LONGEST:
+        if entry.tries <= len(self._limits.pauses) and time.time() - entry.at <= self._limits.longest:
             return NOTHING
         return reasons.GONE_LATE() if self._has_room(entry) else reasons.GONE_DISK()
 

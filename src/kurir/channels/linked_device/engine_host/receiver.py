@@ -37,20 +37,31 @@ from kurir.messages.reports import MediaFetched, Received
 
 TRIES = 3
 """Attempts to read an entry before it is quarantined."""
-_DISK_PAUSE = 1.0
 
 
 class Receiver:
     """A device's received messages and receipts from `Open` to `Close`.
 
+    `disk_pause`: seconds until what the disk refused is tried again.
+
     Raises sqlite3.Error and OSError when its journal cannot be opened.
     """
 
-    def __init__(self, order: Open, device: DeviceContext, emit: Emit, limits: Limits, tries: int = TRIES) -> None:
+    def __init__(
+        self,
+        order: Open,
+        device: DeviceContext,
+        emit: Emit,
+        limits: Limits,
+        *,
+        tries: int = TRIES,
+        disk_pause: float = 1.0,
+    ) -> None:
         self._order = order
         self._device = device
         self._emit = emit
         self._most_tries = tries
+        self._disk_pause = disk_pause
         self._journal = Journal(Path(order.journal))
         self._fetches = MediaFetches(order, device, emit, self._journal, limits)
         self._lock = threading.Lock()
@@ -180,7 +191,7 @@ class Receiver:
                 if not reported:
                     self._device.report(f"a received {kind} waits for the disk: {error}")
                     reported = True
-                self._down.wait(_DISK_PAUSE)
+                self._down.wait(self._disk_pause)
             except ValueError:
                 return  # closed, and the connection with it: WhatsApp repeats what was not acknowledged
             else:
@@ -200,7 +211,7 @@ class Receiver:
                     last = entry.id
             except sqlite3.Error as error:
                 self._device.report(f"received messages cannot be read: {error}")
-                self._closing.wait(_DISK_PAUSE)
+                self._closing.wait(self._disk_pause)
 
     def _hand_over(self, entry: Entry) -> bool:
         """Reads an entry and sends it to the gateway; False: it has to be tried once more. Raises sqlite3.Error."""

@@ -28,7 +28,7 @@ class Time:
 
 
 @dataclass
-class Harness:
+class OutboxHarness:
     """An outbox with what a test needs around it."""
 
     database: Database
@@ -63,8 +63,8 @@ def open_outbox(database: Database, time: Time, number_due: list[tuple[int, int]
 
 
 @asynccontextmanager
-async def open_harness(where: Path | str) -> AsyncIterator[Harness]:
-    """A desk on a database of its own: a SQLite file or the address of an empty PostgreSQL database."""
+async def open_outbox_harness(where: Path | str) -> AsyncIterator[OutboxHarness]:
+    """An outbox on a database of its own: a SQLite file or the address of an empty PostgreSQL database."""
     database = Database(where)
     renew_schema(database)
     with database.transaction() as connection:
@@ -73,5 +73,5 @@ async def open_harness(where: Path | str) -> AsyncIterator[Harness]:
         second = numbers.add_linked_device(connection, account.id)
     await database.start()
     time, number_due = Time(), []
-    yield Harness(database, open_outbox(database, time, number_due), time, first, second, number_due)
+    yield OutboxHarness(database, open_outbox(database, time, number_due), time, first, second, number_due)
     await database.close()

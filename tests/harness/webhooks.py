@@ -1,4 +1,4 @@
-"""A desk with webhooks: the outbox's desk, its inbox, endpoints, a deliverer, and customers' servers on loopback."""
+"""The outbox's harness with webhooks: its inbox, endpoints, a deliverer, and customers' servers on loopback."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
+from tests.harness.outbox import OutboxHarness, Time, open_outbox_harness
 
 from kurir.accounts import accounts
 from kurir.events.tables import events
@@ -40,7 +41,6 @@ from kurir.webhooks.endpoints import Endpoint
 from kurir.webhooks.fan_out import behind, fan_out
 from kurir.webhooks.schedule import Answered, ReceiverResponse, judge
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries
-from tests.unit.outbox.harness import Harness, Time, open_harness
 
 LOOPBACK = "127.0.0.0/8"
 SEALING = Sealing(bytes(32))
@@ -51,9 +51,9 @@ _ids = itertools.count(1)
 
 @dataclass
 class WebhookHarness:
-    """The desk and what its webhooks are made of. Time stands still unless the test moves it."""
+    """The outbox's harness and what its webhooks are made of. Time stands still unless the test moves it."""
 
-    harness: Harness
+    harness: OutboxHarness
     inbox: Inbox
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -66,7 +66,7 @@ class WebhookHarness:
         return self.harness.time
 
     async def endpoint(self, url: str = "http://127.0.0.1:9/", **changes: Any) -> tuple[Endpoint, str]:
-        """A new endpoint of the desk's account (or `account_id`) and its secret."""
+        """A new endpoint of the account (or `account_id`) and its secret."""
         account_id = changes.pop("account_id", self.harness.number.account_id)
         now = changes.pop("now", self.time())
         return await self.database.write(
@@ -136,8 +136,8 @@ class WebhookHarness:
 
 @asynccontextmanager
 async def open_webhook_harness(where: Path | str) -> AsyncIterator[WebhookHarness]:
-    """A desk on a database of its own, as `open_desk`."""
-    async with open_harness(where) as harness:
+    """On a database of its own, as `open_outbox_harness`."""
+    async with open_outbox_harness(where) as harness:
         inbox = Inbox(harness.database, harness.outbox, harness.time, number_due=lambda *_: None)
         yield WebhookHarness(harness, inbox)
 
@@ -175,6 +175,12 @@ class WebhookCall:
     @property
     def text(self) -> str:
         return self.json["data"]["message_body"]
+
+
+def text_of(delivery: ClaimedDelivery | None) -> str:
+    """The text of the message that a delivery is about."""
+    assert delivery is not None
+    return json.loads(delivery.body)["data"]["message_body"]
 
 
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -257,7 +263,7 @@ async def receiving() -> AsyncIterator[Receiver]:
 
 
 def verified(webhook_call: WebhookCall, secret: str) -> dict[str, Any]:
-    """The letter's JSON when its signature is right by the reference library, and was fresh when it came.
+    """The webhook's JSON when its signature is right by the reference library, and was fresh when it came.
 
     The library's `verify` asks how old the signature is now, and long runs are judged at their end. Raises
     WebhookVerificationError.

@@ -1,4 +1,4 @@
-"""The doors of a gateway behind the real HTTP front, in this process, on a free port of loopback."""
+"""A gateway's endpoints behind the real HTTP front, in this process, on a free port of loopback."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ _OPEN: list[Raw] = []
 
 
 @asynccontextmanager
-async def served(app: Any, limits: Limits = LIMITS, *, grace: int = 1) -> AsyncIterator[int]:
-    """Serves `app`; gives the port. `grace`: seconds that a stop waits for connections to end."""
-    listener = socket.create_server(("127.0.0.1", 0))
+async def served(
+    app: Any, limits: Limits = LIMITS, *, grace: int = 1, listener: socket.socket | None = None
+) -> AsyncIterator[int]:
+    """Serves `app`, on `listener` where there is one already; gives the port. `grace`: seconds that a stop waits for
+    connections to end.
+    """
+    listener = listener or socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     front = HttpFront(limits)
     config = uvicorn.Config(

@@ -1,0 +1,116 @@
+"""Endpoints: sealed secrets, addresses that are refused, what disables and what removes them."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from tests.harness.webhooks import SEALING, WebhookHarness
+
+from kurir.kit.url_rules import Allowed, UrlRefused
+from kurir.reasons import Reason, read, sentence
+from kurir.reasons.webhooks import RECEIVER_GONE
+from kurir.webhooks import deliveries, endpoints
+from kurir.webhooks.endpoints import EndpointError
+from kurir.webhooks.schedule import DEAD_AFTER, Answered
+from kurir.webhooks.tables import webhook_endpoints
+
+DAY = 86_400.0
+
+
+async def test_gone_disables_and_ends_what_waits(harness: WebhookHarness) -> None:
+    endpoint, _ = await harness.endpoint()
+    await harness.comes_in("628111")
+    await harness.comes_in("628111")
+    await harness.comes_in("628222")
+    delivery = await harness.claim(endpoint)
+    assert delivery is not None
+    assert await harness.record(delivery, Answered(410)) == RECEIVER_GONE()
+    assert await harness.states() == {"failed": 3}
+    await harness.comes_in("628333")
+    assert await harness.claim(endpoint) is None
+    assert (await harness.rows())[1] == 3
+
+    account_id = harness.harness.number.account_id
+    found = await harness.database.read(lambda c: endpoints.by_key(c, account_id, endpoint.key))
+    assert found is not None
+    assert (found.state, read(found.state_reason)) == ("disabled", RECEIVER_GONE())
+
+
+async def test_days_of_nothing_but_failures_disable_and_one_success_does_not(harness: WebhookHarness) -> None:
+    endpoint, _ = await harness.endpoint()
+    await harness.comes_in()
+    delivery = await harness.claim(endpoint)
+    assert delivery is not None
+    assert not await harness.record(delivery)
+
+    async def fail() -> Reason:
+        await harness.comes_in(f"6281{harness.time.now:.0f}")
+        delivery = await harness.claim(endpoint)
+        assert delivery is not None
+        return await harness.record(delivery, Answered(500))
+
+    harness.time.now += DAY
+    assert not await fail()
+    harness.time.now += DEAD_AFTER - DAY
+    await harness.comes_in("628999")
+    good = [p for p in await harness.claim_all(endpoint) if p.chat == "628999"]
+    assert not await harness.record(good[0])
+    harness.time.now += DAY
+    assert not await fail()
+    harness.time.now += DEAD_AFTER - 1
+    assert not await fail()
+    harness.time.now += 1
+    assert "5 days" in sentence(await fail(), "en")
+    # enabled again, it has another chance
+    await harness.database.write(lambda c: endpoints.enable(c, endpoint.account_id, endpoint.id, harness.time()))
+    assert not await fail()
+
+
+async def test_a_removed_endpoint_is_forgotten_with_its_secret(harness: WebhookHarness) -> None:
+    endpoint, _ = await harness.endpoint()
+    await harness.comes_in()
+    await harness.fan_out()
+
+    def work(connection: sa.Connection) -> None:
+        endpoints.remove(connection, endpoint.account_id, endpoint.id, harness.time())
+        deliveries.end_open(connection, endpoint.id, "canceled", harness.time())
+
+    await harness.database.write(work)
+    await harness.comes_in()
+    assert await harness.states() == {"canceled": 1}
+    assert await harness.claim(endpoint) is None
+    row = await harness.database.read(lambda c: c.execute(sa.select(webhook_endpoints)).one())
+    assert row.secret_sealed == row.old_secret_sealed == ""
+
+
+async def test_secrets_are_sealed_and_two_live_while_rotating(harness: WebhookHarness) -> None:
+    endpoint, first = await harness.endpoint()
+    row = await harness.database.read(lambda c: c.execute(sa.select(webhook_endpoints)).one())
+    assert first not in str(row)
+    second = await harness.database.write(lambda c: endpoints.rotate(c, SEALING, endpoint, harness.time()))
+
+    async def live() -> list[str]:
+        return await harness.database.read(
+            lambda c: endpoints.secrets(c, SEALING, endpoint.account_id, endpoint.id, harness.time())
+        )
+
+    assert await live() == [second, first]
+    harness.time.now += endpoints.OVERLAP
+    assert await live() == [second]
+    third = await harness.database.write(lambda c: endpoints.rotate(c, SEALING, endpoint, harness.time()))
+    assert await live() == [third, second]
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1/x", "http://10.0.0.8/", "ftp://example.com/", "x", "http://a@b.c/"])
+async def test_addresses_that_are_never_posted_to(harness: WebhookHarness, url: str) -> None:
+    with pytest.raises(UrlRefused):
+        await harness.database.write(
+            lambda c: endpoints.add(c, SEALING, harness.harness.number.account_id, url, allowed=Allowed(), now=1.0)
+        )
+    assert await harness.database.read(lambda c: endpoints.of_account(c, harness.harness.number.account_id)) == []
+
+
+@pytest.mark.parametrize("events", [["incoming_chat", "nonsense"], []])
+async def test_only_known_events(harness: WebhookHarness, events: list[str]) -> None:
+    with pytest.raises(EndpointError, match="event: expected"):
+        await harness.endpoint(events=events)
