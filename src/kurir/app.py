@@ -1,8 +1,8 @@
 """THE composition root: builds the parts, starts and stops them in order. Nothing else builds parts.
 
 Start: data folder and lock → database and schema → webhooks → channels → inbox → dispatcher, whose lanes first settle
-what a crash left → doors.
-Stop, in the opposite order: the doors close first, then sends in flight get their time, then channels, webhooks in
+what a crash left → HTTP server (by `kurir.serve`).
+Stop, in the opposite order: the server closes first, then sends in flight get their time, then channels, webhooks in
 flight, and the database.
 """
 
@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -37,6 +38,7 @@ from kurir.kit.disk_reserve import DiskReserve
 from kurir.kit.metrics import Metrics
 from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.safe_fetch import SafeFetch
+from kurir.kit.sealing import Sealing
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.kit.test_signals import TestSignals
 from kurir.leases import LeaseHandlers, Leases
@@ -67,6 +69,34 @@ class Channels(NamedTuple):
     cloud_api: CloudApi
 
 
+@dataclass(frozen=True, slots=True)
+class RunningGateway(Gateway):
+    """A gateway with its parts, which only the server process and tests see: handlers are given a `Gateway`."""
+
+    database: Database
+    sealing: Sealing
+    feed: Feed
+    outbox: Outbox
+    dispatcher: Dispatcher
+    inbox: Inbox
+    media: MediaStore
+    templates: Templates
+    linked_devices: LinkedDevices
+    cloud_api: CloudApi
+    pairing: Pairing
+    health: TaskHealth
+    leases: Leases | None
+    """Which numbers this gateway holds, where several share a database."""
+
+    async def stop_sending(self, grace: float) -> int:
+        """Claims and takes over nothing more; returns how many sends were cut off after `grace` seconds."""
+        if self.leases is not None:
+            self.leases.stop_taking()
+        cut = await self.dispatcher.stop(grace)
+        self.outbox.dismiss()
+        return cut
+
+
 @asynccontextmanager
 async def running(  # noqa: PLR0915 - one line per part, in the order of their start
     settings: Settings,
@@ -75,11 +105,11 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
     channels: Channels | None = None,
     pauses: Pauses = PAUSES,
     signals: TestSignals | None = None,
-) -> AsyncIterator[Gateway]:
-    """A gateway whose parts run: everything but the doors, which will be at `url`.
+) -> AsyncIterator[RunningGateway]:
+    """A gateway whose parts run: everything but the HTTP server, which will be at `url`.
 
     Tests pass `channels` that need no network, shorter `pauses` and `signals` to wait for; nothing else differs.
-    Raises AlreadyRunning, SealError, SchemaError, BackupError and DatabaseUnavailable.
+    Raises AlreadyRunning, SealError, SchemaError, BackupError, SettingsError and DatabaseUnavailable.
     """
     crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
@@ -205,12 +235,28 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             stack.push_async_callback(periodic.close)
 
         pairing = Pairing(linked_devices, clock)
-        yield Gateway(
+        yield RunningGateway(
             settings=settings,
             clock=clock,
+            metrics=metrics,
+            services=services_of(
+                settings,
+                database=database,
+                sealing=sealing,
+                clock=clock,
+                metrics=metrics,
+                tasks=health,
+                poster=poster,
+                media=media,
+                outbox=outbox,
+                inbox=inbox,
+                linked_devices=linked_devices,
+                pairing=pairing,
+                templates=templates,
+                leases=leases,
+            ),
             database=database,
             sealing=sealing,
-            metrics=metrics,
             feed=feed,
             outbox=outbox,
             dispatcher=dispatcher,
@@ -221,19 +267,6 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             cloud_api=cloud_api,
             pairing=pairing,
             health=health,
-            services=services_of(
-                settings,
-                database=database,
-                sealing=sealing,
-                clock=clock,
-                poster=poster,
-                outbox=outbox,
-                inbox=inbox,
-                linked_devices=linked_devices,
-                pairing=pairing,
-                templates=templates,
-                leases=leases,
-            ),
             leases=leases,
         )
 

@@ -156,10 +156,7 @@ async def _served(settings: Settings, stop: _Stop) -> str:
             hopeless = await _until_stop_requested(stop.requested, work, gateway.health)
             log.info("server_stopping", reason=hopeless or None)
             server.should_exit = True  # no new connections; requests in progress continue
-            if gateway.leases is not None:
-                gateway.leases.stop_taking()
-            cut = await gateway.dispatcher.stop(_GRACE)
-            gateway.outbox.dismiss()
+            cut = await gateway.stop_sending(_GRACE)
             log.info("sends_finished", cut_off=cut)
         await work
         await tasks.close()

@@ -14,10 +14,9 @@ from tests.harness.http import served
 from tests.harness.sandboxed import add_official, subscribe
 
 from kurir.accounts import accounts
-from kurir.app import running
+from kurir.app import RunningGateway, running
 from kurir.numbers import numbers
 from kurir.numbers.numbers import ChannelKind, Number
-from kurir.web.gateway import Gateway
 from kurir.web.server import build
 
 DEVICE_OWNER = "6281100000001"
@@ -29,7 +28,7 @@ NOT_ON_WHATSAPP = "6281999999901"
 class Office:
     """A running gateway, its sandbox, and a connected number of each channel."""
 
-    gateway: Gateway
+    gateway: RunningGateway
     sandbox: SandboxNetwork
     numbers: dict[ChannelKind, Number]
 
@@ -68,7 +67,7 @@ async def office(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Offi
         sandbox.stop()
 
 
-async def _pair(gateway: Gateway, sandbox: SandboxNetwork, device: Number) -> None:
+async def _pair(gateway: RunningGateway, sandbox: SandboxNetwork, device: Number) -> None:
     view = await gateway.pairing.start(device)
     while not view.qr:
         view = await gateway.pairing.next(device, 5)

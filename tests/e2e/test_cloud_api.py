@@ -23,7 +23,7 @@ from tests.harness.http import served
 from tests.harness.sandboxed import add_official, subscribe
 
 from kurir.accounts import accounts, api_keys
-from kurir.app import running
+from kurir.app import RunningGateway, running
 from kurir.broadcasts.tables import broadcasts
 from kurir.inbox import window_open_until
 from kurir.inbox.tables import callbacks, incoming
@@ -34,7 +34,6 @@ from kurir.templates.tables import templates
 from kurir.web import meta_callbacks
 from kurir.web.compat_v1.endpoints import conversations
 from kurir.web.compat_v1.endpoints import templates as template_endpoints
-from kurir.web.gateway import Gateway
 from kurir.web.server import build
 
 pytestmark = pytest.mark.e2e
@@ -46,7 +45,7 @@ TIMEOUT = 20.0
 class Shop:
     """A business with an official number: its gateway, its key, and the people's phones."""
 
-    def __init__(self, gateway: Gateway, url: str, sandbox: SandboxNetwork, number: Number, key: str) -> None:
+    def __init__(self, gateway: RunningGateway, url: str, sandbox: SandboxNetwork, number: Number, key: str) -> None:
         self.gateway = gateway
         self.url = url
         self.sandbox = sandbox

@@ -14,12 +14,11 @@ import pytest
 from tests.harness.webhooks import Receiver, receiving, verified
 
 from kurir.accounts import accounts
-from kurir.app import running
+from kurir.app import RunningGateway, running
 from kurir.messages.reports import Received
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.settings import Settings
-from kurir.web.gateway import Gateway
 
 pytestmark = pytest.mark.e2e
 
@@ -59,13 +58,13 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
     async with running(Settings(data_dir=tmp_path, allowed_networks=(NETWORK,))) as gateway:
         yield gateway
 
 
 @pytest.fixture
-async def device(gateway: Gateway) -> Number:
+async def device(gateway: RunningGateway) -> Number:
     def work(connection) -> Number:
         account = accounts.create(connection, name="Toko", email=EMAIL)
         return numbers.add_linked_device(connection, account.id)
@@ -73,13 +72,13 @@ async def device(gateway: Gateway) -> Number:
     return await gateway.database.write(work)
 
 
-async def comes_in(gateway: Gateway, device: Number, text: str) -> None:
+async def comes_in(gateway: RunningGateway, device: Number, text: str) -> None:
     message = Received(device.account_id, device.id, text, "62811", "62811", "Siti", time.time(), "text", text)
     await gateway.inbox.take([(message, "")])
 
 
 async def test_from_a_new_endpoint_to_a_replay(
-    gateway: Gateway, device: Number, receiver: Receiver, tmp_path: Path
+    gateway: RunningGateway, device: Number, receiver: Receiver, tmp_path: Path
 ) -> None:
     made = await kurir(tmp_path, "add", EMAIL, receiver.url(), "--number", device.key, "--event", "incoming_chat")
     endpoint, secret = field(made, "endpoint"), field(made, "secret")
@@ -124,7 +123,7 @@ async def test_from_a_new_endpoint_to_a_replay(
     assert endpoint not in await kurir(tmp_path, "list", EMAIL)
 
 
-async def test_mistakes_are_one_sentence(gateway: Gateway, device: Number, tmp_path: Path) -> None:
+async def test_mistakes_are_one_sentence(gateway: RunningGateway, device: Number, tmp_path: Path) -> None:
     for arguments, sentence in (
         (("add", "nobody@example.com", "https://example.com/"), "there is no account"),
         (("add", EMAIL, "ftp://example.com/"), "url: the URL must start with http"),

@@ -21,7 +21,7 @@ from tests.sqlite import new_database
 
 from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
-from kurir.app import Channels, running
+from kurir.app import Channels, RunningGateway, running
 from kurir.contacts import contacts
 from kurir.kit.pauses import Pauses
 from kurir.kit.sealing import Sealing
@@ -33,7 +33,6 @@ from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
 from kurir.schema import metadata
 from kurir.settings import Settings
-from kurir.web.gateway import Gateway
 from kurir.web.server import build
 
 URL = "http://gateway.test"
@@ -73,7 +72,7 @@ class Tenant:
 class Harness:
     """A gateway, its two tenants, the channels' other side, and a client of its HTTP endpoints."""
 
-    gateway: Gateway
+    gateway: RunningGateway
     app: Any
     ours: Tenant
     theirs: Tenant

@@ -19,9 +19,10 @@ from kurir.kit.metrics import Metrics
 from kurir.kit.sealing import Sealing
 from kurir.numbers import numbers
 from kurir.otp import rules
-from kurir.otp.check import Attempt, CheckResult, check
-from kurir.otp.issue import Issued, issue
+from kurir.otp.check import Attempt, CheckResult
+from kurir.otp.issue import Issued
 from kurir.outbox.outbox import Outbox
+from kurir.services.otps import Otps
 from kurir.settings import Settings
 from kurir.store.database import Database
 from kurir.web.compat_v1.body import Body
@@ -51,7 +52,7 @@ class Target:
         request = rules.OtpRequest(
             account=self.account, number_id=self.number.id, phone=phone, lifetime=lifetime or self.lifetime
         )
-        return await issue(self.outbox, self.sealing, self.settings, request, self.now)
+        return await self.otps.send(request)
 
     async def open(self, count: int, first: int = 0) -> list[Issued]:
         """Codes to so many phone numbers, in order."""
@@ -60,13 +61,25 @@ class Target:
     async def check(self, code: str, request_id: str = "", phone: str = "", account_id: int = 0) -> CheckResult:
         """One check."""
         attempt = Attempt(account_id=account_id or self.account.id, code=code, request_id=request_id, phone=phone)
-        lengths = self.settings.otp_digits, self.settings.otp_digits_most
-        return await check(self.database, self.sealing, attempt, self.now, lengths[0], digits_most=lengths[1])
+        return await self.otps.check(attempt)
 
     async def post(self, handler: Any, **fields: Any) -> Answer:
         """What an endpoint answers to a body with these fields."""
         call = Call(account=self.account, body=Body(fields), now=self.now, _number=self.number)
-        return await handler(cast("Any", SimpleNamespace(**vars(self))), call)
+        services = SimpleNamespace(otps=self.otps)
+        return await handler(cast("Any", SimpleNamespace(services=services)), call)
+
+    @property
+    def otps(self) -> Otps:
+        """The service, by the clock that the test drives."""
+        return Otps(
+            self.database,
+            self.sealing,
+            self.outbox,
+            settings=self.settings,
+            metrics=self.metrics,
+            clock=lambda: self.now,
+        )
 
     async def count(self, table: sa.Table) -> int:
         """Rows of a table."""

@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 from tests.harness.gateway import open_harness
 
-from kurir.kit.log_limit import LogLimit
 from kurir.kit.shared_threads import Full, SharedThreads
 from kurir.store.database import _POOLS, Database, DatabaseUnavailable, Overloaded
-from kurir.web.health import not_ready
 
 
 @pytest.fixture
@@ -172,7 +170,7 @@ async def test_a_probe_is_right_while_accounts_flood(tmp_path: Path) -> None:
         floods = [Flood(harness.gateway.database, 50, of=account) for account in range(2)]
         for flood in floods:
             await flood.flowing(2)
-        assert await not_ready(harness.gateway, LogLimit()) == []
+        assert await harness.gateway.services.health.not_ready() == []
         for flood in floods:
             await flood.end()
 

@@ -13,7 +13,7 @@ from tests.e2e.sandbox_network import SandboxNetwork, eventually
 from tests.sentences import english
 
 from kurir.accounts import accounts
-from kurir.app import running
+from kurir.app import RunningGateway, running
 from kurir.channels.linked_device.server_codes import CODES
 from kurir.cli.doctor import _look_into
 from kurir.data_folder import open_data_folder
@@ -23,7 +23,6 @@ from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Draft
 from kurir.outbox.rows import Snapshot
-from kurir.web.gateway import Gateway
 
 pytestmark = pytest.mark.e2e
 
@@ -58,7 +57,7 @@ async def test_each_code_is_about_somebody(sandbox: SandboxNetwork, tmp_path: Pa
 class Shop:
     """A whole gateway with one paired device, and what is asked of it."""
 
-    def __init__(self, sandbox: SandboxNetwork, gateway: Gateway, number: Number) -> None:
+    def __init__(self, sandbox: SandboxNetwork, gateway: RunningGateway, number: Number) -> None:
         self.sandbox = sandbox
         self.gateway = gateway
         self.number = number

@@ -20,8 +20,8 @@ from kurir.accounts.limits import Blocked, FailedKeys, source_of
 from kurir.accounts.tables import accounts as accounts_table
 from kurir.accounts.tables import members as members_table
 from kurir.kit.clock import SteadyClock
+from kurir.services.sign_in import Busy, SignIn
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.web.http.sign_in import Busy, SignIn
 
 EMAIL, PASSWORD = "sari@example.com", "a good pass: word"
 ADDRESS = "192.0.2.7"
@@ -80,7 +80,7 @@ async def test_reads_do_not_wait_for_forty_sign_ins(harness: Harness) -> None:
     """With the limits out of the way: forty comparisons at once, and the database answers as ever."""
     database = harness.gateway.database
     sign_in = SignIn(database, SteadyClock(), "100000/minute")
-    flood = [asyncio.create_task(sign_in.member(basic("x@y", f"wrong {i}"), f"198.51.100.{i}")) for i in range(40)]
+    flood = [asyncio.create_task(sign_in.member("x@y", f"wrong {i}", f"198.51.100.{i}")) for i in range(40)]
     await asyncio.sleep(0.05)
     for _ in range(5):
         began = time.perf_counter()
@@ -94,10 +94,6 @@ async def test_reads_do_not_wait_for_forty_sign_ins(harness: Harness) -> None:
     for task in flood:
         task.cancel()
     await asyncio.gather(*flood, return_exceptions=True)
-
-
-def basic(email: str, password: str) -> str:
-    return httpx.BasicAuth(email, password)._auth_header
 
 
 @pytest.mark.parametrize("limit", ["30/minute", "7/minute"])

@@ -22,9 +22,9 @@ from kurir.channels.cloud_api import taking_apart
 from kurir.inbox import inbox as inbox_module
 from kurir.inbox import raw_callbacks
 from kurir.inbox.tables import callbacks
+from kurir.services import callbacks as service
 from kurir.store.database import Database
-from kurir.web import meta_callbacks
-from kurir.web.meta_callbacks import BODY_LIMIT, MetaCallbacks
+from kurir.web.meta_callbacks import BODY_LIMIT
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ class Held:
         self._go = threading.Event()
         self.threads: list[str] = []
         self.under_way: Counter[int] = Counter()
-        original = meta_callbacks.taken_apart
+        original = service.taken_apart
 
         def held(body: bytes, signers: Any, now: float) -> Any:
             self.threads.append(threading.current_thread().name)
@@ -196,7 +196,7 @@ class Held:
                 assert self._go.wait(20)
             return original(body, signers, now)
 
-        monkeypatch.setattr(meta_callbacks, "taken_apart", held)
+        monkeypatch.setattr(service, "taken_apart", held)
 
     def let_go(self) -> None:
         self._go.set()
@@ -246,14 +246,14 @@ async def test_a_large_signed_body_has_its_place_until_it_is_stored(
 ) -> None:
     held = Held(monkeypatch)
     seen = 0
-    original = MetaCallbacks._taken_apart
+    original = service.Callbacks.take_apart
 
-    async def noted(callbacks: MetaCallbacks, *what: Any) -> Any:
+    async def noted(callbacks: service.Callbacks, *what: Any) -> Any:
         nonlocal seen
         seen += 1
         return await original(callbacks, *what)
 
-    monkeypatch.setattr(MetaCallbacks, "_taken_apart", noted)
+    monkeypatch.setattr(service.Callbacks, "take_apart", noted)
     ours, under_way = small.ours.official, []
     async with client_at(small, "198.51.100.7") as insider:
         assert await post(small, large(small, 2_000, name="y"), client=insider) == 200

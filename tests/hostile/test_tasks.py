@@ -16,7 +16,7 @@ from tests.sqlite import new_database
 
 from kurir import maintenance
 from kurir.accounts import accounts
-from kurir.app import running
+from kurir.app import RunningGateway, running
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.inbox import Inbox
 from kurir.inbox.tables import incoming
@@ -33,7 +33,6 @@ from kurir.settings import Settings
 from kurir.store import pg_notify
 from kurir.store.writer import Writer
 from kurir.templates.templates import Templates
-from kurir.web.gateway import Gateway
 from kurir.web.server import build
 from kurir.webhooks import deliver
 from kurir.webhooks.deliver import Deliverer
@@ -70,7 +69,7 @@ class Break:
 class Site(NamedTuple):
     """A running gateway with one linked device, and its front by HTTP."""
 
-    gateway: Gateway
+    gateway: RunningGateway
     client: httpx.AsyncClient
     number: Number
 

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
+from kurir.services.single_flight import OneAtATime
 from kurir.store.database import Batch, Database, DatabaseUnavailable, Overloaded, _timeout, in_all
-from kurir.web.http.single_flight import OneAtATime
 
 TABLE = sa.Table("t", sa.MetaData(), sa.Column("k", sa.BigInteger, primary_key=True), sa.Column("v", sa.Text))
 INSERT = Batch(TABLE, ("k", "v"))

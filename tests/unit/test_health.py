@@ -18,30 +18,33 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 from tests.sqlite import new_database
 
+from kurir.app import RunningGateway
 from kurir.kit import log_limit
 from kurir.kit.disk_reserve import DiskReserve
-from kurir.kit.log_limit import LogLimit
 from kurir.kit.metrics import Metrics
 from kurir.kit.tasks import TaskHealth
+from kurir.services import health as readiness
+from kurir.services.health import Health
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.web import health
-from kurir.web.gateway import Gateway
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
     database = Database(new_database(tmp_path / "kurir.db"))
     await database.start()
+    settings = Settings(data_dir=tmp_path)
+    looking = Health(database, TaskHealth(), settings)
     parts = SimpleNamespace(
-        settings=Settings(data_dir=tmp_path), database=database, metrics=Metrics(), health=TaskHealth()
+        settings=settings, database=database, metrics=Metrics(), services=SimpleNamespace(health=looking)
     )
-    yield cast("Gateway", parts)
+    yield cast("RunningGateway", parts)
     await database.close()
 
 
 async def get(
-    gateway: Gateway, path: str, method: str = "GET", app: Starlette | None = None
+    gateway: RunningGateway, path: str, method: str = "GET", app: Starlette | None = None
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     app = app or Starlette(routes=health.routes(gateway))
     sent: list[MutableMapping[str, Any]] = []
@@ -57,7 +60,7 @@ async def get(
     return sent[0]["status"], dict(sent[0]["headers"]), b"".join(message.get("body", b"") for message in sent[1:])
 
 
-async def test_a_healthy_gateway(gateway: Gateway) -> None:
+async def test_a_healthy_gateway(gateway: RunningGateway) -> None:
     assert (await get(gateway, "/healthz"))[0::2] == (200, b'{"status":"ok"}')
     status, headers, body = await get(gateway, "/readyz")
     assert (status, body) == (200, b'{"status":"ready"}')
@@ -65,7 +68,7 @@ async def test_a_healthy_gateway(gateway: Gateway) -> None:
     assert (await get(gateway, "/readyz", "POST"))[0] == 405
 
 
-async def test_metrics_are_the_process_own(gateway: Gateway) -> None:
+async def test_metrics_are_the_process_own(gateway: RunningGateway) -> None:
     gateway.metrics.waiting(7)
     status, headers, body = await get(gateway, "/metrics")
     assert status == 200
@@ -73,8 +76,10 @@ async def test_metrics_are_the_process_own(gateway: Gateway) -> None:
     assert b"\nkurir_queue_depth 7.0\n" in body
 
 
-async def test_a_stuck_writer_is_reported_while_reads_go_on(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "TIMEOUT", 0.3)
+async def test_a_stuck_writer_is_reported_while_reads_go_on(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "TIMEOUT", 0.3)
     entered, released = threading.Event(), threading.Event()
 
     def stuck(_connection: object) -> None:
@@ -95,7 +100,7 @@ async def test_a_stuck_writer_is_reported_while_reads_go_on(gateway: Gateway, mo
     assert (await get(gateway, "/readyz"))[0] == 200
 
 
-async def test_a_closed_database_and_a_full_disk(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_closed_database_and_a_full_disk(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     await gateway.database.close()
     status, _, body = await get(gateway, "/readyz")
@@ -107,19 +112,19 @@ async def test_a_closed_database_and_a_full_disk(gateway: Gateway, monkeypatch: 
     ]
 
 
-async def test_a_database_that_answers_and_stores_nothing_is_reported(gateway: Gateway) -> None:
+async def test_a_database_that_answers_and_stores_nothing_is_reported(gateway: RunningGateway) -> None:
     def damaged(_connection: Connection) -> None:
         error = sqlite3.DatabaseError("database disk image is malformed")
         error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT  # type: ignore[misc]
         raise exc.DatabaseError("INSERT", {}, error)
 
-    assert await health.not_ready(gateway, LogLimit()) == []
+    assert await gateway.services.health.not_ready() == []
     with pytest.raises(DatabaseUnavailable, match="malformed"):
         await gateway.database.write(damaged)
-    assert await health.not_ready(gateway, LogLimit()) == ["the database refuses to store things"]
+    assert await gateway.services.health.not_ready() == ["the database refuses to store things"]
 
 
-async def test_who_asks_often_does_not_fill_the_log(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_asks_often_does_not_fill_the_log(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     app = Starlette(routes=health.routes(gateway))
     await gateway.database.close()
 
@@ -141,7 +146,7 @@ async def test_who_asks_often_does_not_fill_the_log(gateway: Gateway, monkeypatc
 
 
 async def test_a_disk_that_files_have_filled_takes_messages_still(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reserve = DiskReserve(gateway.settings.data_dir, 0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=reserve.size()))

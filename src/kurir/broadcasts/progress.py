@@ -80,7 +80,8 @@ class Progress:
         published = 0
         for one in counted:
             if one.worth_publishing:
-                published += await self._database.write(lambda c, count=one: _publish(c, count, self._clock()))
+                now = self._clock()
+                published += await self._database.write(lambda c, count=one, at=now: _publish(c, count, at))
         return published
 
 

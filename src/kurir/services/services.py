@@ -11,33 +11,53 @@ from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.pairing import Pairing
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
+from kurir.kit.metrics import Metrics
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.sealing import Sealing
+from kurir.kit.tasks import TaskHealth
 from kurir.leases import Leases
+from kurir.media.store import MediaStore
 from kurir.outbox.outbox import Outbox
 from kurir.services.accounts import Accounts
+from kurir.services.broadcasts import Broadcasts
+from kurir.services.callbacks import Callbacks
+from kurir.services.callers import Callers
 from kurir.services.contact_sync import ContactSync
 from kurir.services.contacts import Contacts
 from kurir.services.decisions import Decisions
 from kurir.services.devices import Devices
+from kurir.services.health import Health
+from kurir.services.idempotency import Idempotency
 from kurir.services.messages import Messages
 from kurir.services.numbers import Numbers
+from kurir.services.otps import Otps
+from kurir.services.peer_orders import PeerOrders
 from kurir.services.quarantine import Quarantine
 from kurir.services.replays import Replays
+from kurir.services.sending import Sending
+from kurir.services.sign_in import SignIn
 from kurir.services.stored import stored_services
+from kurir.services.templates import Templates
 from kurir.services.webhooks import Webhooks
 from kurir.settings import Settings
 from kurir.store.database import Database
-from kurir.templates.templates import Templates
+from kurir.templates.templates import Templates as SyncedTemplates
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """What can be done with a running gateway, by feature."""
 
+    callers: Callers
+    sign_in: SignIn
     accounts: Accounts
     numbers: Numbers
     devices: Devices
+    sending: Sending
+    idempotency: Idempotency
+    broadcasts: Broadcasts
+    templates: Templates
+    otps: Otps
     messages: Messages
     decisions: Decisions
     quarantine: Quarantine
@@ -45,6 +65,9 @@ class Services:
     webhooks: Webhooks
     contacts: Contacts
     contact_sync: ContactSync
+    callbacks: Callbacks
+    peer_orders: PeerOrders
+    health: Health
 
 
 def services_of(
@@ -53,23 +76,34 @@ def services_of(
     database: Database,
     sealing: Sealing,
     clock: Clock,
+    metrics: Metrics,
+    tasks: TaskHealth,
     poster: SafeFetch,
+    media: MediaStore,
     outbox: Outbox,
     inbox: Inbox,
     linked_devices: LinkedDevices,
     pairing: Pairing,
-    templates: Templates,
+    templates: SyncedTemplates,
     leases: Leases | None = None,
 ) -> Services:
-    """The services over these running parts."""
+    """The services over these running parts. Raises SettingsError for a limit that cannot be read."""
     shared: Callable[[], AbstractAsyncContextManager[SafeFetch]] = lambda: contextlib.nullcontext(poster)  # noqa: E731
     stored = stored_services(settings, database, sealing, clock, shared)
+    decisions = Decisions(outbox, linked_devices, clock)
     return Services(
+        callers=Callers(database, sealing, clock, settings.failed_key_limit),
+        sign_in=SignIn(database, clock, settings.failed_key_limit),
         accounts=stored.accounts,
         numbers=stored.numbers,
         devices=Devices(linked_devices, pairing, leases, stored.numbers),
+        sending=Sending(database, outbox, media=media, linked_devices=linked_devices, decisions=decisions, clock=clock),
+        idempotency=Idempotency(outbox, sealing),
+        broadcasts=Broadcasts(outbox, clock),
+        templates=Templates(database, templates),
+        otps=Otps(database, sealing, outbox, settings=settings, metrics=metrics, clock=clock),
         messages=stored.messages,
-        decisions=Decisions(outbox, linked_devices, clock),
+        decisions=decisions,
         quarantine=stored.quarantine,
         replays=Replays(
             database, inbox, outbox, linked_devices, entries=stored.quarantine, templates=templates, clock=clock
@@ -77,4 +111,7 @@ def services_of(
         webhooks=stored.webhooks,
         contacts=stored.contacts,
         contact_sync=ContactSync(database, linked_devices, stored.accounts, stored.contacts),
+        callbacks=Callbacks(database, sealing, inbox, clock),
+        peer_orders=PeerOrders(database, sealing, linked_devices, pairing),
+        health=Health(database, tasks, settings),
     )

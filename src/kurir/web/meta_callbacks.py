@@ -1,4 +1,4 @@
-"""The door for Meta: `/meta/callbacks`, the webhook of every official number of this gateway.
+"""`/meta/callbacks`: the webhook at Meta of every official number of this gateway.
 
 GET answers Meta's verification handshake. POST takes callbacks. What strangers can set off is small and bounded: a body
 of limited size and time, of which the large ones are few at once; one query and some hashing to find whose app secret
@@ -11,14 +11,12 @@ to the quarantine and does not keep the others back; so does a body that is no J
 callback with anything that is not understood is kept raw, counted, and logged once per kind. A database that cannot
 store is answered with 503 by the server.
 
-A tenant knows his app secret and signs whatever he likes. So a body is taken apart within bounds (`taking_apart`), off
-the event loop unless it is small, accounts in turn; it is stored in groups; a large one has its place until then; and
-an account's raw callbacks are bounded, which the callback that goes beyond waits for.
+A tenant knows his app secret and signs whatever he likes: what bounds that is in `services/callbacks`; a large body has
+its place here until it is stored.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -33,10 +31,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
-from kurir.channels.cloud_api.signers import Signers, is_signature
-from kurir.channels.cloud_api.taking_apart import Parts, taken_apart
-from kurir.kit.turns import Turns
-from kurir.numbers import numbers
+from kurir.channels.cloud_api.signers import is_signature
+from kurir.channels.cloud_api.taking_apart import Parts
 from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 from kurir.web.gateway import Gateway
@@ -58,10 +54,6 @@ _GOOD_TRIES = 50
 """How many times as many unsigned callbacks are allowed to them."""
 _GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE = 32, 16
 """How many large ones of theirs may be in memory at once, in all and of one source."""
-_AT_ONCE = 16_384
-"""Bytes up to which a body is taken apart on the event loop: some milliseconds. Meta's have one or two thousand."""
-_TAKEN_APART_AT_ONCE = 2
-"""Larger bodies that are taken apart at the same time."""
 _KINDS = 200
 """Kinds of what is not understood that are logged once each."""
 _UNSIGNED = "X-Hub-Signature-256 does not fit the body"
@@ -81,13 +73,12 @@ class MetaCallbacks:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._signers = Signers(gateway.database, gateway.sealing, gateway.clock)
+        self._callbacks = gateway.services.callbacks
         self._tries = FailedKeys(gateway.settings.callback_limit, "callback_limit")
         self._tries_of_good = FailedKeys(gateway.settings.callback_limit, "callback_limit", times=_GOOD_TRIES)
         self._good: TTLCache[str, bool] = TTLCache(_GOOD_SOURCES, _GOOD_SECONDS, gateway.clock)
         self._large = _Places(_LARGE_AT_ONCE, _LARGE_OF_ONE)
         self._large_of_good = _Places(_GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE)
-        self._turns = Turns(_TAKEN_APART_AT_ONCE)
         self._kinds: set[str] = set()
 
     async def verify(self, request: Request) -> Response:
@@ -98,12 +89,8 @@ class MetaCallbacks:
         if query.get("hub.mode") != "subscribe" or not token or not challenge or len(challenge) > _CHALLENGE_LIMIT:
             raise HTTPException(403, "hub.mode, hub.verify_token and hub.challenge are needed")
         source = _source(request)
-        database, sealing = self._gateway.database, self._gateway.sealing
         async with self._attempt(source) as attempt:
-            reading = database.read(
-                lambda c: numbers.verify_token_matches(c, sealing, token), of=source, pool="strangers"
-            )
-            if not await _given_back(attempt, reading):
+            if not await _given_back(attempt, self._callbacks.has_verify_token(token, source)):
                 raise HTTPException(403, "hub.verify_token: no official number has this token")
             attempt.right()
         return PlainTextResponse(challenge, headers={"X-Content-Type-Options": "nosniff"})
@@ -120,7 +107,7 @@ class MetaCallbacks:
         with self._room(source) as grown:
             body, signers = await self._signed(request, signature, source, grown)
             self._good[source] = True
-            await self._store(await self._taken_apart(body, signers), signers)
+            await self._store(body, signers)
         return JSONResponse({"success": True})
 
     # -- before the signature --------------------------------------------------------------------------------------
@@ -131,7 +118,7 @@ class MetaCallbacks:
             if not is_signature(signature):
                 raise self._unsigned()
             body = await _bounded(request, grown)
-            signers = await _given_back(attempt, self._signers.of(body, signature, source))
+            signers = await _given_back(attempt, self._callbacks.signers(body, signature, source))
             if not signers:
                 raise self._unsigned()
             attempt.right()
@@ -165,19 +152,10 @@ class MetaCallbacks:
 
     # -- after it --------------------------------------------------------------------------------------------------
 
-    async def _taken_apart(self, body: bytes, signers: list[Number]) -> Parts:
-        now = self._gateway.clock()
-        if len(body) <= _AT_ONCE:
-            return taken_apart(body, signers, now)
-        async with self._turns.place(signers[0].account_id):
-            return await asyncio.to_thread(taken_apart, body, signers, now)
-
-    async def _store(self, parts: Parts, signers: list[Number]) -> None:
-        inbox, metrics, signer = self._gateway.inbox, self._gateway.metrics, signers[0]
-        new = await inbox.take_each(parts.events, parts.raw, "callback")
-        if parts.raw and (parts.unread or not parts.events):
-            await inbox.keep(signer.account_id, signer.id, parts.fingerprint, parts.raw)
-        await inbox.take_each([(entry, "") for entry in parts.aside], queue="callback")
+    async def _store(self, body: bytes, signers: list[Number]) -> None:
+        parts = await self._callbacks.take_apart(body, signers)
+        new = await self._callbacks.store(parts, signers)
+        metrics = self._gateway.metrics
         if not parts.is_json:
             metrics.called_back("malformed")
         elif parts.events:
@@ -185,8 +163,6 @@ class MetaCallbacks:
         elif not parts.unread and not parts.aside:
             metrics.called_back("empty")
         self._note(parts)
-        for account_id in {number.account_id for number in signers}:
-            await inbox.bound_raw(account_id)
 
     def _note(self, parts: Parts) -> None:
         """Counts what was not understood or was set aside; logs each kind once."""

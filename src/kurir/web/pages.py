@@ -21,10 +21,11 @@ from kurir.accounts.accounts import Account
 from kurir.accounts.limits import Blocked
 from kurir.numbers.numbers import Number, shown_state
 from kurir.reasons import sentence
+from kurir.services.sign_in import Busy
 from kurir.web.compat_v1 import openapi
 from kurir.web.compat_v1.endpoint import Endpoint
 from kurir.web.gateway import Gateway
-from kurir.web.http.sign_in import Busy, SignIn
+from kurir.web.http.basic_credentials import basic_credentials
 
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -44,7 +45,7 @@ _pages = jinja2.Environment(
 _pages.globals.update(version=__version__)
 
 
-def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str, sign_in: SignIn) -> list[BaseRoute]:
+def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str) -> list[BaseRoute]:
     """The start page `/`, `/reference`, `/openapi.json`, and what they need under `/static`."""
 
     sections = itertools.groupby(endpoints, key=lambda endpoint: endpoint.section)
@@ -60,7 +61,8 @@ def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str, sign_
         else:
             address = request.client.host if request.client else "unknown"
             try:
-                member = await sign_in.member(request.headers.get("authorization", ""), address)
+                given = basic_credentials(request.headers.get("authorization", ""))
+                member = await gateway.services.sign_in.member(*given, address) if given else None
             except Blocked as blocked:
                 return _page("sign_in.html", 429, {"Retry-After": str(blocked.seconds)})
             except Busy:

@@ -1,7 +1,8 @@
-"""The doors of one gateway, put together: an ASGI application.
+"""The endpoints of one gateway, put together: an ASGI application.
 
-`/public/v1/…` goes to the front door without a framework in between; everything else (health, our own API, Meta's
-callbacks, the reference and start page) goes through Starlette. Unknown paths get JSON or a small page, as asked.
+`/public/v1/…` goes to the compatible API's handler without a framework in between; everything else (health, the
+operator API, Meta's callbacks, the reference and start page) goes through Starlette. Unknown paths get JSON or a small
+page, as asked.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kurir.accounts.limits import FailedKeys, RequestLimit
+from kurir.accounts.limits import RequestLimit
 from kurir.store.database import BadValue, DatabaseUnavailable, in_all
 from kurir.web import health, meta_callbacks, pages, peers
 from kurir.web.compat_v1.endpoint import Endpoint
@@ -26,21 +27,18 @@ from kurir.web.compat_v1.identity import Identity
 from kurir.web.compat_v1.replies import header, json_reply, send_reply, wants_json
 from kurir.web.gateway import Gateway
 from kurir.web.http.allowed_hosts import host_check
-from kurir.web.http.sign_in import SignIn
 from kurir.web.operator import access, accounts, contacts, messages, numbers, quarantine
 
 log = structlog.get_logger(__name__)
 
 
 def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPOINTS) -> ASGIApp:
-    """The gateway's ASGI application: the doors that its roles ask for; health and metrics always.
+    """The gateway's ASGI application: the endpoints that its roles ask for; health and metrics always.
 
     `base_url` is the address under which callers reach it, as the reference shows it; `endpoints` the table of the
     compatible API. Raises SettingsError when a limit in the settings cannot be read.
     """
-    failed_keys = FailedKeys(gateway.settings.failed_key_limit)
-    sign_in = SignIn(gateway.database, gateway.clock, gateway.settings.failed_key_limit)
-    identity = Identity(gateway.database, gateway.sealing, gateway.clock, failed_keys)
+    identity = Identity(gateway.services.callers, gateway.clock)
     compat_handler = CompatHandler(gateway, endpoints, identity, RequestLimit(gateway.settings.rate_limit))
 
     async def database_unavailable(request: Request, error: Exception) -> Response:
@@ -59,7 +57,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
 
     answering = "api" in gateway.settings.roles
     routes = list(health.routes(gateway))
-    if gateway.database.shared and "dispatch" in gateway.settings.roles:
+    if gateway.services.peer_orders.possible and "dispatch" in gateway.settings.roles:
         routes += peers.routes(gateway)
     if answering:
         routes += [
@@ -69,7 +67,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
             *messages.routes(gateway),
             *quarantine.routes(gateway),
             *meta_callbacks.routes(gateway),
-            *pages.routes(gateway, endpoints, base_url.rstrip("/"), sign_in),
+            *pages.routes(gateway, endpoints, base_url.rstrip("/")),
         ]
 
     rest = Starlette(

@@ -13,10 +13,11 @@ from kurir.accounts import api_keys
 from kurir.accounts.limits import FailedKeys, RequestLimit
 from kurir.accounts.tables import accounts
 from kurir.numbers.tables import numbers
+from kurir.services.callers import MEMORY_SECONDS, Callers
 from kurir.settings import SettingsError
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.envelopes import WireError
-from kurir.web.compat_v1.identity import MEMORY_SECONDS, Identity
+from kurir.web.compat_v1.identity import Identity
 
 
 @pytest.mark.parametrize("name", ["api_key", "secret_key", "secretKey", "access_token"])
@@ -52,7 +53,8 @@ async def test_a_key_that_is_no_text_is_405(harness: Harness, key: object) -> No
 async def test_a_revoked_key_works_for_seconds_only(harness: Harness) -> None:
     now = [1000.0]
     gateway = harness.gateway
-    identity = Identity(gateway.database, gateway.sealing, lambda: now[0], FailedKeys("100/minute"))
+    callers = Callers(gateway.database, gateway.sealing, lambda: now[0], "100/minute")
+    identity = Identity(callers, lambda: now[0])
     body = Body({"api_key": harness.ours.api_key})
     assert (await identity.account(body, "api_key", "192.0.2.1")).id == harness.ours.account.id
     await gateway.database.write(lambda c: api_keys.revoke(c, harness.ours.account.id, harness.ours.api_key[-4:]))

@@ -118,7 +118,7 @@ class CompatHandler:
             if endpoint.number_field is not None:
                 number = await self._identity.number(account, body, endpoint.number_field)
             call = Call(account, body, now, number)
-            once = once_of(self._gateway.sealing, endpoint, call, header(scope, _IDEMPOTENCY_KEY))
+            once = once_of(self._gateway.services.idempotency, endpoint, call, header(scope, _IDEMPOTENCY_KEY))
             answer = await self._repeats.answer(endpoint, replace(call, once=once))
             return json_reply(answer.body, headers | answer.headers, answer.status)
         except WireError as error:

@@ -1,21 +1,11 @@
-"""Who calls, and with which sender number: from the credentials in the body to the account and its number.
-
-What was found is remembered for a few seconds, so that the hot path asks the database for nothing; what was not found
-is never remembered. A revoked key therefore works for `MEMORY_SECONDS` longer at most.
-"""
+"""Who calls, and with which sender number: from the credentials in the body to the account and its number."""
 
 from __future__ import annotations
 
-from cachetools import LRUCache, TTLCache
-from sqlalchemy import Connection
-
-from kurir.accounts import accounts, api_keys
 from kurir.accounts.accounts import Account
-from kurir.accounts.limits import Blocked, FailedKeys, source_of
+from kurir.accounts.limits import Blocked
 from kurir.kit.clock import Clock
-from kurir.kit.sealing import Sealing
-from kurir.numbers import numbers
-from kurir.numbers.numbers import KEY_PREFIX, ChannelKind, Number
+from kurir.numbers.numbers import ChannelKind, Number
 from kurir.reasons import Code
 from kurir.reasons.requests import (
     INVALID_KEY,
@@ -28,15 +18,10 @@ from kurir.reasons.requests import (
     REQUIRED,
     TOO_MANY_WRONG_KEYS,
 )
-from kurir.store.database import Database, DatabaseUnavailable
+from kurir.services.callers import Callers
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import API_KEY_NAMES, LICENSES_KEY_NAMES, NUMBER_ID_NAMES, NumberField
 from kurir.web.compat_v1.envelopes import WireError
-from kurir.web.http.single_flight import OneAtATime
-
-MEMORY_SECONDS = 5.0
-_MEMORY_SIZE = 10_000
-
 
 _NUMBER_NAMES: dict[NumberField, tuple[str, ...]] = {
     "number_id": NUMBER_ID_NAMES,
@@ -50,33 +35,30 @@ NUMBER_EXPECTED: dict[NumberField, Code] = {
 
 
 class Identity:
-    """Answers "whose key is this?" and "is this number theirs?"."""
+    """Answers "whose key is this?" and "is this number theirs?" about a request's body."""
 
-    def __init__(self, database: Database, sealing: Sealing, clock: Clock, failed_keys: FailedKeys) -> None:
-        self._database = database
-        self._sealing = sealing
+    def __init__(self, callers: Callers, clock: Clock) -> None:
+        self._callers = callers
         self._clock = clock
-        self._failed_keys = failed_keys
-        self._single: OneAtATime[str, Account] = OneAtATime()
-        self._accounts: TTLCache[str, Account] = TTLCache(_MEMORY_SIZE, MEMORY_SECONDS, clock)
-        self._numbers: TTLCache[tuple[int, str], Number] = TTLCache(_MEMORY_SIZE, MEMORY_SECONDS, clock)
-        self._right_keys: LRUCache[str, bool] = LRUCache(_MEMORY_SIZE)
-        """Keys that were right when they were last looked up, however long ago."""
 
     async def account(self, body: Body, credential: str, address: str) -> Account:
         """The account whose key the body carries in any of its spellings.
 
         `credential` is the spelling that the endpoint's reference uses, `address` the client's. Raises WireError 403,
-        or 400 when the address has sent too many wrong keys. Keys known to this process are let through even then,
-        so that nobody can lock out the callers who share an address.
+        or 400 when the address has sent too many wrong keys.
         """
         key = body.text(credential, *API_KEY_NAMES).strip()
         if not key:
             raise WireError("403", "invalid_api_key", REQUIRED, field=credential, expected=KEY_EXPECTED)
-        key_hash = api_keys.hash_of(self._sealing, key)
-        account = self._accounts.get(key_hash)
+        try:
+            account = await self._callers.account(key, address)
+        except Blocked as blocked:
+            headers = {"Retry-After": str(blocked.seconds)}
+            raise WireError(
+                "400", "rate_limited", TOO_MANY_WRONG_KEYS, headers=headers, seconds=blocked.seconds
+            ) from blocked
         if account is None:
-            account = await self._looked_up(key_hash, credential, address)
+            raise WireError("403", "invalid_api_key", INVALID_KEY, field=credential)
         return account
 
     def require_package(self, account: Account) -> None:
@@ -100,57 +82,7 @@ class Identity:
         The answer is the same for a number that does not exist and for another account's.
         """
         key = body.text(*_NUMBER_NAMES[field], required=True, expected=NUMBER_EXPECTED[field]).strip()
-        remembered = self._numbers.get((account.id, key))
-        if remembered is not None and remembered.channel == _CHANNELS[field]:
-            return remembered
-        found = None
-        if key.startswith(KEY_PREFIX[_CHANNELS[field]]):
-            found = await self._database.read(lambda c: numbers.by_key(c, account.id, key), of=account.id)
+        found = await self._callers.number(account.id, key, _CHANNELS[field])
         if found is None:
             raise WireError("404", "invalid_number_id", INVALID_NUMBER, field=field, expected=NUMBER_EXPECTED[field])
-        self._numbers[account.id, key] = found
         return found
-
-    async def _looked_up(self, key_hash: str, credential: str, address: str) -> Account:
-        """Asks the database, once for all who come with the same key at the same time, unless it is wrong: each then
-        is a try of its own."""
-        try:
-            account = await self._single.run(key_hash, lambda: self._asked(key_hash, source_of(address)))
-        except Blocked as blocked:
-            headers = {"Retry-After": str(blocked.seconds)}
-            raise WireError(
-                "400", "rate_limited", TOO_MANY_WRONG_KEYS, headers=headers, seconds=blocked.seconds
-            ) from blocked
-        if account is None:
-            raise WireError("403", "invalid_api_key", INVALID_KEY, field=credential)
-        return account
-
-    async def _asked(self, key_hash: str, source: str) -> Account | None:
-        """The account of a key: of one that was right before beside the limits, of others within them."""
-        if key_hash in self._right_keys:
-            account = await self._database.read(lambda c: _account_of(c, key_hash), of=key_hash)
-            self._remember(key_hash, account)
-            return account
-        async with self._failed_keys.attempt(source) as attempt:
-            try:
-                account = await self._database.read(lambda c: _account_of(c, key_hash), of=source, pool="strangers")
-            except DatabaseUnavailable:
-                attempt.not_looked_at()
-                raise
-            if account is not None:
-                attempt.right()
-            self._remember(key_hash, account)
-            return account
-
-    def _remember(self, key_hash: str, account: Account | None) -> None:
-        if account is None:
-            self._accounts.pop(key_hash, None)
-            self._right_keys.pop(key_hash, None)
-        else:
-            self._accounts[key_hash] = account
-            self._right_keys[key_hash] = True
-
-
-def _account_of(connection: Connection, key_hash: str) -> Account | None:
-    account_id = api_keys.account_of(connection, key_hash)
-    return None if account_id is None else accounts.by_id(connection, account_id)

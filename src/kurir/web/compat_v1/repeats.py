@@ -8,15 +8,14 @@ under a key is answered, and the same answer is given to every further one for 2
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable
 from weakref import WeakValueDictionary
 
 import structlog
 
-from kurir.kit.sealing import Sealing
-from kurir.outbox.idempotency import KEPT, Earlier, KeptAnswer, Once, Repeated
+from kurir.outbox.idempotency import Earlier, KeptAnswer, Once, Repeated
 from kurir.reasons.requests import KEY_REUSED, ONCE_KEY_EXPECTED, ONE_KEY
+from kurir.services.idempotency import Idempotency
 from kurir.store.database import DatabaseUnavailable
 from kurir.web.compat_v1.endpoint import API_KEY_NAMES, KEY_FIELD, KEY_HEADER, KEY_LIMIT, Call, Endpoint
 from kurir.web.compat_v1.envelopes import Answer, WireError, wrong
@@ -28,7 +27,7 @@ _NO_PART_OF_THE_REQUEST = frozenset({KEY_FIELD, *API_KEY_NAMES})
 log = structlog.get_logger(__name__)
 
 
-def once_of(sealing: Sealing, endpoint: Endpoint, call: Call, header: str) -> Once | None:
+def once_of(idempotency: Idempotency, endpoint: Endpoint, call: Call, header: str) -> Once | None:
     """By what this request is recognised when it comes again; None when it need not be. Raises WireError 405.
 
     `header` is the value of `Idempotency-Key`, "" when absent.
@@ -37,12 +36,8 @@ def once_of(sealing: Sealing, endpoint: Endpoint, call: Call, header: str) -> On
         return None
     key = _key(call, header)
     if key:
-        return Once(
-            call.account.id,
-            KEPT,
-            key_hash=sealing.hash(key, "idempotency key"),
-            request_hash=_request_hash(sealing, endpoint, call),
-        )
+        fields = {name: value for name, value in call.body.fields.items() if name not in _NO_PART_OF_THE_REQUEST}
+        return idempotency.by_key(call.account.id, key, [endpoint.path, fields])
     if call.account.repeat_guard_seconds > 0:
         return Once(call.account.id, call.account.repeat_guard_seconds)
     return None
@@ -71,7 +66,7 @@ class Repeats:
         # one at a time under one key: whoever comes second finds the answer of the first
         turn = self._turns.setdefault((once.account_id, once.key_hash), asyncio.Lock())
         async with turn:
-            earlier = await self._gateway.outbox.earlier(once)
+            earlier = await self._gateway.services.idempotency.earlier(once)
             if earlier is None:
                 try:
                     return await self._kept(endpoint.handler(self._gateway, call), call, once)
@@ -104,7 +99,7 @@ class Repeats:
         if answer.body.get("code") == "408":
             return
         try:
-            await self._gateway.outbox.keep_answer(once, KeptAnswer(answer.body, answer.headers, answer.status))
+            await self._gateway.services.idempotency.keep(once, KeptAnswer(answer.body, answer.headers, answer.status))
         except DatabaseUnavailable as error:
             # the messages are stored and the answer is right; a repetition will be answered from them
             log.warning("answer_lost", reason=str(error))
@@ -123,8 +118,3 @@ def _key(call: Call, header: str) -> str:
     if header and field and header != field:
         raise wrong(KEY_FIELD, ONE_KEY)
     return header or field
-
-
-def _request_hash(sealing: Sealing, endpoint: Endpoint, call: Call) -> str:
-    fields = {name: value for name, value in call.body.fields.items() if name not in _NO_PART_OF_THE_REQUEST}
-    return sealing.hash(json.dumps([endpoint.path, fields], sort_keys=True), "idempotency request")

@@ -17,7 +17,7 @@ from kurir.messages import bounds
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import Draft, Snapshot
+from kurir.outbox.outbox import Snapshot
 from kurir.outbox.waiting import reason_of
 from kurir.reasons.sending import (
     CAPTION_TOO_LONG,
@@ -32,10 +32,10 @@ from kurir.reasons.sending import (
     URL_EXPECTED,
 )
 from kurir.reasons.states import state
+from kurir.services.sending import NotSettled
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Field
 from kurir.web.compat_v1.envelopes import Answer, WireError, missing, wrong
-from kurir.web.compat_v1.waits import NotSettled, settled
 from kurir.web.gateway import Gateway
 
 IN_DELIVERY = "The message is in the delivery process"
@@ -127,20 +127,8 @@ async def send(gateway: Gateway, call: Call, recipient: str, contents: list[Cont
     """
     call.body.choice("method_send", choices=METHODS, default=METHODS[0])
     typing = call.body.flag("enable_typing")
-    accepted = await gateway.outbox.accept(
-        [
-            Draft(
-                account_id=call.account.id,
-                number_id=call.number.id,
-                recipient=recipient,
-                content=content,
-                typing=typing,
-            )
-            for content in contents
-        ],
-        once=call.once,
-    )
-    return await answered(gateway, call, Remembered(accepted.ids, {}))
+    ids = await gateway.services.sending.send(call.number, recipient, contents, typing=typing, once=call.once)
+    return await answered(gateway, call, Remembered(ids, {}))
 
 
 async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
@@ -148,7 +136,7 @@ async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answ
     headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
     if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
         # a device that is not connected will hardly be so within the caller's patience: say so soon
-        ready = gateway.linked_devices.ready(call.number)
+        ready = gateway.services.sending.connected(call.number)
         timeout = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
         await _all_sent(gateway, call.account.id, remembered.ids, timeout, headers)
     return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, headers)
@@ -157,7 +145,7 @@ async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answ
 async def _all_sent(gateway: Gateway, account_id: int, ids: list[int], timeout: float, headers: dict[str, str]) -> None:
     """Waits until every bubble is sent, `timeout` seconds in all; raises for the first that is not."""
     try:
-        async for message in settled(gateway, account_id, ids, timeout):
+        async for message in gateway.services.sending.settled(account_id, ids, timeout):
             refusal = _refusal(message, headers)
             if refusal is not None:
                 raise refusal
@@ -213,7 +201,7 @@ def _url(gateway: Gateway, body: Body, names: tuple[str, ...]) -> str | None:
             continue
         url = body.text(name, expected=URL_EXPECTED).strip()
         try:
-            gateway.media.check(url)
+            gateway.services.sending.check_url(url)
         except UrlRefused as error:
             raise wrong(name, error.reason) from error
         return url

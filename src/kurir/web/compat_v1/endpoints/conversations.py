@@ -10,11 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, assert_never
 
-from kurir.inbox import window_open_until
 from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.outbox import Draft, NotSettledYet, Snapshot
+from kurir.outbox.outbox import NotSettledYet, Snapshot
 from kurir.outbox.waiting import OF_ITS_OWN, UNKNOWN, Waiting, reason_of
 from kurir.reasons import sentence
 from kurir.reasons.sending import META_PAUSED, META_STILL_WAITING, META_UNCONFIRMED, ONE_EXPECTED, WINDOW_CLOSED
@@ -23,7 +22,6 @@ from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, wrong
 from kurir.web.compat_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.compat_v1.sending import CAPTION_FIELD, METHODS, bubbles
-from kurir.web.compat_v1.waits import unseen, waits
 from kurir.web.gateway import Gateway
 
 SECTION = "Conversation"
@@ -47,17 +45,11 @@ async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
         raise wrong("reciptient", ONE_EXPECTED)
     [to] = recipients
     contents = _contents(gateway, call)
-    if not await _window_open(gateway, call, to):
+    if not await gateway.services.sending.window_open(call.number, to):
         gateway.metrics.refused("window_closed")
         return _failed(to, sentence(WINDOW_CLOSED(to=to), call.account.language), {})
-    accepted = await gateway.outbox.accept(
-        [
-            Draft(account_id=call.account.id, number_id=call.number.id, recipient=to, content=content)
-            for content in contents
-        ],
-        once=call.once,
-    )
-    return await conversation_sent(gateway, call, Remembered(accepted.ids, {}))
+    ids = await gateway.services.sending.send(call.number, to, contents, once=call.once)
+    return await conversation_sent(gateway, call, Remembered(ids, {}))
 
 
 async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
@@ -71,22 +63,17 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
         left = max(0.0, call.now + _IN_ALL - gateway.clock())
         timeout = min(gateway.settings.meta_answer_timeout, left)
     [to] = recipients_in(call, "reciptient")
+    decisions = gateway.services.decisions
     ours, content = remembered.ids[0], _contents(gateway, call)[0]
     try:
         async with asyncio.timeout(None if sync else max(0.0, call.now + _LATEST - gateway.clock())):
-            message = await gateway.outbox.wait_until_settled(call.account.id, ours, timeout)
-            waiting = await waits(gateway, call.account.id, ours) if message.state in {"queued", "sending"} else UNKNOWN
+            message = await gateway.services.sending.wait(call.account.id, ours, timeout)
+            open_still = message.state in {"queued", "sending"}
+            waiting = await decisions.waits_for(call.account.id, ours) if open_still else UNKNOWN
     except (NotSettledYet, TimeoutError):
         shown = _shown(call, content, to)
-        return _waiting(call, shown, public_message_id(ours), headers, sync=sync, waiting=unseen(gateway))
+        return _waiting(call, shown, public_message_id(ours), headers, sync=sync, waiting=decisions.unseen())
     return _answer(call, message, content, headers, sync=sync, waiting=waiting)
-
-
-async def _window_open(gateway: Gateway, call: Call, person: str) -> bool:
-    until = await gateway.database.read(
-        lambda c: window_open_until(c, call.account.id, call.number.id, person), of=call.account.id
-    )
-    return until is not None and call.now < until
 
 
 def _contents(gateway: Gateway, call: Call) -> list[Content]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from kurir.kit.ids import public_message_id
-from kurir.kit.metrics import OtpOutcome
-from kurir.numbers import numbers
-from kurir.otp.check import Attempt, CheckResult, check
-from kurir.otp.issue import CODE, REQUEST_ID, SendLimited, issue
+from kurir.otp.check import Attempt
+from kurir.otp.issue import CODE, REQUEST_ID, SendLimited
 from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.restrictions import is_first_contact
-from kurir.outbox.waiting import lasts, number_waits, reason_of, restricted
+from kurir.outbox.waiting import reason_of
 from kurir.reasons import sentence
-from kurir.reasons.numbers import RESTRICTED_UNTIL
 from kurir.reasons.otp import CODE_EXPECTED, NO_WAY, NUMBER_REMOVED, TOO_MANY_CHECKS, TOO_MANY_SENDS
+from kurir.services.errors import NotFound
+from kurir.services.otps import CannotArrive
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, WireError
 from kurir.web.compat_v1.sending import IN_DELIVERY, PHONE_FIELDS, phone_of
@@ -37,46 +33,21 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
         service_name=body.text("service_name", limit=_NAME_LIMIT),
         company_name=body.text("company_name", limit=_NAME_LIMIT),
     )
-    await _require_a_way(gateway, call, request.phone, request.lifetime)
+    # the repeat guard knows a repetition by its content, and no two codes are the same
+    once = call.once if call.once and call.once.key_hash else None
     try:
-        # the repeat guard knows a repetition by its content, and no two codes are the same
-        once = call.once if call.once and call.once.key_hash else None
-        issued = await issue(gateway.outbox, gateway.sealing, gateway.settings, request, call.now, once=once)
+        issued = await gateway.services.otps.send(request, once=once)
+    except CannotArrive as error:
+        raise WireError("408", "timeout", NO_WAY, why=reason_of(error.waiting)) from error
+    except NotFound as error:
+        raise WireError("404", "invalid_number_id", NUMBER_REMOVED) from error
     except SendLimited as limited:
-        gateway.metrics.otp("limited")
+        headers = {"Retry-After": str(limited.retry_after)}
         raise WireError(
-            "400",
-            "rate_limited",
-            TOO_MANY_SENDS,
-            headers={"Retry-After": str(limited.retry_after)},
-            seconds=limited.retry_after,
+            "400", "rate_limited", TOO_MANY_SENDS, headers=headers, seconds=limited.retry_after
         ) from limited
-    gateway.metrics.otp("issued")
     facts = {CODE: issued.code, REQUEST_ID: issued.request_id}
     return await otp_sent(gateway, call, Remembered([issued.message_id], facts))
-
-
-async def _require_a_way(gateway: Gateway, call: Call, phone: str, lifetime: int) -> None:
-    """Raises WireError 408 when the device surely cannot send within the code's `lifetime` (seconds), 404 when it was
-    removed; a device that is connecting again may."""
-    number, stranger = await gateway.database.read(lambda c: _sender(c, call, phone), of=call.account.id)
-    if number is None:
-        raise WireError("404", "invalid_number_id", NUMBER_REMOVED)
-    waiting = number_waits(number, number.state, number.state_reason, call.now)
-    if waiting is None and stranger and number.restricted_until is not None:
-        reason = RESTRICTED_UNTIL(until=number.restricted_until)
-        waiting = restricted(number, reason, number.restricted_until, call.now)
-    if waiting is not None and lasts(waiting, lifetime):
-        gateway.metrics.refused("device_cannot_send")
-        raise WireError("408", "timeout", NO_WAY, why=reason_of(waiting))
-
-
-def _sender(connection: Connection, call: Call, phone: str) -> tuple[numbers.Number | None, bool]:
-    """The sender as it is now, and whether the phone number is a first contact of a restricted one."""
-    number = numbers.by_id(connection, call.account.id, call.number.id)
-    if number is None or number.restricted_until is None:
-        return number, False
-    return number, is_first_contact(connection, number.id, phone)
 
 
 async def otp_sent(_gateway: Gateway, _call: Call, remembered: Remembered) -> Answer:
@@ -87,7 +58,6 @@ async def otp_sent(_gateway: Gateway, _call: Call, remembered: Remembered) -> An
 
 async def validate_otp(gateway: Gateway, call: Call) -> Answer:
     """Whether a code is right. Wrong, expired, used and unknown codes get the same answer; none carries a `type`."""
-    settings = gateway.settings
     attempt = Attempt(
         account_id=call.account.id,
         code=call.body.text("otp_code", "otp", expected=CODE_EXPECTED, required=True).strip(),
@@ -96,15 +66,7 @@ async def validate_otp(gateway: Gateway, call: Call) -> Answer:
         request_id=call.body.text("req_id", "request_id").strip(),
         phone=phone_of(call) if call.body.value("phone_no") is not None else "",
     )
-    result = await check(
-        gateway.database,
-        gateway.sealing,
-        attempt,
-        call.now,
-        settings.otp_digits,
-        digits_most=settings.otp_digits_most,
-    )
-    gateway.metrics.otp(_outcome(result))
+    result = await gateway.services.otps.check(attempt)
     if result.valid:
         return Answer({"code": "200", "message": "OTP Code is Valid"})
     if result.retry_after is None:
@@ -113,14 +75,6 @@ async def validate_otp(gateway: Gateway, call: Call) -> Answer:
         {"code": "400", "message": sentence(TOO_MANY_CHECKS(seconds=result.retry_after), call.account.language)},
         {"Retry-After": str(result.retry_after)},
     )
-
-
-def _outcome(result: CheckResult) -> OtpOutcome:
-    if result.valid:
-        return "right"
-    if result.retry_after is not None:
-        return "refused"
-    return "wrong" if result.any_open else "unknown"
 
 
 ENDPOINTS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kurir.broadcasts import start as broadcasts
+from kurir.broadcasts.start import KEY, TEMPLATE
 from kurir.kit.ids import public_message_id
 from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
@@ -19,13 +19,13 @@ from kurir.reasons.templates import (
     TEMPLATE_EXPECTED,
     VARIABLE_COUNT,
 )
+from kurir.services.sending import NotSettled
 from kurir.templates.templates import APPROVED, FillError, Header, Template, VariableCountError, filled, variables_of
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Call, Endpoint, Field
 from kurir.web.compat_v1.envelopes import Answer, WireError, missing, wrong
 from kurir.web.compat_v1.recipients import PLATFORMS, RECIPIENT_FIELDS, recipients_in
 from kurir.web.compat_v1.sending import METHODS
-from kurir.web.compat_v1.waits import NotSettled, settled, waits
 from kurir.web.gateway import Gateway
 
 SECTION = "Template"
@@ -42,8 +42,8 @@ async def send_message_template(gateway: Gateway, call: Call) -> Answer:
     call.body.choice("method_send", choices=METHODS, default=METHODS[0])
     recipients = recipients_in(call, "recipients")
     content = await _content(gateway, call)
-    broadcast, ids = await broadcasts.start(gateway.outbox, call.number, recipients, content, call.now, once=call.once)
-    facts = {broadcasts.KEY: broadcast.key, broadcasts.TEMPLATE: content.name}
+    broadcast, ids = await gateway.services.broadcasts.start(call.number, recipients, content, once=call.once)
+    facts = {KEY: broadcast.key, TEMPLATE: content.name}
     return await template_sent(gateway, call, Remembered(ids, facts))
 
 
@@ -60,8 +60,8 @@ async def template_sent(gateway: Gateway, call: Call, remembered: Remembered) ->
             "code": "200",
             "message": message,
             "type": "successfully",
-            "template": remembered.facts[broadcasts.TEMPLATE],
-            "bc_id": remembered.facts[broadcasts.KEY],
+            "template": remembered.facts[TEMPLATE],
+            "bc_id": remembered.facts[KEY],
         },
         headers,
     )
@@ -74,7 +74,7 @@ async def _content(gateway: Gateway, call: Call) -> TemplateUse:
     if isinstance(asked, dict):
         return await _ready_made(gateway, call.number, Body(asked))
     template_id = call.body.text("template", expected=TEMPLATE_EXPECTED, limit=bounds.ID).strip()
-    template = _sendable(await gateway.templates.find(call.number, meta_id=template_id), template_id)
+    template = _sendable(await gateway.services.templates.find(call.number, meta_id=template_id), template_id)
     try:
         components = filled(template.form, _values(call.body), _replacement(gateway, call.body, template.form.header))
     except VariableCountError as error:
@@ -97,7 +97,7 @@ async def _ready_made(gateway: Gateway, number: Number, asked: Body) -> Template
         if not isinstance(component, dict):
             raise wrong(f"template.components.{position}", COMPONENT_EXPECTED)
     template = _sendable(
-        await gateway.templates.find(number, name=name, language=code.strip()), f"{name} ({code.strip()})"
+        await gateway.services.templates.find(number, name=name, language=code.strip()), f"{name} ({code.strip()})"
     )
     body = next((part for part in components if str(part.get("type", "")).lower() == "body"), {})
     parameters = body.get("parameters")
@@ -143,13 +143,15 @@ def _replacement(gateway: Gateway, body: Body, stored: Header | None) -> Header 
 async def _all_sent(gateway: Gateway, call: Call, ids: list[int], headers: dict[str, str]) -> None:
     """Waits, bounded, for every message; raises WireError for the first that failed or is still on its way."""
     try:
-        async for message in settled(gateway, call.account.id, ids, gateway.settings.sync_timeout):
+        async for message in gateway.services.sending.settled(call.account.id, ids, gateway.settings.sync_timeout):
             state = message.state
             if state in {"failed", "expired", "canceled"}:
                 reason = message.error_reason or state_of(state)
                 raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=reason)
             if state == "unconfirmed":
-                raise _still_waiting(state, await waits(gateway, call.account.id, message.id), headers)
+                raise _still_waiting(
+                    state, await gateway.services.decisions.waits_for(call.account.id, message.id), headers
+                )
     except NotSettled as late:
         raise _still_waiting(late.state, late.waiting, headers) from None
 

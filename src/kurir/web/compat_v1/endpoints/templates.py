@@ -27,7 +27,6 @@ from kurir.templates.templates import (
     TemplateForm,
     Unreachable,
     Variable,
-    page,
 )
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.dates import written_date
@@ -52,7 +51,7 @@ async def create_template(gateway: Gateway, call: Call) -> Answer:
     """Stores a draft or submits to Meta. The answer has neither `code` nor `type`, as in the reference."""
     form = _form(call.body)
     submit = call.body.flag("submitToFacebook", "submit_to_facebook")
-    result = await gateway.templates.create(call.number, form, submit=submit)
+    result = await gateway.services.templates.create(call.number, form, submit=submit)
     language = call.account.language
     match result:
         case Faulty(errors):
@@ -157,20 +156,13 @@ async def get_template_list(gateway: Gateway, call: Call) -> Answer:
     asked = page_of(body, length=_LENGTH)
     order_by = body.choice("order_by", choices=ORDERS, default=ORDERS[0])
     downwards = descending(body, "order_dir", default="desc")
-    await gateway.templates.refresh(call.number)
-    found, total = await gateway.database.read(
-        lambda c: page(
-            c,
-            call.account.id,
-            call.number.id,
-            search=asked.search,
-            order_by=order_by,
-            descending=downwards,
-            start=asked.start,
-            length=asked.length,
-        ),
-        of=call.account.id,
-        pool="lists",
+    found, total = await gateway.services.templates.list(
+        call.number,
+        search=asked.search,
+        order_by=order_by,
+        descending=downwards,
+        start=asked.start,
+        length=asked.length,
     )
     return Answer(
         {

@@ -1,4 +1,4 @@
-"""Signing in by e-mail and password (HTTP Basic), at a cost that a stranger cannot drive up.
+"""Signing in by e-mail and password, at a cost that a stranger cannot drive up.
 
 Passwords are compared in one thread of its own, at the lowest priority, with a short queue in which every source has
 turns. Tries are limited per source and per address before anything is compared, and given back when the password is
@@ -8,8 +8,6 @@ right. Who has signed in is remembered for a while, so that the parts of a page 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import hashlib
 import hmac
@@ -26,8 +24,8 @@ from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
 from kurir.accounts.members import Member
 from kurir.kit.clock import Clock
 from kurir.kit.shared_threads import Full, SharedThreads
+from kurir.services.single_flight import OneAtATime
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.web.http.single_flight import OneAtATime
 
 REMEMBERED = 600.0
 """Seconds for which a sign-in is good without another comparison, unless the password has been changed."""
@@ -37,7 +35,7 @@ out by guessing."""
 _SIZE = 10_000
 _WAITING = 20
 """Comparisons that may wait; at some 0.1 to 0.4 s each, more would answer too late to be of use."""
-_LONGEST_EMAIL, _LONGEST_PASSWORD = 254, 1_000
+LONGEST_EMAIL, LONGEST_PASSWORD = 254, 1_000
 _LOWEST_PRIORITY = 19
 
 log = structlog.get_logger(__name__)
@@ -53,7 +51,7 @@ class _Remembered(msgspec.Struct, frozen=True):
 
 
 class SignIn:
-    """Answers "who is this?" for the pages. `limit` is the notation of wrong tries per source and per e-mail address.
+    """Answers "who is this?" about members. `limit` is the notation of wrong tries per source and per e-mail address.
 
     Raises SettingsError for a limit that cannot be read.
     """
@@ -68,15 +66,14 @@ class SignIn:
         self._single: OneAtATime[bytes, Member] = OneAtATime()
         self._comparing = SharedThreads("passwords", 1, room=_WAITING, prepared=_give_way)
 
-    async def member(self, authorization: str, address: str) -> Member | None:
-        """The member whose e-mail and password the header carries; None when it carries no right ones.
+    async def member(self, email: str, password: str, address: str) -> Member | None:
+        """The member with that e-mail address and password; None when there is none.
 
         `address` is the client's. Raises Blocked after too many wrong tries, Busy, and DatabaseUnavailable.
         """
-        given = _credentials(authorization)
-        if given is None:
+        email = email.strip().lower()
+        if not email or len(email) > LONGEST_EMAIL or len(password) > LONGEST_PASSWORD or "\0" in email:
             return None
-        email, password = given
         source = source_of(address)
         if seconds := self._by_source.blocked_for(source):
             raise Blocked(seconds)  # also to who is remembered: or a guesser could ask what is remembered, unlimited
@@ -132,20 +129,6 @@ class SignIn:
     def _key(self, *parts: str) -> bytes:
         """What a sign-in is remembered under: nothing from which the password can be had."""
         return hmac.digest(self._secret, "\0".join(parts).encode(), hashlib.sha256)
-
-
-def _credentials(authorization: str) -> tuple[str, str] | None:
-    scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic" or len(encoded) > 4 * (_LONGEST_EMAIL + _LONGEST_PASSWORD):
-        return None
-    try:
-        email, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return None
-    email = email.strip().lower()
-    if not colon or not email or len(email) > _LONGEST_EMAIL or len(password) > _LONGEST_PASSWORD or "\0" in email:
-        return None
-    return email, password
 
 
 def _give_way() -> None:

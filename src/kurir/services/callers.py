@@ -1,0 +1,95 @@
+"""Who calls a program interface, and with which number: from an API key to its account, from a number's key to it.
+
+What was found is remembered for a few seconds, so that the hot path asks the database for nothing; what was not found
+is never remembered. A revoked key therefore works for `MEMORY_SECONDS` longer at most.
+"""
+
+from __future__ import annotations
+
+from cachetools import LRUCache, TTLCache
+from sqlalchemy import Connection
+
+from kurir.accounts import accounts, api_keys
+from kurir.accounts.accounts import Account
+from kurir.accounts.limits import FailedKeys, source_of
+from kurir.kit.clock import Clock
+from kurir.kit.sealing import Sealing
+from kurir.numbers import numbers
+from kurir.numbers.numbers import KEY_PREFIX, ChannelKind, Number
+from kurir.services.single_flight import OneAtATime
+from kurir.store.database import Database, DatabaseUnavailable
+
+MEMORY_SECONDS = 5.0
+_MEMORY_SIZE = 10_000
+
+
+class Callers:
+    """The accounts behind API keys. `limit` is the notation of wrong keys per client address.
+
+    Raises SettingsError for a limit that cannot be read.
+    """
+
+    def __init__(self, database: Database, sealing: Sealing, clock: Clock, limit: str) -> None:
+        self._database = database
+        self._sealing = sealing
+        self._failed_keys = FailedKeys(limit)
+        self._single: OneAtATime[str, Account] = OneAtATime()
+        self._accounts: TTLCache[str, Account] = TTLCache(_MEMORY_SIZE, MEMORY_SECONDS, clock)
+        self._numbers: TTLCache[tuple[int, str], Number] = TTLCache(_MEMORY_SIZE, MEMORY_SECONDS, clock)
+        self._right_keys: LRUCache[str, bool] = LRUCache(_MEMORY_SIZE)
+        """Keys that were right when they were last looked up, however long ago."""
+
+    async def account(self, key: str, address: str) -> Account | None:
+        """The account of an API key; None for a wrong one. `address` is the client's.
+
+        Raises Blocked when the address has sent too many wrong keys, and DatabaseUnavailable. Keys known to this
+        process are let through even then, so that nobody can lock out the callers who share an address.
+        """
+        key_hash = api_keys.hash_of(self._sealing, key)
+        account = self._accounts.get(key_hash)
+        if account is not None:
+            return account
+        # one look-up for all who come with the same key at the same time; each wrong one is a try of its own
+        return await self._single.run(key_hash, lambda: self._looked_up(key_hash, source_of(address)))
+
+    async def number(self, account_id: int, key: str, channel: ChannelKind) -> Number | None:
+        """The account's number of that channel with this key; None also for another account's."""
+        remembered = self._numbers.get((account_id, key))
+        if remembered is not None and remembered.channel == channel:
+            return remembered
+        if not key.startswith(KEY_PREFIX[channel]):
+            return None
+        found = await self._database.read(lambda c: numbers.by_key(c, account_id, key), of=account_id)
+        if found is not None:
+            self._numbers[account_id, key] = found
+        return found
+
+    async def _looked_up(self, key_hash: str, source: str) -> Account | None:
+        """Asks the database: for a key that was right before beside the limits, for others within them."""
+        if key_hash in self._right_keys:
+            account = await self._database.read(lambda c: _account_of(c, key_hash), of=key_hash)
+            self._remember(key_hash, account)
+            return account
+        async with self._failed_keys.attempt(source) as attempt:
+            try:
+                account = await self._database.read(lambda c: _account_of(c, key_hash), of=source, pool="strangers")
+            except DatabaseUnavailable:
+                attempt.not_looked_at()
+                raise
+            if account is not None:
+                attempt.right()
+            self._remember(key_hash, account)
+            return account
+
+    def _remember(self, key_hash: str, account: Account | None) -> None:
+        if account is None:
+            self._accounts.pop(key_hash, None)
+            self._right_keys.pop(key_hash, None)
+        else:
+            self._accounts[key_hash] = account
+            self._right_keys[key_hash] = True
+
+
+def _account_of(connection: Connection, key_hash: str) -> Account | None:
+    account_id = api_keys.account_of(connection, key_hash)
+    return None if account_id is None else accounts.by_id(connection, account_id)

@@ -1,0 +1,78 @@
+"""Whether the gateway can take messages now."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable
+
+import structlog
+
+from kurir.kit.disk_reserve import DiskReserve
+from kurir.kit.log_limit import LogLimit
+from kurir.kit.tasks import TaskHealth
+from kurir.settings import Settings
+from kurir.store.database import Database, DatabaseUnavailable
+
+TIMEOUT = 1.0
+"""Seconds in which the database has to answer."""
+LATELY = 10.0
+"""Seconds for which a transaction that the database refused counts."""
+LEAST_FREE = 64 * 1024 * 1024
+"""Bytes that must be free in the data folder, or half of the reserve that files leave, where that is less: files may
+fill the rest, and the gateway still takes messages."""
+
+log = structlog.get_logger(__name__)
+
+
+class Health:
+    """Looks at the database, the disk and the long-lived tasks."""
+
+    def __init__(self, database: Database, tasks: TaskHealth, settings: Settings) -> None:
+        self._database = database
+        self._tasks = tasks
+        self._settings = settings
+        self._recent = LogLimit()
+
+    async def not_ready(self) -> list[str]:
+        """Why the gateway cannot take messages now, as sentences; empty when it can.
+
+        What only the log may know goes there, once in a while.
+        """
+        database = self._database
+        answers = await asyncio.gather(
+            _error_text(
+                database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"),
+                "does not answer reads",
+                self._recent,
+            ),
+            _error_text(database.write(lambda c: None), "does not answer writes", self._recent),
+            self._disk(),
+        )
+        reasons = [answer for answer in answers if answer]
+        if not reasons and database.refused_within(LATELY):
+            # the questions above change nothing: they do not notice a damaged file or a quota that is used up
+            reasons.append("the database refuses to store things")
+        return reasons + self._tasks.failures()
+
+    async def _disk(self) -> str:
+        try:
+            folder = self._settings.data_dir
+            usage = await asyncio.to_thread(shutil.disk_usage, folder)
+            reserve = await asyncio.to_thread(DiskReserve(folder, self._settings.disk_reserve).size)
+        except OSError as error:
+            return f"the data folder cannot be read: {error.strerror}"
+        return "" if usage.free >= min(LEAST_FREE, reserve // 2) else "the disk of the data folder is almost full"
+
+
+async def _error_text(work: Awaitable[object], what: str, recent: LogLimit) -> str:
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await work
+    except TimeoutError:
+        return f"the database {what} within {TIMEOUT:g} s"
+    except DatabaseUnavailable as error:
+        if recent.is_due(what):
+            log.warning("database_unavailable", reason=str(error))  # names the server: not for whoever reaches the port
+        return f"the database {what}"
+    return ""
