@@ -1,7 +1,7 @@
 """Periodic maintenance: deletes old data, and compares templates with Meta's.
 
 Jobs are independent: one that fails is logged and retried in the next round, and the others run. Deletion goes in small
-chunks with pauses (`store/chunks`), so that a round after days of downtime does not delay writes.
+chunks with pauses (`store/chunked_deletes`), so that a round after days of downtime does not delay writes.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from tests.conformance.samples import SAMPLES, Sample
 
 from kurir.messages.content import Text
 from kurir.numbers.numbers import ChannelKind
-from kurir.outbox.rows import Draft
+from kurir.outbox.message_rows import Draft
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]
 CHANNELS: list[ChannelKind] = ["linked_device", "cloud_api"]

@@ -19,7 +19,7 @@ from tests.harness.gateway import Harness, open_harness
 
 from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup, DeviceParticipant
 from kurir.contacts import contacts
-from kurir.messages.reports import Received, Sent
+from kurir.messages.channel_reports import Received, Sent
 from kurir.web.compat_v1.decoding import decode
 from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 

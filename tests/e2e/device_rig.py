@@ -15,8 +15,8 @@ from PIL import Image as Picture
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
 
 from kurir.channels.linked_device.channel import LinkedDevices
+from kurir.messages.channel_reports import ConnectionChanged, Event, Outcome
 from kurir.messages.content import Content, MediaFile, Outgoing
-from kurir.messages.reports import ConnectionChanged, Event, Outcome
 from kurir.numbers.numbers import Number
 from kurir.reasons import NOTHING
 

@@ -17,8 +17,7 @@ from tests.sentences import english
 
 from kurir.channels.linked_device import connections, hosts
 from kurir.channels.linked_device.channel import DeviceUnavailable
-from kurir.messages.content import Document, Image, Location, Outgoing, TemplateUse, Text
-from kurir.messages.reports import (
+from kurir.messages.channel_reports import (
     ConnectionChanged,
     InDoubt,
     MediaFetched,
@@ -32,6 +31,7 @@ from kurir.messages.reports import (
     TryLater,
     Unknown,
 )
+from kurir.messages.content import Document, Image, Location, Outgoing, TemplateUse, Text
 from kurir.outbox.doubt import explained
 
 pytestmark = pytest.mark.e2e

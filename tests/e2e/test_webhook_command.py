@@ -15,7 +15,7 @@ from tests.harness.webhooks import Receiver, receiving, verified
 
 from kurir.accounts import accounts
 from kurir.app import RunningGateway, running
-from kurir.messages.reports import Received
+from kurir.messages.channel_reports import Received
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.settings import Settings

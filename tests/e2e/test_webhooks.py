@@ -17,7 +17,7 @@ from kurir.kit.url_rules import Allowed
 from kurir.messages.content import Text
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
-from kurir.outbox.rows import Draft
+from kurir.outbox.message_rows import Draft
 from kurir.webhooks import endpoints
 from kurir.webhooks.tables import webhook_deliveries
 

@@ -25,8 +25,8 @@ from kurir.app import Channels, RunningGateway, running
 from kurir.contacts import contacts
 from kurir.kit.pauses import Pauses
 from kurir.kit.sealing import Sealing
+from kurir.messages.channel_reports import Evidence, Received, Unknown
 from kurir.messages.content import Outgoing
-from kurir.messages.reports import Evidence, Received, Unknown
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.quarantine import quarantine

@@ -14,8 +14,8 @@ from kurir.kit.sealing import Sealing
 from kurir.messages.content import Text
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.outbox.message_rows import Claimed, Draft
 from kurir.outbox.outbox import Outbox
-from kurir.outbox.rows import Claimed, Draft
 from kurir.store.database import Database
 
 

@@ -28,7 +28,7 @@ from kurir.kit.metrics import Metrics
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed
-from kurir.messages.reports import Received
+from kurir.messages.channel_reports import Received
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.reasons import Reason
@@ -39,7 +39,7 @@ from kurir.webhooks.deliver import Deliverer
 from kurir.webhooks.deliveries import ClaimedDelivery
 from kurir.webhooks.endpoints import Endpoint
 from kurir.webhooks.fan_out import behind, fan_out
-from kurir.webhooks.schedule import Answered, ReceiverResponse, judge
+from kurir.webhooks.retry_schedule import Answered, ReceiverResponse, judge
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries
 
 LOOPBACK = "127.0.0.0/8"

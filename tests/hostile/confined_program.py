@@ -1,4 +1,4 @@
-"""A program that misbehaves on demand, for tests of `kit/confined`."""
+"""A program that misbehaves on demand, for tests of `kit/limited_process`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from kurir.kit.confined import serve
+from kurir.kit.limited_process import serve
 
 
 def handle(job: bytes) -> bytes:

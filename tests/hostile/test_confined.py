@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kurir.kit.confined import Confined, Limits, TooCostly, TooSlow
+from kurir.kit.limited_process import Confined, Limits, TooCostly, TooSlow
 
 PROGRAM = "tests.hostile.confined_program"
 ROOT = Path(__file__).parents[2]

@@ -25,8 +25,8 @@ from kurir.channels.linked_device.hosts import Hosts
 from kurir.channels.linked_device.sessions import FileSessions
 from kurir.kit import tasks
 from kurir.kit.tasks import TaskHealth
+from kurir.messages.channel_reports import Sent
 from kurir.messages.content import Outgoing, Text
-from kurir.messages.reports import Sent
 
 
 class Place(Harness):

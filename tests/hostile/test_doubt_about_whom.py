@@ -15,8 +15,8 @@ from tests.e2e.device_rig import Rig, number
 from tests.e2e.sandbox_network import SandboxNetwork
 from tests.sentences import english
 
+from kurir.messages.channel_reports import InDoubt, Outcome, Refused, Sent, TryLater
 from kurir.messages.content import Text
-from kurir.messages.reports import InDoubt, Outcome, Refused, Sent, TryLater
 from kurir.reasons.messages import NO_ADDRESS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="module")]

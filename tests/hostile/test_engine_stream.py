@@ -14,8 +14,8 @@ from tests.e2e.sandbox_network import SandboxNetwork, eventually
 from tests.sentences import english
 
 from kurir.channels.linked_device.channel import LinkedDevices
+from kurir.messages.channel_reports import ConnectionChanged, Received, Sent
 from kurir.messages.content import Text
-from kurir.messages.reports import ConnectionChanged, Received, Sent
 from kurir.reasons.numbers import UNREADABLE
 
 pytestmark = pytest.mark.e2e

@@ -25,8 +25,8 @@ from kurir.channels.linked_device.engine_host.engine import NeonizeEngine
 from kurir.channels.linked_device.engine_host.program import Host
 from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
+from kurir.messages.channel_reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged, TryLater
 from kurir.messages.content import Outgoing, Text
-from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged, TryLater
 from kurir.reasons import NOTHING, as_written
 from kurir.reasons.numbers import NOT_ENCODED
 

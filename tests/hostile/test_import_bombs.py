@@ -18,7 +18,7 @@ import pytest
 from kurir.contacts.imports import files, reading_process
 from kurir.contacts.imports.columns import RowError, person_of, phone_text, understand
 from kurir.contacts.imports.files import ImportRefused, Row
-from kurir.kit.confined import Limits
+from kurir.kit.limited_process import Limits
 
 SECONDS = 12.0
 """Processor time that reading any file of these may take; a 64 KB file took more than a minute."""

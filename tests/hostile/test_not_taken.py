@@ -22,7 +22,7 @@ from kurir.inbox import event_of
 from kurir.inbox import inbox as inbox_module
 from kurir.inbox.tables import incoming
 from kurir.kit.url_rules import Allowed
-from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
+from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
 from kurir.quarantine.quarantine import Entry
 from kurir.reasons import read, sentence
 from kurir.webhooks.endpoints import add

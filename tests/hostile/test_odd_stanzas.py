@@ -15,7 +15,7 @@ from tests.e2e.device_rig import KEY, Rig
 from tests.e2e.sandbox_network import SandboxNetwork, eventually
 
 from kurir.channels.linked_device.channel import LinkedDevices
-from kurir.messages.reports import ConnectionChanged, Received
+from kurir.messages.channel_reports import ConnectionChanged, Received
 
 pytestmark = pytest.mark.e2e
 

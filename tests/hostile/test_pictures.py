@@ -20,14 +20,14 @@ from PIL import Image as Pillow
 from tests.sentences import english, in_english
 from tests.unit.test_media import Harness, harness  # noqa: F401  (the fixture)
 
-from kurir.kit.confined import Confined, Limits
+from kurir.kit.limited_process import Confined, Limits
 from kurir.media import inspection_process, previews
 from kurir.media.inspection import NotUsable, inspect_picture
 from kurir.media.inspection_process import InspectPicture, Unusable, Usable
 from kurir.media.picture_headers import read_header
 from kurir.media.store import MediaStore
+from kurir.messages.channel_reports import Refused
 from kurir.messages.content import Image, MediaFile, Preview
-from kurir.messages.reports import Refused
 from kurir.reasons import as_written
 
 LIMIT = 5_000_000

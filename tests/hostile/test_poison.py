@@ -14,9 +14,9 @@ from tests.hostile.poison import accept, entries, scalar, spoil, state, until
 
 from kurir.inbox import Inbox
 from kurir.inbox.tables import incoming
-from kurir.messages.reports import ConnectionChanged, Event, Received, Sent, StatusChanged
+from kurir.messages.channel_reports import ConnectionChanged, Event, Received, Sent, StatusChanged
 from kurir.outbox import record
-from kurir.outbox.readable_rows import ReadableRows
+from kurir.outbox.row_decoding import ReadableRows
 from kurir.outbox.tables import messages
 from kurir.quarantine import quarantine
 from kurir.reasons import NOTHING

@@ -14,10 +14,10 @@ from tests.hostile.poison import accept, entries, spoil, state, until
 
 from kurir.kit.log_limit import LogLimit
 from kurir.kit.tokens import load_token
+from kurir.messages.channel_reports import SetAside
 from kurir.messages.content import Text
-from kurir.messages.reports import SetAside
 from kurir.numbers.numbers import Number
-from kurir.outbox.rows import encode_content
+from kurir.outbox.message_rows import encode_content
 from kurir.quarantine import quarantine
 from kurir.store.transaction_end import at_end
 

@@ -15,7 +15,7 @@ from tests.harness.outbox import OutboxHarness, open_outbox, open_outbox_harness
 from tests.unit.linked_device.receiver_rig import ReceiverRig, receipt
 
 from kurir.channels.linked_device.engine_host import incoming_messages
-from kurir.messages.reports import InDoubt, Sent, StatusChanged, TryLater
+from kurir.messages.channel_reports import InDoubt, Sent, StatusChanged, TryLater
 from kurir.outbox import early_receipts as early
 from kurir.outbox.early_receipts import _LONGEST, LEFT, MOST
 from kurir.outbox.tables import early_receipts, messages

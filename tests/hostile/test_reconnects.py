@@ -17,8 +17,8 @@ from tests.sentences import english
 from kurir.channels.linked_device import logins
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.logins import Logins, pause
+from kurir.messages.channel_reports import ConnectionChanged, Sent
 from kurir.messages.content import Text
-from kurir.messages.reports import ConnectionChanged, Sent
 
 PAUSES = 3
 STREAM_ENDS = 5

@@ -21,13 +21,13 @@ from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.inbox import Inbox
 from kurir.inbox.tables import incoming
 from kurir.kit.url_rules import Allowed
+from kurir.messages.channel_reports import Event, Received, SetAside
 from kurir.messages.content import Text
-from kurir.messages.reports import Event, Received, SetAside
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox import status_events
+from kurir.outbox.message_rows import encode_content
 from kurir.outbox.outbox import Draft
-from kurir.outbox.rows import encode_content
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import QUEUES
 from kurir.reasons import as_written
@@ -261,7 +261,7 @@ async def test_a_whole_body_is_replayed_by_a_version_that_can_read_it(
 ) -> None:
     raw = json.dumps(callback(harness, change(harness, messages=[message("wamid.b")]))).encode()
     with monkeypatch.context() as patch:
-        patch.setattr("kurir.channels.cloud_api.taking_apart.changes_of", lambda _: None)
+        patch.setattr("kurir.channels.cloud_api.callback_parts.changes_of", lambda _: None)
         assert await post(harness, raw) == 200
     entry = next(one for one in await entries(harness) if one.account_id == harness.ours.account.id)
     await harness.gateway.services.replays.replay(entry.id)

@@ -27,8 +27,8 @@ from kurir.kit.ids import first_id_at
 from kurir.kit.tasks import TaskHealth
 from kurir.leases import Alone
 from kurir.maintenance import MaintenanceJob
+from kurir.messages.channel_reports import ConnectionChanged, Received, SetAside
 from kurir.messages.lifecycle import STATES
-from kurir.messages.reports import ConnectionChanged, Received, SetAside
 from kurir.numbers import numbers
 from kurir.otp import retention as otp
 from kurir.outbox import retention
@@ -36,7 +36,7 @@ from kurir.quarantine import quarantine
 from kurir.reasons import as_written
 from kurir.schema import tables
 from kurir.settings import Settings, SettingsError
-from kurir.store import chunks
+from kurir.store import chunked_deletes
 from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks import history
 
@@ -287,7 +287,7 @@ async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time
 
 
 async def test_more_than_a_chunk_goes_in_chunks(harness: OutboxHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "MOST", 250)
+    monkeypatch.setattr(chunked_deletes, "MOST", 250)
     await add(harness, tables["messages"], [message(harness, n, OLD) for n in range(1_000)])
     sizes: list[int] = []
     real = retention.remove_messages

@@ -17,12 +17,12 @@ from kurir.app import RunningGateway, running
 from kurir.channels.linked_device.server_codes import CODES
 from kurir.cli.doctor import _look_into
 from kurir.data_folder import open_data_folder
+from kurir.messages.channel_reports import Refused, Restricted, Sent, TryLater
 from kurir.messages.content import Text
-from kurir.messages.reports import Refused, Restricted, Sent, TryLater
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
+from kurir.outbox.message_rows import Snapshot
 from kurir.outbox.outbox import Draft
-from kurir.outbox.rows import Snapshot
 
 pytestmark = pytest.mark.e2e
 

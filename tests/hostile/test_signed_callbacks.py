@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 from tests.harness.gateway import Harness, open_harness
 from tests.hostile.callbacks import callback, change, client_at, entries, message, post, status, stored
 
+from kurir.channels.cloud_api import callback_parts
 from kurir.channels.cloud_api import callbacks as reading
-from kurir.channels.cloud_api import taking_apart
 from kurir.inbox import inbox as inbox_module
 from kurir.inbox import raw_callbacks
 from kurir.inbox.tables import callbacks
@@ -82,7 +82,7 @@ async def test_many_changes_about_strange_numbers_are_one_entry(harness: Harness
 
 
 async def test_more_changes_than_meta_sends_are_one_entry(small: Harness) -> None:
-    changes = [change(small, messages=[message(f"wamid.{n}")]) for n in range(taking_apart.CHANGES + 1)]
+    changes = [change(small, messages=[message(f"wamid.{n}")]) for n in range(callback_parts.CHANGES + 1)]
     assert await post(small, json.dumps(callback(small, *changes)).encode()) == 200
     assert ["the callback has 1001 changes, more than 1000" in entry.reason for entry in await entries(small)] == [
         True
@@ -92,20 +92,20 @@ async def test_more_changes_than_meta_sends_are_one_entry(small: Harness) -> Non
 
 async def test_what_goes_aside_change_by_change_is_little_and_else_the_body_goes(harness: Harness) -> None:
     good = [change(harness, messages=[message("wamid.a")]), change(harness, messages=[message("wamid.b")])]
-    for count in (taking_apart.ASIDE, taking_apart.ASIDE + 1, taking_apart.CHANGES - 2):
+    for count in (callback_parts.ASIDE, callback_parts.ASIDE + 1, callback_parts.CHANGES - 2):
         found = strange(count)["entry"][0]["changes"]
         raw = json.dumps(callback(harness, good[0], *found, good[1])).encode()
         with inserts(harness.gateway.database, "quarantine") as stored_aside:
             assert await post(harness, raw) == 200
-        assert sum(stored_aside) == (count if count <= taking_apart.ASIDE else 2)
+        assert sum(stored_aside) == (count if count <= callback_parts.ASIDE else 2)
         assert max(stored_aside) <= inbox_module.GROUP
         assert await stored(harness) == {"wamid.a", "wamid.b"}, "the others are stored in any case"
     aside = await entries(harness)
-    assert len(aside) == taking_apart.ASIDE + 4
+    assert len(aside) == callback_parts.ASIDE + 4
     assert "101 of its changes cannot be read or are about numbers" in aside[3].reason
 
 
-@pytest.mark.parametrize("count", [taking_apart.ASIDE, taking_apart.CHANGES])
+@pytest.mark.parametrize("count", [callback_parts.ASIDE, callback_parts.CHANGES])
 async def test_changes_that_cannot_be_read_are_stored_in_groups(
     small: Harness, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
@@ -116,7 +116,7 @@ async def test_changes_that_cannot_be_read_are_stored_in_groups(
     with monkeypatch.context() as patch, inserts(small.gateway.database, "quarantine") as found:
         patch.setattr(reading, "_received", broken)
         assert await post(small, json.dumps(callback(small, *changes)).encode()) == 200
-    assert sum(found) == (count if count <= taking_apart.ASIDE else 2)
+    assert sum(found) == (count if count <= callback_parts.ASIDE else 2)
     assert max(found) <= inbox_module.GROUP
     for entry in await entries(small):
         if entry.account_id == small.ours.account.id:
@@ -128,7 +128,7 @@ async def test_changes_that_cannot_be_read_are_stored_in_groups(
 async def test_more_in_a_change_than_meta_sends_is_one_entry_and_can_be_replayed(
     small: Harness, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    monkeypatch.setattr(taking_apart, "PARTS", 450)
+    monkeypatch.setattr(callback_parts, "PARTS", 450)
 
     def body(count: int) -> bytes:
         match part:

@@ -20,7 +20,7 @@ from tests.unit.linked_device.receiver_rig import ReceiverRig, picture, text
 from kurir.channels.linked_device.engine_host import media_fetches
 from kurir.channels.linked_device.protocol import Notice, decode_upward, sound_frame
 from kurir.kit.url_rules import Allowed
-from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside
+from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Received, SetAside
 from kurir.webhooks.endpoints import add
 
 # isort: split

@@ -24,7 +24,7 @@ from kurir.channels.linked_device.engine_host.incoming_messages import read_mess
 from kurir.channels.linked_device.engine_host.receiver import TRIES
 from kurir.channels.linked_device.protocol import Notice, decode_upward, sound_frame
 from kurir.messages import bounds
-from kurir.messages.reports import Received
+from kurir.messages.channel_reports import Received
 
 # isort: split
 from neonize.events import ReceiptEv

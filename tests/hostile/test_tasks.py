@@ -24,8 +24,8 @@ from kurir.kit import tasks
 from kurir.kit.pauses import Pauses
 from kurir.leases import leases
 from kurir.leases.leases import Leases
+from kurir.messages.channel_reports import Received
 from kurir.messages.content import Text
-from kurir.messages.reports import Received
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Draft, Outbox

@@ -31,7 +31,7 @@ from kurir.kit.ids import MessageIds, public_message_id
 from kurir.kit.logs import configure_logging, redact_text
 from kurir.kit.plain_text import visible
 from kurir.kit.url_rules import Allowed
-from kurir.messages.reports import SetAside
+from kurir.messages.channel_reports import SetAside
 from kurir.numbers import numbers
 from kurir.outbox.tables import attempts, messages
 from kurir.quarantine import quarantine

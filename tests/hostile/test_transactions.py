@@ -32,8 +32,8 @@ from kurir.inbox import Inbox
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.media.files import MediaFiles
 from kurir.media.store import MediaStore, _remove_rows, _store
+from kurir.messages.channel_reports import Received, Refused, Sent, StatusChanged, TryLater
 from kurir.messages.content import MediaFile
-from kurir.messages.reports import Received, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox.tables import media, messages
 from kurir.reasons import as_written
 from kurir.settings import Settings

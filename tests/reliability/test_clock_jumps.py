@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.kit.clock import SteadyClock
-from kurir.messages.reports import InDoubt, Sent, TryLater
+from kurir.messages.channel_reports import InDoubt, Sent, TryLater
 from kurir.reasons import as_written
 
 HOUR, DAY = 3600.0, 86_400.0

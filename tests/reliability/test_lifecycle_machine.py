@@ -32,8 +32,7 @@ from tests.harness.outbox import Time, open_outbox
 from kurir.accounts import accounts
 from kurir.accounts.tables import accounts as account_table
 from kurir.data_folder import renew_schema
-from kurir.messages.content import Text
-from kurir.messages.reports import (
+from kurir.messages.channel_reports import (
     Halted,
     InDoubt,
     NeverLeft,
@@ -45,11 +44,12 @@ from kurir.messages.reports import (
     TryLater,
     Unknown,
 )
+from kurir.messages.content import Text
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
+from kurir.outbox.message_rows import Claimed, Draft
 from kurir.outbox.outbox import Outbox
-from kurir.outbox.rows import Claimed, Draft
 from kurir.outbox.tables import messages
 from kurir.reasons import as_written
 from kurir.store.database import Database

@@ -24,7 +24,7 @@ from kurir.app import running
 from kurir.kit.ids import parse_message_id
 from kurir.kit.sealing import load_master_key
 from kurir.messages.content import Text
-from kurir.outbox.rows import Draft
+from kurir.outbox.message_rows import Draft
 from kurir.settings import Settings
 from kurir.store import sqlite
 

@@ -22,8 +22,8 @@ from kurir.data_folder import AlreadyRunning, SchemaError, open_data_folder, sch
 from kurir.events import read
 from kurir.events.append import append
 from kurir.events.bodies import received
+from kurir.messages.channel_reports import Evidence, NeverLeft, Received, Unknown
 from kurir.messages.content import Outgoing
-from kurir.messages.reports import Evidence, NeverLeft, Received, Unknown
 from kurir.settings import Settings
 from kurir.store.database import Database
 from kurir.store.migrations import versions
@@ -31,7 +31,7 @@ from kurir.store.tables import SCHEMA_VERSION
 from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliveries import LEASE
 from kurir.webhooks.fan_out import fan_out
-from kurir.webhooks.schedule import Answered, Delivered
+from kurir.webhooks.retry_schedule import Answered, Delivered
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 OLD = versions()[:-1]

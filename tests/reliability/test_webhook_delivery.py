@@ -18,7 +18,7 @@ from tests.harness.webhooks import Receiver, WebhookHarness, delivering, eventua
 
 from kurir.reasons import read, sentence
 from kurir.webhooks import deliver, deliveries, endpoints
-from kurir.webhooks.schedule import DELAYS
+from kurir.webhooks.retry_schedule import DELAYS
 from kurir.webhooks.tables import webhook_attempts
 
 REPOSITORY = Path(__file__).parents[2]

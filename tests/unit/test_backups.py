@@ -18,7 +18,7 @@ from kurir.cli import backups as commands
 from kurir.cli.terminal import CommandError
 from kurir.data_folder import AlreadyRunning, SchemaError, open_data_folder, sole_gateway
 from kurir.kit.sealing import SealError
-from kurir.messages.reports import InDoubt, Sent
+from kurir.messages.channel_reports import InDoubt, Sent
 from kurir.otp.check import close_open_codes
 from kurir.otp.tables import otps
 from kurir.outbox import hold_after_restore

@@ -17,7 +17,14 @@ from tests.harness.gateway import PHONE, Harness, open_harness
 from kurir.inbox import Inbox, stream
 from kurir.inbox.inbox import NotStored
 from kurir.inbox.tables import incoming
-from kurir.messages.reports import ConnectionChanged, Event, IncomingMedia, MediaFetched, Received, StatusChanged
+from kurir.messages.channel_reports import (
+    ConnectionChanged,
+    Event,
+    IncomingMedia,
+    MediaFetched,
+    Received,
+    StatusChanged,
+)
 from kurir.numbers import numbers
 from kurir.quarantine import quarantine
 from kurir.reasons import NOTHING

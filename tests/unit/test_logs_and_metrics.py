@@ -12,7 +12,7 @@ import structlog
 
 from kurir.kit.logs import MASK, configure_logging, mask_phone, redact_text
 from kurir.kit.metrics import Metrics
-from kurir.messages.reports import TryLater
+from kurir.messages.channel_reports import TryLater
 from kurir.reasons import as_written
 from kurir.settings import Settings
 

@@ -29,8 +29,8 @@ from kurir.kit.url_rules import UrlRefused
 from kurir.media import inspection, previews
 from kurir.media.inspection import NotUsable, inspect_document, inspect_picture
 from kurir.media.store import MediaStore
+from kurir.messages.channel_reports import Refused, TryLater
 from kurir.messages.content import Document, Image, MediaFile
-from kurir.messages.reports import Refused, TryLater
 from kurir.numbers import numbers
 from kurir.outbox.tables import media, messages
 from kurir.reasons import as_written

@@ -26,7 +26,7 @@ from kurir.otp.check import CheckResult
 from kurir.otp.issue import Issued, SendLimited
 from kurir.otp.tables import otp_checks, otps
 from kurir.outbox import claim
-from kurir.outbox.rows import PRIORITY_OTP
+from kurir.outbox.message_rows import PRIORITY_OTP
 from kurir.outbox.tables import messages
 from kurir.settings import Settings
 from kurir.store.database import Database

@@ -19,7 +19,7 @@ PURE = {"shown_state", "reason_of", "filled", "variables_of", "recipients_of",
 PARTS = {"Outbox", "Templates", "Deliverer", "Dispatcher", "Inbox", "MediaStore", "LinkedDevices", "CloudApi",
          "Pairing", "Notifier", "Leases", "Services", "StoredServices", "Replays", "Devices", "Decisions", "Sending",
          "Broadcasts", "Otps", "Callers", "SignIn", "Callbacks", "PeerOrders", "Idempotency"}  # fmt: skip
-COMPOSITIONS = {"app.py", "services/services.py", "services/stored.py"}
+COMPOSITIONS = {"app.py", "services/services.py", "services/stored_services.py"}
 EXEMPT = {
     "cli/backups.py: leases.statements.leave_all",
     "cli/backups.py: otp.check",

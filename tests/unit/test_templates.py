@@ -20,8 +20,8 @@ from kurir.broadcasts.broadcasts import RecipientsError, recipients_of
 from kurir.channels.cloud_api.templates.calls import GraphRefusal, MetaTemplate, Unreachable, UnreadTemplate, _template
 from kurir.messages import bounds
 from kurir.messages.addresses import CountryCodeError
+from kurir.messages.channel_reports import Refused
 from kurir.messages.content import MediaFile
-from kurir.messages.reports import Refused
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable
 from kurir.numbers import numbers
 from kurir.reasons import as_written

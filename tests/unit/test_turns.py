@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurir.kit.turns import Shares, Turns
+from kurir.kit.fair_sharing import Shares, Turns
 
 STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave", "withdraw"]), st.integers(0, 5)), max_size=120)
 

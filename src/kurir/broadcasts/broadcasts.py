@@ -13,7 +13,7 @@ from kurir.broadcasts.tables import broadcasts
 from kurir.kit.ids import first_id_at
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.outbox.tables import messages
-from kurir.store.chunks import removed
+from kurir.store.chunked_deletes import removed
 from kurir.store.database import Database
 
 MOST_RECIPIENTS = 5_000

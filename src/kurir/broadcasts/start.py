@@ -15,8 +15,8 @@ from kurir.kit.ids import MessageIds, opaque_id
 from kurir.messages.content import TemplateUse
 from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Once
+from kurir.outbox.message_rows import PRIORITY_BROADCAST, PRIORITY_NORMAL, Draft
 from kurir.outbox.outbox import Outbox
-from kurir.outbox.rows import PRIORITY_BROADCAST, PRIORITY_NORMAL, Draft
 
 KEY, TEMPLATE = "bc_id", "template"
 """Keys under which a remembered request stores the broadcast's id and template, in addition to its messages."""

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kurir.messages.channel_reports import Event, Evidence, Outcome
 from kurir.messages.content import Kind, Outgoing
-from kurir.messages.reports import Event, Evidence, Outcome
 from kurir.numbers.numbers import Number
 
 

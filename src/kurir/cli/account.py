@@ -9,7 +9,7 @@ from cyclopts import App
 from kurir.accounts.accounts import Account
 from kurir.cli.terminal import CommandError, Table, bold, over_data, say
 from kurir.services.accounts import AccountChange, CreatedAccount, KeyLine, NewAccount
-from kurir.services.stored import StoredServices
+from kurir.services.stored_services import StoredServices
 
 app = App(name="account", help="Accounts (tenants) and their API keys.")
 

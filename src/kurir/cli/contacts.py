@@ -8,7 +8,7 @@ from cyclopts import App
 
 from kurir.cli.terminal import counting, in_path, operator, over_data, say, waiting
 from kurir.contacts.imports.importing import ImportReport
-from kurir.services.stored import StoredServices
+from kurir.services.stored_services import StoredServices
 
 app = App(name="contacts", help="Contact lists and the people (audiences) in them.")
 

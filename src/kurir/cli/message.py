@@ -10,11 +10,11 @@ from kurir.cli.language import language
 from kurir.cli.terminal import CommandError, Table, operator, over_data, say
 from kurir.kit.ids import public_message_id
 from kurir.messages.lifecycle import MessageState
-from kurir.outbox.waiting import reason_of
+from kurir.outbox.wait_reasons import reason_of
 from kurir.reasons import read, sentence
 from kurir.services.errors import Invalid
 from kurir.services.messages import ListedMessage, MessageHistory, message_id_of
-from kurir.services.stored import StoredServices
+from kurir.services.stored_services import StoredServices
 
 app = App(name="message", help="Messages: where they stand; replay and cancel.")
 

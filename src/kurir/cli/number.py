@@ -25,7 +25,7 @@ from kurir.cli.terminal import (
 from kurir.numbers.numbers import Number, shown_state
 from kurir.reasons import sentence
 from kurir.services.numbers import OfficialNumber, TokenSet
-from kurir.services.stored import StoredServices
+from kurir.services.stored_services import StoredServices
 
 app = App(name="number", help="Sender numbers: linked devices (BO-…) and official numbers (WB-…).")
 

@@ -12,7 +12,7 @@ from cyclopts import App
 from kurir.cli.terminal import CommandError, Table, operator, over_data, say
 from kurir.quarantine.quarantine import Entry
 from kurir.services.quarantine import NamedLine
-from kurir.services.stored import StoredServices
+from kurir.services.stored_services import StoredServices
 
 app = App(name="quarantine", help="What could not be processed and was set aside: list, export, replay, discard.")
 

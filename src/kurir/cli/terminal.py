@@ -22,7 +22,7 @@ from kurir.data_folder import read_ready_file
 from kurir.kit.plain_text import visible
 from kurir.kit.tokens import read_token
 from kurir.services.errors import Invalid, ServiceError
-from kurir.services.stored import StoredServices, over_data_folder
+from kurir.services.stored_services import StoredServices, over_data_folder
 from kurir.settings import Settings
 
 T = TypeVar("T")

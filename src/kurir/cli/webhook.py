@@ -11,7 +11,7 @@ from cyclopts import App
 from kurir.cli.language import language
 from kurir.cli.terminal import CommandError, Table, over_data, say
 from kurir.reasons import read, sentence
-from kurir.services.stored import StoredServices
+from kurir.services.stored_services import StoredServices
 from kurir.services.webhooks import EndpointLine
 
 app = App(name="webhook", help="Webhooks to your servers: incoming messages, message states, device states.")

@@ -14,7 +14,7 @@ from kurir.contacts.contacts import Person as Customer
 from kurir.kit.atomic_files import replace_whole
 from kurir.services.accounts import NewAccount
 from kurir.services.numbers import OfficialNumber
-from kurir.services.stored import over_data_folder
+from kurir.services.stored_services import over_data_folder
 from kurir.settings import Settings
 
 EMAIL = "demo@kurir.example"

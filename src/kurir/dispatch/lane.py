@@ -29,13 +29,13 @@ from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.kit.test_signals import TestSignals
 from kurir.leases import Hold
 from kurir.media.store import MediaStore
+from kurir.messages.channel_reports import Halted, InDoubt, NeverLeft, Outcome, Refused, Sent, TryLater, Unknown
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
-from kurir.messages.reports import Halted, InDoubt, NeverLeft, Outcome, Refused, Sent, TryLater, Unknown
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
+from kurir.outbox.message_rows import Claimed, Upcoming
 from kurir.outbox.outbox import Outbox
-from kurir.outbox.rows import Claimed, Upcoming
 from kurir.reasons import media as files
 from kurir.reasons import sentence
 from kurir.reasons.messages import CHANNEL_BROKE, NOT_RECORDED

@@ -17,9 +17,9 @@ import structlog
 
 from kurir.kit.tasks import Tasks
 from kurir.media.store import MediaStore
+from kurir.messages.channel_reports import Outcome, Refused
 from kurir.messages.content import Document, Image, MediaFile
-from kurir.messages.reports import Outcome, Refused
-from kurir.outbox.rows import FileAhead
+from kurir.outbox.message_rows import FileAhead
 from kurir.reasons.media import NOT_PREPARED
 
 _EVERY = 0.25

@@ -17,7 +17,7 @@ from kurir.events.bodies import Body, EventType, encode
 from kurir.events.tables import events
 from kurir.kit.ids import opaque_id
 from kurir.messages import bounds
-from kurir.messages.reports import SetAside
+from kurir.messages.channel_reports import SetAside
 from kurir.quarantine import quarantine
 from kurir.store import ordered_appends
 from kurir.store.database import DatabaseUnavailable

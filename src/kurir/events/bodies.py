@@ -10,9 +10,9 @@ from typing import Literal, assert_never, get_args
 
 import msgspec
 
+from kurir.messages.channel_reports import MediaFetched, Received
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text
 from kurir.messages.lifecycle import MessageState
-from kurir.messages.reports import MediaFetched, Received
 
 WebhookEvent = Literal[
     "incoming_chat",

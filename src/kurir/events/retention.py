@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.events.tables import events
-from kurir.store.chunks import oldest_first, removed
+from kurir.store.chunked_deletes import oldest_first, removed
 from kurir.store.database import Database
 
 

@@ -1,7 +1,7 @@
 """What comes in, on both channels: stored first, acted on after the commit. Read `inbox` first."""
 
-from kurir.inbox.entries import event_of
 from kurir.inbox.inbox import Inbox
-from kurir.inbox.windows import WINDOW, window_open_until
+from kurir.inbox.quarantine_entries import event_of
+from kurir.inbox.service_windows import WINDOW, window_open_until
 
 __all__ = ["WINDOW", "Inbox", "event_of", "window_open_until"]

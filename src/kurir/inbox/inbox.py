@@ -19,16 +19,16 @@ from sqlalchemy import Connection
 from kurir.channels.channel import Channel
 from kurir.events.append import append
 from kurir.events.bodies import received
-from kurir.inbox.entries import payload_of, reference_of
+from kurir.inbox.event_storage import store_callback, store_media, store_message
+from kurir.inbox.quarantine_entries import payload_of, reference_of
 from kurir.inbox.raw_callbacks import RawCallbacks
-from kurir.inbox.records import store_callback, store_media, store_message
 from kurir.inbox.stream import Stream
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import Metrics
 from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.leases import Alone, Ownership
-from kurir.messages.reports import (
+from kurir.messages.channel_reports import (
     ConnectionChanged,
     Event,
     MediaFetched,

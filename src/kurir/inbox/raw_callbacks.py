@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.inbox.tables import callbacks
-from kurir.kit.turns import Turns
-from kurir.store.chunks import removed
+from kurir.kit.fair_sharing import Turns
+from kurir.store.chunked_deletes import removed
 from kurir.store.database import Database
 
 MOST = 200_000_000

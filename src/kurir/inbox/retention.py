@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.inbox.tables import callbacks, incoming, windows
-from kurir.store.chunks import oldest_first, removed
+from kurir.store.chunked_deletes import oldest_first, removed
 from kurir.store.database import Database
 
 _SWEPT = 500

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 import msgspec
 
 from kurir.channels.channel import Channel
-from kurir.messages.reports import ConnectionChanged, Event
+from kurir.messages.channel_reports import ConnectionChanged, Event
 
 _GROUP = 500
 """Events that are stored in one transaction at most."""

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from kurir.kit.turns import Turns
+from kurir.kit.fair_sharing import Turns
 from kurir.kit.url_rules import Allowed, check_address
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]

@@ -7,7 +7,7 @@ proxy, cookie or compression; time, size and speed are bounded while the bytes s
 
 Webhook receivers are strangers too: `post` sends to them under the same rules, without following redirects.
 
-Accounts take turns (`kit/turns`) for connections, for connections to one host, and for name look-ups, so that slow
+Accounts take turns (`kit/fair_sharing`) for connections, for connections to one host, and for name look-ups, so that slow
 servers and names of one account delay no other account.
 
 More than 300 lines: one request from its checked address to its bounded body, which reads best in one piece.
@@ -31,8 +31,8 @@ import msgspec
 from yarl import URL
 
 from kurir.kit.disk_reserve import PIECE, DiskReserve
+from kurir.kit.fair_sharing import Turns
 from kurir.kit.name_resolution import CheckedResolver, LookUp, Resolve, SystemNames, account_of_task
-from kurir.kit.turns import Turns
 from kurir.kit.url_rules import Allowed, UrlRefused, check_url
 from kurir.reasons import Code, Reason, sentence
 from kurir.reasons import media as reasons

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from kurir.kit.turns import Shares
+from kurir.kit.fair_sharing import Shares
 
 log = structlog.get_logger(__name__)
 

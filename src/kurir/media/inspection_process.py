@@ -1,4 +1,4 @@
-"""The program that inspects fetched files in a separate process (`kit/confined`), and its messages.
+"""The program that inspects fetched files in a separate process (`kit/limited_process`), and its messages.
 
 It imports nothing of the gateway, so that a process takes about 40 MB.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from kurir.kit.confined import Limits, serve
+from kurir.kit.limited_process import Limits, serve
 from kurir.media.inspection import DECODED_BYTES, NotUsable, inspect_document, inspect_picture
 from kurir.messages.content import Preview
 from kurir.reasons import Reason

@@ -20,21 +20,21 @@ from sqlalchemy import Connection
 
 from kurir.kit.atomic_files import flush
 from kurir.kit.clock import Clock
-from kurir.kit.confined import Confined, TooCostly, TooSlow
 from kurir.kit.disk_reserve import DiskNearlyFull, DiskReserve
+from kurir.kit.limited_process import Confined, TooCostly, TooSlow
 from kurir.kit.log_limit import LogLimit
 from kurir.kit.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
 from kurir.kit.url_rules import UrlRefused
 from kurir.media import inspection_process
 from kurir.media.files import MediaFiles
 from kurir.media.inspection_process import DiskFailed, InspectDocument, InspectPicture, Unusable, Usable
+from kurir.messages.channel_reports import Refused, TryLater
 from kurir.messages.content import Document, Image, MediaFile
-from kurir.messages.reports import Refused, TryLater
 from kurir.outbox.tables import media, messages
 from kurir.reasons import Reason, sentence
 from kurir.reasons import media as reasons
 from kurir.settings import Settings
-from kurir.store.chunks import oldest_first, removed
+from kurir.store.chunked_deletes import oldest_first, removed
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.inserts import insert_into
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from kurir.accounts import accounts
 from kurir.events.append import append
 from kurir.events.bodies import DeviceStatus
-from kurir.messages.reports import ConnectionChanged
+from kurir.messages.channel_reports import ConnectionChanged
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number, NumberState
 from kurir.reasons import NOTHING, Reason

@@ -23,8 +23,8 @@ from kurir.otp import budget, ledger, rules
 from kurir.otp.budget import Lengths
 from kurir.otp.tables import otps
 from kurir.outbox.idempotency import Once
+from kurir.outbox.message_rows import PRIORITY_OTP
 from kurir.outbox.outbox import Draft, Outbox
-from kurir.outbox.rows import PRIORITY_OTP
 from kurir.settings import Settings
 from kurir.store.name_locks import claim
 

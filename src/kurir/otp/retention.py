@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from kurir.otp.ledger import minute_of
 from kurir.otp.tables import otp_checks, otps
-from kurir.store.chunks import oldest_first, removed
+from kurir.store.chunked_deletes import oldest_first, removed
 from kurir.store.database import Database
 
 _KEY = [otp_checks.c[name] for name in ("account_id", "scope", "digits", "minute", "process")]

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from kurir.kit import crash_points
 from kurir.kit.sealing import Sealing
 from kurir.messages.content import kind_of
-from kurir.outbox.rows import Draft, encode_content
+from kurir.outbox.message_rows import Draft, encode_content
 from kurir.outbox.tables import messages
 from kurir.store.database import Batch
 

@@ -22,7 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.outbox import record, waiting_facts
+from kurir.outbox import record, wait_facts
 
 WINDOW = 256
 """How many of a number's first messages a claim looks at."""
@@ -159,7 +159,7 @@ def claim(
     if ready:
         parameters["ready"] = list(ready)
     rows = connection.execute(_CLAIMS[deep, bool(ready)], parameters).fetchall()
-    waiting_facts.explain_expired(connection, [row for row in rows if row.state == "expired"], now)
+    wait_facts.explain_expired(connection, [row for row in rows if row.state == "expired"], now)
     for row in rows:
         if row.state == "expired":
             record.ended(connection, row.account_id, row.id, "queued", now)
@@ -203,7 +203,7 @@ def expire(connection: Connection, now: float) -> list[Any]:
     """
     connection.execute(_ERASE_OLD_DOUBTS, {"now": now})
     rows = list(connection.execute(_EXPIRE, {"now": now}).fetchall())
-    waiting_facts.explain_expired(connection, rows, now)
+    wait_facts.explain_expired(connection, rows, now)
     for row in rows:
         record.ended(connection, row.account_id, row.id, "queued", now)
     return rows

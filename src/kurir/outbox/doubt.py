@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from kurir.messages.reports import Evidence, InDoubt, NeverLeft, Outcome, TryLater, Unknown
+from kurir.messages.channel_reports import Evidence, InDoubt, NeverLeft, Outcome, TryLater, Unknown
 from kurir.reasons import messages as reasons
 
 CUT_OFF = InDoubt(reasons.CUT_OFF())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.messages.reports import StatusChanged
+from kurir.messages.channel_reports import StatusChanged
 from kurir.outbox.tables import early_receipts, messages
 from kurir.store.inserts import insert_into
 from kurir.store.transaction_end import at_end

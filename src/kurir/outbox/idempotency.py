@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.kit.sealing import Sealing
-from kurir.outbox.rows import Draft
+from kurir.outbox.message_rows import Draft
 from kurir.outbox.tables import idempotency
 from kurir.store.inserts import insert_into
 

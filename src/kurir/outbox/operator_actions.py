@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from kurir.kit.ids import public_message_id
 from kurir.messages.lifecycle import CANCELABLE, REPLAYABLE, MessageState
 from kurir.outbox import record
-from kurir.outbox.rows import Snapshot, snapshot
+from kurir.outbox.message_rows import Snapshot, snapshot
 from kurir.outbox.status_events import publish_status
 from kurir.outbox.tables import attempts, messages
 from kurir.reasons import stored

@@ -26,9 +26,9 @@ from kurir.kit.clock import Clock
 from kurir.kit.ids import MessageIds
 from kurir.kit.metrics import Metrics
 from kurir.kit.sealing import Sealing
+from kurir.messages.channel_reports import Outcome, StatusChanged
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
-from kurir.messages.reports import Outcome, StatusChanged
 from kurir.outbox import (
     accept,
     claim,
@@ -41,16 +41,16 @@ from kurir.outbox import (
     recovery,
     restrictions,
     retention,
-    set_aside,
-    waiting_facts,
+    unprocessable,
+    wait_facts,
 )
-from kurir.outbox.effects import Effects
+from kurir.outbox.after_commit import Effects
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
-from kurir.outbox.readable_rows import ReadableRows
+from kurir.outbox.message_rows import Claimed, Draft, FileAhead, Snapshot, Upcoming
 from kurir.outbox.retries import decide
-from kurir.outbox.rows import Claimed, Draft, FileAhead, Snapshot, Upcoming
-from kurir.outbox.set_aside import Tried
-from kurir.outbox.waiting import Facts
+from kurir.outbox.row_decoding import ReadableRows
+from kurir.outbox.unprocessable import Tried
+from kurir.outbox.wait_reasons import Facts
 from kurir.reasons import Reason
 from kurir.store.database import CommitUnknown, Database, DatabaseUnavailable
 
@@ -339,7 +339,7 @@ class Outbox:
         """Ends a message whose outcome cannot be recorded, whatever is tried. Raises DatabaseUnavailable."""
         tried = Tried(claimed.id, claimed.account_id, claimed.number_id, claimed.attempt, claimed.due_at)
         remote_id = getattr(outcome, "remote_id", None)
-        await self._rows.set_aside(tried, set_aside.state_after(outcome), reason, remote_id)
+        await self._rows.set_aside(tried, unprocessable.state_after(outcome), reason, remote_id)
 
     def receipt(self, connection: Connection, event: StatusChanged, now: float) -> Receipt:
         """Applies a receipt within the caller's transaction; call `receipt_committed` with what it returns after the
@@ -432,7 +432,7 @@ class Outbox:
 
     async def waiting_facts(self, account_id: int, message_id: int) -> Facts | None:
         """What is known of a message that has not ended; None when it has. Raises DatabaseUnavailable."""
-        found = await self._database.read(lambda c: waiting_facts.facts(c, account_id, [message_id]), of=account_id)
+        found = await self._database.read(lambda c: wait_facts.facts(c, account_id, [message_id]), of=account_id)
         return found.get(message_id)
 
     async def wait_until_settled(self, account_id: int, message_id: int, timeout: float) -> Snapshot:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from kurir.messages.reports import Halted, Outcome, Restricted, Sent
+from kurir.messages.channel_reports import Halted, Outcome, Restricted, Sent
 from kurir.numbers import status as number_status
 from kurir.outbox import doubt, early_receipts, record, recovery, restrictions
+from kurir.outbox.message_rows import Claimed, Snapshot
 from kurir.outbox.retries import Decision, Requeue, Settled
-from kurir.outbox.rows import Claimed, Snapshot
 
 
 def write(

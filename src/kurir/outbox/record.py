@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.messages.channel_reports import StatusChanged
 from kurir.messages.lifecycle import MessageState, after_receipt
-from kurir.messages.reports import StatusChanged
+from kurir.outbox.message_rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
 from kurir.outbox.retries import Decision, Requeue, Settled
-from kurir.outbox.rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
 from kurir.outbox.status_events import publish_status
 from kurir.reasons import stored
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from kurir.kit.ids import first_id_at
 from kurir.outbox.tables import attempts, early_receipts, idempotency, messages
-from kurir.store.chunks import removed
+from kurir.store.chunked_deletes import removed
 from kurir.store.database import Database
 
 OPEN = ("queued", "sending", "unconfirmed")

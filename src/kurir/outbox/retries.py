@@ -20,8 +20,8 @@ from typing import assert_never
 
 import msgspec
 
+from kurir.messages.channel_reports import Halted, InDoubt, NotConnected, Outcome, Refused, Restricted, Sent, TryLater
 from kurir.messages.lifecycle import MessageState
-from kurir.messages.reports import Halted, InDoubt, NotConnected, Outcome, Refused, Restricted, Sent, TryLater
 from kurir.reasons import NOTHING, Reason
 from kurir.reasons.messages import EXHAUSTED
 

@@ -17,7 +17,7 @@ from kurir.events.append import append
 from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import SETTLED, MessageState
-from kurir.outbox.rows import Snapshot
+from kurir.outbox.message_rows import Snapshot
 
 _UNSENT: frozenset[MessageState] = frozenset({"queued", "sending", "unconfirmed"})
 _ON_ITS_WAY: frozenset[MessageState] = frozenset({"sent", "delivered", "read"})

@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 
 from kurir.kit.log_limit import LogLimit
 from kurir.messages import bounds
-from kurir.messages.reports import SetAside
+from kurir.messages.channel_reports import SetAside
 from kurir.quarantine.tables import quarantine
-from kurir.store.chunks import removed
+from kurir.store.chunked_deletes import removed
 from kurir.store.database import Database
 from kurir.store.inserts import insert_into
 from kurir.store.transaction_end import at_end

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 
+from kurir.channels.cloud_api.callback_parts import Parts, taken_apart
 from kurir.channels.cloud_api.signers import Signers
-from kurir.channels.cloud_api.taking_apart import Parts, taken_apart
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
+from kurir.kit.fair_sharing import Turns
 from kurir.kit.sealing import Sealing
-from kurir.kit.turns import Turns
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.store.database import Database

@@ -12,10 +12,10 @@ from kurir.kit.ids import parse_message_id
 from kurir.messages.lifecycle import STATES, MessageState
 from kurir.numbers import numbers
 from kurir.outbox import operator_actions
+from kurir.outbox.message_rows import Snapshot
 from kurir.outbox.operator_actions import Try
-from kurir.outbox.rows import Snapshot
-from kurir.outbox.waiting import Waiting
-from kurir.outbox.waiting_facts import reasons
+from kurir.outbox.wait_facts import reasons
+from kurir.outbox.wait_reasons import Waiting
 from kurir.services.errors import Invalid, NotFound
 from kurir.store.database import Database
 

@@ -15,7 +15,7 @@ from kurir.otp.rules import OtpRequest
 from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Outbox
 from kurir.outbox.restrictions import is_first_contact
-from kurir.outbox.waiting import Waiting, lasts, number_waits, restricted
+from kurir.outbox.wait_reasons import Waiting, lasts, number_waits, restricted
 from kurir.reasons.numbers import RESTRICTED_UNTIL
 from kurir.services.errors import NotFound
 from kurir.settings import Settings

@@ -15,8 +15,8 @@ from kurir.messages.content import Content
 from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Draft, NotSettledYet, Outbox, Snapshot
-from kurir.outbox.waiting import Waiting
-from kurir.services.decisions import Decisions
+from kurir.outbox.wait_reasons import Waiting
+from kurir.services.message_actions import Decisions
 from kurir.store.database import Database
 
 

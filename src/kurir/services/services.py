@@ -24,10 +24,10 @@ from kurir.services.callbacks import Callbacks
 from kurir.services.callers import Callers
 from kurir.services.contact_sync import ContactSync
 from kurir.services.contacts import Contacts
-from kurir.services.decisions import Decisions
 from kurir.services.devices import Devices
 from kurir.services.health import Health
 from kurir.services.idempotency import Idempotency
+from kurir.services.message_actions import Decisions
 from kurir.services.messages import Messages
 from kurir.services.numbers import Numbers
 from kurir.services.otps import Otps
@@ -36,7 +36,7 @@ from kurir.services.quarantine import Quarantine
 from kurir.services.replays import Replays
 from kurir.services.sending import Sending
 from kurir.services.sign_in import SignIn
-from kurir.services.stored import stored_services
+from kurir.services.stored_services import stored_services
 from kurir.services.templates import Templates
 from kurir.services.webhooks import Webhooks
 from kurir.settings import Settings

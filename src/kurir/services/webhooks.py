@@ -23,7 +23,7 @@ from kurir.webhooks import deliveries, endpoints, history
 from kurir.webhooks.deliver import post
 from kurir.webhooks.endpoints import DEFAULT_EVENTS, Endpoint, EndpointError
 from kurir.webhooks.history import DeliveryRecord
-from kurir.webhooks.schedule import Answered, ReceiverResponse
+from kurir.webhooks.retry_schedule import Answered, ReceiverResponse
 from kurir.webhooks.signing import headers
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from kurir.events.append import append
 from kurir.events.bodies import TemplateStatus
-from kurir.messages.reports import TemplateReviewed
+from kurir.messages.channel_reports import TemplateReviewed
 from kurir.numbers import numbers
 from kurir.templates.tables import templates
 

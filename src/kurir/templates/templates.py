@@ -33,8 +33,8 @@ from kurir.channels.cloud_api.templates.rules import faults
 from kurir.kit.clock import Clock
 from kurir.kit.ids import MessageIds, opaque_id
 from kurir.media.store import MediaStore
+from kurir.messages.channel_reports import Refused, SetAside, TryLater
 from kurir.messages.content import Document, Image, MediaFile
-from kurir.messages.reports import Refused, SetAside, TryLater
 from kurir.messages.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, Variable, variables_of
 from kurir.numbers.numbers import Number, all_of_channel
 from kurir.quarantine import quarantine

@@ -31,8 +31,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
+from kurir.channels.cloud_api.callback_parts import Parts
 from kurir.channels.cloud_api.signers import is_signature
-from kurir.channels.cloud_api.taking_apart import Parts
 from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 from kurir.web.gateway import Gateway

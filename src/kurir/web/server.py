@@ -19,12 +19,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kurir.accounts.limits import RequestLimit
 from kurir.store.database import BadValue, DatabaseUnavailable, in_all
-from kurir.web import health, meta_callbacks, pages, peers
+from kurir.web import health, meta_callbacks, peers, reference_pages
 from kurir.web.compat_v1.endpoint import Endpoint
 from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 from kurir.web.compat_v1.handler import PREFIX, CompatHandler
+from kurir.web.compat_v1.http_replies import header, json_reply, send_reply, wants_json
 from kurir.web.compat_v1.identity import Identity
-from kurir.web.compat_v1.replies import header, json_reply, send_reply, wants_json
 from kurir.web.gateway import Gateway
 from kurir.web.http.allowed_hosts import host_check
 from kurir.web.operator import access, accounts, contacts, messages, numbers, quarantine
@@ -67,7 +67,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
             *messages.routes(gateway),
             *quarantine.routes(gateway),
             *meta_callbacks.routes(gateway),
-            *pages.routes(gateway, endpoints, base_url.rstrip("/")),
+            *reference_pages.routes(gateway, endpoints, base_url.rstrip("/")),
         ]
 
     rest = Starlette(
@@ -119,7 +119,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     if request.url.path.startswith(access.PREFIX):
         return access.unknown_request(error.status_code, error.detail, dict(error.headers or {}))
     if error.status_code == 404 and not wants_json(request.scope):
-        return pages.not_found_page()
+        return reference_pages.not_found_page()
     kind = "not_found" if error.status_code == 404 else "invalid_request"
     return _error(error.status_code, kind, error.detail, dict(error.headers or {}))
 

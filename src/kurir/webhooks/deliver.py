@@ -20,11 +20,11 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir.kit.clock import Clock, system_clock
+from kurir.kit.fair_sharing import Turns
 from kurir.kit.metrics import Metrics
 from kurir.kit.safe_fetch import FetchFailed, SafeFetch
 from kurir.kit.sealing import Sealing
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.kit.turns import Turns
 from kurir.kit.url_rules import UrlRefused
 from kurir.reasons import Reason
 from kurir.reasons.webhooks import RECEIVER_UNREACHABLE
@@ -32,7 +32,7 @@ from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable, Work
 from kurir.webhooks import deliveries, history
 from kurir.webhooks.deliveries import ClaimedDelivery
 from kurir.webhooks.fan_out import behind, fan_out
-from kurir.webhooks.schedule import FAILING, Answered, Delivered, ReceiverResponse, RetryLater, Unanswered, judge
+from kurir.webhooks.retry_schedule import FAILING, Answered, Delivered, ReceiverResponse, RetryLater, Unanswered, judge
 from kurir.webhooks.signing import headers
 
 TIMEOUT = 15.0

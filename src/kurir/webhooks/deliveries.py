@@ -24,14 +24,14 @@ from sqlalchemy import Connection
 
 from kurir.events.tables import events
 from kurir.kit.sealing import Sealing
-from kurir.messages.reports import SetAside
+from kurir.messages.channel_reports import SetAside
 from kurir.numbers.tables import numbers
 from kurir.quarantine import quarantine
 from kurir.reasons import NOTHING, Reason, stored
 from kurir.reasons import webhooks as reasons
-from kurir.webhooks import endpoints, schedule
+from kurir.webhooks import endpoints, retry_schedule
 from kurir.webhooks.fan_out import fan_out
-from kurir.webhooks.schedule import Answered, Delivered, Exhausted, Gone, NextStep, ReceiverResponse, RetryLater
+from kurir.webhooks.retry_schedule import Answered, Delivered, Exhausted, Gone, NextStep, ReceiverResponse, RetryLater
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_endpoints
 
 LEASE = 30.0
@@ -80,7 +80,7 @@ _SUCCEEDED_AT = (
 _DOWN = (
     sa.select(_a.id)
     .where(_a.endpoint_id == sa.bindparam("endpoint"), _a.succeeded == 0, _a.at > _SUCCEEDED_AT)
-    .offset(schedule.FAILING - 1)
+    .offset(retry_schedule.FAILING - 1)
     .limit(1)
 )
 _IN_HAND = (
@@ -271,9 +271,9 @@ def _others_got_through(connection: Connection, delivery: ClaimedDelivery) -> bo
 def _why_disabled(connection: Connection, endpoint_id: int, step: NextStep, now: float) -> Reason:
     if isinstance(step, Gone):
         return reasons.RECEIVER_GONE()
-    if isinstance(step, Delivered) or not schedule.is_dead(_failing_since(connection, endpoint_id), now):
+    if isinstance(step, Delivered) or not retry_schedule.is_dead(_failing_since(connection, endpoint_id), now):
         return NOTHING
-    return reasons.RECEIVER_DEAD(days=schedule.DEAD_AFTER / 86_400)
+    return reasons.RECEIVER_DEAD(days=retry_schedule.DEAD_AFTER / 86_400)
 
 
 def _failing_since(connection: Connection, endpoint_id: int) -> float | None:

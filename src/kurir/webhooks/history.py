@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.events.tables import events
-from kurir.store.chunks import removed
+from kurir.store.chunked_deletes import removed
 from kurir.store.database import Database
 from kurir.webhooks.deliveries import repair
 from kurir.webhooks.fan_out import UNREAD

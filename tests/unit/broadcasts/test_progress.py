@@ -17,8 +17,8 @@ from kurir.broadcasts.start import start
 from kurir.events import read
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed
+from kurir.messages.channel_reports import Sent
 from kurir.messages.content import TemplateUse
-from kurir.messages.reports import Sent
 from kurir.webhooks import endpoints
 
 

@@ -16,7 +16,7 @@ from pywa.utils import webhook_updates_validator
 from tests.harness.properties import examples
 
 from kurir.channels.cloud_api.callbacks import Reading, changes_of, read, signed_by
-from kurir.messages.reports import IncomingMedia, Received, StatusChanged, TemplateReviewed
+from kurir.messages.channel_reports import IncomingMedia, Received, StatusChanged, TemplateReviewed
 from kurir.numbers.numbers import Number
 from kurir.reasons import NOTHING
 

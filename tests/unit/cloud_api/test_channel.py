@@ -18,8 +18,8 @@ from tests.sentences import english
 from kurir.channels.cloud_api import callbacks
 from kurir.channels.cloud_api.templates.calls import MetaTemplate, Unreachable
 from kurir.messages import bounds
+from kurir.messages.channel_reports import Halted, InDoubt, Outcome, Refused, Sent, StatusChanged, TryLater, Unknown
 from kurir.messages.content import Content, Document, Image, Location, MediaFile, Outgoing, TemplateUse, Text
-from kurir.messages.reports import Halted, InDoubt, Outcome, Refused, Sent, StatusChanged, TryLater, Unknown
 from kurir.numbers import numbers
 from kurir.numbers.tables import numbers as numbers_table
 from kurir.reasons import as_written

@@ -12,8 +12,8 @@ from tests.harness.gateway import Harness, open_harness
 
 from kurir.inbox.tables import windows
 from kurir.kit.ids import parse_message_id
+from kurir.messages.channel_reports import InDoubt, Outcome, Refused, Sent, TryLater
 from kurir.messages.content import Location, Text
-from kurir.messages.reports import InDoubt, Outcome, Refused, Sent, TryLater
 from kurir.reasons import as_written
 
 SITI = "6281234567801"

@@ -7,7 +7,7 @@ from pywa.errors import AuthorizationError, IntegrityError, SendMessageError, Th
 from tests.sentences import english
 
 from kurir.channels.cloud_api.errors import BLOCKED, LATER, REFUSED, TOKEN, outcome_of, reason_of
-from kurir.messages.reports import Halted, Refused, TryLater
+from kurir.messages.channel_reports import Halted, Refused, TryLater
 from kurir.reasons import as_written
 
 # from Meta's page "Error codes": code, HTTP status, whether the same message may go later

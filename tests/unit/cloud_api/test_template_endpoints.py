@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from tests.harness.gateway import Harness, open_harness
 
 from kurir.channels.cloud_api.templates.calls import Created
+from kurir.messages.channel_reports import Refused, Sent, TryLater
 from kurir.messages.content import TemplateUse
-from kurir.messages.reports import Refused, Sent, TryLater
 from kurir.messages.template_form import Button, Header, TemplateForm, Variable
 from kurir.reasons import as_written
 from kurir.templates import templates

@@ -12,8 +12,8 @@ from tests.harness.gateway import PHONE, Harness, open_harness
 from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
 from kurir.dispatch.dispatcher import Dispatcher
+from kurir.messages.channel_reports import Evidence, InDoubt, NeverLeft, Outcome, Sent, StatusChanged, Unknown
 from kurir.messages.content import Image, Outgoing, Text
-from kurir.messages.reports import Evidence, InDoubt, NeverLeft, Outcome, Sent, StatusChanged, Unknown
 from kurir.numbers import status as number_status
 from kurir.outbox.outbox import Draft
 from kurir.outbox.tables import messages

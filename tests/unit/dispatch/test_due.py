@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tests.harness.gateway import PHONE, Harness, open_harness
 
+from kurir.messages.channel_reports import Outcome, Sent, TryLater
 from kurir.messages.content import Outgoing, Text
-from kurir.messages.reports import Outcome, Sent, TryLater
+from kurir.outbox.message_rows import Upcoming
 from kurir.outbox.outbox import Draft
-from kurir.outbox.rows import Upcoming
 from kurir.reasons import as_written
 
 LATER = 0.5

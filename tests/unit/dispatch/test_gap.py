@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.harness.gateway import PHONE, open_harness
 
+from kurir.messages.channel_reports import Outcome, Sent
 from kurir.messages.content import Outgoing, Text
-from kurir.messages.reports import Outcome, Sent
 from kurir.outbox.outbox import Draft
 
 GAP = 0.2

@@ -13,8 +13,8 @@ from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.dispatch.dispatcher import Dispatcher
 from kurir.leases import Hold
+from kurir.messages.channel_reports import NeverLeft, Outcome, Sent
 from kurir.messages.content import Image, MediaFile, Outgoing, Text
-from kurir.messages.reports import NeverLeft, Outcome, Sent
 from kurir.outbox.outbox import Draft
 from kurir.outbox.tables import messages
 

@@ -12,10 +12,10 @@ from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.accounts import accounts
 from kurir.channels.channel import Capabilities
+from kurir.messages.channel_reports import InDoubt, NeverLeft, Outcome, Sent, Unknown
 from kurir.messages.content import Outgoing, Text
-from kurir.messages.reports import InDoubt, NeverLeft, Outcome, Sent, Unknown
 from kurir.numbers.numbers import Number
-from kurir.outbox.rows import Claimed, Draft
+from kurir.outbox.message_rows import Claimed, Draft
 from kurir.reasons import as_written
 from kurir.store.database import DatabaseUnavailable
 

@@ -12,8 +12,8 @@ from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.dispatch.prefetch import FILES_AHEAD
 from kurir.kit.pauses import Pauses
+from kurir.messages.channel_reports import Outcome, Refused, Sent, TryLater
 from kurir.messages.content import Content, Document, Image, MediaFile, Outgoing, Text
-from kurir.messages.reports import Outcome, Refused, Sent, TryLater
 from kurir.numbers import status as number_status
 from kurir.numbers.numbers import Number
 from kurir.outbox.claim import WINDOW

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from kurir.channels.linked_device.channel import LinkedDevices
+from kurir.messages.channel_reports import Event, Evidence, Outcome
 from kurir.messages.content import Outgoing, Text
-from kurir.messages.reports import Event, Evidence, Outcome
 from kurir.numbers.numbers import Number
 from kurir.reasons import NOTHING
 from kurir.settings import Settings

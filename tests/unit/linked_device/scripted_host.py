@@ -17,8 +17,8 @@ import msgspec
 from kurir.channels.linked_device import protocol as say
 from kurir.channels.linked_device.engine_host import threads
 from kurir.channels.linked_device.engine_host.program import Host
+from kurir.messages.channel_reports import InDoubt, Refused, Sent, StatusChanged
 from kurir.messages.content import Text
-from kurir.messages.reports import InDoubt, Refused, Sent, StatusChanged
 from kurir.reasons import as_written
 
 PAIRS_AT_ONCE = "6281111111111"

@@ -21,7 +21,15 @@ from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.host_process import masked
 from kurir.channels.linked_device.hosts import environment
 from kurir.channels.linked_device.pairing import Pairing, PairingView
-from kurir.messages.reports import ConnectionChanged, InDoubt, NeverLeft, NotConnected, Sent, StatusChanged, Unknown
+from kurir.messages.channel_reports import (
+    ConnectionChanged,
+    InDoubt,
+    NeverLeft,
+    NotConnected,
+    Sent,
+    StatusChanged,
+    Unknown,
+)
 from kurir.reasons import as_written
 from kurir.reasons import numbers as reasons
 from kurir.settings import Settings

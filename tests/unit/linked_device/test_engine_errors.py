@@ -11,7 +11,7 @@ from tests.sentences import english
 from kurir.channels.linked_device import server_codes
 from kurir.channels.linked_device.engine_host import engine_errors
 from kurir.channels.linked_device.engine_host.engine_errors import outcome_of, why_not_connected, without_places
-from kurir.messages.reports import InDoubt, NotConnected, Refused, Restricted, TryLater
+from kurir.messages.channel_reports import InDoubt, NotConnected, Refused, Restricted, TryLater
 from kurir.reasons import messages, numbers
 
 READ_AGAIN = (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.linked_device.receiver_rig import TIMEOUT, ReceiverRig, picture, receipt, text
 
-from kurir.messages.reports import MediaFetched, SetAside
+from kurir.messages.channel_reports import MediaFetched, SetAside
 
 
 @pytest.fixture

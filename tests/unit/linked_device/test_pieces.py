@@ -19,8 +19,8 @@ from kurir.channels.linked_device.engine_host import client_map_lock
 from kurir.channels.linked_device.engine_host.client_map_lock import ClientMapLock
 from kurir.channels.linked_device.engine_host.sandbox_switch import NOISE_ROOT, SandboxSwitchError, trust_sandbox
 from kurir.channels.linked_device.engine_host.typing_time import typing_seconds
+from kurir.messages.channel_reports import Sent
 from kurir.messages.content import Document, Image, Location, Outgoing, Text
-from kurir.messages.reports import Sent
 
 
 @given(st.text(max_size=300), st.floats(0, 1), st.floats(0, 60))

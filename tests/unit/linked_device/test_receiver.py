@@ -30,7 +30,7 @@ from kurir.channels.linked_device.engine_host.journal import Backlog, Journal, r
 from kurir.channels.linked_device.engine_host.receiver import Receiver
 from kurir.channels.linked_device.protocol import DeviceState, Failed, News, Unread
 from kurir.kit.disk_reserve import DiskReserve
-from kurir.messages.reports import Received
+from kurir.messages.channel_reports import Received
 from kurir.reasons import read, sentence
 
 # isort: split

@@ -7,19 +7,10 @@ import sqlalchemy as sa
 from tests.harness.outbox import OutboxHarness
 
 from kurir.accounts.tables import accounts
-from kurir.messages.reports import (
-    Evidence,
-    InDoubt,
-    NeverLeft,
-    Outcome,
-    Sent,
-    StatusChanged,
-    TryLater,
-    Unknown,
-)
+from kurir.messages.channel_reports import Evidence, InDoubt, NeverLeft, Outcome, Sent, StatusChanged, TryLater, Unknown
 from kurir.outbox import recovery
 from kurir.outbox.doubt import explained, may_resend, resend_now, timeout
-from kurir.outbox.rows import Claimed
+from kurir.outbox.message_rows import Claimed
 from kurir.outbox.tables import attempts, messages
 from kurir.reasons import as_written
 

@@ -8,10 +8,10 @@ import pytest
 import sqlalchemy as sa
 from tests.harness.outbox import OutboxHarness
 
-from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
+from kurir.messages.channel_reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox import hold_after_restore
+from kurir.outbox.message_rows import Claimed
 from kurir.outbox.operator_actions import NotPossible
-from kurir.outbox.rows import Claimed
 from kurir.outbox.tables import messages
 from kurir.reasons import as_written
 

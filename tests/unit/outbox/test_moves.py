@@ -10,8 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from tests.harness.outbox import OutboxHarness
 
-from kurir.messages.lifecycle import MOVES, REPLAYABLE, STATES, MessageState, ReceiptStatus
-from kurir.messages.reports import (
+from kurir.messages.channel_reports import (
     Halted,
     InDoubt,
     NotConnected,
@@ -21,11 +20,12 @@ from kurir.messages.reports import (
     StatusChanged,
     TryLater,
 )
-from kurir.outbox import claim, hold_after_restore, recovery, set_aside
+from kurir.messages.lifecycle import MOVES, REPLAYABLE, STATES, MessageState, ReceiptStatus
+from kurir.outbox import claim, hold_after_restore, recovery, unprocessable
+from kurir.outbox.message_rows import Claimed
 from kurir.outbox.operator_actions import NotPossible
-from kurir.outbox.rows import Claimed
-from kurir.outbox.set_aside import Tried
 from kurir.outbox.tables import messages
+from kurir.outbox.unprocessable import Tried
 from kurir.reasons import as_written
 
 Act = Callable[[OutboxHarness, int], Awaitable[object]]
@@ -80,7 +80,7 @@ def _set_aside(state: MessageState) -> Act:
     def work(harness: OutboxHarness, connection: Connection, message: int) -> None:
         row = connection.execute(sa.select(messages).where(messages.c.id == message)).one()
         tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
-        set_aside.end(connection, tried, state, as_written("cannot be read"), now=harness.time.now)
+        unprocessable.end(connection, tried, state, as_written("cannot be read"), now=harness.time.now)
 
     return _write(work)
 

@@ -8,11 +8,11 @@ import pytest
 import sqlalchemy as sa
 from tests.harness.outbox import OutboxHarness
 
+from kurir.messages.channel_reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
 from kurir.messages.content import Text
-from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox import operator_actions, record
+from kurir.outbox.message_rows import Snapshot
 from kurir.outbox.operator_actions import NotPossible
-from kurir.outbox.rows import Snapshot
 from kurir.outbox.tables import messages
 from kurir.reasons import NOTHING, as_written
 from kurir.reasons.messages import NOT_RECORDED

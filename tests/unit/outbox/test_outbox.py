@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from tests.harness.outbox import OutboxHarness, open_outbox
 from tests.sentences import english
 
+from kurir.messages.channel_reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
 from kurir.messages.content import Text
-from kurir.messages.reports import InDoubt, NotConnected, Outcome, Refused, Sent, StatusChanged, TryLater
 from kurir.outbox.doubt import CUT_OFF
 from kurir.outbox.outbox import QueueFull
 from kurir.outbox.tables import messages

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from tests.harness.outbox import OutboxHarness
 
-from kurir.messages.reports import InDoubt, Sent, StatusChanged
+from kurir.messages.channel_reports import InDoubt, Sent, StatusChanged
 from kurir.outbox import accept, claim
 from kurir.outbox.tables import messages
 from kurir.reasons import as_written

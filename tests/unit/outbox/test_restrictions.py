@@ -8,12 +8,12 @@ from tests.harness.outbox import OutboxHarness, open_outbox
 from tests.sentences import english
 
 from kurir.inbox.tables import incoming
+from kurir.messages.channel_reports import InDoubt, Refused, Restricted, Sent, StatusChanged
 from kurir.messages.content import Image, Text
-from kurir.messages.reports import InDoubt, Refused, Restricted, Sent, StatusChanged
 from kurir.numbers import numbers
 from kurir.outbox import restrictions
+from kurir.outbox.message_rows import Claimed, Snapshot
 from kurir.outbox.restrictions import next_length
-from kurir.outbox.rows import Claimed, Snapshot
 from kurir.reasons import as_written
 
 REFUSAL = Restricted("restricted", as_written("WhatsApp refused the message (error 463)"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.sentences import english
 
-from kurir.messages.reports import Halted, InDoubt, NotConnected, Refused, Restricted, Sent, TryLater
+from kurir.messages.channel_reports import Halted, InDoubt, NotConnected, Refused, Restricted, Sent, TryLater
 from kurir.outbox.retries import Requeue, Settled, decide, delay
 from kurir.reasons import as_written
 

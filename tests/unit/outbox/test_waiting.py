@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from kurir.numbers.numbers import Number, NumberState
-from kurir.outbox.waiting import Cause, Facts, Waiting, lasts, number_waits, reason_of, waiting_for
+from kurir.outbox.wait_reasons import Cause, Facts, Waiting, lasts, number_waits, reason_of, waiting_for
 from kurir.reasons import NOTHING, as_written, sentence
 
 NOW = 1_800_000_000.0

@@ -14,7 +14,7 @@ from tests.sentences import english
 from kurir.accounts.accounts import Account
 from kurir.contacts.contacts import Person, Query
 from kurir.data_folder import open_data_folder
-from kurir.messages.reports import SetAside
+from kurir.messages.channel_reports import SetAside
 from kurir.numbers import numbers
 from kurir.numbers.tables import numbers as numbers_table
 from kurir.quarantine import quarantine
@@ -22,7 +22,7 @@ from kurir.reasons import NOTHING
 from kurir.services.accounts import AccountChange, NewAccount
 from kurir.services.errors import Invalid, NotFound, NotPossible
 from kurir.services.numbers import OfficialNumber
-from kurir.services.stored import StoredServices, over_data_folder
+from kurir.services.stored_services import StoredServices, over_data_folder
 from kurir.settings import Settings
 
 OFFICIAL = OfficialNumber(

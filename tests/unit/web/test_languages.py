@@ -8,7 +8,7 @@ from tests.harness.gateway import Harness
 
 from kurir.accounts.tables import accounts
 from kurir.cli.language import language
-from kurir.messages.reports import NotConnected, Refused, TryLater
+from kurir.messages.channel_reports import NotConnected, Refused, TryLater
 from kurir.reasons.messages import NOT_A_GROUP_MEMBER, NOT_ON_WHATSAPP
 from kurir.reasons.numbers import REMOVED_BY_PHONE
 from kurir.web.http.languages import asked_for

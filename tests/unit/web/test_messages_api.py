@@ -11,7 +11,7 @@ from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.accounts import accounts
 from kurir.accounts.accounts import AccountError
-from kurir.messages.reports import InDoubt, Sent
+from kurir.messages.channel_reports import InDoubt, Sent
 from kurir.reasons import as_written
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tests.harness.gateway import PHONE, Harness
 
 from kurir.accounts import accounts
-from kurir.messages.reports import Refused, Sent
+from kurir.messages.channel_reports import Refused, Sent
 from kurir.outbox.tables import idempotency, messages
 from kurir.reasons import as_written
 from kurir.web.server import build

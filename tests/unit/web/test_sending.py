@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.kit.ids import parse_message_id
+from kurir.messages.channel_reports import InDoubt, Refused, TryLater
 from kurir.messages.content import Document, Image, Text
-from kurir.messages.reports import InDoubt, Refused, TryLater
 from kurir.outbox.tables import messages
 from kurir.reasons import as_written
 

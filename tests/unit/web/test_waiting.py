@@ -15,7 +15,7 @@ from tests.harness.gateway import PHONE, Harness, open_harness
 from kurir.accounts.tables import accounts
 from kurir.cli import message as cli
 from kurir.cli import terminal
-from kurir.messages.reports import TryLater
+from kurir.messages.channel_reports import TryLater
 from kurir.numbers import numbers
 from kurir.numbers.numbers import NumberState
 from kurir.outbox.tables import messages

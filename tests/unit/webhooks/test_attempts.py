@@ -9,7 +9,7 @@ from tests.harness.webhooks import WebhookHarness, text_of
 from kurir.reasons import as_written
 from kurir.webhooks import deliveries
 from kurir.webhooks.deliveries import LEASE
-from kurir.webhooks.schedule import Answered, Unanswered
+from kurir.webhooks.retry_schedule import Answered, Unanswered
 from kurir.webhooks.tables import webhook_attempts
 
 

@@ -14,7 +14,7 @@ from tests.sqlite import new_database
 from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks import deliver, deliveries
 from kurir.webhooks.fan_out import fan_out
-from kurir.webhooks.schedule import Answered, judge
+from kurir.webhooks.retry_schedule import Answered, judge
 from kurir.webhooks.tables import webhook_attempts, webhook_deliveries
 
 

@@ -7,7 +7,7 @@ from tests.harness.webhooks import WebhookHarness, text_of
 
 from kurir.reasons import as_written
 from kurir.webhooks import deliveries
-from kurir.webhooks.schedule import DELAYS, FAILING, MOST_ATTEMPTS, Answered, Unanswered
+from kurir.webhooks.retry_schedule import DELAYS, FAILING, MOST_ATTEMPTS, Answered, Unanswered
 from kurir.webhooks.tables import webhook_deliveries
 
 

@@ -11,7 +11,7 @@ from kurir.reasons import Reason, read, sentence
 from kurir.reasons.webhooks import RECEIVER_GONE
 from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.endpoints import EndpointError
-from kurir.webhooks.schedule import DEAD_AFTER, Answered
+from kurir.webhooks.retry_schedule import DEAD_AFTER, Answered
 from kurir.webhooks.tables import webhook_endpoints
 
 DAY = 86_400.0

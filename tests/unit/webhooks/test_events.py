@@ -8,8 +8,8 @@ import pytest
 
 from kurir.events import bodies as events
 from kurir.events.bodies import encode
+from kurir.messages.channel_reports import IncomingMedia, Received
 from kurir.messages.content import Document, Image, Location, TemplateUse, Text
-from kurir.messages.reports import IncomingMedia, Received
 
 KEYS = [
     "chat_id", "message_id", "id", "name", "profile_picture", "timestamp", "message_body", "message_ack", "has_media",

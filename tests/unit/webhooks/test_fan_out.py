@@ -10,14 +10,14 @@ from tests.harness.webhooks import WebhookHarness, text_of
 
 from kurir.accounts import accounts
 from kurir.events.append import append
-from kurir.messages.reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged
+from kurir.messages.channel_reports import ConnectionChanged, InDoubt, Refused, Sent, StatusChanged
 from kurir.numbers import numbers
 from kurir.numbers import status as number_status
 from kurir.reasons import NOTHING, as_written, sentence
 from kurir.reasons.numbers import RESTRICTED_UNTIL
 from kurir.webhooks import endpoints, history
 from kurir.webhooks.deliveries import ClaimedDelivery
-from kurir.webhooks.schedule import Answered
+from kurir.webhooks.retry_schedule import Answered
 
 
 async def test_what_happened_before_an_endpoint_was_added_or_while_it_was_off_never_comes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.harness.webhooks import WebhookHarness, text_of
 
 from kurir.webhooks import endpoints, history
-from kurir.webhooks.schedule import Answered
+from kurir.webhooks.retry_schedule import Answered
 
 DAY = 86_400.0
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurir.webhooks.schedule import (
+from kurir.webhooks.retry_schedule import (
     DEAD_AFTER,
     DELAYS,
     LONGEST_RETRY_AFTER,

@@ -17,7 +17,7 @@ from tests.sqlite import new_database
 from kurir.store.database import DatabaseUnavailable
 from kurir.webhooks import deliveries
 from kurir.webhooks.deliver import Deliverer
-from kurir.webhooks.schedule import FAILING
+from kurir.webhooks.retry_schedule import FAILING
 from kurir.webhooks.tables import webhook_attempts
 
 

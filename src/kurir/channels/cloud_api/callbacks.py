@@ -28,8 +28,7 @@ from kurir.channels.cloud_api.errors import halts
 from kurir.channels.cloud_api.lenient_json import decoded, identifier_of, leniently_decoded, text_of
 from kurir.channels.cloud_api.templates.components import shown_status
 from kurir.messages import bounds
-from kurir.messages.lifecycle import ReceiptStatus
-from kurir.messages.reports import (
+from kurir.messages.channel_reports import (
     ConnectionChanged,
     Event,
     IncomingMedia,
@@ -38,6 +37,7 @@ from kurir.messages.reports import (
     StatusChanged,
     TemplateReviewed,
 )
+from kurir.messages.lifecycle import ReceiptStatus
 from kurir.numbers.numbers import Number
 from kurir.reasons import as_written
 from kurir.reasons.messages import HALTED

@@ -23,8 +23,8 @@ from kurir.kit.clock import Clock
 from kurir.kit.sealing import Sealing
 from kurir.messages import bounds
 from kurir.messages.addresses import is_group
+from kurir.messages.channel_reports import Event, Evidence, Halted, InDoubt, Outcome, Refused, Sent, TryLater, Unknown
 from kurir.messages.content import Document, Image, MediaFile, Outgoing
-from kurir.messages.reports import Event, Evidence, Halted, InDoubt, Outcome, Refused, Sent, TryLater, Unknown
 from kurir.numbers.numbers import Number
 from kurir.reasons import media as files
 from kurir.reasons import messages as reasons

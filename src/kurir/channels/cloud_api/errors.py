@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from kurir.messages import bounds
-from kurir.messages.reports import Halted, Refused, TryLater
+from kurir.messages.channel_reports import Halted, Refused, TryLater
 from kurir.reasons import Code, Reason, as_written
 from kurir.reasons import messages as reasons
 

@@ -29,8 +29,7 @@ from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import DeviceStats
 from kurir.kit.tasks import TaskHealth
-from kurir.messages.content import Outgoing
-from kurir.messages.reports import (
+from kurir.messages.channel_reports import (
     Event,
     Evidence,
     InDoubt,
@@ -41,6 +40,7 @@ from kurir.messages.reports import (
     Sent,
     TryLater,
 )
+from kurir.messages.content import Outgoing
 from kurir.numbers.numbers import Number, NumberState
 from kurir.reasons import Reason
 from kurir.reasons import numbers as reasons

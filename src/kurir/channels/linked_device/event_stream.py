@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 
-from kurir.messages.reports import Event
+from kurir.messages.channel_reports import Event
 
 
 class EventStream:

@@ -15,8 +15,7 @@ from typing import Protocol
 import msgspec
 
 from kurir.channels.linked_device.logins import MOST
-from kurir.messages.content import Outgoing
-from kurir.messages.reports import (
+from kurir.messages.channel_reports import (
     InDoubt,
     MediaFetched,
     NotConnected,
@@ -28,6 +27,7 @@ from kurir.messages.reports import (
     StatusChanged,
     TryLater,
 )
+from kurir.messages.content import Outgoing
 from kurir.numbers.numbers import NumberState
 from kurir.reasons import Reason
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, assert_never
 
-from kurir.messages.reports import Refused, Restricted, TryLater
+from kurir.messages.channel_reports import Refused, Restricted, TryLater
 from kurir.reasons import Code
 from kurir.reasons import messages as reasons
 

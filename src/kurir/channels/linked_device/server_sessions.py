@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import URL
 
-from kurir.messages.reports import Evidence, NeverLeft, Unknown
+from kurir.messages.channel_reports import Evidence, NeverLeft, Unknown
 from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 from kurir.store.postgres import address, connected

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from kurir.messages.reports import Evidence, NeverLeft, Unknown
+from kurir.messages.channel_reports import Evidence, NeverLeft, Unknown
 from kurir.numbers.numbers import Number
 from kurir.store.database import DatabaseUnavailable
 

@@ -1,4 +1,4 @@
-"""Reads files of people in a separate process (`kit/confined`), whose program is `reading_program`."""
+"""Reads files of people in a separate process (`kit/limited_process`), whose program is `reading_program`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from kurir.contacts.imports.files import ImportRefused, Row
-from kurir.kit.confined import Confined, Limits, TooCostly, TooSlow
+from kurir.kit.limited_process import Confined, Limits, TooCostly, TooSlow
 
 LIMITS = Limits(memory=700_000_000, cpu=30, seconds=180.0, answer=150_000_000)
 """Limits for reading one file. The largest accepted file needs about a third of them."""

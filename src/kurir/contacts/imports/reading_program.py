@@ -8,7 +8,7 @@ import msgspec
 
 from kurir.contacts.imports.files import ImportRefused, read_rows
 from kurir.contacts.imports.reading_process import Question, Refusal, Rows
-from kurir.kit.confined import serve
+from kurir.kit.limited_process import serve
 
 
 def answer(job: bytes) -> bytes:

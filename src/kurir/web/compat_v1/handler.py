@@ -37,9 +37,17 @@ from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.decoding import decode
 from kurir.web.compat_v1.endpoint import KEY_HEADER, Call, Endpoint
 from kurir.web.compat_v1.envelopes import WireError
+from kurir.web.compat_v1.http_replies import (
+    Reply,
+    error_body,
+    header,
+    json_reply,
+    language_of,
+    send_preflight,
+    send_reply,
+)
 from kurir.web.compat_v1.identity import Identity
 from kurir.web.compat_v1.repeats import Repeats, once_of
-from kurir.web.compat_v1.replies import Reply, error_body, header, json_reply, language_of, send_preflight, send_reply
 from kurir.web.gateway import Gateway
 from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 

@@ -18,7 +18,7 @@ from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
 from kurir.messages.content import CAPTION_LIMIT, TEXT_LIMIT, Content, Document, Image, Text
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import Snapshot
-from kurir.outbox.waiting import reason_of
+from kurir.outbox.wait_reasons import reason_of
 from kurir.reasons.sending import (
     CAPTION_TOO_LONG,
     COUNTRY_EXPECTED,

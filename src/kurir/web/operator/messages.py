@@ -10,8 +10,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from kurir.kit.ids import public_message_id
-from kurir.outbox.rows import Snapshot
-from kurir.outbox.waiting import reason_of
+from kurir.outbox.message_rows import Snapshot
+from kurir.outbox.wait_reasons import reason_of
 from kurir.reasons import NOTHING, sentence
 from kurir.web.gateway import Gateway
 from kurir.web.operator.access import language_for, reply, routes_of

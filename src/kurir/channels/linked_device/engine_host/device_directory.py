@@ -18,7 +18,7 @@ from kurir.channels.linked_device.engine_host.engine_log_watch import phones_lef
 from kurir.channels.linked_device.engine_host.incoming_messages import GROUPS, PEOPLE, user_of
 from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER, is_group
-from kurir.messages.reports import Refused
+from kurir.messages.channel_reports import Refused
 from kurir.reasons import messages
 
 _GROUPS_FRESH = 5.0

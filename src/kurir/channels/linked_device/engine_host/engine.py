@@ -31,8 +31,8 @@ from kurir.channels.linked_device.engine_host.protobufs import NotSupportedError
 from kurir.kit import crash_points
 from kurir.media import previews
 from kurir.messages import bounds
+from kurir.messages.channel_reports import InDoubt, NotConnected, Refused, Sent, TryLater
 from kurir.messages.content import Image, MediaFile, Outgoing
-from kurir.messages.reports import InDoubt, NotConnected, Refused, Sent, TryLater
 
 _OPEN_AGAIN = 30.0
 """Seconds until a device that could not be opened, for lack of disk or threads, is tried again."""

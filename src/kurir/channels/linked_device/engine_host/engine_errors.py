@@ -11,7 +11,7 @@ import re
 
 from kurir.channels.linked_device import server_codes
 from kurir.channels.linked_device.protocol import SendOutcome
-from kurir.messages.reports import InDoubt, NotConnected, TryLater
+from kurir.messages.channel_reports import InDoubt, NotConnected, TryLater
 from kurir.reasons import Reason, messages, numbers
 
 NEVER_LEFT = ("failed to get user info", "failed to get group members", "failed to get device list")

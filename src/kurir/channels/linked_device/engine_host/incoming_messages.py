@@ -17,8 +17,8 @@ from kurir.channels.linked_device.engine_host.protobufs import Attachment, inter
 from kurir.channels.linked_device.protocol import Open
 from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER
+from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
 from kurir.messages.lifecycle import ReceiptStatus
-from kurir.messages.reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
 
 PEOPLE, LIDS, GROUPS = "s.whatsapp.net", "lid", "g.us"
 _USER = 64

@@ -33,7 +33,7 @@ from kurir.channels.linked_device.protocol import Emit, Open
 from kurir.kit.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
 from kurir.kit.log_limit import LogLimit
 from kurir.messages import bounds
-from kurir.messages.reports import IncomingMedia, MediaFetched, SetAside
+from kurir.messages.channel_reports import IncomingMedia, MediaFetched, SetAside
 from kurir.reasons import NOTHING, Reason, stored
 from kurir.reasons import media as reasons
 

@@ -33,7 +33,7 @@ from kurir.channels.linked_device.engine_host.incoming_messages import (
 from kurir.channels.linked_device.engine_host.journal import Backlog, Entry, Journal, Kind
 from kurir.channels.linked_device.engine_host.media_fetches import Limits, MediaFetches
 from kurir.channels.linked_device.protocol import Emit, NumberEvent, Open, Unread
-from kurir.messages.reports import MediaFetched, Received
+from kurir.messages.channel_reports import MediaFetched, Received
 
 TRIES = 3
 """Attempts to read an entry before it is quarantined."""

@@ -14,7 +14,7 @@ from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content, Document, Image, Location, TemplateUse, Text, kind_of
 from kurir.outbox.idempotency import Remembered
 from kurir.outbox.outbox import NotSettledYet, Snapshot
-from kurir.outbox.waiting import OF_ITS_OWN, UNKNOWN, Waiting, reason_of
+from kurir.outbox.wait_reasons import OF_ITS_OWN, UNKNOWN, Waiting, reason_of
 from kurir.reasons import sentence
 from kurir.reasons.sending import META_PAUSED, META_STILL_WAITING, META_UNCONFIRMED, ONE_EXPECTED, WINDOW_CLOSED
 from kurir.reasons.states import state

@@ -7,7 +7,7 @@ from kurir.otp.check import Attempt
 from kurir.otp.issue import CODE, REQUEST_ID, SendLimited
 from kurir.otp.rules import LIFETIME_DEFAULT, LIFETIME_LEAST, LIFETIME_MOST, OtpRequest, clamp_lifetime
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.waiting import reason_of
+from kurir.outbox.wait_reasons import reason_of
 from kurir.reasons import sentence
 from kurir.reasons.otp import CODE_EXPECTED, NO_WAY, NUMBER_REMOVED, TOO_MANY_CHECKS, TOO_MANY_SENDS
 from kurir.services.errors import NotFound

@@ -8,7 +8,7 @@ from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
 from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Remembered
-from kurir.outbox.waiting import Waiting, reason_of
+from kurir.outbox.wait_reasons import Waiting, reason_of
 from kurir.reasons.states import state as state_of
 from kurir.reasons.templates import (
     COMPONENT_EXPECTED,

@@ -12,10 +12,10 @@ from kurir.kit.metrics import Metrics
 from kurir.kit.sealing import Sealing
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import MessageState
-from kurir.outbox import set_aside
-from kurir.outbox.effects import Effects
-from kurir.outbox.rows import Claimed, Snapshot, decode_content
-from kurir.outbox.set_aside import Tried
+from kurir.outbox import unprocessable
+from kurir.outbox.after_commit import Effects
+from kurir.outbox.message_rows import Claimed, Snapshot, decode_content
+from kurir.outbox.unprocessable import Tried
 from kurir.reasons import Reason
 from kurir.reasons.messages import CONTENT_UNREADABLE
 from kurir.store.database import LONG_WORK, Database, DatabaseUnavailable
@@ -81,7 +81,7 @@ class ReadableRows:
             try:
                 await self._database.write(
                     partial(
-                        set_aside.end,
+                        unprocessable.end,
                         tried=tried,
                         state=state,
                         reason=reason,

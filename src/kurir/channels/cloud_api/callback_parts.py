@@ -22,7 +22,7 @@ from kurir.channels.cloud_api.callbacks import (
     set_aside_whole,
 )
 from kurir.messages import bounds
-from kurir.messages.reports import Event, SetAside
+from kurir.messages.channel_reports import Event, SetAside
 from kurir.numbers.numbers import Number
 
 CHANGES = 1_000

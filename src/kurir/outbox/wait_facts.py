@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox.tables import messages
-from kurir.outbox.waiting import Ahead, Facts, Waiting, reason_of, waiting_for
+from kurir.outbox.wait_reasons import Ahead, Facts, Waiting, reason_of, waiting_for
 from kurir.reasons import read, stored
 from kurir.reasons.waiting import ENDED
 

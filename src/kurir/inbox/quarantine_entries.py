@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from kurir.messages.reports import (
+from kurir.messages.channel_reports import (
     ConnectionChanged,
     Event,
     MediaFetched,

@@ -12,7 +12,7 @@ from kurir.events.bodies import MediaStatus, media_status
 from kurir.inbox.raw_callbacks import size_of
 from kurir.inbox.tables import callbacks, incoming, windows
 from kurir.messages.addresses import is_group
-from kurir.messages.reports import IncomingMedia, MediaFetched, Received
+from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Received
 from kurir.numbers import numbers
 from kurir.outbox import restrictions
 from kurir.reasons import read

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.messages.channel_reports import InDoubt, Outcome, Sent, SetAside
 from kurir.messages.lifecycle import MessageState
-from kurir.messages.reports import InDoubt, Outcome, Sent, SetAside
 from kurir.outbox import record
-from kurir.outbox.rows import Snapshot
+from kurir.outbox.message_rows import Snapshot
 from kurir.quarantine import quarantine
 from kurir.reasons import Reason, sentence, stored
 

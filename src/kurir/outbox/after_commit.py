@@ -8,8 +8,8 @@ from typing import Any
 
 from kurir.kit.metrics import Metrics
 from kurir.messages.lifecycle import SETTLED
-from kurir.outbox.rows import Snapshot
-from kurir.outbox.waiters import SettlementWaiters
+from kurir.outbox.message_rows import Snapshot
+from kurir.outbox.settlement_waiters import SettlementWaiters
 
 
 class Effects:

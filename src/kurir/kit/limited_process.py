@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from kurir.kit.turns import Turns
+from kurir.kit.fair_sharing import Turns
 
 _DONE, _NO_MEMORY, _BROKE = b"D", b"M", b"B"
 _START = 20.0

@@ -10,9 +10,9 @@ from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.kit.clock import Clock
 from kurir.numbers.numbers import Number
 from kurir.outbox import operator_actions
+from kurir.outbox.message_rows import Snapshot
 from kurir.outbox.outbox import Outbox
-from kurir.outbox.rows import Snapshot
-from kurir.outbox.waiting import STOPPING, UNKNOWN, Waiting, waiting_for
+from kurir.outbox.wait_reasons import STOPPING, UNKNOWN, Waiting, waiting_for
 from kurir.services.errors import NotPossible
 from kurir.services.messages import unknown_message
 from kurir.store.database import DatabaseUnavailable

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from kurir.messages.lifecycle import SETTLED
-from kurir.outbox.rows import Snapshot
+from kurir.outbox.message_rows import Snapshot
 
 _LOOK = 2.0
 """Seconds between two looks at a message that another gateway may be sending."""
