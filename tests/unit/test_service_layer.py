@@ -17,8 +17,8 @@ PURE = {"shown_state", "reason_of", "filled", "variables_of", "recipients_of",
         "clamp_lifetime", "source_of"}  # fmt: skip
 """Functions of features that read and store nothing: every face may call them."""
 PARTS = {"Outbox", "Templates", "Deliverer", "Dispatcher", "Inbox", "MediaStore", "LinkedDevices", "CloudApi",
-         "Pairing", "Notifier", "Leases", "Services", "StoredServices", "Replays", "Devices", "Decisions", "Sending",
-         "Broadcasts", "Otps", "Callers", "SignIn", "Callbacks", "PeerOrders", "Idempotency"}  # fmt: skip
+         "Pairing", "Notifier", "Leases", "Services", "StoredServices", "Replays", "Devices", "MessageActions",
+         "Sending", "Broadcasts", "Otps", "Callers", "SignIn", "Callbacks", "PeerOrders", "Idempotency"}  # fmt: skip
 COMPOSITIONS = {"app.py", "services/services.py", "services/stored_services.py"}
 EXEMPT = {
     "cli/backups.py: leases.statements.leave_all",
@@ -27,7 +27,7 @@ EXEMPT = {
     "cli/doctor.py: numbers.numbers.restricted_count",
     "cli/doctor.py: quarantine.quarantine",
 }
-"""A restore and the doctor work on databases that may be old, damaged, or not there at all: no service starts on them."""
+"""A restore and the doctor work on databases that may be old, damaged, or not there: no service starts on them."""
 
 
 def test_faces_call_services_and_no_store_functions() -> None:

@@ -7,8 +7,8 @@ proxy, cookie or compression; time, size and speed are bounded while the bytes s
 
 Webhook receivers are strangers too: `post` sends to them under the same rules, without following redirects.
 
-Accounts take turns (`kit/fair_sharing`) for connections, for connections to one host, and for name look-ups, so that slow
-servers and names of one account delay no other account.
+Accounts take turns (`kit/fair_sharing`) for connections, for connections to one host, and for name look-ups, so that
+slow servers and names of one account delay no other account.
 
 More than 300 lines: one request from its checked address to its bounded body, which reads best in one piece.
 """

@@ -18,7 +18,7 @@ from kurir.services.messages import unknown_message
 from kurir.store.database import DatabaseUnavailable
 
 
-class Decisions:
+class MessageActions:
     """Decides about messages of the running gateway's outbox."""
 
     def __init__(self, outbox: Outbox, linked_devices: LinkedDevices, clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""Messages as the database knows them: the list, and one with its tries. What changes them is in `decisions`."""
+"""Messages as the database knows them: the list, and one with its tries. What changes them is in `message_actions`."""
 
 from __future__ import annotations
 

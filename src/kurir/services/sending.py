@@ -16,7 +16,7 @@ from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Once
 from kurir.outbox.outbox import Draft, NotSettledYet, Outbox, Snapshot
 from kurir.outbox.wait_reasons import Waiting
-from kurir.services.message_actions import Decisions
+from kurir.services.message_actions import MessageActions
 from kurir.store.database import Database
 
 
@@ -40,14 +40,14 @@ class Sending:
         *,
         media: MediaStore,
         linked_devices: LinkedDevices,
-        decisions: Decisions,
+        message_actions: MessageActions,
         clock: Clock,
     ) -> None:
         self._database = database
         self._outbox = outbox
         self._media = media
         self._linked_devices = linked_devices
-        self._decisions = decisions
+        self._actions = message_actions
         self._clock = clock
 
     def check_url(self, url: str) -> None:
@@ -94,9 +94,9 @@ class Sending:
             try:
                 message = await self.wait(account_id, message_id, max(0.0, deadline - self._clock()))
             except NotSettledYet:
-                raise NotSettled(message_id, "queued", self._decisions.unseen()) from None
+                raise NotSettled(message_id, "queued", self._actions.unseen()) from None
             if message.state in {"queued", "sending"}:
-                waiting = await self._decisions.waits_for(account_id, message_id)
+                waiting = await self._actions.waits_for(account_id, message_id)
                 raise NotSettled(message_id, message.state, waiting)
             yield message
 

@@ -27,7 +27,7 @@ from kurir.services.contacts import Contacts
 from kurir.services.devices import Devices
 from kurir.services.health import Health
 from kurir.services.idempotency import Idempotency
-from kurir.services.message_actions import Decisions
+from kurir.services.message_actions import MessageActions
 from kurir.services.messages import Messages
 from kurir.services.numbers import Numbers
 from kurir.services.otps import Otps
@@ -59,7 +59,7 @@ class Services:
     templates: Templates
     otps: Otps
     messages: Messages
-    decisions: Decisions
+    message_actions: MessageActions
     quarantine: Quarantine
     replays: Replays
     webhooks: Webhooks
@@ -90,20 +90,22 @@ def services_of(
     """The services over these running parts. Raises SettingsError for a limit that cannot be read."""
     shared: Callable[[], AbstractAsyncContextManager[SafeFetch]] = lambda: contextlib.nullcontext(poster)  # noqa: E731
     stored = stored_services(settings, database, sealing, clock, shared)
-    decisions = Decisions(outbox, linked_devices, clock)
+    message_actions = MessageActions(outbox, linked_devices, clock)
     return Services(
         callers=Callers(database, sealing, clock, settings.failed_key_limit),
         sign_in=SignIn(database, clock, settings.failed_key_limit),
         accounts=stored.accounts,
         numbers=stored.numbers,
         devices=Devices(linked_devices, pairing, leases, stored.numbers),
-        sending=Sending(database, outbox, media=media, linked_devices=linked_devices, decisions=decisions, clock=clock),
+        sending=Sending(
+            database, outbox, media=media, linked_devices=linked_devices, message_actions=message_actions, clock=clock
+        ),
         idempotency=Idempotency(outbox, sealing),
         broadcasts=Broadcasts(outbox, clock),
         templates=Templates(database, templates),
         otps=Otps(database, sealing, outbox, settings=settings, metrics=metrics, clock=clock),
         messages=stored.messages,
-        decisions=decisions,
+        message_actions=message_actions,
         quarantine=stored.quarantine,
         replays=Replays(
             database, inbox, outbox, linked_devices, entries=stored.quarantine, templates=templates, clock=clock

@@ -55,11 +55,11 @@ class _Messages:
 
     async def replay(self, request: Request) -> Response:
         """Queues a failed, expired or unconfirmed message anew."""
-        return await self._decided(request, self._gateway.services.decisions.replay)
+        return await self._decided(request, self._gateway.services.message_actions.replay)
 
     async def cancel(self, request: Request) -> Response:
         """Ends a queued or unconfirmed message."""
-        return await self._decided(request, self._gateway.services.decisions.cancel)
+        return await self._decided(request, self._gateway.services.message_actions.cancel)
 
     async def _decided(self, request: Request, decide: Decision) -> Response:
         services = self._gateway.services
@@ -67,7 +67,9 @@ class _Messages:
         decided = await decide(found.account_id, found.id)
         queued = decided.state in {"queued", "sending"}
         language = await language_for(self._gateway, request, decided.account_id)
-        waits = reason_of(await services.decisions.waits_for(decided.account_id, decided.id)) if queued else NOTHING
+        waits = (
+            reason_of(await services.message_actions.waits_for(decided.account_id, decided.id)) if queued else NOTHING
+        )
         return reply(_view(decided, sentence(waits, language), language))
 
 

@@ -63,16 +63,16 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
         left = max(0.0, call.now + _IN_ALL - gateway.clock())
         timeout = min(gateway.settings.meta_answer_timeout, left)
     [to] = recipients_in(call, "reciptient")
-    decisions = gateway.services.decisions
+    actions = gateway.services.message_actions
     ours, content = remembered.ids[0], _contents(gateway, call)[0]
     try:
         async with asyncio.timeout(None if sync else max(0.0, call.now + _LATEST - gateway.clock())):
             message = await gateway.services.sending.wait(call.account.id, ours, timeout)
             open_still = message.state in {"queued", "sending"}
-            waiting = await decisions.waits_for(call.account.id, ours) if open_still else UNKNOWN
+            waiting = await actions.waits_for(call.account.id, ours) if open_still else UNKNOWN
     except (NotSettledYet, TimeoutError):
         shown = _shown(call, content, to)
-        return _waiting(call, shown, public_message_id(ours), headers, sync=sync, waiting=decisions.unseen())
+        return _waiting(call, shown, public_message_id(ours), headers, sync=sync, waiting=actions.unseen())
     return _answer(call, message, content, headers, sync=sync, waiting=waiting)
 
 

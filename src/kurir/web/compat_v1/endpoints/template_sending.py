@@ -150,7 +150,7 @@ async def _all_sent(gateway: Gateway, call: Call, ids: list[int], headers: dict[
                 raise WireError("400", "failed", SEND_FAILED, headers=headers, reason=reason)
             if state == "unconfirmed":
                 raise _still_waiting(
-                    state, await gateway.services.decisions.waits_for(call.account.id, message.id), headers
+                    state, await gateway.services.message_actions.waits_for(call.account.id, message.id), headers
                 )
     except NotSettled as late:
         raise _still_waiting(late.state, late.waiting, headers) from None
