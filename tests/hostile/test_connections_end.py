@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,15 @@ async def often(port: int, data: bytes, ending: Callable[[socket.socket], None],
     with ThreadPoolExecutor(8) as threads:
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(loop.run_in_executor(threads, once, port, data, ending) for _ in range(times)))
+
+
+@pytest.fixture(autouse=True)
+def only_what_comes_now() -> Iterator[None]:
+    """What other tests have left in this process is not looked through: that takes seconds each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def kept() -> Counter[str]:
