@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,15 +29,21 @@ async def harness(where: Path | str) -> AsyncIterator[OutboxHarness]:
         yield opened
 
 
+_people = itertools.count(1)
+
+
 async def broadcast(harness: OutboxHarness, people: int) -> Broadcast:
+    """To people who got none before: of each only one message is claimed at a time."""
     content = TemplateUse("promo", "id", [])
-    recipients = [f"62812{n:07}" for n in range(people)]
+    recipients = [f"62812{n:07}" for n in itertools.islice(_people, people)]
     return (await start(harness.outbox, harness.number, recipients, content, harness.time()))[0]
 
 
 async def send(harness: OutboxHarness, count: int) -> None:
     """So many of the waiting messages leave."""
-    for claimed in await harness.claim(count):
+    waiting = await harness.claim(count)
+    assert len(waiting) == count
+    for claimed in waiting:
         await harness.outbox.record(claimed, Sent(f"wamid.{claimed.id}"))
 
 
