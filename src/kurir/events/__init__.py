@@ -1,1 +1,1 @@
-"""The event log: what happens to an account, appended once in the transaction of the change, read by everybody else."""
+"""The event log: an account's events, appended in the transaction of the change and read by all other parts."""

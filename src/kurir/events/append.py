@@ -1,7 +1,7 @@
-"""Appending to the event log, in the transaction of the change.
+"""Appends to the event log, in the transaction of the change.
 
-The rows of all who share a transaction go down as one statement at its end, which also gives each account's events ids
-in the order in which they become visible (see `store.ordered_appends`).
+All rows of a transaction are inserted by one statement at its end, which gives each account's events ids in the order
+in which they become visible (see `store.ordered_appends`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def append(
     body: Callable[[], Body],
     now: float,
 ) -> None:
-    """Appends what happened to an account. `number_id` None: it concerns no sender number, and no webhook.
+    """Appends an event of an account. `number_id` None: it concerns no sender number, and no webhook.
 
     `chat` orders events among each other ("": the number itself).
 
-    An event whose body cannot be made is set aside: what happened counts, also when nobody can read of it.
+    An event whose body cannot be encoded is quarantined: the change itself is stored all the same.
     """
     try:
         text = encode(body()).decode()

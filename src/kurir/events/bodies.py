@@ -1,4 +1,4 @@
-"""What the events say, as customers' servers get it. Pure.
+"""The bodies of events, as customers' servers get them. Pure.
 
 `incoming_chat` has the shape that existing receivers rely on, every key always present and nothing more; the other
 types are Kurir's own and sent only to endpoints that asked for them.
@@ -23,9 +23,9 @@ WebhookEvent = Literal[
     "broadcast_status",
     "otp_guessing",
 ]
-"""What happens to a sender number: every reader of the log and every endpoint may ask for it."""
+"""Events of a sender number: for readers of the log and for webhook endpoints."""
 AccountEvent = Literal["contact_list_changed"]
-"""What happens to an account beside its numbers: for readers of the log, not for webhooks."""
+"""Events of an account beside its numbers: for readers of the log, not for webhooks."""
 EventType = WebhookEvent | AccountEvent
 ListChange = Literal["created", "renamed", "deleted", "people_added", "people_removed", "people_checked"]
 WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
@@ -64,8 +64,8 @@ class IncomingChat(msgspec.Struct, frozen=True, kw_only=True, tag="incoming_chat
 
 
 class MediaStatus(msgspec.Struct, frozen=True, kw_only=True, tag="media_status"):
-    """The file of a message that came in was fetched (`stored`), or could not be had (`gone`, for a `reason`);
-    `message_id` as in `incoming_chat`. `media_size` is in bytes. What is gone may be stored later after all."""
+    """The file of a received message was fetched (`stored`), or is unavailable (`gone`, for a `reason`); `message_id`
+    as in `incoming_chat`. `media_size` is in bytes. What is gone may be stored later after all."""
 
     message_id: str
     number_id: str
@@ -135,8 +135,8 @@ class OtpGuessing(msgspec.Struct, frozen=True, kw_only=True, tag="otp_guessing")
 
 
 class BroadcastStatus(msgspec.Struct, frozen=True, kw_only=True, tag="broadcast_status"):
-    """A broadcast to several people was accepted, has come further (in steps of a percent), or is done: nothing of it
-    waits any more.
+    """A broadcast to several people was accepted, has advanced (in steps of a percent), or is done: all its messages
+    are settled.
 
     `bc_id` as in the answer to its send; `counts` says how many of its messages are in each state.
     """
@@ -161,7 +161,7 @@ class ContactListChanged(msgspec.Struct, frozen=True, kw_only=True, tag="contact
 
 
 class Test(msgspec.Struct, frozen=True, kw_only=True, tag="test"):
-    """Sent by hand, to see whether a receiver is there."""
+    """Sent by a person, to test a receiver."""
 
     __test__ = False  # no test of pytest's
 
@@ -194,7 +194,7 @@ def chat_id(chat: str) -> str:
 
 
 def received(message: Received) -> IncomingChat:
-    """The body for a message that came in, or that another device of the same number sent."""
+    """The body for a received message, or one that another device of the same number sent."""
     media = message.media
     return IncomingChat(
         chat_id=chat_id(message.chat),
@@ -215,7 +215,7 @@ def received(message: Received) -> IncomingChat:
 
 
 def media_status(fetched: MediaFetched, number_key: str, reason: str, code: str, now: float) -> MediaStatus:
-    """The body for what became of the file of a message that came in; `reason` in words, and its `code`."""
+    """The body for the result of fetching a received message's file; `reason` in words, and its `code`."""
     media = fetched.media
     return MediaStatus(
         message_id=fetched.remote_id,
@@ -236,8 +236,8 @@ def own(
 ) -> IncomingChat:
     """The body for a message that a device sent through Kurir.
 
-    `content` is None when it is a secret (OTP): then only that something was sent is told. `mime` and `name` describe
-    the file of a picture or document.
+    `content` is None when it is a secret (OTP): the body then has only that it was sent. `mime` and `name` describe the
+    file of a picture or document.
     """
     text, has_media, place = "", False, None
     match content:

@@ -1,7 +1,7 @@
-"""The feed: readers of the event log in this process wait here for news instead of asking again and again.
+"""The feed: readers of the event log in this process wait here for new events instead of polling.
 
-A commit in this process wakes the readers of its accounts at once; a notification does so for another gateway's.
-Nothing depends on either: the feed also looks by itself, once for all who wait, for what other programs have written.
+A commit in this process notifies the readers of its accounts at once, and so does a notification from another gateway.
+Nothing depends on either: the feed also polls the log, once for all readers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.store.database import Database, DatabaseUnavailable
 
 POLL = 3.0
-"""Seconds between two looks at the log while somebody waits."""
+"""Seconds between two polls of the log while a reader waits."""
 _AGAIN = 1.0
 
 log = structlog.get_logger(__name__)
@@ -35,17 +35,17 @@ class News:
         self._event = asyncio.Event()
 
     def publish(self) -> None:
-        """There may be something new."""
+        """Notifies the reader."""
         self._event.set()
 
     async def wait(self) -> None:
-        """Returns when something was published since the last call returned; it may be nothing for this reader."""
+        """Waits until something was published since the last call returned, possibly nothing for this reader."""
         await self._event.wait()
         self._event.clear()
 
 
 class Feed:
-    """Who in this process waits for news of which account."""
+    """The readers in this process, by account."""
 
     def __init__(self, database: Database, health: TaskHealth | None = None) -> None:
         self._database = database
@@ -54,22 +54,22 @@ class Feed:
         self._tasks = Tasks(health)
 
     def start(self) -> None:
-        """Begins to look by itself while there are readers."""
+        """Starts to poll while there are readers."""
         self._tasks.keep("event-feed", self._poll, endless=True)
 
     async def close(self) -> None:
-        """Looks no more; readers go on to hear of this process's commits."""
+        """Stops polling; this process's commits still notify readers."""
         await self._tasks.close()
 
     def publish(self, accounts: Iterable[int]) -> None:
-        """These accounts have new events."""
+        """Notifies these accounts' readers."""
         for account_id in accounts:
             for reader in self._readers.get(account_id, ()):
                 reader.publish()
 
     @contextmanager
     def subscribe(self, account_id: int) -> Iterator[News]:
-        """News of an account from now on: subscribe first, then read, then wait and read again."""
+        """Subscribes to an account: subscribe first, then read, then wait and read again."""
         news = News()
         self._readers.setdefault(account_id, set()).add(news)
         self._waited_for.set()
@@ -104,8 +104,8 @@ class Feed:
                     await news.wait()
 
     async def _poll(self) -> None:
-        """Wakes everybody when the log has grown. Shared databases have gateways whose ids come out of order between
-        accounts: there everybody looks again each time."""
+        """Notifies all readers when the log has grown. On a shared database ids of different accounts become visible
+        out of order: there all readers are notified each time."""
         seen = -1
         while True:
             await self._waited_for.wait()

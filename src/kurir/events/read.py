@@ -1,4 +1,4 @@
-"""Reading the event log: an account's events after a cursor, none skipped and none twice.
+"""Reading the event log: an account's events after a cursor, none skipped, none twice.
 
 A cursor is the id of the last event that a reader has seen; 0 stands before the first one.
 """
@@ -29,7 +29,7 @@ class LoggedEvent(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Events in their order, and the cursor after which the next page begins; `more`: it has events already."""
+    """Events in their order, and the cursor after which the next page begins; `more`: whether it has events already."""
 
     events: list[LoggedEvent]
     cursor: int
@@ -49,7 +49,7 @@ _AFTER_OF_TYPES = _AFTER.where(events.c.type.in_(sa.bindparam("types", expanding
 
 
 def newest(connection: Connection, account_id: int) -> int:
-    """The cursor after which only what is yet to happen comes."""
+    """The cursor after the account's newest event."""
     return connection.execute(_NEWEST, {"account": account_id}).scalar() or 0
 
 
@@ -57,7 +57,7 @@ def after(
     connection: Connection, account_id: int, cursor: int, limit: int = 500, types: Collection[EventType] = ()
 ) -> Page:
     """The account's events after the cursor, oldest first; `types`: only these (none given: all)."""
-    # asked first: what comes in between is after the new cursor, whatever its type
+    # read first: events appended in between are after the new cursor, whatever their type
     end = max(cursor, newest(connection, account_id))
     wanted = {"account": account_id, "cursor": cursor, "newest": end, "limit": limit}
     statement = _AFTER

@@ -1,4 +1,4 @@
-"""Old events are forgotten, except those that somebody still needs."""
+"""Deletes old events, except those that are still needed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kurir.store.database import Database
 
 
 async def forget(database: Database, before: float, needed: Sequence[sa.ColumnElement[bool]] = ()) -> int:
-    """Removes events from before that unix time, in chunks; returns how many.
+    """Deletes events from before that unix time, in chunks; returns how many.
 
-    `needed` are conditions on the table `events`: what one of them holds for stays, whatever its age.
+    `needed` are conditions on the table `events`: an event that meets one stays, whatever its age.
     """
     gone = events.delete().where(events.c.created_at < before, *(~condition for condition in needed))
 

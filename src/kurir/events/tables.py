@@ -1,7 +1,7 @@
 """The event log.
 
-It refers to no other table: an append neither looks anything up nor waits for anybody. Ids are never used again, also
-after the newest events were forgotten, as readers keep them as cursors.
+It refers to no other table: an append neither looks anything up nor waits for a lock. Ids are never reused, also after
+the newest events were deleted, because readers keep them as cursors.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What comes in, on both channels: stored first, acted on after the commit. Read `inbox` first."""
+"""Stores what both channels receive, and acts on it after the commit. Read `inbox` first."""
 
 from kurir.inbox.inbox import Inbox
 from kurir.inbox.quarantine_entries import event_of

@@ -1,4 +1,4 @@
-"""What is stored of an event, within the caller's transaction: messages, media, raw callbacks."""
+"""Stores an event's parts within the caller's transaction: messages, media, raw callbacks."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def store_callback(connection: Connection, number: tuple[int, int], fingerprint:
 
 
 def store_media(connection: Connection, event: MediaFetched, now: float) -> None:
-    """Writes down what became of a message's media, once; a message that was removed meanwhile has none.
+    """Stores the result of fetching a message's media, once; a message that was removed meanwhile has none.
 
-    Media that were gone may be stored after all: what was set aside of them has been replayed.
+    Media that were gone may be stored after all, by a replay of their quarantined entry.
     """
     candidates = connection.execute(
         sa.select(incoming.c.id, incoming.c.media, incoming.c.sender).where(
@@ -83,7 +83,7 @@ def store_media(connection: Connection, event: MediaFetched, now: float) -> None
 
 
 def _own_id(remote_id: str, sender: str) -> str:
-    """The id under which a group member's message is stored whose id another member has used before."""
+    """The id for storing a group member's message whose id another member has used before."""
     return f"{remote_id}/{sender}"
 
 
@@ -134,7 +134,7 @@ def _is_taken_by_another(connection: Connection, event: Received) -> bool:
 
 
 def store_message(connection: Connection, event: Received, now: float) -> bool:
-    """Stores a message, its window with it; returns whether it is new."""
+    """Stores a message and its window; returns whether it is new."""
     is_new = _insert_message(connection, event, event.remote_id, now)
     if not is_new and _is_taken_by_another(connection, event):
         is_new = _insert_message(connection, event, _own_id(event.remote_id, event.sender), now)

@@ -1,9 +1,8 @@
-"""What comes in: messages, receipts, connection changes, template reviews. Stored first, acted on after the commit;
-what the event log says of it is stored with it.
+"""The inbox: stores messages, receipts, connection changes and template reviews with their entries in the event log,
+and acts on them after the commit.
 
-Both channels end here: callbacks of the Cloud API as they are posted, events of linked devices as their stream gives
-them. Storing twice is harmless: messages are unique per (number, chat, id), callbacks per fingerprint, and receipts
-only move a message up.
+It takes callbacks of the Cloud API and the event stream of linked devices. Storing twice is harmless: messages are
+unique per (number, chat, id), callbacks per fingerprint, and receipts only move a message up.
 """
 
 from __future__ import annotations
@@ -47,17 +46,17 @@ from kurir.store.database import Database, DatabaseUnavailable
 from kurir.templates.reviews import store_review
 
 _STORING = "inbox-store"
-"""What health checks call the storing of events, with the queue they came from."""
+"""The name of storing events in health checks, before the events' queue."""
 GROUP = 50
-"""Events that are stored in one transaction at most, so that other writes do not wait long."""
+"""Maximum events stored in one transaction, so that other writes do not wait long."""
 _TRIES = 3
-"""How often one event is tried before it is set aside."""
+"""Attempts to store one event before it is quarantined."""
 
 log = structlog.get_logger(__name__)
 
 
 class NotStored(DatabaseUnavailable):
-    """These events could be neither stored nor set aside; everything else of their group was."""
+    """These events could be neither stored nor quarantined; all others of their group were."""
 
     def __init__(self, events: list[Event], reason: Exception) -> None:
         super().__init__(f"{len(events)} events could be neither stored nor set aside ({type(reason).__name__})")
@@ -66,10 +65,10 @@ class NotStored(DatabaseUnavailable):
 
 
 class Inbox:
-    """Stores events and tells the outbox and the dispatcher what follows.
+    """Stores events and notifies the outbox and the dispatcher.
 
     `number_due` is called with (account_id, number_id) when a number has become ready. `ownership`: only the gateway
-    that carries a number says how it is connected.
+    that holds a number reports its connection.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class Inbox:
         def work(connection: Connection) -> tuple[int, list[Receipt], int]:
             new, receipts, kept_for = 0, [], 0
             for event, fingerprint in events:
-                # one callback may carry a thousand events: its body is kept once, with the first new one
+                # one callback may contain a thousand events: its body is kept once, with the first new one
                 number = (event.account_id, event.number_id)
                 if fingerprint:
                     if not store_callback(connection, number, fingerprint, "" if kept_for else raw, now):
@@ -135,10 +134,10 @@ class Inbox:
         return new
 
     async def take_each(self, events: Sequence[tuple[Event, str]], raw: str = "", queue: Queue = "inbox") -> int:
-        """As `take`, in groups; an event that cannot be stored, tried by itself a few times, goes to the quarantine.
+        """As `take`, in groups; an event that fails a few times by itself is quarantined.
 
-        `queue` is where the events waited, for the quarantine. Raises DatabaseUnavailable, and NotStored when all were
-        tried and some are nowhere; whoever calls again with the same events changes nothing.
+        `queue` is the events' queue, for the quarantine. Raises DatabaseUnavailable, and NotStored when some could be
+        neither stored nor quarantined; a repeated call with the same events is harmless.
         """
         try:
             new = await self._take_each(events, raw, queue)
@@ -170,7 +169,7 @@ class Inbox:
         return new
 
     async def keep(self, account_id: int, number_id: int, fingerprint: str, raw: str) -> bool:
-        """Keeps a raw callback of which something was not understood; False when it was kept before.
+        """Stores a raw callback with unsupported content; False when it was stored before.
 
         Raises DatabaseUnavailable.
         """
@@ -189,11 +188,11 @@ class Inbox:
         await self._raw.bound(account_id)
 
     async def follow(self, channel: Channel) -> None:
-        """Stores a channel's events as they come, in groups, until the channel is closed.
+        """Stores a channel's events in groups until the channel is closed.
 
-        Nothing is dropped: what could not be stored when this ended by an exception is stored first by the next call,
-        and what could not even be set aside stays the channel's and is tried again beside what comes. Of a number's
-        connection the last state is all that is tried again.
+        Nothing is dropped: events left when this ended by an exception are stored first by the next call, and events
+        that could not be quarantined either stay unacknowledged and are retried beside new ones. Of a number's
+        connection states only the latest is retried.
         """
         stream = self._streams.setdefault(channel, Stream())
         if stream.gatherer is None:
@@ -212,10 +211,10 @@ class Inbox:
             await self._tasks.close()
             raise
         gatherer, stream.gatherer = stream.gatherer, None
-        await gatherer  # what ended the events: the channel's close, or its failure
+        await gatherer  # raises what ended the events, if the channel failed
 
     async def _store(self, channel: Channel, stream: Stream, events: list[Event]) -> None:
-        """Stores events, however long the database is away; what cannot even be set aside is kept."""
+        """Stores events, however long the database is away; those that cannot be quarantined either are kept."""
         nowhere: list[Event] = []
         while events:
             try:
@@ -265,7 +264,7 @@ class Inbox:
         return 0
 
     async def _give_up_media(self, event: MediaFetched) -> None:
-        """What became of media could not be stored: they do not stay pending, and a replay may still bring them."""
+        """Marks media as gone whose result could not be stored, until a replay stores it."""
         media = msgspec.structs.replace(event.media, path="", state="gone", reason=stored(GONE_NOT_STORED()))
         gone, now = msgspec.structs.replace(event, media=media), self._clock()
         try:
@@ -293,7 +292,7 @@ class Inbox:
             case StatusChanged():
                 return self._outbox.receipt(connection, event, now)
             case ConnectionChanged() if event.state != "paused" and not self._is_held(connection, event.number_id):
-                pass  # an afterthought of a gateway that carries this number no more; Meta's word comes to any of them
+                pass  # a late event of a gateway that no longer holds this number; Meta's callbacks reach any gateway
             case ConnectionChanged():
                 number_status.change(connection, event, now)
             case TemplateReviewed():

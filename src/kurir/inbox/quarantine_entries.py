@@ -1,4 +1,4 @@
-"""Events as entries of the quarantine: what names one, and its payload, which can be read back."""
+"""Events as quarantine entries: their references, and their payloads, which can be decoded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _decode = msgspec.msgpack.Decoder(Event).decode
 
 
 def reference_of(event: Event) -> str:
-    """What names an event among those of its number: the same for the same event when it comes again."""
+    """An event's reference among those of its number; a repetition of the event has the same."""
     match event:
         case Received():
             return f"{event.chat}/{event.remote_id}"
@@ -40,7 +40,7 @@ def reference_of(event: Event) -> str:
 
 
 def payload_of(event: Event) -> bytes:
-    """The event as `event_of` reads it; one that cannot be written so is kept as people read it."""
+    """The event as `event_of` reads it; one that cannot be encoded is kept as its repr."""
     try:
         return _encode(event)
     except (UnicodeEncodeError, OverflowError, msgspec.MsgspecError):

@@ -1,8 +1,8 @@
-"""How much of Meta's callbacks is kept as it came. Whoever has an official number can sign what he likes: an account
-has `MOST` bytes of it, and what is older goes first, a few at a time.
+"""Bounds the stored raw callbacks of Meta. A tenant with an official number can sign any content: an account keeps at
+most `MOST` bytes, and the oldest are removed first, a few at a time.
 
-Of an event's callback only the body goes: by its row Meta's repetition is recognised. Of a callback that was kept for
-its own sake the row goes too.
+Of an event's callback only the body is removed: its row identifies Meta's repetition. Of a callback that was stored for
+its unsupported content the row is removed too.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from kurir.store.chunked_deletes import removed
 from kurir.store.database import Database
 
 MOST = 200_000_000
-"""Bytes of an account's raw callbacks …"""
+"""Maximum bytes of an account's raw callbacks."""
 _LEFT = 0.9
-"""… and the share of them that is left when there were more."""
+"""The share of them that is left when there were more."""
 _LOOK_AFTER = 0.05
-"""What share of them an account stores until it is looked how many there are: so far it can go beyond."""
+"""The share of them that an account stores between two checks: by so much it can exceed the bound."""
 _OF_ROW = 250
-"""Bytes that a row takes beside its body, roughly: many small ones fill a disk as well."""
+"""Approximate bytes of a row beside its body: many small ones fill a disk as well."""
 _AT_ONCE = 8_000_000
-"""Bytes that one transaction removes, roughly."""
+"""Approximate bytes that one transaction removes."""
 _NONE = sa.literal_column("0")
-"""Not a parameter: the index that has only rows with a body is found by the words of its condition."""
+"""Not a parameter: the partial index of rows with a body is matched by its condition's text."""
 _OWN = "body:"
-"""How the fingerprint of a callback begins that was kept for its own sake."""
+"""Prefix of the fingerprint of a callback stored for its unsupported content."""
 
 
 def size_of(raw: str) -> int:
@@ -39,7 +39,7 @@ def size_of(raw: str) -> int:
 
 
 class RawCallbacks:
-    """Notes what this process stores and looks after the bound. Whoever stores more than goes away waits here."""
+    """Counts what this process stores and enforces the bound. Callers that store more than is removed wait."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,24 +47,23 @@ class RawCallbacks:
         self._turns = Turns(1)
 
     def kept(self, account_id: int, raw: str) -> None:
-        """A raw callback was committed."""
+        """Counts a committed raw callback."""
         self._since_look[account_id] += size_of(raw)
 
     async def bound(self, account_id: int) -> None:
-        """Removes what the account has too much, if it has stored enough since the last time. Raises
-        DatabaseUnavailable."""
+        """Removes the account's excess, if it has stored enough since the last check. Raises DatabaseUnavailable."""
         if self._since_look[account_id] < MOST * _LOOK_AFTER:
             return
         async with self._turns.place(account_id):
             stored = self._since_look[account_id]
             if stored < MOST * _LOOK_AFTER:
-                return  # another one has looked meanwhile
+                return  # another call has checked meanwhile
             await _bound(self._database, account_id)
             self._since_look[account_id] -= stored
 
 
 async def bound_all(database: Database) -> int:
-    """Removes what accounts have too much; returns of how many callbacks. Raises DatabaseUnavailable."""
+    """Removes the excess of all accounts; returns of how many callbacks. Raises DatabaseUnavailable."""
     by_account = sa.select(callbacks.c.account_id).where(callbacks.c.size > _NONE).group_by(callbacks.c.account_id)
     too_much = by_account.having(sa.func.sum(callbacks.c.size) > MOST)
     accounts = await database.read(lambda c: list(c.execute(too_much).scalars()), pool="lists")

@@ -1,7 +1,7 @@
-"""What was received is kept for a time, then forgotten: messages and their files, service windows, raw callbacks.
+"""Deletes old received data: messages and their files, service windows, raw callbacks.
 
-Rows go first, a few at a time; a file goes when the removal of its row is committed. A file that no row names (its row
-was removed by another gateway, or this one died in between) is swept up once it is as old as the rows that go.
+Rows are deleted first, a few at a time; a file is deleted after its row's deletion is committed. A file that no row
+names (another gateway deleted the row, or this one crashed in between) is deleted once it is as old as those rows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOOKED_THROUGH = 2_000
 
 
 class _Media(msgspec.Struct):
-    """Of a received message's media: where its file is, "" when it was not fetched."""
+    """The path of a received message's file, "" when it was not fetched."""
 
     path: str = ""
 
@@ -68,7 +68,7 @@ async def _sweep(database: Database, folder: Path, before: float) -> None:
 def _files(media: Iterable[str], folder: Path) -> set[Path]:
     """The files in `folder` that stored media name."""
     paths = {Path(msgspec.json.decode(one, type=_Media).path) for one in media if one}
-    return {path for path in paths if path.parent.parent == folder}  # "" and other gateways' files are none of ours
+    return {path for path in paths if path.parent.parent == folder}  # not ours: "" and other gateways' files
 
 
 def _older_than(folder: Path, before: float) -> set[Path]:
@@ -79,7 +79,7 @@ def _older_than(folder: Path, before: float) -> set[Path]:
             if path.is_file() and path.stat().st_mtime < before:
                 found.add(path)
         except OSError:
-            continue  # it went meanwhile
+            continue  # removed meanwhile
     return found
 
 
@@ -101,7 +101,7 @@ async def forget_windows(database: Database, before: float) -> int:
         return old, tuple(found[-1][:2]) if len(found) == _SWEPT else None
 
     def remove(connection: Connection, keys: list[tuple[int, str]]) -> int:
-        # whoever wrote again meanwhile has an open window
+        # a person who wrote again meanwhile has an open window
         gone = sa.delete(windows).where(key.in_(keys), windows.c.last_incoming_at < before)
         return connection.execute(gone).rowcount
 

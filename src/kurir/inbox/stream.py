@@ -1,4 +1,4 @@
-"""A channel's events on their way into the database."""
+"""The queue of a channel's events before they are stored."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kurir.channels.channel import Channel
 from kurir.messages.channel_reports import ConnectionChanged, Event
 
 _GROUP = 500
-"""Events that are stored in one transaction at most."""
+"""Maximum events stored in one transaction."""
 _WAITING = 2_000
-"""Events that may wait here; the channel waits when there are more."""
+"""Maximum events that wait here; beyond that the channel waits."""
 AGAIN = 10.0
-"""Seconds after which what could be neither stored nor set aside is tried again."""
+"""Seconds until events that could be neither stored nor quarantined are retried."""
 _AGAIN_AT_ONCE = 20
-"""How many of those are tried between two groups at most: each may take several transactions."""
+"""Maximum of those retried between two groups: each may take several transactions."""
 
 
 class Stream:
-    """What a channel gave and is not stored yet; outlives a failure of whoever stores it.
+    """A channel's events that are not stored yet; survives a failure of the task that stores them.
 
-    What could be neither stored nor set aside is kept here (the channel keeps it too, if it has a journal) and tried
-    again by itself, so that whatever else comes goes its way. Of a number's states only the last is kept.
+    Events that could be neither stored nor quarantined are kept here (and in the channel's journal, if it has one) and
+    retried separately, so that they block no others. Of a number's states only the latest is kept.
     """
 
     def __init__(self) -> None:
@@ -34,15 +34,15 @@ class Stream:
         self.gatherer: asyncio.Task[None] | None = None
         self._waiting: asyncio.Queue[Event | None] = asyncio.Queue(_WAITING)
         self._kept: dict[Hashable, tuple[float, Event]] = {}
-        """In the order of their next tries, with the monotonic time of it."""
+        """In the order of their next attempts, with its monotonic time."""
 
     @property
     def kept(self) -> int:
-        """How many events could be neither stored nor set aside so far."""
+        """Number of events that could be neither stored nor quarantined."""
         return len(self._kept)
 
     async def gather(self, channel: Channel) -> None:
-        """Takes the channel's events until it is closed; None stands for the end."""
+        """Queues the channel's events until it is closed; None marks the end."""
         try:
             async for event in channel.events():
                 await self._waiting.put(event)
@@ -50,9 +50,9 @@ class Stream:
             await self._waiting.put(None)
 
     async def next_group(self) -> list[Event | None]:
-        """What waits: at least one, or none when something is due again."""
+        """The waiting events: at least one, or none when a retry is due."""
         due_in = None if not self._kept else max(0.0, next(iter(self._kept.values()))[0] - time.monotonic())
-        if due_in is not None and self.kept >= _WAITING:  # it is no single event's fault, and the channel has to wait
+        if due_in is not None and self.kept >= _WAITING:  # no single event causes it, and the channel has to wait
             await asyncio.sleep(due_in)
             return []
         try:
@@ -65,25 +65,25 @@ class Stream:
         return group
 
     def due(self) -> list[Event]:
-        """A few events that were kept and are to be tried again now."""
+        """A few kept events whose retry is due."""
         now = time.monotonic()
         ready = itertools.takewhile(lambda kept: kept[0] <= now, self._kept.values())
         return [event for _, event in itertools.islice(ready, _AGAIN_AT_ONCE)]
 
     def tried(self, events: Sequence[Event], nowhere: Sequence[Event]) -> list[Event]:
-        """Notes how a try of `events` ended: keeps those that are `nowhere`, returns the others."""
+        """Records an attempt to store `events`: keeps those that are `nowhere`, returns the others."""
         lost, again_at = set(map(id, nowhere)), time.monotonic() + AGAIN
         for event in events:
             key = _key(event)
             _, before = self._kept.pop(key, (0.0, None))
             complete = _with_pairing(event, before)
-            if id(event) in lost or complete != event:  # stored, but without what the kept one had to say
+            if id(event) in lost or complete != event:  # stored, but without the content of the kept one
                 self._kept[key] = (again_at, complete)
         return [event for event in events if id(event) not in lost]
 
 
 def _key(event: Event) -> Hashable:
-    """What tells kept events apart: a channel may tell one twice, and a number's newer state is all there is to say."""
+    """The key of a kept event: a channel may send one twice, and a number's newer state replaces the older."""
     if isinstance(event, ConnectionChanged):
         return event.number_id
     entry = getattr(event, "entry", 0)
@@ -91,7 +91,7 @@ def _key(event: Event) -> Hashable:
 
 
 def _with_pairing(event: Event, before: Event | None) -> Event:
-    """The state, with what a kept one of before said of a new pairing."""
+    """The state, with the new pairing that an earlier kept one reported."""
     if not isinstance(event, ConnectionChanged) or not isinstance(before, ConnectionChanged):
         return event
     if event.state == "logged_out":
