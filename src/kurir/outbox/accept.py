@@ -1,4 +1,4 @@
-"""The first verb: messages enter the queue, in one durable transaction with whatever belongs to them."""
+"""The first verb: stores messages in the queue, in one durable transaction with all that belongs to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows in this process after a commit: counts, waiters for a verdict, and whoever else is to be notified."""
+"""The effects of a commit in this process: counts, waiters for an outcome, and other notifications."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Effects:
         self._waiting: Counter[int] = Counter()
 
     def count(self, waiting: Mapping[int, int]) -> None:
-        """From now on so many messages of each account are queued or in flight."""
+        """Sets how many messages of each account are queued or in flight."""
         self._waiting = Counter(waiting)
 
     def waiting(self, account_id: int) -> int:
@@ -44,16 +44,16 @@ class Effects:
         return self._waiting.total()
 
     def queued(self, account_id: int, count: int = 1) -> None:
-        """So many more messages wait."""
+        """Counts newly queued messages."""
         self._waiting[account_id] += count
 
     def expired(self, rows: Sequence[Any]) -> None:
-        """These rows (with `account_id`) left the queue by themselves."""
+        """Counts rows (with `account_id`) that left the queue by expiry."""
         for row in rows:
             self._waiting[row.account_id] -= 1
 
     def moved(self, message: Snapshot, *, left_queue: bool) -> None:
-        """A message has moved; `left_queue` when it was queued or in flight and is no more."""
+        """Handles a message's move; `left_queue`: it was queued or in flight and is no more."""
         if left_queue:
             self._waiting[message.account_id] -= 1
         self._metrics.reached(message.state)
@@ -61,5 +61,5 @@ class Effects:
             self._settled_elsewhere(message.account_id, message.id)
 
     def ended(self, account_id: int, message_id: int) -> None:
-        """A message of which only the id is known ended; its waiters have been looked after."""
+        """Handles the end of a message of which only the id is known, after its waiters."""
         self._settled_elsewhere(account_id, message_id)

@@ -5,12 +5,12 @@ and nothing is taken for a recipient while one is in flight, or while an earlier
 database refuses a second one in flight (`uq_messages_in_flight`).
 
 A message with a picture or a file is taken only when the lane says that its file is there, or that it could not be
-fetched (`ready`): until then it waits in the queue, and whoever is slow to serve the file keeps no place in flight.
+fetched (`ready`): until then it waits in the queue, so that a slow file server occupies no place in flight.
 
-A claim runs in the one writer of everybody, so it looks at the number's first `WINDOW` messages only; only a `deep` one
-looks at all of them, for messages that wait behind many which may not be taken.
+A claim runs in the shared writer, so it reads the number's first `WINDOW` messages only; a `deep` one reads all of
+them, for messages that wait behind many which may not be taken.
 
-`state = 'queued'` is looked at again when the row is locked: of two claims at the same moment, one gets the message.
+`state = 'queued'` is checked again when the row is locked: of two claims at the same moment, one gets the message.
 `+account_id` keeps SQLite from the account's index: only the indexes of waiting messages are short.
 """
 
@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from kurir.outbox import record, wait_facts
 
 WINDOW = 256
-"""How many of a number's first messages a claim looks at."""
+"""How many of a number's first messages a claim reads."""
 _WITH_FILE = "kind IN ('image','document')"
 _WITHOUT_FILE = "kind NOT IN ('image','document')"
 _OF_NUMBER = "number_id = :number AND +account_id = :account AND state = 'queued'"
@@ -44,7 +44,7 @@ _NEXT = """
         WHERE d.number_id = :number AND d.recipient = m.recipient AND d.doubt_until IS NOT NULL
           AND (d.priority < m.priority OR (d.priority = m.priority AND d.id < m.id)))
 """
-"""Of messages `m`: those whose turn it is with their recipient."""
+"""Condition on messages `m`: it is their recipient's turn."""
 
 _WINDOWED = f"""
 first AS MATERIALIZED (
@@ -128,7 +128,7 @@ _ERASE_OLD_DOUBTS = sa.text("""
 UPDATE messages SET content = '', doubt_until = NULL
 WHERE doubt_until IS NOT NULL AND state = 'unconfirmed' AND sealed = 1 AND expires_at <= :now
 """)
-"""A code in doubt whose time is over is held like one that a lane has judged; its number may have no lane any more."""
+"""Holds an expired code in doubt as a lane would: its number may have no lane any more."""
 
 _WAITING_NUMBERS = sa.text("""
 SELECT +account_id AS account_id, number_id FROM messages WHERE state = 'queued'
@@ -190,8 +190,8 @@ def crowded(connection: Connection, account_id: int, number_id: int) -> bool:
 def next_due(connection: Connection, account_id: int, number_id: int, now: float) -> float | None:
     """When the number's next queued message becomes due (unix seconds), or None when nothing waits.
 
-    Of messages that are due already but not for the taking, one may wait behind another that is tried again later: that
-    one's time counts. A time that is past means that all are due.
+    A message that is due may wait behind another that is retried later: then that one's time counts. A past time means
+    that all are due.
     """
     return connection.execute(_NEXT_DUE, {"account": account_id, "number": number_id, "now": now}).scalar()
 

@@ -1,4 +1,4 @@
-"""What follows when nobody knows whether a message left: evidence first, then the account's setting. Pure.
+"""What happens to a message that may have left: evidence decides, then the account's setting. Pure.
 
 | the channel's evidence | the message |
 | --- | --- |
@@ -8,10 +8,10 @@
 | the account's setting | an unconfirmed message without a receipt |
 | --- | --- |
 | `hold` | stays unconfirmed until a receipt comes or a person decides |
-| `resend` | is queued again after the channel's patience, while tries and time are left; else it is held |
-| an OTP, under either | is queued again after a short patience while its code lives: the same code twice harms nobody |
+| `resend` | is queued again after the channel's timeout, while tries and time are left; else it is held |
+| an OTP, under either | is queued again after a short timeout while its code is valid: a second copy does no harm |
 
-The patience counts only while receipts can come: a device that is not connected hears of none.
+The timeout runs only while receipts can come: a device that is not connected gets none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kurir.messages.channel_reports import Evidence, InDoubt, NeverLeft, Outcome
 from kurir.reasons import messages as reasons
 
 CUT_OFF = InDoubt(reasons.CUT_OFF())
-"""What is known of a message that a gateway, or a lane, left behind in flight."""
+"""The outcome of a message that a gateway, or a lane, left in flight."""
 
 _OTP_TIMEOUT = 5.0
 """Seconds: most receipts come sooner, and a code that comes late is worth nothing."""
@@ -50,5 +50,5 @@ def timeout(origin: str, of_channel: float) -> float:
 
 
 def resend_now(setting: str, origin: str, *, attempts: int, max_attempts: int, now: float, expires_at: float) -> bool:
-    """Whether a message whose patience is over goes out once more (True) or is held (False)."""
+    """Whether a message whose timeout is over is sent once more (True) or held (False)."""
     return may_resend(setting, origin) and attempts < max_attempts and now < expires_at

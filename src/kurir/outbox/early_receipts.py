@@ -1,8 +1,8 @@
-"""Receipts that are faster than the answer to their send: kept until that is recorded, over a crash too.
+"""Stores receipts that arrive before the answer to their send, until that is recorded.
 
-Only receipts of a number that has something in flight can be such; of others nothing is kept. Whoever knows a number
-can send it receipts for ids of their own choice: a number keeps `MOST`, shared evenly between the people they come
-from, so that who sends many pushes out their own.
+They are stored only for a number that has something in flight. Anybody who knows a number can send it receipts for
+arbitrary ids: a number keeps `MOST`, shared evenly between their senders, so that one who sends many displaces only
+their own.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from kurir.store.inserts import insert_into
 from kurir.store.transaction_end import at_end
 
 MOST = 1_000
-"""Receipts that a transaction leaves of one number at most: far more than can be about what it has in flight."""
+"""Maximum receipts of one number after a transaction: far more than its messages in flight can have."""
 LEFT = 900
-"""Receipts left when there would be more than that: they are not sorted out for each one that comes."""
+"""Receipts left when there were more: not every new one causes a deletion."""
 _LONGEST = 86_400.0
-"""Seconds after which the answer to a send does not come any more: it was somebody else's message."""
+"""Seconds after which the answer to a send does not come any more: it was another message."""
 _IN_FLIGHT = sa.select(messages.c.id).where(
     messages.c.number_id == sa.bindparam("number"),
     sa.text("+account_id = :account"),  # the number's index is the short one
@@ -53,7 +53,7 @@ _RANKED = (
     .where(*_OF_NUMBER)
     .subquery("ranked")
 )
-"""A number's receipts, each with its place among those of its person, the newest first."""
+"""A number's receipts, each with its rank among those of its sender, newest first."""
 _SURPLUS = (
     sa.select(_RANKED.c.remote_id, _RANKED.c.status).order_by(_RANKED.c.rank, _RANKED.c.stored_at.desc()).offset(LEFT)
 )
@@ -65,7 +65,7 @@ _TRIM = early_receipts.delete().where(
 
 
 def keep(connection: Connection, event: StatusChanged, now: float) -> None:
-    """Keeps a receipt that no message is known for, if the number has something in flight that it may be about."""
+    """Stores a receipt without a known message, if the number has something in flight that it may be about."""
     values = (
         event.account_id,
         event.number_id,
@@ -95,7 +95,7 @@ def _trim(connection: Connection, number: dict[str, int], now: float) -> None:
 
 
 def take(connection: Connection, account_id: int, number_id: int, remote_id: str) -> list[StatusChanged]:
-    """The receipts that were kept for the number's message `remote_id`; they are forgotten."""
+    """Returns and deletes the receipts of the number's message `remote_id`."""
     rows = connection.execute(_TAKE, {"account": account_id, "number": number_id, "remote": remote_id}).all()
     return [
         StatusChanged(account_id, number_id, remote_id, row.status, row.at, code=row.code, reason=row.reason)

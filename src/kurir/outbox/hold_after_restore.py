@@ -1,7 +1,7 @@
-"""What becomes of the queue of a database that was put back: nothing of it is sent on a guess.
+"""Holds the queue of a restored database: nothing of it is sent on a guess.
 
-Whatever was queued or in flight when the backup was taken may have been sent since, and what was in doubt may have been
-decided. All of it is held as `unconfirmed`: a receipt settles it (Meta's carry our id), or a person replays it.
+Messages that were queued or in flight when the backup was taken may have been sent since, and doubts may have been
+settled. All are held as `unconfirmed`: a receipt settles one (Meta's contain our id), or a person replays it.
 """
 
 from __future__ import annotations

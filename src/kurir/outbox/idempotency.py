@@ -1,9 +1,9 @@
-"""A request that comes again sends nothing again: it is recognised by its key, or by its content.
+"""Recognizes a repeated request by its key or its content, so that it sends nothing again.
 
 With an `Idempotency-Key` a client names its request; the first one accepted under a key is remembered for 24 hours in
 the same transaction as its messages, so that a repetition can never slip between the two. Without a key an account's
 repeat guard recognises the same content from the same number to the same recipient for a few seconds.
-What is remembered is sealed: an OTP's answer carries its code.
+What is remembered is sealed: an OTP's answer contains its code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEPT = 86_400.0
 
 
 class Once(msgspec.Struct, frozen=True):
-    """By what a request is recognised for `seconds`. An empty `key_hash` means by the content of its messages."""
+    """How a request is recognized for `seconds`. An empty `key_hash` means by the content of its messages."""
 
     account_id: int
     seconds: float
@@ -34,7 +34,7 @@ class Once(msgspec.Struct, frozen=True):
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """What an earlier request led to: its messages, and what else its answer tells."""
+    """What an earlier request led to: its messages, and the rest of its answer."""
 
     ids: list[int]
     facts: dict[str, str]

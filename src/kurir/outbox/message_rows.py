@@ -41,8 +41,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 class Claimed(msgspec.Struct, frozen=True):
     """A message that a lane has taken; `attempt` (1 = the first) was committed before the try.
 
-    A replay by hand begins again with attempt 1, at another `due_at`: both together name one try.
-    `first_contact`: a trial of a restricted number (see `restrictions`).
+    A person's replay begins again with attempt 1, at another `due_at`: both together name one try. `first_contact`: a
+    trial of a restricted number (see `restrictions`).
     """
 
     id: int

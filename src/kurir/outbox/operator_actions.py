@@ -1,4 +1,4 @@
-"""What a person sees of single messages and decides about them: the list, the tries, replay, cancel."""
+"""What a person can do with single messages: list them, see their tries, replay and cancel them."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The outbox: durable sending in three verbs, and the wait for a verdict. Read this, then `accept`, `claim`, `record`.
+"""The outbox: durable sending in three verbs, and the wait for an outcome. Read this, then `accept`, `claim`, `record`.
 
-What a crash left and what becomes of doubt is in `recovery`; decisions about single messages in `operator_actions`.
+`recovery` settles what a crash left and what is in doubt; `operator_actions` replays and cancels single messages.
 
-A message exists exactly when its transaction was flushed. Counting of waiting messages and the waiters for a verdict
-live in this process; everything else is in the database.
+A message exists exactly when its transaction was flushed. The counts of waiting messages and the waiters for an outcome
+are in this process; all else is in the database.
 
 More than 300 lines: the one interface to the outbox, over the modules beside it.
 """
@@ -65,7 +65,7 @@ class QueueFull(Exception):  # noqa: N818 - a state of the world, not a mistake
 
 
 class NotSettledYet(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """The database does not say now where a message stands. The message itself is stored."""
+    """A message's state cannot be read now. The message itself is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Outbox:
         self._rows = ReadableRows(database, sealing, clock, metrics, self._effects)
 
     async def count_waiting(self) -> None:
-        """Counts what is queued or in flight: at the start, and again and again where other gateways send too."""
+        """Counts what is queued or in flight: at the start, and periodically where other gateways send too."""
         self._effects.count(dict(await self._database.read(claim.count_waiting)))
 
     def waiting(self) -> int:
@@ -177,7 +177,7 @@ class Outbox:
             else:
                 value = await self._database.write(work, after_commit=stored, in_haste=True)
         except CommitUnknown:
-            # if it was committed after all, the lanes find it; the server may still be at it
+            # if it was committed after all, the lanes find it; the server may still be busy
             self._wake(drafts)
             asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._wake, drafts)
             raise
@@ -226,8 +226,8 @@ class Outbox:
         Messages with files are passed over, but for those that are `ready`; of these, `failed` ones will be recorded
         without asking the network, and try nothing. `deep`: looks beyond the number's first
         messages, which may take long (see `claim`).
-        `guard` is asked within the transaction whether the number may be sent for; if not, nothing is taken. Where
-        `restricted`, asked after it, says so, first contacts are passed over (see `restrictions`).
+        `guard` is called within the transaction; when it returns false, nothing is taken. When `restricted`, called
+        after it, returns true, first contacts are passed over (see `restrictions`).
         """
         now = self._clock()
 
@@ -306,9 +306,9 @@ class Outbox:
     ) -> Snapshot:
         """Writes what came of a try. Raises DatabaseUnavailable; then call it again, the result must not get lost.
 
-        `patience`: seconds for which the channel may still hear of a message in doubt. `guard` is asked within the
-        transaction whether the caller may still judge tries of others; if not, nothing is written. Of an own try the
-        caller knows best, whoever carries the number by now.
+        `timeout`: seconds in which a receipt may still settle a message in doubt. `guard` is called within the
+        transaction; when it returns false, nothing is written. It is for the tries of earlier lanes: a try of the
+        caller's own is recorded whichever gateway holds the number by now.
         """
         now = self._clock()
         decision = decide(
@@ -361,7 +361,7 @@ class Outbox:
         return Receipt(message, after if after.state != message.state else None)
 
     def receipt_committed(self, receipt: Receipt) -> None:
-        """After the commit of a receipt, as `after_commit`: whoever waits for the message's verdict gets it."""
+        """Call it after the commit of a receipt, as `after_commit`: resolves the message's waiters."""
         if receipt.message is None or receipt.moved is None:
             return
         self._effects.moved(receipt.moved, left_queue=receipt.message.state == "queued")
@@ -369,16 +369,17 @@ class Outbox:
     # -- doubt -----------------------------------------------------------------------------------------------------
 
     async def left_in_flight(self, account_id: int, number_id: int) -> list[Claimed]:
-        """What a carrier that is gone left in flight; record an outcome for each. Ask only for a number of your own."""
+        """What an earlier lane left in flight; record an outcome for each. Only for a number that this gateway
+        holds."""
         rows = await self._database.read(lambda c: recovery.left_in_flight(c, account_id, number_id), of=account_id)
-        # of what cannot be read nobody can tell whether it left
+        # whether an unreadable message left is unknown
         return [claimed for row in rows for claimed in await self._rows.readable(row, "unconfirmed")]
 
     async def settle_doubts(self, account_id: int, number_id: int, *, since: float, timeout: float) -> float | None:
-        """Queues again, or holds, the number's unconfirmed messages whose patience is over.
+        """Queues again, or holds, the number's unconfirmed messages whose timeout is over.
 
-        `since` is when receipts of the number could last begin to come (unix seconds), `patience` how long they take
-        at most. Returns when to call again, None when nothing is left to wait for. Raises DatabaseUnavailable.
+        `since` is when receipts of the number could last begin to come (unix seconds), `timeout` how long they take at
+        most. Returns when to call again, None when nothing is left to wait for. Raises DatabaseUnavailable.
         """
         now = self._clock()
 
@@ -395,7 +396,7 @@ class Outbox:
             await self._database.write(work, after_commit=partial(self._effects.queued, account_id))
         return min((at for at, _ in ripe if at > now), default=None)
 
-    # -- by hand ---------------------------------------------------------------------------------------------------
+    # -- operator actions ------------------------------------------------------------------------------------------
 
     async def replay(self, account_id: int, message_id: int) -> Snapshot:
         """Queues a failed, expired or unconfirmed message anew. Raises KeyError and NotPossible."""
@@ -424,7 +425,7 @@ class Outbox:
         )
         return after
 
-    # -- asking ----------------------------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------------------------
 
     async def snapshot(self, account_id: int, message_id: int) -> Snapshot | None:
         """Where the account's message stands, or None."""
@@ -438,7 +439,7 @@ class Outbox:
     async def wait_until_settled(self, account_id: int, message_id: int, timeout: float) -> Snapshot:
         """Waits until the message is settled, `timeout` seconds at most; returns where it stands then.
 
-        Raises KeyError when the account has no such message, and VerdictUnseen.
+        Raises KeyError when the account has no such message, and NotSettledYet.
         """
         try:
             return await self._effects.waiters.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
@@ -446,11 +447,11 @@ class Outbox:
             raise NotSettledYet(str(error)) from error
 
     def awaits(self, message_id: int) -> bool:
-        """Whether somebody in this process waits for the message's verdict."""
+        """Whether anybody in this process waits for the message's outcome."""
         return self._effects.waiters.awaited(message_id)
 
     async def look_at(self, account_id: int, message_id: int) -> None:
-        """The message may have been settled by somebody else: whoever waits for its verdict gets it."""
+        """Resolves the message's waiters if it was settled by another gateway."""
         if self._effects.waiters.awaited(message_id):
             now = await self.snapshot(account_id, message_id)
             if now is not None and now.state in SETTLED:
@@ -458,11 +459,11 @@ class Outbox:
 
     @property
     def dismissed(self) -> bool:
-        """Whether the process stops and nobody waits for a verdict any more."""
+        """Whether the process stops and all waiting has ended."""
         return self._effects.waiters.dismissed
 
     def dismiss(self) -> None:
-        """At the stop: whoever waits for a verdict learns where the message stands, and nobody waits any more."""
+        """Ends all waiting at the stop: waiters get their message's present state."""
         self._effects.waiters.dismiss()
 
     # -- inside ----------------------------------------------------------------------------------------------------

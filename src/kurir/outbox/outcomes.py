@@ -26,7 +26,7 @@ def write(
 ) -> Snapshot:
     """Writes the outcome and the receipts that came before it; returns the message as it is then.
 
-    `timeout`: seconds in which the channel may still learn of a message in doubt; `restriction`: seconds of a number's
+    `timeout`: seconds in which a receipt may still settle a message in doubt; `restriction`: seconds of a number's
     first restriction.
     """
     doubt_until = None

@@ -1,7 +1,7 @@
-"""The third verb: what came of a try, and what receipts say later.
+"""The third verb: records the result of a try, and later receipts.
 
-A try's result is taken only for the try that is in flight: the attempt's number and its `due_at` are the fence, as a
-replay by hand begins again with attempt 1. Receipts may come before the result is recorded, twice, or out of order:
+A result is accepted only for the try that is in flight: the attempt's number and its `due_at` are the fence, as a
+person's replay begins again with attempt 1. Receipts may come before the result is recorded, twice, or out of order:
 they only ever move a message up.
 """
 
@@ -40,7 +40,7 @@ UPDATE messages SET state = 'sent', remote_id = :remote_id, sent_at = :now, erro
     content = CASE WHEN sealed = 1 THEN '' ELSE content END, doubt_until = NULL
 WHERE account_id = :account AND id = :id AND attempts = :attempt AND due_at = :due AND state = 'unconfirmed'
 """)
-"""Whoever sent it hears of the success after another gateway, which took it for dead, could only doubt."""
+"""Records the success of a try that another gateway, which considered this one dead, has put in doubt."""
 
 _ATTEMPT = sa.text("""
 INSERT INTO attempts (account_id, message_id, number, ended_at, outcome, code, reason)
@@ -75,7 +75,7 @@ def record(
     now: float,
     doubt_until: float | None = None,
 ) -> Snapshot | None:
-    """Writes a try's result and its attempt row; returns where the message stands now.
+    """Writes a try's result and its attempt row; returns the message's new state.
 
     `doubt_until` is when an unconfirmed message may go out once more (unix seconds); None when it is held.
     """
@@ -141,7 +141,7 @@ def by_remote_id(connection: Connection, account_id: int, number_id: int, remote
 
 
 def ended(connection: Connection, account_id: int, message_id: int, before: MessageState, now: float) -> None:
-    """Tells the account's webhooks of a message that was moved without a try or a receipt."""
+    """Publishes a message's move that was caused by no try and no receipt."""
     if (after := by_id(connection, account_id, message_id)) is not None:
         publish_status(connection, before, after, now)
 

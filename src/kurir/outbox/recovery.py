@@ -1,7 +1,7 @@
-"""What a crash left behind, and what becomes of doubt: messages in flight without a carrier, and unconfirmed ones.
+"""Recovery after a crash: messages in flight without a lane, and unconfirmed ones.
 
-A lane is the only carrier of its number and ends only when nothing of it is in flight; so whatever is `sending` when
-a lane begins was left by one that is gone.
+A number has one lane, which ends only when nothing is in flight; so whatever is `sending` when a lane begins was left
+by one that crashed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def doubts(connection: Connection, account_id: int, number_id: int) -> list[Any]
 
 
 def settle(connection: Connection, account_id: int, row: Any, *, max_attempts: int, now: float) -> bool:
-    """Ends the patience with one of `doubts`: queued again (True) or held (False)."""
+    """Ends the timeout of one of `doubts`: queued again (True) or held (False)."""
     again = doubt.resend_now(
         doubt_setting(connection, account_id),
         row.origin,

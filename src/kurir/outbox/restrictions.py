@@ -122,11 +122,11 @@ def try_one(connection: Connection, account_id: int, number_id: int, over: numbe
 
 
 def release(connection: Connection, number_id: int, person: str, now: float) -> None:
-    """`person` has written to the number: what waited for them may go."""
+    """`person` has written to the number: releases what waited for them."""
     connection.execute(_RELEASE_ONE, {"number": number_id, "recipient": person, "code": CODE, "now": now})
 
 
 def end(connection: Connection, account_id: int, number_id: int, now: float) -> None:
-    """A first contact got through: everything that waited may go."""
+    """A first contact was reached: releases everything that waited."""
     number_status.restrict(connection, account_id, number_id, None, now)
     connection.execute(_RELEASE, {"account": account_id, "number": number_id, "code": CODE, "now": now})

@@ -1,7 +1,7 @@
-"""Forgetting: messages that have come to their end, with their tries, and requests that are not recognised any more.
+"""Deletes messages that have ended, with their tries, and requests that are not recognized any more.
 
 A message stays, whatever its age, while it is queued, in flight or in doubt, and while its broadcast has messages that
-are: until a broadcast is over, what became of all its messages can be told.
+are: the outcomes of all its messages are kept until a broadcast is over.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kurir.store.chunked_deletes import removed
 from kurir.store.database import Database
 
 OPEN = ("queued", "sending", "unconfirmed")
-"""States of messages that are never forgotten."""
+"""States of messages that are never deleted."""
 _ENDED = messages.c.state.not_in(OPEN)
 _RUNNING = sa.text("""
 SELECT DISTINCT broadcast_id FROM messages WHERE broadcast_id IS NOT NULL AND state IN ('queued','sending')

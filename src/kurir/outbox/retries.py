@@ -1,4 +1,4 @@
-"""What follows from an outcome: settled in a state, or again at a time. Pure; the clock and the jitter are arguments.
+"""Decides after an outcome: settled in a state, or retried at a time. Pure; the clock and the jitter are arguments.
 
 | outcome | then |
 | --- | --- |

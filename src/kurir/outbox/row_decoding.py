@@ -1,4 +1,4 @@
-"""Rows of the outbox decoded into messages; one that cannot be decoded is taken out of the queue, never in its way."""
+"""Decodes rows of the outbox into messages; one that cannot be decoded is removed from the queue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class ReadableRows:
-    """Decodes rows, and sets aside those that cannot be decoded."""
+    """Decodes rows, and quarantines those that cannot be decoded."""
 
     def __init__(self, database: Database, sealing: Sealing, clock: Clock, metrics: Metrics, effects: Effects) -> None:
         self._database = database

@@ -1,7 +1,7 @@
-"""Waiting for a verdict: whoever sent with `sync` learns what became of a message as soon as it is settled.
+"""Waiters for outcomes: callers that sent with `sync` get a message's state as soon as it is settled.
 
-The waiters live in this process; where other gateways may settle a message too, they ring (`look_at` in the outbox),
-and as a ring may get lost, the message is looked at now and then.
+The waiters are in this process; other gateways that settle a message send a notification (`look_at` in the outbox), and
+as that may get lost, the message is polled now and then.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from kurir.messages.lifecycle import SETTLED
 from kurir.outbox.message_rows import Snapshot
 
 _LOOK = 2.0
-"""Seconds between two looks at a message that another gateway may be sending."""
+"""Seconds between two polls of a message that another gateway may be sending."""
 
 
 class SettlementWaiters:
-    """Who waits for which message."""
+    """The waiters of each message."""
 
     def __init__(self, *, shared: bool = False) -> None:
         self._shared = shared
@@ -26,7 +26,7 @@ class SettlementWaiters:
 
     @property
     def dismissed(self) -> bool:
-        """Whether nobody may wait any more: the process stops."""
+        """Whether waiting has ended because the process stops."""
         return self._dismissed
 
     def awaited(self, message_id: int) -> bool:
@@ -34,7 +34,7 @@ class SettlementWaiters:
         return message_id in self._waiters
 
     def resolve(self, message: Snapshot) -> bool:
-        """The message is settled: its waiters get it. Whether there were any."""
+        """Passes a settled message to its waiters; returns whether there were any."""
         waiters = self._waiters.pop(message.id, [])
         for future in waiters:
             if not future.done():
@@ -54,7 +54,7 @@ class SettlementWaiters:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         future: asyncio.Future[Snapshot] = loop.create_future()
-        self._waiters.setdefault(message_id, []).append(future)  # before the look, so that nothing slips between
+        self._waiters.setdefault(message_id, []).append(future)  # before the read, so that no change is missed
         try:
             now = await look()
             if now is None:
@@ -87,7 +87,7 @@ class SettlementWaiters:
                 return message
 
     def dismiss(self) -> None:
-        """At the stop: whoever waits learns where the message stands, and nobody waits any more."""
+        """Ends all waiting at the stop: waiters get their message's present state."""
         self._dismissed = True
         for futures in self._waiters.values():
             for future in futures:

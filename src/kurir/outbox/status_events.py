@@ -1,6 +1,6 @@
-"""What the event log says about a message: each state it settles in, and that its device sent it.
+"""Appends to the event log each state that a message settles in, and that its device sent it.
 
-Appended in the transaction that moved the message.
+This is done in the transaction that moved the message.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kurir.outbox.message_rows import Snapshot
 _UNSENT: frozenset[MessageState] = frozenset({"queued", "sending", "unconfirmed"})
 _ON_ITS_WAY: frozenset[MessageState] = frozenset({"sent", "delivered", "read"})
 
-# asked at every move of every message: one question for all that an event says
+# run at every move of every message: one query for all that an event needs
 _ABOUT = sa.text("""
 SELECT n.key, n.channel, m.content, m.sealed, f.mime, f.name
 FROM messages m JOIN numbers n ON n.id = m.number_id AND n.account_id = m.account_id
@@ -81,7 +81,7 @@ def _status(number_key: str, message: Snapshot, at: float, reason: str) -> bodie
 
 
 def _own_chat(about: Any, message: Snapshot, at: float) -> bodies.IncomingChat:
-    # what is sealed (OTP codes) leaves the gateway in the message itself and in no other way
+    # sealed content (OTP codes) leaves the gateway only in the message itself
     content = None if about.sealed else msgspec.json.decode(about.content, type=Content)
     return bodies.own(
         message.recipient, message.remote_id or "", content, at=at, mime=about.mime or "", name=about.name or ""

@@ -1,4 +1,4 @@
-"""Messages with their attempts and fetched files, requests seen before, and receipts that overtook their answer."""
+"""Messages with their attempts and fetched files, remembered requests, and early receipts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages that cannot be processed: taken out of the queue whole, so that those behind them go on.
+"""Quarantines messages that cannot be processed, so that those behind them go on.
 
 Two kinds: a row whose content cannot be decoded (written by a newer version, or damaged), and a message whose outcome
 cannot be recorded. The row stays, in an end state with the code `unprocessable`; an entry in the quarantine names it.
@@ -85,11 +85,11 @@ def end(
 
 
 def state_after(outcome: Outcome) -> MessageState:
-    """In which state a message ends whose outcome cannot be recorded as usual: what is known must not get lost."""
+    """The final state of a message whose outcome cannot be recorded as usual: what is known must not get lost."""
     match outcome:
         case Sent():
             return "sent"
         case InDoubt():
             return "unconfirmed"
-        case _:  # it surely did not leave; that it would be tried again is what cannot be recorded
+        case _:  # it surely did not leave, but its retry cannot be recorded
             return "failed"

@@ -71,7 +71,7 @@ def reasons(connection: Connection, account_id: int, ids: Sequence[int], now: fl
 
 
 def explain_expired(connection: Connection, rows: Sequence[Any], now: float) -> None:
-    """Writes what expired messages (rows of id, account_id, number_id) waited for, where no try said why."""
+    """Writes what expired messages (rows of id, account_id, number_id) waited for, where no try left a reason."""
     grouped: dict[tuple[int, int], list[int]] = {}
     for row in rows:
         grouped.setdefault((row.account_id, row.number_id), []).append(row.id)

@@ -1,8 +1,8 @@
 """What a message waits for, decided from facts. Pure.
 
-Every face that calls a message queued says this too: the compatible API, the command line, the operator API, and the
-reason of a message that expired. The sentences are in `reasons.waiting`;
-each names the command that helps, where one does.
+Every interface that shows a queued message shows this too: the compatible API, the command line, the operator API, and
+the reason of an expired message. The sentences are in `reasons.waiting`; each names the command that helps, where one
+does.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Ahead = Literal["", "message", "doubt"]
 """What keeps a later message to the same person back: an earlier one that is queued or in flight, or one in doubt."""
 
 OF_ITS_OWN: frozenset[Cause] = frozenset({"turn", "sending", "database"})
-"""Causes that pass by themselves within moments, or that nobody can see."""
+"""Causes that pass by themselves within moments, or that are unknown."""
 _SURELY: frozenset[Cause] = frozenset({"removed", "paused", "logged_out", "replaced", "outdated"})
 """Causes that end only when a person acts, or not within an hour."""
 _REASON = 150
@@ -52,7 +52,7 @@ _REASON = 150
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a message that has not left. Times in unix seconds.
 
-    `number` is None when it was removed; `state` and `reason` say how it is connected, as the gateway that carries it
+    `number` is None when it was removed; `state` and `reason` say how it is connected, as the gateway that holds it
     sees it, and `opens_at` when a banned device tries again, where that is known. `code` and `last` are the latest
     try's. `file_missing`: its picture or file has not been fetched. `may_resend`: a message in doubt that goes out once
     more without a person.
@@ -81,9 +81,9 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 UNKNOWN = Waiting(cause="database")
-"""The database does not say now what a message waits for."""
+"""What a message waits for cannot be read now."""
 STOPPING = Waiting(cause="stopping")
-"""Nothing more goes out of this process; what is queued stays so until a gateway runs."""
+"""This process sends nothing more; queued messages wait until a gateway runs."""
 
 
 def waiting_for(facts: Facts, now: float) -> Waiting:  # noqa: PLR0911 - one return for each cause
@@ -113,7 +113,7 @@ def waiting_for(facts: Facts, now: float) -> Waiting:  # noqa: PLR0911 - one ret
 def number_waits(
     number: Number, state: str, reason: Reason, now: float, opens_at: float | None = None
 ) -> Waiting | None:
-    """Why nothing of the number goes out now; None when it can send. `state` and `reason` as it is connected."""
+    """Why the number sends nothing now; None when it can. `state` and `reason` of its connection."""
     cause: Cause
     match state or number.state:
         case "connected":
