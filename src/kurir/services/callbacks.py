@@ -1,8 +1,8 @@
-"""Meta's callbacks of official numbers: who signed one, what is in it, and storing that.
+"""Meta's callbacks of official numbers: find the signer, read the content, store it.
 
-A tenant knows his app secret and signs whatever he likes. So a body is taken apart within bounds, off the event loop
-unless it is small, accounts in turn; it is stored in groups; and an account's raw callbacks are bounded, which the
-callback that goes beyond waits for.
+A tenant knows the app secret and can sign any content. So a body is read within bounds, off the event loop unless it is
+small, accounts in turn; it is stored in groups; and an account's raw callbacks are bounded: a callback that exceeds the
+bound waits.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kurir.numbers.numbers import Number
 from kurir.store.database import Database
 
 _ON_THE_LOOP = 16_384
-"""Bytes up to which a body is taken apart on the event loop: some milliseconds. Meta's have one or two thousand."""
+"""Bytes up to which a body is read on the event loop, in some milliseconds. Meta's have one or two thousand."""
 _BESIDE_IT = 2
-"""Larger bodies that are taken apart at the same time."""
+"""Maximum larger bodies that are read at the same time."""
 
 
 class Callbacks:
@@ -37,7 +37,7 @@ class Callbacks:
         self._turns = Turns(_BESIDE_IT)
 
     async def has_verify_token(self, token: str, source: str) -> bool:
-        """Whether an official number has this verify token; `source` is where the question comes from."""
+        """Whether an official number has this verify token; `source` is the client's."""
         return await self._database.read(
             lambda c: numbers.verify_token_matches(c, self._sealing, token), of=source, pool="strangers"
         )
@@ -47,7 +47,7 @@ class Callbacks:
         return await self._signers.of(body, signature, source)
 
     async def take_apart(self, body: bytes, signers: list[Number]) -> Parts:
-        """What is in a signed body."""
+        """Reads a signed body."""
         now = self._clock()
         if len(body) <= _ON_THE_LOOP:
             return taken_apart(body, signers, now)
@@ -55,7 +55,7 @@ class Callbacks:
             return await asyncio.to_thread(taken_apart, body, signers, now)
 
     async def store(self, parts: Parts, signers: list[Number]) -> int:
-        """Stores what a body of these signers had in it, and sets aside what could not be read.
+        """Stores the content of these signers' body, and quarantines what could not be read.
 
         Returns how many of its events were new.
         """

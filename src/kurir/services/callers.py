@@ -1,7 +1,7 @@
-"""Who calls a program interface, and with which number: from an API key to its account, from a number's key to it.
+"""Identifies callers: finds the account of an API key, and the number of a number's key.
 
-What was found is remembered for a few seconds, so that the hot path asks the database for nothing; what was not found
-is never remembered. A revoked key therefore works for `MEMORY_SECONDS` longer at most.
+Successful look-ups are cached for a few seconds, so that the hot path needs no database; failed ones are not. A revoked
+key therefore works for `MEMORY_SECONDS` longer at most.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Callers:
         account = self._accounts.get(key_hash)
         if account is not None:
             return account
-        # one look-up for all who come with the same key at the same time; each wrong one is a try of its own
+        # one look-up for concurrent calls with the same key; each wrong one counts as a try
         return await self._single.run(key_hash, lambda: self._looked_up(key_hash, source_of(address)))
 
     async def number(self, account_id: int, key: str, channel: ChannelKind) -> Number | None:
@@ -65,7 +65,7 @@ class Callers:
         return found
 
     async def _looked_up(self, key_hash: str, source: str) -> Account | None:
-        """Asks the database: for a key that was right before beside the limits, for others within them."""
+        """Looks the key up: one that was right before without limits, others within them."""
         if key_hash in self._right_keys:
             account = await self._database.read(lambda c: _account_of(c, key_hash), of=key_hash)
             self._remember(key_hash, account)

@@ -14,7 +14,7 @@ from kurir.store.database import Database
 
 
 class ContactSync:
-    """Fills and checks lists of a number's account by what its device knows.
+    """Fills and checks lists of a number's account from its device.
 
     Raises DeviceUnavailable and DatabaseUnavailable throughout.
     """
@@ -30,7 +30,7 @@ class ContactSync:
     async def sync(self, number: Number, group_id: str | None = None) -> SyncReport:
         """Takes the device's address book, or one group's members, into a list of the number's account.
 
-        Raises Invalid for what is no group id, and NotFound for a group that the number is not in.
+        Raises Invalid for an invalid group id, and NotFound for a group that the number is not in.
         """
         account = await self._accounts.get(number.account_id)
         if group_id is None:

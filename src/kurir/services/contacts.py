@@ -23,7 +23,7 @@ class Contacts:
         self._clock = clock
 
     async def create(self, account_id: int, name: str, people: Sequence[Person] = ()) -> ContactList:
-        """A new list of the account with these people in it, by hand."""
+        """Creates a list of the account with these people in it."""
         now = self._clock()
         made = await self._database.write(lambda c: contacts.create_list(c, account_id, name, at=now))
         for first in range(0, len(people), contacts.CHUNK):

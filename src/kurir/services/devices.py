@@ -1,7 +1,7 @@
 """Linked devices while the gateway runs: pairing, logout, removal, live states, and what a device knows.
 
 Methods take the Number, which was found with its account first. All raise DeviceUnavailable when the device, or the
-gateway that carries it, cannot answer.
+gateway that holds it, cannot answer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kurir.services.numbers import Numbers
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """How a number is connected now, as people are shown it.
+    """How a number is connected now, as shown to people.
 
     Of a linked device also when something last came from WhatsApp (unix seconds) and how many seconds the last check's
     answer took; None while nothing was measured.
@@ -36,7 +36,7 @@ class LiveState:
 
 
 class Devices:
-    """The linked devices that this gateway carries or can ask other gateways about."""
+    """The linked devices that this gateway holds or can ask other gateways about."""
 
     def __init__(
         self, linked_devices: LinkedDevices, pairing: Pairing, leases: Leases | None, numbers: Numbers
@@ -56,7 +56,7 @@ class Devices:
     # -- pairing ---------------------------------------------------------------------------------------------------
 
     async def pair(self, number: Number, phone: str | None = None) -> PairingView:
-        """Begins a pairing, or goes on with the one under way: by code with `phone`, else by QR. Raises Invalid."""
+        """Starts a pairing, or continues the one in progress: by code with `phone`, else by QR. Raises Invalid."""
         digits = None
         if phone is not None:
             try:
@@ -68,11 +68,11 @@ class Devices:
         return await self._pairing.start(number, digits)
 
     async def pairing(self, number: Number, wait: float = 0.0) -> PairingView:
-        """Where the pairing stands, after its next change or after `wait` seconds."""
+        """The pairing's state after its next change or after `wait` seconds."""
         return await self._pairing.next(number, wait)
 
     async def cancel_pairing(self, number: Number) -> PairingView:
-        """Gives up a pairing under way."""
+        """Cancels a pairing in progress."""
         return await self._pairing.cancel(number)
 
     async def logout(self, number: Number) -> None:
@@ -80,10 +80,10 @@ class Devices:
         await self._linked_devices.logout(number)
 
     async def remove(self, number: Number) -> Number:
-        """Logs a linked device out, if it is connected, and ends the number (of either channel); returns it as it was.
+        """Logs a linked device out, if connected, and removes the number (of either channel); returns it as it was.
 
         The session of a device that is not connected is deleted all the same; its phone lists it until it is removed
-        there. Raises NotPossible while another gateway carries a device that is not connected.
+        there. Raises NotPossible while another gateway holds a device that is not connected.
         """
         if number.channel == "linked_device":
             await self._pairing.cancel(number)

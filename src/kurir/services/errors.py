@@ -1,4 +1,4 @@
-"""Why a service does not do what was asked. Each face maps these in one place.
+"""The errors of services. Each interface maps them in one place.
 
 `DeviceUnavailable`, `DatabaseUnavailable` and `BadValue` pass through the services as they are.
 """
@@ -19,11 +19,11 @@ class NotFound(ServiceError):  # noqa: N818 - a state of the world, not a mistak
 
 
 class NotPossible(ServiceError):  # noqa: N818 - a state of the world, not a mistake
-    """It cannot be done as things are now; the sentence says why."""
+    """It is impossible in the present state; the sentence says why."""
 
     def __init__(self, reason: str, field: str = "") -> None:
         super().__init__(field, reason)
 
 
-class Invalid(ServiceError):  # noqa: N818 - said of the value
+class Invalid(ServiceError):  # noqa: N818 - an attribute of a value
     """A value is not what is expected; the sentence says what is."""

@@ -15,7 +15,7 @@ from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 
 TIMEOUT = 1.0
-"""Seconds in which the database has to answer."""
+"""Seconds in which the database must answer."""
 LATELY = 10.0
 """Seconds for which a transaction that the database refused counts."""
 LEAST_FREE = 64 * 1024 * 1024
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Health:
-    """Looks at the database, the disk and the long-lived tasks."""
+    """Checks the database, the disk and the long-lived tasks."""
 
     def __init__(self, database: Database, tasks: TaskHealth, settings: Settings) -> None:
         self._database = database
@@ -37,7 +37,7 @@ class Health:
     async def not_ready(self) -> list[str]:
         """Why the gateway cannot take messages now, as sentences; empty when it can.
 
-        What only the log may know goes there, once in a while.
+        Details that only the log may show go there, once in a while.
         """
         database = self._database
         answers = await asyncio.gather(
@@ -73,6 +73,6 @@ async def _error_text(work: Awaitable[object], what: str, recent: LogLimit) -> s
         return f"the database {what} within {TIMEOUT:g} s"
     except DatabaseUnavailable as error:
         if recent.is_due(what):
-            log.warning("database_unavailable", reason=str(error))  # names the server: not for whoever reaches the port
+            log.warning("database_unavailable", reason=str(error))  # names the server: not for callers
         return f"the database {what}"
     return ""

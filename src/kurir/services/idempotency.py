@@ -1,4 +1,4 @@
-"""Requests that may come twice: recognized by the key that their client gave them, and answered as the first time."""
+"""Repeated requests: recognized by their client's key, and answered as the first time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Idempotency:
         )
 
     async def earlier(self, once: Once) -> Earlier | None:
-        """The request that came first under this key, or None. Raises DatabaseUnavailable."""
+        """The first request under this key, or None. Raises DatabaseUnavailable."""
         return await self._outbox.earlier(once)
 
     async def keep(self, once: Once, answer: KeptAnswer) -> None:

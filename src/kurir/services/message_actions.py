@@ -1,4 +1,4 @@
-"""What a person decides about a message while the gateway runs: replay, cancel; and what a message waits for now."""
+"""Operator actions on a running gateway's messages: replay, cancel; and what a message waits for now."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kurir.store.database import DatabaseUnavailable
 
 
 class MessageActions:
-    """Decides about messages of the running gateway's outbox."""
+    """Acts on messages of the running gateway's outbox."""
 
     def __init__(self, outbox: Outbox, linked_devices: LinkedDevices, clock: Clock) -> None:
         self._outbox = outbox
@@ -52,11 +52,11 @@ class MessageActions:
         return waiting_for(facts, self._clock())
 
     def unseen(self) -> Waiting:
-        """What a message waits for of which nothing can be read."""
+        """The answer for a message of which nothing can be read."""
         return STOPPING if self._outbox.dismissed else UNKNOWN
 
     def connected_as(self, number: Number) -> str:
-        """The number's connection state, as the gateway that carries it sees it: the stored one may lag behind."""
+        """The number's connection state, as the gateway that holds it sees it: the stored one may lag behind."""
         if number.channel == "cloud_api":
             return number.state
         if self._linked_devices.ready(number):

@@ -1,4 +1,4 @@
-"""Messages as the database knows them: the list, and one with its tries. What changes them is in `message_actions`."""
+"""Reads messages from the database: lists, and one with its tries. Changes are in `message_actions`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kurir.services.errors import Invalid, NotFound
 from kurir.store.database import Database
 
 MOST = 10_000
-"""Messages that one list may ask for."""
+"""Maximum messages of one list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Messages:
 
 
 def message_id_of(written: str) -> int:
-    """The message's internal id. Raises Invalid for what is no id."""
+    """The message's internal id. Raises Invalid for anything else."""
     message_id = parse_message_id(written)
     if message_id is None:
         raise Invalid("id", f"{written!r} is no message id: expected msg_ and 13 letters and digits")
@@ -98,5 +98,5 @@ def message_id_of(written: str) -> int:
 
 
 def unknown_message() -> NotFound:
-    """There is no such message, or it is another account's."""
+    """The error for no message, or another account's."""
     return NotFound("id", "there is no message with this id")

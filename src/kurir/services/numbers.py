@@ -1,4 +1,4 @@
-"""Sender numbers as the database knows them: add, list, rename, token, pause, resume, remove.
+"""Sender numbers in the database: add, list, rename, token, pause, resume, remove.
 
 What needs the running devices (pairing, logout, live states) is in `devices`.
 """
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OfficialNumber:
-    """What Meta shows of a number, to add it. Never log it."""
+    """A number's details at Meta, to add it. Never log it."""
 
     phone: str
     phone_number_id: str
@@ -60,7 +60,7 @@ class Numbers:
         self._sealing = sealing
         self._clock = clock
 
-    # -- looking ---------------------------------------------------------------------------------------------------
+    # -- queries ---------------------------------------------------------------------------------------------------
 
     async def list(self, account_id: int) -> list[Number]:
         """The account's numbers, oldest first."""
@@ -81,7 +81,7 @@ class Numbers:
             raise _unknown(_CHANNELS.get(channel, "number") if channel else "number")
         return found
 
-    # -- changing --------------------------------------------------------------------------------------------------
+    # -- changes ---------------------------------------------------------------------------------------------------
 
     async def add_device(self, account_id: int, name: str = "") -> Number:
         """A new linked device of the account, to be paired next."""
@@ -115,7 +115,7 @@ class Numbers:
         )
 
     async def rename(self, account_id: int, key: str, name: str) -> Number:
-        """Gives the account's number another name. Raises NotFound."""
+        """Renames the account's number. Raises NotFound."""
         name = bounds.text(name, bounds.NAME)
 
         def work(connection: Connection) -> Number:
@@ -142,9 +142,9 @@ class Numbers:
         return await self._database.write(work)
 
     async def pause(self, account_id: int, key: str, reason: str = "") -> Number:
-        """Nothing of the account's official number goes out until it is resumed; its messages wait.
+        """Pauses the account's official number until it is resumed; its messages wait.
 
-        Running gateways follow at their next claim. Raises NotFound, and NotPossible for a linked device.
+        Running gateways stop at their next claim. Raises NotFound, and NotPossible for a linked device.
         """
         why, now = as_written(bounds.text(reason, bounds.REASON)) or PAUSED_BY_OPERATOR(), self._clock()
 
@@ -160,7 +160,7 @@ class Numbers:
         return await self._database.write(work)
 
     async def resume(self, account_id: int, key: str) -> Number:
-        """A paused official number goes on, within half a minute. Raises NotFound and NotPossible."""
+        """Resumes a paused official number, within half a minute. Raises NotFound and NotPossible."""
         now = self._clock()
 
         def work(connection: Connection) -> Number:
@@ -173,7 +173,7 @@ class Numbers:
         return await self._database.write(work)
 
     async def remove(self, account_id: int, key: str, *, left: bool = False) -> Number:
-        """Ends the account's number and erases its secrets; what is queued on it waits until its time is over.
+        """Removes the account's number and erases its secrets; its queued messages wait until they expire.
 
         `left`: its device was logged out, or its session deleted, just now. Returns it as it was. Raises NotFound, and
         NotPossible for a device that a phone still knows.

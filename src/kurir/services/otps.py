@@ -23,7 +23,7 @@ from kurir.store.database import Database
 
 
 class CannotArrive(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """The number surely cannot send while the code is valid; nothing was stored. `waiting` says for what."""
+    """The number surely cannot send while the code is valid; nothing was stored. `waiting` says why."""
 
     def __init__(self, waiting: Waiting) -> None:
         super().__init__(f"the number waits: {waiting.cause}")

@@ -1,4 +1,4 @@
-"""What other gateways on the same database ask of this one: orders to the linked devices that it holds."""
+"""Peer calls of other gateways on the same database to the linked devices that this one holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kurir.store.database import Database
 
 
 class PeerOrders:
-    """Carries out other gateways' orders. `token` is known to whoever has the shared master key."""
+    """Performs other gateways' peer calls. `token` is known to whoever has the shared master key."""
 
     def __init__(self, database: Database, sealing: Sealing, linked_devices: LinkedDevices, pairing: Pairing) -> None:
         self.token = sealing.derive("peer calls").hex()

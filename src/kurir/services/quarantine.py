@@ -1,4 +1,4 @@
-"""The quarantine as the database knows it: list, export, discard. What tries an entry again is in `replays`."""
+"""The quarantine in the database: list, export, discard. Replays are in `replays`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kurir.services.errors import Invalid, NotFound
 from kurir.store.database import Database
 
 MOST = 10_000
-"""Entries that one list may ask for."""
+"""Maximum entries of one list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class NamedLine:
 
 
 class Quarantine:
-    """What was set aside, of all accounts: for the operator. Raises DatabaseUnavailable throughout."""
+    """The quarantined items of all accounts: for the operator. Raises DatabaseUnavailable throughout."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Sending: contents to a recipient, stored durably before anything else, and how that ends, waited for with a bound.
+"""Sends contents to a recipient: stores them durably first, and waits for the outcome with a timeout.
 
 Every interface sends this way, on both channels. Templates to many people go by `broadcasts`, codes by `otps`.
 """
@@ -21,7 +21,7 @@ from kurir.store.database import Database
 
 
 class NotSettled(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """A message that is stored has not settled in time: it is in `state` and waits for `waiting`."""
+    """A stored message was not settled in time: it is in `state` and waits for `waiting`."""
 
     def __init__(self, message_id: int, state: str, waiting: Waiting) -> None:
         super().__init__(f"message {message_id} is {state}")
@@ -51,7 +51,7 @@ class Sending:
         self._clock = clock
 
     def check_url(self, url: str) -> None:
-        """Judges a file's URL as far as that goes without a network. Raises UrlRefused."""
+        """Checks a file's URL as far as possible without a network. Raises UrlRefused."""
         self._media.check(url)
 
     async def send(

@@ -1,8 +1,8 @@
-"""Signing in by e-mail and password, at a cost that a stranger cannot drive up.
+"""Sign-in by e-mail and password, at a cost that strangers cannot drive up.
 
 Passwords are compared in one thread of its own, at the lowest priority, with a short queue in which every source has
 turns. Tries are limited per source and per address before anything is compared, and given back when the password is
-right. Who has signed in is remembered for a while, so that the parts of a page do not cost a comparison each.
+right. A sign-in is cached for a while, so that the parts of a page do not cost a comparison each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kurir.services.single_flight import OneAtATime
 from kurir.store.database import Database, DatabaseUnavailable
 
 REMEMBERED = 600.0
-"""Seconds for which a sign-in is good without another comparison, unless the password has been changed."""
+"""Seconds for which a sign-in is valid without a comparison, unless the password has been changed."""
 _KNOWN = 30 * 86_400.0
 """Seconds for which a source that has signed in is let past the limit on its e-mail address: nobody else can lock it
 out by guessing."""
@@ -51,7 +51,7 @@ class _Remembered(msgspec.Struct, frozen=True):
 
 
 class SignIn:
-    """Answers "who is this?" about members. `limit` is the notation of wrong tries per source and per e-mail address.
+    """Identifies members. `limit` is the notation of wrong tries per source and per e-mail address.
 
     Raises SettingsError for a limit that cannot be read.
     """
@@ -76,7 +76,7 @@ class SignIn:
             return None
         source = source_of(address)
         if seconds := self._by_source.blocked_for(source):
-            raise Blocked(seconds)  # also to who is remembered: or a guesser could ask what is remembered, unlimited
+            raise Blocked(seconds)  # also to cached sign-ins: a guesser could query the cache without limit
         key = self._key(email, password, source)
         remembered = self._remembered.get(key)
         if remembered is not None:
@@ -84,7 +84,7 @@ class SignIn:
             if found is not None and found[1] == remembered.password_hash:
                 return found[0]
             self._remembered.pop(key, None)
-        # the parts of a page come at once: one comparison for all
+        # the parts of a page are requested at once: one comparison for all
         return await self._single.run(key, lambda: self._tried(email, password, source, key))
 
     async def _tried(self, email: str, password: str, source: str, key: bytes) -> Member | None:
@@ -127,11 +127,11 @@ class SignIn:
             raise
 
     def _key(self, *parts: str) -> bytes:
-        """What a sign-in is remembered under: nothing from which the password can be had."""
+        """The cache key of a sign-in, from which the password cannot be derived."""
         return hmac.digest(self._secret, "\0".join(parts).encode(), hashlib.sha256)
 
 
 def _give_way() -> None:
-    """Lets everything else of the machine go before this thread, and the threads that it starts (Linux)."""
+    """Gives this thread, and the threads that it starts, the lowest priority (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)

@@ -1,4 +1,4 @@
-"""One look-up for all who ask the same at the same time."""
+"""One look-up for concurrent callers with the same key."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ V = TypeVar("V")
 
 
 class OneAtATime(Generic[K, V]):
-    """Runs one look-up per key at a time; what it finds or raises is for everybody who waits for it.
+    """Runs one look-up per key at a time; all its callers get its result or exception.
 
-    Finding nothing (None) is for the one who asked alone: the others then ask themselves, one after the other, so that
-    a limit on wrong tries counts each of them.
+    The result None is for the first caller only: the others then look up themselves, one after the other, so that a
+    limit on wrong tries counts each of them.
     """
 
     def __init__(self) -> None:
         self._under_way: dict[K, asyncio.Future[V | None]] = {}
 
     async def run(self, key: K, look_up: Callable[[], Awaitable[V | None]]) -> V | None:
-        """The result of `look_up`, or of one for the same key that was under way. Raises what it raises."""
+        """The result of `look_up`, or of one in progress for the same key. Raises what it raises."""
         while (other := self._under_way.get(key)) is not None:
             try:
                 with counted_wait():
                     found = await asyncio.shield(other)
             except asyncio.CancelledError:
                 if other.cancelled():
-                    continue  # whoever looked up has gone, not the one who waits here
+                    continue  # the caller that looked up was cancelled, not this one
                 raise
             if found is not None:
                 return found
@@ -42,7 +42,7 @@ class OneAtATime(Generic[K, V]):
             raise
         except BaseException as error:
             mine.set_exception(error)
-            mine.exception()  # nobody may have waited for it
+            mine.exception()  # possibly nobody waits for it
             raise
         else:
             mine.set_result(found)

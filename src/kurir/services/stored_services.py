@@ -62,7 +62,7 @@ async def over_data_folder(settings: Settings, *, create: bool = False) -> Async
     Raises what `open_data_folder` raises.
     """
     database, sealing = await asyncio.to_thread(open_data_folder, settings, create=create)
-    await database.start(timeout=LONG_WORK)  # nobody but the person at the terminal waits for a long list
+    await database.start(timeout=LONG_WORK)  # only the person at the terminal waits for a long list
 
     @asynccontextmanager
     async def poster() -> AsyncIterator[SafeFetch]:

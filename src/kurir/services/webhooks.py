@@ -28,7 +28,7 @@ from kurir.webhooks.signing import headers
 
 T = TypeVar("T")
 MOST = 10_000
-"""Deliveries that one list may ask for."""
+"""Maximum deliveries of one list."""
 _OPEN = ("waiting", "pending", "sending")
 
 
