@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _NOT_FLUSHED = {errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EACCES, errno.EPERM}
-"""What file systems answer whose folders cannot be opened or flushed (SMB, some FUSE ones): they do so themselves."""
+"""Errors of file systems whose folders cannot be opened or flushed (SMB, some FUSE ones): they flush themselves."""
 
 
 def replace_whole(path: Path, data: bytes) -> None:
@@ -24,17 +24,17 @@ def replace_whole(path: Path, data: bytes) -> None:
 
 
 def place_new(path: Path, data: bytes) -> bool:
-    """Writes a new file; False: somebody else has made one meanwhile, which stays. Raises OSError.
+    """Writes a new file; False: another process has made one meanwhile, which stays. Raises OSError.
 
-    Where the folder knows no hard links (exFAT, SMB), it is written under its name at once: only there a machine that
-    ends in this moment leaves a part of it.
+    Where the file system has no hard links (exFAT, SMB), it is written under its final name: only there a crash of the
+    machine leaves an incomplete file.
     """
     with _written(path, data) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
-        except OSError:  # each such file system has an error of its own; a real trouble meets the next try too
+        except OSError:  # the error differs between such file systems; a real problem recurs in the next attempt
             if not _created(path, data):
                 return False
     flush(path.parent)

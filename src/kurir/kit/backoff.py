@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Backoff:
-    """The pauses of one thing that is tried again, in seconds: `first`, then twice the last one, at most `most`."""
+    """The pauses between attempts at one thing, in seconds: `first`, then twice the last one, at most `most`."""
 
     def __init__(self, first: float, most: float) -> None:
         self._first = first
@@ -18,5 +18,5 @@ class Backoff:
         return self.last
 
     def reset(self) -> None:
-        """Begins again with the first pause: what was tried has worked, or has worked long enough."""
+        """Restarts with the first pause, after success or after a long enough run."""
         self.last = 0.0

@@ -121,5 +121,5 @@ class Turns:
     def _admit(self, given: list[Hashable]) -> None:
         for turn in given:
             assert isinstance(turn, asyncio.Future)
-            if not turn.done():  # else it was cancelled, and gives the place back when its task hears of it
+            if not turn.done():  # else it was cancelled, and its task gives the place back
                 turn.set_result(None)

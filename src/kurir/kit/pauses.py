@@ -1,4 +1,4 @@
-"""How long the parts of a gateway rest by themselves: one value, given to them by the composition root."""
+"""Intervals between the polls and retries of a gateway's parts, set by the composition root."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Pauses:
     """Seconds. Production takes the defaults; tests shorten what they would have to wait for."""
 
     sweep: float = 5.0
-    """Between two looks of the dispatcher at every number, for what no wake was heard of."""
+    """Between two polls of every number by the dispatcher, for lost notifications."""
     after_failure: float = 1.0
-    """Until a lane or the inbox tries again what the database refused or what broke."""
+    """Until a lane or the inbox retries after a database error or another failure."""
 
 
 PAUSES = Pauses()

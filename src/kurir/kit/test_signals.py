@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 Moment = Literal["lane_turned", "maintained"]
-"""A lane has looked at its queue · a round of maintenance is over."""
+"""A lane has checked its queue · a round of maintenance is over."""
 
 
 class TestSignals:
-    """Emits nothing; the tests' own kind lets them wait for each moment. Called on the event loop only."""
+    """Emits nothing; the tests' own class lets them wait for each moment. Called on the event loop only."""
 
     __test__ = False
 
     def emit(self, moment: Moment) -> None:
-        """Something is over."""
+        """A step is over."""

@@ -97,7 +97,7 @@ class Leases:
         """The address of the gateway that holds the number, None when none does. Raises DatabaseUnavailable."""
         return await self._database.read(lambda c: statements.holder(c, number_id))
 
-    # -- the life of it --------------------------------------------------------------------------------------------
+    # -- start and stop --------------------------------------------------------------------------------------------
 
     async def start(self, handlers: LeaseHandlers) -> None:
         """Registers this gateway and acquires its share of the numbers. Raises DatabaseUnavailable and OSError.

@@ -2,8 +2,8 @@
 
 A reader that goes on after the highest id it has seen would miss a row whose transaction took its id early and
 committed late. So these rows wait until the very end of their transaction: then all of them are inserted by one
-statement, on PostgreSQL under locks that are held for this insert and the commit alone. Whoever takes an id under a
-lock therefore sees everything with a lower id under the same lock committed. SQLite has one writer at a time anyway.
+statement, on PostgreSQL under locks that are held for this insert and the commit alone. A transaction that takes an id
+under a lock therefore sees all lower ids under that lock committed. SQLite has one writer at a time anyway.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class OrderedAppends:
         self._rows: list[tuple[OrderedBatch, int, msgspec.Raw]] = []
 
     def add(self, batch: OrderedBatch, row: Sequence[Any]) -> None:
-        """Hands in a row, in the order of the batch's columns. Raises UnicodeEncodeError for what is no text."""
+        """Adds a row, in the order of the batch's columns. Raises UnicodeEncodeError for invalid text."""
         self._rows.append((batch, row[0], msgspec.Raw(_encode(row))))
 
     def mark(self) -> int:
-        """Where a savepoint begins."""
+        """The position of a savepoint."""
         return len(self._rows)
 
     def undo(self, mark: int) -> None:
-        """The savepoint was rolled back."""
+        """Drops the rows after `mark`."""
         del self._rows[mark:]
 
     def insert(self, connection: Connection) -> frozenset[int]:
@@ -68,18 +68,18 @@ class OrderedAppends:
 
 
 def begin(connection: Connection) -> OrderedAppends:
-    """For the transaction that has just begun; only `Database` and its writer begin any."""
+    """Starts a new transaction's appends; only `Database` and its writer call it."""
     appends = connection.info[_OPEN] = OrderedAppends()
     return appends
 
 
 def end(connection: Connection) -> None:
-    """The transaction takes no more rows."""
+    """Refuses further rows in the transaction."""
     connection.info.pop(_OPEN, None)
 
 
 def append(connection: Connection, batch: OrderedBatch, row: Sequence[Any]) -> None:
-    """Adds a row to the end of the transaction under way; a savepoint that is rolled back takes its rows along."""
+    """Adds a row to the end of the current transaction; a savepoint that is rolled back drops its rows."""
     appends: OrderedAppends | None = connection.info.get(_OPEN)
     if appends is None:
         raise RuntimeError("rows in order are appended only within a transaction of Database")

@@ -23,6 +23,6 @@ def at_end(connection: Connection, key: Hashable, work: Callable[[Connection], o
 
 
 def taken(connection: Connection) -> list[Callable[[Connection], object]]:
-    """Returns the requested work and clears it. Also called at a transaction's beginning, because one that was given up
-    may have left something."""
+    """Returns the requested work and clears it. Also called at a transaction's beginning, because an abandoned one may
+    have left work."""
     return list(connection.info.pop(_KEY, {}).values())

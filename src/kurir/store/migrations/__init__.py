@@ -17,7 +17,7 @@ from kurir.kit import crash_points
 def migrate(connection: Connection, to: str = "head", report: Callable[[str], None] = lambda _: None) -> None:
     """Brings the schema to the version `to`; does nothing when it is there already. `report` gets a line a step.
 
-    The transaction is the caller's: all steps become true together, or none does.
+    The transaction is the caller's: all steps are committed together, or none.
     """
 
     def stepped(*, step: Any, **_more: Any) -> None:

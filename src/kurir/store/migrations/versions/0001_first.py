@@ -1,4 +1,4 @@
-"""The first schema, written out: what the first release made. Later changes are migrations of their own."""
+"""The schema of the first release. Later changes are migrations of their own."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Several gateways on one database: who is there, who carries which number, and which master key they share."""
+"""Several gateways on one database: their names, the numbers they hold, and their shared master key."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What could not be processed is set aside whole, with its reason."""
+"""The quarantine of items that could not be processed."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Receipts that overtake the answer to their send outlive the process."""
+"""Stores receipts that arrive before the answer to their send."""
 
 import sqlalchemy as sa
 from alembic import op

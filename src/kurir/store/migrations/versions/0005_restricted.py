@@ -1,4 +1,4 @@
-"""A number that WhatsApp restricts to people it has been in contact with, and whom its messages have reached."""
+"""Numbers that WhatsApp restricts to people they have been in contact with, and those people."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""One-time passwords: codes know their length, and wrong checks are counted by minute, scope and length."""
+"""One-time passwords: codes have a length, and wrong checks are counted by minute, scope and length."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,6 +1,6 @@
-"""A list that an import or a sync finds by its name or by what it mirrors is there once.
+"""Contact lists of imports and syncs are unique by name or by what they mirror.
 
-Of lists that were made twice, the oldest keeps its part; the others become manual ones, with the people in them.
+Of duplicates the oldest keeps its role; the others become manual ones, with the people in them.
 """
 
 import sqlalchemy as sa
@@ -31,7 +31,7 @@ def upgrade() -> None:
         op.create_index(
             name, "contacts", columns, unique=True, sqlite_where=sa.text(where), postgresql_where=sa.text(where)
         )
-    # before a file is removed it is asked whether a row still names it
+    # for the check whether a row still names a file to be removed
     op.create_index("ix_media_path", "media", ["path"])
 
 

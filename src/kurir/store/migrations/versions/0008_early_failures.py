@@ -1,4 +1,4 @@
-"""A receipt that overtakes the answer to its send keeps why it failed; the newest of a number are found quickly."""
+"""Early receipts store why a message failed, and have an index for the newest of a number."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Messages with files wait beside the others, and the next to become due is found quickly."""
+"""Separate indexes for messages with files, and for the next to become due."""
 
 import sqlalchemy as sa
 from alembic import op

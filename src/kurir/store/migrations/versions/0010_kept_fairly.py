@@ -1,4 +1,4 @@
-"""Early receipts say whose they are; what failed longest ago is found quickly in the quarantine."""
+"""Early receipts store their sender; the quarantine has an index for the oldest failures."""
 
 import sqlalchemy as sa
 from alembic import op

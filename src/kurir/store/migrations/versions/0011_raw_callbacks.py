@@ -1,6 +1,6 @@
 """Raw callbacks have a size, so that an account's can be bounded.
 
-Those that are there already are not counted: they go by their age.
+Existing ones are not counted: they are deleted by age.
 """
 
 import sqlalchemy as sa

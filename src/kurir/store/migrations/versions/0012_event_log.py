@@ -1,4 +1,4 @@
-"""One event log for every reader: the events of webhooks become it, each endpoint keeps where it has come to."""
+"""The event log, made of the webhooks' events; each endpoint has a cursor."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,7 @@ _NEWEST = "coalesce((SELECT max(e.id) FROM events e WHERE e.account_id = webhook
 
 
 def upgrade() -> None:
-    # what refers to the table goes on referring to it by its name, whichever rows it has meanwhile
+    # in SQLite references to the table are by its name and survive its replacement
     sqlite = op.get_bind().dialect.name == "sqlite"
     if sqlite:
         op.rename_table("webhook_events", "events")
@@ -45,7 +45,7 @@ def upgrade() -> None:
         op.execute("SELECT setval(pg_get_serial_sequence('events', 'id'), greatest(max(id), 1)) FROM events")
         op.create_foreign_key("fk_webhook_deliveries_event_id", "webhook_deliveries", "events", ["event_id"], ["id"])
     op.create_index("ix_events_account_id_id", "events", ["account_id", "id"])
-    # what is there already has its deliveries
+    # existing events have their deliveries
     op.add_column("webhook_endpoints", sa.Column("after_event", sa.BigInteger(), nullable=False, server_default="0"))
     op.execute(f"UPDATE webhook_endpoints SET after_event = {_NEWEST}")  # noqa: S608 - our own names
 

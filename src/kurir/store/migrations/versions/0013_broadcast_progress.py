@@ -1,4 +1,4 @@
-"""How far a broadcast has come is published: what was published last, and which are still running.
+"""The progress of broadcasts: what was published last, and which are still running.
 
 Those without a waiting message are over, as are those to a single person.
 """
