@@ -92,8 +92,8 @@ def _run(work) -> None:
 
 
 def main() -> None:
-    """Runs the command line; a mistake of the user ends in one sentence and exit code 1, never in a traceback."""
-    os.umask(0o077)  # whatever is made holds somebody's messages
+    """Runs the command line; a user's error ends in one sentence and exit code 1, never in a traceback."""
+    os.umask(0o077)  # created files may hold messages
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def _damage() -> str | None:
-    """After a mistake: whether it comes of a damaged database, whose rows may hold anything."""
+    """Whether an error results from a damaged database, whose rows may hold anything."""
     from kurir.store.sqlite import damage  # noqa: PLC0415 - keeps `kurir --help` fast
 
     try:

@@ -1,4 +1,4 @@
-"""`kurir backup` and `kurir restore`: a copy of a running gateway, and the way back that sends nothing twice."""
+"""`kurir backup` and `kurir restore`: copy a running gateway, and restore the copy without sending twice."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def restore(folder: Path | None = None, *, resume_queue: bool = False) -> None:
 
 
 def _put_right(settings: Settings, resume_queue: bool) -> int:
-    """The queue of a database that is in its place already."""
+    """Handles the queue of a database that was restored in place."""
     database = database_of(settings)
     renew_schema(database)
     if database.shared:
@@ -88,10 +88,10 @@ def _put_right(settings: Settings, resume_queue: bool) -> int:
 def _deal_with_queue(database: Database, resume_queue: bool) -> int:
     now = time.time()
     with database.transaction() as connection:
-        # used up since, perhaps; and a code is worth nothing after a restore anyway
+        # a code may have been used since, and is worth nothing after a restore
         otp.close_open_codes(connection, now)
         held = 0 if resume_queue else hold_after_restore.hold(connection, now)
         if backups.is_marked(connection):
             backups.unmark(connection)
-    database.engine.dispose()  # the last connection to close leaves one whole file
+    database.engine.dispose()  # closing the last connection leaves one complete file
     return held

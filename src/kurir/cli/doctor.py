@@ -1,4 +1,4 @@
-"""`kurir doctor`: looks at what a gateway needs and says what to do about what is missing."""
+"""`kurir doctor`: checks what a gateway needs and reports what to do about problems."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from kurir.store.sqlite import damaged
 
 _LEAST_FREE = 500_000_000
 _LONGEST_BACKLOG = 300.0
-"""Seconds that something received may wait to be stored before that is worth a look."""
+"""Seconds that something received may wait to be stored before it is reported."""
 
 
 class Finding(NamedTuple):
-    """One thing looked at: fine or not, and what to do."""
+    """The result of one check: fine or not, and what to do."""
 
     what: str
     fine: bool
@@ -58,7 +58,7 @@ def _python(_settings: Settings) -> Iterator[Finding]:
 
 
 def _engine(_settings: Settings) -> Iterator[Finding]:
-    # in a child: loading the engine starts its threads, and a broken library must not take this command with it
+    # in a child: loading the engine starts its threads, and a broken library must not crash this command
     script = "import pylibmagic, neonize.client, neonize; print(neonize.__version__)"
     done = subprocess.run(  # noqa: S603 - fixed arguments
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
@@ -126,7 +126,7 @@ def _look_into(connection: Connection, settings: Settings) -> Iterator[Finding]:
 
 
 def kept_findings(settings: Settings) -> list[Finding]:
-    """What is kept and how long."""
+    """Which data are kept, and how long."""
     found = []
     for one in kept(settings):
         time = f"{one.days} day{'s' if one.days != 1 else ''}" if one.days else "for ever"
@@ -146,7 +146,7 @@ def _gateway(settings: Settings) -> Iterator[Finding]:
 
 
 def _journals(settings: Settings) -> Iterator[Finding]:
-    """What linked devices have received and no gateway has stored yet."""
+    """What linked devices have received and no gateway has stored."""
     entries, oldest, now = 0, None, time.time()
     for path in sorted((settings.data_dir / "journals").glob("*.db")):
         try:
@@ -166,7 +166,7 @@ def _journals(settings: Settings) -> Iterator[Finding]:
 
 
 def _trust(settings: Settings) -> Iterator[Finding]:
-    """Whose word about client addresses is taken, and who sees the status page: both are easily set too wide."""
+    """Which proxies are trusted, and who sees the status page: both are easily set too wide."""
     proxies = settings.trusted_proxies
     everybody = "*" in proxies or any(part.endswith("/0") for part in proxies)
     advice = (
@@ -182,7 +182,7 @@ def _trust(settings: Settings) -> Iterator[Finding]:
 
 
 def _names(_settings: Settings) -> Iterator[Finding]:
-    """Settings that nothing reads."""
+    """Settings that are unknown."""
     for sentence in unknown_settings():
         yield Finding("settings", True, sentence)
 

@@ -1,4 +1,4 @@
-"""The language of what the command line shows of numbers and messages: the terminal's."""
+"""The language in which the command line shows numbers and messages: the terminal's."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def cancel(*ids: str) -> None:
 
 
 def _decide(ids: tuple[str, ...], decision: str) -> None:
-    """Decides all of them; those that have moved on are named at the end."""
+    """Applies the action to all; reports at the end those that failed."""
     if not ids:
         raise CommandError("name at least one message: `kurir message list <email> --state unconfirmed` shows them")
     names = [public_message_id(_id(text)) for text in ids]

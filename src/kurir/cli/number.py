@@ -30,7 +30,7 @@ from kurir.services.stored_services import StoredServices
 app = App(name="number", help="Sender numbers: linked devices (BO-…) and official numbers (WB-…).")
 
 _LONG_POLL = 15
-"""Seconds that one question for news about a pairing may take."""
+"""Seconds that one poll of a pairing's state may take."""
 
 
 @app.command
@@ -161,9 +161,9 @@ def token(key: str) -> None:
 
 @app.command
 def resume(key: str) -> None:
-    """Let a paused official number go on, once what Meta complained of is settled.
+    """Resume a paused official number, once the problem that Meta reported is solved.
 
-    `kurir number list` says why it was paused. A running gateway goes on within half a minute.
+    `kurir number list` says why it was paused. A running gateway resumes within half a minute.
 
     Args:
         key: The licenses_key (WB-…).
@@ -179,7 +179,7 @@ def resume(key: str) -> None:
 
 @app.command
 def pause(key: str, *, reason: str = "") -> None:
-    """Let nothing of an official number go out until `kurir number resume`; its messages wait.
+    """Pause an official number until `kurir number resume`; its messages wait.
 
     Args:
         key: The licenses_key (WB-…).

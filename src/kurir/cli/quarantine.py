@@ -91,7 +91,7 @@ def discard(*entries: str) -> None:
 
 
 def _decide(entries: tuple[str, ...], decide: Callable[[int], object], done: str) -> None:
-    """Decides all of them; those that cannot be are named at the end."""
+    """Applies the action to all; reports at the end those that failed."""
     if not entries:
         raise CommandError("name at least one entry: `kurir quarantine list` shows them")
     refused: list[str] = []

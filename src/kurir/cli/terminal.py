@@ -27,16 +27,16 @@ from kurir.settings import Settings
 
 T = TypeVar("T")
 _LEAST, _MOST = 40, 1_000
-"""Columns of a terminal that is drawn for, whatever size it claims."""
+"""Bounds of the terminal's width, whatever size it reports."""
 _ANY_WIDTH = 1_000_000
 _ASKED = {"access_token": "the access token", "app_secret": "the app secret"}
-"""What commands ask for instead of taking it as an option, by its name in the services."""
+"""Values that commands prompt for instead of taking an option, by their names in the services."""
 _LEAST_CELL = 4
-"""Characters that a column of a table has at least; longer words go on in the next line."""
+"""Minimum characters of a table's column; longer words continue on the next line."""
 
 
 def _sound_size() -> None:
-    """Makes COLUMNS a width that can be drawn for; the library takes it as it is, and 0 or ² stops it."""
+    """Sets COLUMNS to a usable width: the library does not check it, and fails on 0 or ²."""
     claimed = os.environ.pop("COLUMNS", "")
     if claimed.isascii() and claimed.isdigit() and len(claimed) < 10 and int(claimed):
         os.environ["COLUMNS"] = str(min(max(int(claimed), _LEAST), _MOST))
@@ -66,7 +66,7 @@ def mark(fine: bool) -> Text:
 
 
 def say(*parts: str | Text) -> None:
-    """Prints one line. Whatever a text holds is shown, never obeyed: no markup, no escape codes, no line breaks."""
+    """Prints one line. Markup, escape codes and line breaks in it are shown, not interpreted."""
     _out.print(_line(parts), soft_wrap=True)
 
 
@@ -87,7 +87,7 @@ def _line(parts: Sequence[str | Text]) -> Text:
 class Table:
     """Rows under headings; cells are shown as `say` shows texts, and nothing is cut: ids are there to be copied.
 
-    A terminal gets lines of its width, in which long words go on below; whatever else reads gets one line a row.
+    On a terminal lines have its width, and long words continue below; elsewhere a row is one line.
     """
 
     def __init__(self, *headings: str) -> None:
@@ -109,7 +109,7 @@ class Table:
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int], object]]:
-    """A progress bar without an end; the function that is given takes how much is done."""
+    """A progress bar without a total; yields a function that takes how much is done."""
     with Progress(console=_err, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done: progress.update(task, completed=done)
@@ -136,12 +136,12 @@ def over_data(work: Callable[[StoredServices], Awaitable[T]], *, create: bool = 
 
 
 def is_running() -> bool:
-    """Whether a gateway serves the data folder: what concerns its process goes by its operator API then."""
+    """Whether a gateway serves the data folder; commands about its process then use its operator API."""
     return read_ready_file(Settings.load().data_dir) is not None
 
 
 def in_path(what: str, key: str) -> str:
-    """A key or id that becomes part of an address. Raises CommandError, naming `what`, for what can be none."""
+    """Checks a key or id that becomes part of a URL. Raises CommandError, naming `what`, for an invalid one."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", key):
         raise CommandError(f"{what}: {key!r} is none; expected letters, digits, _ and - only")
     return key
@@ -179,6 +179,6 @@ async def _operator(method: str, path: str, body: dict[str, Any] | None) -> dict
 
 @contextmanager
 def waiting(sentence: str):
-    """A spinner while something takes its time."""
+    """A spinner during slow work."""
     with _err.status(Text(visible(sentence))):
         yield
