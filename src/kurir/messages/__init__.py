@@ -1,1 +1,1 @@
-"""The vocabulary of the field: content, addresses, the life of a message, what channels report. Pure, no I/O."""
+"""Domain types: content, addresses, the states of a message, what channels report. Pure, no I/O."""

@@ -15,7 +15,7 @@ from kurir.reasons import Reason
 
 
 class Sent(msgspec.Struct, frozen=True, tag="sent"):
-    """The network took the message; `remote_id` is its id there (`wamid.…`, or the engine's message id)."""
+    """The network accepted the message; `remote_id` is its id there (`wamid.…`, or the engine's message id)."""
 
     remote_id: str
 
@@ -30,8 +30,8 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 class TryLater(msgspec.Struct, frozen=True, tag="try_later"):
     """It surely did not leave; try again, not before `after` seconds when the other side named a time.
 
-    `counted` is false for trouble of our own machine or of the whole number, which is no reason to give a message up.
-    `most` tries at most, where fewer than usual make sense. With `whole_number` nothing of the number goes before then.
+    `counted` is false for problems of this machine or of the whole number, for which no message is given up. `most`
+    tries at most, where fewer than usual make sense. With `whole_number` nothing of the number is sent before then.
     """
 
     code: str
@@ -89,7 +89,7 @@ Evidence = NeverLeft | Unknown
 
 
 MediaState = Literal["pending", "stored", "gone"]
-"""pending: still to be fetched · stored: on disk · gone: could not be had, and is not tried any more."""
+"""pending: still to be fetched · stored: on disk · gone: unavailable, and not retried."""
 
 
 class IncomingMedia(msgspec.Struct, frozen=True):
@@ -109,10 +109,10 @@ class IncomingMedia(msgspec.Struct, frozen=True):
 
 
 class Received(msgspec.Struct, frozen=True, tag="received"):
-    """A message that came in, or that another device of the same number sent (`from_me`).
+    """A received message, or one that another device of the same number sent (`from_me`).
 
     `chat` is a phone number in digits or a group id with `@g.us`; `sender` the person's phone number; `at` unix
-    seconds; `entry` the journal entry that lets go when this is stored (0: none).
+    seconds; `entry` the journal entry that is deleted when this is stored (0: none).
     """
 
     account_id: int
@@ -132,7 +132,7 @@ class Received(msgspec.Struct, frozen=True, tag="received"):
 
 
 class MediaFetched(msgspec.Struct, frozen=True, tag="media_fetched"):
-    """What became of the media of a message that was stored before them; `sender` and `entry` as in `Received`."""
+    """The result of fetching the media of a message that was stored before; `sender` and `entry` as in `Received`."""
 
     account_id: int
     number_id: int
@@ -188,11 +188,10 @@ class TemplateReviewed(msgspec.Struct, frozen=True, tag="template_reviewed"):
 
 
 class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
-    """Something of a number that could not be processed, after some tries: kept whole in the quarantine.
+    """An item of a number that failed some tries: stored whole in the quarantine.
 
-    `queue` names where it waited (`kurir.quarantine`), `reference` is its id there, `payload` what is needed to try it
-    again, `reason` why it failed; `entry` as in `Received`. `fetch` is what that means for the media of a message
-    that is stored already.
+    `queue` names its queue (`kurir.quarantine`), `reference` is its id there, `payload` what a retry needs, `reason`
+    why it failed; `entry` as in `Received`. `fetch` is the result for the media of a message that is stored already.
     """
 
     account_id: int

@@ -1,4 +1,4 @@
-"""The life of a message: its states, the moves allowed, and the rank that keeps receipts from going back.
+"""The states of a message, the allowed moves, and the rank that keeps receipts from moving it back.
 
     queued ──claim──▶ sending ──▶ sent ──▶ delivered ──▶ read
       ▲  │               │         │           │
@@ -7,11 +7,11 @@
       └──────────────────┤
                          └─▶ unconfirmed ──▶ queued | sent | delivered | read | failed | canceled
 
-Ends: failed, expired, canceled; read is the last good state. `unconfirmed` is doubt made visible: the message may or
-may not have left, and it is held until evidence, the account's setting or a person decides.
+Final states: failed, expired, canceled; read is the last successful one. `unconfirmed`: the message may or may not have
+left; it is held until evidence, the account's setting or a person decides.
 
-A receipt proves that some try left, so it also settles what is queued for another try. Only a person's replay takes a
-message out of an end: it is queued again with its tries reset.
+A receipt proves that some try left, so it also settles a message that is queued for another try. Only a person's replay
+takes a message out of a final state: it is queued again with its tries reset.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOVES: dict[MessageState, tuple[MessageState, ...]] = {
     "unconfirmed": ("queued", "sent", "delivered", "read", "failed", "canceled"),
 }
 """The moves that the outbox's statements make, besides a person's replay (a test compares both). A queued message
-becomes unconfirmed only in a database that was put back from a backup."""
+becomes unconfirmed only in a database restored from a backup."""
 RANK: dict[MessageState, int] = {
     "queued": 0,
     "sending": 1,

@@ -18,7 +18,7 @@ class Header(msgspec.Struct, frozen=True, omit_defaults=True):
     """The part above the body. TEXT has `content`, media kinds `url`, LOCATION a place (degrees in WGS 84).
 
     `example` stands for the one variable that a TEXT header may have. A media header without `url`, or a LOCATION
-    without a place, was made elsewhere: the send must bring it.
+    without a place, was made elsewhere: the send must provide it.
     """
 
     type: str
@@ -51,7 +51,7 @@ class Button(msgspec.Struct, frozen=True):
 
 
 class Variable(msgspec.Struct, frozen=True):
-    """What stands for `placeholder` (`{{1}}`) in the body, with the example that Meta's reviewers see."""
+    """The variable of `placeholder` (`{{1}}`) in the body, with the example for Meta's reviewers."""
 
     placeholder: str
     label: str = ""

@@ -38,9 +38,9 @@ NumberState = Literal[
 
 logged_out: the phone removed the device, pair again · replaced: the session was opened elsewhere · banned: WhatsApp
 refused the number for a time · outdated: WhatsApp refuses this engine version · degraded: connected but not answering ·
-paused: Meta will take nothing of this official number until a person has acted (`kurir number resume`) ·
-restricted: connected, but WhatsApp lets the number write only to people it has been in contact with; shown in place of
-`connected`, see `shown_state`.
+paused: nothing of this official number is sent until a person has acted (`kurir number resume`) · restricted:
+connected, but WhatsApp lets the number write only to people it has been in contact with; shown in place of `connected`,
+see `shown_state`.
 """
 
 KEY_PREFIX: dict[ChannelKind, str] = {"linked_device": "BO-", "cloud_api": "WB-"}
@@ -68,14 +68,14 @@ class Number(msgspec.Struct, frozen=True):
 
 class Restriction(msgspec.Struct, frozen=True):
     """Until when (unix seconds) a number may write to no first contacts, and how many seconds that was from its start.
-    When the time is over it still counts until a first contact has got through."""
+    When the time is over it still applies until a first contact was reached."""
 
     until: float
     seconds: float
 
 
 class CloudCredentials(msgspec.Struct, frozen=True):
-    """What the Cloud API needs for one number, opened: never log it, never keep it longer than a call."""
+    """A number's Cloud API credentials, decrypted: never log them, never keep them longer than a call."""
 
     access_token: str
     app_secret: str
@@ -229,7 +229,7 @@ def _signers(connection: Connection, sealing: Sealing, condition: sa.ColumnEleme
     found: list[Signer] = []
     for *columns, sealed in rows:
         number = _number(columns)
-        with contextlib.suppress(SealError):  # its secret is of another master key: it signs nothing here
+        with contextlib.suppress(SealError):  # its secret was sealed with another master key
             found.append(Signer(number, sealing.open(sealed, f"numbers.app_secret:{number.id}")))
     return found
 
@@ -250,14 +250,14 @@ def credentials(connection: Connection, sealing: Sealing, account_id: int, numbe
 
 
 def set_name(connection: Connection, account_id: int, number_id: int, name: str) -> None:
-    """Gives the account's number another name."""
+    """Renames the account's number."""
     connection.execute(
         numbers.update().where(numbers.c.account_id == account_id, numbers.c.id == number_id).values(name=name)
     )
 
 
 def remove(connection: Connection, account_id: int, number_id: int, now: float) -> None:
-    """Ends the account's number and erases its secrets; its row stays for what was sent with it."""
+    """Removes the account's number and erases its secrets; its row stays for its messages."""
     connection.execute(
         numbers.update()
         .where(numbers.c.account_id == account_id, numbers.c.id == number_id)
@@ -266,7 +266,7 @@ def remove(connection: Connection, account_id: int, number_id: int, now: float) 
 
 
 def set_access_token(connection: Connection, sealing: Sealing, account_id: int, number_id: int, token: str) -> None:
-    """Puts a new access token in the place of an official number's old one, sealed."""
+    """Replaces an official number's access token by a new one, sealed."""
     connection.execute(
         numbers.update()
         .where(numbers.c.account_id == account_id, numbers.c.id == number_id)
@@ -329,7 +329,7 @@ def restricted_count(connection: Connection) -> int:
 
 
 def shown_state(number: Number, state: NumberState, reason: Reason) -> tuple[NumberState, Reason]:
-    """What people are shown of a number whose connection is in `state` for `reason`."""
+    """The state that people see of a number whose connection is in `state` for `reason`."""
     if state != "connected" or number.restricted_until is None:
         return state, reason
     return "restricted", RESTRICTED_UNTIL(until=number.restricted_until)

@@ -1,4 +1,4 @@
-"""A sender number changes its state: stored, and appended to the event log, in the caller's transaction."""
+"""Stores a sender number's changes of state and appends them to the event log, in the caller's transaction."""
 
 from __future__ import annotations
 

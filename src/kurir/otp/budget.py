@@ -1,8 +1,8 @@
 """How many guesses at one-time passwords are compared with how many codes, and how long codes are. Pure.
 
-A check that names only the code is compared with every open code of the account, and nothing tells an honest check
-from a guess before it was compared. Whoever compares a share p of all checks therefore compares that share of a
-guesser's, and the guesser's expected hits per hour are
+A check that names only the code is compared with every open code of the account, and before that an honest check cannot
+be distinguished from a guess. Comparing a share p of all checks therefore compares that share of a guesser's, and the
+guesser's expected hits per hour are
 
     sum over its wrong checks of  (codes it was compared with) / 10^digits
 
@@ -41,7 +41,7 @@ Scope = Literal["account", "phone", "request"]
 HOUR = 3600.0
 MINUTE = 60.0
 UNSCOPED, PHONE, REQUEST, FIRST_TRIES = 0.006, 0.001, 0.001, 0.002
-"""The most that a guesser may expect to hit per account and hour, by the scope of the check; together 0.01."""
+"""Maximum expected hits of a guesser per account and hour, by the scope of the check; together 0.01."""
 SHARED = 0.003
 """The part of `UNSCOPED` for all lengths but the longest: an attack on short codes leaves the longest theirs."""
 WRONG_TRIES = 5
@@ -67,12 +67,12 @@ class Wrong(msgspec.Struct, frozen=True):
 
     @property
     def rate(self) -> int:
-        """Wrong checks per hour, as things go now."""
+        """Wrong checks per hour, at the present rate."""
         return max(self.hour, _PER_HOUR * self.recent)
 
     @property
     def suspicious(self) -> bool:
-        """Whether that many wrong checks look like somebody guessing, in any shop."""
+        """Whether that many wrong checks indicate guessing, for any account."""
         return self.recent >= _SUSPICIOUS
 
 
@@ -119,9 +119,9 @@ def digits_for(
 ) -> int:
     """The length of the next code.
 
-    `open_codes` of the account there are besides, `recent_codes` it was sent in the last two hours, `wrong_at_phone`
-    checks missed the last hour's codes of this phone number; `unscoped` says whether the account checks codes without
-    scope at all.
+    `open_codes`: further open codes of the account; `recent_codes`: its codes of the last two hours; `wrong_at_phone`:
+    wrong checks of this phone number's codes in the last hour; `unscoped`: whether the account checks codes without
+    scope.
     """
     for digits in range(lengths.least, lengths.most):
         space = 10**digits

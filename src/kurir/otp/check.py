@@ -1,4 +1,4 @@
-"""Taking a one-time password back: a code is right once, and wrong checks are counted against the account's limits.
+"""Checks one-time passwords: a code is right once, and wrong checks are counted against the account's limits.
 
 A check with a request id is compared with that request's code, one with a phone number with that number's codes, any
 other with the account's youngest codes (all of them unless somebody is guessing). See `budget` for the limits.
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 _LENGTH_MOST = 10
 _FIELDS: dict[Scope, str] = {"request": "req_id", "phone": "phone_no", "account": "otp_code"}
 _RETRY_AFTER = int(budget.MINUTE)
-"""Seconds: limits fall due by the minute, and a new code is longer and works at once."""
+"""Seconds: limits change by the minute, and a new code is longer and works at once."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +45,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return f"Attempt(account_id={self.account_id})"
 
     def codes(self, lengths: Lengths) -> dict[int, str]:
-        """The codes that this may stand for, by their length; length 0 stands for what is no code."""
+        """The codes that this may mean, by their length; length 0 means that it is no code."""
         plain = self.code.isascii() and self.code.isdigit()
         if not plain or len(self.code) > _LENGTH_MOST:
             return {0: self.code}
@@ -70,7 +70,7 @@ class CheckResult(msgspec.Struct, frozen=True):
 
 
 class _Checked(msgspec.Struct, frozen=True):
-    """What a transaction found out: the verdict, and whether somebody seems to be guessing."""
+    """The result of a transaction: the check's result, and whether guessing is suspected."""
 
     result: CheckResult
     guessing: bool = False
@@ -81,8 +81,8 @@ async def check(
 ) -> CheckResult:
     """Whether the attempt names an open code of the account; `digits` and `digits_most` are the lengths codes may have.
 
-    A right code is used up durably before this returns. Wrong, expired, used, dead and unknown codes are not told
-    apart. `now` in unix seconds. Raises DatabaseUnavailable.
+    A right code is used up durably before this returns. Wrong, expired, used, dead and unknown codes get the same
+    result. `now` in unix seconds. Raises DatabaseUnavailable.
     """
     checking = _Checking(sealing, attempt, now, Lengths(digits, max(digits, digits_most)))
     checked = await database.write(checking.run)
@@ -92,7 +92,7 @@ async def check(
 
 
 def close_open_codes(connection: Connection, now: float) -> None:
-    """Ends every account's open codes: for a database that was put back, in which used ones are open again."""
+    """Ends every account's open codes: for a restored database, in which used ones are open again."""
     connection.execute(sa.update(otps).where(otps.c.used_at.is_(None), otps.c.expires_at > now).values(expires_at=now))
 
 
@@ -198,7 +198,7 @@ class _Checking:
         return connection.execute(rows.offset(most).limit(1)).scalar()
 
     def _miss(self, connection: Connection, tries: sa.Column[int]) -> None:
-        """Every code that was meant has taken a wrong try; also those that are over, which shows how fast they come."""
+        """Counts a wrong try for every code that was meant, also dead ones, to measure their rate."""
         alive = [otps.c.account_id == self._attempt.account_id, otps.c.used_at.is_(None), otps.c.expires_at > self._now]
         connection.execute(otps.update().where(*alive, *self._narrowing).values({tries: tries + 1}))
 
@@ -207,7 +207,7 @@ class _Checking:
         ledger.add(connection, self._attempt.account_id, scope, length, self._now, wrong=wrong, chance=chance)
 
     def _notify(self, connection: Connection, wrong: Wrong) -> bool:
-        """Tells the account's webhooks, once an hour; whether this was the first notice of the hour."""
+        """Publishes the suspicion, once an hour; returns whether this was the first of the hour."""
         account_id = self._attempt.account_id
         if not ledger.first_notice(connection, account_id, self._now):
             return False

@@ -1,4 +1,4 @@
-"""Sending a one-time password: the code and its message are stored in one durable transaction.
+"""Sends a one-time password: stores the code and its message in one durable transaction.
 
 Gateways on one PostgreSQL send to one phone number one after the other (`claims`), so that its limits are kept by all
 of them together; two codes that are open at the same time differ for the same reason.
@@ -29,7 +29,7 @@ from kurir.settings import Settings
 from kurir.store.name_locks import claim
 
 CODE, REQUEST_ID = "otp_code", "req_id"
-"""What is remembered of a request for a code besides its message."""
+"""Keys of what is stored of a request for a code besides its message."""
 
 _DRAWS = 16
 _PAUSE = 0.03
@@ -47,7 +47,7 @@ class SendLimited(Exception):  # noqa: N818 - a state of the world, not a mistak
 
 
 class Issued(msgspec.Struct, frozen=True):
-    """A code that is stored and on its way. The only place besides the message where it can be read."""
+    """A stored code that is being sent. The only place besides the message where it can be read."""
 
     code: str
     request_id: str
@@ -62,11 +62,11 @@ class _CodeTaken(Exception):  # noqa: N818 - a state of the world, not a mistake
 
 
 class _PhoneTaken(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """Another gateway stores a code for this phone number at this moment; come again when it has."""
+    """Another gateway stores a code for this phone number at this moment; retry when it has."""
 
 
 class _TooShort(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """Codes have to be longer now: draw one of so many `digits`."""
+    """Codes have to be longer now: draw one of `digits` digits."""
 
     def __init__(self, digits: int) -> None:
         super().__init__(f"codes of {digits} digits are needed")

@@ -1,4 +1,4 @@
-"""Forgetting: codes that were used or have expired, and counted checks that no limit looks back on any more."""
+"""Deletes used and expired codes, and counted checks that no limit uses any more."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def send_wait(*, now: float, sent: list[float], limit: int, min_interval: float)
 
 
 def message_text(request: OtpRequest, code: str) -> str:
-    """The bubble the person reads, in the account's language, with whatever names the caller gave."""
+    """The text of the message, in the account's language, with the names that the caller gave."""
     customer, service, company = (
         " ".join(name.split()) for name in (request.customer_name, request.service_name, request.company_name)
     )
@@ -82,7 +82,7 @@ def humanised(seconds: int, language: str) -> str:
 
 
 def open_codes(account_id: int, now: float) -> list[sa.ColumnElement[bool]]:
-    """What makes a stored code one that can still be used: not used, not expired, not dead."""
+    """The condition for a stored code that can be used: not used, not expired, not dead."""
     return [
         otps.c.account_id == account_id,
         otps.c.used_at.is_(None),

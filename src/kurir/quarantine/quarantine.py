@@ -33,9 +33,9 @@ QUEUES: tuple[Queue, ...] = get_args(Queue)
 LARGEST = 1_000_000
 """Maximum bytes of a stored payload. Input of strangers can be larger, and must not fill the disk."""
 MOST = 10_000
-"""Entries of an account: when a transaction leaves more, what failed longest ago goes …"""
+"""Maximum entries of an account; beyond it those that failed longest ago are removed."""
 _TRIMMED = 100
-"""… and with it one entry in so many, so that a full quarantine is not sorted out for each one that comes."""
+"""One entry in so many is removed in addition, so that a full quarantine is not cleaned up for each new one."""
 
 _FULL = LogLimit(600.0)
 

@@ -1,6 +1,6 @@
-"""Why something is as it is: codes with parameters, and one table of their sentences in Indonesian and English.
+"""Reasons: codes with parameters, and one table of their sentences in Indonesian and English.
 
-Every layer hands on a `Reason`; only what speaks to people (web, webhooks, command line) asks for its `sentence`.
+Every layer hands on a `Reason`; only the interfaces (web, webhooks, command line) ask for its `sentence`.
 """
 
 from kurir.reasons.reason import NOTHING, Code, Reason, as_written, read, stored

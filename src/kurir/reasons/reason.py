@@ -62,7 +62,7 @@ def as_written(text: str) -> Reason:
 
 
 def stored(reason: Reason) -> str:
-    """The reason as a text column keeps it: JSON, "" for none; what was read as it was written stays so."""
+    """The reason as a text column stores it: JSON, "" for none; a plain text stays as it is."""
     if not reason:
         return ""
     if reason.code == _AS_WRITTEN:
