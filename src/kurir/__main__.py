@@ -1,7 +1,7 @@
 """The `kurir` command, also as `python -m kurir`.
 
-`kurir serve` can be told to stop from its first moment on: as long as it only loads its program, nothing is open and
-the process simply ends. From then on `serve` listens to the signals itself.
+`kurir serve` can be stopped at any moment: while it loads its program nothing is open, and the process simply ends.
+After that `serve` handles the signals itself.
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ from kurir.web.gateway import Gateway
 from kurir.webhooks.deliver import Deliverer
 
 _GRACE = 25.0
-"""Seconds that sends in flight have when their number goes to another gateway in order …"""
+"""Seconds that sends in flight have when their number moves to another gateway in order."""
 _LAST_ANSWERS = 2.0
-"""… and when it is lost: for answers that are there already."""
+"""Seconds that they have when the number is lost: enough to read answers that have arrived."""
 _LAST_EVENTS = 5.0
 """Seconds that the last events of a closed channel may take to be stored."""
 
@@ -116,7 +116,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
         stack.enter_context(sole_gateway(settings.data_dir))
         with ThreadPoolExecutor(
             1, "open-data-folder"
-        ) as opener:  # it ends before the lock is let go, also when told to stop
+        ) as opener:  # it ends before the lock is released, also when cancelled
             opening = partial(
                 open_data_folder, settings, serving=True, report=lambda line: log.info("schema_migrated", step=line)
             )
@@ -138,7 +138,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
         stack.push_async_callback(notifier.close)
         database.appended = notifier.appended
 
-        # of its own: receivers that hang must not take the connections that fetch pictures
+        # separate: hanging receivers must not occupy the connections that fetch pictures
         poster = SafeFetch(settings, name_threads=48)
         await poster.start()
         stack.push_async_callback(poster.close)
@@ -198,7 +198,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             pauses=pauses,
         )
         if leases is not None:
-            stack.push_async_callback(leases.close)  # when nothing is carried any more
+            stack.push_async_callback(leases.close)  # after the lanes and devices have ended
         for channel in (linked_devices, cloud_api):
             await _start(channel, inbox, stack, health)
 
@@ -272,7 +272,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
 
 
 async def _start(channel: Channel, inbox: Inbox, stack: contextlib.AsyncExitStack, health: TaskHealth) -> None:
-    # unwound the other way round: a closed channel ends its events, and the last of them are still stored
+    # unwound in reverse order: a closed channel ends its events, of which the last are still stored
     receiving = Tasks(health)
     receiving.keep("inbox", lambda: inbox.follow(channel), key=type(channel).__name__, vital=True)
     stack.push_async_callback(receiving.close, _LAST_EVENTS)
@@ -283,7 +283,7 @@ async def _start(channel: Channel, inbox: Inbox, stack: contextlib.AsyncExitStac
 def _handlers(
     database: Database, devices: LinkedDevices, dispatcher: Dispatcher, released: Callable[[], None]
 ) -> LeaseHandlers:
-    """What a number that comes or goes means for the devices and the lanes."""
+    """Opens and closes the device and the lane of a number that this gateway gains or loses."""
 
     async def begin(account_id: int, number_id: int) -> None:
         number = await database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)

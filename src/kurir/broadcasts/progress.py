@@ -1,7 +1,7 @@
-"""How far broadcasts have come, as events: accepted, running (in steps of a percent), done.
+"""Publishes the progress of broadcasts: accepted, running (in steps of a percent), done.
 
-A broadcast's messages move on their own and know nothing of it. So running broadcasts are counted every other second,
-and what a count shows is published in the transaction that remembers it: each step once, also with several gateways.
+A broadcast's messages are processed independently of it. So running broadcasts are counted every other second, and the
+count is published in the transaction that stores it: each step once, also with several gateways.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kurir.store.database import Database, DatabaseUnavailable
 EVERY = 2.0
 """Seconds between two rounds of counting."""
 MOST = 50
-"""Broadcasts counted in a round; the next round goes on after them."""
+"""Maximum broadcasts of a round; the next round continues after them."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +42,17 @@ class Count(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> int:
-        """How many messages wait no more."""
+        """Number of settled messages."""
         return sum(count for state, count in self.counts.items() if state in SETTLED)
 
     @property
     def over(self) -> bool:
-        """Whether no message waits any more."""
+        """Whether all messages are settled."""
         return self.settled == sum(self.counts.values())
 
     @property
     def worth_publishing(self) -> bool:
-        """Whether it has come a percent further, or is over."""
+        """Whether it has advanced by a percent, or is over."""
         return self.over or self.settled - self.published >= max(1, self.broadcast.recipients // 100)
 
 
@@ -65,7 +65,7 @@ class Progress:
         self._last = 0
 
     async def follow(self) -> None:
-        """Counts again and again until cancelled."""
+        """Counts periodically until cancelled."""
         while True:
             try:
                 await self.publish_all()
@@ -94,7 +94,7 @@ def publish(
     *,
     now: float,
 ) -> None:
-    """Appends how far a broadcast has come; `counts` are its messages by state."""
+    """Appends a broadcast's progress; `counts` are its messages by state."""
     body = BroadcastStatus(
         bc_id=broadcast.key,
         number_id=number_key,
@@ -125,7 +125,7 @@ def _running(connection: Connection, after: int) -> list[Count]:
 
 
 def _publish(connection: Connection, count: Count, now: float) -> int:
-    """Publishes a count, unless somebody else has done so since; returns how many events that made."""
+    """Publishes a count, unless another gateway has done so; returns how many events that made."""
     broadcast, over = count.broadcast, count.over
     taken = connection.execute(
         broadcasts.update()

@@ -1,6 +1,6 @@
 """Starting a broadcast: accepted as a whole or not at all.
 
-Its row, all its messages and the event that says so are stored in one transaction.
+Its row, its messages and its event are stored in one transaction.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ async def start(
 
     def also(connection: Connection, _ids_of_messages: list[int]) -> None:
         connection.execute(broadcasts.insert().values(**row))
-        if several:  # of a single message its own events say everything
+        if several:  # a single message's own events are enough
             counts = {"queued": broadcast.recipients}
             publish(connection, broadcast, number.key, "accepted", counts, now=now)
 

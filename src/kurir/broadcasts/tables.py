@@ -1,4 +1,4 @@
-"""Broadcasts. `settled` messages were settled when progress was last published; `ended_at`: nothing waits any more."""
+"""Broadcasts. `settled` messages were settled when progress was last published; `ended_at`: all are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the event log says about a contact list: each change, in the transaction that made it."""
+"""Appends each change of a contact list to the event log, in the transaction that made it."""
 
 from __future__ import annotations
 

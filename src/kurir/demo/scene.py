@@ -144,7 +144,7 @@ async def ensure_account(settings: Settings, memory: Memory, business: Business,
         if known is None:
             made = await services.accounts.create(NewAccount(email=EMAIL, name="Toko Kurir", language="en"))
             known, memory.password, memory.api_key = made.account, made.password, made.api_key
-        # what an earlier start was cut off before is made now
+        # creates what an interrupted start has left out
         memory.verify_token = memory.verify_token or business.verify_token
         memory.api_key = memory.api_key or await services.accounts.add_key(known.id, "demo")
         if not memory.number_id:

@@ -1,8 +1,8 @@
-"""A whole signed body taken apart, within bounds. Pure; for a large body it takes a good part of a second.
+"""Reads a whole signed body, within bounds. Pure; for a large body it takes a good part of a second.
 
-A right signature shows whose the body is, not that it is Meta's: whoever has an official number here knows the app
-secret. Meta puts at most a thousand updates into one callback; a body with many more is kept whole, as one entry of the
-quarantine, and so costs its neighbours no more than any other entry.
+A valid signature does not prove that the body is Meta's: every tenant with an official number knows the app secret.
+Meta puts at most a thousand updates into one callback; a body with many more is quarantined whole, as one entry, and so
+costs other tenants no more than any other entry.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from kurir.messages.channel_reports import Event, SetAside
 from kurir.numbers.numbers import Number
 
 CHANGES = 1_000
-"""Changes of one callback that are looked at one by one."""
+"""Maximum changes of one callback that are read."""
 PIECES = 40_000
-"""Objects, lists and commas of one callback; with more it is not even parsed, which nothing else in the process could
-do anything beside. Commas in texts count too: a thousand updates of Meta's have some 25,000 of all these."""
+"""Maximum objects, lists and commas of one callback; with more it is not parsed, which would block the whole process.
+Commas in texts count too: a thousand updates of Meta's have some 25,000 of all these."""
 PARTS = 5_000
-"""Events, and things that are not understood, that are taken out of one callback."""
+"""Maximum events and unsupported items that are read from one callback."""
 
 ASIDE = 100
-"""Changes of one callback that go into the quarantine one by one; when there are more the body goes, once."""
+"""Maximum changes of one callback that are quarantined one by one; with more the whole body is, once."""
 
 
 class Parts(msgspec.Struct, frozen=True):
-    """What is in a body. `is_json`: whether it is a JSON object at all; one that is not, or has too much in it, is in
-    `aside` as a whole and nothing else. `raw` is the body as a text that can be stored, `fingerprint` recognises it."""
+    """The content of a body. `is_json`: whether it is a JSON object; one that is not, or has too much in it, is in
+    `aside` as a whole and nothing else. `raw` is the body as text that can be stored, `fingerprint` identifies it."""
 
     raw: str
     fingerprint: str
@@ -50,7 +50,7 @@ class Parts(msgspec.Struct, frozen=True):
 
 
 def taken_apart(body: bytes, signers: Sequence[Number], now: float) -> Parts:
-    """What a body says that was signed with the app secret of `signers`. `now`: unix seconds."""
+    """Reads a body that was signed with the app secret of `signers`. `now`: unix seconds."""
     pieces = sum(map(body.count, (b"{", b"[", b",")))
     if pieces > PIECES:
         return _whole(body, signers, f"the callback has {pieces} objects, lists and commas, more than {PIECES}")
@@ -91,5 +91,5 @@ def _bodies(body: bytes, signers: Sequence[Number], reason: str) -> list[SetAsid
 
 
 def _of_unknown_number(change: Change, signer: Number) -> SetAside:
-    """An entry for a change about a number that is not set up here: it can be replayed when it is."""
+    """An entry for a change about a number that is not set up here, for a replay when it is."""
     return set_aside(change, signer.account_id, 0, f"no number of this gateway has the id {change.phone_number_id}")

@@ -141,7 +141,7 @@ def changes_of(body: bytes) -> list[Change] | None:
 
 
 def owners_among(numbers: Iterable[Number]) -> Callable[[Change], Sequence[Number]]:
-    """Says which of these numbers a change is about: the one that it names, or all of its business account."""
+    """Finds the numbers that a change is about: the one that it names, or all of its business account."""
     by_number: dict[str, list[Number]] = {}
     by_business: dict[str, list[Number]] = {}
     for number in numbers:
@@ -157,7 +157,7 @@ def owners_among(numbers: Iterable[Number]) -> Callable[[Change], Sequence[Numbe
 
 
 class TooMuch(Exception):  # noqa: N818 - a state, not a mistake
-    """The changes have more in them than is looked at."""
+    """The changes contain more than is read."""
 
 
 def read(
@@ -165,9 +165,9 @@ def read(
 ) -> Reading:
     """The events of verified changes.
 
-    owners: the numbers whose app secret signed the change; each gets its own events, none means not understood.
-    now: unix seconds, stands in for a missing timestamp. A change that cannot be read does not keep others from it.
-    Raises TooMuch for more than `most` events and things that are not understood.
+    owners: the numbers whose app secret signed the change; each gets its own events, none means unsupported. now: unix
+    seconds, stands in for a missing timestamp. A change that cannot be read does not keep others from it. Raises
+    TooMuch for more than `most` events and unsupported items.
     """
     reading = Reading([], [], [])
     for change in changes:

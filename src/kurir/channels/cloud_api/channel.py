@@ -104,7 +104,7 @@ class CloudApi:
     def stored(self, events: Sequence[Event]) -> None:
         """Does nothing: callbacks are acknowledged after they are stored, and Meta repeats unacknowledged ones."""
 
-    # nothing calls it yet: the inbox will, where a customer is to see that a message was read and an answer is typed
+    # not called yet: meant for the inbox, to show a customer that a message was read and an answer is typed
     async def mark_read(self, number: Number, remote_id: str, typing: bool = False) -> bool:
         """Marks a received message as read, with `typing` also shows "typing…"; returns whether Meta accepted it."""
         credentials = await self.credentials.of(number)

@@ -15,9 +15,9 @@ import msgspec
 from kurir.messages import bounds
 
 _LONGEST_NUMBER = 64
-"""Bits of a whole number that is taken for a text or an id."""
+"""Maximum bits of a whole number that is read as text."""
 _LONGEST_DIGITS = 19
-"""Digits from which on a whole number stays text."""
+"""Digits from which a whole number stays text."""
 
 
 def decoded(body: bytes) -> object:
@@ -38,7 +38,7 @@ def leniently_decoded(body: bytes) -> object:
 
 
 def text_of(value: object, limit: int = bounds.TEXT) -> str:
-    """A text of at most `limit` characters; whole numbers as their digits, anything else is as good as absent ("")."""
+    """A text of at most `limit` characters; whole numbers as their digits, anything else as absent ("")."""
     if isinstance(value, str):
         return bounds.text(value, limit)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= _LONGEST_NUMBER:
@@ -47,7 +47,7 @@ def text_of(value: object, limit: int = bounds.TEXT) -> str:
 
 
 def identifier_of(value: object) -> str:
-    """An id, which Meta writes as text or as a number, of any length and characters as one that fits; else ""."""
+    """An id, which Meta writes as text or as a number, made to fit (see `bounds.identifier`); else ""."""
     return bounds.identifier(value) if isinstance(value, str) else text_of(value)
 
 

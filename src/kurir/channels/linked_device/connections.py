@@ -148,7 +148,7 @@ class Connections:
         return pairing
 
     async def cancel_pairing(self, connection: DeviceConnection, reason: Reason) -> None:
-        """Gives up a pairing under way; what takes long to clear up goes on in the background."""
+        """Cancels a pairing in progress; slow cleanup continues in the background."""
         pairing = connection.running_pairing
         if pairing is not None:
             await asyncio.wait({self._fail(connection, pairing, reason)}, timeout=_CLEARING)

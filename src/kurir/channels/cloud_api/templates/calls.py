@@ -27,7 +27,7 @@ _PAGE = "100"
 _MOST_PAGES = 70
 """Maximum pages of a listing: a business may have 6,000 templates."""
 _LONGEST_HANDLE = 8_192
-"""Characters of an upload's id or handle: both go back to Meta as they came and are stored nowhere."""
+"""Characters of an upload's id or handle: both are returned to Meta unchanged and not stored."""
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -95,8 +95,8 @@ class TemplateCalls:
         return Created(identifier, bounds.text(status, bounds.NAME), category)
 
     async def list(self, number: Number) -> list[MetaTemplate | UnreadTemplate] | GraphRefusal | Unreachable:
-        """All templates of the number's business account, page by page: a part of them is no answer, for whoever asks
-        takes what is missing for deleted."""
+        """All templates of the number's business account, page by page: never a part of them, because missing ones
+        count as deleted."""
         self._listed_at[number.id] = self._clock()
         found: list[MetaTemplate | UnreadTemplate] = []
         query = {"fields": _FIELDS, "limit": _PAGE}
