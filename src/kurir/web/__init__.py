@@ -1,1 +1,1 @@
-"""The doors: the compatible API, our own API, Meta's callbacks, health. They decode, ask the parts below, answer."""
+"""The HTTP interfaces: the compatible API, the operator API, Meta's callbacks, health, pages."""

@@ -1,4 +1,4 @@
-"""What a handler may ask, in one value: the services, the settings, and what counts. Built by `kurir.app`."""
+"""What a handler needs, in one value: the services, the settings, the metrics. Built by `kurir.app`."""
 
 from __future__ import annotations
 

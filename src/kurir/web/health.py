@@ -1,4 +1,4 @@
-"""What a supervisor and a monitor ask: is the process alive, can it take messages, how is it doing.
+"""Endpoints for supervisors and monitors: liveness, readiness, metrics.
 
 Open to whoever reaches the port; the answers hold no account's data.
 """

@@ -1,18 +1,18 @@
 """`/meta/callbacks`: the webhook at Meta of every official number of this gateway.
 
-GET answers Meta's verification handshake. POST takes callbacks. What strangers can set off is small and bounded: a body
-of limited size and time, of which the large ones are few at once; one query and some hashing to find whose app secret
-signed it (`signers`); and so many tries per minute and address that do not fit. Whether an id is served here cannot be
-told: what nobody here signed is refused alike.
+GET answers Meta's verification handshake. POST takes callbacks. The cost of a stranger's request is bounded: a body of
+limited size and time, of which the large ones are few at once; one query and some hashing to find whose app secret
+signed it (`signers`); and a limit of unsigned ones per minute and address. An answer does not reveal whether an id is
+served here: all unsigned callbacks are refused alike.
 
-What is signed is parsed, stored, and answered with 200 after the commit, so that Meta repeats whatever could not be
+A signed callback is parsed, stored, and answered with 200 after the commit, so that Meta repeats whatever could not be
 stored (for up to 7 days); repetitions are recognised by their fingerprints. A change that cannot be read or stored goes
 to the quarantine and does not keep the others back; so does a body that is no JSON object or has too much in it. A
-callback with anything that is not understood is kept raw, counted, and logged once per kind. A database that cannot
-store is answered with 503 by the server.
+callback with unsupported content is kept raw, counted, and logged once per kind. A database that cannot store is
+answered with 503 by the server.
 
-A tenant knows his app secret and signs whatever he likes: what bounds that is in `services/callbacks`; a large body has
-its place here until it is stored.
+A tenant knows the app secret and can sign any content: `services/callbacks` bounds that; a large body has its place
+here until it is stored.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ BODY_LIMIT = 3_000_000
 _SIGNATURE = "x-hub-signature-256"
 _CHALLENGE_LIMIT = 200
 _LARGE = 262_144
-"""Bytes from which a body is large …"""
+"""Bytes from which a body is large."""
 _LARGE_AT_ONCE, _LARGE_OF_ONE = 8, 2
-"""… and how many large ones of strangers may be in memory at once, in all and of one source."""
+"""How many large ones of strangers may be in memory at once, in all and of one source."""
 _GOOD_SECONDS, _GOOD_SOURCES = 24 * 3600.0, 1_000
-"""How long, and of how many sources, it is remembered that a callback of theirs was signed: most likely Meta's sources.
-Limits of their own hold for them: whoever has an official number here can sign a callback as well."""
+"""How long, and for how many sources, a signed callback is remembered: most likely Meta's sources. They have limits of
+their own: every tenant with an official number can sign a callback as well."""
 _GOOD_TRIES = 50
-"""How many times as many unsigned callbacks are allowed to them."""
+"""The factor of their limit of unsigned callbacks."""
 _GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE = 32, 16
 """How many large ones of theirs may be in memory at once, in all and of one source."""
 _KINDS = 200
-"""Kinds of what is not understood that are logged once each."""
+"""Kinds of unsupported content that are logged once each."""
 _UNSIGNED = "X-Hub-Signature-256 does not fit the body"
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def routes(gateway: Gateway) -> list[Route]:
 
 
 class MetaCallbacks:
-    """The handlers, and what they remember of whom they have met."""
+    """The handlers, and what they remember of their sources."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -82,7 +82,7 @@ class MetaCallbacks:
         self._kinds: set[str] = set()
 
     async def verify(self, request: Request) -> Response:
-        """Echoes the challenge to who knows an official number's verify token (Meta, "Verification requests")."""
+        """Echoes the challenge to a caller with an official number's verify token (Meta, "Verification requests")."""
         query = request.query_params
         token = query.get("hub.verify_token", "")
         challenge = query.get("hub.challenge", "")
@@ -126,7 +126,7 @@ class MetaCallbacks:
 
     @asynccontextmanager
     async def _attempt(self, source: str) -> AsyncIterator[Attempt]:
-        """A try within the limit, which is higher for who has sent signed callbacks. Raises HTTPException 429."""
+        """A try within the limit, which is higher for sources of signed callbacks. Raises HTTPException 429."""
         tries = self._tries_of_good if self._good.get(source) else self._tries
         async with contextlib.AsyncExitStack() as stack:
             try:
@@ -165,7 +165,7 @@ class MetaCallbacks:
         self._note(parts)
 
     def _note(self, parts: Parts) -> None:
-        """Counts what was not understood or was set aside; logs each kind once."""
+        """Counts what was unsupported or quarantined; logs each kind once."""
         metrics = self._gateway.metrics
         for kind in parts.unread:
             metrics.called_back("unknown_number" if kind == "number" else "not_read")
@@ -202,7 +202,7 @@ class _Places:
 
 
 class _Size:
-    """How large a body has become: it takes one of the places for large ones when it gets there."""
+    """The size of a body so far: it takes one of the places for large ones when it is large."""
 
     def __init__(self, places: _Places, source: str) -> None:
         self._places = places
@@ -210,7 +210,7 @@ class _Size:
         self._counted = False
 
     def is_now(self, size: int) -> None:
-        """The body has so many bytes. Raises HTTPException 503."""
+        """Sets the body's size. Raises HTTPException 503."""
         if size <= _LARGE or self._counted:
             return
         if not self._places.take(self._source):
@@ -218,7 +218,7 @@ class _Size:
         self._counted = True
 
     def end(self) -> None:
-        """The body is needed no more."""
+        """Frees the body's place."""
         if self._counted:
             self._places.give_back(self._source)
 
@@ -236,7 +236,7 @@ async def _bounded(request: Request, size: _Size) -> bytes:
 
 
 async def _given_back(attempt: Attempt, work: Awaitable[T]) -> T:
-    """The result of `work`; a database that is away tells nothing about who asks."""
+    """The result of `work`; a database that is away does not count as a try."""
     try:
         return await work
     except DatabaseUnavailable:

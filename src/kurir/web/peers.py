@@ -1,4 +1,4 @@
-"""`/gateways/calls`: for other gateways on the same database, which ask about devices that this one holds."""
+"""`/gateways/calls`: peer calls of other gateways on the same database about devices of this one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kurir.web.gateway import Gateway
 from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 
 _MOST = 65_536
-"""Bytes of an order."""
+"""Bytes of a call."""
 
 
 def routes(gateway: Gateway) -> list[Route]:
-    """The one route, for whoever has the token that only the shared master key gives."""
+    """The one route, for callers with the token that is derived from the master key."""
     orders = gateway.services.peer_orders
 
     async def take(request: Request) -> Response:

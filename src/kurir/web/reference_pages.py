@@ -1,6 +1,6 @@
 """Pages for people: the start page with the state of the numbers, and the reference of the compatible API.
 
-Rendered here from the endpoint table, with our own style sheet and script; no other host is ever asked.
+Rendered here from the endpoint table, with our own style sheet and script; no other host is contacted.
 """
 
 from __future__ import annotations

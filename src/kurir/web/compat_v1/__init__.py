@@ -1,1 +1,1 @@
-"""The compatible front door, `/public/v1/…`: one module per section of the reference collection."""
+"""The compatible API, `/public/v1/…`: one module per section of the reference collection."""

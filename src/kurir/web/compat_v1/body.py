@@ -170,7 +170,7 @@ def _as_number(value: Any) -> float | None:
 
 
 def _clean(text: str, name: str) -> str:
-    """Text that every database and both wires can carry: no control characters, no lone surrogates."""
+    """Text that every database and both wires accept: no control characters, no lone surrogates."""
     if text.isprintable():
         return text
     try:
@@ -181,7 +181,7 @@ def _clean(text: str, name: str) -> str:
 
 
 def _describe(value: Any) -> str | Code:
-    """What came, in a few words that leak nothing long."""
+    """A short description of what came."""
     if isinstance(value, dict):
         return AN_OBJECT
     if isinstance(value, list):

@@ -11,7 +11,7 @@ from babel.dates import format_datetime
 def written_date(at: datetime, language: Literal["id", "en"]) -> str:
     """`21 Des 2025 07:00 WIB`, or with English months `21 Dec 2025 07:00 WIB`.
 
-    The reference fixes the language by chapter, whatever the account's: Indonesian for templates, English for contacts.
+    The reference fixes the language by section, whatever the account's: Indonesian for templates, English for contacts.
     The zone's abbreviation is that of the time zone database: WIB, WITA, WIT in Indonesia.
     """
     return f"{format_datetime(at, 'd MMM y HH:mm', locale=language)} {at:%Z}"

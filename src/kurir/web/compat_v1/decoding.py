@@ -1,8 +1,8 @@
 """From the bytes of a request to its fields: JSON first, then the forms that existing clients send.
 
-JSON is recognised by its first character, whatever `Content-Type` says or does not say, and may carry the `// …`
-comments of the reference collection's samples. Everything else is a form. Whatever cannot be read is a 400 that says
-what was wrong; no input raises anything but `WireError`.
+JSON is recognised by its first character, whatever `Content-Type` says, and may contain the `// …` comments of the
+reference collection's samples. Everything else is a form. A body that cannot be read is a 400 that says why; no input
+raises anything but `WireError`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _FAULTS = {
     "trailing characters": JSON_TRAILING,
     "object keys must be strings": JSON_NAMES,
 }
-"""The objections of msgspec that are worth a sentence of their own."""
+"""Errors of msgspec that have a sentence of their own."""
 _decode_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -118,7 +118,7 @@ def _explained(error: Exception) -> WireError:
 
 
 def _fault(error: str) -> Reason:
-    """What the decoder objects to, in words of ours, and where."""
+    """The decoder's error, in words of ours, and where it is."""
     words, _, place = error.partition(" (byte ")
     at = place.rstrip(")")
     fault = _FAULTS.get(words, JSON_BROKEN)()

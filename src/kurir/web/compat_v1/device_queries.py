@@ -1,4 +1,4 @@
-"""Asking a linked device something, bounded: what it cannot answer in time or while it is away is a 408."""
+"""Queries to a linked device, with a timeout: a late answer or an unavailable device is a 408."""
 
 from __future__ import annotations
 

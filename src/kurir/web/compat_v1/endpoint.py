@@ -1,6 +1,6 @@
 """One endpoint of the compatible API, as data: its path, fields, samples and handler.
 
-The table of endpoints (each chapter module exports `ENDPOINTS`) gives routing, identification, the OpenAPI document
+The table of endpoints (each section's module exports `ENDPOINTS`) gives routing, identification, the OpenAPI document
 and the rendered reference. The server identifies the caller and finds the number before the handler runs.
 """
 
@@ -44,7 +44,7 @@ class Field:
 class Call:
     """One identified request. `number` is there exactly when the endpoint names a number field.
 
-    `once` says by what the request is recognised when it comes again; hand it to `outbox.accept`.
+    `once` identifies repetitions of the request; pass it to `outbox.accept`.
     """
 
     account: Account
@@ -70,9 +70,8 @@ class Endpoint:
 
     `credential` is the spelling the reference uses; `number_field` names the sender number's field, if any.
     `request_sample` and `answer_sample` are ours, in the shape of the reference collection;
-    `other_answers` are further shapes of a 200. An endpoint that sends has a `replay`: it answers a request that comes
-    again from what was remembered of it. Endpoints of another `limit_group` are counted apart in the account's request
-    limit.
+    `other_answers` are further shapes of a 200. An endpoint that sends has a `replay`, which answers a repeated request
+    from what was remembered of it. Endpoints of another `limit_group` are counted apart in the account's request limit.
     """
 
     path: str

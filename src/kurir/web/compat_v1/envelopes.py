@@ -1,4 +1,4 @@
-"""What goes back over the compatible wire: answers, and errors that name the field, in Indonesian or English.
+"""Answers of the compatible API, and errors that name the field, in Indonesian or English.
 
 Error body: `{"code": "405", "message": "<text>", "type": "<kind>"}` with `code` always a string. The HTTP status
 equals `code` unless the setting `http_status` is `always_200` (wire contract, section 1).

@@ -1,6 +1,6 @@
 """Form bodies, as PHP and browsers write them: `a=1`, `items[]=x`, `order[0][column]=2`, urlencoded or multipart.
 
-Files cannot be uploaded: the API takes media by URL, and says so instead of dropping what was sent.
+Files cannot be uploaded: the API takes media by URL, and refuses them instead of dropping them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PATH = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)", re.DOTALL)
 _STEP = re.compile(r"\[([^\[\]]*)\]")
 
 
-# it warns of every broken form, which any stranger can send: the caller is told, and metrics count the answer
+# it warns of every broken form, which any stranger can send: the caller gets an error, and metrics count it
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 

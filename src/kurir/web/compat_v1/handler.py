@@ -1,8 +1,8 @@
 """The hot path of the compatible API: one request from its bytes to its answer, over the table of endpoints.
 
 The order of checks is fixed: body → credentials → rate limit → package → number → key → fields. A refusal anywhere is a
-`WireError`; a database that cannot store is a 503 with `Retry-After`. Anything else is a mistake of ours: it is
-logged with an id, counted, and answered as 503 with that id, so that a retry is right and nothing is leaked.
+`WireError`; a database that cannot store is a 503 with `Retry-After`. Anything else is a bug: it is logged with an id,
+counted, and answered as 503 with that id, so that a retry is right and nothing is leaked.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ log = structlog.get_logger(__name__)
 
 
 def _say_strangers(reasons: dict[str, int]) -> None:
-    """What was refused to people nobody knows: the log must not grow as fast as they ask."""
+    """Logs refusals of unidentified callers, summed up: the log must not grow with each."""
     log.warning("strangers_refused", reasons=reasons)
 
 
@@ -121,7 +121,7 @@ class CompatHandler:
             account = await self._identity.account(body, endpoint.credential, _address(scope))
             language = account.language
             headers = self._counted(account, endpoint)
-            self._identity.require_package(account)  # after the limit: who may not send must not ask without end either
+            self._identity.require_package(account)  # after the limit: accounts that may not send are limited too
             number = None
             if endpoint.number_field is not None:
                 number = await self._identity.number(account, body, endpoint.number_field)

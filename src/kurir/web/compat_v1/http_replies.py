@@ -1,4 +1,4 @@
-"""An answer on its way out: status, headers, bytes. The headers are those of the reference collection's samples."""
+"""HTTP answers: status, headers, bytes. The headers are those of the reference collection's samples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _JSON = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back: the HTTP status, the body's `code` for the metrics, the JSON body, and our extra headers."""
+    """An answer: the HTTP status, the body's `code` for the metrics, the JSON body, and our extra headers."""
 
     status: int
     code: int
@@ -66,7 +66,7 @@ async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
 
 
 async def send_preflight(send: Send) -> None:
-    """Answers OPTIONS: who may call, and how."""
+    """Answers OPTIONS with the CORS headers."""
     headers = [*_CORS, (b"access-control-max-age", b"86400"), (b"allow", b"POST, OPTIONS"), (b"content-length", b"0")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b""})

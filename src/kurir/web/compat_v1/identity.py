@@ -1,4 +1,4 @@
-"""Who calls, and with which sender number: from the credentials in the body to the account and its number."""
+"""Identifies a request: finds the account and its sender number by the credentials in the body."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ NUMBER_EXPECTED: dict[NumberField, Code] = {
 
 
 class Identity:
-    """Answers "whose key is this?" and "is this number theirs?" about a request's body."""
+    """Finds the account of a request's key, and the number that it names."""
 
     def __init__(self, callers: Callers, clock: Clock) -> None:
         self._callers = callers
         self._clock = clock
 
     async def account(self, body: Body, credential: str, address: str) -> Account:
-        """The account whose key the body carries in any of its spellings.
+        """The account whose key the body contains in any of its spellings.
 
         `credential` is the spelling that the endpoint's reference uses, `address` the client's. Raises WireError 403,
         or 400 when the address has sent too many wrong keys.

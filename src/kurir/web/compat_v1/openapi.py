@@ -128,7 +128,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _refusal_of(endpoint: Endpoint) -> Schema:
-    """The error schema; an endpoint whose answers carry no `code` refuses with `success: false` as well."""
+    """The error schema; an endpoint whose answers have no `code` refuses with `success: false` as well."""
     error: Schema = {"$ref": "#/components/schemas/Error"}
     if "code" in endpoint.answer_sample:
         return error

@@ -13,12 +13,12 @@ from kurir.web.compat_v1.endpoint import Call, Field
 from kurir.web.compat_v1.envelopes import missing, wrong
 
 PLATFORMS = ("whatsapp_bisnis_api", "whatsapp_business_api", "whatsapp")
-"""What clients write into `platform`; it decides nothing."""
+"""What clients write into `platform`; it has no effect."""
 NAMES = ("recipients", "reciptient", "recipient")
 
 
 def recipients_in(call: Call, name: str) -> list[str]:
-    """The phone numbers in E.164 digits, each once; `name` is the endpoint's spelling, for complaints.
+    """The phone numbers in E.164 digits, each once; `name` is the endpoint's spelling, for errors.
 
     Raises WireError 405 naming every field or number that cannot be used; nothing has been stored then.
     """
@@ -43,7 +43,7 @@ def recipients_in(call: Call, name: str) -> list[str]:
 
 
 def _written(body: Body, name: str) -> list[str]:
-    """What was written, one text per number; numbers and texts are interchangeable, empty places are skipped."""
+    """The numbers as written, one text each; numbers and texts are interchangeable, empty places are skipped."""
     found = body.value(name, *NAMES)
     items: list[Any] = found if isinstance(found, list) else [found]
     texts = [Body({name: item}).text(name, expected=RECIPIENTS_EXPECTED) for item in items]

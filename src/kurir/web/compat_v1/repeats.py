@@ -1,8 +1,8 @@
-"""Sends each request once, however often it comes: `Idempotency-Key`, and the account's repeat guard.
+"""Sends each request once, however often it is repeated: `Idempotency-Key`, and the account's repeat guard.
 
 A client may name a request by the header `Idempotency-Key` or the field `idempotency_key`. The first request accepted
 under a key is answered, and the same answer is given to every further one for 24 hours, with the header
-`Idempotency-Replayed: true`. A 408 is no answer for good: its repetition waits for the messages as the first one did.
+`Idempotency-Replayed: true`. A 408 is not remembered: its repetition waits for the messages as the first one did.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 def once_of(idempotency: Idempotency, endpoint: Endpoint, call: Call, header: str) -> Once | None:
-    """By what this request is recognised when it comes again; None when it need not be. Raises WireError 405.
+    """How a repetition of this request is recognized; None when it need not be. Raises WireError 405.
 
     `header` is the value of `Idempotency-Key`, "" when absent.
     """
@@ -51,7 +51,7 @@ class Repeats:
         self._turns: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
     async def answer(self, endpoint: Endpoint, call: Call) -> Answer:
-        """The endpoint's answer, or the one given to the request when it came first.
+        """The endpoint's answer, or the one that the first such request got.
 
         Raises what the handler raises, and WireError 400 for a key that belongs to another request.
         """
@@ -63,7 +63,7 @@ class Repeats:
                 return await endpoint.handler(self._gateway, call)
             except Repeated as repeated:
                 return _replayed(await self._again(endpoint, call, repeated.earlier))
-        # one at a time under one key: whoever comes second finds the answer of the first
+        # one at a time under one key: the second finds the answer of the first
         turn = self._turns.setdefault((once.account_id, once.key_hash), asyncio.Lock())
         async with turn:
             earlier = await self._gateway.services.idempotency.earlier(once)

@@ -1,8 +1,8 @@
-"""From the fields of a send request to its bubbles, into the outbox, and back to the caller: the four endpoints that
-send over a linked device share these three steps.
+"""The steps that the four endpoints that send over a linked device share: read the fields into bubbles, store them in
+the outbox, answer the caller.
 
-`async` answers as soon as the messages are durably stored. `sync` waits, bounded, for the channel's verdict; the
-messages are kept and go on either way.
+`async` answers as soon as the messages are durably stored. `sync` waits, bounded, for the channel's outcome; the
+messages stay queued either way.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ IN_DELIVERY = "The message is in the delivery process"
 IMAGE_FIELDS = ("image_url",)
 FILE_FIELDS = ("file_url", "document_url")
 MEDIA_FIELDS = ("url", "media_url")
-"""Says where a file is, but not what it is: `type` or the URL's ending does."""
+"""Fields with a file's URL; `type` or the URL's ending gives its kind."""
 
 METHODS = ("async", "sync")
 
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"})
 _NOT_READY = 3.0
-"""Most seconds that a `sync` call waits for a device that is not connected: clients give up after five."""
+"""Maximum seconds that a `sync` call waits for a device that is not connected: clients give up after five."""
 _THE_REQUEST_WAS_WRONG = frozenset({"not_on_whatsapp", "not_a_group_member"})
-"""Reasons of a failed send that the caller can mend in the request: they answer 405, all others 400."""
+"""Reasons of a failed send that the caller can fix in the request: they answer 405, all others 400."""
 
 
 DELIVERY_FIELDS = (
@@ -122,7 +122,7 @@ def bubbles(gateway: Gateway, body: Body, primary: Literal["image", "document"])
 async def send(gateway: Gateway, call: Call, recipient: str, contents: list[Content]) -> Answer:
     """Stores the bubbles durably, in order, and answers as `method_send` asks.
 
-    Raises WireError: on `sync` 405 or 400 when a bubble was refused, 408 when there is no verdict in time. QueueFull,
+    Raises WireError: on `sync` 405 or 400 when a bubble was refused, 408 when there is no outcome in time. QueueFull,
     DatabaseUnavailable and Repeated pass through; then nothing was stored.
     """
     call.body.choice("method_send", choices=METHODS, default=METHODS[0])
@@ -135,7 +135,7 @@ async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answ
     """The answer to a request whose bubbles are stored; raises as `send` does."""
     headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
     if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
-        # a device that is not connected will hardly be so within the caller's patience: say so soon
+        # a device that is not connected will hardly connect within the timeout: answer soon
         ready = gateway.services.sending.connected(call.number)
         timeout = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
         await _all_sent(gateway, call.account.id, remembered.ids, timeout, headers)

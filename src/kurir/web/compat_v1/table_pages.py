@@ -9,7 +9,7 @@ from kurir.web.compat_v1.endpoint import Field
 
 LENGTH_MOST = 500
 _SEARCH_LIMIT = 100
-"""Characters that are looked for."""
+"""Maximum characters of a search."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def page_of(body: Body, *, length: int) -> Asked:
-    """The page that the request asks for; `length` is how many rows without a word about it. Raises WireError 405."""
+    """The page that the request asks for; `length` is the default number of rows. Raises WireError 405."""
     search = body.value("search")
     text = Body({"search": search.get("value")}) if isinstance(search, dict) else body
     return Asked(
@@ -32,7 +32,7 @@ def page_of(body: Body, *, length: int) -> Asked:
 
 
 def descending(body: Body, field: str, *, default: str) -> bool:
-    """Whether the direction in `field` is downwards. Raises WireError 405."""
+    """Whether the direction in `field` is descending. Raises WireError 405."""
     return body.choice(field, choices=("asc", "desc"), default=default) == "desc"
 
 

@@ -1,1 +1,1 @@
-"""What every HTTP door shares: limits of connections, allowed hosts, sign-in."""
+"""Shared by all HTTP interfaces: connection limits, allowed hosts, bodies."""

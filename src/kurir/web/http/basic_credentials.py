@@ -9,7 +9,7 @@ from kurir.services.sign_in import LONGEST_EMAIL, LONGEST_PASSWORD
 
 
 def basic_credentials(authorization: str) -> tuple[str, str] | None:
-    """The e-mail address and password that the header carries; None when it carries none."""
+    """The e-mail address and password in the header; None when it has none."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic" or len(encoded) > 4 * (LONGEST_EMAIL + LONGEST_PASSWORD):
         return None

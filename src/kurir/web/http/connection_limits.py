@@ -1,12 +1,12 @@
-"""What every HTTP connection is held to before a request reaches the doors: size and time of heads, numbers of
-connections, one Host. uvicorn has none of these limits; this is a thin layer over its httptools protocol.
+"""Limits on every HTTP connection before a request reaches its handler: size and time of heads, numbers of connections,
+one Host. uvicorn has none of these limits; this is a thin layer over its httptools protocol.
 
 Written for uvicorn 0.54 (pinned by the lock file): the methods of `HttpToolsProtocol` that are overridden here are
-called by httptools and by uvicorn's request cycle. uvicorn knows the newest cycle only; the one that is worked on, with
-others queued behind it, is known here. uvicorn's timer of idle connections is not used: `sweep` ends those.
+called by httptools and by uvicorn's request cycle. uvicorn has only the newest cycle; this module also has the one in
+progress, before others in the queue. uvicorn's timer of idle connections is not used: `sweep` ends those.
 
-Whoever is answered before his request has come in whole, by this layer or by a door, is read on for a while before the
-connection is closed: closing it with unread bytes would make the kernel reset it, and the answer would be lost.
+After an answer to an incomplete request, by this layer or a handler, the rest is read for a while before the connection
+is closed: closing it with unread bytes would make the kernel reset it, and the answer would be lost.
 
 More than 300 lines: one protocol class that enforces all limits before a request exists.
 """
@@ -29,21 +29,21 @@ from kurir.accounts.limits import source_of
 from kurir.kit.log_limit import LogSummary
 
 _HEAD, _WORK, _IDLE, _CLOSING = range(4)
-"""Phases of a connection: a head is awaited or comes in · the request is worked on · between requests · refused."""
+"""Phases of a connection: receiving a head · handling the request · between requests · refused."""
 _LINGER, _LINGER_MOST, _LINGER_BYTES = 1.5, 20.0, 64_000_000
-"""How long a refused connection is read on: seconds without a byte, seconds in all, and bytes that are thrown away.
-Many clients write their whole request before they read the answer."""
+"""Bounds of reading on a refused connection: seconds without a byte, seconds in all, and discarded bytes. Many clients
+write their whole request before they read the answer."""
 _LINGERING, _LINGERING_OF_ONE = 256, 64
 """Refused connections that may linger at a time, in all and of one source; further ones are closed at once."""
 _FIELDS = 256
-"""Header fields of one request."""
+"""Maximum header fields of one request."""
 _PIPELINED = 32
-"""Requests that a client may send ahead of their answers."""
+"""Maximum requests that a client may send ahead of their answers."""
 _CROWDED = 0.75
 """Share of the connections from which on idle ones are closed after `_CROWDED_IDLE` seconds."""
 _CROWDED_IDLE = 5.0
 _UNREAD = 30.0
-"""Seconds in which some of an answer must be read: who never reads would keep his connection as long as he likes."""
+"""Seconds in which some of an answer must be read: otherwise a client could keep its connection for ever."""
 _AT_THE_END = 3.0
 """Seconds for the same while the server stops, and for the rest of requests that are coming in."""
 
@@ -51,8 +51,7 @@ log = structlog.get_logger(__name__)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What connections are held to; the settings of these names say why. `trusted`: proxies, exempt from
-    `per_address`."""
+    """Limits of connections; the settings of these names say why. `trusted`: proxies, exempt from `per_address`."""
 
     head_bytes: int
     head_seconds: float
@@ -84,7 +83,7 @@ class HttpFront:
         return type("Connection", (Connection,), {"front": self})
 
     def entered(self, connection: Connection) -> str:
-        """Counts a connection in; why it has to be refused, "" when it may stay."""
+        """Counts a new connection; returns why it has to be refused, "" when it may stay."""
         self.connections.add(connection)
         self._by_source[connection.source] += 1
         if len(self.connections) - self._lingering.total() > self.limits.connections:
@@ -94,7 +93,7 @@ class HttpFront:
         return ""
 
     def left(self, connection: Connection) -> None:
-        """Counts it out."""
+        """Counts its end."""
         self.connections.discard(connection)
         self._by_source[connection.source] -= 1
         if not self._by_source[connection.source]:
@@ -113,11 +112,11 @@ class HttpFront:
         return True
 
     def refused(self, why: str) -> None:
-        """Notes a refusal for the log."""
+        """Counts a refusal for the log."""
         self._refusals.note(why)
 
     def sweep(self, now: float) -> None:
-        """Ends what takes too long. `now`: the event loop's time."""
+        """Ends connections that take too long. `now`: the event loop's time."""
         crowded = len(self.connections) > self.limits.connections * _CROWDED
         idle = min(_CROWDED_IDLE, self.limits.idle_seconds) if crowded else self.limits.idle_seconds
         for connection in list(self.connections):
@@ -127,7 +126,7 @@ class HttpFront:
         log.warning("http_refusals", connections=len(self.connections), reasons=reasons)
 
     def trusts(self, address: str) -> bool:
-        """Whether a proxy at this address is believed."""
+        """Whether a proxy at this address is trusted."""
         if self._everybody:
             return True
         try:
@@ -142,7 +141,7 @@ class _RefusedError(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. `source` is whom its address stands for, `lingers` whether it is refused but still open."""
+    """One connection. `source` is what its address counts as, `lingers` whether it is refused but still open."""
 
     front: HttpFront
     source = ""
@@ -219,7 +218,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         if self._at_work is not None:
-            self._at_work.body = bytearray()  # what was not read is read no more; the connection may live for long
+            self._at_work.body = bytearray()  # unread bytes are dropped; the connection may live for long
             self._at_work = None
         super().on_response_complete()
         self._unset_keepalive_if_required()  # it would keep the connection in memory after its end
@@ -259,9 +258,9 @@ class Connection(HttpToolsProtocol):
         self.transport.write(data)
 
     def close_answered(self) -> None:
-        """The last answer is written: closes the connection, gently when more of the request is to come."""
+        """Closes the connection after its last answer, gently when more of the request is to come."""
         if self._phase is _CLOSING:
-            return  # it is on its way already
+            return  # it is closing already
         if self._complete and not self.pipeline:
             self.transport.close()
         else:
@@ -270,7 +269,7 @@ class Connection(HttpToolsProtocol):
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _is_unread(self, now: float) -> bool:
-        """Whether something has waited for too long to be sent, of which none goes out."""
+        """Whether written bytes wait for too long and none of them is sent."""
         unsent = self.transport.get_write_buffer_size()
         left = self._written - unsent
         if not unsent or left > self._left:
@@ -289,7 +288,7 @@ class Connection(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _fault(self) -> tuple[int, str] | None:
-        """What is wrong with the head that has just come in."""
+        """What is wrong with the received head."""
         limit = self.front.limits.head_bytes
         if max(self._unread, self._chunk) > limit:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -319,7 +318,7 @@ class Connection(HttpToolsProtocol):
         self._linger()
 
     def _abandon(self) -> None:
-        """Nobody is to be answered any more: the request under way is told, those sent ahead are not begun."""
+        """Stops answering: disconnects the request in progress, and drops those sent ahead."""
         self.pipeline.clear()
         if self._at_work is not None:
             self._at_work.disconnected = True
@@ -329,11 +328,11 @@ class Connection(HttpToolsProtocol):
             self.cycle.body = bytearray()
 
     def _linger(self) -> None:
-        """Says that nothing more is written, and reads on and throws away until the client has gone, within bounds."""
+        """Shuts down writing, and reads and discards until the client has closed, within bounds."""
         self._phase = _CLOSING
         self._since = self._heard = self.loop.time()
         self._thrown_away = 0
-        self.pipeline.clear()  # what was sent ahead is not begun: its answers could not be written
+        self.pipeline.clear()  # requests sent ahead are dropped: they could not be answered
         self.lingers = self.front.may_linger(self.source)
         if not self.lingers or not self.transport.can_write_eof():
             self.transport.close()
@@ -341,7 +340,7 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         try:
             self.transport.write_eof()
-        except OSError:  # the client has reset the connection, and nobody was told yet
+        except OSError:  # the client has reset the connection, which is not reported yet
             self.transport.abort()
 
 
@@ -355,7 +354,7 @@ class _Exit:
         self._write = connection.write
 
     def write(self, data: bytes) -> None:
-        """Writes, or drops it when the client has been told that nothing more comes."""
+        """Writes, or drops the bytes once writing has been shut down."""
         if not self.is_closing():
             self._write(data)
 

@@ -1,4 +1,4 @@
-"""Who may use the operator API, and how it says no: one bearer token per gateway, errors that name the field.
+"""Access to the operator API: one bearer token per gateway, errors that name the field.
 
 The token: see `kit/tokens`. Error body:
 `{"error": {"code": "<word>", "message": "<sentence>", "field": "<name or empty>"}}`.
@@ -30,7 +30,7 @@ T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger(__name__)
 PREFIX = "/api/"
-"""How the path of every request to the operator API begins."""
+"""The prefix of every path of the operator API."""
 _encode = msgspec.json.Encoder().encode
 _STATUS: dict[type[ServiceError], tuple[int, str]] = {
     Invalid: (400, "invalid"),
@@ -50,7 +50,7 @@ class ApiError(Exception):
 
 
 def reply(body: Any, status: int = 200) -> Response:
-    """`body` (structs, lists, dicts) as JSON that nobody caches."""
+    """`body` (structs, lists, dicts) as JSON that is not cached."""
     return Response(_encode(body), status, {"Cache-Control": "no-store"}, "application/json")
 
 

@@ -26,7 +26,7 @@ from kurir.web.operator.access import (
 )
 
 LONGEST_WAIT = 30.0
-"""Most seconds that a `wait` may ask for."""
+"""Maximum seconds of a `wait`."""
 
 
 class PairingRequest(msgspec.Struct):
@@ -36,7 +36,7 @@ class PairingRequest(msgspec.Struct):
 
 
 class NumberChange(msgspec.Struct):
-    """Body of a change: what is given is changed. A new token lets a paused official number go on."""
+    """Body of a change: what is given is changed. A new token resumes a paused official number."""
 
     name: str | None = None
     access_token: str | None = None
@@ -115,36 +115,36 @@ class _Numbers:
         return await self._shown(request, number)
 
     async def pause(self, request: Request) -> Response:
-        """Lets nothing of an official number go out until it is resumed."""
+        """Pauses an official number until it is resumed."""
         number = await number_of(self._gateway, request)
         wanted = await struct_of(request, self._limit, PauseRequest, '{"reason": "the shop is closed"}')
         return await self._shown(request, await self._numbers.pause(number.account_id, number.key, wanted.reason))
 
     async def resume(self, request: Request) -> Response:
-        """Lets a paused official number go on."""
+        """Resumes a paused official number."""
         number = await number_of(self._gateway, request)
         return await self._shown(request, await self._numbers.resume(number.account_id, number.key))
 
     async def remove(self, request: Request) -> Response:
-        """Logs a device out, if it is connected, and ends the number."""
+        """Logs a device out, if connected, and removes the number."""
         removed = await self._devices.remove(await number_of(self._gateway, request))
         return reply({"key": removed.key, "account_id": removed.account_id, "removed": True})
 
     async def pairing(self, request: Request) -> Response:
-        """Where the pairing stands; with `?wait=<seconds>` after its next change."""
+        """The pairing's state; with `?wait=<seconds>` after its next change."""
         number = await device_of(self._gateway, request)
         return await self._pairing_shown(
             request, number, await self._devices.pairing(number, _seconds(request, "wait"))
         )
 
     async def start_pairing(self, request: Request) -> Response:
-        """Begins a pairing: {"phone": "62812…"} by code, {} by QR code."""
+        """Starts a pairing: {"phone": "62812…"} by code, {} by QR code."""
         number = await device_of(self._gateway, request)
         wanted = await struct_of(request, self._limit, PairingRequest, '{"phone": "6281234567890"}')
         return await self._pairing_shown(request, number, await self._devices.pair(number, wanted.phone), 201)
 
     async def cancel_pairing(self, request: Request) -> Response:
-        """Gives up a pairing under way."""
+        """Cancels a pairing in progress."""
         number = await device_of(self._gateway, request)
         return await self._pairing_shown(request, number, await self._devices.cancel_pairing(number))
 

@@ -22,7 +22,7 @@ from kurir.web.gateway import Gateway
 
 SECTION = "Contacts"
 _LENGTH = 10
-"""Rows of a page whose length is not said."""
+"""Rows of a page by default."""
 _ORDER_MOST = 5
 _TYPES: Mapping[ListType, str] = {
     "manual": "Manual Input",

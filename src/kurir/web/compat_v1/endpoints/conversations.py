@@ -30,7 +30,7 @@ _PLACE_LIMIT = 1000
 _IN_ALL = 4.0
 """Seconds after which a caller who did not ask to wait gets an answer, whatever took so long."""
 _LATEST = 4.5
-"""Seconds after which even what became of the message is no longer looked up for that caller."""
+"""Seconds after which even the message's state is no longer looked up for that caller."""
 
 QUEUED = "Message queued to be sent."
 
@@ -58,8 +58,8 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
     headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
     timeout = gateway.settings.sync_timeout
     if call.number.state == "paused":
-        timeout = 0.0  # only a person can let it go on
-    elif not sync:  # storing it may have taken most of its caller's patience
+        timeout = 0.0  # only a person can resume it
+    elif not sync:  # storing it may have taken most of the caller's time
         left = max(0.0, call.now + _IN_ALL - gateway.clock())
         timeout = min(gateway.settings.meta_answer_timeout, left)
     [to] = recipients_in(call, "reciptient")
@@ -77,7 +77,7 @@ async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered
 
 
 def _contents(gateway: Gateway, call: Call) -> list[Content]:
-    """What to send, by the fields that are there. Raises WireError 405."""
+    """The content to send, from the request's fields. Raises WireError 405."""
     body = call.body
     kind = body.choice("messageType", "message_type", choices=_KINDS, default="")
     if kind == "location" or (not kind and body.value("latitude", "longitude") is not None):
@@ -138,7 +138,7 @@ def _waiting(
     else:
         detail = sentence(META_STILL_WAITING(why=reason_of(waiting)), language)
     if not sync:
-        # the sample's text stays while nothing is in the way
+        # the sample's text stays when no action is needed
         body = shown("queued", ours) | ({} if waiting.cause in OF_ITS_OWN else {"detail": detail})
         return _message_answer("200", body, "successfully", headers)
     return _message_answer("408", {**shown("queued", ours), "detail": detail}, "timeout", headers)

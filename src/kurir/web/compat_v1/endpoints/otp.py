@@ -22,7 +22,7 @@ _NAME_LIMIT = 100
 
 
 async def send_otp(gateway: Gateway, call: Call) -> Answer:
-    """Accepts a code for delivery; the answer carries it. 400 over the limit of codes per phone number."""
+    """Accepts a code for delivery; the answer contains it. 400 over the limit of codes per phone number."""
     body = call.body
     request = OtpRequest(
         account=call.account,
@@ -57,7 +57,7 @@ async def otp_sent(_gateway: Gateway, _call: Call, remembered: Remembered) -> An
 
 
 async def validate_otp(gateway: Gateway, call: Call) -> Answer:
-    """Whether a code is right. Wrong, expired, used and unknown codes get the same answer; none carries a `type`."""
+    """Whether a code is right. Wrong, expired, used and unknown codes get the same answer; none has a `type`."""
     attempt = Attempt(
         account_id=call.account.id,
         code=call.body.text("otp_code", "otp", expected=CODE_EXPECTED, required=True).strip(),
@@ -145,7 +145,7 @@ ENDPOINTS = (
         ),
         request_sample={"otp_code": "041432"},
         answer_sample={"code": "200", "message": "OTP Code is Valid"},
-        # whoever makes a login form try codes all the time must not use up what its shop sends with
+        # guesses in a login form must not use up the account's limit for sending
         limit_group="validate_otp",
     ),
 )

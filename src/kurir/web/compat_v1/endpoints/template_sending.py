@@ -123,7 +123,7 @@ def _values(body: Body) -> list[str]:
 
 
 def _replacement(gateway: Gateway, body: Body, stored: Header | None) -> Header | None:
-    """What the request brings for the header: a file's address or a place; None leaves the stored one."""
+    """The request's value for the header: a file's address or a place; None leaves the stored one."""
     if stored is None or stored.type == "TEXT":
         return None
     if stored.type == "LOCATION":

@@ -39,7 +39,7 @@ from kurir.web.gateway import Gateway
 
 _GRAPH_ERROR_KEYS = ("message", "error_user_title", "error_user_msg", "code", "error_subcode")
 _LENGTH = 20
-"""Rows of a page whose length is not said."""
+"""Rows of a page by default."""
 _URL_LIMIT = 2_000
 """Characters of an address, in a header, a button or a button's example."""
 
@@ -151,7 +151,7 @@ def _variable(item: Any, position: int) -> Variable:
 
 
 async def get_template_list(gateway: Gateway, call: Call) -> Answer:
-    """One page of the number's templates, with what Meta says of them."""
+    """One page of the number's templates, with their state at Meta."""
     body = call.body
     asked = page_of(body, length=_LENGTH)
     order_by = body.choice("order_by", choices=ORDERS, default=ORDERS[0])
