@@ -1,10 +1,10 @@
 """The deliverer: makes deliveries of new events, posts them, as many at once as is fair, and records the answers.
 
-Each endpoint has a few carriers; a carrier claims one event, posts it, records the answer, and takes the next. An
-endpoint that keeps failing has one carrier only, and those of all failing endpoints share a small pool of their own:
-a dead or slow receiver holds up nobody else. Of both pools accounts take their shares by turns, so that many slow
-receivers of one account hold up no other's. A commit wakes the deliverer; it also looks by itself every few seconds,
-for what other processes have written.
+Each endpoint has a few workers; a worker claims one event, posts it, records the answer, and takes the next. An
+endpoint that keeps failing has one worker only, and those of all failing endpoints share a small pool of their own: a
+dead or slow receiver delays no other. Accounts share both pools by turns, so that many slow receivers of one account
+delay no other's. A commit notifies the deliverer; it also polls every few seconds, for what other processes have
+written.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ TIMEOUT = 15.0
 MOST_ANSWER = 20_000
 """Bytes of an answer that are read."""
 CONNECTIONS = 256
-"""Tries at once to receivers that work …"""
+"""Tries at once to receivers that work."""
 FAILING_CONNECTIONS = 32
-"""… and to those that keep failing."""
+"""Tries at once to those that keep failing."""
 _PER_ENDPOINT = 4
 _POLL = 5.0
 _REPAIR_EVERY = 15.0
 _BATCH_DELAY = 0.02
 _FAN_OUT_MOST = 1.0
-"""Seconds after which what has been made of a long backlog is delivered before more is made."""
+"""Seconds after which the deliveries made of a long backlog are posted before more are made."""
 _ACCOUNTS = 32
 """Accounts whose events become deliveries in one transaction."""
 _MOST_BREAKAGES = 3
-"""Unforeseen failures of one delivery after which it is set aside."""
+"""Unforeseen failures of one delivery after which it is quarantined."""
 
 log = structlog.get_logger(__name__)
 
@@ -90,14 +90,14 @@ class Deliverer:
         self._stopping = False
 
     async def start(self) -> None:
-        """Begins with whatever an earlier process left. Raises DatabaseUnavailable."""
-        if not self._database.shared:  # nobody else can have anything in hand
+        """Starts with what an earlier process left. Raises DatabaseUnavailable."""
+        if not self._database.shared:  # no other process can have claimed any
             now = self._clock()
             await self._database.write(lambda c: deliveries.release_all(c, now), timeout=LONG_WORK)
         self._tasks.keep("webhook-rounds", self._poll_endpoints, vital=True)
 
     def wake(self) -> None:
-        """Something new may have been committed."""
+        """Notifies the deliverer of a commit."""
         self._wake_event.set()
 
     async def stop(self, timeout: float = 5.0) -> None:
@@ -111,7 +111,7 @@ class Deliverer:
                 await self._database.write(lambda c: [deliveries.release(c, delivery, now) for delivery in left])
 
     async def forget(self, before: float) -> int:
-        """Removes events that were told (or given up) before that unix time; returns how many deliveries."""
+        """Removes events delivered (or given up) before that unix time; returns how many deliveries."""
         return await history.forget(self._database, before)
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Deliverer:
                     await self._wake_event.wait()
 
     async def _fan_out(self) -> None:
-        """Makes deliveries of what the event log has got since; an account that breaks holds up no other."""
+        """Makes deliveries of new events in the log; an account that fails delays no other."""
         waiting = await self._database.read(behind)
         until = time.monotonic() + _FAN_OUT_MOST
         while waiting:
@@ -164,7 +164,7 @@ class Deliverer:
             self._repaired = time.monotonic()
 
     def _call(self, account_id: int, endpoint_id: int) -> None:
-        """One carrier more for an endpoint with work, up to what it may have."""
+        """Starts one more worker for an endpoint with work, up to its limit."""
         workers = self._workers.setdefault(endpoint_id, set())
         if self._stopping or len(workers) >= self._most(endpoint_id):
             return
@@ -175,7 +175,7 @@ class Deliverer:
             workers.discard(done)
             if not workers and self._workers.get(endpoint_id) is workers:
                 del self._workers[endpoint_id]
-            self._wake_event.set()  # something may have been committed while it was leaving
+            self._wake_event.set()  # something may have been committed while it ended
 
         task.add_done_callback(gone)
 
@@ -222,11 +222,11 @@ class Deliverer:
             await asyncio.sleep(1.0)
 
     async def _broke(self, endpoint_id: int, delivery: ClaimedDelivery | None, error: Exception) -> None:
-        """After some unforeseen failures the delivery is set aside: the others of its endpoint go on."""
+        """Quarantines a delivery after some unforeseen failures: the others of its endpoint go on."""
         which = (endpoint_id, delivery.id if delivery is not None else 0)
         self._breakages[which] += 1
         now = self._clock()
-        with contextlib.suppress(DatabaseUnavailable):  # then it breaks once more
+        with contextlib.suppress(DatabaseUnavailable):  # then it fails once more
             if self._breakages[which] >= _MOST_BREAKAGES:
                 reason = f"it could not be processed ({type(error).__name__})"
                 await self._database.write(lambda c: deliveries.set_aside(c, endpoint_id, which[1], reason, now))
@@ -269,7 +269,7 @@ class Deliverer:
             log.warning("webhook_endpoint_disabled", endpoint=delivery.endpoint_key, reason=disabled.code)
 
     async def _written(self, work: Work[Reason], deadline: float) -> Reason:
-        """Writes down a result, again and again while the try is still ours: a lost result is a delivery twice."""
+        """Records a result, with retries while the try is still ours: a lost result is a second delivery."""
         while True:
             try:
                 return await self._database.write(work)

@@ -1,15 +1,15 @@
-"""What must still be delivered, to whom, and what came of each try. `fan_out` makes the rows of the event log.
+"""Deliveries of events to endpoints, and the result of each try. `fan_out` makes the rows of the event log.
 
     waiting ──▶ pending ──claim──▶ sending ──▶ delivered
                    ▲                  │  └──▶ failed (tries used up, or endpoint disabled) ──replay──▶ waiting
                    └──── again ───────┘       canceled: endpoint removed
 
-Order: of one endpoint and chat only the oldest is `pending` or `sending`, the later ones are `waiting` until it has
-got through. While a receiver is down that keeps the order however long it takes. An event that alone keeps failing
-while others get through leaves the order after a few tries (`in_order` 0), so that one event that a receiver chokes
-on does not silence its chat for a day.
+Order: of one endpoint and chat only the oldest is `pending` or `sending`, the later ones are `waiting` until it is
+delivered. That keeps the order however long a receiver is down. An event that alone keeps failing while others are
+delivered leaves the order after a few tries (`in_order` 0), so that one event that a receiver always refuses does not
+block its chat for a day.
 
-`due_at` of a `sending` row is when its try is given up for lost: a crash delays a delivery, it never loses one.
+`due_at` of a `sending` row is when its try counts as lost: a crash delays a delivery, it never loses one.
 
 More than 300 lines: the statements on one table's rows, from publishing to their end.
 """
@@ -102,7 +102,7 @@ _PROMOTE = (
 
 
 class ClaimedDelivery(msgspec.Struct, frozen=True):
-    """One try, claimed: where it goes and what it holds. `attempt` (1 = the first) was committed before the try."""
+    """A claimed try: its address and its content. `attempt` (1 = the first) was committed before the try."""
 
     id: int
     account_id: int
@@ -128,7 +128,7 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
 
 
 def first_due(connection: Connection) -> list[tuple[int, int, float]]:
-    """Each active endpoint with something to tell: its account, its id, when its next try is due (unix seconds)."""
+    """Each active endpoint with something due: its account, its id, when its next try is due (unix seconds)."""
     first = (
         sa.select(sa.func.min(_d.c.due_at))
         .where(_d.c.endpoint_id == webhook_endpoints.c.id, _HEAD)
@@ -173,7 +173,7 @@ def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float
 
 
 def set_aside(connection: Connection, endpoint_id: int, delivery_id: int, reason: str, now: float) -> bool:
-    """Ends a delivery that cannot be processed, and lets the next one of its chat go; it is in the quarantine then.
+    """Quarantines a delivery that cannot be processed, and makes the next one of its chat pending.
 
     `delivery_id` 0: the next one of the endpoint that is due. False when there is none.
     """
@@ -200,10 +200,10 @@ def record(
     seconds: float,
     now: float,
 ) -> Reason:
-    """Writes what came of a try; returns why the endpoint was disabled, `NOTHING` when it was not.
+    """Records a try's result; returns why the endpoint was disabled, `NOTHING` when it was not.
 
     The result counts only for the try that is in flight (its number is the fence); the attempt is kept in any case. A
-    success after nothing but failures brings along what waits: the receiver is back, whoever saw it go.
+    success after nothing but failures makes waiting events due: the receiver is back.
     """
     if isinstance(step, Delivered) and connection.execute(_DOWN, {"endpoint": delivery.endpoint_id}).first():
         _retry_now(connection, delivery.endpoint_id, now)
@@ -244,12 +244,12 @@ def record(
 
 
 def _promote(connection: Connection, endpoint_id: int, number_id: int, chat: str, now: float) -> None:
-    """The oldest waiting event of a chat becomes the one to try."""
+    """Makes the oldest waiting event of a chat pending."""
     connection.execute(_PROMOTE, {"endpoint": endpoint_id, "number": number_id, "chat_": chat, "now": now})
 
 
 def _retry_now(connection: Connection, endpoint_id: int, now: float) -> None:
-    """What is in order and waits for its next try is due at once."""
+    """Makes ordered events that wait for a retry due at once."""
     connection.execute(
         webhook_deliveries.update()
         .where(
@@ -286,13 +286,13 @@ def _failing_since(connection: Connection, endpoint_id: int) -> float | None:
 
 
 def release(connection: Connection, delivery: ClaimedDelivery, now: float) -> None:
-    """Gives a try back whose end nobody will wait for (the gateway stops), so that the next process goes on at once."""
+    """Gives back a try that is abandoned as the gateway stops, so that the next process retries at once."""
     again = {"delivery": delivery.id, "attempt": delivery.attempt, "due": now, "order": int(delivery.in_order)}
     connection.execute(_AGAIN, again)
 
 
 def release_all(connection: Connection, now: float) -> None:
-    """Gives every try back: for the start of a process that has the database for itself."""
+    """Gives every try back: for the start of the only process on a database."""
     connection.execute(
         webhook_deliveries.update()
         .where(sa.text("webhook_deliveries.state IN ('pending', 'sending')"), _live.state == "sending")
@@ -301,7 +301,7 @@ def release_all(connection: Connection, now: float) -> None:
 
 
 def end_open(connection: Connection, endpoint_id: int, state: Literal["failed", "canceled"], now: float) -> None:
-    """Ends everything that has not got through: the endpoint was disabled or removed."""
+    """Ends everything that is not delivered: the endpoint was disabled or removed."""
     connection.execute(
         webhook_deliveries.update()
         .where(
@@ -324,7 +324,7 @@ def stranded(connection: Connection) -> list[tuple[int, int, str]]:
 
 
 def repair(connection: Connection, now: float) -> int:
-    """Puts stranded chats on their way again; returns how many."""
+    """Makes stranded chats' next events pending; returns how many."""
     chats = stranded(connection)
     for endpoint_id, number_id, chat in chats:
         _promote(connection, endpoint_id, number_id, chat, now)

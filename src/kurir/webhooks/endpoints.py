@@ -1,4 +1,4 @@
-"""Where an account's webhooks go: addresses with a filter and a secret each.
+"""An account's webhook endpoints: addresses with a filter and a secret each.
 
 An endpoint takes the events it asked for, of one number or of all. While its secret is rotated both secrets sign, so
 that the receiver can change over without a lost event.
@@ -23,17 +23,17 @@ from kurir.webhooks.signing import new_secret
 from kurir.webhooks.tables import webhook_endpoints as endpoints
 
 DEFAULT_EVENTS: tuple[WebhookEvent, ...] = ("incoming_chat",)
-"""What an endpoint gets unless it asks for more, so that old receivers see nothing new."""
+"""An endpoint's events by default: old receivers get nothing new."""
 OVERLAP = 24 * 3600.0
 """Seconds that the old secret goes on signing after a rotation."""
 
 
 class EndpointError(ValueError):
-    """An endpoint cannot be as asked; the message names the field."""
+    """An endpoint's values are invalid; the message names the field."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where events go. `number_id` None: of every number of the account; `state_reason` says why it is disabled, as
+    """An endpoint. `number_id` None: of every number of the account; `state_reason` says why it is disabled, as
     `reasons.stored` writes it."""
 
     id: int
@@ -48,7 +48,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where and with which live secrets (the newest first) an endpoint is posted to: never log it."""
+    """An endpoint's address and its live secrets (the newest first): never log it."""
 
     key: str
     url: str
@@ -162,12 +162,12 @@ def rotate(connection: Connection, sealing: Sealing, endpoint: Endpoint, now: fl
 
 
 def disable(connection: Connection, account_id: int, endpoint_id: int, reason: Reason) -> None:
-    """Nothing more goes to the endpoint until it is enabled again."""
+    """Disables the endpoint until it is enabled again."""
     connection.execute(_own(account_id, endpoint_id).values(state="disabled", state_reason=stored(reason)))
 
 
 def enable(connection: Connection, account_id: int, endpoint_id: int, now: float) -> None:
-    """Events go to the endpoint again, from now on; its old failures are forgotten."""
+    """Enables the endpoint for events from now on, and resets its failures."""
     connection.execute(
         _own(account_id, endpoint_id).values(
             state="active", state_reason="", active_since=now, after_event=read.newest(connection, account_id)
@@ -176,7 +176,7 @@ def enable(connection: Connection, account_id: int, endpoint_id: int, now: float
 
 
 def remove(connection: Connection, account_id: int, endpoint_id: int, now: float) -> None:
-    """Forgets the endpoint and its secrets."""
+    """Removes the endpoint and its secrets."""
     connection.execute(
         _own(account_id, endpoint_id).values(
             state="disabled", state_reason="removed", removed_at=now, secret_sealed="", old_secret_sealed=""

@@ -1,8 +1,8 @@
 """From the event log to deliveries: each endpoint is a reader with a cursor of its own (`after_event`).
 
 One statement turns an account's new events into deliveries for the endpoints that want them, in the order of the log,
-and the cursors move in the same transaction: a crash neither skips an event nor doubles one. Who does it holds the
-account's endpoints meanwhile, so that two processes never do it for the same account at once.
+and the cursors move in the same transaction: a crash neither skips an event nor doubles one. The account's endpoints
+are locked meanwhile, so that two processes never do it for one account at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UNREAD = (
     .correlate(events)
     .exists()
 )
-"""Of a row of `events`: whether an endpoint has yet to be asked if it wants it."""
+"""Condition on a row of `events`: an endpoint's cursor is before it."""
 _BEHIND = (
     sa.select(_p.account_id)
     .where(
@@ -46,7 +46,7 @@ _LAST = sa.text("""
 SELECT max(id) FROM (
     SELECT id FROM events WHERE account_id = :account AND id > :first ORDER BY id LIMIT :most) AS next_ones
 """)
-# of one chat only the first is due at once: the others wait until it has got through
+# of one chat only the first is due at once: the others wait until it is delivered
 _DELIVER = sa.text("""
 INSERT INTO webhook_deliveries (account_id, endpoint_id, event_id, number_id, chat, state, due_at, created_at)
 SELECT e.account_id, p.id, e.id, e.number_id, e.chat,
@@ -71,7 +71,7 @@ _MOVE = (
 
 
 def behind(connection: Connection) -> list[int]:
-    """The accounts with events that an active endpoint has not been asked about."""
+    """The accounts with events after an active endpoint's cursor."""
     return list(connection.execute(_BEHIND).scalars())
 
 

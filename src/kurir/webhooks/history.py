@@ -1,4 +1,4 @@
-"""What webhooks were told: looked at, told again, and in the end forgotten."""
+"""Past deliveries of webhooks: lists, replays and removes them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ DeliveryState = Literal["waiting", "pending", "sending", "delivered", "failed", 
 _d = webhook_deliveries.alias("d")
 
 NEEDED = (sa.select(_d.c.id).where(_d.c.event_id == events.c.id).correlate(events).exists(), UNREAD)
-"""Of a row of `events`: it has deliveries that are not forgotten, or is still to be given to an endpoint."""
+"""Conditions on a row of `events`: it has stored deliveries; it is still to be given to an endpoint."""
 
 
 class DeliveryRecord(msgspec.Struct, frozen=True):
-    """One delivery as a person looks at it; `status` and `reason` are of the last try (0 and "": none yet)."""
+    """One delivery as shown to people; `status` and `reason` are of the last try (0 and "": none yet)."""
 
     event_key: str
     event_type: str
@@ -37,7 +37,7 @@ class DeliveryRecord(msgspec.Struct, frozen=True):
 
 
 def replay_event(connection: Connection, account_id: int, event_key: str, now: float) -> int:
-    """Delivers one event again, also when it got through before; returns to how many active endpoints."""
+    """Delivers one event again, also one that was delivered; returns to how many active endpoints."""
     chosen = sa.select(events.c.id).where(events.c.account_id == account_id, events.c.key == event_key)
     return _replay(connection, account_id, [_d.c.event_id.in_(chosen)], now)
 

@@ -1,7 +1,7 @@
 """When an event is tried again, and when an endpoint is given up. Pure.
 
 The delays are those that receivers know from the field: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h, together a little
-over a day. Any 2xx is success; 410 (Gone) is the receiver's own wish to hear nothing more.
+over a day. Any 2xx is success; 410 (Gone) means that the receiver wants nothing more.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ DELAYS = (5.0, 300.0, 1_800.0, 7_200.0, 18_000.0, 36_000.0, 36_000.0)
 """Seconds after the first, second, … failed try."""
 MOST_ATTEMPTS = len(DELAYS) + 1
 JITTER = 0.1
-"""Each delay is stretched or shortened by up to this share, so that a backlog does not come back as one blow."""
+"""Each delay is stretched or shortened by up to this share, so that a backlog is not retried all at once."""
 LONGEST_RETRY_AFTER = 86_400.0
 """Seconds of a Retry-After that are honoured."""
 GIVES_WAY = 3
-"""Failed tries after which an event lets the later ones of its chat pass, if others got through meanwhile."""
+"""Failed tries after which an event lets the later ones of its chat pass, if others were delivered meanwhile."""
 FAILING = 3
 """Failures in a row from which an endpoint counts as failing: fewer tries at once, and all anew when one succeeds."""
 DEAD_AFTER = 5 * 86_400.0
@@ -67,7 +67,7 @@ NextStep = Delivered | RetryLater | Exhausted | Gone
 
 
 def judge(answer: ReceiverResponse, attempt: int, now: float, jitter: float) -> NextStep:
-    """What follows from the answer to try number `attempt` (1 = the first); `dice` is uniform in [0, 1)."""
+    """What follows from the answer to try number `attempt` (1 = the first); `jitter` is uniform in [0, 1)."""
     if isinstance(answer, Answered):
         if 200 <= answer.status < 300:
             return Delivered()
