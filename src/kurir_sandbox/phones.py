@@ -32,7 +32,7 @@ class Activity:
 
 
 class Phones:
-    """Every simulated phone. Carriers are attached once at start; use from one event loop."""
+    """Every simulated phone. Networks are attached once at start; use from one event loop."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -43,7 +43,7 @@ class Phones:
         self._delivering: dict[int, asyncio.Task[None]] = {}
 
     def attach(self, networks: Mapping[ChannelName, Network]) -> None:
-        """Say which carrier takes the receipts of which channel."""
+        """Set the network that takes the receipts of a channel."""
         self._networks.update(networks)
 
     def resume(self) -> None:

@@ -1,6 +1,4 @@
-"""What people sent to linked devices, in the ledger's database: the other half of the truth, for what a gateway
-received.
-"""
+"""What people sent to linked devices, in the ledger's database, to check what a gateway received."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The vocabulary shared by the two wires of the sandbox: contents, arrivals, and the two networks.
 
-`web_protocol` (linked devices) and `graph_api` (official numbers) each implement `Carrier`. Everything that
-reaches a phone passes through `Phones.deliver` (see `phones.py`), which writes the ledger; everything a person does
-on a phone is handed to the carrier that owns the chat.
+`web_protocol` (linked devices) and `graph_api` (official numbers) each implement `Network`. Everything that reaches a
+phone passes through `Phones.deliver` (see `phones.py`), which writes the ledger; everything a person does on a phone is
+passed to the network that owns the chat.
 """
 
 from __future__ import annotations

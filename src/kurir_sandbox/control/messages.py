@@ -121,7 +121,7 @@ def _draft(body: Json) -> Draft:
 
 
 def _plain(body: Json, draft: Draft) -> Content:
-    """The content for an official number, whose people have no say in the form."""
+    """The content for an official number, for which people cannot choose the form."""
     field = next((key for key in (*FORM_KEYS, "raw", "unavailable") if body.get(key) is not None), None)
     if draft.content is None or field is not None:
         raise RefusalError(field or "body", "is for numbers with linked devices only")

@@ -1,4 +1,4 @@
-"""Faults of Graph API requests: what a request is to the plan, and errors in Meta's form."""
+"""Faults of Graph API requests: a request as the plan sees it, and errors in Meta's form."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Peek(msgspec.Struct):
 
 @web.middleware
 async def faulty_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let the plan of faults have its way with the request."""
+    """Apply the plan of faults to the request."""
     graph = network(request)
     glimpse = _glimpse(request)
 

@@ -1,4 +1,4 @@
-"""Messages on the Cloud API between acceptance and the phone: what was promised with a 200, and what came in."""
+"""Messages on the Cloud API: accepted ones until they reach the phone, and inbound ones."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 class GraphNetwork:
-    """The carrier of official numbers. `clock` gives unix seconds for the window."""
+    """The network of official numbers. `clock` gives unix seconds for the window."""
 
     def __init__(
         self,

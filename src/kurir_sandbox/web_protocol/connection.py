@@ -108,7 +108,7 @@ class Connection:
         self._farewell = asyncio.get_running_loop().call_later(_FAREWELL, self._close)
 
     def cut(self) -> None:
-        """Breaks the connection off without a word."""
+        """Aborts the connection."""
         http_faults.abort(self._wire)
 
     async def hang_up(self) -> None:

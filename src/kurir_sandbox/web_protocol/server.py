@@ -116,7 +116,7 @@ class WebNetwork(Network):
         log.info("server_listening", host=self._host, tls_port=tls, proxy_url=self.proxy_url)
 
     async def stop(self) -> None:
-        """Hangs up on everybody and stops listening. Everything that must last is on disk already."""
+        """Disconnects all clients and stops listening. Everything that must last is on disk already."""
         await self._exchange.delays.stop()
         for connection in list(self._connections):
             await connection.hang_up()
@@ -126,7 +126,7 @@ class WebNetwork(Network):
             self._runner = None
 
     async def reset(self) -> None:
-        """The world was emptied: hangs up on everybody and forgets what this wire had in memory."""
+        """The world was emptied: disconnects all clients and forgets what this wire had in memory."""
         await self._exchange.delays.stop()
         for connection in list(self._connections):
             await connection.hang_up()
