@@ -32,7 +32,7 @@ _LAST_ANSWERS = 3
 _TICKS_A_SECOND = 10
 """How often uvicorn calls `on_tick`."""
 _SWEEP_AT_THE_END = 0.5
-"""Seconds between two looks at the connections while the server stops."""
+"""Seconds between two checks of the connections while the server stops."""
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL)
 _MANY_FILES = 1_000_000
 _OTHER_FILES = 512
@@ -54,7 +54,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Waits for all connections to end, as uvicorn does, which ticks no longer: they are looked at all the same."""
+        """Waits for all connections to end, as uvicorn does, which ticks no longer: they are checked all the same."""
         self._front.stop(asyncio.get_running_loop().time())
         tasks = Tasks()
         tasks.spawn("last-connections", self._sweep_on())

@@ -152,10 +152,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Days for used or expired codes (hashed, with their phone number) and wrong checks: the limits use at most the
     last hour."""
     webhook_days: int = 30
-    """Webhook deliveries that ended, with every try, for a look or a replay; what has not got through stays."""
+    """Days for webhook deliveries that ended, with every try; those that have not ended stay."""
     event_days: int = 7
-    """What happened to an account, for readers that come back: a page that was closed over a weekend still finds what
-    it missed. A message leaves about four events of half a kilobyte. Those with deliveries stay as long as these."""
+    """Days for the event log, for readers that reconnect: a page that was closed over a weekend finds what it missed. A
+    message leaves about four events of half a kilobyte. Those with deliveries stay as long as these."""
 
     # -- OTP -------------------------------------------------------------------------------------------------------
     otp_digits: int = 6

@@ -43,9 +43,9 @@ def restore(folder: Path | None = None, *, resume_queue: bool = False) -> None:
     """Put a backup back, while no gateway runs. What was queued in it is held: it may have been sent since.
 
     Args:
-        folder: What `kurir backup` made; without it, the database was put back by other means (pg_restore, a snapshot)
-            and only its queue is dealt with.
-        resume_queue: Keep the queue going. Only when nothing was sent after the backup was taken.
+        folder: What `kurir backup` made; without it, the database was restored by other means (pg_restore, a snapshot)
+        and only its queue is dealt with. resume_queue: Keep the queue going. Only when nothing was sent after the
+        backup was taken.
     """
     settings = Settings.load()
     if folder is None:

@@ -183,7 +183,7 @@ def pause(key: str, *, reason: str = "") -> None:
 
     Args:
         key: The licenses_key (WB-…).
-        reason: Why, for whoever looks at the number.
+        reason: Why, shown with the number.
     """
 
     async def work(services: StoredServices) -> Number:

@@ -53,7 +53,7 @@ def list_(email: str = "", *, limit: int = 50) -> None:
 
 @app.command
 def export(entry: str, file: Path) -> None:
-    """Write what was set aside into a file, for a bug report or a look. It is somebody's message: handle it so.
+    """Write what was set aside into a file, for a bug report. It is personal: it holds a message.
 
     Args:
         entry: Its number in `kurir quarantine list`.

@@ -118,7 +118,7 @@ class Lane:
         while not self._stopping:
             self._wake_event.clear()
             try:
-                # without the hold nothing may be sent; whoever handles its loss stops this lane
+                # without the hold nothing may be sent; the handler of its loss stops this lane
                 wait = await self._turn() if self._hold.valid() else _RECHECK
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", task="lane", number=self.number.key, reason=str(error))

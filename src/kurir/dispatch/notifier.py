@@ -57,13 +57,13 @@ class Notifier:
             self.dispatcher.wake(account_id, number_id)
 
     def appended(self, accounts: Iterable[int]) -> None:
-        """These accounts have new events: readers here look at once, and those at other gateways soon."""
+        """These accounts have new events: notifies readers here at once, and at other gateways soon."""
         self._publish(accounts)
         for account_id in accounts:
             self._send(Notification("events", account_id))
 
     def settled(self, account_id: int, message_id: int) -> None:
-        """A message reached a final state; somebody at another gateway may wait for it."""
+        """A message reached a final state; a caller at another gateway may wait for it."""
         self._send(Notification("settled", account_id, message_id))
 
     def released(self) -> None:

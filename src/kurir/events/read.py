@@ -16,7 +16,7 @@ from kurir.events.tables import events
 
 
 class LoggedEvent(msgspec.Struct, frozen=True):
-    """An event as it was appended. `key` (`evt_…`) is what receivers know it by, `body` its JSON as it is sent."""
+    """An event as it was appended. `key` (`evt_…`) is its id for receivers, `body` its JSON as it is sent."""
 
     id: int
     account_id: int

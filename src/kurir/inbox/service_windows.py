@@ -1,4 +1,4 @@
-"""Customer service windows: how long an official number may answer a person freely."""
+"""Customer service windows: how long an official number may send a person free text."""
 
 from __future__ import annotations
 

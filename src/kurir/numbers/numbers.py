@@ -209,7 +209,7 @@ def signers(
     connection: Connection, sealing: Sealing, phone_number_ids: Collection[str], waba_ids: Collection[str], limit: int
 ) -> list[Signer]:
     """Up to `limit` official numbers that Meta calls by one of these ids, or whose business account has one of those
-    (callbacks carry no account), oldest first."""
+    (callbacks name no account), oldest first."""
     named = sa.or_(numbers.c.phone_number_id.in_(phone_number_ids), numbers.c.waba_id.in_(waba_ids))
     return _signers(connection, sealing, named, limit)
 

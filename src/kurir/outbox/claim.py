@@ -182,7 +182,7 @@ def still_queued(connection: Connection, account_id: int, ids: Collection[int]) 
 
 
 def crowded(connection: Connection, account_id: int, number_id: int) -> bool:
-    """Whether more messages of the number wait, with files or without, than a claim looks at."""
+    """Whether more messages of the number wait, with files or without, than a claim reads."""
     parameters = {"account": account_id, "number": number_id}
     return any(connection.execute(beyond, parameters).first() for beyond in _BEYOND)
 

@@ -21,7 +21,7 @@ REASON = stored(RESTORED())
 def hold(connection: Connection, now: float) -> int:
     """Holds everything that a lane would send; returns how many messages. No gateway may serve this database."""
     waiting = messages.c.state.in_(("queued", "sending"))
-    # a code that is held is over: nobody may read it any more
+    # a code that is held is over: its text is erased
     erased = sa.case((messages.c.sealed == 1, ""), else_=messages.c.content)
     connection.execute(
         sa.update(messages).where(messages.c.doubt_until.is_not(None)).values(doubt_until=None, content=erased)

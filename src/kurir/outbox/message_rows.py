@@ -1,4 +1,4 @@
-"""Rows of the outbox as values: what callers hand in, what a lane claims, what a caller may see."""
+"""Rows of the outbox as values: messages to accept, claimed ones, and what a caller may see."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class FileAhead(msgspec.Struct, frozen=True):
 class Upcoming(msgspec.Struct, frozen=True):
     """What a number will send next. `due_at`: when something becomes due, None when nothing waits; `files`: messages
     that wait for their files; `given_up`: of the messages whose files are being fetched, those that are no longer
-    queued; `crowded`: more messages wait than a claim looks at."""
+    queued; `crowded`: more messages wait than a claim reads."""
 
     due_at: float | None
     files: list[FileAhead]

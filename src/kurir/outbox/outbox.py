@@ -86,7 +86,7 @@ class Receipt:
 
 
 class Outbox:
-    """Messages on their way out, for all accounts.
+    """Outgoing messages of all accounts.
 
     `number_due` is called with (account_id, number_id) after a commit that gives that number something to send,
     `settled` with (account_id, message_id) when a message is settled and nobody in this process waits for that.
@@ -304,7 +304,7 @@ class Outbox:
         timeout: float = 0.0,
         guard: Callable[[Connection], bool] | None = None,
     ) -> Snapshot:
-        """Writes what came of a try. Raises DatabaseUnavailable; then call it again, the result must not get lost.
+        """Records a try's result. Raises DatabaseUnavailable; then call it again, the result must not get lost.
 
         `timeout`: seconds in which a receipt may still settle a message in doubt. `guard` is called within the
         transaction; when it returns false, nothing is written. It is for the tries of earlier lanes: a try of the

@@ -60,7 +60,7 @@ def settle(connection: Connection, account_id: int, row: Any, *, max_attempts: i
         messages.c.doubt_until.is_not(None),
     )
     if not again:
-        # a code that is held is over: nobody may read it any more
+        # a code that is held is over: its text is erased
         kept = sa.case((messages.c.sealed == 1, ""), else_=messages.c.content)
         connection.execute(change.values(doubt_until=None, content=kept))
         return False

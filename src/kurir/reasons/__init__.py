@@ -1,6 +1,6 @@
 """Reasons: codes with parameters, and one table of their sentences in Indonesian and English.
 
-Every layer hands on a `Reason`; only the interfaces (web, webhooks, command line) ask for its `sentence`.
+Every layer passes on a `Reason`; only the interfaces (web, webhooks, command line) ask for its `sentence`.
 """
 
 from kurir.reasons.reason import NOTHING, Code, Reason, as_written, read, stored

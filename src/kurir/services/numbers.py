@@ -46,7 +46,7 @@ class OfficialNumber:
 
 @dataclass(frozen=True, slots=True)
 class TokenSet:
-    """A number with its new access token; `resumed`: it was paused and goes on."""
+    """A number with its new access token; `resumed`: it was paused before."""
 
     number: Number
     resumed: bool
@@ -126,7 +126,7 @@ class Numbers:
         return await self._database.write(work)
 
     async def set_token(self, account_id: int, key: str, token: str) -> TokenSet:
-        """Gives the account's official number a new access token; a paused one goes on. Raises NotFound, Invalid."""
+        """Sets an official number's access token; a paused one is resumed. Raises NotFound, Invalid."""
         token = token.strip()
         _must_say_something("access_token", token)
         now = self._clock()
@@ -176,7 +176,7 @@ class Numbers:
         """Removes the account's number and erases its secrets; its queued messages wait until they expire.
 
         `left`: its device was logged out, or its session deleted, just now. Returns it as it was. Raises NotFound, and
-        NotPossible for a device that a phone still knows.
+        NotPossible for a device that is still linked.
         """
         now = self._clock()
 

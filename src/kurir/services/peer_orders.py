@@ -15,7 +15,7 @@ from kurir.store.database import Database
 
 
 class PeerOrders:
-    """Performs other gateways' peer calls. `token` is known to whoever has the shared master key."""
+    """Performs other gateways' peer calls. `token` is derived from the shared master key."""
 
     def __init__(self, database: Database, sealing: Sealing, linked_devices: LinkedDevices, pairing: Pairing) -> None:
         self.token = sealing.derive("peer calls").hex()

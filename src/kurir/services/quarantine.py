@@ -50,7 +50,7 @@ class Quarantine:
         return await self._database.read(work, pool="lists")
 
     async def get(self, entry_id: int) -> Entry:
-        """One entry with its payload, which is somebody's message: handle it so. Raises NotFound."""
+        """One entry with its payload, which is personal: it holds a message. Raises NotFound."""
         entry = await self._database.read(lambda c: quarantine.by_id(c, entry_id))
         if entry is None:
             raise NotFound("id", "there is no entry with this number in the quarantine")

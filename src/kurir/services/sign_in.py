@@ -30,7 +30,7 @@ from kurir.store.database import Database, DatabaseUnavailable
 REMEMBERED = 600.0
 """Seconds for which a sign-in is valid without a comparison, unless the password has been changed."""
 _KNOWN = 30 * 86_400.0
-"""Seconds for which a source that has signed in is let past the limit on its e-mail address: nobody else can lock it
+"""Seconds for which a source that has signed in is exempt from the limit on its e-mail address: others cannot lock it
 out by guessing."""
 _SIZE = 10_000
 _WAITING = 20

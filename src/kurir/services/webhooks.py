@@ -161,7 +161,7 @@ class Webhooks:
         await self._database.write(lambda c: endpoints.enable(c, account_id, _get(c, account_id, key).id, now))
 
     async def remove(self, account_id: int, key: str) -> None:
-        """Sends nothing more to an endpoint and forgets its secret. Raises NotFound."""
+        """Removes an endpoint with its secret. Raises NotFound."""
         now = self._clock()
 
         def work(connection: Connection) -> None:

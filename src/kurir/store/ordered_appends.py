@@ -1,6 +1,6 @@
 """Rows whose ids count up in the order in which they become visible, also with several writers on PostgreSQL.
 
-A reader that goes on after the highest id it has seen would miss a row whose transaction took its id early and
+A reader that continues after the highest id it has seen would miss a row whose transaction took its id early and
 committed late. So these rows wait until the very end of their transaction: then all of them are inserted by one
 statement, on PostgreSQL under locks that are held for this insert and the commit alone. A transaction that takes an id
 under a lock therefore sees all lower ids under that lock committed. SQLite has one writer at a time anyway.

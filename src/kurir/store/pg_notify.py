@@ -35,8 +35,8 @@ log = structlog.get_logger(__name__)
 
 
 class Notification(msgspec.Struct, frozen=True, array_like=True):
-    """What somebody may wait for. number: it may have something to send · settled: a message is · events: the account
-    has new ones · leases: numbers were given up. `id` is the number's or the message's."""
+    """A kind of notification. number: it may have something to send · settled: a message is · events: the account has
+    new ones · leases: numbers were released. `id` is the number's or the message's."""
 
     about: Literal["number", "settled", "events", "leases"]
     account_id: int = 0

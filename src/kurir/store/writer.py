@@ -204,7 +204,7 @@ class Writer:
         self._disconnect()
 
     def _store(self, group: list[Item]) -> frozenset[int]:
-        """Commits a group. Whatever goes wrong is each item's error: the thread goes on.
+        """Commits a group. Any failure becomes each item's error: the thread continues.
 
         Returns the keys of its ordered appends.
         """

@@ -125,7 +125,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
-    """Ends a request whose client went away before it had come in; nobody reads the answer."""
+    """Ends a request whose client disconnected before it was complete; the answer is not read."""
     return Response(status_code=400)
 
 

@@ -132,7 +132,7 @@ class Deliverer:
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", task="webhooks", reason=str(error))
                 await asyncio.sleep(1.0)
-            await asyncio.sleep(_BATCH_DELAY)  # what comes meanwhile is one round, not one each
+            await asyncio.sleep(_BATCH_DELAY)  # commits meanwhile share one round
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake_event.wait()

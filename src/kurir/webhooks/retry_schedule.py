@@ -1,7 +1,7 @@
 """When an event is tried again, and when an endpoint is given up. Pure.
 
-The delays are those that receivers know from the field: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h, together a little
-over a day. Any 2xx is success; 410 (Gone) means that the receiver wants nothing more.
+The delays are customary for webhooks: 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 10 h, together a little over a day. Any 2xx
+is success; 410 (Gone) means that the receiver wants nothing more.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from kurir_sandbox.world import Business
 
 
 async def list_businesses(request: web.Request) -> web.Response:
-    """Official numbers with their ids and secrets: the sandbox has nothing to hide."""
+    """Official numbers with their ids and secrets."""
     return web.json_response([asdict(business) for business in sandbox(request).world.businesses()])
 
 

@@ -1,4 +1,4 @@
-"""The control API: one table of routes, which is also what `GET /` answers."""
+"""The control API: one table of routes, which `GET /` returns as well."""
 
 from __future__ import annotations
 

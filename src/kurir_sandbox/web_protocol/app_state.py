@@ -1,8 +1,8 @@
 """App state: what the devices of one account share (contacts, push name), as encrypted patches that clients verify.
 
-Each collection has a version and an LTHash (64 little-endian 16-bit sums over its value MACs); a patch carries MACs
-over both. Key derivation and MAC inputs as in whatsmeow's `appstate` package. A client that starts at version 0
-gets all patches.
+Each collection has a version and an LTHash (64 little-endian 16-bit sums over its value MACs); a patch contains MACs
+over both. Key derivation and MAC inputs as in whatsmeow's `appstate` package. A client that starts at version 0 gets
+all patches.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class AppStates:
         self._store = store
 
     def of(self, phone: str) -> AccountState:
-        """The account's state; a new one gets the push name and the contacts that the world knows."""
+        """The account's state; a new one gets the push name and the contacts of the world."""
         raw = self._store.get("app_state", phone)
         if raw:
             return msgspec.msgpack.decode(raw, type=AccountState)

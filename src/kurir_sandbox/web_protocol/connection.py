@@ -20,7 +20,7 @@ from .noise import Frames, Greeting, Handshake, Transport, frame
 from .stanza import Node
 
 log = structlog.get_logger(__name__)
-# Every stanza, for those who study the wire; through `logging` because a stanza is only rendered if somebody listens.
+# Every stanza, for debugging; through `logging` because a stanza is only rendered when the level is enabled.
 trace = logging.getLogger(__name__)
 
 _HANDSHAKE_TIMEOUT = 20.0

@@ -390,7 +390,7 @@ def _float(value: object) -> float | None:
 
 
 def _kind(value: object) -> str:
-    """A word of Meta's for the log and the metric, "other" when it is not a word."""
+    """A word of Meta's for the log and the metric; "other" for anything else."""
     return value if isinstance(value, str) and _KIND.fullmatch(value) else "other"
 
 

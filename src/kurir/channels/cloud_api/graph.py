@@ -1,7 +1,7 @@
 """One call to the Graph API, with a record of how far the request got.
 
 The gateway may repeat a send only when it knows that the first attempt did not leave. Client libraries report "could
-not connect" and "no answer" as one error; here a trace on the request tells whether its first byte was handed to the
+not connect" and "no answer" as one error; here a trace on the request shows whether its first byte was handed to the
 socket: before that nothing left (`NotSent`), after that only a complete answer settles it (`GraphResponse`, else
 `NoAnswer`).
 """

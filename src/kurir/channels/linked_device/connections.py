@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 _SHORTEST_BAN = 60.0
 _TRY_AGAIN = 1.0
 _CLEARING = 5.0
-"""Seconds that whoever cancels a pairing waits for its traces to be gone."""
+"""Seconds that a caller who cancels a pairing waits for its cleanup."""
 _FULL = "the disk is nearly full: messages come in, files wait"
 _STUCK = 30.0
 """Seconds for a newly paired device to connect: the server ends the pairing's connection; where it does not, the engine

@@ -181,7 +181,7 @@ def _clean(text: str, name: str) -> str:
 
 
 def _describe(value: Any) -> str | Code:
-    """A short description of what came."""
+    """A short description of a value."""
     if isinstance(value, dict):
         return AN_OBJECT
     if isinstance(value, list):

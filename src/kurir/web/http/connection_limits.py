@@ -137,7 +137,7 @@ class HttpFront:
 
 
 class _RefusedError(Exception):
-    """Ends the parsing of a head; `Connection` knows the answer."""
+    """Ends the parsing of a head; `Connection` has the answer."""
 
 
 class Connection(HttpToolsProtocol):

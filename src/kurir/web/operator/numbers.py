@@ -43,7 +43,7 @@ class NumberChange(msgspec.Struct):
 
 
 class PauseRequest(msgspec.Struct):
-    """Body of a pause: why, for whoever looks at the number."""
+    """Body of a pause: why, shown with the number."""
 
     reason: str = ""
 

@@ -69,7 +69,7 @@ def _number(request: Request, name: str, default: int) -> int:
 
 
 def _view(entry: Entry) -> Line:
-    """An entry as the operator sees it: never its payload, which is somebody's message."""
+    """An entry as the operator sees it: without its payload, which holds a message."""
     return Line(
         entry.id,
         entry.account_id,

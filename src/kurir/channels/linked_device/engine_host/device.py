@@ -111,7 +111,7 @@ class NeonizeDevice:
         self._presence_due = False
         self._logins = Logins(order.short_connections)
         self._line = 0
-        """Counts logins and connection losses, to tell whether a login is still the latest event."""
+        """Counts logins and connection losses, to check whether a login is still the latest event."""
         self._unsteady = False
         self._registered: Callable[[], None] = lambda: None
         self.groups_changed = threading.Event()

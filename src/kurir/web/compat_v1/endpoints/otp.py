@@ -33,7 +33,7 @@ async def send_otp(gateway: Gateway, call: Call) -> Answer:
         service_name=body.text("service_name", limit=_NAME_LIMIT),
         company_name=body.text("company_name", limit=_NAME_LIMIT),
     )
-    # the repeat guard knows a repetition by its content, and no two codes are the same
+    # the repeat guard recognizes content, and no two codes are the same
     once = call.once if call.once and call.once.key_hash else None
     try:
         issued = await gateway.services.otps.send(request, once=once)

@@ -141,7 +141,7 @@ def _replacement(gateway: Gateway, body: Body, stored: Header | None) -> Header 
 
 
 async def _all_sent(gateway: Gateway, call: Call, ids: list[int], headers: dict[str, str]) -> None:
-    """Waits, bounded, for every message; raises WireError for the first that failed or is still on its way."""
+    """Waits, bounded, for every message; raises WireError for the first that failed or is not sent yet."""
     try:
         async for message in gateway.services.sending.settled(call.account.id, ids, gateway.settings.sync_timeout):
             state = message.state
