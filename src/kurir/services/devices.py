@@ -89,7 +89,7 @@ class Devices:
             await self._pairing.cancel(number)
             here, connected = self._linked_devices.holds(number.id), self._linked_devices.ready(number)
             if number.jid and not here and not connected:
-                raise NotPossible(f"another gateway carries {number.key}, and it is not connected: try later", "key")
+                raise NotPossible(f"another gateway holds {number.key}, and it is not connected: try later", "key")
             if connected:
                 await self._linked_devices.logout(number)
             if here:

@@ -48,9 +48,9 @@ _pages.globals.update(version=__version__)
 def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str) -> list[BaseRoute]:
     """The start page `/`, `/reference`, `/openapi.json`, and what they need under `/static`."""
 
-    sections = itertools.groupby(endpoints, key=lambda endpoint: endpoint.section)
+    groups = itertools.groupby(endpoints, key=lambda endpoint: endpoint.section)
     reference = {
-        "chapters": [(section, [_entry(e, base_url) for e in group]) for section, group in sections],
+        "sections": [(section, [_entry(e, base_url) for e in group]) for section, group in groups],
         "base_url": base_url,
     }
 

@@ -60,7 +60,7 @@ DELIVERY_FIELDS = (
     Field(
         "method_send",
         "string",
-        "`async` answers once the message is durably stored; `sync` waits for WhatsApp's verdict.",
+        "`async` answers once the message is durably stored; `sync` waits for WhatsApp's answer.",
         example="async",
     ),
 )
