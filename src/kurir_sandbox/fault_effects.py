@@ -91,12 +91,14 @@ EFFECTS: dict[str, Effect] = {
         to_phone=False,
     ),
     "withhold_restart": Effect(
-        "the device was linked, but is not told to log in (stream error 515)", _WEB, to_phone=False
+        "the device was linked, but does not get stream error 515, upon which it logs in", _WEB, to_phone=False
     ),
     "cut": Effect("the connection breaks off at a stanza of the device, which is not handled", _WEB, STANZAS),
     "silence": Effect("the connection stays open, but from the next stanza on it is dead", _WEB, to_phone=False),
     "logout": Effect("the device is unlinked at a stanza of it, which is not handled", _WEB, STANZAS),
-    "replace": Effect("the device is told that it was replaced at a stanza of it, which is not handled", _WEB, STANZAS),
+    "replace": Effect(
+        "the device is notified that it was replaced at a stanza of it, which is not handled", _WEB, STANZAS
+    ),
     # a linked device's messages
     "refuse_message": Effect(
         "the message is refused with error `code`", _WEB, needs=("code",), takes=("attributes", "first_contact")

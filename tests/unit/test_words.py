@@ -1,9 +1,15 @@
-"""One word for one thing: no identifier of the source or the tests contains a word that CONTRIBUTING.md has retired."""
+"""One word for one thing: no identifier of the source or the tests contains a word that CONTRIBUTING.md has retired.
+
+Of these words, those that plain English does not need (`IN_PROSE`) are in no comment and no text of the source either:
+docstrings, log events, help texts of metrics, descriptions of fields.
+"""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +34,19 @@ RETIRED = {
 }  # fmt: skip
 """Each retired word with what to write instead."""
 RETIRED_PHRASES = {"by_hand": "operator_actions", "map_gate": "client_map_lock"}
+IN_PROSE = RETIRED_PHRASES | {
+    word: standard
+    for word, standard in RETIRED.items()
+    if word not in {
+        "tell", "tells", "said", "ring", "letter", "letters", "house",
+        "carry", "carries", "carried", "carrying",
+    }
+}  # fmt: skip
+"""Those that are not ordinary English: "13 letters and digits" and "carries out a command" are."""
+PROSE = re.compile(rf"(?<![^\W_])({'|'.join(IN_PROSE)})(?![^\W_])(?!-grade)", re.IGNORECASE)
+"""A retired word of prose; underscores separate words, as in log events. Carrier-grade NAT is called so."""
+
+PROSE_TOKENS = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 
 ALLOWED = {
     "ascii_letters",  # of the module `string`
@@ -47,6 +66,34 @@ def test_no_identifier_contains_a_retired_word():
         if (str(file.relative_to(REPOSITORY)), name) not in ALLOWED_AT and (instead := retired_in(name))
     }
     assert not found, "\n" + "\n".join(sorted(found))
+
+
+def test_no_comment_or_text_of_the_source_contains_a_retired_word():
+    found = {
+        f"{file.relative_to(REPOSITORY)}:{line}: {word}: write {IN_PROSE[word]}"
+        for file in sorted((REPOSITORY / "src").rglob("*.py"))
+        for line, word in retired_in_prose(file.read_text(encoding="utf-8"))
+    }
+    assert not found, "\n" + "\n".join(sorted(found))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Waits for a verdict."""\n',
+        "x = 1  # the Doors\n",
+        'log.info("patience_over")\n',
+        'x = f"{y} was told"\n',
+        '"""A lane.\n\nIts carrier stops."""\n',
+    ],
+)
+def test_the_rule_for_prose_finds_each_form(source: str):
+    assert [line for line, _ in retired_in_prose(source)] == [source.rstrip().count("\n") + 1]
+
+
+@pytest.mark.parametrize("source", ["# carrier-grade NAT, indoors\n", '"""Carries out what 13 letters tell."""\n'])
+def test_the_rule_for_prose_lets_the_rest_pass(source: str):
+    assert not list(retired_in_prose(source))
 
 
 def test_every_retired_word_is_in_the_list_for_contributors():
@@ -82,6 +129,14 @@ def retired_in(name: str) -> str:
     instead = [RETIRED[word] for word in words if word in RETIRED]
     instead += [standard for phrase, standard in RETIRED_PHRASES.items() if f"_{phrase}_" in joined]
     return instead[0] if instead else ""
+
+
+def retired_in_prose(source: str) -> Iterator[tuple[int, str]]:
+    """Every (line, word) of a retired word in the comments and string literals of a source text."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in PROSE_TOKENS:
+            for match in PROSE.finditer(token.string):
+                yield token.start[0] + token.string.count("\n", 0, match.start()), match[1].lower()
 
 
 def parts(name: str) -> list[str]:

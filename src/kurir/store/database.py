@@ -82,7 +82,7 @@ class _Deadline:
         self.left = seconds
 
 
-_timeout: ContextVar[_Deadline | None] = ContextVar("database_patience", default=None)
+_timeout: ContextVar[_Deadline | None] = ContextVar("database_time_left", default=None)
 
 
 @contextmanager

@@ -187,7 +187,7 @@ class GraphNetwork:
             return
         refusal = self._refusal(send)
         if fault := self.faults.strike(occasion, "fail"):
-            refusal = (fault.code or 131000, "The sandbox was told to fail it.")
+            refusal = (fault.code or 131000, "A fault of the sandbox makes it fail.")
         content = send.content
         if refusal is None and send.source is not None:
             try:
