@@ -16,7 +16,7 @@ import kurir
 SOURCE = Path(kurir.__file__).parent
 FEATURES = ("accounts", "broadcasts", "contacts", "events", "numbers", "otp", "outbox", "quarantine", "templates",
             "webhooks")  # fmt: skip
-PURE = {"shown_state", "sentence", "lasts", "restricted", "number_waits", "filled", "variables_of", "recipients_of",
+PURE = {"shown_state", "reason_of", "lasts", "restricted", "number_waits", "filled", "variables_of", "recipients_of",
         "clamp_lifetime", "source_of"}  # fmt: skip
 """Functions of features that read and store nothing: every face may call them."""
 PARTS = {"Outbox", "Templates", "Deliverer", "Dispatcher", "Inbox", "MediaStore", "LinkedDevices", "CloudApi",
