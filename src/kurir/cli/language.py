@@ -1,4 +1,4 @@
-"""The language of what the command line shows of numbers and messages: the terminal's."""
+"""The language of reasons on the command line: the terminal's."""
 
 from __future__ import annotations
 
