@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.harness.properties import examples
+from tests.sentences import english
 from tests.sqlite import new_database
 
 from kurir.accounts import accounts
@@ -26,6 +27,7 @@ from kurir.contacts.imports import importing, reading_process
 from kurir.contacts.imports.columns import RowError, phone_text
 from kurir.contacts.imports.files import Row, decoded, delimiter_of, read_rows
 from kurir.contacts.imports.importing import ImportRefused, ImportReport, Problem, import_file
+from kurir.reasons.imports import MANY_COLUMNS, NO_PHONE
 from kurir.store.database import Database
 
 
@@ -131,7 +133,7 @@ async def test_every_bad_row_is_reported_with_its_line_and_the_good_ones_are_sto
     )
     assert (report.rows, report.stored) == (8, 2)
     assert [problem.line for problem in report.problems] == [4, 5, 6, 7, 8, 9]
-    reasons = [problem.reason for problem in report.problems]
+    reasons = [english(problem.reason) for problem in report.problems]
     assert reasons[0] == "no phone number"
     assert "`abc`: expected a phone number" in reasons[1]
     assert "too short" in reasons[2]
@@ -232,7 +234,7 @@ async def test_quotes_hold_separators_and_lines_together(harness: Harness) -> No
 async def test_a_quote_that_is_never_closed_costs_its_own_row_only(harness: Harness) -> None:
     rest = "".join(f"Orang {n},08123456{n:04d}\n" for n in range(30))
     report = await harness.take(f'nama,nomor\n"Jono,081234567890\n{rest}Toko 12",081299990000\n')
-    assert report.problems == [Problem(2, "no phone number")]
+    assert report.problems == [Problem(2, NO_PHONE())]
     people = await harness.people(report)
     assert len(people) == 31
     assert people[SRI][0] == 'Toko 12"'
@@ -274,7 +276,7 @@ async def test_an_excel_file_that_lies_about_its_size_is_read_as_it_is(harness: 
 
 async def test_a_row_wider_than_people_need_is_reported(harness: Harness) -> None:
     report = await harness.take(workbook(("phone",), ("081234567890", *["x"] * 70), ("081299990000",)))
-    assert report.problems == [Problem(2, "more than 64 columns")]
+    assert report.problems == [Problem(2, MANY_COLUMNS(most=64))]
     assert report.stored == 1
 
 

@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from kurir.accounts.tables import accounts
 from kurir.kit.clock import Clock, system_clock
-from kurir.reasons import Reason, sentence
+from kurir.reasons import Reason, ReasonedError, sentence
+from kurir.reasons import administration as refusals
 from kurir.store.inserts import insert_into
 
 LANGUAGES = ("id", "en")
@@ -21,8 +22,12 @@ REPEAT_GUARD_MOST = 86_400.0
 _YEAR = 365 * 86_400
 
 
-class AccountError(ValueError):
-    """An account cannot be created or changed this way; the message names the field."""
+class AccountError(ReasonedError):
+    """An account cannot be created or changed this way: the field, and what it is expected to be."""
+
+    def __init__(self, field: str, reason: Reason) -> None:
+        super().__init__(reason)
+        self.field = field
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -78,7 +83,7 @@ def create(
     now = clock()
     email = email.strip().lower()
     if "@" not in email:
-        raise AccountError("email: expected an address such as owner@example.com")
+        raise AccountError("email", refusals.ACCOUNT_EMAIL())
     _check(language=language, timezone=timezone, country_code=country_code)
     created = connection.execute(
         insert_into(connection, accounts)
@@ -97,7 +102,7 @@ def create(
         .returning(*_COLUMNS)
     ).first()
     if created is None:
-        raise AccountError(f"email: an account for {email} exists already")
+        raise AccountError("email", refusals.ACCOUNT_EXISTS(email=email))
     return Account(*created)
 
 
@@ -116,12 +121,12 @@ def change(
 ) -> None:
     """Changes the settings that are given. Raises AccountError."""
     if name is not None and not name.strip():
-        raise AccountError("name: expected some text")
+        raise AccountError("name", refusals.SOME_TEXT())
     _check(language=language, timezone=timezone, country_code=country_code)
     if doubt is not None and doubt not in get_args(DoubtSetting):
-        raise AccountError(f"doubt: expected one of {', '.join(get_args(DoubtSetting))}")
+        raise AccountError("doubt", refusals.ONE_OF(words=", ".join(get_args(DoubtSetting))))
     if repeat_guard_seconds is not None and not 0 <= repeat_guard_seconds <= REPEAT_GUARD_MOST:
-        raise AccountError(f"repeat_guard_seconds: expected 0 (off) to {REPEAT_GUARD_MOST:g} seconds")
+        raise AccountError("repeat_guard_seconds", refusals.ACCOUNT_REPEAT_GUARD(most=REPEAT_GUARD_MOST))
     given = {
         "name": name,
         "package_name": package_name,
@@ -142,16 +147,16 @@ def zone_of(timezone: str) -> ZoneInfo:
     try:
         return ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise AccountError("timezone: expected a name such as Asia/Jakarta") from error
+        raise AccountError("timezone", refusals.ACCOUNT_TIMEZONE()) from error
 
 
 def _check(*, language: str | None, timezone: str | None, country_code: str | None) -> None:
     if language is not None and language not in LANGUAGES:
-        raise AccountError(f"language: expected one of {', '.join(LANGUAGES)}")
+        raise AccountError("language", refusals.ONE_OF(words=", ".join(LANGUAGES)))
     if timezone is not None:
         zone_of(timezone)
     if country_code is not None and not (country_code.isascii() and country_code.isdigit()):
-        raise AccountError("country_code: expected digits such as 62")
+        raise AccountError("country_code", refusals.ACCOUNT_COUNTRY())
 
 
 def by_id(connection: Connection, account_id: int) -> Account | None:

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from kurir.accounts.accounts import AccountError
 from kurir.accounts.tables import members
 from kurir.kit.clock import Clock, system_clock
+from kurir.reasons.administration import MEMBER_EXISTS
 from kurir.store.inserts import insert_into
 
 _hasher = PasswordHasher()
@@ -55,7 +56,7 @@ def create(
         .returning(members.c.id)
     ).scalar()
     if created is None:
-        raise AccountError(f"email: a member with the address {email} exists already")
+        raise AccountError("email", MEMBER_EXISTS(email=email))
     return Member(created, account_id, email, role)
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from cyclopts import App
 
+from kurir.cli.language import language
 from kurir.cli.terminal import counting, in_path, operator, over_data, say, waiting
 from kurir.contacts.imports.importing import ImportReport
+from kurir.reasons import sentence
 from kurir.services.stored_services import StoredServices
 
 app = App(name="contacts", help="Contact lists and the people (audiences) in them.")
@@ -32,7 +34,7 @@ def import_(email: str, file: Path, *, list_name: str = "") -> None:
     say(f"contact_id  {report.contact_key or 'none: no row was good'}")
     say(f"{report.stored} people stored, {report.merged} merged, {len(report.problems)} rows refused.")
     for problem in report.problems[:20]:
-        say(f"  line {problem.line}: {problem.reason}")
+        say(f"  line {problem.line}: {sentence(problem.reason, language())}")
     if len(report.problems) > 20:
         say(f"  … and {len(report.problems) - 20} more")
 

@@ -1,4 +1,4 @@
-"""The language in which the command line shows numbers and messages: the terminal's."""
+"""The language of reasons on the command line: the terminal's."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def _id(text: str) -> int:
     try:
         return message_id_of(text)
     except Invalid as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(sentence(error.reason, language())) from error
 
 
 def _moment(at: float) -> str:

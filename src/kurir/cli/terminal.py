@@ -21,6 +21,7 @@ from kurir.cli.language import language
 from kurir.data_folder import read_ready_file
 from kurir.kit.plain_text import visible
 from kurir.kit.tokens import read_token
+from kurir.reasons import sentence
 from kurir.services.errors import Invalid, ServiceError
 from kurir.services.stored_services import StoredServices, over_data_folder
 from kurir.settings import Settings
@@ -70,9 +71,9 @@ def say(*parts: str | Text) -> None:
     _out.print(_line(parts), soft_wrap=True)
 
 
-def print_error(sentence: str) -> None:
+def print_error(text: str) -> None:
     """One line of error."""
-    _err.print(_line((Text("kurir:", style="bold red"), " ", sentence)), soft_wrap=True)
+    _err.print(_line((Text("kurir:", style="bold red"), " ", text)), soft_wrap=True)
 
 
 def draw(picture: str) -> None:
@@ -130,9 +131,9 @@ def over_data(work: Callable[[StoredServices], Awaitable[T]], *, create: bool = 
         return asyncio.run(run())
     except Invalid as error:
         field = _ASKED.get(error.field) or "--" + error.field.replace("_", "-")
-        raise CommandError(f"{field}: {error}") from error
+        raise CommandError(f"{field}: {sentence(error.reason, language())}") from error
     except ServiceError as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(sentence(error.reason, language())) from error
 
 
 def is_running() -> bool:
@@ -178,7 +179,7 @@ async def _operator(method: str, path: str, body: dict[str, Any] | None) -> dict
 
 
 @contextmanager
-def waiting(sentence: str):
+def waiting(text: str):
     """A spinner during slow work."""
-    with _err.status(Text(visible(sentence))):
+    with _err.status(Text(visible(text))):
         yield

@@ -34,7 +34,7 @@ from kurir.kit.disk_reserve import PIECE, DiskReserve
 from kurir.kit.fair_sharing import Turns
 from kurir.kit.name_resolution import CheckedResolver, LookUp, Resolve, SystemNames, account_of_task
 from kurir.kit.url_rules import Allowed, UrlRefused, check_url
-from kurir.reasons import Code, Reason, sentence
+from kurir.reasons import Code, Reason, ReasonedError
 from kurir.reasons import media as reasons
 from kurir.settings import Settings
 
@@ -60,21 +60,19 @@ _FAILURES: tuple[tuple[type[Exception], Code, bool], ...] = (
 """Maps a failed request to a code and whether the failure is permanent; the first matching class applies."""
 
 
-class FetchFailed(Exception):  # noqa: N818 - what the other side did, not a mistake
+class FetchFailed(ReasonedError):  # noqa: N818 - what the other side did, not a mistake
     """The URL could not be fetched; `permanent`: a retry will not help."""
 
     def __init__(self, reason: Reason, *, permanent: bool) -> None:
-        super().__init__(sentence(reason, "en"))
-        self.reason = reason
+        super().__init__(reason)
         self.permanent = permanent
 
 
-class TooLarge(Exception):  # noqa: N818 - what the other side did, not a mistake
+class TooLarge(ReasonedError):  # noqa: N818 - what the other side did, not a mistake
     """The answer is larger than `limit` bytes."""
 
     def __init__(self, limit: int) -> None:
-        self.reason = reasons.TOO_LARGE(most=limit)
-        super().__init__(sentence(self.reason, "en"))
+        super().__init__(reasons.TOO_LARGE(most=limit))
         self.limit = limit
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from yarl import URL
 
-from kurir.reasons import Reason, sentence
+from kurir.reasons import ReasonedError
 from kurir.reasons import media as reasons
 from kurir.settings import SettingsError
 
@@ -71,12 +71,8 @@ _NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\Z")
 _NUMBER_AT_THE_END = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)\Z")
 
 
-class UrlRefused(Exception):  # noqa: N818 - an outcome, not a mistake
+class UrlRefused(ReasonedError):  # noqa: N818 - an outcome, not a mistake
     """A URL that is never fetched; `reason` is for the caller and reveals nothing about the internal network."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(sentence(reason, "en"))
-        self.reason = reason
 
 
 class Allowed(NamedTuple):

@@ -25,7 +25,7 @@ from PIL import Image as Pillow
 
 from kurir.media.picture_headers import Header, read_header
 from kurir.messages.content import Preview
-from kurir.reasons import Reason, sentence
+from kurir.reasons import Reason, ReasonedError
 from kurir.reasons import media as reasons
 
 PIXELS = 50_000_000
@@ -85,13 +85,12 @@ _REFINED = {
 """Container types that a file's extension may refine, and to which types (prefixes)."""
 
 
-class NotUsable(Exception):  # noqa: N818 - an outcome, not a mistake
+class NotUsable(ReasonedError):  # noqa: N818 - an outcome, not a mistake
     """The file cannot be sent; `code` is a stable word."""
 
     def __init__(self, code: str, reason: Reason) -> None:
-        super().__init__(sentence(reason, "en"))
+        super().__init__(reason)
         self.code = code
-        self.reason = reason
 
 
 class Found(NamedTuple):

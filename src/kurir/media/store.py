@@ -31,7 +31,7 @@ from kurir.media.inspection_process import DiskFailed, InspectDocument, InspectP
 from kurir.messages.channel_reports import Refused, TryLater
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.outbox.tables import media, messages
-from kurir.reasons import Reason, sentence
+from kurir.reasons import Reason, ReasonedError
 from kurir.reasons import media as reasons
 from kurir.settings import Settings
 from kurir.store.chunked_deletes import oldest_first, removed
@@ -196,13 +196,12 @@ class MediaStore:
         return MediaFile(str(place), found.mime, found.name, found.size, found.sha256)
 
 
-class _NotUsable(Exception):  # noqa: N818 - an outcome, not a mistake
+class _NotUsable(ReasonedError):  # noqa: N818 - an outcome, not a mistake
     """The file cannot be sent; `code` is a stable word."""
 
     def __init__(self, code: str, reason: Reason) -> None:
-        super().__init__(sentence(reason, "en"))
+        super().__init__(reason)
         self.code = code
-        self.reason = reason
 
 
 def _remove_rows(connection: Connection, ids: list[int]) -> list[str]:

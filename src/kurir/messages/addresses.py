@@ -10,6 +10,9 @@ import re
 
 import phonenumbers
 
+from kurir.reasons import ReasonedError
+from kurir.reasons import addresses as reasons
+
 GROUP_SERVER = "@g.us"
 LEAST_DIGITS, MOST_DIGITS = 7, 15
 """Digits of an E.164 number with its country code (ITU-T E.164: 15 at most)."""
@@ -17,8 +20,8 @@ _SEPARATORS = re.compile(r"[\s().\-/\u00a0\u200e\u200f\u202a-\u202e\u2010-\u2015
 _GROUP_ID = re.compile(r"\d{5,32}(-\d{5,20})?")
 
 
-class AddressError(ValueError):
-    """The text cannot be a phone number or a group id; the message says what was expected."""
+class AddressError(ReasonedError, ValueError):
+    """The text cannot be a phone number or a group id; the reason says what was expected."""
 
 
 class CountryCodeError(AddressError):
@@ -42,9 +45,9 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
     digits = compact.lstrip("+")
     code = _SEPARATORS.sub("", country_code).lstrip("+").lstrip("0") or default_country_code
     if not (digits.isascii() and digits.isdigit()):
-        raise AddressError("expected a phone number: digits, with an optional leading + or 0")
+        raise AddressError(reasons.PHONE_DIGITS())
     if not (code.isascii() and code.isdigit() and len(code) <= 3 and int(code) in _country_codes()):
-        raise CountryCodeError("expected a country code such as 62")
+        raise CountryCodeError(reasons.COUNTRY_CODE())
     if international:
         digits = digits.removeprefix("00") if compact.startswith("00") else digits
         return _possible(digits)
@@ -55,7 +58,7 @@ def parse_group(group_id: str) -> str:
     """Converts `120363…` or `120363…@g.us` to the id with its server. Raises AddressError."""
     bare = group_id.strip().removesuffix(GROUP_SERVER)
     if not (bare.isascii() and _GROUP_ID.fullmatch(bare)):
-        raise AddressError("expected a group id such as 120363322806000000 or 120363322806000000@g.us")
+        raise AddressError(reasons.GROUP_ID())
     return bare + GROUP_SERVER
 
 
@@ -95,10 +98,10 @@ def _possible(digits: str) -> str:
     try:
         number = phonenumbers.parse("+" + digits)
     except phonenumbers.NumberParseException as error:
-        raise AddressError("expected a phone number with its country code, such as 6281234567890") from error
+        raise AddressError(reasons.PHONE_COUNTRY()) from error
     found = _digits_of(number)
     if not (phonenumbers.is_possible_number(number) and LEAST_DIGITS <= len(found) <= MOST_DIGITS):
-        raise AddressError("this cannot be a phone number: too short or too long for its country")
+        raise AddressError(reasons.PHONE_LENGTH())
     return found
 
 

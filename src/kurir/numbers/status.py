@@ -12,12 +12,14 @@ from kurir.events.bodies import DeviceStatus
 from kurir.messages.channel_reports import ConnectionChanged
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number, NumberState
-from kurir.reasons import NOTHING, Reason
+from kurir.reasons import NOTHING, Reason, ReasonedError
+from kurir.reasons.administration import NOT_PAUSED
 from kurir.reasons.numbers import RESTRICTED_UNTIL
+from kurir.reasons.states import state
 
 
-class NotPaused(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """Only a paused number can be resumed; the sentence gives its state."""
+class NotPaused(ReasonedError):  # noqa: N818 - a state of the world, not a mistake
+    """Only a paused number can be resumed; the reason gives its state."""
 
 
 def change(connection: Connection, event: ConnectionChanged, now: float) -> None:
@@ -45,7 +47,7 @@ def pause(connection: Connection, account_id: int, number_id: int, reason: Reaso
 def resume(connection: Connection, number: Number, now: float) -> None:
     """Resumes a paused number; its lane notices within half a minute. Raises NotPaused."""
     if number.state != "paused":
-        raise NotPaused(f"{number.key} is {number.state}: only a paused number can be resumed")
+        raise NotPaused(NOT_PAUSED(key=number.key, state=state(number.state)))
     change(connection, ConnectionChanged(number.account_id, number.id, "connected", NOTHING, now), now)
 
 

@@ -12,15 +12,16 @@ from kurir.outbox import record
 from kurir.outbox.message_rows import Snapshot, snapshot
 from kurir.outbox.status_events import publish_status
 from kurir.outbox.tables import attempts, messages
-from kurir.reasons import stored
+from kurir.reasons import Code, Reason, ReasonedError, stored
+from kurir.reasons.administration import MOVED_ON, NOT_CANCELABLE, NOT_REPLAYABLE, PASSWORD_ERASED
 from kurir.reasons.messages import PERSON_DECIDED
-from kurir.reasons.states import state
+from kurir.reasons.states import either, state
 
 _SNAPSHOT = [messages.c[name] for name in Snapshot.__struct_fields__]
 
 
-class NotPossible(Exception):  # noqa: N818 - a state of the world, not a mistake
-    """The message cannot be replayed or canceled now; the sentence says why."""
+class NotPossible(ReasonedError):  # noqa: N818 - a state of the world, not a mistake
+    """The message cannot be replayed or canceled now, for a reason."""
 
 
 class Try(msgspec.Struct, frozen=True):
@@ -65,10 +66,10 @@ def replay(connection: Connection, account_id: int, message_id: int, *, now: flo
     """
     before = _found(connection, account_id, message_id)
     if before.state not in REPLAYABLE:
-        raise NotPossible(_sentence(before, "replayed", REPLAYABLE))
+        raise NotPossible(_in_state(NOT_REPLAYABLE, before, REPLAYABLE))
     erased = sa.select(messages.c.content).where(messages.c.account_id == account_id, messages.c.id == message_id)
     if connection.execute(erased).scalar_one() == "":
-        raise NotPossible(f"{public_message_id(message_id)} held a one-time password, which is erased: send a new one")
+        raise NotPossible(PASSWORD_ERASED(message=public_message_id(message_id)))
     change = {
         "state": "queued",
         "attempts": 0,
@@ -88,7 +89,7 @@ def cancel(connection: Connection, account_id: int, message_id: int, *, now: flo
     """Ends a queued or unconfirmed message; returns it as it was and as it is. Raises like `replay`."""
     before = _found(connection, account_id, message_id)
     if before.state not in CANCELABLE:
-        raise NotPossible(_sentence(before, "canceled", CANCELABLE))
+        raise NotPossible(_in_state(NOT_CANCELABLE, before, CANCELABLE))
     kept = sa.case((messages.c.sealed == 1, ""), else_=messages.c.content)
     change = {"state": "canceled", "ended_at": now, "doubt_until": None, "content": kept}
     _decide(connection, before, change, "canceled", now)
@@ -111,7 +112,7 @@ def _decide(connection: Connection, before: Snapshot, change: dict[str, object],
         .values(**change)
     )
     if not done.rowcount:
-        raise NotPossible(f"{public_message_id(before.id)} has just moved on: look at it again")
+        raise NotPossible(MOVED_ON(message=public_message_id(before.id)))
     connection.execute(
         sa.insert(attempts).values(
             account_id=before.account_id,
@@ -125,6 +126,5 @@ def _decide(connection: Connection, before: Snapshot, change: dict[str, object],
     )
 
 
-def _sentence(message: Snapshot, done: str, states: frozenset[MessageState]) -> str:
-    wanted = " or ".join(sorted(states))
-    return f"{public_message_id(message.id)} is {message.state}: only a message that is {wanted} can be {done}"
+def _in_state(code: Code, message: Snapshot, states: frozenset[MessageState]) -> Reason:
+    return code(message=public_message_id(message.id), state=state(message.state), states=either(states))

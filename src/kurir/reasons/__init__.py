@@ -3,7 +3,8 @@
 Every layer passes on a `Reason`; only the interfaces (web, webhooks, command line) ask for its `sentence`.
 """
 
+from kurir.reasons.error import ReasonedError
 from kurir.reasons.reason import NOTHING, Code, Reason, as_written, read, stored
 from kurir.reasons.table import sentence
 
-__all__ = ["NOTHING", "Code", "Reason", "as_written", "read", "sentence", "stored"]
+__all__ = ["NOTHING", "Code", "Reason", "ReasonedError", "as_written", "read", "sentence", "stored"]

@@ -1,4 +1,4 @@
-"""Moments in words of both languages. Pure."""
+"""Moments and large numbers as both languages write them. Pure."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ def moment(at: float, language: str) -> str:
     if language == "en":
         return f"{when:%Y-%m-%d %H:%M} UTC"
     return f"{when.day} {MONTHS[when.month - 1]} {when:%Y %H.%M} UTC"
+
+
+def count(number: int, language: str) -> str:
+    """A large number with its thousands apart: `20,000,000`, in Indonesian `20.000.000`."""
+    text = f"{number:,}"
+    return text if language == "en" else text.replace(",", ".")

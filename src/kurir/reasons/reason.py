@@ -32,7 +32,8 @@ NOTHING = Reason("")
 class Code(msgspec.Struct, frozen=True):
     """One entry of the table: a code and its sentence in both languages, with `{name}` placeholders.
 
-    Call it with a value for each placeholder to get a `Reason`. `{name:moment}` takes unix seconds.
+    Call it with a value for each placeholder to get a `Reason`. `{name:moment}` takes unix seconds,
+    `{name:count}` a large whole number.
     """
 
     code: str

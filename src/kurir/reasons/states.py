@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+
 from kurir.reasons.reason import Code, Reason, as_written
 
 QUEUED = Code("state_queued", id="dalam antrean", en="queued")
@@ -26,6 +29,8 @@ DEGRADED = Code("state_degraded", id="tidak menjawab", en="degraded")
 PAUSED = Code("state_paused", id="dijeda", en="paused")
 RESTRICTED = Code("state_restricted", id="dibatasi", en="restricted")
 
+EITHER = Code("either", id="{first} atau {second}", en="{first} or {second}")
+
 _WORDS: dict[str, Code] = {entry.code: entry for entry in list(vars().values()) if isinstance(entry, Code)}
 
 
@@ -33,3 +38,8 @@ def state(word: str) -> Reason:
     """The state of a message or a number, as a parameter or on its own; a word of another release as it is."""
     entry = _WORDS.get(f"state_{word}")
     return entry() if entry is not None else as_written(word)
+
+
+def either(words: Iterable[str]) -> Reason:
+    """Several states, in alphabetical order, of which one is meant: `failed or unconfirmed`."""
+    return reduce(lambda first, second: EITHER(first=first, second=second), map(state, sorted(words)))

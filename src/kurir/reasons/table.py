@@ -7,10 +7,14 @@ from string import Formatter
 from typing import Any
 
 from kurir.reasons import (
+    addresses,
+    administration,
+    imports,
     media,
     messages,
     numbers,
     otp,
+    replays,
     requests,
     sending,
     states,
@@ -18,10 +22,25 @@ from kurir.reasons import (
     waiting,
     webhooks,
 )
-from kurir.reasons.formats import moment
+from kurir.reasons.formats import count, moment
 from kurir.reasons.reason import Code, Reason
 
-AREAS = (media, messages, numbers, otp, requests, sending, states, templates, waiting, webhooks)
+AREAS = (
+    addresses,
+    administration,
+    imports,
+    media,
+    messages,
+    numbers,
+    otp,
+    replays,
+    requests,
+    sending,
+    states,
+    templates,
+    waiting,
+    webhooks,
+)
 TABLE: dict[str, Code] = {
     entry.code: entry for area in AREAS for entry in vars(area).values() if isinstance(entry, Code)
 }
@@ -53,4 +72,6 @@ class _Sentence(Formatter):
             return sentence(value, self._language)
         if format_spec == "moment":
             return moment(value, self._language) if isinstance(value, int | float) else str(value)
+        if format_spec == "count":
+            return count(value, self._language) if isinstance(value, int) else str(value)
         return f"{value:g}" if isinstance(value, float) else str(value)

@@ -14,6 +14,7 @@ from kurir.accounts.accounts import Account, AccountError
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import Sealing
 from kurir.messages import bounds
+from kurir.reasons import administration as refusals
 from kurir.services.errors import Invalid, NotFound
 from kurir.store.database import Database
 
@@ -87,10 +88,8 @@ class Accounts:
         """The account of that e-mail address. Raises NotFound."""
         found = await self._database.read(lambda c: accounts.by_email(c, email))
         if found is None:
-            known = ", ".join(account.email for account in await self.list()) or "none yet"
-            raise NotFound(
-                "email", f"there is no account for {email} (accounts: {known}); see `kurir account create --help`"
-            )
+            known = ", ".join(account.email for account in await self.list()) or refusals.NONE_YET
+            raise NotFound("email", refusals.NO_ACCOUNT_OF_EMAIL(email=email, known=known))
         return found
 
     async def create(self, wanted: NewAccount) -> CreatedAccount:
@@ -118,7 +117,7 @@ class Accounts:
         try:
             account, key = await self._database.write(work)
         except AccountError as error:
-            raise _invalid(error) from error
+            raise Invalid(error.field, error.reason) from error
         return CreatedAccount(account, key, password)
 
     async def change(self, account_id: int, change: AccountChange) -> Account:
@@ -145,7 +144,7 @@ class Accounts:
         try:
             return await self._database.write(work)
         except AccountError as error:
-            raise _invalid(error) from error
+            raise Invalid(error.field, error.reason) from error
 
     # -- keys ------------------------------------------------------------------------------------------------------
 
@@ -168,14 +167,14 @@ class Accounts:
         now = self._clock()
         count = await self._database.write(lambda c: api_keys.revoke(c, account_id, last4[-4:], clock=lambda: now))
         if not count:
-            raise NotFound("last4", f"no live key of this account ends in {last4}")
+            raise NotFound("last4", refusals.NO_KEY(last4=last4))
         return count
 
 
 def _get(connection: Connection, account_id: int) -> Account:
     account = accounts.by_id(connection, account_id)
     if account is None:
-        raise NotFound("account_id", "there is no account with this number: `kurir account list` shows them")
+        raise NotFound("account_id", refusals.NO_ACCOUNT())
     return account
 
 
@@ -184,11 +183,6 @@ def _end_of(day: date, timezone: str) -> float:
     try:
         return datetime.combine(day + timedelta(days=1), time(), accounts.zone_of(timezone)).timestamp()
     except AccountError as error:
-        raise _invalid(error) from error
+        raise Invalid(error.field, error.reason) from error
     except (OverflowError, ValueError) as error:
-        raise Invalid("until", "expected a day such as 2027-12-31") from error
-
-
-def _invalid(error: AccountError) -> Invalid:
-    field, _, reason = str(error).partition(": ")
-    return Invalid(field, reason)
+        raise Invalid("until", refusals.A_DAY()) from error

@@ -7,6 +7,7 @@ from kurir.contacts import sync
 from kurir.contacts.sync import CheckReport, NoSuchGroup, SyncReport
 from kurir.messages.addresses import AddressError
 from kurir.numbers.numbers import Number
+from kurir.reasons import administration as refusals
 from kurir.services.accounts import Accounts
 from kurir.services.contacts import Contacts
 from kurir.services.errors import Invalid, NotFound
@@ -38,9 +39,9 @@ class ContactSync:
         try:
             return await sync.sync_group(self._database, self._linked_devices, account, number, group_id)
         except AddressError as error:
-            raise Invalid("group_id", str(error)) from error
+            raise Invalid("group_id", error.reason) from error
         except NoSuchGroup as error:
-            raise NotFound("group_id", "the number is in no group with this group_id") from error
+            raise NotFound("group_id", refusals.NO_GROUP()) from error
 
     async def check(self, number: Number, contact_key: str) -> CheckReport:
         """Asks WhatsApp about everybody in the list who was not checked yet. Raises NotFound."""

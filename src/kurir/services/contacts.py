@@ -11,6 +11,7 @@ from kurir.contacts.contacts import ContactList, Page, Person, Query
 from kurir.contacts.imports import importing
 from kurir.contacts.imports.importing import ImportReport
 from kurir.kit.clock import Clock
+from kurir.reasons.administration import NO_CONTACT_LIST
 from kurir.services.errors import NotFound, NotPossible
 from kurir.store.database import LONG_WORK, Database
 
@@ -43,7 +44,7 @@ class Contacts:
         try:
             return await importing.import_file(self._database, account, path, list_name or path.stem, progress)
         except importing.ImportRefused as error:
-            raise NotPossible(str(error), "file") from error
+            raise NotPossible(error.reason, "file") from error
 
     async def lists(self, account_id: int, query: Query) -> Page:
         """A page of the account's lists (`ContactList`)."""
@@ -53,7 +54,7 @@ class Contacts:
         """The account's list with this public id. Raises NotFound."""
         found = await self._database.read(lambda c: contacts.by_key(c, account_id, key), of=account_id)
         if found is None:
-            raise NotFound("contact_id", "the account has no such contact list")
+            raise NotFound("contact_id", NO_CONTACT_LIST())
         return found
 
     async def people(self, account_id: int, key: str, query: Query) -> Page:

@@ -17,6 +17,7 @@ from kurir.leases import Leases
 from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers.numbers import Number, NumberState, shown_state
 from kurir.reasons import Reason
+from kurir.reasons.administration import HELD_AND_OFFLINE
 from kurir.services.errors import Invalid, NotPossible
 from kurir.services.numbers import Numbers
 
@@ -62,7 +63,7 @@ class Devices:
             try:
                 digits = parse_phone(phone)
             except AddressError as error:
-                raise Invalid("phone", str(error)) from error
+                raise Invalid("phone", error.reason) from error
         if self._leases is not None:  # a number that was just added need not wait for the next heartbeat
             await self._leases.take(number.id)
         return await self._pairing.start(number, digits)
@@ -89,7 +90,7 @@ class Devices:
             await self._pairing.cancel(number)
             here, connected = self._linked_devices.holds(number.id), self._linked_devices.ready(number)
             if number.jid and not here and not connected:
-                raise NotPossible(f"another gateway holds {number.key}, and it is not connected: try later", "key")
+                raise NotPossible(HELD_AND_OFFLINE(key=number.key), "key")
             if connected:
                 await self._linked_devices.logout(number)
             if here:

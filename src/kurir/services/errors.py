@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from kurir.reasons import Reason, ReasonedError
 
-class ServiceError(Exception):
-    """A refusal: one clear sentence, and the field it is about ("" when it is about none)."""
 
-    def __init__(self, field: str, reason: str) -> None:
+class ServiceError(ReasonedError):
+    """A refusal: its reason, and the field it is about ("" when it is about none)."""
+
+    def __init__(self, field: str, reason: Reason) -> None:
         super().__init__(reason)
         self.field = field
 
@@ -19,11 +21,11 @@ class NotFound(ServiceError):  # noqa: N818 - a state of the world, not a mistak
 
 
 class NotPossible(ServiceError):  # noqa: N818 - a state of the world, not a mistake
-    """It is impossible in the present state; the sentence says why."""
+    """It is impossible in the present state; the reason says why."""
 
-    def __init__(self, reason: str, field: str = "") -> None:
+    def __init__(self, reason: Reason, field: str = "") -> None:
         super().__init__(field, reason)
 
 
 class Invalid(ServiceError):  # noqa: N818 - an attribute of a value
-    """A value is not what is expected; the sentence says what is."""
+    """A value is not what is expected; the reason says what is."""

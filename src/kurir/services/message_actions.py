@@ -70,4 +70,4 @@ async def _decided(decision: Awaitable[Snapshot]) -> Snapshot:
     except KeyError as error:
         raise unknown_message() from error
     except operator_actions.NotPossible as error:
-        raise NotPossible(str(error), "id") from error
+        raise NotPossible(error.reason, "id") from error

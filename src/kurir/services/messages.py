@@ -16,6 +16,7 @@ from kurir.outbox.message_rows import Snapshot
 from kurir.outbox.operator_actions import Try
 from kurir.outbox.wait_facts import reasons
 from kurir.outbox.wait_reasons import Waiting
+from kurir.reasons import administration as refusals
 from kurir.services.errors import Invalid, NotFound
 from kurir.store.database import Database
 
@@ -51,9 +52,9 @@ class Messages:
     async def list(self, account_id: int, state: str | None = None, limit: int = 50) -> list[ListedMessage]:
         """The account's messages in that state (None: in any), newest first. Raises Invalid."""
         if state is not None and state not in STATES:
-            raise Invalid("state", f"expected one of {', '.join(STATES)}")
+            raise Invalid("state", refusals.ONE_OF(words=", ".join(STATES)))
         if not 1 <= limit <= MOST:
-            raise Invalid("limit", f"expected 1 to {MOST}")
+            raise Invalid("limit", refusals.RANGE(least=1, most=MOST))
         wanted, now = cast("MessageState | None", state), self._clock()
 
         def work(connection: Connection) -> list[ListedMessage]:
@@ -93,10 +94,10 @@ def message_id_of(written: str) -> int:
     """The message's internal id. Raises Invalid for anything else."""
     message_id = parse_message_id(written)
     if message_id is None:
-        raise Invalid("id", f"{written!r} is no message id: expected msg_ and 13 letters and digits")
+        raise Invalid("id", refusals.NO_MESSAGE_ID(written=repr(written)))
     return message_id
 
 
 def unknown_message() -> NotFound:
     """The error for no message, or another account's."""
-    return NotFound("id", "there is no message with this id")
+    return NotFound("id", refusals.NO_MESSAGE())

@@ -17,12 +17,17 @@ from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers import numbers
 from kurir.numbers import status as number_status
 from kurir.numbers.numbers import ChannelKind, Number
-from kurir.reasons import as_written
+from kurir.reasons import Code, as_written
+from kurir.reasons import administration as refusals
 from kurir.reasons.numbers import PAUSED_BY_OPERATOR
 from kurir.services.errors import Invalid, NotFound, NotPossible
 from kurir.store.database import Database
 
-_CHANNELS: dict[ChannelKind, str] = {"linked_device": "linked device", "cloud_api": "official number"}
+_UNKNOWN: dict[ChannelKind | None, Code] = {
+    None: refusals.NO_NUMBER,
+    "linked_device": refusals.NO_LINKED_DEVICE,
+    "cloud_api": refusals.NO_OFFICIAL_NUMBER,
+}
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +83,7 @@ class Numbers:
         """The number of whichever account, of one channel if that is given: for the operator only. Raises NotFound."""
         found = await self._database.read(lambda c: numbers.by_any_key(c, key))
         if found is None or channel not in (None, found.channel):
-            raise _unknown(_CHANNELS.get(channel, "number") if channel else "number")
+            raise NotFound("key", _UNKNOWN[channel]())
         return found
 
     # -- changes ---------------------------------------------------------------------------------------------------
@@ -93,9 +98,9 @@ class Numbers:
         try:
             phone = parse_phone(wanted.phone if wanted.phone.startswith("+") else "+" + wanted.phone)
         except AddressError as error:
-            raise Invalid("phone", str(error)) from error
+            raise Invalid("phone", error.reason) from error
         for field in ("verify_token", "access_token", "app_secret"):
-            _must_say_something(field, getattr(wanted, field))
+            _require_text(field, getattr(wanted, field))
         now = self._clock()
         return await self._database.write(
             lambda c: numbers.add_official(
@@ -128,7 +133,7 @@ class Numbers:
     async def set_token(self, account_id: int, key: str, token: str) -> TokenSet:
         """Sets an official number's access token; a paused one is resumed. Raises NotFound, Invalid."""
         token = token.strip()
-        _must_say_something("access_token", token)
+        _require_text("access_token", token)
         now = self._clock()
 
         def work(connection: Connection) -> TokenSet:
@@ -151,9 +156,9 @@ class Numbers:
         def work(connection: Connection) -> Number:
             number = _get(connection, account_id, key)
             if number.channel == "linked_device":
-                raise NotPossible(f"{key} is a linked device, which cannot be paused: log it out instead", "key")
+                raise NotPossible(refusals.DEVICE_NOT_PAUSABLE(key=key), "key")
             if number.state == "paused":
-                raise NotPossible(f"{key} is paused already", "key")
+                raise NotPossible(refusals.PAUSED_ALREADY(key=key), "key")
             number_status.pause(connection, account_id, number.id, why, now)
             return _get(connection, account_id, key)
 
@@ -167,7 +172,7 @@ class Numbers:
             try:
                 number_status.resume(connection, _get(connection, account_id, key, "cloud_api"), now)
             except number_status.NotPaused as error:
-                raise NotPossible(str(error), "key") from error
+                raise NotPossible(error.reason, "key") from error
             return _get(connection, account_id, key)
 
         return await self._database.write(work)
@@ -183,7 +188,7 @@ class Numbers:
         def work(connection: Connection) -> Number:
             number = _get(connection, account_id, key)
             if number.jid and not left:
-                raise NotPossible(f"{key} is paired: log it out first, so that its phone forgets it too", "key")
+                raise NotPossible(refusals.STILL_PAIRED(key=key), "key")
             numbers.remove(connection, account_id, number.id, now)
             return number
 
@@ -199,14 +204,10 @@ def _everyones(connection: Connection) -> list[Number]:
 def _get(connection: Connection, account_id: int, key: str, channel: ChannelKind | None = None) -> Number:
     found = numbers.by_key(connection, account_id, key)
     if found is None or channel not in (None, found.channel):
-        raise _unknown(_CHANNELS[channel] if channel else "number")
+        raise NotFound("key", _UNKNOWN[channel]())
     return found
 
 
-def _unknown(what: str) -> NotFound:
-    return NotFound("key", f"there is no {what} with this key: `kurir number list` shows them")
-
-
-def _must_say_something(field: str, value: str) -> None:
+def _require_text(field: str, value: str) -> None:
     if not value.strip():
-        raise Invalid(field, "it is empty: enter what Meta shows for the app")
+        raise Invalid(field, refusals.META_VALUE_EMPTY())

@@ -17,6 +17,7 @@ from kurir.outbox.outbox import Outbox
 from kurir.outbox.restrictions import is_first_contact
 from kurir.outbox.wait_reasons import Waiting, lasts, number_waits, restricted
 from kurir.reasons.numbers import RESTRICTED_UNTIL
+from kurir.reasons.otp import NUMBER_REMOVED
 from kurir.services.errors import NotFound
 from kurir.settings import Settings
 from kurir.store.database import Database
@@ -86,7 +87,7 @@ class Otps:
             lambda c: _sender(c, account_id, request.number_id, request.phone), of=account_id
         )
         if number is None:
-            raise NotFound("number_id", "the number was removed")
+            raise NotFound("number_id", NUMBER_REMOVED())
         waiting = number_waits(number, number.state, number.state_reason, now)
         if waiting is None and first and number.restricted_until is not None:
             reason = RESTRICTED_UNTIL(until=number.restricted_until)

@@ -10,6 +10,8 @@ from kurir.accounts import accounts
 from kurir.numbers import numbers
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry, Line
+from kurir.reasons.administration import RANGE
+from kurir.reasons.replays import NO_ENTRY
 from kurir.services.errors import Invalid, NotFound
 from kurir.store.database import Database
 
@@ -38,7 +40,7 @@ class Quarantine:
         Raises Invalid.
         """
         if not 1 <= limit <= MOST:
-            raise Invalid("limit", f"expected 1 to {MOST}")
+            raise Invalid("limit", RANGE(least=1, most=MOST))
 
         def work(connection: Connection) -> list[NamedLine]:
             found = quarantine.lines(connection, account_id, before=before, limit=limit)
@@ -53,7 +55,7 @@ class Quarantine:
         """One entry with its payload, which is personal: it holds a message. Raises NotFound."""
         entry = await self._database.read(lambda c: quarantine.by_id(c, entry_id))
         if entry is None:
-            raise NotFound("id", "there is no entry with this number in the quarantine")
+            raise NotFound("id", NO_ENTRY())
         return entry
 
     async def discard(self, entry_id: int) -> Entry:

@@ -18,7 +18,7 @@ from kurir.outbox import operator_actions
 from kurir.outbox.outbox import Outbox
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import Entry
-from kurir.reasons import sentence
+from kurir.reasons import replays as reasons
 from kurir.services.errors import NotPossible
 from kurir.services.quarantine import Quarantine
 from kurir.store.database import Database, DatabaseUnavailable
@@ -53,11 +53,11 @@ class Replays:
     async def replay(self, entry_id: int) -> Entry:
         """Puts an entry back into its queue and deletes it; what fails again is quarantined again.
 
-        Raises NotFound, NotPossible when it cannot be replayed (the sentence says why), and DatabaseUnavailable.
+        Raises NotFound, NotPossible when it cannot be replayed (the reason says why), and DatabaseUnavailable.
         """
         entry = await self._entries.get(entry_id)
         if entry.is_cut:
-            raise NotPossible("it was too large to be kept whole: export it for a look, or discard it")
+            raise NotPossible(reasons.CUT())
         match entry.queue:
             case "inbox":
                 await self._take(entry)
@@ -72,7 +72,7 @@ class Replays:
             case "journal":
                 await self._read_again(entry)
             case _:
-                raise NotPossible(f"what comes from {entry.queue} cannot be replayed: discard it once you have seen it")
+                raise NotPossible(reasons.QUEUE_NOT_REPLAYABLE(queue=entry.queue))
         await self._database.write(lambda c: quarantine.remove(c, entry.id, stored_at=entry.stored_at))
         return entry
 
@@ -82,36 +82,36 @@ class Replays:
         try:
             await self._outbox.replay(entry.account_id, int(entry.reference))
         except KeyError as error:
-            raise NotPossible("the message is no longer there: discard it") from error
+            raise NotPossible(reasons.MESSAGE_GONE()) from error
         except operator_actions.NotPossible as error:
-            raise NotPossible(str(error)) from error
+            raise NotPossible(error.reason) from error
 
     async def _take(self, entry: Entry) -> None:
         try:
             event = event_of(entry.payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise NotPossible("this version cannot read the event: upgrade first, or discard it") from error
+            raise NotPossible(reasons.EVENT_UNREADABLE()) from error
         if event.account_id != entry.account_id:
-            raise NotPossible("the event is of another account: discard it")
+            raise NotPossible(reasons.OTHER_ACCOUNT())
         try:
             await self._inbox.take([(event, "")])
         except DatabaseUnavailable:
             raise
         except Exception as error:
             log.exception("replay_failed", entry=entry.id, queue=entry.queue)
-            raise NotPossible(f"it fails again ({type(error).__name__}, see the gateway's log)") from error
+            raise NotPossible(reasons.FAILS_AGAIN(error=type(error).__name__)) from error
 
     async def _call_back(self, entry: Entry) -> None:
         """Replays what Meta signed: an event, a change, or a whole body, by the prefix of its reference."""
         if entry.reference.startswith(BODY):
             changes = await asyncio.to_thread(changes_of, entry.payload)
             if changes is None:
-                raise NotPossible("the body is still not a JSON object: export it for a look, or discard it")
+                raise NotPossible(reasons.BODY_NO_OBJECT())
         elif entry.reference.startswith(CHANGE):
             try:
                 changes = [change_of(entry.payload)]
             except (msgspec.MsgspecError, ValueError) as error:
-                raise NotPossible("this version cannot read the change: upgrade first, or discard it") from error
+                raise NotPossible(reasons.CHANGE_UNREADABLE()) from error
         else:
             await self._take(entry)
             return
@@ -126,24 +126,24 @@ class Replays:
         for change in changes:
             if not owners(change):
                 wanted = change.phone_number_id or change.waba_id or "none"
-                raise NotPossible(f"no number of the account has the id {wanted} at Meta: add it first, or discard it")
+                raise NotPossible(reasons.NO_OWNER(wanted=wanted))
         reading = await asyncio.to_thread(read, changes, owners, self._clock())
         if reading.broken:
-            raise NotPossible(f"it still cannot be read ({reading.broken[0].reason}): upgrade first, or discard it")
+            raise NotPossible(reasons.STILL_UNREADABLE(reason=reading.broken[0].reason))
         if not reading.events:
-            raise NotPossible("this version understands nothing in it: upgrade first, or discard it")
+            raise NotPossible(reasons.NOT_UNDERSTOOD())
         await self._inbox.take_each([(found.event, found.fingerprint) for found in reading.events], queue="callback")
 
     async def _list_again(self, entry: Entry) -> None:
         if not await self._templates.refresh(await self._number(entry), every=0.0):
-            raise NotPossible("Meta's list of templates cannot be had now: try again later")
+            raise NotPossible(reasons.TEMPLATES_NOT_HAD())
 
     async def _number(self, entry: Entry) -> Number:
         number = await self._database.read(
             lambda c: numbers.by_id(c, entry.account_id, entry.number_id), of=entry.account_id
         )
         if number is None:
-            raise NotPossible("the number was removed: discard it")
+            raise NotPossible(reasons.NUMBER_REMOVED())
         return number
 
     async def _read_again(self, entry: Entry) -> None:
@@ -151,15 +151,12 @@ class Replays:
         try:
             await self._linked_devices.replay_received(number, entry.payload)
         except DeviceUnavailable as error:
-            raise NotPossible(f"the device cannot read it now: {sentence(error.reason, 'en')}") from error
+            raise NotPossible(reasons.DEVICE_CANNOT_READ(reason=error.reason)) from error
 
     async def _deliver(self, entry: Entry) -> None:
         kind, _, delivery = entry.reference.partition(":")
         if kind != "delivery":
-            raise NotPossible(
-                "the event could not be written when it happened, so there is nothing to deliver and it cannot be "
-                "replayed: the entry says what it was about; discard it once you have seen it"
-            )
+            raise NotPossible(reasons.NO_DELIVERY())
         now = self._clock()
         if not await self._database.write(lambda c: history.replay_delivery(c, entry.account_id, int(delivery), now)):
-            raise NotPossible("the delivery is gone or its endpoint was removed: discard it")
+            raise NotPossible(reasons.DELIVERY_GONE())

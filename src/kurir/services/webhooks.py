@@ -16,7 +16,7 @@ from kurir.kit.safe_fetch import SafeFetch
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed, UrlRefused
 from kurir.numbers import numbers
-from kurir.reasons import sentence
+from kurir.reasons import administration as refusals
 from kurir.services.errors import Invalid, NotFound, NotPossible
 from kurir.store.database import Database
 from kurir.webhooks import deliveries, endpoints, history
@@ -78,7 +78,7 @@ class Webhooks:
         def work(connection: Connection) -> CreatedEndpoint:
             sender = numbers.by_key(connection, account_id, number_key) if number_key else None
             if number_key and sender is None:
-                raise Invalid("number", f"the account has no number {number_key}")
+                raise Invalid("number", refusals.NO_NUMBER_OF_ACCOUNT(key=number_key))
             made = endpoints.add(
                 connection,
                 self._sealing,
@@ -94,10 +94,9 @@ class Webhooks:
         try:
             return await self._database.write(work)
         except UrlRefused as refusal:
-            raise Invalid("url", sentence(refusal.reason, "en")) from refusal
+            raise Invalid("url", refusal.reason) from refusal
         except EndpointError as error:
-            wrong, _, reason = str(error).partition(": ")
-            raise Invalid(wrong, reason) from error
+            raise Invalid(error.field, error.reason) from error
 
     async def list(self, account_id: int) -> list[EndpointLine]:
         """The account's endpoints, oldest first, and how they are doing."""
@@ -115,7 +114,7 @@ class Webhooks:
     async def deliveries(self, account_id: int, last: int = 20) -> list[DeliveryRecord]:
         """The account's newest deliveries, newest first, each with its last try. Raises Invalid."""
         if not 1 <= last <= MOST:
-            raise Invalid("last", f"expected 1 to {MOST}")
+            raise Invalid("last", refusals.RANGE(least=1, most=MOST))
         return await self._database.read(lambda c: history.latest(c, account_id, last), of=account_id, pool="lists")
 
     async def test(self, account_id: int, key: str) -> Answered:
@@ -137,7 +136,7 @@ class Webhooks:
         async with self._poster() as poster:
             answer: ReceiverResponse = await post(poster, endpoint.url, body, signed)
         if not isinstance(answer, Answered):
-            raise NotPossible(f"{endpoint.url} did not answer: {sentence(answer.reason, 'en')}")
+            raise NotPossible(refusals.ENDPOINT_SILENT(url=endpoint.url, reason=answer.reason))
         return answer
 
     async def replay_event(self, account_id: int, event_key: str) -> int:
@@ -175,8 +174,8 @@ class Webhooks:
 def _get(connection: Connection, account_id: int, key: str) -> Endpoint:
     found = endpoints.by_key(connection, account_id, key)
     if found is None:
-        known = ", ".join(endpoint.key for endpoint in endpoints.of_account(connection, account_id)) or "none yet"
-        raise NotFound("key", f"the account has no endpoint {key} (endpoints: {known})")
+        known = ", ".join(endpoint.key for endpoint in endpoints.of_account(connection, account_id))
+        raise NotFound("key", refusals.NO_ENDPOINT(key=key, known=known or refusals.NONE_YET))
     return found
 
 
@@ -192,5 +191,5 @@ def _line(endpoint: Endpoint, keys: dict[int, str], count: dict[str, int]) -> En
 
 def _some(count: int) -> int:
     if not count:
-        raise NotPossible("nothing to deliver again (an active endpoint is needed, see `kurir webhook list`)")
+        raise NotPossible(refusals.NOTHING_TO_DELIVER())
     return count

@@ -117,7 +117,7 @@ def _foreign_host() -> dict[str, str]:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if request.url.path.startswith(access.PREFIX):
-        return access.unknown_request(error.status_code, error.detail, dict(error.headers or {}))
+        return access.unknown_request(request, error)
     if error.status_code == 404 and not wants_json(request.scope):
         return reference_pages.not_found_page()
     kind = "not_found" if error.status_code == 404 else "invalid_request"

@@ -18,7 +18,8 @@ from kurir.events.bodies import WEBHOOK_EVENTS, WebhookEvent
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed, check_url
-from kurir.reasons import Reason, stored
+from kurir.reasons import Reason, ReasonedError, stored
+from kurir.reasons.administration import NO_EVENT, UNKNOWN_EVENT
 from kurir.webhooks.signing import new_secret
 from kurir.webhooks.tables import webhook_endpoints as endpoints
 
@@ -28,8 +29,12 @@ OVERLAP = 24 * 3600.0
 """Seconds that the old secret goes on signing after a rotation."""
 
 
-class EndpointError(ValueError):
-    """An endpoint's values are invalid; the message names the field."""
+class EndpointError(ReasonedError):
+    """An endpoint's values are invalid: the field, and what it is expected to be."""
+
+    def __init__(self, field: str, reason: Reason) -> None:
+        super().__init__(reason)
+        self.field = field
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -86,9 +91,9 @@ def add(
     checked = str(check_url(url, allowed))
     for event in events:
         if event not in WEBHOOK_EVENTS:
-            raise EndpointError(f"event: expected one of {', '.join(WEBHOOK_EVENTS)}, got {event!r}")
+            raise EndpointError("event", UNKNOWN_EVENT(words=", ".join(WEBHOOK_EVENTS), found=repr(event)))
     if not events:
-        raise EndpointError("event: expected at least one")
+        raise EndpointError("event", NO_EVENT())
     result = connection.execute(
         endpoints.insert().values(
             account_id=account_id,

@@ -12,9 +12,11 @@ import pytest
 from tests.harness.gateway import Harness, open_harness
 from tests.sentences import english
 
-from kurir.cli import account, number, quarantine
+from kurir.cli import account, contacts, message, number, quarantine
 from kurir.cli.terminal import CommandError
 from kurir.data_folder import ReadyFile, write_ready_file
+from kurir.messages.channel_reports import TryLater
+from kurir.reasons import as_written
 
 OFFICIAL = {
     "phone": "+62 811-0000-0009",
@@ -34,9 +36,9 @@ async def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield harness
 
 
-async def ask(harness: Harness, method: str, path: str, body: Any = None) -> httpx.Response:
+async def ask(harness: Harness, method: str, path: str, body: Any = None, language: str = "") -> httpx.Response:
     token = (harness.gateway.settings.data_dir / "operator.token").read_text().strip()
-    headers = {"Authorization": f"Bearer {token}"}
+    headers = {"Authorization": f"Bearer {token}", "Accept-Language": language}
     return await harness.client.request(method, f"/api/v1{path}", json=body, headers=headers)
 
 
@@ -144,3 +146,65 @@ async def test_what_the_operator_api_does_not_have_is_answered_in_its_own_form(h
     assert "GET" in refused.headers["allow"]
     page = await harness.client.get("/nothing/here")
     assert (page.status_code, page.headers["content-type"].partition(";")[0]) == (404, "text/html")
+
+
+REFUSALS: list[tuple[str, str, Any, str, str]] = [
+    ("PATCH", "/accounts/999", {"name": "x"}, "there is no account", "tidak ada akun"),
+    ("PATCH", "/accounts/x", {"name": "x"}, "expected the number of an account", "seharusnya nomor sebuah akun"),
+    ("PATCH", "/accounts/1", {"language": "fr"}, "expected one of id, en", "seharusnya salah satu dari id, en"),
+    ("PATCH", "/accounts/1", {"language": 7}, "the body is not as expected", "tidak seperti yang diharapkan"),
+    ("POST", "/accounts/1/officials", OFFICIAL | {"phone": "x"}, "expected a phone number", "seharusnya nomor telepon"),
+    ("PATCH", "/numbers/WB-nobody", {"name": "x"}, "no number with this key", "tidak ada nomor dengan kunci ini"),
+    ("GET", "/quarantine?limit=0", None, "expected 1 to 1000", "seharusnya 1 sampai 1000"),
+    ("POST", "/quarantine/7/replay", None, "there is no entry", "tidak ada entri"),
+    ("POST", "/messages/msg_1/cancel", None, "is no message id", "bukan ID pesan"),
+    ("GET", "/no/such/thing", None, "nothing at this address", "tidak ada apa-apa"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "english", "indonesian"), REFUSALS)
+async def test_the_operator_api_refuses_in_the_language_that_is_asked_for(
+    harness: Harness, method: str, path: str, body: Any, english: str, indonesian: str
+) -> None:
+    for language, words in (("", english), ("en", english), ("id, en;q=0.5", indonesian)):
+        answer = await ask(harness, method, path, body, language)
+        assert words in answer.json()["error"]["message"], (language, answer.text)
+
+
+async def test_a_wrong_token_too(harness: Harness) -> None:
+    for language, words in (("en", "expected the header"), ("id", "seharusnya ada header")):
+        answer = await harness.client.get("/api/v1/numbers", headers={"Accept-Language": language})
+        assert (answer.status_code, words in answer.json()["error"]["message"]) == (401, True)
+
+
+async def test_a_command_refuses_in_the_language_of_the_terminal(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LC_ALL", "id_ID.UTF-8")
+    with pytest.raises(CommandError, match="--timezone: seharusnya nama"):
+        await run(account.set_, harness.ours.account.email, timezone="Mars")
+    with pytest.raises(CommandError, match="tidak ada akun untuk nobody@"):
+        await run(account.set_, "nobody@example.com", name="x")
+    with pytest.raises(CommandError, match="bukan ID pesan"):
+        await run(message.show, "7")
+    file = tmp_path / "people.csv"
+    file.write_text("nama,nomor\nSiti,081234567890\nTanpa,\n")
+    await run(contacts.import_, harness.ours.account.email, file)
+    assert "line 3: tidak ada nomor telepon" in capsys.readouterr().out
+    file.write_text("")
+    with pytest.raises(CommandError, match="berkas kosong"):
+        await run(contacts.import_, harness.ours.account.email, file)
+
+
+@pytest.mark.parametrize("state", ["sent", "queued"])
+async def test_a_decision_that_cannot_be_taken_names_the_states(harness: Harness, state: str) -> None:
+    if state == "queued":
+        harness.devices.outcome = lambda _: TryLater("busy", as_written("busy"), after=300.0)
+    sent = await harness.send("send_personal_message", phone_no="6281234567890", message="x", method_send="sync")
+    path = f"/messages/{sent.headers['x-message-id']}/replay"
+    for language, words in (
+        ("en", f"is {state}: only a message that is expired or failed or unconfirmed can be replayed"),
+        ("id", "hanya pesan yang kedaluwarsa atau gagal atau belum pasti dapat dikirim ulang"),
+    ):
+        answer = await ask(harness, "POST", path, language=language)
+        assert (answer.status_code, words in answer.json()["error"]["message"]) == (409, True), answer.text

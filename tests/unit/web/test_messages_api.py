@@ -74,5 +74,6 @@ async def test_an_accounts_settings_are_checked(harness: Harness):
         ({"repeat_guard_seconds": float("nan")}, "repeat_guard_seconds"),
         ({"repeat_guard_seconds": 86_401.0}, "repeat_guard_seconds"),
     ):
-        with pytest.raises(AccountError, match=name):
+        with pytest.raises(AccountError) as refusal:
             await change(**wrong)
+        assert refusal.value.field == name

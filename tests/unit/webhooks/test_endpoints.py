@@ -112,5 +112,6 @@ async def test_addresses_that_are_never_posted_to(harness: WebhookHarness, url: 
 
 @pytest.mark.parametrize("events", [["incoming_chat", "nonsense"], []])
 async def test_only_known_events(harness: WebhookHarness, events: list[str]) -> None:
-    with pytest.raises(EndpointError, match="event: expected"):
+    with pytest.raises(EndpointError, match="expected") as refusal:
         await harness.endpoint(events=events)
+    assert refusal.value.field == "event"

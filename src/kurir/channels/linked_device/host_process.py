@@ -36,7 +36,7 @@ from kurir.channels.linked_device.protocol import (
     frame,
 )
 from kurir.kit.tasks import TaskHealth, Tasks
-from kurir.reasons import Reason, sentence
+from kurir.reasons import ReasonedError
 from kurir.reasons import numbers as reasons
 
 log = structlog.get_logger(__name__)
@@ -53,12 +53,8 @@ _DEVICE_THREAD = "device-thread"
 """The task name under which failing threads of a host are reported to `TaskHealth`."""
 
 
-class HostLostError(Exception):
+class HostLostError(ReasonedError):
     """The host ended, or was killed because it did not answer, before it answered this call. It is dead by now."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(sentence(reason, "en"))
-        self.reason = reason
 
 
 class HostProcess:

@@ -25,7 +25,7 @@ from kurir.channels.linked_device.protocol import (
     OnWhatsApp,
 )
 from kurir.numbers.numbers import Number
-from kurir.reasons import Reason, sentence
+from kurir.reasons import ReasonedError
 from kurir.reasons import numbers as reasons
 from kurir.store.database import DatabaseUnavailable
 
@@ -33,12 +33,8 @@ PATH = "/gateways/calls"
 _CONNECT = 3.0
 
 
-class DeviceUnavailable(Exception):  # noqa: N818  (a state of the field, not a fault of the program)
+class DeviceUnavailable(ReasonedError):  # noqa: N818  (a state of the field, not a fault of the program)
     """The linked device cannot answer now, for a reason."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(sentence(reason, "en"))
-        self.reason = reason
 
 
 class StartPairing(msgspec.Struct, frozen=True, tag="start_pairing"):

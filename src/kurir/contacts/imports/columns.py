@@ -16,6 +16,8 @@ from kurir.contacts.contacts import Person
 from kurir.contacts.imports.files import COLUMNS, ImportRefused
 from kurir.messages import bounds
 from kurir.messages.addresses import AddressError, parse_phone
+from kurir.reasons import ReasonedError
+from kurir.reasons import imports as reasons
 
 NAME_LIMIT = 200
 FIELD_LIMIT = 500
@@ -38,8 +40,8 @@ _WITH_ZERO_FRACTION = re.compile(r"(\+?\d{6,})[.,]0{1,2}")
 _IN_FORMULA = re.compile(r'="?([^"]*)"?')
 
 
-class RowError(ValueError):
-    """A row is not a valid person; the message says why."""
+class RowError(ReasonedError, ValueError):
+    """A row is not a valid person, for a reason."""
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -60,9 +62,7 @@ def understand(sample: Sequence[Sequence[str]], country_code: str) -> Columns:
         return _columns(sample[0], width, phone, _named(titles, _NAME_WORDS), header=True)
     phone = _looks_like_phones(sample, width, country_code)
     if phone is None:
-        raise ImportRefused(
-            "no column with phone numbers was found; name it in the first row, such as `phone`, `nomor` or `whatsapp`"
-        )
+        raise ImportRefused(reasons.NO_PHONES())
     header = not any(c.isdigit() for c in _cell(sample[0], phone))
     name = _named(titles, _NAME_WORDS) if header else None
     if name is None:
@@ -73,24 +73,24 @@ def understand(sample: Sequence[Sequence[str]], country_code: str) -> Columns:
 def person_of(cells: Sequence[str], columns: Columns, country_code: str) -> Person:
     """The person in a row. Raises RowError."""
     if any(cell.strip() for cell in cells[COLUMNS:]):
-        raise RowError(f"more than {COLUMNS} columns")
+        raise RowError(reasons.MANY_COLUMNS(most=COLUMNS))
     text = _cell(cells, columns.phone).strip()
     if not text:
-        raise RowError("no phone number")
+        raise RowError(reasons.NO_PHONE())
     name = _clean(_cell(cells, columns.name)) if columns.name is not None else ""
     if len(name) > NAME_LIMIT:
-        raise RowError(f"the name is longer than {NAME_LIMIT} characters")
+        raise RowError(reasons.LONG_NAME(most=NAME_LIMIT))
     fields: dict[str, str] = {}
     for index, cell in enumerate(cells):
         if index not in (columns.phone, columns.name) and (value := _clean(cell)):
             title = columns.others.get(index, f"column_{index + 1}")
             if len(value) > FIELD_LIMIT:
-                raise RowError(f"`{title[:40]}` is longer than {FIELD_LIMIT} characters")
+                raise RowError(reasons.LONG_FIELD(field=title[:40], most=FIELD_LIMIT))
             fields[title] = value
     try:
         return Person(parse_phone(phone_text(text), "", country_code), name, fields)
     except AddressError as error:
-        raise RowError(f"`{_clean(text)[:40]}`: {error}") from error
+        raise RowError(reasons.WRONG_PHONE(text=_clean(text)[:40], reason=error.reason)) from error
 
 
 def phone_text(text: str) -> str:
@@ -110,9 +110,7 @@ def phone_text(text: str) -> str:
         return text
     first, fraction, exponent = shortened[1], (shortened[2] or ""), int(shortened[3])
     if len(fraction) < exponent or fraction[exponent:].strip("0"):
-        raise RowError(
-            f"`{_clean(text)[:40]}`: the spreadsheet shortened the number; format the column as text and save it again"
-        )
+        raise RowError(reasons.SHORTENED_PHONE(text=_clean(text)[:40]))
     return first + fraction[:exponent]
 
 

@@ -23,6 +23,9 @@ from typing import Any
 import msgspec
 import openpyxl
 
+from kurir.reasons import NOTHING, Reason, ReasonedError
+from kurir.reasons import imports as reasons
+
 FILE_BYTES = 20_000_000
 UNPACKED_BYTES = 64_000_000
 """Maximum size of a file, and of the total that an XLSX (a ZIP archive) states for its unpacked content."""
@@ -49,23 +52,23 @@ _SEPARATOR_NAMED = re.compile(r'"?sep=([,;\t|])"?', re.IGNORECASE)
 """Excel's notation for the separator, in the first line."""
 
 
-class ImportRefused(ValueError):  # noqa: N818 - a property of the file, not a mistake of the program
-    """The file as a whole cannot be imported; the message says why. Nothing was stored."""
+class ImportRefused(ReasonedError):  # noqa: N818 - a property of the file, not a mistake of the program
+    """The file as a whole cannot be imported, for a reason. Nothing was stored."""
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A row with its line (counted from 1, as a spreadsheet shows it); `error` when it could not be read."""
+class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A row with its line (counted from 1, as a spreadsheet shows it); `error`: why it could not be read."""
 
     line: int
     cells: list[str]
-    error: str = ""
+    error: Reason = NOTHING
 
 
 def read_rows(path: Path, limit: int) -> list[Row]:
     """The first `limit` rows of a CSV or XLSX file that are not blank, in order. Raises ImportRefused."""
     data = _bytes_of(path)
     if data.startswith(b"\xd0\xcf\x11\xe0"):
-        raise ImportRefused("this is an old Excel file (.xls) or one with a password; save it as .xlsx without one")
+        raise ImportRefused(reasons.OLD_EXCEL())
     found = _xlsx(data) if data.startswith(b"PK\x03\x04") else _csv(decoded(data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about styles and dates that an import does not look at
@@ -76,13 +79,13 @@ def read_rows(path: Path, limit: int) -> list[Row]:
 def _bytes_of(path: Path) -> bytes:
     try:
         if not path.is_file():
-            raise ImportRefused("the file cannot be read: it is no file")
+            raise ImportRefused(reasons.NO_FILE())
         with path.open("rb") as file:
             data = file.read(FILE_BYTES + 1)
     except OSError as error:
-        raise ImportRefused(f"the file cannot be read: {error.strerror or error}") from error
+        raise ImportRefused(reasons.NOT_READ(error=error.strerror or error)) from error
     if len(data) > FILE_BYTES:
-        raise ImportRefused(f"the file has more than {FILE_BYTES:,} bytes; split it")
+        raise ImportRefused(reasons.MANY_BYTES(most=FILE_BYTES))
     return data
 
 
@@ -93,12 +96,12 @@ def _bounded(rows: Iterator[Row]) -> Iterator[Row]:
         cells += len(row.cells)
         characters += sum(map(len, row.cells))
         if cells > CELLS:
-            raise ImportRefused(f"line {row.line}: the file has more than {CELLS:,} cells; split it")
+            raise ImportRefused(reasons.MANY_CELLS(line=row.line, most=CELLS))
         if characters > CHARACTERS:
-            raise ImportRefused(f"line {row.line}: the file has more than {CHARACTERS:,} characters; split it")
+            raise ImportRefused(reasons.MANY_CHARACTERS(line=row.line, most=CHARACTERS))
         if any(len(cell) > CELL for cell in row.cells):
             column = next(n for n, cell in enumerate(row.cells, 1) if len(cell) > CELL)
-            yield Row(row.line, [], f"column {column} is longer than {CELL:,} characters")
+            yield Row(row.line, [], reasons.LONG_CELL(column=column, most=CELL))
         else:
             yield row
 
@@ -120,7 +123,7 @@ def decoded(data: bytes) -> str:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         if encoding != "utf-8-sig":
-            raise ImportRefused("the file looks like UTF-16 text but is damaged") from error
+            raise ImportRefused(reasons.UTF16_DAMAGED()) from error
     try:
         return data.decode("cp1252")
     except UnicodeDecodeError:
@@ -130,7 +133,7 @@ def decoded(data: bytes) -> str:
 def _csv(text: str) -> Iterator[Row]:
     text = text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     if text.count("\n") > LINES:
-        raise ImportRefused(f"the file has more than {LINES:,} lines; delete blank ones or split it")
+        raise ImportRefused(reasons.MANY_LINES(most=LINES))
     lines = text.split("\n")
     named = _SEPARATOR_NAMED.fullmatch(lines[0].strip())
     first = 1 if named else 0
@@ -156,7 +159,7 @@ def _records(lines: list[str], start: int, delimiter: str) -> Iterator[Row]:
         line = lines[at]
         span = 1
         if len(line) > LINE:
-            yield Row(at + 1, [], f"the line is longer than {LINE:,} characters")
+            yield Row(at + 1, [], reasons.LONG_LINE(most=LINE))
         elif '"' not in line:
             yield Row(at + 1, line.split(delimiter, COLUMNS + 1))
         else:
@@ -165,19 +168,19 @@ def _records(lines: list[str], start: int, delimiter: str) -> Iterator[Row]:
         at += span
 
 
-def _quoted(lines: list[str], at: int, delimiter: str) -> tuple[list[str], int, str]:
+def _quoted(lines: list[str], at: int, delimiter: str) -> tuple[list[str], int, Reason]:
     """A record with quotes: its cells, how many lines it took, and why it could not be read."""
     window = lines[at : at + _RECORD_LINES]
     # each line is read once: only as many as the record's quotes need
     reader = csv.reader((line[:LINE] + "\n" for line in window), delimiter=delimiter, strict=True)
     try:
-        return next(reader, []), reader.line_num, ""
+        return next(reader, []), reader.line_num, NOTHING
     except csv.Error:
         pass  # the quote is never closed, or a stray one
     try:
-        return _parsed(lines[at], delimiter), 1, ""
+        return _parsed(lines[at], delimiter), 1, NOTHING
     except csv.Error as error:
-        return [], 1, f"not readable as CSV: {error}"
+        return [], 1, reasons.NO_CSV(error=error)
 
 
 def _parsed(line: str, delimiter: str) -> list[str]:
@@ -196,7 +199,7 @@ def _xlsx(data: bytes) -> Iterator[Row]:
         raise
     except Exception as error:
         # whatever a damaged or hostile archive makes the reader raise
-        raise ImportRefused(f"the Excel file is damaged ({type(error).__name__})") from error
+        raise ImportRefused(reasons.EXCEL_DAMAGED(error=type(error).__name__)) from error
 
 
 def _sheet(data: bytes) -> Iterator[Row]:
@@ -204,12 +207,12 @@ def _sheet(data: bytes) -> Iterator[Row]:
     book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
     with closing(book):
         if not book.worksheets:
-            raise ImportRefused("the Excel file has no sheet")
+            raise ImportRefused(reasons.NO_SHEET())
         sheet: Any = book.worksheets[0]
         sheet.reset_dimensions()  # the size that the file states may be wrong
         for line, values in enumerate(sheet.iter_rows(max_col=COLUMNS + 1, values_only=True), start=1):
             if line > LINES:
-                raise ImportRefused(f"the sheet has more than {LINES:,} lines; delete blank ones or split it")
+                raise ImportRefused(reasons.MANY_SHEET_LINES(most=LINES))
             if any(value is not None for value in values):
                 yield Row(line, [_text(value) for value in values])
 
@@ -220,9 +223,9 @@ def _check_archive(data: bytes) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             parts = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, RecursionError) as error:
-        raise ImportRefused("the Excel file is damaged (not a whole archive)") from error
+        raise ImportRefused(reasons.EXCEL_CUT()) from error
     if len(parts) > _PARTS or sum(part.file_size for part in parts) > UNPACKED_BYTES:
-        raise ImportRefused(f"the Excel file unpacks to more than {UNPACKED_BYTES:,} bytes")
+        raise ImportRefused(reasons.EXCEL_UNPACKED(most=UNPACKED_BYTES))
 
 
 def _check_marks(data: bytes) -> None:
@@ -234,7 +237,7 @@ def _check_marks(data: bytes) -> None:
                 while block := file.read(_BLOCK):
                     marks += block.count(b"<")
                     if marks > _MARKS:
-                        raise ImportRefused("the Excel file has too many cells, texts or styles; split it")
+                        raise ImportRefused(reasons.EXCEL_MARKS())
 
 
 def _text(value: Any) -> str:

@@ -22,6 +22,8 @@ from kurir.contacts.imports.columns import SAMPLE, Columns, RowError, person_of,
 from kurir.contacts.imports.files import ImportRefused, Row
 from kurir.kit.clock import system_clock
 from kurir.messages import bounds
+from kurir.reasons import Reason
+from kurir.reasons.imports import EMPTY, MANY_ROWS
 from kurir.store.database import LONG_WORK, Database
 
 ROWS = 100_000
@@ -32,7 +34,7 @@ class Problem(msgspec.Struct, frozen=True):
     """A row that was not stored: its line in the file, counted from 1, and why."""
 
     line: int
-    reason: str
+    reason: Reason
 
 
 class ImportReport(msgspec.Struct, frozen=True):
@@ -79,11 +81,11 @@ async def import_file(
 
 def _understood(rows: list[Row], country_code: str) -> tuple[list[Row], Columns]:
     if not rows:
-        raise ImportRefused("the file is empty")
+        raise ImportRefused(EMPTY())
     columns = understand([row.cells for row in rows[:SAMPLE]], country_code)
     rows = rows[1:] if columns.header else rows
     if len(rows) > ROWS:
-        raise ImportRefused(f"the file has more than {ROWS:,} rows; split it")
+        raise ImportRefused(MANY_ROWS(most=ROWS))
     return rows, columns
 
 
@@ -97,7 +99,7 @@ def _people(rows: Sequence[Row], columns: Columns, country_code: str) -> tuple[l
         try:
             people.append(person_of(row.cells, columns, country_code))
         except RowError as error:
-            problems.append(Problem(row.line, str(error)))
+            problems.append(Problem(row.line, error.reason))
     return people, problems
 
 

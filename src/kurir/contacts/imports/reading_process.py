@@ -9,6 +9,8 @@ import msgspec
 
 from kurir.contacts.imports.files import ImportRefused, Row
 from kurir.kit.limited_process import Confined, Limits, TooCostly, TooSlow
+from kurir.reasons import Reason
+from kurir.reasons.imports import TOO_COSTLY, TOO_SLOW
 
 LIMITS = Limits(memory=700_000_000, cpu=30, seconds=180.0, answer=150_000_000)
 """Limits for reading one file. The largest accepted file needs about a third of them."""
@@ -24,7 +26,7 @@ class Question(msgspec.Struct, frozen=True):
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
     """Why the file is refused."""
 
-    reason: str
+    reason: Reason
 
 
 class Rows(msgspec.Struct, frozen=True, tag="rows"):
@@ -46,9 +48,9 @@ async def read(path: Path, limit: int) -> list[Row]:
     try:
         answer = _ANSWER.decode(await reading.run(0, question))
     except TooCostly as error:
-        raise ImportRefused(f"the file cannot be read: that takes {error}; split it") from error
+        raise ImportRefused(TOO_COSTLY()) from error
     except TooSlow as error:
-        raise ImportRefused("the file could not be read in time; try again when the machine is less busy") from error
+        raise ImportRefused(TOO_SLOW()) from error
     finally:
         await reading.close()
     if isinstance(answer, Refusal):

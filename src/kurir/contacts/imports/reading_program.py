@@ -17,7 +17,7 @@ def answer(job: bytes) -> bytes:
     try:
         return msgspec.msgpack.encode(Rows(read_rows(Path(question.path), question.limit)))
     except ImportRefused as refusal:
-        return msgspec.msgpack.encode(Refusal(str(refusal)))
+        return msgspec.msgpack.encode(Refusal(refusal.reason))
 
 
 if __name__ == "__main__":

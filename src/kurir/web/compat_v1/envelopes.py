@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kurir.reasons import Code, Reason, sentence
+from kurir.reasons import Code, Reason, ReasonedError, sentence
 from kurir.reasons.requests import REQUIRED, WRONG
 
 ErrorCode = Literal["400", "403", "404", "405", "408", "503"]
@@ -34,7 +34,7 @@ _QUOTED = 200
 """Characters of a value that an answer repeats."""
 
 
-class WireError(Exception):
+class WireError(ReasonedError):
     """A refusal in the wire's shape. Raise it anywhere in a handler; the server turns it into the answer.
 
     `headers` go out with it (`Retry-After`). Values fill the sentence's placeholders.
@@ -50,10 +50,9 @@ class WireError(Exception):
         headers: dict[str, str] | None = None,
         **values: object,
     ) -> None:
+        super().__init__((refusal(**values) if isinstance(refusal, Code) else refusal).shortened(_QUOTED))
         self.code: ErrorCode = code
         self.type: ErrorType = type
-        self.reason = (refusal(**values) if isinstance(refusal, Code) else refusal).shortened(_QUOTED)
-        super().__init__(sentence(self.reason, "en"))
         self.headers = headers or {}
 
     def body(self, language: str) -> dict[str, Any]:

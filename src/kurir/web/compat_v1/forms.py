@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import FormParser, parse_options_header
 
-from kurir.reasons import Reason, sentence
+from kurir.reasons import ReasonedError
 from kurir.reasons.requests import (
     FILE_SENT,
     FORM_BOTH,
@@ -37,12 +37,8 @@ _STEP = re.compile(r"\[([^\[\]]*)\]")
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
-class FormError(ValueError):
+class FormError(ReasonedError):
     """A form that cannot be read, for a reason."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(sentence(reason, "en"))
-        self.reason = reason
 
 
 def urlencoded(raw: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -19,7 +20,9 @@ from starlette.routing import BaseRoute, Route
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.kit.tokens import load_token, opens
 from kurir.numbers.numbers import Number
-from kurir.reasons import sentence
+from kurir.reasons import Reason, ReasonedError, as_written, sentence
+from kurir.reasons import administration as refusals
+from kurir.reasons.requests import BAD_VALUE, BODY_TOO_LARGE, BODY_TOO_SLOW
 from kurir.services.errors import Invalid, NotFound, NotPossible, ServiceError
 from kurir.store.database import BadValue, DatabaseUnavailable
 from kurir.web.gateway import Gateway
@@ -39,11 +42,11 @@ _STATUS: dict[type[ServiceError], tuple[int, str]] = {
 }
 
 
-class ApiError(Exception):
-    """A refusal: HTTP status, a stable word, a sentence, and the field it is about."""
+class ApiError(ReasonedError):
+    """A refusal: HTTP status, a stable word, a reason, and the field it is about."""
 
-    def __init__(self, status: int, code: str, message: str, field: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, status: int, code: str, reason: Reason, field: str = "") -> None:
+        super().__init__(reason)
         self.status = status
         self.code = code
         self.field = field
@@ -59,23 +62,24 @@ def guarded(token: str, handler: Handler) -> Handler:
 
     @functools.wraps(handler)
     async def guard(request: Request) -> Response:
+        language = asked_language(request) or "en"
         if not _bears(request, token):
-            refusal = _refusal(401, "unauthorized", "expected the header Authorization: Bearer <operator token>")
+            refusal = _refusal(401, "unauthorized", refusals.TOKEN_EXPECTED(), language)
             refusal.headers["WWW-Authenticate"] = "Bearer"
             return refusal
         try:
             return await handler(request)
         except (ApiError, ServiceError) as error:
             status, code = (error.status, error.code) if isinstance(error, ApiError) else _STATUS[type(error)]
-            return _refusal(status, code, str(error), error.field)
+            return _refusal(status, code, error.reason, language, error.field)
         except DeviceUnavailable as error:
-            return _refusal(409, "device_unavailable", sentence(error.reason, asked_language(request) or "en"))
+            return _refusal(409, "device_unavailable", error.reason, language)
         except BadValue as error:
             log.warning("value_refused", path=request.url.path, reason=str(error))
-            return _refusal(400, "invalid", "a value in the request is too long or too large; nothing was stored")
+            return _refusal(400, "invalid", BAD_VALUE(), language)
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", path=request.url.path, reason=str(error))
-            refusal = _refusal(503, "unavailable", "the gateway cannot read or store anything now: try again")
+            refusal = _refusal(503, "unavailable", refusals.NOTHING_STORED(), language)
             refusal.headers["Retry-After"] = "2"
             return refusal
 
@@ -87,9 +91,9 @@ async def body_of(request: Request, limit: int) -> bytes:
     try:
         return await read_body(request.receive, limit)
     except BodyTooLarge as error:
-        raise ApiError(413, "too_large", str(error)) from error
+        raise ApiError(413, "too_large", BODY_TOO_LARGE(limit=limit)) from error
     except BodyTooSlow as error:
-        raise ApiError(408, "timeout", str(error)) from error
+        raise ApiError(408, "timeout", BODY_TOO_SLOW(seconds=error.seconds)) from error
 
 
 def routes_of(gateway: Gateway, table: Sequence[tuple[str, str, Handler]]) -> list[BaseRoute]:
@@ -109,9 +113,9 @@ async def struct_of(request: Request, limit: int, type_: type[T], sample: str) -
     except msgspec.ValidationError as error:
         _, _, path = str(error).rpartition("$.")
         field = path.rstrip("`") if "$." in str(error) else ""
-        raise ApiError(400, "invalid", f"the body is not as expected: {error}", field) from error
+        raise ApiError(400, "invalid", refusals.BODY_UNEXPECTED(error=error), field) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, "invalid", f"expected a JSON object such as {sample}") from error
+        raise ApiError(400, "invalid", refusals.BODY_NO_OBJECT(sample=sample)) from error
 
 
 async def device_of(gateway: Gateway, request: Request) -> Number:
@@ -134,12 +138,13 @@ async def language_for(gateway: Gateway, request: Request, account_id: int) -> s
     return asked_language(request) or await gateway.services.accounts.language(account_id)
 
 
-def unknown_request(status: int, detail: str, headers: dict[str, str]) -> Response:
+def unknown_request(request: Request, error: HTTPException) -> Response:
     """The answer to a path or method that this API does not have, in its own form."""
-    known = {404: ("not_found", "there is nothing at this address"), 405: ("method_not_allowed", "not by this method")}
-    code, message = known.get(status, ("invalid", detail))
-    refusal = _refusal(status, code, message)
-    refusal.headers.update(headers)
+    known = {404: ("not_found", refusals.NO_SUCH_ADDRESS), 405: ("method_not_allowed", refusals.NO_SUCH_METHOD)}
+    code, entry = known.get(error.status_code, ("invalid", None))
+    reason = entry() if entry is not None else as_written(error.detail)
+    refusal = _refusal(error.status_code, code, reason, asked_language(request) or "en")
+    refusal.headers.update(error.headers or {})
     return refusal
 
 
@@ -148,5 +153,5 @@ def _bears(request: Request, token: str) -> bool:
     return scheme.lower() == "bearer" and opens(given.strip(), token)
 
 
-def _refusal(status: int, code: str, message: str, field: str = "") -> Response:
-    return reply({"error": {"code": code, "message": message, "field": field}}, status)
+def _refusal(status: int, code: str, reason: Reason, language: str, field: str = "") -> Response:
+    return reply({"error": {"code": code, "message": sentence(reason, language), "field": field}}, status)

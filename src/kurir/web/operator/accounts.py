@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 
 from kurir.accounts.accounts import Account
 from kurir.messages import bounds
+from kurir.reasons.administration import ACCOUNT_ID
 from kurir.services.accounts import AccountChange, NewAccount
 from kurir.services.numbers import OfficialNumber
 from kurir.web.gateway import Gateway
@@ -131,5 +132,5 @@ def account_view(account: Account) -> AccountView:
 def _id(request: Request) -> int:
     account_id = bounds.number(request.path_params["id"])
     if account_id is None:
-        raise ApiError(400, "invalid", "expected the number of an account", "id")
+        raise ApiError(400, "invalid", ACCOUNT_ID(), "id")
     return account_id

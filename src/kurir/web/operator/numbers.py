@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from kurir.channels.linked_device.pairing_progress import PairingView
 from kurir.numbers.numbers import Number
 from kurir.reasons import sentence
+from kurir.reasons.administration import SECONDS
 from kurir.services.devices import LiveState
 from kurir.web.gateway import Gateway
 from kurir.web.operator.access import (
@@ -194,5 +195,5 @@ def _seconds(request: Request, name: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= LONGEST_WAIT:
-        raise ApiError(400, "invalid", f"{name}: expected seconds from 0 to {LONGEST_WAIT:.0f}", name)
+        raise ApiError(400, "invalid", SECONDS(most=LONGEST_WAIT), name)
     return seconds

@@ -10,6 +10,8 @@ from starlette.routing import BaseRoute
 
 from kurir.messages import bounds
 from kurir.quarantine.quarantine import Entry, Line
+from kurir.reasons.administration import RANGE, WHOLE_NUMBER
+from kurir.reasons.replays import ENTRY_ID
 from kurir.web.gateway import Gateway
 from kurir.web.operator.access import ApiError, reply, routes_of
 
@@ -38,7 +40,7 @@ class _Quarantine:
         before = _number(request, "before", 0)
         limit = _number(request, "limit", 100)
         if not 1 <= limit <= _MOST:
-            raise ApiError(400, "invalid", f"expected 1 to {_MOST}", "limit")
+            raise ApiError(400, "invalid", RANGE(least=1, most=_MOST), "limit")
         found = await self._gateway.services.quarantine.list(before=before, limit=limit)
         return reply({"entries": [one.line for one in found]})
 
@@ -54,7 +56,7 @@ class _Quarantine:
     async def _decided(request: Request, decide: Callable[[int], Awaitable[Entry]]) -> Response:
         entry_id = bounds.number(request.path_params["id"])
         if entry_id is None:
-            raise ApiError(400, "invalid", "expected the number of an entry", "id")
+            raise ApiError(400, "invalid", ENTRY_ID(), "id")
         return reply(_view(await decide(entry_id)))
 
 
@@ -64,7 +66,7 @@ def _number(request: Request, name: str, default: int) -> int:
         return default
     found = bounds.number(given)
     if found is None:
-        raise ApiError(400, "invalid", "expected a whole number", name)
+        raise ApiError(400, "invalid", WHOLE_NUMBER(), name)
     return found
 
 

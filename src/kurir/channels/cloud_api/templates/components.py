@@ -12,18 +12,17 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kurir.messages.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, Variable, variables_of
-from kurir.reasons import Reason, sentence
+from kurir.reasons import Reason, ReasonedError
 from kurir.reasons import templates as reasons
 
 _UNSENDABLE = re.compile(r"[\n\t]| {5}")
 
 
-class FillError(ValueError):
+class FillError(ReasonedError):
     """The values do not fit the template; `field` is the request's field that is wrong."""
 
     def __init__(self, field: str, reason: Reason) -> None:
-        super().__init__(sentence(reason, "en"))
-        self.reason = reason
+        super().__init__(reason)
         self.field = field
 
 

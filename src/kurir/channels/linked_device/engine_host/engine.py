@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import assert_never
 
 from kurir.channels.linked_device.engine_host.device import NeonizeDevice  # first: it prepares libmagic
-from kurir.reasons import Reason, messages, numbers, sentence
+from kurir.reasons import Reason, ReasonedError, messages, numbers
 
 # isort: split
 from neonize.exc import NeonizeError, SendMessageError, UploadError
@@ -41,12 +41,8 @@ _LIBRARY = "neonize-linux"
 """Part of the engine library's file name."""
 
 
-class UnavailableError(NeonizeError):
+class UnavailableError(ReasonedError, NeonizeError):
     """The device cannot be called now, for a reason."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(sentence(reason, "en"))
-        self.reason = reason
 
 
 class NeonizeEngine:
