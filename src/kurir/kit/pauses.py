@@ -10,9 +10,11 @@ class Pauses:
     """Seconds. Production takes the defaults; tests shorten what they would have to wait for."""
 
     sweep: float = 5.0
-    """Between two looks of the dispatcher at every number, for what no wake was heard of."""
+    """Between two looks of the dispatcher at every number, for which no notification came."""
     after_failure: float = 1.0
     """Until a lane or the inbox tries again what the database refused or what broke."""
+    before_maintenance: float = 0.0
+    """From the start until the first round of maintenance."""
 
 
 PAUSES = Pauses()
