@@ -7,6 +7,8 @@ TEST_TMP := $(shell [ "$$(df --output=avail -m /dev/shm 2>/dev/null | tail -1)" 
 PYTEST = TMPDIR=$(TEST_TMP) $(BIN)/python -m pytest -q
 # Large runs append what they came to, with date, machine and commit
 MEASURED = KURIR_MEASUREMENTS=$(CURDIR)/docs/measurements.md
+# What one run has compiled serves the next, whatever the shell says: half of a worker's start is compilation
+unexport PYTHONDONTWRITEBYTECODE
 QUICK_WORKERS := $(shell echo $$(( 2 * $$(nproc) )))
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .DEFAULT_GOAL := help

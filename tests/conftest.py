@@ -6,6 +6,7 @@ new ones; what it finds is kept as an example in the test.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         served = "postgres" in names or (parameters is not None and "postgres" in parameters.params.values())
         if item.path.is_relative_to(_UNIT) and not served and item.get_closest_marker("processes") is None:
             item.add_marker("quick")
+
+
+def pytest_collection_finish() -> None:
+    """Takes modules and collected tests out of every later garbage collection: they stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

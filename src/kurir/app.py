@@ -229,7 +229,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
                 settings, database, media=media, outbox=outbox, deliverer=deliverer, templates=templates
             )
             periodic = Tasks(health)
-            maintain = partial(maintenance.run_maintenance, jobs, clock, health, signals)
+            maintain = partial(maintenance.run_maintenance, jobs, clock, health, pauses, signals)
             periodic.keep("maintenance", maintain, endless=True)
             periodic.keep("broadcast-progress", Progress(database, clock).follow, endless=True)
             stack.push_async_callback(periodic.close)

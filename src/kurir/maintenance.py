@@ -16,6 +16,7 @@ from kurir.broadcasts import broadcasts
 from kurir.events import retention as events
 from kurir.inbox import raw_callbacks, retention
 from kurir.kit.clock import Clock
+from kurir.kit.pauses import PAUSES, Pauses
 from kurir.kit.tasks import TaskHealth
 from kurir.kit.test_signals import TestSignals
 from kurir.media.store import MediaStore
@@ -110,9 +111,14 @@ def jobs(
 
 
 async def run_maintenance(
-    todo: Sequence[MaintenanceJob], clock: Clock, health: TaskHealth, signals: TestSignals | None = None
+    todo: Sequence[MaintenanceJob],
+    clock: Clock,
+    health: TaskHealth,
+    pauses: Pauses = PAUSES,
+    signals: TestSignals | None = None,
 ) -> None:
     """Runs a round at the start and then every hour, sooner when a job failed, until cancelled."""
+    await asyncio.sleep(pauses.before_maintenance)
     while True:
         done = await go_round(todo, clock, health)
         if signals is not None:

@@ -7,6 +7,7 @@ docstrings, log events, help texts of metrics, descriptions of fields.
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -62,6 +63,7 @@ def test_no_identifier_contains_a_retired_word():
         f"{file.relative_to(REPOSITORY)}:{line}: {name}: write {instead}"
         for folder in FOLDERS
         for file in sorted((REPOSITORY / folder).rglob("*.py"))
+        if any(map(retired_in, words_of(file)))  # to parse a file takes a hundred times longer
         for line, name in identifiers(file)
         if (str(file.relative_to(REPOSITORY)), name) not in ALLOWED_AT and (instead := retired_in(name))
     }
@@ -120,6 +122,7 @@ def test_the_rule_lets_the_rest_pass(name: str):
 # -- the rule ----------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def retired_in(name: str) -> str:
     """What to write instead of the first retired word in an identifier; "" when there is none."""
     if name in ALLOWED:
@@ -142,6 +145,11 @@ def retired_in_prose(source: str) -> Iterator[tuple[int, str]]:
 def parts(name: str) -> list[str]:
     """The words of a snake_case or CamelCase identifier, in small letters."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+
+
+def words_of(file: Path) -> set[str]:
+    """Whatever may be an identifier in a file, and its name."""
+    return {file.stem, *re.findall(r"\w+", file.read_text(encoding="utf-8"))}
 
 
 def identifiers(file: Path) -> Iterator[tuple[int, str]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.harness.gateway import PHONE, Harness, open_harness
+from tests.harness.gateway import PAUSES, PHONE, Harness, open_harness
 
 from kurir.dispatch.prefetch import FILES_AHEAD
-from kurir.kit.pauses import Pauses
 from kurir.messages.channel_reports import Outcome, Refused, Sent, TryLater
 from kurir.messages.content import Content, Document, Image, MediaFile, Outgoing, Text
 from kurir.numbers import status as number_status
@@ -21,7 +21,7 @@ from kurir.outbox.outbox import Draft
 from kurir.outbox.tables import messages
 from kurir.reasons import as_written
 
-SOON = Pauses(sweep=0.3, after_failure=0.05)
+SOON = replace(PAUSES, sweep=0.3)
 """A canceled message ends its fetch at the next sweep at the latest."""
 
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 from tests.sentences import english
+from tests.sqlite import new_database
 
 from kurir.accounts.accounts import Account
 from kurir.contacts.contacts import Person, Query
@@ -39,7 +40,9 @@ OFFICIAL = OfficialNumber(
 
 @pytest.fixture
 async def services(tmp_path: Path) -> AsyncIterator[StoredServices]:
-    async with over_data_folder(Settings(data_dir=tmp_path), create=True) as services:
+    settings = Settings(data_dir=tmp_path)
+    new_database(settings.sqlite_path)
+    async with over_data_folder(settings, create=True) as services:
         yield services
 
 
