@@ -19,7 +19,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.security.test_url_rules import PRIVATE, TABLE
+from tests.security.test_url_rules import PRIVATE, TABLE, case_id
 from tests.sentences import english
 
 from kurir.kit.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
@@ -173,7 +173,7 @@ async def test_no_url_of_the_table_is_followed(
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize("address", PRIVATE)
+@pytest.mark.parametrize("address", PRIVATE, ids=case_id)
 async def test_no_name_leads_to_a_private_address(
     address: str, tmp_path: Path, tripwire: list[tuple[str, int]]
 ) -> None:
@@ -187,7 +187,7 @@ async def test_no_name_leads_to_a_private_address(
     assert tripwire == []
 
 
-@pytest.mark.parametrize("address", PRIVATE)
+@pytest.mark.parametrize("address", PRIVATE, ids=case_id)
 async def test_no_name_is_bound_anew_between_check_and_connection(
     address: str, tmp_path: Path, tripwire: list[tuple[str, int]]
 ) -> None:
