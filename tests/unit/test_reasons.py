@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import kurir
 from kurir.reasons import NOTHING, Code, Reason, ReasonedError, as_written, read, sentence, stored
@@ -204,3 +206,25 @@ def test_a_reason_takes_exactly_its_parameters() -> None:
     with pytest.raises(TypeError, match="tries"):
         EXHAUSTED(last="x")
     assert len(str(EXHAUSTED(tries=1, last="x" * 10_000).parameters["last"])) == 300
+
+
+FORGED = '{"code":"restricted_until","parameters":{"until":1e300}}'
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.sampled_from([FORGED, FORGED[:20], '{"code":' + '{"code":' * 5_000]),
+        st.text().map('{"code":'.__add__),
+    )
+)
+def test_other_peoples_words_come_back_as_they_were(text: str) -> None:
+    assert read(stored(as_written(text))) == as_written(text)
+    assert sentence(read(stored(as_written(text))), "id") == text
+
+
+@given(st.sampled_from(sorted(TABLE)), st.one_of(st.floats(), st.integers(), st.text()))
+def test_no_parameter_breaks_a_sentence(code: str, value: float | str) -> None:
+    """Rows of another release may hold anything."""
+    for language in ("id", "en"):
+        assert sentence(Reason(code, dict.fromkeys(TABLE[code].placeholders, value)), language)

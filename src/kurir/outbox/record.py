@@ -17,7 +17,7 @@ from kurir.messages.lifecycle import MessageState, after_receipt
 from kurir.outbox.message_rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snapshot
 from kurir.outbox.retries import Decision, Requeue, Settled
 from kurir.outbox.status_events import publish_status
-from kurir.reasons import stored
+from kurir.reasons import as_written, stored
 
 _SETTLE = sa.text("""
 UPDATE messages
@@ -121,7 +121,7 @@ def receipt(connection: Connection, message: Snapshot, event: StatusChanged, now
         "at": event.at,
         "remote_id": event.remote_id,
         "code": event.code,
-        "reason": event.reason,
+        "reason": stored(as_written(event.reason)),
     }
     connection.execute(_RECEIPT, parameters)
     after = by_id(connection, event.account_id, message.id)

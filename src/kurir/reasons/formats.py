@@ -9,8 +9,14 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "Mei", "Jun", "Jul", "Agu", "Sep", "Okt", 
 
 
 def moment(at: float, language: str) -> str:
-    """A moment (unix seconds) in UTC, to the minute: `2026-11-26 21:40 UTC`, in Indonesian `26 Nov 2026 21.40 UTC`."""
-    when = datetime.fromtimestamp(at, UTC)
+    """A moment (unix seconds) in UTC, to the minute: `2026-11-26 21:40 UTC`, in Indonesian `26 Nov 2026 21.40 UTC`.
+
+    What is no moment of a calendar is written as the number it is.
+    """
+    try:
+        when = datetime.fromtimestamp(at, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{at:g}"
     if language == "en":
         return f"{when:%Y-%m-%d %H:%M} UTC"
     return f"{when.day} {MONTHS[when.month - 1]} {when:%Y %H.%M} UTC"

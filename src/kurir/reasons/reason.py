@@ -9,6 +9,8 @@ import msgspec
 _LONGEST = 300
 """Characters of a text parameter: what others wrote is quoted, not handed on whole."""
 _AS_WRITTEN = "as_written"
+_JSON = '{"code":'
+"""How a reason begins in a text column."""
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -63,20 +65,23 @@ def as_written(text: str) -> Reason:
 
 
 def stored(reason: Reason) -> str:
-    """The reason as a text column stores it: JSON, "" for none; a plain text stays as it is."""
+    """The reason as a text column stores it: JSON, "" for none; a plain text stays as it is.
+
+    A text that begins like such JSON is stored as JSON too: other people's words never become a reason of ours.
+    """
     if not reason:
         return ""
-    if reason.code == _AS_WRITTEN:
-        return str(reason.parameters.get("text", ""))
+    if reason.code == _AS_WRITTEN and not (text := str(reason.parameters.get("text", ""))).startswith(_JSON):
+        return text
     return msgspec.json.encode(reason).decode()
 
 
 def read(text: str) -> Reason:
     """The reason of a text column. Rows of earlier releases hold sentences, which are shown as they are."""
-    if text.startswith('{"code":'):
+    if text.startswith(_JSON):
         try:
             return _decoder.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             pass
     return as_written(text)
 

@@ -211,14 +211,19 @@ async def test_a_receipt_of_another_number_or_account_changes_nothing(harness: O
     assert await harness.state(message_id) == "sent"
 
 
-async def test_a_failed_receipt_ends_a_sent_message_with_its_reason(harness: OutboxHarness):
+FORGED = '{"code":"restricted_until","parameters":{"until":1e300}}'
+"""Whoever signs a callback chooses its words: they are shown, and never taken for a reason of ours."""
+
+
+@pytest.mark.parametrize("words", ["undeliverable", FORGED, '{"code":"not_on_whatsapp"}'])
+async def test_a_failed_receipt_ends_a_sent_message_with_its_reason(harness: OutboxHarness, words: str):
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
     await harness.outbox.record(claimed, Sent("w1"))
-    await receive(harness, "failed", code="131026", reason="undeliverable")
+    await receive(harness, "failed", code="131026", reason=words)
     found = await harness.outbox.snapshot(harness.number.account_id, message_id)
     assert found is not None
-    assert (found.state, found.error_code, english(found.error_reason)) == ("failed", "131026", "undeliverable")
+    assert (found.state, found.error_code, english(found.error_reason)) == ("failed", "131026", words)
 
 
 async def test_old_messages_expire_in_the_queue_and_at_the_claim(harness: OutboxHarness):
