@@ -246,6 +246,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
                 clock=clock,
                 metrics=metrics,
                 tasks=health,
+                feed=feed,
                 poster=poster,
                 media=media,
                 outbox=outbox,

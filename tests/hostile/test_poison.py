@@ -81,11 +81,11 @@ async def test_an_event_set_aside_can_be_replayed_once_what_was_wrong_is_right(h
         await harness.gateway.inbox.take_each([(received(harness, "A1"), "")])
     (entry,) = await entries(harness)
     assert Inbox._apply is original
-    await harness.gateway.services.replays.replay(entry.id)
+    await harness.gateway.services.replays.replay_of_any(entry.id)
     assert await scalar(harness, sa.select(incoming.c.text)) == "halo"
     assert await entries(harness) == []
     with pytest.raises(NotFound):
-        await harness.gateway.services.replays.replay(entry.id)
+        await harness.gateway.services.replays.replay_of_any(entry.id)
 
 
 CONTENTS = ['{"type":"poll"}', "", "not json", '{"type":"text"}', '{"type":"text","text":[1]}', "[]", "\ufffd"]

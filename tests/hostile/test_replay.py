@@ -203,7 +203,7 @@ async def test_what_was_set_aside_can_be_replayed(harness: Harness, queue: str) 
     (entry,) = await entries(harness)
     assert entry.queue == queue
     assert not await there()
-    assert (await harness.gateway.services.replays.replay(entry.id)).id == entry.id
+    assert (await harness.gateway.services.replays.replay_of_any(entry.id)).id == entry.id
     await until(there)
     assert await entries(harness) == []
 
@@ -220,13 +220,13 @@ async def test_a_change_about_an_unknown_number_is_replayed_once_the_number_is_s
     assert await post(harness, json.dumps(callback(harness, stranger("wamid.x"))).encode()) == 200
     (entry,) = await entries(harness)
     with pytest.raises(NotPossible, match="id 999"):
-        await harness.gateway.services.replays.replay(entry.id)
+        await harness.gateway.services.replays.replay_of_any(entry.id)
     await a_number(harness, harness.theirs.account.id)
     with pytest.raises(NotPossible, match="id 999"):  # another account's number does not get it
-        await harness.gateway.services.replays.replay(entry.id)
+        await harness.gateway.services.replays.replay_of_any(entry.id)
     assert await stored(harness) == set()
     number = await a_number(harness, entry.account_id)
-    await harness.gateway.services.replays.replay(entry.id)
+    await harness.gateway.services.replays.replay_of_any(entry.id)
     rows = await harness.gateway.database.read(lambda c: c.execute(sa.select(incoming.c.number_id)).all())
     assert [row.number_id for row in rows] == [number.id]
     assert await entries(harness) == []
@@ -249,10 +249,10 @@ async def test_a_change_that_could_not_be_read_is_replayed_by_a_version_that_can
     assert await post(harness, raw) == 200
     (entry,) = await entries(harness)
     with pytest.raises(NotPossible, match="still cannot be read"):
-        await harness.gateway.services.replays.replay(entry.id)
+        await harness.gateway.services.replays.replay_of_any(entry.id)
     assert [one.id for one in await entries(harness)] == [entry.id]
     monkeypatch.undo()
-    await harness.gateway.services.replays.replay(entry.id)
+    await harness.gateway.services.replays.replay_of_any(entry.id)
     assert (await stored(harness), await entries(harness)) == ({"wamid.r"}, [])
 
 
@@ -264,12 +264,12 @@ async def test_a_whole_body_is_replayed_by_a_version_that_can_read_it(
         patch.setattr("kurir.channels.cloud_api.callback_parts.changes_of", lambda _: None)
         assert await post(harness, raw) == 200
     entry = next(one for one in await entries(harness) if one.account_id == harness.ours.account.id)
-    await harness.gateway.services.replays.replay(entry.id)
+    await harness.gateway.services.replays.replay_of_any(entry.id)
     assert await stored(harness) == {"wamid.b"}
     assert await post(harness, b"[]") == 200
     unread = next(one for one in await entries(harness) if one.payload == b"[]")
     with pytest.raises(NotPossible, match="still not a JSON object"):
-        await harness.gateway.services.replays.replay(unread.id)
+        await harness.gateway.services.replays.replay_of_any(unread.id)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ async def test_a_damaged_entry_is_a_clear_answer(harness: Harness, payload: byte
     await put(harness, SetAside(number.account_id, number.id, "callback", reference, "odd", payload))
     (entry,) = await entries(harness)
     with pytest.raises(NotPossible):
-        await harness.gateway.services.replays.replay(entry.id)
+        await harness.gateway.services.replays.replay_of_any(entry.id)
     assert [one.id for one in await entries(harness)] == [entry.id]
 
 
@@ -293,7 +293,7 @@ async def test_an_event_is_stored_for_no_other_account_than_the_entry_s(harness:
         await put(harness, SetAside(harness.ours.account.id, harness.ours.device.id, queue, "x", "odd", payload))
     for entry in await entries(harness):
         with pytest.raises(NotPossible, match="another account"):
-            await harness.gateway.services.replays.replay(entry.id)
+            await harness.gateway.services.replays.replay_of_any(entry.id)
     assert await stored(harness) == set()
 
 
@@ -305,9 +305,9 @@ async def test_a_template_stays_set_aside_while_meta_s_list_cannot_be_had(harnes
     (entry,) = await entries(harness)
     harness.cloud.templates.listed = None  # type: ignore[assignment]
     with pytest.raises(NotPossible, match="list of templates"):
-        await harness.gateway.services.replays.replay(entry.id)
+        await harness.gateway.services.replays.replay_of_any(entry.id)
     harness.cloud.templates.listed = [UnreadTemplate("77", b"{}", "still")]  # type: ignore[list-item]
-    await harness.gateway.services.replays.replay(entry.id)
+    await harness.gateway.services.replays.replay_of_any(entry.id)
     assert [(one.queue, one.reason) for one in await entries(harness)] == [("template", "still")]
 
 
@@ -319,7 +319,7 @@ async def test_a_device_that_cannot_read_leaves_the_entry(harness: Harness) -> N
     harness.devices.replay_received = replay_received  # type: ignore[attr-defined]
     (entry,) = await entries(harness)
     with pytest.raises(NotPossible, match="it is away"):
-        await harness.gateway.services.replays.replay(entry.id)
+        await harness.gateway.services.replays.replay_of_any(entry.id)
     assert len(await entries(harness)) == 1
 
 
@@ -342,7 +342,7 @@ async def test_an_event_that_could_not_be_written_says_what_it_was_and_that_it_c
     assert (kept["type"], kept["chat"], kept["number"]) == ("message_status", PHONE, number.id)
     assert "cannot be replayed" in entry.reason
     with pytest.raises(NotPossible, match="cannot be replayed"):
-        await harness.gateway.services.replays.replay(entry.id)
+        await harness.gateway.services.replays.replay_of_any(entry.id)
 
 
 # -- how much is kept --------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ async def test_a_payload_that_is_too_large_is_cut_and_says_so(harness: Harness) 
         assert entry.payload == raw[: quarantine.LARGEST]
         assert entry.reason.startswith(f"cut: only the first {quarantine.LARGEST} of {len(raw)} bytes")
         with pytest.raises(NotPossible, match="too large"):
-            await harness.gateway.services.replays.replay(entry.id)
+            await harness.gateway.services.replays.replay_of_any(entry.id)
 
 
 async def test_a_list_reads_no_payloads(harness: Harness) -> None:

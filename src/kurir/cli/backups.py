@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kurir.cli.terminal import CommandError, say
 from kurir.data_folder import check_key, database_of, refuse_emptied, renew_schema, require_data, sole_gateway
+from kurir.events import restored as events
 from kurir.kit.sealing import Sealing, load_master_key
 from kurir.leases.statements import leave_all
 from kurir.otp import check as otp
@@ -91,6 +92,7 @@ def _deal_with_queue(database: Database, resume_queue: bool) -> int:
         # a code may have been used since, and is worth nothing after a restore
         otp.close_open_codes(connection, now)
         held = 0 if resume_queue else hold_after_restore.hold(connection, now)
+        events.leave_gap(connection)
         if backups.is_marked(connection):
             backups.unmark(connection)
     database.engine.dispose()  # closing the last connection leaves one complete file

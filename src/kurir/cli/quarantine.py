@@ -62,7 +62,7 @@ def export(entry: str, file: Path) -> None:
     number = _entry(entry)
 
     async def work(services: StoredServices) -> Entry:
-        return await services.quarantine.get(number)
+        return await services.quarantine.get_of_any(number)
 
     found = over_data(work)
     with file.open("xb") as target:
@@ -87,7 +87,7 @@ def discard(*entries: str) -> None:
     Args:
         entries: Their numbers in `kurir quarantine list`.
     """
-    _decide(entries, lambda entry: over_data(lambda services: services.quarantine.discard(entry)), "was removed")
+    _decide(entries, lambda entry: over_data(lambda services: services.quarantine.discard_of_any(entry)), "was removed")
 
 
 def _decide(entries: tuple[str, ...], decide: Callable[[int], object], done: str) -> None:

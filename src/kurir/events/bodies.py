@@ -29,6 +29,7 @@ AccountEvent = Literal["contact_list_changed"]
 EventType = WebhookEvent | AccountEvent
 ListChange = Literal["created", "renamed", "deleted", "people_added", "people_removed", "people_checked"]
 WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
+EVENT_TYPES: tuple[EventType, ...] = (*WEBHOOK_EVENTS, *get_args(AccountEvent))
 
 Ack = Literal["PENDING", "SENT", "READ"]
 
@@ -270,6 +271,7 @@ def own(
 
 
 __all__ = [
+    "EVENT_TYPES",
     "WEBHOOK_EVENTS",
     "Body",
     "BroadcastStatus",

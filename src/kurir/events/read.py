@@ -1,4 +1,4 @@
-"""Reading the event log: an account's events after a cursor, none skipped, none twice.
+"""Reading the event log: an account's events after a cursor; of those that are kept none is skipped or comes twice.
 
 A cursor is the id of the last event that a reader has seen; 0 stands before the first one.
 """

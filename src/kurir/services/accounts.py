@@ -85,7 +85,7 @@ class Accounts:
         return await self._database.read(lambda c: _get(c, account_id), of=account_id)
 
     async def by_email(self, email: str) -> Account:
-        """The account of that e-mail address. Raises NotFound."""
+        """The account of that e-mail address, for the operator: its NotFound names all addresses."""
         found = await self._database.read(lambda c: accounts.by_email(c, email))
         if found is None:
             known = ", ".join(account.email for account in await self.list()) or refusals.NONE_YET

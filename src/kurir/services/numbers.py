@@ -169,8 +169,11 @@ class Numbers:
         now = self._clock()
 
         def work(connection: Connection) -> Number:
+            number = _get(connection, account_id, key)
+            if number.channel == "linked_device":
+                raise NotPossible(refusals.DEVICE_NOT_PAUSABLE(key=key), "key")
             try:
-                number_status.resume(connection, _get(connection, account_id, key, "cloud_api"), now)
+                number_status.resume(connection, number, now)
             except number_status.NotPaused as error:
                 raise NotPossible(error.reason, "key") from error
             return _get(connection, account_id, key)

@@ -51,15 +51,15 @@ class Quarantine:
 
         return await self._database.read(work, pool="lists")
 
-    async def get(self, entry_id: int) -> Entry:
+    async def get_of_any(self, entry_id: int) -> Entry:
         """One entry with its payload, which is personal: it holds a message. Raises NotFound."""
         entry = await self._database.read(lambda c: quarantine.by_id(c, entry_id))
         if entry is None:
             raise NotFound("id", NO_ENTRY())
         return entry
 
-    async def discard(self, entry_id: int) -> Entry:
+    async def discard_of_any(self, entry_id: int) -> Entry:
         """Removes an entry for good; returns it. Raises NotFound."""
-        entry = await self.get(entry_id)
+        entry = await self.get_of_any(entry_id)
         await self._database.write(lambda c: quarantine.remove(c, entry.id))
         return entry

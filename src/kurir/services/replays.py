@@ -50,12 +50,12 @@ class Replays:
         self._templates = templates
         self._clock = clock
 
-    async def replay(self, entry_id: int) -> Entry:
+    async def replay_of_any(self, entry_id: int) -> Entry:
         """Puts an entry back into its queue and deletes it; what fails again is quarantined again.
 
         Raises NotFound, NotPossible when it cannot be replayed (the reason says why), and DatabaseUnavailable.
         """
-        entry = await self._entries.get(entry_id)
+        entry = await self._entries.get_of_any(entry_id)
         if entry.is_cut:
             raise NotPossible(reasons.CUT())
         match entry.queue:

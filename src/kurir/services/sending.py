@@ -83,9 +83,12 @@ class Sending:
     async def wait(self, account_id: int, message_id: int, timeout: float) -> Snapshot:
         """The account's message as soon as it is settled, or as it is after `timeout` seconds.
 
-        Raises NotSettledYet when it cannot be read by then.
+        Raises NotSettledYet when it cannot be read by then, or was removed by retention.
         """
-        return await self._outbox.wait_until_settled(account_id, message_id, timeout)
+        try:
+            return await self._outbox.wait_until_settled(account_id, message_id, timeout)
+        except KeyError as error:
+            raise NotSettledYet("it was removed") from error
 
     async def settled(self, account_id: int, ids: Sequence[int], timeout: float) -> AsyncIterator[Snapshot]:
         """Each of the account's messages once it is settled, `timeout` seconds in all. Raises NotSettled."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.pairing import Pairing
+from kurir.events.feed import Feed
 from kurir.inbox import Inbox
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import Metrics
@@ -25,6 +26,7 @@ from kurir.services.callers import Callers
 from kurir.services.contact_sync import ContactSync
 from kurir.services.contacts import Contacts
 from kurir.services.devices import Devices
+from kurir.services.events import Events
 from kurir.services.health import Health
 from kurir.services.idempotency import Idempotency
 from kurir.services.message_actions import MessageActions
@@ -66,6 +68,7 @@ class Services:
     contacts: Contacts
     contact_sync: ContactSync
     callbacks: Callbacks
+    events: Events
     peer_orders: PeerOrders
     health: Health
 
@@ -78,6 +81,7 @@ def services_of(
     clock: Clock,
     metrics: Metrics,
     tasks: TaskHealth,
+    feed: Feed,
     poster: SafeFetch,
     media: MediaStore,
     outbox: Outbox,
@@ -114,6 +118,7 @@ def services_of(
         contacts=stored.contacts,
         contact_sync=ContactSync(database, linked_devices, stored.accounts, stored.contacts),
         callbacks=Callbacks(database, sealing, inbox, clock),
+        events=Events(database, feed),
         peer_orders=PeerOrders(database, sealing, linked_devices, pairing),
         health=Health(database, tasks, settings),
     )

@@ -27,7 +27,7 @@ from kurir.web.compat_v1.http_replies import header, json_reply, send_reply, wan
 from kurir.web.compat_v1.identity import Identity
 from kurir.web.gateway import Gateway
 from kurir.web.http.allowed_hosts import host_check
-from kurir.web.operator import access, accounts, contacts, messages, numbers, quarantine
+from kurir.web.operator import access, accounts, contacts, events, messages, numbers, quarantine
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
             *accounts.routes(gateway),
             *numbers.routes(gateway),
             *contacts.routes(gateway),
+            *events.routes(gateway),
             *messages.routes(gateway),
             *quarantine.routes(gateway),
             *meta_callbacks.routes(gateway),

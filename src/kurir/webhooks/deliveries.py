@@ -37,6 +37,8 @@ from kurir.webhooks.tables import webhook_attempts, webhook_deliveries, webhook_
 LEASE = 30.0
 """Seconds after which a try whose end was never recorded counts as lost; longer than any try may take."""
 _EXCERPT = 1_000
+_STEPS = 4
+"""Steps of the fan-out that one transaction takes before it disables an endpoint."""
 
 _d = webhook_deliveries.alias("d")
 _live = webhook_deliveries.c
@@ -235,11 +237,12 @@ def record(
     if moved and leaves and delivery.in_order:
         _promote(connection, delivery.endpoint_id, delivery.number_id, delivery.chat, now)
     reason = _why_disabled(connection, delivery.endpoint_id, step, now)
-    if reason:
-        while fan_out(connection, delivery.account_id):  # what happened until now counts as failed and can be replayed
-            pass
-        endpoints.disable(connection, delivery.account_id, delivery.endpoint_id, reason)
-        end_open(connection, delivery.endpoint_id, "failed", now)
+    # what happened until now counts as failed and can be replayed: while there is more of it than one transaction
+    # should take, the endpoint is not disabled yet
+    if not reason or all(fan_out(connection, delivery.account_id) for _ in range(_STEPS)):
+        return NOTHING
+    endpoints.disable(connection, delivery.account_id, delivery.endpoint_id, reason)
+    end_open(connection, delivery.endpoint_id, "failed", now)
     return reason
 
 

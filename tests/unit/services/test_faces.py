@@ -17,6 +17,8 @@ from kurir.cli.terminal import CommandError
 from kurir.data_folder import ReadyFile, write_ready_file
 from kurir.messages.channel_reports import TryLater
 from kurir.reasons import as_written
+from kurir.services.accounts import Accounts
+from kurir.store.database import DatabaseUnavailable
 
 OFFICIAL = {
     "phone": "+62 811-0000-0009",
@@ -126,6 +128,24 @@ async def test_the_same_by_commands(harness: Harness, capsys: pytest.CaptureFixt
         await run(account.set_, "nobody@example.com", name="x")
     with pytest.raises(CommandError, match="no entry"):
         await run(quarantine.discard, "7")
+
+
+async def test_what_a_linked_device_cannot_is_refused_alike(harness: Harness) -> None:
+    for action in ("pause", "resume"):
+        refused = await ask(harness, "POST", f"/numbers/{harness.ours.device.key}/{action}")
+        assert error(refused) == (409, "not_possible", "key")
+        assert "linked device" in refused.json()["error"]["message"]
+
+
+async def test_what_was_done_is_answered_also_when_the_language_cannot_be_read(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> str:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(Accounts, "language", away)
+    renamed = await ask(harness, "PATCH", f"/numbers/{harness.ours.official.key}", {"name": "Kasir 2"})
+    assert (renamed.status_code, renamed.json()["name"]) == (200, "Kasir 2")
 
 
 async def test_a_removal_goes_by_the_running_gateway(harness: Harness) -> None:

@@ -218,9 +218,9 @@ async def test_the_quarantine_names_whose_an_entry_is(services: StoredServices, 
     assert (newest.email, newest.number_key, newest.line.size) == ("", "", 2)
     assert (oldest.email, oldest.number_key) == (ours.email, device.key)
     assert [one.line.id for one in await services.quarantine.list(ours.id)] == [oldest.line.id]
-    assert (await services.quarantine.discard(oldest.line.id)).payload == b"1"
+    assert (await services.quarantine.discard_of_any(oldest.line.id)).payload == b"1"
     with pytest.raises(NotFound):
-        await services.quarantine.get(oldest.line.id)
+        await services.quarantine.get_of_any(oldest.line.id)
     with pytest.raises(Invalid):
         await services.quarantine.list(limit=0)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import sqlalchemy as sa
 from tests.harness.webhooks import SEALING, WebhookHarness
 
 from kurir.kit.url_rules import Allowed, UrlRefused
-from kurir.reasons import Reason, read, sentence
+from kurir.reasons import NOTHING, Reason, read, sentence
 from kurir.reasons.webhooks import RECEIVER_GONE
 from kurir.webhooks import deliveries, endpoints
 from kurir.webhooks.endpoints import EndpointError
+from kurir.webhooks.fan_out import fan_out
 from kurir.webhooks.retry_schedule import DEAD_AFTER, Answered
-from kurir.webhooks.tables import webhook_endpoints
+from kurir.webhooks.tables import webhook_deliveries, webhook_endpoints
 
 DAY = 86_400.0
 
@@ -34,6 +37,26 @@ async def test_gone_disables_and_ends_what_waits(harness: WebhookHarness) -> Non
     found = await harness.database.read(lambda c: endpoints.by_key(c, account_id, endpoint.key))
     assert found is not None
     assert (found.state, read(found.state_reason)) == ("disabled", RECEIVER_GONE())
+
+
+async def test_a_backlog_is_caught_up_in_steps_before_the_endpoint_is_disabled(
+    harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of days without a deliverer: one transaction takes a bounded part of it, and nothing of it is left out."""
+    monkeypatch.setattr(deliveries, "fan_out", functools.partial(fan_out, most=2))
+    endpoint, _ = await harness.endpoint()
+    await harness.comes_in("628111")
+    delivery = await harness.claim(endpoint)
+    assert delivery is not None
+    for n in range(2 * deliveries._STEPS + 1):
+        await harness.comes_in(f"62822{n}")
+    made = sa.select(sa.func.count()).select_from(webhook_deliveries)
+    assert await harness.record(delivery, Answered(410)) == NOTHING
+    assert await harness.database.read(lambda c: c.scalar(made)) == 1 + 2 * deliveries._STEPS
+    again = await harness.database.write(lambda c: deliveries.claim(c, SEALING, endpoint.id, harness.time()))
+    assert again is not None
+    assert await harness.record(again, Answered(410)) == RECEIVER_GONE()
+    assert await harness.states() == {"failed": 2 + 2 * deliveries._STEPS}
 
 
 async def test_days_of_nothing_but_failures_disable_and_one_success_does_not(harness: WebhookHarness) -> None:

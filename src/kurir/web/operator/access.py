@@ -7,6 +7,7 @@ The token: see `kit/tokens`. Error body:
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.kit.tokens import load_token, opens
+from kurir.messages import bounds
 from kurir.numbers.numbers import Number
 from kurir.reasons import Reason, ReasonedError, as_written, sentence
 from kurir.reasons import administration as refusals
@@ -118,6 +120,28 @@ async def struct_of(request: Request, limit: int, type_: type[T], sample: str) -
         raise ApiError(400, "invalid", refusals.BODY_NO_OBJECT(sample=sample)) from error
 
 
+def query_number(request: Request, name: str, default: int) -> int:
+    """The whole number of a query parameter. Raises ApiError."""
+    given = request.query_params.get(name)
+    if given is None:
+        return default
+    found = bounds.number(given)
+    if found is None:
+        raise ApiError(400, "invalid", refusals.WHOLE_NUMBER(), name)
+    return found
+
+
+def query_seconds(request: Request, name: str, most: float) -> float:
+    """The seconds of a query parameter, 0 to `most`; 0 when it is left out. Raises ApiError."""
+    try:
+        seconds = float(request.query_params.get(name, "0"))
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= most:
+        raise ApiError(400, "invalid", refusals.SECONDS(most=most), name)
+    return seconds
+
+
 async def device_of(gateway: Gateway, request: Request) -> Number:
     """The linked device that the path's `key` names. Raises NotFound."""
     return await gateway.services.numbers.get_of_any(request.path_params["key"], "linked_device")
@@ -134,8 +158,14 @@ def asked_language(request: Request) -> str | None:
 
 
 async def language_for(gateway: Gateway, request: Request, account_id: int) -> str:
-    """The language that is asked for, else the account's."""
-    return asked_language(request) or await gateway.services.accounts.language(account_id)
+    """The language that is asked for, else the account's. Never raises DatabaseUnavailable: it is asked for after
+    something was done, and the answer must say so."""
+    if asked := asked_language(request):
+        return asked
+    try:
+        return await gateway.services.accounts.language(account_id)
+    except DatabaseUnavailable:
+        return "en"
 
 
 def unknown_request(request: Request, error: HTTPException) -> Response:

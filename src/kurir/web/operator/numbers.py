@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,15 +10,14 @@ from starlette.routing import BaseRoute
 from kurir.channels.linked_device.pairing_progress import PairingView
 from kurir.numbers.numbers import Number
 from kurir.reasons import sentence
-from kurir.reasons.administration import SECONDS
 from kurir.services.devices import LiveState
 from kurir.web.gateway import Gateway
 from kurir.web.operator.access import (
-    ApiError,
     asked_language,
     device_of,
     language_for,
     number_of,
+    query_seconds,
     reply,
     routes_of,
     struct_of,
@@ -135,7 +132,7 @@ class _Numbers:
         """The pairing's state; with `?wait=<seconds>` after its next change."""
         number = await device_of(self._gateway, request)
         return await self._pairing_shown(
-            request, number, await self._devices.pairing(number, _seconds(request, "wait"))
+            request, number, await self._devices.pairing(number, query_seconds(request, "wait", LONGEST_WAIT))
         )
 
     async def start_pairing(self, request: Request) -> Response:
@@ -186,14 +183,3 @@ def _view(live: LiveState, number: Number, language: str) -> NumberView:
         last_heard_at=live.last_heard_at,
         round_trip=live.round_trip,
     )
-
-
-def _seconds(request: Request, name: str) -> float:
-    text = request.query_params.get(name, "0")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= LONGEST_WAIT:
-        raise ApiError(400, "invalid", SECONDS(most=LONGEST_WAIT), name)
-    return seconds

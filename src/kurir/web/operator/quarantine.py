@@ -10,10 +10,10 @@ from starlette.routing import BaseRoute
 
 from kurir.messages import bounds
 from kurir.quarantine.quarantine import Entry, Line
-from kurir.reasons.administration import RANGE, WHOLE_NUMBER
+from kurir.reasons.administration import RANGE
 from kurir.reasons.replays import ENTRY_ID
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, reply, routes_of
+from kurir.web.operator.access import ApiError, query_number, reply, routes_of
 
 _MOST = 1_000
 
@@ -37,8 +37,8 @@ class _Quarantine:
 
     async def list(self, request: Request) -> Response:
         """Entries, newest first; `before` (an id) begins the next page, `limit` is 100 unless given."""
-        before = _number(request, "before", 0)
-        limit = _number(request, "limit", 100)
+        before = query_number(request, "before", 0)
+        limit = query_number(request, "limit", 100)
         if not 1 <= limit <= _MOST:
             raise ApiError(400, "invalid", RANGE(least=1, most=_MOST), "limit")
         found = await self._gateway.services.quarantine.list(before=before, limit=limit)
@@ -46,11 +46,11 @@ class _Quarantine:
 
     async def replay(self, request: Request) -> Response:
         """Puts an entry back into its queue."""
-        return await self._decided(request, self._gateway.services.replays.replay)
+        return await self._decided(request, self._gateway.services.replays.replay_of_any)
 
     async def discard(self, request: Request) -> Response:
         """Removes an entry for good."""
-        return await self._decided(request, self._gateway.services.quarantine.discard)
+        return await self._decided(request, self._gateway.services.quarantine.discard_of_any)
 
     @staticmethod
     async def _decided(request: Request, decide: Callable[[int], Awaitable[Entry]]) -> Response:
@@ -58,16 +58,6 @@ class _Quarantine:
         if entry_id is None:
             raise ApiError(400, "invalid", ENTRY_ID(), "id")
         return reply(_view(await decide(entry_id)))
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    given = request.query_params.get(name)
-    if given is None:
-        return default
-    found = bounds.number(given)
-    if found is None:
-        raise ApiError(400, "invalid", WHOLE_NUMBER(), name)
-    return found
 
 
 def _view(entry: Entry) -> Line:

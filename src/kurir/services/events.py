@@ -1,0 +1,71 @@
+"""The event log of an account, for readers outside: what happened after a cursor, and what happens from now on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+
+from kurir.events import read
+from kurir.events.bodies import EVENT_TYPES, EventType
+from kurir.events.feed import Feed
+from kurir.events.read import LoggedEvent, Page
+from kurir.reasons.administration import ONE_OF, RANGE
+from kurir.services.errors import Invalid
+from kurir.store.database import Database
+
+MOST = 500
+"""Events of one page."""
+LONGEST_WAIT = 25.0
+"""Seconds that a reader may wait for news: proxies end requests that take longer."""
+
+
+class Events:
+    """The events of all accounts. Raises DatabaseUnavailable throughout."""
+
+    def __init__(self, database: Database, feed: Feed) -> None:
+        self._database = database
+        self._feed = feed
+
+    async def newest(self, account_id: int) -> int:
+        """The cursor after which only what is yet to happen comes."""
+        return await self._database.read(lambda c: read.newest(c, account_id), of=account_id)
+
+    async def after(
+        self, account_id: int, cursor: int, *, types: Collection[str] = (), limit: int = 100, wait: float = 0.0
+    ) -> Page:
+        """The account's events after the cursor, oldest first; `types`: only these (none given: all).
+
+        Waits up to `wait` seconds for the first one. Raises Invalid.
+        """
+        if not 1 <= limit <= MOST:
+            raise Invalid("limit", RANGE(least=1, most=MOST))
+        wanted = _checked(types)
+        deadline = asyncio.get_running_loop().time() + min(wait, LONGEST_WAIT)
+        with self._feed.subscribe(account_id) as news:
+            while True:
+                page = await self._database.read(
+                    lambda c, at=cursor: read.after(c, account_id, at, limit, wanted), of=account_id, pool="lists"
+                )
+                left = deadline - asyncio.get_running_loop().time()
+                if page.events or left <= 0:
+                    return page
+                cursor = page.cursor
+                try:
+                    async with asyncio.timeout(left):
+                        await news.wait()
+                except TimeoutError:
+                    return page
+
+    def follow(self, account_id: int, cursor: int, *, types: Collection[str] = ()) -> AsyncIterator[LoggedEvent]:
+        """The account's events after the cursor, then each new one as it comes, for as long as it is iterated.
+
+        Raises Invalid.
+        """
+        return self._feed.follow(account_id, cursor, types=_checked(types))
+
+
+def _checked(types: Collection[str]) -> list[EventType]:
+    known: dict[str, EventType] = {one: one for one in EVENT_TYPES}
+    if any(one not in known for one in types):
+        raise Invalid("types", ONE_OF(words=", ".join(EVENT_TYPES)))
+    return [known[one] for one in types]
