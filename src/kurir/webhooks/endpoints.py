@@ -14,14 +14,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.events import read
-from kurir.events.bodies import EVENT_TYPES, EventType
+from kurir.events.bodies import WEBHOOK_EVENTS, WebhookEvent
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed, check_url
 from kurir.webhooks.signing import new_secret
 from kurir.webhooks.tables import webhook_endpoints as endpoints
 
-DEFAULT_EVENTS: tuple[EventType, ...] = ("incoming_chat",)
+DEFAULT_EVENTS: tuple[WebhookEvent, ...] = ("incoming_chat",)
 """What an endpoint gets unless it asks for more, so that old receivers see nothing new."""
 OVERLAP = 24 * 3600.0
 """Seconds that the old secret goes on signing after a rotation."""
@@ -39,7 +39,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     key: str
     url: str
     number_id: int | None
-    events: tuple[EventType, ...]
+    events: tuple[WebhookEvent, ...]
     state: Literal["active", "disabled"]
     state_reason: str
     created_at: float
@@ -83,8 +83,8 @@ def add(
     """
     checked = str(check_url(url, allowed))
     for event in events:
-        if event not in EVENT_TYPES:
-            raise EndpointError(f"event: expected one of {', '.join(EVENT_TYPES)}, got {event!r}")
+        if event not in WEBHOOK_EVENTS:
+            raise EndpointError(f"event: expected one of {', '.join(WEBHOOK_EVENTS)}, got {event!r}")
     if not events:
         raise EndpointError("event: expected at least one")
     result = connection.execute(
