@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, ImageOps
 from PIL import Image as Pillow
-from tests.unit.test_media import Harness, harness  # noqa: F401  (the fixture)
+from tests.harness.media import MediaHarness, open_media_harness
 
 from kurir.kit.confined import Confined, Limits
 from kurir.media import inspection_process, previews
@@ -33,6 +33,12 @@ PEAK = 420_000_000
 """Bytes that a decoding process may have at its worst moment; the bomb of 46 bytes took 1 GB."""
 EXIF = b"Exif\0\0II*\0\x08\0\0\0"
 """The head of EXIF metadata; the first directory follows."""
+
+
+@pytest.fixture
+async def harness(tmp_path: Path) -> AsyncIterator[MediaHarness]:
+    async with open_media_harness(tmp_path) as harness:
+        yield harness
 
 
 def encoded(picture: Pillow.Image, kind: str, **options: object) -> bytes:
@@ -165,7 +171,7 @@ async def test_what_would_take_too_much_memory_is_not_decoded(tmp_path: Path, bo
         assert peak(work) - before < 4_000_000 + 6 * len(data)
 
 
-async def test_the_bomb_of_46_bytes_costs_nothing(harness: Harness) -> None:  # noqa: F811
+async def test_the_bomb_of_46_bytes_costs_nothing(harness: MediaHarness) -> None:
     data = webp_lossless(7071, 7071)
     assert len(data) <= 50
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -237,7 +243,7 @@ async def test_whatever_a_picture_is_built_of_it_stays_within_its_limits(
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "ICO", "PPM", "TGA", "PCX", "JPEG2000", "ICNS", "DDS", "AVIF", "SGI"])
-async def test_other_formats_are_not_decoded_at_all(harness: Harness, kind: str) -> None:  # noqa: F811
+async def test_other_formats_are_not_decoded_at_all(harness: MediaHarness, kind: str) -> None:
     size = (64, 64) if kind in {"ICO", "ICNS"} else (70, 50)
     refusal = await harness.image("/p.jpg", encoded(Pillow.new("RGB", size), kind))
     assert isinstance(refusal, Refused)
@@ -271,7 +277,7 @@ def test_headers_say_what_the_decoder_says_and_cut_ones_nothing_else(kind: str) 
 
 
 async def test_a_picture_that_takes_more_than_its_header_says_is_refused_and_the_next_one_is_taken(
-    harness: Harness,  # noqa: F811
+    harness: MediaHarness,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # no picture is known that gets past the header and takes too much: here its process gets less than it needs
@@ -363,7 +369,7 @@ def test_every_mode_has_a_preview(tmp_path: Path, mode: str) -> None:
         assert _preview(tmp_path, data).jpeg
 
 
-async def test_a_preview_is_kept_beside_its_picture_and_goes_with_it(harness: Harness) -> None:  # noqa: F811
+async def test_a_preview_is_kept_beside_its_picture_and_goes_with_it(harness: MediaHarness) -> None:
     stored = await harness.image("/p.png", encoded(Pillow.new("RGB", (300, 200)), "PNG"))
     assert isinstance(stored, MediaFile)
     found = previews.load(stored.path)

@@ -77,10 +77,10 @@ class Progress:
         """One round; returns how many events it published."""
         counted = await self._database.read(lambda c: _running(c, self._last), pool="lists")
         self._last = counted[-1].broadcast.id if len(counted) == MOST else 0
-        published = 0
+        published, now = 0, self._clock()
         for one in counted:
             if one.worth_publishing:
-                published += await self._database.write(lambda c, count=one: _publish(c, count, self._clock()))
+                published += await self._database.write(lambda c, count=one: _publish(c, count, now))
         return published
 
 

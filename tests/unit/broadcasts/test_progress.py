@@ -36,8 +36,12 @@ async def broadcast(harness: OutboxHarness, people: int) -> Broadcast:
 
 async def send(harness: OutboxHarness, count: int) -> None:
     """So many of the waiting messages leave."""
-    for claimed in await harness.claim(count):
-        await harness.outbox.record(claimed, Sent(f"wamid.{claimed.id}"))
+    while count:
+        batch = await harness.claim(count)
+        assert batch, f"{count} more should be waiting"
+        for claimed in batch:
+            await harness.outbox.record(claimed, Sent(f"wamid.{claimed.id}"))
+        count -= len(batch)
 
 
 async def published(harness: OutboxHarness, kind: str = "broadcast_status") -> list[dict[str, Any]]:
@@ -119,7 +123,7 @@ async def test_only_running_broadcasts_are_looked_at(harness: OutboxHarness) -> 
     progress = Progress(harness.database, harness.time)
     assert await progress.publish_all() == 5
     asked: list[str] = []
-    sqlalchemy.event.listen(
+    sa.event.listen(
         harness.database.engine, "before_cursor_execute", lambda _c, _k, statement, *_more: asked.append(statement)
     )
     assert await progress.publish_all() == 0
