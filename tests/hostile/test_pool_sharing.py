@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.harness.media import picture
 from tests.hostile.test_pictures import webp_lossless
 from tests.sqlite import new_database
-from tests.unit.test_media import picture
 
 from kurir.accounts import accounts
 from kurir.kit.safe_fetch import SafeFetch
