@@ -19,6 +19,7 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir import maintenance
+from kurir.broadcasts.progress import Progress
 from kurir.channels.channel import Channel
 from kurir.channels.cloud_api.channel import CloudApi
 from kurir.channels.linked_device.channel import LinkedDevices
@@ -177,6 +178,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             )
             periodic = Tasks(health)
             periodic.keep("maintenance", lambda: maintenance.run_maintenance(jobs, clock, health), endless=True)
+            periodic.keep("broadcast-progress", Progress(database, clock).follow, endless=True)
             stack.push_async_callback(periodic.close)
 
         pairing = Pairing(linked_devices, clock)

@@ -109,7 +109,7 @@ async def test_renaming_and_deleting_a_list(book: Book) -> None:
     renamed = await book.database.read(lambda c: contacts.by_key(c, book.account.id, contact.key))
     assert renamed is not None
     assert (renamed.name, renamed.created_at, renamed.updated_at, renamed.audience) == ("Baru", AT, AT + 60, 1)
-    await book.database.write(lambda c: contacts.delete_list(c, book.account.id, contact.id))
+    await book.database.write(lambda c: contacts.delete_list(c, book.account.id, contact.id, at=1.0))
     assert await book.database.read(lambda c: contacts.by_key(c, book.account.id, contact.key)) is None
     assert await book.people(contact) == []
     assert len(await book.people(other)) == 1
@@ -123,9 +123,9 @@ async def test_another_accounts_list_can_neither_be_read_nor_changed(book: Book)
         await book.database.write(lambda c: contacts.add_audience(c, other.id, contact.id, "X", "6299", at=AT))
     with pytest.raises(KeyError):
         await book.database.write(lambda c: contacts.rename_list(c, other.id, contact.id, "X", at=AT))
-    await book.database.write(lambda c: contacts.delete_list(c, other.id, contact.id))
-    await book.database.write(lambda c: contacts.set_statuses(c, other.id, contact.id, {"6281": "invalid"}))
-    await book.database.write(lambda c: contacts.keep_only(c, other.id, contact.id, []))
+    await book.database.write(lambda c: contacts.delete_list(c, other.id, contact.id, at=1.0))
+    await book.database.write(lambda c: contacts.set_statuses(c, other.id, contact.id, {"6281": "invalid"}, at=1.0))
+    await book.database.write(lambda c: contacts.keep_only(c, other.id, contact.id, [], at=1.0))
     assert await book.database.read(lambda c: contacts.audience_after(c, other.id, contact.id)) == []
     people = await book.people(contact)
     assert [(person.phone, person.status) for person in people] == [("6281", "not_checked")]
@@ -223,7 +223,7 @@ async def test_people_are_paged_searched_and_ordered(book: Book) -> None:
     people = [Person("6281234567890", "Jono"), Person("6281299990000", "Sri"), Person("6591234567", "ana")]
     contact = await book.new_list("Semua", people=people)
     await book.database.write(
-        lambda c: contacts.set_statuses(c, book.account.id, contact.id, {"6591234567": "valid", "0": "invalid"})
+        lambda c: contacts.set_statuses(c, book.account.id, contact.id, {"6591234567": "valid", "0": "invalid"}, at=1.0)
     )
 
     async def ask(**fields: Any) -> list[str]:

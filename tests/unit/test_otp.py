@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.otp_target import PHONE, Target, another, another_gateway, new_target
 
 from kurir.accounts import accounts
-from kurir.broadcasts import broadcasts
+from kurir.broadcasts.start import start
 from kurir.messages.content import TemplateUse
 from kurir.otp import budget, retention, rules
 from kurir.otp import issue as issue_module
@@ -73,7 +73,7 @@ async def test_the_message_goes_first_lives_as_long_as_the_code_and_holds_it_sea
 async def test_a_code_overtakes_a_broadcast_of_its_own_number(harness: Target) -> None:
     content = TemplateUse("promo", "id", [])
     people = [PHONE, *(f"62813{n:08}" for n in range(claim.WINDOW + 10))]
-    await broadcasts.start(harness.outbox, harness.number, people, content, harness.now)
+    await start(harness.outbox, harness.number, people, content, harness.now)
     issued = await harness.send()
     first, second = await harness.outbox.claim(harness.account.id, harness.number.id, 2)
     assert (first.id, first.recipient) == (issued.message_id, PHONE)

@@ -31,7 +31,7 @@ DEBTS = {
     "web/compat_v1/endpoints/otp.py: otp.check.check",
     "web/compat_v1/endpoints/otp.py: otp.issue.issue",
     "web/compat_v1/endpoints/otp.py: outbox.restrictions.is_first_contact",
-    "web/compat_v1/endpoints/template_sending.py: broadcasts.broadcasts",
+    "web/compat_v1/endpoints/template_sending.py: broadcasts.start",
     "web/compat_v1/endpoints/templates.py: templates.templates.page",
     "web/compat_v1/identity.py: accounts.accounts",
     "web/compat_v1/identity.py: accounts.api_keys",

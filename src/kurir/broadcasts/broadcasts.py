@@ -1,8 +1,4 @@
-"""Broadcasts: one content to one or many recipients, accepted as a whole or not at all.
-
-The broadcast's row and all its messages are stored in one transaction; after that each message is processed on its own,
-and the broadcast only groups them.
-"""
+"""Broadcasts: one content to one or many recipients. A broadcast groups messages, which are processed on their own."""
 
 from __future__ import annotations
 
@@ -14,24 +10,15 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.broadcasts.tables import broadcasts
-from kurir.kit.ids import MessageIds, first_id_at, opaque_id
+from kurir.kit.ids import first_id_at
 from kurir.messages.addresses import AddressError, CountryCodeError, parse_phone
-from kurir.messages.content import TemplateUse
-from kurir.numbers.numbers import Number
-from kurir.outbox.idempotency import Once
-from kurir.outbox.outbox import Outbox
-from kurir.outbox.rows import PRIORITY_BROADCAST, PRIORITY_NORMAL, Draft
 from kurir.outbox.tables import messages
 from kurir.store.chunks import removed
 from kurir.store.database import Database
 
 MOST_RECIPIENTS = 5_000
 """Maximum recipients of one request: its numbers are parsed on the event loop while other requests wait."""
-KEY, TEMPLATE = "bc_id", "template"
-"""Keys under which a remembered request stores the broadcast's id and template, in addition to its messages."""
 _NAMED = 5
-
-_ids = MessageIds()
 
 
 class RecipientsError(ValueError):
@@ -55,6 +42,9 @@ class Broadcast(msgspec.Struct, frozen=True):
     created_at: float
 
 
+COLUMNS = [broadcasts.c[name] for name in Broadcast.__struct_fields__]
+
+
 def recipients_of(written: Iterable[str], country_code: str, default_country_code: str) -> list[str]:
     """Phone numbers in digits, without duplicates, in the order of first appearance.
 
@@ -72,44 +62,6 @@ def recipients_of(written: Iterable[str], country_code: str, default_country_cod
     if wrong:
         raise RecipientsError([text[:30] for text in wrong[:_NAMED]], len(wrong))
     return list(found)
-
-
-async def start(
-    outbox: Outbox,
-    number: Number,
-    recipients: list[str],
-    content: TemplateUse,
-    now: float,
-    *,
-    once: Once | None = None,
-) -> tuple[Broadcast, list[int]]:
-    """Stores the broadcast and one message per recipient; returns it with the messages' ids in that order.
-
-    With `once` the request is remembered, together with the broadcast's key and the template's name. Raises QueueFull,
-    DatabaseUnavailable and Repeated; then nothing was stored.
-    """
-    broadcast = Broadcast(_ids.next(), number.account_id, number.id, opaque_id(16), content.name, len(recipients), now)
-    drafts = [
-        Draft(
-            account_id=number.account_id,
-            number_id=number.id,
-            recipient=recipient,
-            content=content,
-            # messages of a large broadcast have a lower priority than single ones
-            priority=PRIORITY_BROADCAST if len(recipients) > 1 else PRIORITY_NORMAL,
-            origin="broadcast",
-            broadcast_id=broadcast.id,
-        )
-        for recipient in recipients
-    ]
-    row = msgspec.structs.asdict(broadcast)
-
-    def also(connection: Connection, _ids_of_messages: list[int]) -> None:
-        connection.execute(broadcasts.insert().values(**row))
-
-    facts = {KEY: broadcast.key, TEMPLATE: content.name}
-    accepted = await outbox.accept(drafts, also, once=once, facts=facts)
-    return broadcast, accepted.ids
 
 
 # -- for the pages of broadcasts, which are still to come --------------------------------------------------------------

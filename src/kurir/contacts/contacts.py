@@ -16,6 +16,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.contacts.changes import publish_change
 from kurir.contacts.tables import audiences, contacts
 from kurir.kit.ids import opaque_id
 from kurir.messages import bounds
@@ -152,6 +153,7 @@ def create_list(
     ).scalar()
     if created is not None:
         found = _first(connection, account_id, contacts.c.id == created)
+        publish_change(connection, account_id, created, "created", at=at)
     elif number_id is None:
         found = imported(connection, account_id, name)
     else:
@@ -200,11 +202,13 @@ def rename_list(connection: Connection, account_id: int, contact_id: int, name: 
         if connection.execute(sa.select(contacts.c.id).where(here)).first():
             raise NameTaken(name)
         raise KeyError(contact_id)
+    publish_change(connection, account_id, contact_id, "renamed", at=at)
 
 
 # nothing calls it yet: for the pages of contact lists
-def delete_list(connection: Connection, account_id: int, contact_id: int) -> None:
+def delete_list(connection: Connection, account_id: int, contact_id: int, *, at: float) -> None:
     """Deletes the account's list and everybody in it."""
+    publish_change(connection, account_id, contact_id, "deleted", at=at)
     connection.execute(
         audiences.delete().where(audiences.c.account_id == account_id, audiences.c.contact_id == contact_id)
     )
@@ -284,6 +288,8 @@ def add_audiences(
                     name=person.name, custom_fields=_encode(person.custom_fields).decode()
                 )
             )
+    if new:
+        publish_change(connection, account_id, contact_id, "people_added", people=len(new), at=at)
     return Added(len(new), len(people) - len(new))
 
 
@@ -294,12 +300,14 @@ def merged(before: Person | None, person: Person) -> Person:
     return Person(person.phone, person.name or before.name, before.custom_fields | person.custom_fields)
 
 
-def keep_only(connection: Connection, account_id: int, contact_id: int, phones: Sequence[str]) -> int:
+def keep_only(connection: Connection, account_id: int, contact_id: int, phones: Sequence[str], *, at: float) -> int:
     """Deletes everybody from the account's list whose phone is not in `phones`; returns how many."""
     here = sa.and_(audiences.c.account_id == account_id, audiences.c.contact_id == contact_id)
     gone = set(connection.scalars(sa.select(audiences.c.phone).where(here))) - set(phones)
     for phone in gone:
         connection.execute(audiences.delete().where(here, audiences.c.phone == phone))
+    if gone:
+        publish_change(connection, account_id, contact_id, "people_removed", people=len(gone), at=at)
     return len(gone)
 
 
@@ -342,11 +350,13 @@ def audience_after(
 
 
 def set_statuses(
-    connection: Connection, account_id: int, contact_id: int, statuses: Mapping[str, AudienceStatus]
+    connection: Connection, account_id: int, contact_id: int, statuses: Mapping[str, AudienceStatus], *, at: float
 ) -> None:
     """Stores the statuses of phone numbers of the account's list."""
     for phone, status in statuses.items():
         connection.execute(_audience(account_id, contact_id, phone).values(status=status))
+    if statuses:
+        publish_change(connection, account_id, contact_id, "people_checked", people=len(statuses), at=at)
 
 
 # nothing calls it yet: for the pages of contact lists

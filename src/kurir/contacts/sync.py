@@ -117,7 +117,10 @@ async def check_numbers(
             for person in people
             if person.phone in answers
         }
-        await database.write(lambda c, found=statuses: contacts.set_statuses(c, account.id, contact_id, found))
+        now = system_clock()
+        await database.write(
+            lambda c, found=statuses, at=now: contacts.set_statuses(c, account.id, contact_id, found, at=at)
+        )
         for status in statuses.values():
             tally[status] += 1
         last, asked = people[-1].id, asked + len(people)
@@ -164,7 +167,7 @@ async def _take_over(
     if complete:
         present = [person.phone for person in people]
         removed = await database.write(
-            lambda c: contacts.keep_only(c, account.id, contact.id, present), timeout=LONG_WORK
+            lambda c: contacts.keep_only(c, account.id, contact.id, present, at=now), timeout=LONG_WORK
         )
     return SyncReport(contact.key, stored, merged, removed, len(found) - len(people))
 

@@ -31,14 +31,16 @@ log = structlog.get_logger(__name__)
 def append(
     connection: Connection,
     account_id: int,
-    number_id: int,
+    number_id: int | None,
     event: EventType,
     chat: str,
     *,
     body: Callable[[], Body],
     now: float,
 ) -> None:
-    """Appends what happened to an account. `chat` orders events among each other ("": the number itself).
+    """Appends what happened to an account. `number_id` None: it concerns no sender number, and no webhook.
+
+    `chat` orders events among each other ("": the number itself).
 
     An event whose body cannot be made is set aside: what happened counts, also when nobody can read of it.
     """
@@ -52,5 +54,5 @@ def append(
         log.exception("event_quarantined", type=event, number_id=number_id)
         reason = f"the event could not be written ({type(error).__name__}); it cannot be replayed"
         kept = msgspec.json.encode({"type": event, "chat": bounds.text(chat), "number": number_id, "at": now})
-        entry = SetAside(account_id, number_id, "webhook", f"{event}/{chat}/{now}", reason, kept)
+        entry = SetAside(account_id, number_id or 0, "webhook", f"{event}/{chat}/{now}", reason, kept)
         quarantine.set_aside(connection, entry, now)

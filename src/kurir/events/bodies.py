@@ -14,10 +14,21 @@ from kurir.messages.content import Content, Document, Image, Location, TemplateU
 from kurir.messages.lifecycle import MessageState
 from kurir.messages.reports import MediaFetched, Received
 
-EventType = Literal[
-    "incoming_chat", "media_status", "message_status", "device_status", "template_status", "otp_guessing"
+WebhookEvent = Literal[
+    "incoming_chat",
+    "media_status",
+    "message_status",
+    "device_status",
+    "template_status",
+    "broadcast_status",
+    "otp_guessing",
 ]
-EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
+"""What happens to a sender number: every reader of the log and every endpoint may ask for it."""
+AccountEvent = Literal["contact_list_changed"]
+"""What happens to an account beside its numbers: for readers of the log, not for webhooks."""
+EventType = WebhookEvent | AccountEvent
+ListChange = Literal["created", "renamed", "deleted", "people_added", "people_removed", "people_checked"]
+WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 
 Ack = Literal["PENDING", "SENT", "READ"]
 
@@ -123,6 +134,32 @@ class OtpGuessing(msgspec.Struct, frozen=True, kw_only=True, tag="otp_guessing")
     timestamp: int
 
 
+class BroadcastStatus(msgspec.Struct, frozen=True, kw_only=True, tag="broadcast_status"):
+    """A broadcast to several people was accepted, has come further (in steps of a percent), or is done: nothing of it
+    waits any more.
+
+    `bc_id` as in the answer to its send; `counts` says how many of its messages are in each state.
+    """
+
+    bc_id: str
+    number_id: str
+    template_name: str
+    status: Literal["accepted", "running", "done"]
+    recipients: int
+    counts: dict[str, int]
+    timestamp: int
+
+
+class ContactListChanged(msgspec.Struct, frozen=True, kw_only=True, tag="contact_list_changed"):
+    """A contact list changed; `people` is how many were added, removed or checked by this change."""
+
+    contact_id: str
+    name: str
+    change: ListChange
+    people: int
+    timestamp: int
+
+
 class Test(msgspec.Struct, frozen=True, kw_only=True, tag="test"):
     """Sent by hand, to see whether a receiver is there."""
 
@@ -132,7 +169,17 @@ class Test(msgspec.Struct, frozen=True, kw_only=True, tag="test"):
     timestamp: int
 
 
-Body = IncomingChat | MediaStatus | MessageStatus | DeviceStatus | TemplateStatus | OtpGuessing | Test
+Body = (
+    IncomingChat
+    | MediaStatus
+    | MessageStatus
+    | DeviceStatus
+    | TemplateStatus
+    | BroadcastStatus
+    | OtpGuessing
+    | ContactListChanged
+    | Test
+)
 
 
 def encode(body: Body) -> bytes:
@@ -223,17 +270,21 @@ def own(
 
 
 __all__ = [
-    "EVENT_TYPES",
+    "WEBHOOK_EVENTS",
     "Body",
+    "BroadcastStatus",
+    "ContactListChanged",
     "DeviceStatus",
     "EventType",
     "IncomingChat",
+    "ListChange",
     "MediaStatus",
     "MessageStatus",
     "OtpGuessing",
     "Place",
     "TemplateStatus",
     "Test",
+    "WebhookEvent",
     "chat_id",
     "encode",
     "media_status",

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.events import read
-from kurir.events.bodies import EVENT_TYPES, EventType
+from kurir.events.bodies import WEBHOOK_EVENTS, WebhookEvent
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed, check_url
@@ -23,7 +23,7 @@ from kurir.reasons.administration import NO_EVENT, UNKNOWN_EVENT
 from kurir.webhooks.signing import new_secret
 from kurir.webhooks.tables import webhook_endpoints as endpoints
 
-DEFAULT_EVENTS: tuple[EventType, ...] = ("incoming_chat",)
+DEFAULT_EVENTS: tuple[WebhookEvent, ...] = ("incoming_chat",)
 """What an endpoint gets unless it asks for more, so that old receivers see nothing new."""
 OVERLAP = 24 * 3600.0
 """Seconds that the old secret goes on signing after a rotation."""
@@ -46,7 +46,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     key: str
     url: str
     number_id: int | None
-    events: tuple[EventType, ...]
+    events: tuple[WebhookEvent, ...]
     state: Literal["active", "disabled"]
     state_reason: str
     created_at: float
@@ -90,8 +90,8 @@ def add(
     """
     checked = str(check_url(url, allowed))
     for event in events:
-        if event not in EVENT_TYPES:
-            raise EndpointError("event", UNKNOWN_EVENT(words=", ".join(EVENT_TYPES), found=repr(event)))
+        if event not in WEBHOOK_EVENTS:
+            raise EndpointError("event", UNKNOWN_EVENT(words=", ".join(WEBHOOK_EVENTS), found=repr(event)))
     if not events:
         raise EndpointError("event", NO_EVENT())
     result = connection.execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kurir.broadcasts import broadcasts
+from kurir.broadcasts import start as broadcasts
 from kurir.kit.ids import public_message_id
 from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
