@@ -140,5 +140,5 @@ async def test_an_endpoint_may_ask_for_it_and_not_for_what_concerns_no_number(ha
 
     added = await harness.database.write(lambda c: add(c, "broadcast_status"))
     assert added.events == ("broadcast_status",)
-    with pytest.raises(endpoints.EndpointError, match="event: expected one of"):
+    with pytest.raises(endpoints.EndpointError, match="expected one of"):
         await harness.database.write(lambda c: add(c, "contact_list_changed"))
