@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Collection, Hashable
+from collections.abc import AsyncGenerator, Collection, Hashable
 from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+Ticket = TypeVar("Ticket", bound=Hashable)
 
 
-class Shares:
+class Shares(Generic[Ticket]):
     """Holders of and waiters for `places` places. Pure: waiters are tickets, any objects of the caller's."""
 
     def __init__(self, places: int) -> None:
@@ -25,7 +28,7 @@ class Shares:
             raise ValueError("expected at least one place")
         self.places = places
         self.held: Counter[Hashable] = Counter()
-        self.waiting: OrderedDict[Hashable, deque[Hashable]] = OrderedDict()
+        self.waiting: OrderedDict[Hashable, deque[Ticket]] = OrderedDict()
 
     @property
     def free(self) -> int:
@@ -41,19 +44,19 @@ class Shares:
         """Whether nobody holds or waits."""
         return not self.held and not self.waiting
 
-    def ask(self, account: Hashable, ticket: Hashable) -> list[Hashable]:
+    def ask(self, account: Hashable, ticket: Ticket) -> list[Ticket]:
         """Queues `ticket` for a place for the account; returns the tickets that now get one."""
         self.waiting.setdefault(account, deque()).append(ticket)
         return self._given()
 
-    def leave(self, account: Hashable) -> list[Hashable]:
+    def leave(self, account: Hashable) -> list[Ticket]:
         """Returns one of the account's places; returns the tickets that now get one."""
         self.held[account] -= 1
         if not self.held[account]:
             del self.held[account]
         return self._given()
 
-    def withdraw(self, account: Hashable, ticket: Hashable) -> bool:
+    def withdraw(self, account: Hashable, ticket: Ticket) -> bool:
         """Removes a waiting `ticket`; False when it has a place already."""
         queue = self.waiting.get(account, deque())
         if ticket not in queue:
@@ -63,8 +66,8 @@ class Shares:
             del self.waiting[account]
         return True
 
-    def _given(self) -> list[Hashable]:
-        given: list[Hashable] = []
+    def _given(self) -> list[Ticket]:
+        given: list[Ticket] = []
         while (turn := self._turn()) is not None:
             account, queue = turn
             given.append(queue.popleft())
@@ -75,7 +78,7 @@ class Shares:
                 del self.waiting[account]
         return given
 
-    def _turn(self) -> tuple[Hashable, deque[Hashable]] | None:
+    def _turn(self) -> tuple[Hashable, deque[Ticket]] | None:
         """The account that gets the next place, and its tickets."""
         free = self.free
         if not free:  # else all who wait would be looked at; who is passed over below holds a place
@@ -87,7 +90,7 @@ class Turns:
     """`Shares` for one event loop: `async with turns.place(account)` waits for a place."""
 
     def __init__(self, places: int) -> None:
-        self._shares = Shares(places)
+        self._shares: Shares[asyncio.Future[None]] = Shares(places)
 
     @property
     def idle(self) -> bool:
@@ -95,7 +98,7 @@ class Turns:
         return self._shares.idle
 
     @asynccontextmanager
-    async def place(self, account: Hashable) -> AsyncIterator[None]:
+    async def place(self, account: Hashable) -> AsyncGenerator[None]:
         """Holds a place for the account within the block, waiting for it first."""
         await self.enter(account)
         try:
@@ -118,8 +121,7 @@ class Turns:
         """Returns a place of the account's."""
         self._admit(self._shares.leave(account))
 
-    def _admit(self, given: list[Hashable]) -> None:
+    def _admit(self, given: list[asyncio.Future[None]]) -> None:
         for turn in given:
-            assert isinstance(turn, asyncio.Future)
             if not turn.done():  # else it was cancelled, and its task gives the place back
                 turn.set_result(None)

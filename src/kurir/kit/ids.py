@@ -43,7 +43,7 @@ def first_id_at(at: float) -> int:
 
 def public_message_id(message_id: int) -> str:
     """A message id as callers see it: `msg_` and 13 Crockford base-32 digits."""
-    digits = []
+    digits: list[str] = []
     for _ in range(13):
         message_id, digit = divmod(message_id, 32)
         digits.append(_ALPHABET[digit])

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO
+from collections.abc import Collection, Mapping, MutableMapping
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -125,9 +125,10 @@ def _as_data(*, json: bool) -> structlog.typing.Processor:
         if isinstance(value, str):
             return visible(value, _ASCII_CONTROLS if json else keep)
         if json and isinstance(value, Mapping):
-            return {visible(str(key), _ASCII_CONTROLS): shown(item, keep) for key, item in value.items()}
+            items = cast("Mapping[object, object]", value).items()
+            return {visible(str(key), _ASCII_CONTROLS): shown(item, keep) for key, item in items}
         if json and isinstance(value, (list, tuple)):
-            return [shown(item, keep) for item in value]
+            return [shown(item, keep) for item in cast("Collection[object]", value)]
         return value  # for people it is written with repr, which shows what acts
 
     return processor
@@ -145,9 +146,10 @@ def _masked(key: str, value: Any) -> Any:
     if _SECRET_KEY.search(key):
         return MASK
     if isinstance(value, Mapping):
-        return {str(inner): _masked(str(inner), item) for inner, item in value.items()}
+        items = cast("Mapping[object, object]", value).items()
+        return {str(inner): _masked(str(inner), item) for inner, item in items}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_masked(key, item) for item in value]
+        return [_masked(key, item) for item in cast("Collection[object]", value)]
     if _PHONE_KEY.search(key):
         user, at, server = str(value).partition("@")
         return mask_phone(user) + at + server

@@ -21,7 +21,7 @@ import hashlib
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -236,7 +236,7 @@ class SafeFetch:
         raise FetchFailed(reasons.REDIRECTS(), permanent=True)
 
     @asynccontextmanager
-    async def _turn(self, url: URL, account: int) -> AsyncIterator[None]:
+    async def _turn(self, url: URL, account: int) -> AsyncGenerator[None]:
         """Waits for the account's turn for a connection to the URL's host; while it waits for the host it holds no
         other place."""
         key = (url.host, url.port)

@@ -49,7 +49,7 @@ class SharedThreads:
 
     def __init__(self, name: str, threads: int, *, room: int, prepared: Callable[[], None] = lambda: None) -> None:
         self._name = name
-        self._shares = Shares(threads)
+        self._shares: Shares[Job] = Shares(threads)
         self._room = room
         self._prepared = prepared
         self._changed = threading.Condition(threading.Lock())
@@ -77,10 +77,9 @@ class SharedThreads:
                 raise Full(f"the system starts no thread for {self._name}")
         return job
 
-    def _admit(self, given: Sequence[Hashable], loop: asyncio.AbstractEventLoop, *, free: int = 0) -> None:
+    def _admit(self, given: Sequence[Job], loop: asyncio.AbstractEventLoop, *, free: int = 0) -> None:
         """Provides a thread for each of these jobs: one of those about to be `free`, an idle one, or a new one."""
         for number, job in enumerate(given):
-            assert isinstance(job, Job)
             self._ready.append(job)
             if number < free:
                 continue

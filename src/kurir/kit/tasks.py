@@ -49,14 +49,14 @@ class TaskHealth:
     """
 
     def __init__(self, count_failure: Callable[[str], None] = lambda _: None) -> None:
-        self._count_failure = count_failure
+        self.count_failure = count_failure
         self._failing: dict[str, str] = {}
         self._hopeless: str | None = None
         self._ended = asyncio.Event()
 
     def failed(self, name: str, key: str, error: BaseException | str) -> None:
         """Records that a task or thread failed and is down."""
-        self._count_failure(name)
+        self.count_failure(name)
         reason = error if isinstance(error, str) else f"{type(error).__name__}"
         self._failing[_label(name, key)] = reason
 
@@ -146,7 +146,7 @@ class Tasks:
 
     def _judge(self, task: asyncio.Task[Any], name: str, key: str) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._health._count_failure(name)
+            self._health.count_failure(name)
             log.error("task_failed", task=name, key=key or None, exc_info=error)
 
     async def _kept(
@@ -177,7 +177,7 @@ class Tasks:
                 except (Exception, asyncio.CancelledError) as error:
                     if task.cancelling():  # `close`: whatever the work raised at its end, it is over
                         if not isinstance(error, asyncio.CancelledError):
-                            self._health._count_failure(name)
+                            self._health.count_failure(name)
                             log.exception("task_cleanup_failed", task=name, key=key or None)
                         raise
                     # a CancelledError now: the work itself canceled something it waited for
