@@ -89,6 +89,10 @@ class Leases:
         lease = self._held.get(number_id)
         return lease if lease is not None and lease.valid() else None
 
+    def holds(self, number_id: int, lease: _Lease) -> bool:
+        """Whether this lease on the number has been neither released nor lost."""
+        return self._held.get(number_id) is lease and _now() < self._until
+
     def held(self) -> list[int]:
         """The numbers that this gateway holds."""
         return sorted(self._held)
@@ -256,7 +260,7 @@ class _Lease:
         self._number_id = taken.number_id
 
     def valid(self) -> bool:
-        return self._leases._held.get(self._number_id) is self and _now() < self._leases._until
+        return self._leases.holds(self._number_id, self)
 
     def guard(self, connection: Connection) -> bool:
         return statements.fence(connection, self._me, self._number_id, self.token)

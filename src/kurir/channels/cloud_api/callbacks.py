@@ -27,6 +27,7 @@ import msgspec
 from kurir.channels.cloud_api.errors import halts
 from kurir.channels.cloud_api.lenient_json import decoded, identifier_of, leniently_decoded, text_of
 from kurir.channels.cloud_api.templates.components import shown_status
+from kurir.kit.json_values import JsonValue
 from kurir.messages import bounds
 from kurir.messages.channel_reports import (
     ConnectionChanged,
@@ -394,9 +395,9 @@ def _kind(value: object) -> str:
     return value if isinstance(value, str) and _KIND.fullmatch(value) else "other"
 
 
-def _object(value: object) -> dict[str, Any]:
+def _object(value: JsonValue) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _objects(value: object) -> list[dict[str, Any]]:
+def _objects(value: JsonValue) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -20,6 +20,7 @@ from kurir.channels.cloud_api.graph import Graph, GraphResponse, NoAnswer, NotSe
 from kurir.channels.cloud_api.payloads import message_body, read_body
 from kurir.channels.cloud_api.templates.calls import TemplateCalls
 from kurir.kit.clock import Clock
+from kurir.kit.json_values import JsonValue
 from kurir.kit.sealing import Sealing
 from kurir.messages import bounds
 from kurir.messages.addresses import is_group
@@ -188,7 +189,7 @@ def _unexplained(call: GraphResponse) -> Refused | TryLater | InDoubt:
 
 
 def _remote_id(call: GraphResponse) -> str:
-    messages = call.body.get("messages") if call.body else None
+    messages: JsonValue = call.body.get("messages") if call.body else None
     first = messages[0] if isinstance(messages, list) and messages else None
     remote_id = first.get("id") if isinstance(first, dict) else None
     return bounds.identifier(remote_id) if isinstance(remote_id, str) else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kurir.kit.json_values import JsonValue
 from kurir.messages import bounds
 from kurir.messages.channel_reports import Halted, Refused, TryLater
 from kurir.reasons import Code, Reason, as_written
@@ -94,7 +95,7 @@ def reason_of(error: dict[str, Any]) -> Reason:
         return reasons.META_GAVE_NO_REASON()
     if message.startswith("(#") and ") " in message:
         message = message.split(") ", 1)[1]
-    data = error.get("error_data")
+    data: JsonValue = error.get("error_data")
     details = _words(data.get("details")) if isinstance(data, dict) else ""
     if details and details != message:
         message = bounds.text(f"{message}: {details}", bounds.REASON)

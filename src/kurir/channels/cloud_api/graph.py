@@ -16,6 +16,7 @@ import aiohttp
 import msgspec
 
 from kurir.channels.cloud_api.lenient_json import decoded
+from kurir.kit.json_values import JsonValue
 from kurir.reasons import Reason
 from kurir.reasons.messages import CHANNEL_NOT_STARTED, META_TIMED_OUT, META_UNREACHABLE
 
@@ -38,7 +39,7 @@ class GraphResponse(msgspec.Struct, frozen=True):
     @property
     def error(self) -> dict[str, Any] | None:
         """The Graph error object, or None."""
-        error = self.body.get("error") if self.body else None
+        error: JsonValue = self.body.get("error") if self.body else None
         return error if isinstance(error, dict) else None
 
 

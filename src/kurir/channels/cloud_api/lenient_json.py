@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from kurir.kit.json_values import JsonValue
 from kurir.messages import bounds
 
 _LONGEST_NUMBER = 64
@@ -20,7 +21,7 @@ _LONGEST_DIGITS = 19
 """Digits from which a whole number stays text."""
 
 
-def decoded(body: bytes) -> object:
+def decoded(body: bytes) -> JsonValue:
     """The JSON value in a body, with U+FFFD for invalid characters; None when it is not JSON even so."""
     try:
         return msgspec.json.decode(body)
@@ -28,7 +29,7 @@ def decoded(body: bytes) -> object:
         return leniently_decoded(body)
 
 
-def leniently_decoded(body: bytes) -> object:
+def leniently_decoded(body: bytes) -> JsonValue:
     """The same for a body that a strict decoder has refused; several times slower."""
     try:
         text = body.decode("utf-8-sig", "replace")
@@ -58,7 +59,7 @@ def _whole_number(digits: str) -> int | str:
 
 def _plain(value: Any) -> Any:
     """The same JSON value, able to be written as JSON again. Raises RecursionError."""
-    kind = type(value)  # a large body has tens of thousands of values, and most are plain already
+    kind = value.__class__  # a large body has tens of thousands of values, and most are plain already
     if kind is str:
         return _plain_text(value)
     if kind is dict:

@@ -82,8 +82,8 @@ class Hosts:
         argv: Sequence[str] = ARGV,
         health: TaskHealth | None = None,
     ) -> None:
-        self._health = health or TaskHealth()
-        self._settings = settings
+        self.health = health or TaskHealth()
+        self.settings = settings
         self._on_news = on_news
         self._on_lost = on_lost
         self._argv = argv
@@ -93,7 +93,7 @@ class Hosts:
 
     async def open(self, order: Open, *, alone: bool) -> None:
         """Opens a device, and reopens it whenever its host ends. `alone` while it is being paired."""
-        slot = None if alone else next((s for s in self._slots if s.has_room(self._settings.devices_per_host)), None)
+        slot = None if alone else next((s for s in self._slots if s.has_room(self.settings.devices_per_host)), None)
         if slot is None:
             slot = _Slot(self, alone)
             self._slots.append(slot)
@@ -114,14 +114,14 @@ class Hosts:
     def could_share(self, device: int) -> bool:
         """Whether a device that has its own host would find room in another."""
         own = self._slot(device)
-        most = self._settings.devices_per_host
+        most = self.settings.devices_per_host
         return own is not None and len(own.orders) == 1 and any(s.has_room(most) for s in self._slots if s is not own)
 
     async def quiet(self, device: int) -> None:
         """Waits until pending calls of the device's host have been answered."""
         slot = self._slot(device)
         if slot is not None and slot.process is not None:
-            await slot.process.quiet(self._settings.engine_timeout)
+            await slot.process.quiet(self.settings.engine_timeout)
 
     async def call(self, device: int, command: Command, timeout: float) -> HostReply:
         """The answer of the device's host. Raises HostLostError, also when no host is running."""
@@ -153,14 +153,18 @@ class Hosts:
     def _slot(self, device: int) -> _Slot | None:
         return next((slot for slot in self._slots if device in slot.orders), None)
 
-    async def _launch(self) -> HostProcess:
-        return await HostProcess.launch(self._argv, environment(self._settings), self._on_news, self._health)
+    # -- called by the slots ---------------------------------------------------------------------------------------
 
-    async def _lost(self, device: int, reason: Reason) -> None:
+    async def launch(self) -> HostProcess:
+        """Starts a host. Raises OSError."""
+        return await HostProcess.launch(self._argv, environment(self.settings), self._on_news, self.health)
+
+    async def lost(self, device: int, reason: Reason) -> None:
+        """Reports that a device's host has ended, unless all hosts are being ended."""
         if not self._closing:
             await self._on_lost(device, reason)
 
-    async def _part(self, slot: _Slot, devices: Sequence[int]) -> None:
+    async def isolate(self, slot: _Slot, devices: Sequence[int]) -> None:
         """Moves devices of a host that keeps crashing to a host of their own."""
         if not devices:
             return
@@ -172,9 +176,15 @@ class Hosts:
         for order in orders:
             await other.add(order)
 
-    def _drop(self, slot: _Slot) -> None:
+    def ending(self, slot: _Slot) -> None:
+        """Gives a slot no further devices, and remembers it until `ended`: a caller that waits may be cancelled."""
         if slot in self._slots:
             self._slots.remove(slot)
+        self._ending.add(slot)
+
+    def ended(self, slot: _Slot) -> None:
+        """Forgets a slot whose process is gone."""
+        self._ending.discard(slot)
 
 
 class _Slot:
@@ -187,7 +197,7 @@ class _Slot:
         self.orders: dict[int, Open] = {}
         self.process: HostProcess | None = None
         self._hosts = hosts
-        self._tasks = Tasks(hosts._health)
+        self._tasks = Tasks(hosts.health)
 
     def has_room(self, most: int) -> bool:
         trusted = asyncio.get_running_loop().time() >= self._suspected_until
@@ -208,16 +218,15 @@ class _Slot:
         self.orders.pop(device, None)
         if self.process is not None and not self.alone:
             with contextlib.suppress(HostLostError):  # then it is closed
-                await self.process.call(Close(device), min(_CLOSE_TIMEOUT, self._hosts._settings.engine_timeout))
+                await self.process.call(Close(device), min(_CLOSE_TIMEOUT, self._hosts.settings.engine_timeout))
         if not self.orders:
             await self.end()
 
     async def end(self) -> None:
         self.orders.clear()
-        self._hosts._drop(self)
-        self._hosts._ending.add(self)  # until its process is gone: a caller that waits for it may be cancelled
+        self._hosts.ending(self)
         await self._tasks.close()
-        self._hosts._ending.discard(self)
+        self._hosts.ended(self)
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -225,7 +234,7 @@ class _Slot:
         while self.orders:
             started = loop.time()
             try:
-                process = await self._hosts._launch()
+                process = await self._hosts.launch()
             except OSError as error:
                 log.warning("engine_host_failed", error=str(error))
                 reason = HOST_NOT_STARTED(error=error.strerror)
@@ -233,14 +242,14 @@ class _Slot:
                 reason = await self._life(process)
                 self.short_lives += not process.killed_from_outside
             for device in list(self.orders):
-                await self._hosts._lost(device, reason)
+                await self._hosts.lost(device, reason)
             if loop.time() - started > _GOOD_LIFE:
                 backoff.reset()
                 self.short_lives = 0
             elif self.short_lives >= _SHORT_LIVES:
                 self.suspect()
                 self.short_lives = 0
-                await self._hosts._part(self, later_half(list(self.orders)))
+                await self._hosts.isolate(self, later_half(list(self.orders)))
             await asyncio.sleep(backoff.after_failure())
 
     async def _life(self, process: HostProcess) -> Reason:
@@ -263,4 +272,4 @@ class _Slot:
 
     async def _open(self, process: HostProcess, order: Open) -> None:
         with contextlib.suppress(HostLostError):  # the task above starts the next one, with this device
-            await process.call(order, self._hosts._settings.engine_timeout)
+            await process.call(order, self._hosts.settings.engine_timeout)

@@ -7,7 +7,7 @@ moved, inspected and deleted as a whole, and no device sees another's keys. They
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -83,7 +83,7 @@ class ServerSessions:
     # -- inside ----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _connected(self) -> Iterator[psycopg.Connection[Any]]:
+    def _connected(self) -> Generator[psycopg.Connection[Any]]:
         try:
             with closing(connected(self._where)) as connection:
                 yield connection

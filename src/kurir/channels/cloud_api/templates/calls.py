@@ -16,6 +16,7 @@ from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.graph import Call, Graph, GraphResponse
 from kurir.channels.cloud_api.lenient_json import identifier_of
 from kurir.kit.clock import Clock
+from kurir.kit.json_values import JsonValue
 from kurir.messages import bounds
 from kurir.messages.content import MediaFile
 from kurir.numbers.numbers import Number
@@ -104,7 +105,7 @@ class TemplateCalls:
             answer = await self._call(number, "GET", f"{number.waba_id}/message_templates", query=query)
             if not isinstance(answer, dict):
                 return answer
-            data = answer.get("data")
+            data: JsonValue = answer.get("data")
             if not isinstance(data, list):
                 return Unreachable(reasons.NO_LIST())
             found += map(_template, data)
@@ -169,7 +170,7 @@ def _object(call: Call) -> dict[str, Any] | GraphRefusal | Unreachable:
     return call.body
 
 
-def _template(row: object) -> MetaTemplate | UnreadTemplate:
+def _template(row: JsonValue) -> MetaTemplate | UnreadTemplate:
     """One row of the list; texts are valid and of limited length. A row in another shape must not hide the others."""
     identifier = identifier_of(row.get("id")) if isinstance(row, dict) else ""
     try:
@@ -193,7 +194,7 @@ def _of_limited_length(read: MetaTemplate, identifier: str) -> MetaTemplate:
     )
 
 
-def _bounded(value: Any) -> Any:
+def _bounded(value: JsonValue) -> JsonValue:
     """A JSON value whose texts are valid and of limited length."""
     match value:
         case str():
@@ -206,14 +207,15 @@ def _bounded(value: Any) -> Any:
             return value
 
 
-def _without_null(row: object) -> object:
+def _without_null(row: JsonValue) -> JsonValue:
     """The row without null values, and with its id as text."""
     if not isinstance(row, dict):
         return row
-    return {key: value for key, value in row.items() if value is not None} | {"id": identifier_of(row.get("id"))}
+    present: dict[str, JsonValue] = {key: value for key, value in row.items() if value is not None}
+    return present | {"id": identifier_of(row.get("id"))}
 
 
-def _next(paging: object) -> str | None:
+def _next(paging: JsonValue) -> str | None:
     """The cursor of the next page; "" after the last, None when there is one and its cursor cannot be read."""
     if not isinstance(paging, dict) or not paging.get("next"):
         return ""  # Meta gives `next` only while there is one

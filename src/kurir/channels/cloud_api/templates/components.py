@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from kurir.kit.json_values import JsonValue
 from kurir.messages.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, Variable, variables_of
 from kurir.reasons import Reason, ReasonedError
 from kurir.reasons import templates as reasons
@@ -128,7 +129,7 @@ def _listed_header(part: dict[str, Any], known: Header | None) -> Header:
     return Header(kind, content=str(part.get("text") or ""), example=known.example if known else "")
 
 
-def _listed_buttons(buttons: object) -> list[Button]:
+def _listed_buttons(buttons: JsonValue) -> list[Button]:
     found: list[Button] = []
     for button in buttons if isinstance(buttons, list) else []:
         if isinstance(button, dict):
@@ -147,7 +148,7 @@ def _listed_buttons(buttons: object) -> list[Button]:
 
 
 def _listed_variables(part: dict[str, Any], body: str) -> list[Variable]:
-    example = part.get("example")
+    example: JsonValue = part.get("example")
     samples = example.get("body_text") if isinstance(example, dict) else None
     row = samples[0] if isinstance(samples, list) and samples and isinstance(samples[0], list) else []
     names = variables_of(body)

@@ -156,8 +156,8 @@ class NeonizeDevice:
             self.client.stop()
             if self._runner is not None:
                 self._runner.join(2.0)
-            # otherwise Python would stop the client a second time when it frees it
-            self.client._stop_finalizer.detach()
+            # otherwise Python would stop the client a second time when it frees it; the engine offers no other way
+            self.client._stop_finalizer.detach()  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
         finally:
             change.end()
         self._receiver.close()

@@ -21,7 +21,8 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 
-from neonize.utils.log import _log_queue  # between the engine's thread and Python's logging
+# between the engine's thread and Python's logging; the library has no other way to wait for its records
+from neonize.utils.log import _log_queue  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
 
 from kurir.channels.linked_device.engine_host.engine_errors import STORE_FAILED
 

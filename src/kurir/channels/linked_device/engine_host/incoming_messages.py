@@ -13,7 +13,7 @@ from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import Message
 
 from kurir.channels.linked_device.engine_host.journal import Entry
-from kurir.channels.linked_device.engine_host.protobufs import Attachment, interpret, unread_kind
+from kurir.channels.linked_device.engine_host.protobufs import Attachment, interpret, message_of, unread_kind
 from kurir.channels.linked_device.protocol import Open
 from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER
@@ -64,14 +64,17 @@ def read_message(event: MessageEvent, order: Open, device: DeviceContext, entry:
     source = info.MessageSource
     server = source.Chat.Server
     if server not in (PEOPLE, LIDS, GROUPS):
-        return _ELSEWHERE.get(server, "other") if isinstance(server, str) else "other"
+        # protobuf gives bytes for a text that is not UTF-8, against its own types
+        is_text = isinstance(server, str)  # pyright: ignore[reportUnnecessaryIsInstance]
+        return _ELSEWHERE.get(server, "other") if is_text else "other"
     if info.Category == "peer":
         return "peer"
     if event.IsEdit:
         return "editedMessage"
-    reading = interpret(event.Message)
+    message = message_of(event)
+    reading = interpret(message)
     if reading is None:
-        return unread_kind(event.Message)
+        return unread_kind(message)
     remote_id = bounds.identifier(info.ID)
     if server == GROUPS:
         chat = user_of(source.Chat) + GROUP_SERVER

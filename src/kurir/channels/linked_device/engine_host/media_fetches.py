@@ -28,7 +28,7 @@ from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from kurir.channels.linked_device.engine_host import threads
 from kurir.channels.linked_device.engine_host.incoming_messages import DeviceContext, pending, set_aside
 from kurir.channels.linked_device.engine_host.journal import Entry, Journal
-from kurir.channels.linked_device.engine_host.protobufs import interpret, unwrapped
+from kurir.channels.linked_device.engine_host.protobufs import interpret, message_of, unwrapped
 from kurir.channels.linked_device.protocol import Emit, Open
 from kurir.kit.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
 from kurir.kit.log_limit import LogLimit
@@ -235,7 +235,7 @@ class MediaFetches:
             self._finish(entry, None, reasons.GONE_TOO_LARGE() if media is not None else reasons.GONE_NO_FILE())
             return
         try:
-            data = self._device.download(unwrapped(event.Message))
+            data = self._device.download(unwrapped(message_of(event)))
         except NeonizeError as error:
             self._device.report(f"media of a received message: {error}")
             if any(words in str(error) for words in _FINAL):
@@ -330,7 +330,7 @@ def _known(entry: Entry) -> MediaFetched | None:
 
 
 def _described(event: MessageEvent) -> IncomingMedia | None:
-    reading = interpret(event.Message)
+    reading = interpret(message_of(event))
     if reading is None or reading.attachment is None:
         return None
     return pending(reading.attachment, bounds.identifier(event.Info.ID))

@@ -14,6 +14,7 @@ from typing import Any
 import pylibmagic  # noqa: F401  (brings libmagic where the system has none; must come before neonize)
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.unknown_fields import UnknownFieldSet
+from neonize.proto.Neonize_pb2 import Message as MessageEvent
 from neonize.proto.Neonize_pb2 import UploadResponse
 from neonize.proto.waE2E.WAWebProtobufsE2E_pb2 import (
     DocumentMessage,
@@ -147,6 +148,11 @@ _DEEPEST = 16
 _BIGGEST = 2**53
 """Maximum size in bytes that a sender may claim for a file: the largest whole number of every JSON reader."""
 _MIME = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
+
+
+def message_of(event: MessageEvent) -> Message:
+    """The message of the engine's event. The library's stubs do not know its type: they import it by a wrong path."""
+    return event.Message  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def unwrapped(message: Message) -> Message:
