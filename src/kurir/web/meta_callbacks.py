@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
@@ -125,7 +125,7 @@ class MetaCallbacks:
         return body, signers
 
     @asynccontextmanager
-    async def _attempt(self, source: str) -> AsyncIterator[Attempt]:
+    async def _attempt(self, source: str) -> AsyncGenerator[Attempt]:
         """A try within the limit, which is higher for sources of signed callbacks. Raises HTTPException 429."""
         tries = self._tries_of_good if self._good.get(source) else self._tries
         async with contextlib.AsyncExitStack() as stack:
@@ -138,7 +138,7 @@ class MetaCallbacks:
             yield attempt
 
     @contextmanager
-    def _room(self, source: str) -> Iterator[_Size]:
+    def _room(self, source: str) -> Generator[_Size]:
         """Counts a body once it is large, until it has been stored or refused."""
         size = _Size(self._large_of_good if self._good.get(source) else self._large, source)
         try:

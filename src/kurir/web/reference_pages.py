@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import msgspec
@@ -42,14 +42,14 @@ _PASSING = frozenset({"connecting", "pairing", "degraded", "restricted"})
 _pages = jinja2.Environment(
     loader=jinja2.PackageLoader("kurir.web"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
 )
-_pages.globals.update(version=__version__)
+cast("dict[str, Any]", _pages.globals)["version"] = __version__  # the library types it after its own globals
 
 
 def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str) -> list[BaseRoute]:
     """The start page `/`, `/reference`, `/openapi.json`, and what they need under `/static`."""
 
     groups = itertools.groupby(endpoints, key=lambda endpoint: endpoint.section)
-    reference = {
+    reference: dict[str, Any] = {
         "sections": [(section, [_entry(e, base_url) for e in group]) for section, group in groups],
         "base_url": base_url,
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from kurir.kit.json_values import JsonValue
 from kurir.reasons import Code, Reason
 from kurir.reasons.requests import (
     A_FLAG,
@@ -115,14 +116,14 @@ class Body:
 
     def items(self, *names: str) -> list[Any] | None:
         """A list, or None when absent."""
-        found = self.value(*names)
+        found: JsonValue = self.value(*names)
         if found is None or isinstance(found, list):
             return found
         raise _got(names[0], A_LIST, found)
 
     def mapping(self, *names: str) -> dict[str, Any] | None:
         """An object, or None when absent."""
-        found = self.value(*names)
+        found: JsonValue = self.value(*names)
         if found is None or isinstance(found, dict):
             return found
         raise _got(names[0], AN_OBJECT, found)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from kurir.kit.json_values import JsonValue
 from kurir.reasons import Code, Reason
 from kurir.reasons.requests import (
     COMPRESSED,
@@ -95,10 +96,10 @@ def _json(text: bytes) -> dict[str, Any]:
     return fields
 
 
-def _depth(fields: dict[str, Any]) -> int:
+def _depth(fields: dict[str, JsonValue]) -> int:
     """How many objects and lists stand within one another."""
     depth = 0
-    level: list[Any] = [fields]
+    level: list[dict[str, JsonValue] | list[JsonValue]] = [fields]
     while level:
         depth += 1
         inner = (value.values() if isinstance(value, dict) else value for value in level)

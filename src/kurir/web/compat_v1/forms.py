@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import FormParser, parse_options_header
 
+from kurir.kit.json_values import JsonValue
 from kurir.reasons import ReasonedError
 from kurir.reasons.requests import (
     FILE_SENT,
@@ -92,7 +93,7 @@ def nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
     Raises FormError for a name that is both a value and an object, or nested deeper than any client does.
     """
-    root: dict[str, Any] = {}
+    root: dict[str, JsonValue] = {}
     for name, value in pairs:
         match = _PATH.fullmatch(name)
         steps = [match[1], *_STEP.findall(match[2])] if match else [name]
@@ -100,9 +101,10 @@ def nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
             raise FormError(MALFORMED(reason=FORM_DEEP(name=name[:40])))
         place = root
         for step in steps[:-1]:
-            place = place.setdefault(step or str(len(place)), {})
-            if not isinstance(place, dict):
+            inner = place.setdefault(step or str(len(place)), {})
+            if not isinstance(inner, dict):
                 raise FormError(MALFORMED(reason=FORM_BOTH(name=name[:40])))
+            place = inner
         last = steps[-1] or str(len(place))
         if isinstance(place.get(last), dict):
             raise FormError(MALFORMED(reason=FORM_BOTH(name=name[:40])))
@@ -110,7 +112,7 @@ def nested(pairs: list[tuple[str, str]]) -> dict[str, Any]:
     return {name: _lists(value) for name, value in root.items()}
 
 
-def _lists(value: Any) -> Any:
+def _lists(value: JsonValue) -> JsonValue:
     """Objects whose names are exactly 0, 1, 2 … become lists, as PHP meant them."""
     if not isinstance(value, dict):
         return value

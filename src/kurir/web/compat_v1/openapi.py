@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from kurir import __version__
+from kurir.kit.json_values import JsonValue
 from kurir.web.compat_v1.endpoint import KEY_FIELD, KEY_HEADER, KEY_LIMIT, Endpoint, Field, FieldKind
 from kurir.web.compat_v1.envelopes import ErrorCode, ErrorType
 
@@ -161,7 +162,7 @@ def _response(code: str, description: str, endpoint: Endpoint) -> dict[str, Any]
     return {"description": description, "content": {"application/json": content}}
 
 
-def _shape_of(sample: Any, kinds: str | list[str] = "object") -> Schema:
+def _shape_of(sample: JsonValue, kinds: str | list[str] = "object") -> Schema:
     """A schema for values of the sample's shape: objects are open, and may be null within others; lists take the
     shape of their first item."""
     match sample:

@@ -3,9 +3,8 @@ number, a comma-separated string, or a list."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from kurir.broadcasts.broadcasts import MOST_RECIPIENTS, RecipientsError, recipients_of
+from kurir.kit.json_values import JsonValue
 from kurir.messages.addresses import CountryCodeError
 from kurir.reasons.sending import COUNTRY_EXPECTED, NO_PHONE_NUMBERS, RECIPIENTS_EXPECTED, TOO_MANY_RECIPIENTS
 from kurir.web.compat_v1.body import Body
@@ -44,8 +43,8 @@ def recipients_in(call: Call, name: str) -> list[str]:
 
 def _written(body: Body, name: str) -> list[str]:
     """The numbers as written, one text each; numbers and texts are interchangeable, empty places are skipped."""
-    found = body.value(name, *NAMES)
-    items: list[Any] = found if isinstance(found, list) else [found]
+    found: JsonValue = body.value(name, *NAMES)
+    items = found if isinstance(found, list) else [found]
     texts = [Body({name: item}).text(name, expected=RECIPIENTS_EXPECTED) for item in items]
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 

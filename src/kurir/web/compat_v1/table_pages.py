@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from kurir.kit.json_values import JsonValue
 from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import Field
 
@@ -22,7 +23,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 def page_of(body: Body, *, length: int) -> Asked:
     """The page that the request asks for; `length` is the default number of rows. Raises WireError 405."""
-    search = body.value("search")
+    search: JsonValue = body.value("search")
     text = Body({"search": search.get("value")}) if isinstance(search, dict) else body
     return Asked(
         start=body.integer("start", default=0),

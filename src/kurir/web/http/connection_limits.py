@@ -324,7 +324,7 @@ class Connection(HttpToolsProtocol):
             self._at_work.disconnected = True
             self._at_work.message_event.set()
             self._at_work.body = bytearray()
-        if self.cycle is not None:
+        if self.cycle is not None:  # pyright: ignore[reportUnnecessaryComparison] - None before the first request
             self.cycle.body = bytearray()
 
     def _linger(self) -> None:

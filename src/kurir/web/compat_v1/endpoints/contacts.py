@@ -10,6 +10,7 @@ from typing import Any
 
 from kurir.accounts.accounts import Account
 from kurir.contacts.contacts import Audience, AudienceStatus, ContactList, ListType, Page, Query
+from kurir.kit.json_values import JsonValue
 from kurir.reasons.requests import ONE_OF
 from kurir.reasons.sending import CONTACT_EXPECTED, ORDER_EXPECTED
 from kurir.services.errors import NotFound
@@ -83,11 +84,11 @@ def _order(body: Body, columns: Mapping[str, str]) -> tuple[tuple[str, bool], ..
 
 def _shown(body: Body, columns: Mapping[str, str]) -> list[Any]:
     """The names of the caller's table columns, from which `order` picks by index."""
-    given = body.items("columns")
+    given: list[JsonValue] | None = body.items("columns")
     return [(c.get("data") if isinstance(c, dict) else c) for c in given] if given else list(columns)
 
 
-def _ordered(entry: Any, shown: list[Any], columns: Mapping[str, str]) -> tuple[str, bool]:
+def _ordered(entry: JsonValue, shown: list[Any], columns: Mapping[str, str]) -> tuple[str, bool]:
     if not isinstance(entry, dict):
         raise wrong("order", ORDER_EXPECTED(most=_ORDER_MOST))
     fields = Body({"order": entry.get("column"), "order.dir": entry.get("dir")})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kurir.broadcasts.start import KEY, TEMPLATE
 from kurir.kit.ids import public_message_id
+from kurir.kit.json_values import JsonValue
 from kurir.messages import bounds
 from kurir.messages.content import TemplateUse
 from kurir.numbers.numbers import Number
@@ -68,7 +69,7 @@ async def template_sent(gateway: Gateway, call: Call, remembered: Remembered) ->
 
 
 async def _content(gateway: Gateway, call: Call) -> TemplateUse:
-    asked = call.body.value("template")
+    asked: JsonValue = call.body.value("template")
     if asked is None:
         raise missing("template", TEMPLATE_EXPECTED)
     if isinstance(asked, dict):
@@ -87,7 +88,7 @@ async def _content(gateway: Gateway, call: Call) -> TemplateUse:
 async def _ready_made(gateway: Gateway, number: Number, asked: Body) -> TemplateUse:
     """The second request shape: name, language and Meta's own components, checked against the stored template."""
     name = asked.text("name", required=True, expected=TEMPLATE_EXPECTED, limit=bounds.NAME).strip()
-    language = asked.value("language")
+    language: JsonValue = asked.value("language")
     if isinstance(language, dict):
         code = Body({"language.code": language.get("code")}).text("language.code", limit=_CODE_LIMIT)
     else:
@@ -99,7 +100,9 @@ async def _ready_made(gateway: Gateway, number: Number, asked: Body) -> Template
     template = _sendable(
         await gateway.services.templates.find(number, name=name, language=code.strip()), f"{name} ({code.strip()})"
     )
-    body = next((part for part in components if str(part.get("type", "")).lower() == "body"), {})
+    body: dict[str, JsonValue] = next(
+        (part for part in components if str(part.get("type", "")).lower() == "body"), dict[str, JsonValue]()
+    )
     parameters = body.get("parameters")
     given = len(parameters) if isinstance(parameters, list) else 0
     wanted = len(variables_of(template.form.body))
@@ -117,7 +120,7 @@ def _sendable(template: Template | None, written: str) -> Template:
 
 
 def _values(body: Body) -> list[str]:
-    found = body.value("variables", "parameters")
+    found: JsonValue = body.value("variables", "parameters")
     items = found if isinstance(found, list) else [] if found is None else [found]
     return [Body({"variables": item}).text("variables", limit=_VARIABLE_LIMIT) for item in items]
 

@@ -11,6 +11,7 @@ from babel import Locale, UnknownLocaleError
 
 from kurir.accounts.accounts import Account
 from kurir.channels.cloud_api.templates.rules import BODY_LIMIT
+from kurir.kit.json_values import JsonValue
 from kurir.messages import bounds
 from kurir.numbers.numbers import Number
 from kurir.reasons import sentence
@@ -122,7 +123,7 @@ def _header(header: Body) -> Header:
     )
 
 
-def _button(item: Any, position: int) -> Button:
+def _button(item: JsonValue, position: int) -> Button:
     if not isinstance(item, dict):
         raise wrong(f"buttons.{position}", BUTTON_EXPECTED)
     button = Body(item)
@@ -136,7 +137,7 @@ def _button(item: Any, position: int) -> Button:
     )
 
 
-def _variable(item: Any, position: int) -> Variable:
+def _variable(item: JsonValue, position: int) -> Variable:
     if not isinstance(item, dict):
         raise wrong(f"variables.{position}", VARIABLE_EXPECTED)
     variable = Body(item)
