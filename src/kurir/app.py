@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
     channels: Channels | None = None,
     pauses: Pauses = PAUSES,
     signals: TestSignals | None = None,
-) -> AsyncIterator[RunningGateway]:
+) -> AsyncGenerator[RunningGateway]:
     """A gateway whose parts run: everything but the HTTP server, which will be at `url`.
 
     Tests pass `channels` that need no network, shorter `pauses` and `signals` to wait for; nothing else differs.

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import msgspec
@@ -198,7 +198,7 @@ def _keep_copy(data_dir: Path) -> Path:
 
 
 @contextlib.contextmanager
-def sole_gateway(data_dir: Path) -> Iterator[None]:
+def sole_gateway(data_dir: Path) -> Generator[None]:
     """Holds the folder's lock. Raises AlreadyRunning at once when another process holds it."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(data_dir / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)

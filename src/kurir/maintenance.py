@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import structlog
@@ -38,7 +39,8 @@ _DAY = 86_400.0
 log = structlog.get_logger(__name__)
 
 
-class MaintenanceJob(NamedTuple):
+@dataclass(frozen=True)
+class MaintenanceJob:
     """One job of each round; `work` gets the time (unix seconds) and returns how many rows it deleted."""
 
     name: str
@@ -129,9 +131,10 @@ async def run_maintenance(
 async def go_round(todo: Sequence[MaintenanceJob], clock: Clock, health: TaskHealth) -> dict[str, int]:
     """Runs every job once; returns how many rows each deleted, without those that failed."""
     done: dict[str, int] = {}
-    for name, work in todo:
+    for job in todo:
+        name = job.name
         try:
-            done[name] = await work(clock())
+            done[name] = await job.work(clock())
             health.recovered("maintenance", name)
         except (DatabaseUnavailable, OSError) as error:
             log.warning("maintenance_deferred", job=name, reason=str(error))

@@ -12,7 +12,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import structlog
 import uvicorn
@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
             log.exception("connection_sweep_failed")
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
 

@@ -11,7 +11,7 @@ import ipaddress
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from limits import RateLimitItem, parse_many
@@ -115,7 +115,7 @@ class FailedKeys:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @contextlib.asynccontextmanager
-    async def attempt(self, source: str) -> AsyncIterator[Attempt]:
+    async def attempt(self, source: str) -> AsyncGenerator[Attempt]:
         """An attempt of `source` (see `source_of`), as soon as one is available. Raises Blocked."""
         await self._admitted(source)
         found = Attempt()

@@ -115,7 +115,7 @@ def _running(connection: Connection, after: int) -> list[Count]:
         .order_by(broadcasts.c.id)
         .limit(MOST)
     ).all()
-    counts = []
+    counts: list[Count] = []
     for row in found:
         *values, number_key, settled = tuple(row)
         broadcast = Broadcast(*values)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Coroutine
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 
@@ -84,7 +85,7 @@ def migrate() -> None:
     say(f"The database has the newest schema ({SCHEMA_VERSION}): {database.name}")
 
 
-def _run(work) -> None:
+def _run(work: Coroutine[Any, Any, object]) -> None:
     import uvloop  # noqa: PLC0415
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

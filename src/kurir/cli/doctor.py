@@ -127,7 +127,7 @@ def _look_into(connection: Connection, settings: Settings) -> Iterator[Finding]:
 
 def kept_findings(settings: Settings) -> list[Finding]:
     """Which data are kept, and how long."""
-    found = []
+    found: list[Finding] = []
     for one in kept(settings):
         time = f"{one.days} day{'s' if one.days != 1 else ''}" if one.days else "for ever"
         found.append(Finding(f"kept: {one.what}", True, f"{time} (KURIR_{one.setting.upper()})"))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -109,7 +109,7 @@ class Table:
 
 
 @contextmanager
-def counting(what: str) -> Iterator[Callable[[int], object]]:
+def counting(what: str) -> Generator[Callable[[int], object]]:
     """A progress bar without a total; yields a function that takes how much is done."""
     with Progress(console=_err, transient=True) as progress:
         task = progress.add_task(what, total=None)
@@ -171,8 +171,8 @@ async def _operator(method: str, path: str, body: dict[str, Any] | None) -> dict
         ):
             data = await answer.json(content_type=None)
             if answer.status >= 400:
-                error = data.get("error") or {}
-                raise CommandError(str(error.get("message") or f"HTTP {answer.status}"))
+                refusal: dict[str, object] = data.get("error") or {}
+                raise CommandError(str(refusal.get("message") or f"HTTP {answer.status}"))
             return data
     except (aiohttp.ClientError, ValueError) as error:
         raise CommandError(f"the gateway at {ready.url} does not answer: {error}") from error

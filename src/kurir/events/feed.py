@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Generator, Iterable
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -68,7 +68,7 @@ class Feed:
                 reader.publish()
 
     @contextmanager
-    def subscribe(self, account_id: int) -> Iterator[News]:
+    def subscribe(self, account_id: int) -> Generator[News]:
         """Subscribes to an account: subscribe first, then read, then wait and read again."""
         news = News()
         self._readers.setdefault(account_id, set()).add(news)

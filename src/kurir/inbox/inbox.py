@@ -105,7 +105,8 @@ class Inbox:
         now = self._clock()
 
         def work(connection: Connection) -> tuple[int, list[Receipt], int]:
-            new, receipts, kept_for = 0, [], 0
+            receipts: list[Receipt] = []
+            new, kept_for = 0, 0
             for event, fingerprint in events:
                 # one callback may contain a thousand events: its body is kept once, with the first new one
                 number = (event.account_id, event.number_id)
@@ -148,7 +149,8 @@ class Inbox:
         return new
 
     async def _take_each(self, events: Sequence[tuple[Event, str]], raw: str, queue: Queue) -> int:
-        new, lost, reason = 0, [], None
+        lost: list[Event] = []
+        new, reason = 0, None
         for start in range(0, len(events), GROUP):
             group = events[start : start + GROUP]
             try:

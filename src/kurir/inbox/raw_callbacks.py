@@ -27,7 +27,7 @@ _OF_ROW = 250
 """Approximate bytes of a row beside its body: many small ones fill a disk as well."""
 _AT_ONCE = 8_000_000
 """Approximate bytes that one transaction removes."""
-_NONE = sa.literal_column("0")
+_NONE: sa.ColumnClause[int] = sa.literal_column("0", sa.Integer)
 """Not a parameter: the partial index of rows with a body is matched by its condition's text."""
 _OWN = "body:"
 """Prefix of the fingerprint of a callback stored for its unsupported content."""
@@ -82,7 +82,8 @@ async def _bound(database: Database, account_id: int) -> int:
     ) -> tuple[list[int], tuple[int, int] | None]:
         after, surplus = cursor or (0, int(size - MOST * _LEFT))
         oldest = sa.select(callbacks.c.id, callbacks.c.size).where(*kept, callbacks.c.id > after)
-        ids, found = [], 0
+        ids: list[int] = []
+        found = 0
         for row in connection.execute(oldest.order_by(callbacks.c.id).limit(limit)):
             ids.append(row.id)
             found += row.size

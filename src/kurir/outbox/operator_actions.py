@@ -70,7 +70,7 @@ def replay(connection: Connection, account_id: int, message_id: int, *, now: flo
     erased = sa.select(messages.c.content).where(messages.c.account_id == account_id, messages.c.id == message_id)
     if connection.execute(erased).scalar_one() == "":
         raise NotPossible(PASSWORD_ERASED(message=public_message_id(message_id)))
-    change = {
+    change: dict[str, object] = {
         "state": "queued",
         "attempts": 0,
         "due_at": now,
@@ -91,7 +91,7 @@ def cancel(connection: Connection, account_id: int, message_id: int, *, now: flo
     if before.state not in CANCELABLE:
         raise NotPossible(_in_state(NOT_CANCELABLE, before, CANCELABLE))
     kept = sa.case((messages.c.sealed == 1, ""), else_=messages.c.content)
-    change = {"state": "canceled", "ended_at": now, "doubt_until": None, "content": kept}
+    change: dict[str, object] = {"state": "canceled", "ended_at": now, "doubt_until": None, "content": kept}
     _decide(connection, before, change, "canceled", now)
     after = _found(connection, account_id, message_id)
     publish_status(connection, before.state, after, now)

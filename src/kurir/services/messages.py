@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from sqlalchemy import Connection
 
 from kurir.kit.clock import Clock
 from kurir.kit.ids import parse_message_id
-from kurir.messages.lifecycle import STATES, MessageState
+from kurir.messages.lifecycle import STATES
 from kurir.numbers import numbers
 from kurir.outbox import operator_actions
 from kurir.outbox.message_rows import Snapshot
@@ -55,7 +54,7 @@ class Messages:
             raise Invalid("state", refusals.ONE_OF(words=", ".join(STATES)))
         if not 1 <= limit <= MOST:
             raise Invalid("limit", refusals.RANGE(least=1, most=MOST))
-        wanted, now = cast("MessageState | None", state), self._clock()
+        wanted, now = state, self._clock()
 
         def work(connection: Connection) -> list[ListedMessage]:
             keys = {number.id: number.key for number in numbers.of_account(connection, account_id)}

@@ -6,7 +6,7 @@ This is the command line's composition: `kurir.app` does the same for a running 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ def stored_services(
 
 
 @asynccontextmanager
-async def over_data_folder(settings: Settings, *, create: bool = False) -> AsyncIterator[StoredServices]:
+async def over_data_folder(settings: Settings, *, create: bool = False) -> AsyncGenerator[StoredServices]:
     """The services over a data folder, beside a running gateway or without one; with `create` it is made.
 
     Raises what `open_data_folder` raises.
@@ -65,7 +65,7 @@ async def over_data_folder(settings: Settings, *, create: bool = False) -> Async
     await database.start(timeout=LONG_WORK)  # only the person at the terminal waits for a long list
 
     @asynccontextmanager
-    async def poster() -> AsyncIterator[SafeFetch]:
+    async def poster() -> AsyncGenerator[SafeFetch]:
         fetch = SafeFetch(settings)
         await fetch.start()
         try:

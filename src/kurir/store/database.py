@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -86,7 +86,7 @@ _timeout: ContextVar[_Deadline | None] = ContextVar("database_time_left", defaul
 
 
 @contextmanager
-def in_all(seconds: float = TIMEOUT) -> Iterator[None]:
+def in_all(seconds: float = TIMEOUT) -> Generator[None]:
     """Limits the total time that the current task may wait for the database within the block."""
     token = _timeout.set(_Deadline(seconds))
     try:
@@ -96,7 +96,7 @@ def in_all(seconds: float = TIMEOUT) -> Iterator[None]:
 
 
 @contextmanager
-def counted_wait() -> Iterator[None]:
+def counted_wait() -> Generator[None]:
     """Counts the time in this block as waiting for the database, when another task reads or writes on behalf of this
     one."""
     kept = _timeout.get()
@@ -256,7 +256,7 @@ class Database:
                     readers.take_back(job)
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> Generator[Connection]:
         """A transaction beside the writer, for commands and migrations. Raises DatabaseUnavailable."""
         with self._unavailable(), self.engine.connect() as connection:
             connection.exec_driver_sql(self._server.begin)
@@ -275,7 +275,7 @@ class Database:
             connection.exec_driver_sql("COMMIT")
 
     @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
+    def snapshot(self) -> Generator[Connection]:
         """A consistent snapshot for read-only commands; it delays no write, however long it takes.
 
         Raises DatabaseUnavailable.
@@ -289,7 +289,7 @@ class Database:
                     connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager
-    def schema_change(self) -> Iterator[Connection]:
+    def schema_change(self) -> Generator[Connection]:
         """A transaction in which tables may be rebuilt, on a connection of its own. Raises DatabaseUnavailable.
 
         It has no timeout. SQLite counts a table that is replaced by its rebuilt version as broken references, so
@@ -329,7 +329,7 @@ class Database:
                 watch.end()
 
     @contextmanager
-    def _counted(self, timeout: float) -> Iterator[float]:
+    def _counted(self, timeout: float) -> Generator[float]:
         """Yields the seconds that may be waited now; the wait is deducted from the task's total."""
         assert self._loop is not None
         kept = _timeout.get()
@@ -388,7 +388,7 @@ class Database:
                     connection.exec_driver_sql("ROLLBACK")
 
     @contextmanager
-    def _unavailable(self) -> Iterator[None]:
+    def _unavailable(self) -> Generator[None]:
         try:
             yield
         except exc.DBAPIError as error:

@@ -26,7 +26,7 @@ _SESSION = {
     "lock_timeout": "4s",
     "idle_in_transaction_session_timeout": "10s",
 }
-_CONNECTION = {
+_CONNECTION: dict[str, Any] = {
     "application_name": "kurir",
     "connect_timeout": 3,
     "keepalives_idle": 5,
@@ -157,7 +157,7 @@ class _Connection(psycopg.Connection[Any]):
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
         try:
             return super().wait(gen, interval, timeout if timeout is not None else self.timeout)
-        except psycopg.errors._WaitTimeout as error:
+        except psycopg.errors._WaitTimeout as error:  # pyright: ignore[reportPrivateUsage] - has no public name
             self.pgconn.finish()
             raise psycopg.OperationalError("the server does not answer") from error
 

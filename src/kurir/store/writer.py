@@ -283,7 +283,8 @@ class Writer:
     def _commit_each(self, live: list[Item], error: exc.DBAPIError, trouble: Trouble | None) -> frozenset[int]:
         """After a row among the ordered appends was refused: only the item that brought it fails."""
         if len(live) > 1:
-            return frozenset().union(*[self._store([item]) for item in live])
+            none: frozenset[int] = frozenset()
+            return none.union(*[self._store([item]) for item in live])
         live[0].error = BadValue(bad_value(error)) if trouble == "value" else error
         return frozenset()
 

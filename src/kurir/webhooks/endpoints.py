@@ -201,8 +201,9 @@ def _one(connection: Connection, account_id: int, condition: sa.ColumnElement[bo
 
 
 def _endpoint(row: Any) -> Endpoint:
-    values = dict(row._mapping)
-    return Endpoint(**{**values, "events": tuple(msgspec.json.decode(row.events))})
+    values: dict[str, Any] = dict(row._mapping)
+    values["events"] = tuple(msgspec.json.decode(row.events))
+    return Endpoint(**values)
 
 
 def _context(endpoint_id: int) -> str:

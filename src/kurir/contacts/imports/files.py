@@ -173,8 +173,9 @@ def _quoted(lines: list[str], at: int, delimiter: str) -> tuple[list[str], int, 
     window = lines[at : at + _RECORD_LINES]
     # each line is read once: only as many as the record's quotes need
     reader = csv.reader((line[:LINE] + "\n" for line in window), delimiter=delimiter, strict=True)
+    no_cells: list[str] = []
     try:
-        return next(reader, []), reader.line_num, NOTHING
+        return next(reader, no_cells), reader.line_num, NOTHING
     except csv.Error:
         pass  # the quote is never closed, or a stray one
     try:
@@ -184,7 +185,8 @@ def _quoted(lines: list[str], at: int, delimiter: str) -> tuple[list[str], int, 
 
 
 def _parsed(line: str, delimiter: str) -> list[str]:
-    return next(csv.reader([line], delimiter=delimiter), [])
+    no_cells: list[str] = []
+    return next(csv.reader([line], delimiter=delimiter), no_cells)
 
 
 # -- XLSX ----------------------------------------------------------------------------------------------------------
