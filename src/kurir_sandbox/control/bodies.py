@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from kurir_sandbox.json_values import JsonValue
 from kurir_sandbox.samples import sample
 from kurir_sandbox.sandbox import Sandbox
 from kurir_sandbox.traffic import Media
@@ -67,7 +68,7 @@ def sandbox(request: web.Request) -> Sandbox:
 async def json_object(request: web.Request) -> Json:
     """The body, which must be a JSON object."""
     try:
-        body = msgspec.json.decode(await request.read())
+        body: JsonValue = msgspec.json.decode(await request.read())
     except (ValueError, RecursionError):
         raise RefusalError("body", "must be a JSON object") from None
     if not isinstance(body, dict):
@@ -95,7 +96,7 @@ def flag(body: Json, key: str, default: bool) -> bool:
 
 def table(body: Json, key: str) -> Json:
     """A mandatory JSON object."""
-    value = body.get(key)
+    value: JsonValue = body.get(key)
     if not isinstance(value, dict):
         raise RefusalError(key, "must be an object")
     return value

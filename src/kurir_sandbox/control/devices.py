@@ -9,6 +9,7 @@ from aiohttp import web
 
 from kurir_sandbox.control.bodies import Json, RefusalError, digits, json_object, sandbox, text
 from kurir_sandbox.control.faults import failure_attributes, failure_reason
+from kurir_sandbox.json_values import JsonValue
 from kurir_sandbox.world import Group, Member, Role
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ async def add_group(request: web.Request) -> web.Response:
     """Create a group: {subject, owner, members: [phone or {phone, role}]}."""
     body, parts = await json_object(request), sandbox(request)
     owner = _known(request, body, "owner")
-    members = body.get("members", [])
+    members: JsonValue = body.get("members", [])
     if not isinstance(members, list):
         raise RefusalError("members", "must be an array")
     group = parts.world.add_group(text(body, "subject"), owner, [_member(request, member) for member in members])
@@ -138,8 +139,8 @@ def _known(request: web.Request, body: Json, key: str) -> str:
     return phone
 
 
-def _member(request: web.Request, given: object) -> Member:
-    body = {"phone": given} if isinstance(given, str) else given
+def _member(request: web.Request, given: JsonValue) -> Member:
+    body: JsonValue = {"phone": given} if isinstance(given, str) else given
     if not isinstance(body, dict):
         raise RefusalError("members", "must hold phone numbers or {phone, role}")
     role: Role | None = _ROLES.get(str(body.get("role", "participant")))

@@ -20,6 +20,7 @@ from kurir_sandbox.control.bodies import (
 )
 from kurir_sandbox.fault_effects import CONNECTIONS, EFFECTS, Effect
 from kurir_sandbox.faults import Fault
+from kurir_sandbox.json_values import JsonValue
 from kurir_sandbox.traffic import ChannelName
 
 _EVERY = ("effect", "channel", "number", "phone", "kind", "skip", "count", "probability", "seed")
@@ -112,16 +113,17 @@ def shown(fault: Fault) -> Json:
     }
 
 
-def failure_attributes(given: object) -> dict[str, str]:
+def failure_attributes(given: JsonValue) -> dict[str, str]:
     """The further attributes of a login's failure: strings by name, none of them `reason`."""
     if not isinstance(given, dict):
         raise RefusalError("attributes", "must be an object")
     if "reason" in given:
         raise RefusalError("attributes", "cannot hold the reason")
-    wrong = next((key for key, value in given.items() if not isinstance(value, str)), None)
+    texts = {key: value for key, value in given.items() if isinstance(value, str)}
+    wrong = next((key for key in given if key not in texts), None)
     if wrong is not None:
         raise RefusalError(wrong, "must be a string")
-    return given
+    return texts
 
 
 def failure_reason(given: object, field: str = "reason") -> int | str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any
 
 from aiohttp import web
 
@@ -23,6 +22,7 @@ from kurir_sandbox.control.bodies import (
 from kurir_sandbox.control.devices import web_network
 from kurir_sandbox.control.faults import failure_reason
 from kurir_sandbox.control.people import person_of
+from kurir_sandbox.json_values import JsonValue
 from kurir_sandbox.web_protocol import stanza_json
 from kurir_sandbox.web_protocol.stanza import JID, LID_SERVER, Attribute, Node
 
@@ -180,12 +180,13 @@ def _jid(request: web.Request) -> str:
 
 
 def _ids(body: Json) -> list[str]:
-    given: Any = body.get("ids")
+    given: JsonValue = body.get("ids")
     if not isinstance(given, list) or not 0 < len(given) <= _MOST_IDS:
         raise RefusalError("ids", f"must be an array of 1 to {_MOST_IDS} message ids")
-    if not all(isinstance(each, str) for each in given):
+    ids = [each for each in given if isinstance(each, str)]
+    if len(ids) < len(given):
         raise RefusalError("ids", "must hold strings")
-    return given
+    return ids
 
 
 def _delay(body: Json) -> float:

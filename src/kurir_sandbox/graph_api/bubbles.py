@@ -9,6 +9,7 @@ from typing import Any
 from kurir_sandbox.graph_api.errors import GraphError
 from kurir_sandbox.graph_api.parameters import Json, array, degrees, optional_text, table
 from kurir_sandbox.graph_api.templates import NewTemplate, variables
+from kurir_sandbox.json_values import JsonValue
 from kurir_sandbox.traffic import Place
 
 _AUTHENTICATION_BODY = {
@@ -64,7 +65,7 @@ def fill(template: NewTemplate, components: list[Any]) -> Filled:
     return Filled(tuple(value for _, value in values), "\n".join(lines), media, place)
 
 
-def _by_type(components: list[Any]) -> dict[str, list[Json]]:
+def _by_type(components: list[JsonValue]) -> dict[str, list[Json]]:
     found: dict[str, list[Json]] = {}
     for component in components:
         if not isinstance(component, dict):
@@ -81,7 +82,7 @@ def _by_type(components: list[Any]) -> dict[str, list[Json]]:
 
 def _texts(parameters: list[Json], where: str) -> list[tuple[str | None, str]]:
     """(name or None, text) of each parameter."""
-    texts = []
+    texts: list[tuple[str | None, str]] = []
     for parameter in parameters:
         kind = parameter.get("type")
         if kind in ("currency", "date_time"):
@@ -166,7 +167,7 @@ def _buttons(template: NewTemplate, components: list[Any]) -> list[str]:
     unknown = [index for index in sent if not index.isdigit() or int(index) >= len(template.buttons)]
     if unknown:
         raise GraphError(132000, f"button: there is no button with index {unknown[0]}")
-    lines = []
+    lines: list[str] = []
     for index, button in enumerate(template.buttons):
         line = f"[{button.get('text') or button['type'].replace('_', ' ').title()}]"
         parameters = array(sent.get(str(index), {}), "parameters", "button.")

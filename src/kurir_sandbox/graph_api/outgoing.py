@@ -13,6 +13,7 @@ from kurir_sandbox.graph_api.bubbles import fill
 from kurir_sandbox.graph_api.errors import GraphError, invalid, missing
 from kurir_sandbox.graph_api.parameters import Json, array, degrees, optional_text, table, text
 from kurir_sandbox.graph_api.templates import NewTemplate
+from kurir_sandbox.json_values import JsonValue
 from kurir_sandbox.traffic import Content, Place, TemplateUse
 
 MEDIA_TYPES = ("image", "video", "audio", "document", "sticker")
@@ -64,7 +65,7 @@ def seen(body: Json) -> Seen:
     """Read a request with `status`: "read"."""
     if body["status"] != "read":
         raise invalid("status", 'must be "read"')
-    indicator = body.get("typing_indicator")
+    indicator: JsonValue = body.get("typing_indicator")
     if indicator is not None and (not isinstance(indicator, dict) or indicator.get("type") != "text"):
         raise invalid("typing_indicator.type", 'must be "text"')
     return Seen(text(body, "message_id"), indicator is not None)
@@ -95,7 +96,7 @@ def outgoing(body: Json, template: NewTemplate | None = None) -> Outgoing:
     if not re.fullmatch(r"[+0-9\s().-]+", given_to) or not 5 <= len(to) <= 20:
         raise invalid("to", "is not a valid phone number")
     content, source = _content(body, template)
-    context = body.get("context")
+    context: JsonValue = body.get("context")
     if context is not None and not isinstance(context, dict):
         raise invalid("context", "must be an object")
     return Outgoing(
@@ -166,10 +167,10 @@ def _reaction(body: Json) -> Content:
 
 
 def _contacts(body: Json) -> Content:
-    cards = array(body, "contacts")
+    cards: list[JsonValue] = array(body, "contacts")
     if not cards:
         raise missing("contacts")
-    names = []
+    names: list[str] = []
     for card in cards:
         if not isinstance(card, dict):
             raise invalid("contacts", "must be an array of objects")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kurir_sandbox.graph_api.errors import invalid, missing
+from kurir_sandbox.json_values import JsonValue
 
 Json = dict[str, Any]
 
@@ -33,7 +34,7 @@ def optional_text(body: Json, key: str, path: str = "", longest: int | None = No
 
 def table(body: Json, key: str, path: str = "") -> Json:
     """A mandatory JSON object."""
-    value = body.get(key)
+    value: JsonValue = body.get(key)
     if value is None:
         raise missing(path + key)
     if not isinstance(value, dict):
@@ -43,7 +44,7 @@ def table(body: Json, key: str, path: str = "") -> Json:
 
 def array(body: Json, key: str, path: str = "") -> list[Any]:
     """A JSON array; an absent one is empty."""
-    value = body.get(key)
+    value: JsonValue = body.get(key)
     if value is None:
         return []
     if not isinstance(value, list):

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from kurir_sandbox.graph_api.errors import GraphError, invalid_token, unknown_object
 from kurir_sandbox.graph_api.server import GraphNetwork
+from kurir_sandbox.json_values import JsonValue
 from kurir_sandbox.world import Business
 
 NETWORK: web.AppKey[GraphNetwork] = web.AppKey("graph_network", GraphNetwork)
@@ -86,7 +87,7 @@ async def json_object(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object. Raises GraphError 100."""
     raw = await request.read()
     try:
-        body = msgspec.json.decode(raw or b"{}")
+        body: JsonValue = msgspec.json.decode(raw or b"{}")
     except (ValueError, RecursionError):
         raise GraphError(100, message="(#100) The request body is not valid JSON.") from None
     if not isinstance(body, dict):

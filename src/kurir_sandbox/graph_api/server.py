@@ -110,6 +110,8 @@ class GraphNetwork:
         match magic(wanted.to):
             case ("error", code):
                 raise GraphError(code)
+            case _:
+                pass
         if wanted.to == business.phone:
             raise GraphError(131021, "Recipient phone number and sender phone number are the same")
         if wanted.source and wanted.source.id:
@@ -207,6 +209,8 @@ class GraphNetwork:
         match magic(send.person):
             case ("fail", code):
                 return code, "This phone number always fails so."
+            case _:
+                pass
         person = self.world.person(send.person)
         if person is None or not person.on_whatsapp:
             return 131026, "Message Undeliverable."

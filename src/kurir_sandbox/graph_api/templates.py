@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from kurir_sandbox.graph_api.errors import GraphError, template_refused
+from kurir_sandbox.json_values import JsonValue
 
 CATEGORIES = ("MARKETING", "UTILITY", "AUTHENTICATION")
 _LANGUAGES = """
@@ -120,10 +121,19 @@ def _check_ttl(seconds: Any, category: str) -> None:
         raise _bad("Param message_send_ttl_seconds", f"must be {shortest} to {longest} for {category}")
 
 
-def _components(value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+def _objects(value: JsonValue) -> list[dict[str, Any]] | None:
+    """The items of an array of objects; None for anything else."""
+    if not isinstance(value, list):
+        return None
+    found = [item for item in value if isinstance(item, dict)]
+    return found if len(found) == len(value) else None
+
+
+def _components(value: JsonValue) -> list[dict[str, Any]]:
+    given = _objects(value)
+    if given is None:
         raise _bad("Param components", "components must be an array of objects")
-    components = [{**item, "type": str(item.get("type", "")).upper()} for item in value]
+    components = [{**item, "type": str(item.get("type", "")).upper()} for item in given]
     kinds = [component["type"] for component in components]
     for kind in kinds:
         if kind not in _CHECKS:
@@ -149,7 +159,7 @@ def _check_header(header: dict[str, Any], template: NewTemplate) -> None:
     elif style in MEDIA_FORMATS:
         if style == "GIF" and template.category != "MARKETING":
             raise template_refused(HEADER, "Header format", "GIF headers are for MARKETING only")
-        example = header.get("example")
+        example: JsonValue = header.get("example")
         handles = example.get("header_handle") if isinstance(example, dict) else None
         if not isinstance(handles, list) or not handles or not isinstance(handles[0], str):
             raise template_refused(HEADER, "Missing sample", f"{style} header needs example.header_handle")
@@ -189,12 +199,12 @@ def _check_footer(footer: dict[str, Any], template: NewTemplate) -> None:
 
 
 def _check_buttons(component: dict[str, Any], template: NewTemplate) -> None:
-    buttons = component.get("buttons")
-    if not isinstance(buttons, list) or not buttons or not all(isinstance(item, dict) for item in buttons):
+    buttons = _objects(component.get("buttons"))
+    if not buttons:
         raise _bad("Param buttons", "buttons must be a non-empty array of objects")
     if len(buttons) > 10:
         raise _bad("Param buttons", "at most 10 buttons")
-    kinds = []
+    kinds: list[str] = []
     for button in buttons:
         kind = button["type"] = str(button.get("type", "")).upper()
         if kind not in _BUTTON_TYPES:
@@ -228,7 +238,7 @@ def _check_button(button: dict[str, Any], kind: str) -> None:
         if not re.fullmatch(r"\+?\d{1,20}", str(button.get("phone_number", ""))):
             raise _bad("Param buttons", "phone_number must be 1 to 20 digits")
     elif kind == "COPY_CODE":
-        example = button.get("example")
+        example: JsonValue = button.get("example")
         code = example[0] if isinstance(example, list) and example else example
         if not isinstance(code, str) or not 0 < len(code) <= 15:
             raise _bad("Param buttons", "example of a COPY_CODE button must be 1 to 15 characters")
@@ -258,7 +268,7 @@ def _check_examples(component: dict[str, Any], template: NewTemplate, key: str, 
         return
     named = template.parameter_format == "NAMED"
     key = "header_text_named_params" if named and key == "header_text" else key
-    example = component.get("example")
+    example: JsonValue = component.get("example")
     samples = example.get(key) if isinstance(example, dict) else None
     if key == "body_text" and isinstance(samples, list) and samples and isinstance(samples[0], list):
         samples = samples[0]

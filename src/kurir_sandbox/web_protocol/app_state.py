@@ -145,7 +145,8 @@ def add_patch(state: AccountState, name: str, mutations: list[Mutation]) -> None
     """The phone changes collection `name`: a new version with one patch."""
     keys, collection = _Keys(state.key_data), state.collections[name]
     patch = server_sync.SyncdPatch()
-    added, removed = [], []
+    added: list[bytes] = []
+    removed: list[bytes] = []
     for mutation in mutations:
         index = json.dumps(mutation.index, separators=(",", ":"), ensure_ascii=False).encode()
         index_mac = hmac_sha256(keys.index, index)

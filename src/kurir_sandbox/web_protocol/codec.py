@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 from .stanza import JID, USER_SERVER, Attribute, Node, NodeContent, StanzaError, readable
 
 MAX_INFLATED = 1 << 25
 MAX_DEPTH = 32
 
-_DICTIONARY: dict[str, list] = json.loads((Path(__file__).parent / "tokens.json").read_text("utf-8"))
+_DICTIONARY: dict[str, Any] = json.loads((Path(__file__).parent / "tokens.json").read_text("utf-8"))
 _SINGLE: list[str] = _DICTIONARY["single"]
 _DOUBLE: list[list[str]] = _DICTIONARY["double"]
 

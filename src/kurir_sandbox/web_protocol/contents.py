@@ -94,7 +94,9 @@ def _read_rarer(message: e2e.Message) -> Content | None:
     if message.HasField("reactionMessage"):
         reaction = message.reactionMessage
         emoji = _words(reaction.text)
-        return Content("reaction", text=emoji, bubble=f"{emoji} → {_words(reaction.key.ID)}")
+        # the library's stubs import the type of `key` by a wrong path
+        to = _words(reaction.key.ID)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        return Content("reaction", text=emoji, bubble=f"{emoji} → {to}")
     return Content("unsupported", bubble=fields[0]) if fields else None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from kurir_sandbox.json_values import JsonValue
+
 from .exchange import Exchange, lid_of
 from .linked_devices import now
 from .queries.groups import group_node, participant_attrs
@@ -20,7 +22,7 @@ class ChangeError(ValueError):
     """A change that is not understood; the text names the field."""
 
 
-async def announce(exchange: Exchange, group_id: str, change: dict[str, object]) -> None:
+async def announce(exchange: Exchange, group_id: str, change: dict[str, JsonValue]) -> None:
     """Notifies the linked devices of the members (and of those who were removed) of one change of the world.
 
     `change` has a "kind": "create", "subject", or "add", "remove", "promote", "demote" with "phones" (list of digits);

@@ -31,7 +31,8 @@ class SenderKey(msgspec.Struct):
         """Plain bytes. Raises DuplicateMessageError or SignalError and then changes nothing."""
         if not verify(self.signing, message.signed, message.signature):
             raise SignalError("group message has a wrong signature")
-        chain, iteration, overtaken = self.chain, self.iteration, {}
+        chain, iteration = self.chain, self.iteration
+        overtaken: dict[int, bytes] = {}
         if message.iteration < iteration:
             if message.iteration not in self.skipped:
                 raise DuplicateMessageError(f"group message {message.iteration} was already read")

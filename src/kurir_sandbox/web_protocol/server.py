@@ -11,6 +11,7 @@ from aiohttp import web
 from google.protobuf.message import DecodeError
 
 from kurir_sandbox.faults import Fault, Faults, Occasion
+from kurir_sandbox.json_values import JsonValue
 from kurir_sandbox.sent_messages import SentMessage
 from kurir_sandbox.traffic import Content, Entry, Network, ReceiptKind
 
@@ -259,7 +260,7 @@ class WebNetwork(Network):
         while self._exchange.devices.one_time_key_count(device) > left:
             self._exchange.devices.bundle(device)
 
-    async def group_changed(self, group_id: str, change: dict[str, object]) -> None:
+    async def group_changed(self, group_id: str, change: dict[str, JsonValue]) -> None:
         """A group changed in the world: notifies the linked devices of its members. See `group_news.announce`."""
         await group_news.announce(self._exchange, group_id, change)
 

@@ -113,7 +113,8 @@ class Session(msgspec.Struct):
         except CurveError as error:
             raise SignalError(str(error)) from error
 
-        key, index, overtaken = chain.key, chain.index, []
+        key, index = chain.key, chain.index
+        overtaken: list[SkippedKey] = []
         old = None
         if message.counter < index:
             old = next((s for s in self.skipped if s.ratchet == ratchet and s.index == message.counter), None)

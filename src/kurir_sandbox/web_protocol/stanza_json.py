@@ -12,6 +12,8 @@ import binascii
 import re
 from typing import Any
 
+from kurir_sandbox.json_values import JsonValue
+
 from . import codec
 from .stanza import JID, Attribute, Node, StanzaError
 
@@ -35,7 +37,7 @@ class FormError(ValueError):
         super().__init__(f"{field} {reason}")
 
 
-def node(given: object, field: str, depth: int = 0) -> Node:
+def node(given: JsonValue, field: str, depth: int = 0) -> Node:
     """The stanza that `given` describes. Raises FormError."""
     if not isinstance(given, dict):
         raise FormError(field, "must be an object with tag, attributes, and children, content or text")
@@ -60,7 +62,7 @@ def node(given: object, field: str, depth: int = 0) -> Node:
     return Node(tag, attrs, given["text"].encode())
 
 
-def nodes(given: object, field: str, depth: int = 0) -> list[Node]:
+def nodes(given: JsonValue, field: str, depth: int = 0) -> list[Node]:
     """A list of stanzas; None is an empty one. Raises FormError."""
     if given is None:
         return []
@@ -71,7 +73,7 @@ def nodes(given: object, field: str, depth: int = 0) -> list[Node]:
     return [node(each, f"{field}.{index}", depth + 1) for index, each in enumerate(given)]
 
 
-def attributes(given: object, field: str) -> dict[str, Attribute | None]:
+def attributes(given: JsonValue, field: str) -> dict[str, Attribute | None]:
     """Attributes by name; None is none. Raises FormError."""
     if given is None:
         return {}
@@ -80,7 +82,7 @@ def attributes(given: object, field: str) -> dict[str, Attribute | None]:
     return {name: _attribute(name, value, f"{field}.{name}") for name, value in given.items()}
 
 
-def octets(given: object, field: str) -> bytes:
+def octets(given: JsonValue, field: str) -> bytes:
     """Bytes in base64, empty ones too. Raises FormError."""
     if isinstance(given, str):
         try:
@@ -105,7 +107,7 @@ def shown_attributes(attrs: Any) -> dict[str, Any]:
     return {name: _shown_attribute(name, value) for name, value in attrs.items()}
 
 
-def _attribute(name: str, given: object, field: str) -> Attribute | None:
+def _attribute(name: str, given: JsonValue, field: str) -> Attribute | None:
     if given is None:
         return None
     if isinstance(given, str):
