@@ -53,7 +53,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
 
     One JSON object a line, or text for people; `log_format` and `log_level` decide. Call it once per process.
     """
-    output: TextIO = stream or sys.stderr  # type: ignore[assignment]  # None only in windowed programs
+    output: TextIO = stream or sys.stderr
     for_people = settings.log_format == "console" or (settings.log_format == "auto" and output.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -57,9 +57,7 @@ def _declare() -> dict[str, Any]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
-        name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"kurir_sandbox.signal.{name}")  # pyright: ignore[reportArgumentType]
-        )
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"kurir_sandbox.signal.{name}"))
         for name in _SCHEMA
     }
 

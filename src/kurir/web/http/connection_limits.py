@@ -147,7 +147,7 @@ class Connection(HttpToolsProtocol):
     source = ""
     lingers = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         address = self.client[0] if self.client else ""
         self.source = address if self.front.trusts(address) else source_of(address)
@@ -165,7 +165,8 @@ class Connection(HttpToolsProtocol):
         self.front.left(self)
         super().connection_lost(exc)
         self._abandon()
-        self.cycle = self._at_work = None  # type: ignore[assignment]  # they refer to this connection in turn
+        # they refer to this connection in turn
+        self.cycle = self._at_work = None  # pyright: ignore[reportAttributeAccessIssue]
 
     def data_received(self, data: bytes) -> None:
         if self._phase is _CLOSING:
@@ -205,7 +206,7 @@ class Connection(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            self.cycle.transport = _Exit(self)  # type: ignore[assignment]
+            self.cycle.transport = _Exit(self)  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0

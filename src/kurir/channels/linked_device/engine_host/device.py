@@ -309,7 +309,7 @@ class NeonizeDevice:
             else:
                 execute(uuid, binary, size, code)
 
-        self.client.event.execute = written  # pyright: ignore[reportAttributeAccessIssue]
+        self.client.event.execute = written
 
     def _guarded(self, name: str, handler: Callable[[Any], None]) -> Callable[[NewClient, Any], None]:
         """Wraps a callback for the engine, which would only print its exceptions: they are reported instead."""
