@@ -114,9 +114,8 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
     crash_points.arm(settings.crash_at)
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_gateway(settings.data_dir))
-        with ThreadPoolExecutor(
-            1, "open-data-folder"
-        ) as opener:  # it ends before the lock is released, also when cancelled
+        # the thread ends before the lock is released, also when cancelled
+        with ThreadPoolExecutor(1, "open-data-folder") as opener:
             opening = partial(
                 open_data_folder, settings, serving=True, report=lambda line: log.info("schema_migrated", step=line)
             )

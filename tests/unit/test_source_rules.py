@@ -5,11 +5,14 @@ function that takes a `Connection`, and every function handed to the database, m
 make itself, touch no file, ask no clock and call nothing of asyncio. What a commit changes in memory goes into
 `after_commit`; files are removed after the commit; the time is an argument. And it does nothing that is slow by its
 nature (hashing passwords, compressing, other programs, the network): everybody's writes wait for it.
+
+A module that is long states the reason, and none is very long.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -336,3 +339,49 @@ def test_tables_can_be_used_whatever_was_imported_before() -> None:
         if len(node.args) > 1 and isinstance(node.args[1], ast.Call) and last_name(node.args[1].func) == "ForeignKey"
     ]
     assert not found, found
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------------
+
+LONG, LONGEST = 300, 500
+"""Lines from which a module states the reason in its docstring, and lines that none exceeds."""
+
+
+def test_long_modules_say_why() -> None:
+    files = [file for package in ("kurir", "kurir_sandbox") for file in (SOURCE.parent / package).rglob("*.py")]
+    assert any("versions" in file.parts for file in files), "migrations count too"
+    found = {
+        str(file.relative_to(SOURCE.parent)): fault
+        for file in files
+        if (fault := size_fault(file.read_text(encoding="utf-8")))
+    }
+    assert not found, found
+
+
+@pytest.mark.parametrize(
+    ("lines", "docstring", "faulty"),
+    [
+        (300, "A module.", False),
+        (301, "A module.", True),
+        (301, "A module.\n\nMore than 300 lines: one table.", False),
+        (301, "A module.\n\nMore than 300 lines", True),
+        (500, "A module.\n\nMore than 300 lines: one table.", False),
+        (501, "A module.\n\nMore than 300 lines: one table.", True),
+    ],
+)
+def test_the_rule_for_sizes_knows_its_bounds(lines: int, docstring: str, faulty: bool) -> None:
+    text = f'"""{docstring}"""\n'
+    text += "x = 1\n" * (lines - text.count("\n"))
+    assert bool(size_fault(text)) is faulty
+
+
+def size_fault(text: str) -> str:
+    """What is wrong with the size of a module's text; "" when it is right."""
+    lines = text.count("\n")
+    if lines > LONGEST:
+        return f"{lines} lines"
+    if lines > LONG and not re.search(
+        r"^More than 300 lines: \w", ast.get_docstring(ast.parse(text)) or "", re.MULTILINE
+    ):
+        return f"{lines} lines, and no reason in the docstring"
+    return ""

@@ -1,4 +1,5 @@
-"""Stores an event's parts within the caller's transaction: messages, media, raw callbacks."""
+"""Stores an event's parts with their entries in the event log, in the caller's transaction: messages, media, raw
+callbacks."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from sqlalchemy import Connection
 
 from kurir.accounts import accounts
 from kurir.events.append import append
-from kurir.events.bodies import MediaStatus, media_status
+from kurir.events.bodies import MediaStatus, media_status, received
 from kurir.inbox.raw_callbacks import size_of
 from kurir.inbox.tables import callbacks, incoming, windows
 from kurir.messages.addresses import is_group
@@ -133,13 +134,26 @@ def _is_taken_by_another(connection: Connection, event: Received) -> bool:
     return sender is not None and _is_another(event.chat, sender, event.sender)
 
 
-def store_message(connection: Connection, event: Received, now: float) -> bool:
-    """Stores a message and its window; returns whether it is new."""
+def store_message(connection: Connection, event: Received, now: float) -> None:
+    """Stores a message and its window, and publishes a new one."""
     is_new = _insert_message(connection, event, event.remote_id, now)
     if not is_new and _is_taken_by_another(connection, event):
         is_new = _insert_message(connection, event, _own_id(event.remote_id, event.sender), now)
-    if event.from_me:
-        return is_new
+    if not event.from_me:
+        _open_window(connection, event, now)
+    if is_new:
+        append(
+            connection,
+            event.account_id,
+            event.number_id,
+            "incoming_chat",
+            event.chat,
+            body=lambda: received(event),
+            now=now,
+        )
+
+
+def _open_window(connection: Connection, event: Received, now: float) -> None:
     restrictions.release(connection, event.number_id, event.chat, now)
     opened = insert_into(connection, windows).values(
         account_id=event.account_id, number_id=event.number_id, person=event.sender, last_incoming_at=event.at
@@ -152,4 +166,3 @@ def store_message(connection: Connection, event: Received, now: float) -> bool:
             where=opened.excluded.last_incoming_at > windows.c.last_incoming_at,
         )
     )
-    return is_new

@@ -16,8 +16,6 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir.channels.channel import Channel
-from kurir.events.append import append
-from kurir.events.bodies import received
 from kurir.inbox.event_storage import store_callback, store_media, store_message
 from kurir.inbox.quarantine_entries import payload_of, reference_of
 from kurir.inbox.raw_callbacks import RawCallbacks
@@ -279,16 +277,7 @@ class Inbox:
     def _apply(self, connection: Connection, event: Event, now: float) -> Receipt | None:
         match event:
             case Received():
-                if store_message(connection, event, now):
-                    append(
-                        connection,
-                        event.account_id,
-                        event.number_id,
-                        "incoming_chat",
-                        event.chat,
-                        body=lambda: received(event),
-                        now=now,
-                    )
+                store_message(connection, event, now)
             case MediaFetched():
                 store_media(connection, event, now)
             case StatusChanged():
