@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,17 +29,19 @@ from kurir.contacts.contacts import Person
 from kurir.contacts.imports import importing
 from kurir.contacts.tables import audiences
 from kurir.data_folder import renew_schema
+from kurir.events import read
 from kurir.inbox import Inbox
 from kurir.kit.safe_fetch import SafeFetch
 from kurir.media.files import MediaFiles
 from kurir.media.store import MediaStore, _remove_rows, _store
-from kurir.messages.channel_reports import Received, Refused, Sent, StatusChanged, TryLater
+from kurir.messages.channel_reports import Received, Refused, Sent, StatusChanged, TemplateReviewed, TryLater
 from kurir.messages.content import MediaFile
 from kurir.outbox.tables import media, messages
 from kurir.reasons import as_written
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.templates import templates
+from kurir.templates.status import store_review
 
 
 @pytest.fixture
@@ -349,6 +352,28 @@ def test_both_adopt_the_same_new_templates(pair: Pair, official: Any) -> None:
     found, total = pair.write(lambda c: templates.page(c, official.account_id, official.id))
     assert total == 3
     assert {one.status for one in found} == {templates.APPROVED}
+    assert len(template_events(pair, official)) == 3
+
+
+def test_a_list_and_a_callback_at_once_publish_a_status_once(pair: Pair, official: Any) -> None:
+    form = templates.TemplateForm(name="promo", language="id", category="UTILITY", body="Halo")
+    pair.write(lambda c: templates.put(c, official, form, meta_id="7", status=templates.IN_REVIEW, now=5.0))
+    listed = [MetaTemplate("7", form.name, "id", "APPROVED", "UTILITY", [{"type": "BODY", "text": form.body}])]
+    review = TemplateReviewed(official.account_id, official.id, "7", templates.APPROVED)
+
+    def found(connection: Connection, which: int) -> None:
+        if which:
+            store_review(connection, review, 6.0)
+        else:
+            templates.adopt(connection, official, listed, 6.0)
+
+    assert pair.both(found) == [None, None]
+    assert template_events(pair, official) == [templates.IN_REVIEW, templates.APPROVED]
+
+
+def template_events(pair: Pair, number: Any) -> list[str]:
+    page = pair.write(lambda c: read.after(c, number.account_id, 0))
+    return [json.loads(event.body)["data"]["status"] for event in page.events if event.type == "template_status"]
 
 
 def test_of_two_drafts_of_a_name_one_is_stored(pair: Pair, official: Any) -> None:

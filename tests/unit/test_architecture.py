@@ -104,7 +104,7 @@ def names_in(text: str) -> list[str]:
 
 
 def fault_of(name: str) -> str:
-    """What is wrong with a name: a path, perhaps with a class and function after it, or a dotted name. "" if nothing."""
+    """What is wrong with a name: a path, perhaps with a class and function after it, or a dotted name; else ""."""
     path, *inside = name.rstrip("/").split(".")
     if inside[-1:] in (["py"], ["md"], ["toml"]):
         named = f"{path}.{inside[-1]}"

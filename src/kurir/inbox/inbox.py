@@ -41,7 +41,7 @@ from kurir.quarantine.quarantine import Queue
 from kurir.reasons import stored
 from kurir.reasons.media import GONE_NOT_STORED
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.templates.reviews import store_review
+from kurir.templates.status import store_review
 
 _STORING = "inbox-store"
 """The name of storing events in health checks, before the events' queue."""

@@ -42,6 +42,7 @@ from kurir.reasons import Reason
 from kurir.reasons.templates import NAME_TAKEN
 from kurir.store.database import Database, DatabaseUnavailable
 from kurir.store.inserts import insert_into
+from kurir.templates.status import PUBLISHED, publish_status
 from kurir.templates.tables import templates
 
 DRAFT, IN_REVIEW, APPROVED, DELETED = "DRAFT", "IN_REVIEW", "APPROVED", "DELETED"
@@ -226,24 +227,22 @@ class Templates:
 def put(
     connection: Connection, number: Number, form: TemplateForm, *, meta_id: str, status: str, now: float
 ) -> Template | None:
-    """Stores a template, replacing a draft or a deleted one of that name. None when the name is taken."""
+    """Stores a template, replacing a draft or a deleted one of that name, and publishes its status when that is new.
+    None when the name is taken."""
     values = {**_columns(form), "meta_id": meta_id, "status": status, "rejected_reason": "", "updated_at": now}
-    if not _add(connection, number, {**values, "created_at": now}):
+    if not _add(connection, number, {**values, "created_at": now}, now):
         replaced = {DELETED} if status == DRAFT else {DRAFT, DELETED}
-        taken = connection.execute(
-            _own(templates.update(), number)
-            .where(
-                templates.c.name == form.name,
-                templates.c.language == form.language,
-                sa.or_(
-                    templates.c.status.in_(replaced),
-                    sa.and_(templates.c.meta_id == meta_id, templates.c.status != DRAFT),
-                ),
-            )
-            .values(**values)
+        free = sa.or_(
+            templates.c.status.in_(replaced), sa.and_(templates.c.meta_id == meta_id, templates.c.status != DRAFT)
         )
-        if taken.rowcount == 0:
+        before = connection.execute(
+            sa.select(templates.c.id, templates.c.status)
+            .where(_named(number, form.name, form.language), free)
+            .with_for_update()
+        ).first()
+        if before is None:
             return None
+        _replace(connection, number, before, values, now)
     return by_name(connection, number.account_id, number.id, form.name, form.language)
 
 
@@ -309,22 +308,24 @@ def adopt_one(connection: Connection, number: Number, theirs: MetaTemplate | Unr
         entry = SetAside(number.account_id, number.id, "template", reference, theirs.reason, theirs.row)
         quarantine.set_aside(connection, entry, asked_at)
         return
-    ours = by_name(connection, number.account_id, number.id, theirs.name, theirs.language)
+    row = connection.execute(sa.select(templates).where(_named(number, theirs.name, theirs.language))).first()
+    ours = _readable(row) if row else None
     form = form_of(theirs.name, theirs.language, theirs.category, theirs.components, known=ours.form if ours else None)
     values = {
         **_columns(form),
         "meta_id": theirs.id,
         "status": shown_status(theirs.status),
         "rejected_reason": "" if theirs.rejected_reason == "NONE" else theirs.rejected_reason,
+        "updated_at": asked_at,
     }
-    if ours is None:
-        _add(connection, number, {**values, "created_at": asked_at, "updated_at": asked_at}, over=asked_at)
-    elif (ours.form, ours.meta_id, ours.status) != (form, theirs.id, values["status"]):
-        if ours.updated_at > asked_at:
-            return  # a callback or a submission is newer than the list
-        connection.execute(
-            _own(templates.update(), number).where(templates.c.id == ours.id).values(**values, updated_at=asked_at)
-        )
+    if row is None:
+        if not _add(connection, number, {**values, "created_at": asked_at}, asked_at):
+            adopt_one(connection, number, theirs, asked_at)  # another gateway has just added it
+        return
+    if row.updated_at > asked_at:
+        return  # a callback or a submission is newer than the list
+    if ours is None or (ours.form, ours.meta_id, ours.status) != (form, theirs.id, values["status"]):
+        _replace(connection, number, row, values, asked_at)
 
 
 def mark_gone(
@@ -336,7 +337,7 @@ def mark_gone(
     """
     if not all(theirs.id for theirs in listed):
         return
-    connection.execute(
+    gone = connection.execute(
         _own(templates.update(), number)
         .where(
             templates.c.meta_id != "",
@@ -344,28 +345,43 @@ def mark_gone(
             templates.c.updated_at < asked_at,
             templates.c.status != DELETED,
         )
-        .values(status=DELETED, updated_at=asked_at)
-    )
+        .values(status=DELETED, rejected_reason="", updated_at=asked_at)
+        .returning(*PUBLISHED)
+    ).all()
+    for template in gone:
+        publish_status(connection, template, asked_at)
 
 
-def _add(connection: Connection, number: Number, values: dict[str, Any], over: float | None = None) -> bool:
-    """Adds a template; False when the number has one of that name and language already.
-
-    With `over`, one that was last changed before that time is replaced: a row that cannot be read, or one that a
-    concurrent refresh added.
-    """
+def _add(connection: Connection, number: Number, values: dict[str, Any], now: float) -> bool:
+    """Adds a template and publishes its status; False when the number has one of that name and language already."""
     owner = {"account_id": number.account_id, "number_id": number.id, "key": opaque_id(16)}
-    row = insert_into(connection, templates).values(**owner, **values)
-    if over is None:
-        row = row.on_conflict_do_nothing()
-    else:
-        kept = {"created_at", "name", "language"}
-        row = row.on_conflict_do_update(
-            index_elements=[templates.c.number_id, templates.c.name, templates.c.language],
-            set_={name: value for name, value in values.items() if name not in kept},
-            where=templates.c.updated_at <= over,
-        )
-    return connection.execute(row.returning(templates.c.id)).first() is not None
+    row = insert_into(connection, templates).values(**owner, **values).on_conflict_do_nothing()
+    added = connection.execute(row.returning(*PUBLISHED)).first()
+    if added is not None:
+        publish_status(connection, added, now)
+    return added is not None
+
+
+def _replace(connection: Connection, number: Number, before: Any, values: dict[str, Any], now: float) -> None:
+    """Changes a template, and publishes its status if that changes; nothing when another gateway has changed its
+    status since `before` was read."""
+    changed = connection.execute(
+        _own(templates.update(), number)
+        .where(templates.c.id == before.id, templates.c.status == before.status)
+        .values(**values)
+        .returning(*PUBLISHED)
+    ).first()
+    if changed is not None and changed.status != before.status:
+        publish_status(connection, changed, now)
+
+
+def _named(number: Number, name: str, language: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        templates.c.account_id == number.account_id,
+        templates.c.number_id == number.id,
+        templates.c.name == name,
+        templates.c.language == language,
+    )
 
 
 def _one(connection: Connection, account_id: int, number_id: int, *where: sa.ColumnElement[bool]) -> Template | None:
