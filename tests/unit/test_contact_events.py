@@ -44,6 +44,8 @@ async def test_each_change_of_a_list_is_an_event(harness: OutboxHarness) -> None
     made = await write(lambda c: contacts.create_list(c, account, "Lama", at=1.0))
     people = [Person("6281"), Person("6282")]
     await write(lambda c: contacts.add_audiences(c, account, made.id, people, at=2.0))
+    again = [Person("6281", "Sari"), Person("6282", "", {"kota": "Solo"}), Person("6283"), Person("6283", "Budi")]
+    await write(lambda c: contacts.add_audiences(c, account, made.id, again, at=2.5))
     await write(lambda c: contacts.rename_list(c, account, made.id, "Baru", at=3.0))
     await write(lambda c: contacts.set_statuses(c, account, made.id, {"6281": "valid"}, at=4.0))
     await write(lambda c: contacts.keep_only(c, account, made.id, ["6281"], at=5.0))
@@ -51,9 +53,11 @@ async def test_each_change_of_a_list_is_an_event(harness: OutboxHarness) -> None
     assert await changes(harness) == [
         ("Lama", "created", 0),
         ("Lama", "people_added", 2),
+        ("Lama", "people_added", 1),
+        ("Lama", "people_changed", 2),
         ("Baru", "renamed", 0),
         ("Baru", "people_checked", 1),
-        ("Baru", "people_removed", 1),
+        ("Baru", "people_removed", 2),
         ("Baru", "deleted", 0),
     ]
 
@@ -65,8 +69,20 @@ async def test_what_changes_nothing_is_no_event(harness: OutboxHarness) -> None:
     await harness.database.write(lambda c: contacts.add_audiences(c, account, made.id, [], at=3.0))
     await harness.database.write(lambda c: contacts.keep_only(c, account, made.id, [], at=4.0))
     await harness.database.write(lambda c: contacts.set_statuses(c, account, made.id, {}, at=5.0))
+    await harness.database.write(lambda c: contacts.set_statuses(c, account, made.id, {"6289": "valid"}, at=5.0))
+    await harness.database.write(lambda c: contacts.rename_list(c, account, made.id, "Toko", at=5.5))
     await harness.database.write(lambda c: contacts.delete_list(c, other, made.id, at=6.0))
     assert await changes(harness) == [("Toko", "created", 0)]
+
+
+async def test_merging_what_is_known_already_is_no_event(harness: OutboxHarness) -> None:
+    account = harness.number.account_id
+    made = await harness.database.write(lambda c: contacts.create_list(c, account, "Toko", at=1.0))
+    people = [Person("6281", "Sari", {"kota": "Solo"})]
+    await harness.database.write(lambda c: contacts.add_audiences(c, account, made.id, people, at=2.0))
+    known = [*people, Person("6281"), Person("6281", "Sari")]
+    await harness.database.write(lambda c: contacts.add_audiences(c, account, made.id, known, at=3.0))
+    assert await changes(harness) == [("Toko", "created", 0), ("Toko", "people_added", 1)]
 
 
 async def test_a_change_that_is_rolled_back_leaves_no_event(harness: OutboxHarness) -> None:

@@ -196,12 +196,17 @@ def rename_list(connection: Connection, account_id: int, contact_id: int, name: 
         other.c.account_id == account_id, other.c.type == "import", other.c.name == name, other.c.id != contact_id
     )
     renamed = connection.execute(
-        contacts.update().where(here, sa.or_(contacts.c.type != "import", ~taken)).values(updated_at=at, name=name)
+        contacts.update()
+        .where(here, contacts.c.name != name, sa.or_(contacts.c.type != "import", ~taken))
+        .values(updated_at=at, name=name)
     )
     if renamed.rowcount == 0:
-        if connection.execute(sa.select(contacts.c.id).where(here)).first():
+        known = connection.execute(sa.select(contacts.c.name).where(here)).first()
+        if known is None:
+            raise KeyError(contact_id)
+        if known.name != name:
             raise NameTaken(name)
-        raise KeyError(contact_id)
+        return
     publish_change(connection, account_id, contact_id, "renamed", at=at)
 
 
@@ -281,15 +286,17 @@ def add_audiences(
                 for person in new
             ],
         )
-    for phone, person in after.items():
-        if phone in before and person != before[phone]:
-            connection.execute(
-                _audience(account_id, contact_id, phone).values(
-                    name=person.name, custom_fields=_encode(person.custom_fields).decode()
-                )
+    changed = [person for phone, person in after.items() if phone in before and person != before[phone]]
+    for person in changed:
+        connection.execute(
+            _audience(account_id, contact_id, person.phone).values(
+                name=person.name, custom_fields=_encode(person.custom_fields).decode()
             )
+        )
     if new:
         publish_change(connection, account_id, contact_id, "people_added", people=len(new), at=at)
+    if changed:
+        publish_change(connection, account_id, contact_id, "people_changed", people=len(changed), at=at)
     return Added(len(new), len(people) - len(new))
 
 
@@ -352,11 +359,12 @@ def audience_after(
 def set_statuses(
     connection: Connection, account_id: int, contact_id: int, statuses: Mapping[str, AudienceStatus], *, at: float
 ) -> None:
-    """Stores the statuses of phone numbers of the account's list."""
+    """Stores the statuses of phone numbers of the account's list; those that are not in it are left out."""
+    found = 0
     for phone, status in statuses.items():
-        connection.execute(_audience(account_id, contact_id, phone).values(status=status))
-    if statuses:
-        publish_change(connection, account_id, contact_id, "people_checked", people=len(statuses), at=at)
+        found += connection.execute(_audience(account_id, contact_id, phone).values(status=status)).rowcount
+    if found:
+        publish_change(connection, account_id, contact_id, "people_checked", people=found, at=at)
 
 
 # nothing calls it yet: for the pages of contact lists

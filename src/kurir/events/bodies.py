@@ -2,6 +2,8 @@
 
 `incoming_chat` has the shape that existing receivers rely on, every key always present and nothing more; the other
 types are Kurir's own and sent only to endpoints that asked for them.
+
+More than 300 lines: the body of each type of event.
 """
 
 from __future__ import annotations
@@ -24,10 +26,14 @@ WebhookEvent = Literal[
     "otp_guessing",
 ]
 """Events of a sender number: for readers of the log and for webhook endpoints."""
-AccountEvent = Literal["contact_list_changed"]
-"""Events of an account beside its numbers: for readers of the log, not for webhooks."""
+AccountEvent = Literal["contact_list_changed", "number_changed"]
+"""Events of what an account has set up, its numbers among it: for readers of the log, not for webhooks. How a number is
+connected is in `device_status`."""
 EventType = WebhookEvent | AccountEvent
-ListChange = Literal["created", "renamed", "deleted", "people_added", "people_removed", "people_checked"]
+ListChange = Literal[
+    "created", "renamed", "deleted", "people_added", "people_changed", "people_removed", "people_checked"
+]
+NumberChange = Literal["added", "renamed", "removed"]
 WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 EVENT_TYPES: tuple[EventType, ...] = (*WEBHOOK_EVENTS, *get_args(AccountEvent))
 
@@ -152,12 +158,24 @@ class BroadcastStatus(msgspec.Struct, frozen=True, kw_only=True, tag="broadcast_
 
 
 class ContactListChanged(msgspec.Struct, frozen=True, kw_only=True, tag="contact_list_changed"):
-    """A contact list changed; `people` is how many were added, removed or checked by this change."""
+    """A contact list changed; `people` is how many were added, removed or checked by this change, or got another name
+    or custom fields."""
 
     contact_id: str
     name: str
     change: ListChange
     people: int
+    timestamp: int
+
+
+class NumberChanged(msgspec.Struct, frozen=True, kw_only=True, tag="number_changed"):
+    """A sender number was added, renamed or removed; `name` and `phone` as they are now, or before it was removed."""
+
+    number_id: str
+    name: str
+    phone: str
+    channel: str
+    change: NumberChange
     timestamp: int
 
 
@@ -179,6 +197,7 @@ Body = (
     | BroadcastStatus
     | OtpGuessing
     | ContactListChanged
+    | NumberChanged
     | Test
 )
 
@@ -282,6 +301,8 @@ __all__ = [
     "ListChange",
     "MediaStatus",
     "MessageStatus",
+    "NumberChange",
+    "NumberChanged",
     "OtpGuessing",
     "Place",
     "TemplateStatus",

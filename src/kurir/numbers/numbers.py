@@ -249,20 +249,23 @@ def credentials(connection: Connection, sealing: Sealing, account_id: int, numbe
     )
 
 
-def set_name(connection: Connection, account_id: int, number_id: int, name: str) -> None:
-    """Renames the account's number."""
-    connection.execute(
-        numbers.update().where(numbers.c.account_id == account_id, numbers.c.id == number_id).values(name=name)
-    )
+def set_name(connection: Connection, account_id: int, number_id: int, name: str) -> bool:
+    """Renames the account's number; False when that is its name already."""
+    here = sa.and_(numbers.c.account_id == account_id, numbers.c.id == number_id)
+    renamed = connection.execute(numbers.update().where(here, numbers.c.name != name).values(name=name))
+    return renamed.rowcount > 0
 
 
-def remove(connection: Connection, account_id: int, number_id: int, now: float) -> None:
-    """Removes the account's number and erases its secrets; its row stays for its messages."""
-    connection.execute(
+def remove(connection: Connection, account_id: int, number_id: int, now: float) -> bool:
+    """Removes the account's number and erases its secrets; its row stays for its messages. False when it was removed
+    before."""
+    here = sa.and_(numbers.c.account_id == account_id, numbers.c.id == number_id)
+    removed = connection.execute(
         numbers.update()
-        .where(numbers.c.account_id == account_id, numbers.c.id == number_id)
+        .where(here, numbers.c.removed_at.is_(None))
         .values(removed_at=now, access_token_sealed="", app_secret_sealed="", verify_token_hash="")
     )
+    return removed.rowcount > 0
 
 
 def set_access_token(connection: Connection, sealing: Sealing, account_id: int, number_id: int, token: str) -> None:

@@ -16,6 +16,7 @@ from kurir.messages import bounds
 from kurir.messages.addresses import AddressError, parse_phone
 from kurir.numbers import numbers
 from kurir.numbers import status as number_status
+from kurir.numbers.changes import publish_change
 from kurir.numbers.numbers import ChannelKind, Number
 from kurir.reasons import Code, as_written
 from kurir.reasons import administration as refusals
@@ -91,7 +92,13 @@ class Numbers:
     async def add_device(self, account_id: int, name: str = "") -> Number:
         """A new linked device of the account, to be paired next."""
         name, now = bounds.text(name, bounds.NAME), self._clock()
-        return await self._database.write(lambda c: numbers.add_linked_device(c, account_id, name, clock=lambda: now))
+
+        def work(connection: Connection) -> Number:
+            number = numbers.add_linked_device(connection, account_id, name, clock=lambda: now)
+            publish_change(connection, number, "added", now)
+            return number
+
+        return await self._database.write(work)
 
     async def add_official(self, account_id: int, wanted: OfficialNumber) -> Number:
         """A new official number of the account; its secrets are sealed. Raises Invalid."""
@@ -102,9 +109,10 @@ class Numbers:
         for field in ("verify_token", "access_token", "app_secret"):
             _require_text(field, getattr(wanted, field))
         now = self._clock()
-        return await self._database.write(
-            lambda c: numbers.add_official(
-                c,
+
+        def work(connection: Connection) -> Number:
+            number = numbers.add_official(
+                connection,
                 self._sealing,
                 account_id,
                 phone=phone,
@@ -117,16 +125,21 @@ class Numbers:
                 name=bounds.text(wanted.name, bounds.NAME),
                 clock=lambda: now,
             )
-        )
+            publish_change(connection, number, "added", now)
+            return number
+
+        return await self._database.write(work)
 
     async def rename(self, account_id: int, key: str, name: str) -> Number:
         """Renames the account's number. Raises NotFound."""
-        name = bounds.text(name, bounds.NAME)
+        name, now = bounds.text(name, bounds.NAME), self._clock()
 
         def work(connection: Connection) -> Number:
+            renamed = numbers.set_name(connection, account_id, _get(connection, account_id, key).id, name)
             number = _get(connection, account_id, key)
-            numbers.set_name(connection, account_id, number.id, name)
-            return _get(connection, account_id, key)
+            if renamed:
+                publish_change(connection, number, "renamed", now)
+            return number
 
         return await self._database.write(work)
 
@@ -192,7 +205,8 @@ class Numbers:
             number = _get(connection, account_id, key)
             if number.jid and not left:
                 raise NotPossible(refusals.STILL_PAIRED(key=key), "key")
-            numbers.remove(connection, account_id, number.id, now)
+            if numbers.remove(connection, account_id, number.id, now):
+                publish_change(connection, number, "removed", now)
             return number
 
         number = await self._database.write(work)
