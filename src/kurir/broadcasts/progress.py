@@ -1,7 +1,8 @@
 """Publishes the progress of broadcasts: accepted, running (in steps of a percent), done.
 
-A broadcast's messages are processed independently of it. So running broadcasts are counted every other second, and the
-count is published in the transaction that stores it: each step once, also with several gateways.
+A broadcast's messages are processed independently of it. So running broadcasts are looked at every other second. Those
+whose number has new message states in the event log are counted, and the count is published in the transaction that
+stores it: each step once, also with several gateways.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from kurir.broadcasts.broadcasts import COLUMNS, Broadcast, progress
 from kurir.broadcasts.tables import broadcasts
 from kurir.events.append import append
 from kurir.events.bodies import BroadcastStatus
+from kurir.events.tables import events
 from kurir.kit.clock import Clock
 from kurir.messages.lifecycle import SETTLED
 from kurir.numbers.tables import numbers
 from kurir.store.database import Database, DatabaseUnavailable
 
 EVERY = 2.0
-"""Seconds between two rounds of counting."""
+"""Seconds between two rounds."""
+COUNT_EVERY = 60.0
+"""Seconds after which a broadcast is counted whatever the event log has: an event that could not be encoded is not in
+it."""
 MOST = 50
 """Maximum broadcasts of a round; the next round continues after them."""
 
@@ -56,16 +61,33 @@ class Count(msgspec.Struct, frozen=True):
         return self.over or self.settled - self.published >= max(1, self.broadcast.recipients // 100)
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """When a broadcast was counted (unix seconds), and the cursor up to which the event log says nothing new of it."""
+
+    at: float
+    cursor: int
+
+
+class Round(msgspec.Struct, frozen=True):
+    """A look at running broadcasts: those that were counted, what to remember of each, and after which id the next
+    round continues."""
+
+    counts: list[Count]
+    counted: dict[int, Counted]
+    last: int
+
+
 class Progress:
-    """Counts the running broadcasts of all accounts."""
+    """Counts the running broadcasts of all accounts that have advanced."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
         self._last = 0
+        self._counted: dict[int, Counted] = {}
 
     async def follow(self) -> None:
-        """Counts periodically until cancelled."""
+        """Runs a round periodically until cancelled."""
         while True:
             try:
                 await self.publish_all()
@@ -75,13 +97,19 @@ class Progress:
 
     async def publish_all(self) -> int:
         """One round; returns how many events it published."""
-        counted = await self._database.read(lambda c: _running(c, self._last), pool="lists")
-        self._last = counted[-1].broadcast.id if len(counted) == MOST else 0
-        published = 0
-        for one in counted:
+        after, known, now = self._last, self._counted, self._clock()
+        found = await self._database.read(lambda c: _round(c, after, known, now), pool="lists")
+        self._last = found.last
+        published, counted = 0, dict(found.counted)
+        for one in found.counts:
             if one.worth_publishing:
                 now = self._clock()
-                published += await self._database.write(lambda c, count=one, at=now: _publish(c, count, at))
+                taken = await self._database.write(lambda c, count=one, at=now: _publish(c, count, at))
+                published += taken
+                if not taken:  # another gateway has published, perhaps an earlier count: the next round counts again
+                    del counted[one.broadcast.id]
+        passed = {one for one in known if one > after and (one <= found.last or not found.last)}
+        self._counted = {one: known[one] for one in known.keys() - passed} | counted
         return published
 
 
@@ -107,21 +135,44 @@ def publish(
     append(connection, broadcast.account_id, broadcast.number_id, "broadcast_status", "", body=lambda: body, now=now)
 
 
-def _running(connection: Connection, after: int) -> list[Count]:
-    found = connection.execute(
-        sa.select(*COLUMNS, numbers.c.key, broadcasts.c.settled)
+def _round(connection: Connection, after: int, known: Mapping[int, Counted], now: float) -> Round:
+    newest = sa.select(sa.func.max(events.c.id)).where(events.c.account_id == broadcasts.c.account_id)
+    running = connection.execute(
+        sa.select(*COLUMNS, numbers.c.key, broadcasts.c.settled, newest.scalar_subquery())
         .join(numbers, numbers.c.id == broadcasts.c.number_id)
         .where(broadcasts.c.ended_at.is_(None), broadcasts.c.id > after)
         .order_by(broadcasts.c.id)
         .limit(MOST)
     ).all()
     counts: list[Count] = []
-    for row in found:
-        *values, number_key, settled = tuple(row)
-        broadcast = Broadcast(*values)
+    counted: dict[int, Counted] = {}
+    moved: dict[tuple[int, int], bool] = {}
+    for row in running:
+        *values, number_key, settled, end = tuple(row)
+        broadcast, cursor = Broadcast(*values), end or 0
+        before = known.get(broadcast.id)
+        if before is not None and now - before.at < COUNT_EVERY:
+            since = (broadcast.number_id, before.cursor)
+            if since not in moved:
+                moved[since] = before.cursor != cursor and _has_moved(connection, broadcast, before.cursor)
+            if not moved[since]:
+                counted[broadcast.id] = Counted(before.at, cursor)
+                continue
         by_state = progress(connection, broadcast.account_id, broadcast.id)
         counts.append(Count(broadcast, number_key, settled, by_state))
-    return counts
+        counted[broadcast.id] = Counted(now, cursor)
+    return Round(counts, counted, running[-1].id if len(running) == MOST else 0)
+
+
+def _has_moved(connection: Connection, broadcast: Broadcast, cursor: int) -> bool:
+    """Whether messages of the broadcast's number have changed their state since that cursor."""
+    since = sa.select(events.c.id).where(
+        events.c.account_id == broadcast.account_id,
+        events.c.id > cursor,
+        events.c.number_id == broadcast.number_id,
+        events.c.type == "message_status",
+    )
+    return connection.execute(since.limit(1)).first() is not None
 
 
 def _publish(connection: Connection, count: Count, now: float) -> int:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 from tests.harness.outbox import OutboxHarness, open_outbox_harness
 
 from kurir.broadcasts.broadcasts import Broadcast
-from kurir.broadcasts.progress import MOST, Progress
+from kurir.broadcasts.progress import COUNT_EVERY, MOST, Progress
 from kurir.broadcasts.start import start
 from kurir.events import read
+from kurir.events.tables import events as events_table
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed
 from kurir.messages.channel_reports import Sent
@@ -125,12 +127,84 @@ async def test_only_running_broadcasts_are_looked_at(harness: OutboxHarness) -> 
     await send(harness, 10)
     progress = Progress(harness.database, harness.time)
     assert await progress.publish_all() == 5
-    asked: list[str] = []
-    sa.event.listen(
-        harness.database.engine, "before_cursor_execute", lambda _c, _k, statement, *_more: asked.append(statement)
-    )
+    asked = watched(harness)
     assert await progress.publish_all() == 0
     assert len([one for one in asked if one.startswith("SELECT")]) == 1
+
+
+def watched(harness: OutboxHarness) -> list[str]:
+    """The statements from now on."""
+    asked: list[str] = []
+    event.listen(
+        harness.database.engine, "before_cursor_execute", lambda _c, _k, statement, *_more: asked.append(statement)
+    )
+    return asked
+
+
+def counting(asked: list[str]) -> int:
+    """How many of the statements count a broadcast's messages; forgets the statements."""
+    count = sum("FROM messages" in one for one in asked)
+    asked.clear()
+    return count
+
+
+async def test_a_round_in_which_nothing_has_moved_reads_no_message(harness: OutboxHarness) -> None:
+    for _ in range(3):
+        await broadcast(harness, 4)
+    progress = Progress(harness.database, harness.time)
+    asked = watched(harness)
+    assert await progress.publish_all() == 0
+    assert counting(asked) == 3, "a gateway that starts knows nothing of them"
+    assert await progress.publish_all() == 0
+    assert len([one for one in asked if one.startswith("SELECT")]) == 1
+    assert counting(asked) == 0
+    await send(harness, 1)
+    asked.clear()
+    assert await progress.publish_all() == 1
+    assert counting(asked) == 3
+    assert await progress.publish_all() == 0
+    assert counting(asked) == 0
+
+
+async def test_what_happens_to_other_numbers_counts_no_message(harness: OutboxHarness) -> None:
+    await broadcast(harness, 4)
+    progress = Progress(harness.database, harness.time)
+    await progress.publish_all()
+    await harness.outbox.accept([harness.draft("628999", number_id=harness.other.id)])
+    [claimed] = await harness.claim(1, harness.other)
+    await harness.outbox.record(claimed, Sent("wamid.1"))
+    asked = watched(harness)
+    for _ in range(2):
+        assert await progress.publish_all() == 0
+    assert counting(asked) == 0
+
+
+async def test_it_is_counted_now_and_then_whatever_the_log_says(harness: OutboxHarness) -> None:
+    """An event that could not be encoded is in the quarantine, not in the log."""
+    await broadcast(harness, 2)
+    progress = Progress(harness.database, harness.time)
+    await progress.publish_all()
+    await send(harness, 2)
+    await harness.database.write(
+        lambda c: c.execute(events_table.delete().where(events_table.c.type == "message_status"))
+    )
+    assert await progress.publish_all() == 0
+    harness.time.now += COUNT_EVERY
+    assert await progress.publish_all() == 1
+    assert [one["status"] for one in await published(harness)] == ["accepted", "done"]
+
+
+async def test_what_is_over_is_forgotten(harness: OutboxHarness) -> None:
+    for _ in range(MOST + 3):
+        await broadcast(harness, 2)
+    progress = Progress(harness.database, harness.time)
+    await progress.publish_all()
+    await progress.publish_all()
+    assert len(progress._counted) == MOST + 3
+    await send(harness, 2 * (MOST + 3))
+    for _ in range(4):
+        await progress.publish_all()
+    assert progress._counted == {}
 
 
 async def test_an_endpoint_may_ask_for_it_and_not_for_what_concerns_no_number(harness: OutboxHarness) -> None:
