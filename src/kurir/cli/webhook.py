@@ -5,30 +5,33 @@ from __future__ import annotations
 import re
 import time
 from datetime import datetime
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from kurir.cli.language import language
 from kurir.cli.terminal import CommandError, Table, over_data, say
+from kurir.events.bodies import WEBHOOK_EVENTS
 from kurir.reasons import read, sentence
 from kurir.services.stored_services import StoredServices
 from kurir.services.webhooks import EndpointLine
+from kurir.webhooks.endpoints import DEFAULT_EVENTS
 
 app = App(name="webhook", help="Webhooks to your servers: incoming messages, message states, device states.")
 
+_KINDS = ", ".join(f"{kind} (when left out)" if kind in DEFAULT_EVENTS else kind for kind in WEBHOOK_EVENTS)
+Events = Annotated[tuple[str, ...], Parameter(help=f"What to send; several with one --event each: {_KINDS}.")]
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 @app.command
-def add(email: str, url: str, *, number: str = "", event: tuple[str, ...] = ()) -> None:
+def add(email: str, url: str, *, number: str = "", event: Events = ()) -> None:
     """Send an account's events to an address.
 
     Args:
         email: Address of the account.
         url: Where to POST to.
         number: Only events of this number_id or licenses_key.
-        event: What to send: incoming_chat (when left out), media_status, message_status, device_status,
-            template_status.
     """
 
     async def work(services: StoredServices):
@@ -154,7 +157,10 @@ def rotate(email: str, key: str) -> None:
 
 @app.command
 def enable(email: str, key: str) -> None:
-    """Send to a disabled endpoint again; `kurir webhook replay` brings what it missed.
+    """Send to a disabled endpoint again what happens from now on.
+
+    `kurir webhook replay --since` brings what failed until it was disabled. What happened while it was disabled was not
+    kept for it and is not sent.
 
     Args:
         email: Address of the account.

@@ -1,4 +1,4 @@
-"""The examples of docs/webhooks.md do what they say."""
+"""The examples of docs/webhooks.md do what they say, and the commands' help says what there is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from kurir.cli import webhook
+from kurir.events.bodies import WEBHOOK_EVENTS
 from kurir.webhooks.signing import headers, new_secret
 
 PAGE = (Path(__file__).parents[3] / "docs" / "webhooks.md").read_text()
@@ -85,3 +87,26 @@ def test_every_key_of_the_page_is_sent() -> None:
         row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{name}`"))
         for key in body.__struct_fields__:
             assert f"`{key}`" in row
+
+
+def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    webhook.app([command, "--help"], result_action="return_value")
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+
+
+def test_the_help_names_every_event_that_a_webhook_may_ask_for(capsys: pytest.CaptureFixture[str]) -> None:
+    found = help_of("add", capsys)
+    assert [kind for kind in WEBHOOK_EVENTS if kind not in found] == []
+    assert "incoming_chat (when left out), media_status," in found
+
+
+def test_the_page_names_every_event_that_a_webhook_may_ask_for() -> None:
+    assert [kind for kind in WEBHOOK_EVENTS if f"`{kind}`" not in PAGE] == []
+
+
+def test_the_help_promises_nothing_of_the_time_while_an_endpoint_was_disabled(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = help_of("enable", capsys)
+    assert "what happens from now on" in found
+    assert "What happened while it was disabled was not kept for it and is not sent." in found
