@@ -57,7 +57,7 @@ async def test_a_connection_that_ends_after_each_login_is_tried_with_growing_pau
         gaps = [later - earlier for earlier, later in itertools.pairwise(away)]
         assert all(gap >= 2**n for n, gap in enumerate(gaps)), gaps
         since = [one.state for one in reported(rig, bad.id) if one.at > away[0]]
-        assert "connected" not in since, "what does not hold is not told as connected"
+        assert "connected" not in since, "what does not hold is not published as connected"
         rig.numbers.reverse()
         assert isinstance(await rig.send(siti, Text("masih di sini")), Sent)
         assert len(reported(rig, good.id)) == others, "the other device has not noticed"

@@ -140,10 +140,10 @@ def _webhooks(site: Site, rows: list[dict[str, Any]], webhook_calls: Sequence[We
     states = [(row["account_id"], public_message_id(row["id"]), row["state"]) for row in rows]
     ours = {(account_id, message_id) for account_id, message_id, _ in states}
     return {
-        "12 state not told": [
+        "12 state not published": [
             message_id for account, message_id, state in states if (account, message_id, state) not in reported
         ],
-        "13 told another's": [m for account, m, _ in reported if (account, m) not in ours],
+        "13 published another's": [m for account, m, _ in reported if (account, m) not in ours],
         "14 one id, two bodies": [id_ for id_, found in bodies.items() if len(found) > 1],
         "15 not signed": forged,
     }

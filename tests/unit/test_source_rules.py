@@ -1,4 +1,4 @@
-"""House rules that no linter knows: what runs inside a transaction changes nothing but the database.
+"""Rules that no linter knows: what runs inside a transaction changes nothing but the database.
 
 `Database.write` and `Database.read` may run their work several times, or roll it back, on a thread of their own. So a
 function that takes a `Connection`, and every function handed to the database, may change no object that it did not

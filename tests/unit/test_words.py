@@ -1,7 +1,8 @@
 """One word for one thing: no identifier of the source or the tests contains a word that CONTRIBUTING.md has retired.
 
 Of these words, those that plain English does not need (`IN_PROSE`) are in no comment and no text of the source either:
-docstrings, log events, help texts of metrics, descriptions of fields.
+docstrings, log events, help texts of metrics, descriptions of fields. Nor are they in the documents, except as names in
+backticks (what something was called before) and in the list itself.
 """
 
 from __future__ import annotations
@@ -47,6 +48,10 @@ IN_PROSE = RETIRED_PHRASES | {
 PROSE = re.compile(rf"(?<![^\W_])({'|'.join(IN_PROSE)})(?![^\W_])(?!-grade)", re.IGNORECASE)
 """A retired word of prose; underscores separate words, as in log events. Carrier-grade NAT is called so."""
 
+DOCUMENTS = ("docs/**/*.md", "README.md", "CONTRIBUTING.md")
+IN_DOCUMENTS = IN_PROSE | {"by hand": "operator action", "house rules": "rules"}
+DOCUMENT = re.compile(rf"(?<![^\W_])({'|'.join(IN_DOCUMENTS)})(?![^\W_])(?!-grade)", re.IGNORECASE)
+
 PROSE_TOKENS = {tokenize.COMMENT, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
 
 ALLOWED = {
@@ -77,6 +82,32 @@ def test_no_comment_or_text_of_the_source_contains_a_retired_word():
         for line, word in retired_in_prose(file.read_text(encoding="utf-8"))
     }
     assert not found, "\n" + "\n".join(sorted(found))
+
+
+def test_no_document_contains_a_retired_word():
+    files = [file for pattern in DOCUMENTS for file in sorted(REPOSITORY.glob(pattern))]
+    assert len(files) > 20
+    found = [
+        f"{file.relative_to(REPOSITORY)}:{line}: {word}: write {IN_DOCUMENTS[word]}"
+        for file in files
+        for line, word in retired_in_document(file.read_text(encoding="utf-8"))
+    ]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("# A\n\nNo doors.", [3]),
+        ("It is told\nwhat was done by hand.", [1, 2]),
+        ("```\nits verdict\n```", [2]),
+        ("The log has `chore_failed`.", []),
+        ("# A\n## Words\n| told |\n## More\nDice.", [5]),
+        ("Carrier-grade NAT, in other words.", []),
+    ],
+)
+def test_the_rule_for_documents_knows_what_to_leave_out(text: str, lines: list[int]):
+    assert [line for line, _ in retired_in_document(text)] == lines
 
 
 @pytest.mark.parametrize(
@@ -140,6 +171,17 @@ def retired_in_prose(source: str) -> Iterator[tuple[int, str]]:
         if token.type in PROSE_TOKENS:
             for match in PROSE.finditer(token.string):
                 yield token.start[0] + token.string.count("\n", 0, match.start()), match[1].lower()
+
+
+def retired_in_document(text: str) -> Iterator[tuple[int, str]]:
+    """Every (line, word) of a retired word in a document, outside of its list of words."""
+    in_list = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("## "):
+            in_list = line == "## Words"
+        if not in_list:
+            for match in DOCUMENT.finditer(re.sub(r"`[^`]+`", "``", line)):
+                yield number, match[1].lower()
 
 
 def parts(name: str) -> list[str]:
