@@ -22,6 +22,7 @@ from sqlalchemy import Connection
 from kurir.channels.channel import Channel
 from kurir.dispatch.prefetch import Prefetch
 from kurir.kit import crash_points
+from kurir.kit.backoff import pause_after
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import Metrics
 from kurir.kit.pauses import PAUSES, Pauses
@@ -327,8 +328,8 @@ class Lane:
             self._slowed = 0
         elif isinstance(outcome, TryLater) and outcome.whole_number and time.monotonic() >= self._rests_until:
             # several in flight each get this outcome: it counts once
-            self._rests_until = time.monotonic() + min((outcome.after or 1.0) * 2**self._slowed, _LONGEST_REST)
             self._slowed += 1
+            self._rests_until = time.monotonic() + pause_after(self._slowed, outcome.after or 1.0, _LONGEST_REST)
 
     async def _looked_into(self, message: Claimed, doubt: InDoubt) -> Outcome:
         """The outcome of an attempt that ended in doubt, after asking the channel for evidence, however long that

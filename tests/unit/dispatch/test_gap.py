@@ -1,4 +1,4 @@
-"""The least time between two sends of one linked device."""
+"""The least time between two sends of one linked device, and how long a number rests that sends too fast."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 from tests.harness.gateway import PHONE, open_harness
 
-from kurir.messages.channel_reports import Outcome, Sent
+from kurir.dispatch.lane import _LONGEST_REST
+from kurir.messages.channel_reports import Outcome, Sent, TryLater
 from kurir.messages.content import Outgoing, Text
 from kurir.outbox.outbox import Draft
+from kurir.reasons import as_written
 
 GAP = 0.2
 
@@ -37,3 +39,22 @@ async def test_a_gap_holds_whatever_notifies_the_lane_and_after_it_had_nothing_t
             while len(sent) < 6:
                 await asyncio.sleep(0.01)
     assert all(later - earlier >= GAP for earlier, later in itertools.pairwise(sent))
+
+
+async def test_a_number_that_is_slowed_down_for_weeks_rests_the_longest_time(tmp_path: Path):
+    slowed = TryLater("slow_down", as_written("too fast"), 10.0, counted=False, whole_number=True)
+    async with open_harness(tmp_path) as harness:
+        lane = await harness.gateway.dispatcher._opened(harness.ours.account.id, harness.ours.device.id)
+        assert lane is not None
+        del harness.gateway.dispatcher._lanes[lane.number.id]  # it does not run, so a stop need not wait for it
+        rests: list[float] = []
+        for _ in range(2_000):
+            lane._rests_until = 0.0
+            lane._slow_down(slowed)
+            rests.append(round(lane._rests_until - time.monotonic()))
+        assert rests[:4] == [10, 20, 40, 80]
+        assert set(rests[9:]) == {_LONGEST_REST}
+        lane._slow_down(Sent("1"))
+        lane._rests_until = 0.0
+        lane._slow_down(slowed)
+        assert round(lane._rests_until - time.monotonic()) == 10

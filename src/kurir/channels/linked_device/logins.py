@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import random
 
+from kurir.kit.backoff import pause_after
+
 SHORT = 10.0
 """A connection that lasted fewer seconds counts as short."""
 STEADY = 60.0
@@ -59,7 +61,7 @@ class Logins:
 def pause(times: int) -> float:
     """Seconds for which a device is paused whose engine was stopped `times` in a row: growing, with jitter, so that
     devices which lost their connections together do not return together."""
-    return spread(min(_FIRST * 2 ** (min(times, 32) - 1), _LONGEST))
+    return spread(pause_after(times, _FIRST, _LONGEST))
 
 
 def spread(seconds: float) -> float:
