@@ -187,7 +187,6 @@ async def test_what_is_no_character_costs_only_the_text_in_which_it_is(
     assert bench.seen[-1].body["document"]["id"] == "555"
 
     bench.respond = with_one(bad, b'{"success":true,"note":"@"}')
-    assert await bench.channel.mark_read(bench.number, "wamid.in")
     assert await bench.channel.templates.delete(bench.number, "a") is True
 
 
@@ -273,19 +272,6 @@ async def test_ready_evidence_and_events(bench: Bench) -> None:
     reported = asyncio.create_task(every())
     await bench.channel.close()
     assert await asyncio.wait_for(reported, 5) == []
-
-
-async def test_marking_as_read(bench: Bench) -> None:
-    bench.respond = lambda _request, _body: web.json_response({"success": True})
-    assert await bench.channel.mark_read(bench.number, "wamid.in", typing=True)
-    assert bench.seen[0].body == {
-        "messaging_product": "whatsapp",
-        "status": "read",
-        "message_id": "wamid.in",
-        "typing_indicator": {"type": "text"},
-    }
-    bench.respond = lambda _request, _body: graph_error(131009)
-    assert not await bench.channel.mark_read(bench.number, "wamid.in")
 
 
 @pytest.mark.parametrize(

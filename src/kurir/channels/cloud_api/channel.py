@@ -17,7 +17,7 @@ from kurir.channels.channel import Capabilities
 from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.errors import outcome_of
 from kurir.channels.cloud_api.graph import Graph, GraphResponse, NoAnswer, NotSent
-from kurir.channels.cloud_api.payloads import message_body, read_body
+from kurir.channels.cloud_api.payloads import message_body
 from kurir.channels.cloud_api.templates.calls import TemplateCalls
 from kurir.kit.clock import Clock
 from kurir.kit.json_values import JsonValue
@@ -104,20 +104,6 @@ class CloudApi:
 
     def stored(self, events: Sequence[Event]) -> None:
         """Does nothing: callbacks are acknowledged after they are stored, and Meta repeats unacknowledged ones."""
-
-    # not called yet: meant for the inbox, to show a customer that a message was read and an answer is typed
-    async def mark_read(self, number: Number, remote_id: str, typing: bool = False) -> bool:
-        """Marks a received message as read, with `typing` also shows "typing…"; returns whether Meta accepted it."""
-        credentials = await self.credentials.of(number)
-        if credentials is None:
-            return False
-        call = await self._graph.call(
-            "POST",
-            f"{number.phone_number_id}/messages",
-            credentials.access_token,
-            json=read_body(remote_id, typing),
-        )
-        return isinstance(call, GraphResponse) and bool(call.body and call.body.get("success") is True)
 
     async def close(self) -> None:
         """Closes the connections; calls in progress end in doubt. Idempotent."""

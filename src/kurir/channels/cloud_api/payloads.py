@@ -24,14 +24,6 @@ def message_body(outgoing: Outgoing, media_id: str = "") -> dict[str, Any]:
     }
 
 
-def read_body(remote_id: str, typing: bool = False) -> dict[str, Any]:
-    """The JSON that marks a received message as read and, if asked, shows "typing…" to its sender."""
-    body: dict[str, Any] = {"messaging_product": "whatsapp", "status": "read", "message_id": remote_id}
-    if typing:
-        body["typing_indicator"] = {"type": "text"}
-    return body
-
-
 def _typed(content: Content, media_id: str, stored_name: str) -> tuple[str, dict[str, Any]]:
     match content:
         case Text(body):
