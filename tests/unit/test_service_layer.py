@@ -18,7 +18,8 @@ PURE = {"shown_state", "reason_of", "filled", "variables_of", "recipients_of",
 """Functions of features that read and store nothing: every face may call them."""
 PARTS = {"Outbox", "Templates", "Deliverer", "Dispatcher", "Inbox", "MediaStore", "LinkedDevices", "CloudApi",
          "Pairing", "Notifier", "Leases", "Services", "StoredServices", "Replays", "Devices", "MessageActions",
-         "Sending", "Broadcasts", "Otps", "Callers", "SignIn", "Callbacks", "PeerOrders", "Idempotency"}  # fmt: skip
+         "Sending", "Broadcasts", "Otps", "Callers", "SignIn", "Callbacks", "ReceivedPeerCalls",
+         "Idempotency"}  # fmt: skip
 COMPOSITIONS = {"app.py", "services/services.py", "services/stored_services.py"}
 EXEMPT = {
     "cli/backups.py: events.restored",

@@ -33,7 +33,7 @@ from kurir.services.message_actions import MessageActions
 from kurir.services.messages import Messages
 from kurir.services.numbers import Numbers
 from kurir.services.otps import Otps
-from kurir.services.peer_orders import PeerOrders
+from kurir.services.peer_calls import ReceivedPeerCalls
 from kurir.services.quarantine import Quarantine
 from kurir.services.replays import Replays
 from kurir.services.sending import Sending
@@ -69,7 +69,7 @@ class Services:
     contact_sync: ContactSync
     callbacks: Callbacks
     events: Events
-    peer_orders: PeerOrders
+    peer_calls: ReceivedPeerCalls
     health: Health
 
 
@@ -119,6 +119,6 @@ def services_of(
         contact_sync=ContactSync(database, linked_devices, stored.accounts, stored.contacts),
         callbacks=Callbacks(database, sealing, inbox, clock),
         events=Events(database, feed),
-        peer_orders=PeerOrders(database, sealing, linked_devices, pairing),
+        peer_calls=ReceivedPeerCalls(database, sealing, linked_devices, pairing),
         health=Health(database, tasks, settings),
     )

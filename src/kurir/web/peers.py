@@ -19,11 +19,11 @@ _MOST = 65_536
 
 def routes(gateway: Gateway) -> list[Route]:
     """The one route, for callers with the token that is derived from the master key."""
-    orders = gateway.services.peer_orders
+    calls = gateway.services.peer_calls
 
     async def take(request: Request) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme != "Bearer" or not opens(given, orders.token):
+        if scheme != "Bearer" or not opens(given, calls.token):
             raise HTTPException(401, "this is for gateways that share the database")
         try:
             body = await read_body(request.receive, _MOST)
@@ -32,9 +32,9 @@ def routes(gateway: Gateway) -> list[Route]:
         except BodyTooSlow as error:
             raise HTTPException(408, str(error)) from error
         try:
-            order = peer_calls.decode_order(body)
+            call = peer_calls.decode_call(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise HTTPException(400, "this is no order; do all gateways have the same version?") from error
-        return Response(peer_calls.encode(await orders.run(order)), media_type="application/msgpack")
+            raise HTTPException(400, "this is no peer call; do all gateways have the same version?") from error
+        return Response(peer_calls.encode(await calls.run(call)), media_type="application/msgpack")
 
     return [Route(peer_calls.PATH, take, methods=["POST"])]

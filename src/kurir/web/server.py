@@ -57,7 +57,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
 
     answering = "api" in gateway.settings.roles
     routes = list(health.routes(gateway))
-    if gateway.services.peer_orders.possible and "dispatch" in gateway.settings.roles:
+    if gateway.services.peer_calls.possible and "dispatch" in gateway.settings.roles:
         routes += peers.routes(gateway)
     if answering:
         routes += [

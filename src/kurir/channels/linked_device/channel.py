@@ -23,7 +23,7 @@ from kurir.channels.linked_device.event_stream import EventStream
 from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.hosts import ARGV
 from kurir.channels.linked_device.pairing_progress import PairingProgress
-from kurir.channels.linked_device.peer_calls import DeviceUnavailable, PeerCall, PeerCalls, Result
+from kurir.channels.linked_device.peer_calls import Call, DeviceUnavailable, PeerCalls, Result
 from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.kit.clock import Clock
@@ -136,7 +136,7 @@ class LinkedDevices:
         """Whether this gateway holds the number."""
         return not self._shared or number_id in self._held
 
-    async def forward(self, number: Number, call: PeerCall, timeout: float) -> Result:
+    async def forward(self, number: Number, call: Call, timeout: float) -> Result:
         """The answer of the gateway that holds the number. Raises DeviceUnavailable."""
         if self._peer_calls is None:
             raise DeviceUnavailable(reasons.HELD_ELSEWHERE())

@@ -10,7 +10,7 @@ import asyncio
 
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.pairing_progress import PairingProgress, PairingView
-from kurir.channels.linked_device.peer_calls import FollowPairing, PairingAnswer, PeerCall, StartPairing, StopPairing
+from kurir.channels.linked_device.peer_calls import Call, FollowPairing, PairingAnswer, StartPairing, StopPairing
 from kurir.kit.clock import Clock
 from kurir.numbers.numbers import Number
 
@@ -65,7 +65,7 @@ class Pairing:
         await self._devices.stop_pairing(number)
         return self.state(number)
 
-    async def _there(self, number: Number, call: PeerCall, timeout: float) -> PairingView:
+    async def _there(self, number: Number, call: Call, timeout: float) -> PairingView:
         answer = await self._devices.forward(number, call, timeout + _ON_THE_WAY)
         return answer.view if isinstance(answer, PairingAnswer) else PairingView("none")
 

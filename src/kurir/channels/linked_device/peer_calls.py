@@ -59,20 +59,20 @@ class PairingAnswer(msgspec.Struct, frozen=True, tag="pairing_stands"):
     view: PairingView
 
 
-PeerCall = LookUp | ListContacts | ListGroups | LogOut | StartPairing | FollowPairing | StopPairing
+Call = LookUp | ListContacts | ListGroups | LogOut | StartPairing | FollowPairing | StopPairing
 Result = Done | Failed | OnWhatsApp | Contacts | Groups | PairingAnswer
 
 
-class Order(msgspec.Struct, frozen=True):
+class PeerCall(msgspec.Struct, frozen=True):
     """A peer call and the number it is about."""
 
     account_id: int
     number_id: int
-    call: PeerCall
+    call: Call
 
 
 encode = msgspec.msgpack.Encoder().encode
-decode_order = msgspec.msgpack.Decoder(Order).decode
+decode_call = msgspec.msgpack.Decoder(PeerCall).decode
 _decode_result = msgspec.msgpack.Decoder(Result).decode
 
 
@@ -83,7 +83,7 @@ class PeerCalls:
         self._holder = holder
         self._token = token
 
-    async def run(self, number: Number, call: PeerCall, timeout: float) -> Result:
+    async def run(self, number: Number, call: Call, timeout: float) -> Result:
         """The other gateway's answer. Raises DeviceUnavailable, also when it cannot be reached or refuses."""
         try:
             where = await self._holder(number.id)
@@ -92,20 +92,20 @@ class PeerCalls:
         if where is None:
             raise DeviceUnavailable(reasons.HELD_BY_NONE())
         try:
-            result = _decode_result(await self._post(where, Order(number.account_id, number.id, call), timeout))
+            result = _decode_result(await self._post(where, PeerCall(number.account_id, number.id, call), timeout))
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DeviceUnavailable(reasons.HOLDER_SILENT(where=where, error=type(error).__name__)) from error
         if isinstance(result, Failed):
             raise DeviceUnavailable(result.reason)
         return result
 
-    async def _post(self, where: str, order: Order, timeout: float) -> bytes:
+    async def _post(self, where: str, call: PeerCall, timeout: float) -> bytes:
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=_CONNECT)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/msgpack"}
         async with (
             asyncio.timeout(timeout),
             aiohttp.ClientSession(timeout=limits, headers=headers) as session,
-            session.post(where.rstrip("/") + PATH, data=encode(order), allow_redirects=False) as answer,
+            session.post(where.rstrip("/") + PATH, data=encode(call), allow_redirects=False) as answer,
         ):
             answer.raise_for_status()
             return await answer.read()

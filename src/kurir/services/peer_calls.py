@@ -6,7 +6,7 @@ from kurir.channels.linked_device import peer_calls
 from kurir.channels.linked_device import protocol as say
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.pairing import Pairing
-from kurir.channels.linked_device.peer_calls import DeviceUnavailable, Order, PairingAnswer, Result
+from kurir.channels.linked_device.peer_calls import DeviceUnavailable, PairingAnswer, PeerCall, Result
 from kurir.kit.sealing import Sealing
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
@@ -14,7 +14,7 @@ from kurir.reasons.numbers import MOVING_GATEWAY
 from kurir.store.database import Database
 
 
-class PeerOrders:
+class ReceivedPeerCalls:
     """Performs other gateways' peer calls. `token` is derived from the shared master key."""
 
     def __init__(self, database: Database, sealing: Sealing, linked_devices: LinkedDevices, pairing: Pairing) -> None:
@@ -28,19 +28,19 @@ class PeerOrders:
         """Whether other gateways can share the database."""
         return self._database.shared
 
-    async def run(self, order: Order) -> Result:
+    async def run(self, received: PeerCall) -> Result:
         """The device's answer, or why there is none. Raises DatabaseUnavailable."""
         number = await self._database.read(
-            lambda c: numbers.by_id(c, order.account_id, order.number_id), of=order.account_id
+            lambda c: numbers.by_id(c, received.account_id, received.number_id), of=received.account_id
         )
-        if number is None or not self._linked_devices.holds(order.number_id):
+        if number is None or not self._linked_devices.holds(received.number_id):
             return say.Failed(MOVING_GATEWAY())
         try:
-            return await self._done(number, order.call)
+            return await self._done(number, received.call)
         except DeviceUnavailable as error:
             return say.Failed(error.reason)
 
-    async def _done(self, number: Number, call: peer_calls.PeerCall) -> Result:  # noqa: PLR0911 - one each
+    async def _done(self, number: Number, call: peer_calls.Call) -> Result:  # noqa: PLR0911 - one each
         devices, pairing = self._linked_devices, self._pairing
         match call:
             case say.LookUp(phones=phones):
