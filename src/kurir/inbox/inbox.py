@@ -3,6 +3,8 @@ and acts on them after the commit.
 
 It takes callbacks of the Cloud API and the event stream of linked devices. Storing twice is harmless: messages are
 unique per (number, chat, id), callbacks per fingerprint, and receipts only move a message up.
+
+More than 300 lines: storing an event, and what follows when that fails, event by event.
 """
 
 from __future__ import annotations
