@@ -417,7 +417,7 @@ async def test_only_what_meta_signed_is_believed_and_only_once(shop: Shop) -> No
     assert await post_callback(shop, foreign, sign(secret, foreign)) == 200
     assert await shop.count(incoming) == 1
     for odd in (b"", b"[]", b"not json", b"\xff\xfe"):
-        assert await post_callback(shop, odd, sign(secret, odd)) == 200  # set aside
+        assert await post_callback(shop, odd, sign(secret, odd)) == 200  # quarantined
     assert await post_callback(shop, b"{}", sign(secret, b"{}")) == 200
     assert await post_callback(shop, b" " * 3_000_001, "sha256=00") == 413
 

@@ -137,7 +137,7 @@ class Harness:
         return channel.sent
 
 
-def set_aside(connection: sa.Connection) -> list[Entry]:
+def quarantined(connection: sa.Connection) -> list[Entry]:
     """The quarantine's entries with their payloads, newest first."""
     found = [quarantine.by_id(connection, line.id) for line in quarantine.lines(connection, limit=1_000)]
     return [entry for entry in found if entry is not None]

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import sqlalchemy as sa
-from tests.harness.gateway import Harness, set_aside
+from tests.harness.gateway import Harness, quarantined
 
 from kurir.inbox.tables import incoming
 from kurir.quarantine import quarantine
@@ -62,7 +62,7 @@ def client_at(harness: Harness, address: str) -> httpx.AsyncClient:
 
 async def entries(harness: Harness) -> list[quarantine.Entry]:
     """The quarantine's entries, newest first."""
-    return await harness.gateway.database.read(set_aside)
+    return await harness.gateway.database.read(quarantined)
 
 
 async def stored(harness: Harness) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import sqlalchemy as sa
-from tests.harness.gateway import PHONE, Harness, set_aside
+from tests.harness.gateway import PHONE, Harness, quarantined
 
 from kurir.messages.content import Text
 from kurir.outbox.outbox import Draft
@@ -27,7 +27,7 @@ async def until(condition: Callable[[], Awaitable[Any]], what: str) -> None:
 
 async def entries(harness: Harness) -> list[Entry]:
     """The quarantine's entries, newest first."""
-    return await harness.gateway.database.read(set_aside)
+    return await harness.gateway.database.read(quarantined)
 
 
 async def scalar(harness: Harness, statement: sa.Select[Any]) -> Any:

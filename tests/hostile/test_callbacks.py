@@ -181,7 +181,7 @@ def with_spoilt(harness: Harness, place: str, spoilt: bytes, name: str) -> bytes
     return json.dumps(callback(harness, change(harness, **value))).encode().replace(b'"SPOILT"', spoilt)
 
 
-async def test_a_spoilt_change_about_a_number_that_is_not_set_up_is_set_aside_and_can_be_read_again(
+async def test_a_spoilt_change_about_a_number_that_is_not_set_up_is_quarantined_and_can_be_read_again(
     small: Harness,
 ) -> None:
     for count, spoilt in enumerate([*SPOILT.values(), b"9" * 25, b"-" + b"9" * 300], 1):
@@ -198,7 +198,7 @@ NO_OBJECT = (
 )  # fmt: skip
 
 
-async def test_what_is_signed_and_no_json_object_is_set_aside_whole(small: Harness) -> None:
+async def test_what_is_signed_and_no_json_object_is_quarantined_whole(small: Harness) -> None:
     for raw in NO_OBJECT:
         assert await post(small, raw) == 200
         assert await post(small, raw) == 200
@@ -238,7 +238,7 @@ async def test_what_is_stored_fits(harness: Harness) -> None:
         assert 0 < row.at < 4_102_444_801
 
 
-async def test_a_change_that_the_database_refuses_is_set_aside_alone(small: Harness) -> None:
+async def test_a_change_that_the_database_refuses_is_quarantined_alone(small: Harness) -> None:
     def refuse(connection: sa.Connection) -> None:
         connection.exec_driver_sql(
             "CREATE TRIGGER poison BEFORE INSERT ON incoming WHEN NEW.text = 'poison' "
@@ -263,7 +263,9 @@ async def test_a_change_that_the_database_refuses_is_set_aside_alone(small: Harn
     assert len(await entries(small)) == 1
 
 
-async def test_a_change_that_cannot_be_read_is_set_aside_whole(small: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_cannot_be_read_is_quarantined_whole(
+    small: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = reading._received
 
     def broken(found: dict[str, Any], *more: Any, **named: Any) -> Any:
@@ -282,7 +284,7 @@ async def test_a_change_that_cannot_be_read_is_set_aside_whole(small: Harness, m
     assert [event.fingerprint for event in found.events] == ["message:wamid.bad"]
 
 
-async def test_a_signed_change_about_a_number_that_is_not_set_up_is_set_aside(small: Harness) -> None:
+async def test_a_signed_change_about_a_number_that_is_not_set_up_is_quarantined(small: Harness) -> None:
     stranger = {
         "field": "messages",
         "value": {"metadata": {"phone_number_id": "999"}, "messages": [message("wamid.x")]},

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import sqlalchemy as sa
-from tests.harness.gateway import Harness, open_harness, set_aside
+from tests.harness.gateway import Harness, open_harness, quarantined
 from tests.hostile.test_slow_media import pictures_to_fetch, spoil
 from tests.unit.linked_device.receiver_rig import SITI, ReceiverRig, picture, receipt, refused, text
 
@@ -22,7 +22,7 @@ from kurir.inbox import event_of
 from kurir.inbox import inbox as inbox_module
 from kurir.inbox.tables import incoming
 from kurir.kit.url_rules import Allowed
-from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
+from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Quarantined, Received, StatusChanged
 from kurir.quarantine.quarantine import Entry
 from kurir.reasons import read, sentence
 from kurir.webhooks.endpoints import add
@@ -41,11 +41,11 @@ def refusing(folder: Path, refuses: Refuses) -> tuple[ReceiverRig, list[bool]]:
 
 
 @pytest.mark.parametrize("what", [text("bad"), picture("bad")], ids=["text", "picture"])
-def test_a_message_that_was_set_aside_is_done_and_nothing_is_fetched_of_it(tmp_path: Path, what: Any) -> None:
+def test_a_message_that_was_quarantined_is_done_and_nothing_is_fetched_of_it(tmp_path: Path, what: Any) -> None:
     rig, _ = refusing(tmp_path, lambda news: isinstance(news, Received) and news.remote_id == "bad")
     rig.receiver.online(connected=True)
     rig.receiver.take(what)
-    rig.store(rig.aside())
+    rig.store(rig.quarantined())
     assert rig.kept() == 0
     rig.receiver.take(text("good"))
     assert rig.received().remote_id == "good"
@@ -54,9 +54,9 @@ def test_a_message_that_was_set_aside_is_done_and_nothing_is_fetched_of_it(tmp_p
 
 
 @pytest.mark.parametrize("what", [text("bad"), picture("bad")], ids=["text", "picture"])
-def test_what_can_neither_be_reported_nor_set_aside_stays_and_comes_again(tmp_path: Path, what: Any) -> None:
+def test_what_can_neither_be_reported_nor_quarantined_stays_and_comes_again(tmp_path: Path, what: Any) -> None:
     def refuses(news: News) -> bool:
-        return isinstance(news, SetAside) or (isinstance(news, Received) and news.remote_id == "bad")
+        return isinstance(news, Quarantined) or (isinstance(news, Received) and news.remote_id == "bad")
 
     rig, on = refusing(tmp_path, refuses)
     rig.receiver.online(connected=True)
@@ -77,7 +77,7 @@ def test_what_can_neither_be_reported_nor_set_aside_stays_and_comes_again(tmp_pa
 @pytest.mark.parametrize("refused_id", ["a", "b", "c"])
 def test_a_receipt_of_which_a_part_is_not_taken_is_not_let_go(tmp_path: Path, refused_id: str) -> None:
     def refuses(news: News) -> bool:
-        return isinstance(news, SetAside) or (isinstance(news, StatusChanged) and news.remote_id == refused_id)
+        return isinstance(news, Quarantined) or (isinstance(news, StatusChanged) and news.remote_id == refused_id)
 
     rig, on = refusing(tmp_path, refuses)
     rig.receiver.online(connected=True)
@@ -122,7 +122,7 @@ def test_what_is_read_while_the_device_closes_is_read_again(tmp_path: Path, monk
     rig.receiver.close()
 
 
-# -- media whose fetch was set aside -----------------------------------------------------------------------------------
+# -- media whose fetch was quarantined ---------------------------------------------------------------------------------
 
 
 class Ward:
@@ -154,8 +154,8 @@ class Ward:
         bodies = await self.harness.gateway.database.read(lambda c: c.exec_driver_sql(query).scalars().all())
         return [msgspec.json.decode(body)["data"] for body in bodies]
 
-    async def aside(self) -> list[Entry]:
-        return await self.harness.gateway.database.read(set_aside)
+    async def quarantined(self) -> list[Entry]:
+        return await self.harness.gateway.database.read(quarantined)
 
 
 @pytest.fixture
@@ -198,13 +198,13 @@ async def test_media_whose_fetch_cannot_be_read_are_gone(ward: Ward, spoilt: dic
     entry = await pending(ward)
     spoil(ward.rig, [entry], event=b"\xff\xff no protobuf", **spoilt)
     ward.rig.receiver.online(connected=True)
-    await ward.store(ward.rig.aside())
+    await ward.store(ward.rig.quarantined())
     media = await ward.media()
     assert (media.state, media.mime) == ("gone", "image/png")
     assert "kurir quarantine list" in sentence(read(media.reason), "en")
     (body,) = await ward.reported()
     assert (body["status"], body["message_id"], body["reason"]) == ("gone", "p", sentence(read(media.reason), "en"))
-    assert [one.queue for one in await ward.aside()] == ["journal"]
+    assert [one.queue for one in await ward.quarantined()] == ["journal"]
     assert ward.rig.kept() == 0
 
 
@@ -213,9 +213,9 @@ async def test_a_replay_that_succeeds_stores_media_that_were_gone(ward: Ward, mo
     with monkeypatch.context() as patch:
         patch.setattr(media_fetches.MediaFetches, "_begin", lambda *_: 1 / 0)
         ward.rig.receiver.online(connected=True)
-        await ward.store(ward.rig.aside())
+        await ward.store(ward.rig.quarantined())
     assert (await ward.media()).state == "gone"
-    (entry,) = await ward.aside()
+    (entry,) = await ward.quarantined()
     ward.rig.receiver.replay(entry.payload)
     await ward.store(ward.rig.received())
     await ward.store(ward.rig.fetched())
@@ -230,14 +230,14 @@ async def test_a_replay_that_fails_again_leaves_them_gone(ward: Ward, monkeypatc
     entry = await pending(ward)
     spoil(ward.rig, [entry], event=b"\xff\xff no protobuf")
     ward.rig.receiver.online(connected=True)
-    await ward.store(ward.rig.aside())
-    (kept,) = await ward.aside()
+    await ward.store(ward.rig.quarantined())
+    (kept,) = await ward.quarantined()
     ward.rig.receiver.replay(kept.payload)
-    again = ward.rig.aside()
+    again = ward.rig.quarantined()
     assert again.fetch is None
     await ward.store(again)
     assert (await ward.media()).state == "gone"
-    assert len(await ward.aside()) == 1
+    assert len(await ward.quarantined()) == 1
 
 
 @pytest.mark.parametrize("state", ["stored", "gone"])
@@ -264,7 +264,7 @@ async def test_what_became_of_media_and_cannot_be_stored_leaves_them_gone(
     media = await ward.media()
     assert (media.state, media.path) == ("gone", "")
     assert media.reason
-    (entry,) = await ward.aside()
+    (entry,) = await ward.quarantined()
     assert entry.queue == "inbox"
     await ward.harness.gateway.inbox.take([(event_of(entry.payload), "")])
     assert (await ward.media()).state == state

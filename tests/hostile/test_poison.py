@@ -49,7 +49,7 @@ def poison_events(harness: Harness) -> dict[str, Event]:
     }
 
 
-async def test_an_event_that_cannot_be_stored_is_set_aside_and_the_others_are_stored(harness: Harness) -> None:
+async def test_an_event_that_cannot_be_stored_is_quarantined_and_the_others_are_stored(harness: Harness) -> None:
     poison = list(poison_events(harness).values())
     for i in range(40):
         harness.devices.hear(received(harness, f"good{i}"))
@@ -57,7 +57,7 @@ async def test_an_event_that_cannot_be_stored_is_set_aside_and_the_others_are_st
             harness.devices.hear(poison[i // 6 % len(poison)])
     await until(lambda: _all_good(harness, 40), "good events were not stored")
     found = await entries(harness)
-    assert found, "nothing was set aside"
+    assert found, "nothing was quarantined"
     assert all(entry.queue == "inbox" and entry.reason and entry.payload for entry in found)
     # what a database takes after all (SQLite stores most types) is stored; nothing is lost in silence
     stored = await scalar(harness, sa.select(sa.func.count()).select_from(incoming))
@@ -71,7 +71,7 @@ async def _all_good(harness: Harness, count: int) -> bool:
     return await scalar(harness, good) == count
 
 
-async def test_an_event_set_aside_can_be_replayed_once_what_was_wrong_is_right(harness: Harness) -> None:
+async def test_an_event_quarantined_can_be_replayed_once_what_was_wrong_is_right(harness: Harness) -> None:
     def no_texts(connection: sa.Connection) -> None:
         raise ValueError("unforeseen")
 
@@ -160,7 +160,7 @@ async def test_a_message_leaves_the_queue_whatever_cannot_be_written_of_it(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, remote_id: Any, quarantine_breaks: bool
 ) -> None:
     if quarantine_breaks:
-        monkeypatch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
+        monkeypatch.setattr(quarantine, "add", lambda *_: 1 / 0)
     original, bad = record.record, await held(harness, "628111")
     good = await held(harness, "628222")
 
@@ -191,10 +191,10 @@ async def test_a_message_leaves_the_queue_whatever_cannot_be_written_of_it(
     assert len(harness.devices.sent) == 3
 
 
-async def test_a_message_that_cannot_be_read_nor_set_aside_holds_nobody_up(
+async def test_a_message_that_cannot_be_read_nor_quarantined_holds_nobody_up(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
+    monkeypatch.setattr(quarantine, "add", lambda *_: 1 / 0)
     bad, good = await held(harness, "628111"), await held(harness, "628222")
     await spoil(harness, bad, "damaged")
     harness.devices.connected = True
@@ -221,7 +221,7 @@ async def test_a_secret_is_not_kept_in_the_quarantine(harness: Harness, monkeypa
     async def failed() -> bool:
         return await state(harness, bad) == "failed unprocessable"
 
-    await until(failed, "the message was not set aside")
+    await until(failed, "the message was not quarantined")
     (entry,) = await entries(harness)
     assert entry.payload == b""
     assert await scalar(harness, sa.select(messages.c.content).where(messages.c.id == bad)) == ""

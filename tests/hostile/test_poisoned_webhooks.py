@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.harness.gateway import Harness, open_harness, set_aside
+from tests.harness.gateway import Harness, open_harness, quarantined
 from tests.harness.webhooks import WebhookHarness, delivering, eventually, open_webhook_harness, receiving
 from tests.hostile.poison import accept, entries, state, until
 
@@ -63,7 +63,7 @@ async def webhooks(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     server.drop(url)
 
 
-async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes_on(
+async def test_a_delivery_that_cannot_be_recorded_is_quarantined_and_the_rest_goes_on(
     webhooks: WebhookHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = deliveries.record
@@ -81,7 +81,7 @@ async def test_a_delivery_that_cannot_be_recorded_is_set_aside_and_the_rest_goes
         await webhooks.comes_in(chat="628222", text="elsewhere")
         await eventually(lambda: delivered_and_failed(webhooks, endpoint), (2, 1))
         assert {webhook_call.text for webhook_call in receiver.at()} >= {"behind it", "elsewhere"}
-    (entry,) = await webhooks.database.read(set_aside)
+    (entry,) = await webhooks.database.read(quarantined)
     assert entry.queue == "webhook"
     assert entry.reference.startswith("delivery:")
 

@@ -14,7 +14,7 @@ from tests.hostile.poison import accept, entries, spoil, state, until
 
 from kurir.kit.log_limit import LogLimit
 from kurir.kit.tokens import load_token
-from kurir.messages.channel_reports import SetAside
+from kurir.messages.channel_reports import Quarantined
 from kurir.messages.content import Text
 from kurir.numbers.numbers import Number
 from kurir.outbox.message_rows import encode_content
@@ -35,8 +35,8 @@ async def test_of_a_full_quarantine_what_failed_longest_ago_goes(
     number = harness.ours.device
 
     async def fail(reference: str, now: float) -> None:
-        aside = SetAside(number.account_id, number.id, "inbox", reference, "unforeseen", b"x")
-        await harness.gateway.database.write(lambda c: quarantine.set_aside(c, aside, now))
+        quarantined = Quarantined(number.account_id, number.id, "inbox", reference, "unforeseen", b"x")
+        await harness.gateway.database.write(lambda c: quarantine.add(c, quarantined, now))
 
     for at, reference in enumerate(["a", "b", "c", "a", "d"]):
         await fail(reference, float(at))
@@ -62,8 +62,8 @@ async def test_a_full_quarantine_costs_a_look_a_transaction_and_a_line_now_and_t
 
     def fail(connection: sa.Connection, number: Number, references: range) -> None:
         for n in references:
-            aside = SetAside(number.account_id, number.id, "inbox", f"r{n}", "unforeseen", b"x")
-            quarantine.set_aside(connection, aside, float(n))
+            quarantined = Quarantined(number.account_id, number.id, "inbox", f"r{n}", "unforeseen", b"x")
+            quarantine.add(connection, quarantined, float(n))
 
     database = harness.gateway.database
     await database.write(lambda c: fail(c, theirs, range(3)))
@@ -98,9 +98,9 @@ async def test_what_is_done_at_a_transactions_end_fails_alone(
         raise ValueError("unforeseen")
 
     monkeypatch.setattr(quarantine, "_remove_oldest", broken)
-    aside = SetAside(harness.ours.account.id, 0, "inbox", "a", "unforeseen", b"x")
+    quarantined = Quarantined(harness.ours.account.id, 0, "inbox", "a", "unforeseen", b"x")
     with capture_logs() as logs:
-        await harness.gateway.database.write(lambda c: quarantine.set_aside(c, aside, 1.0))
+        await harness.gateway.database.write(lambda c: quarantine.add(c, quarantined, 1.0))
     assert [line["event"] for line in logs] == ["transaction_end_failed"]
     assert [entry.reference for entry in await entries(harness)] == ["a"]
     with pytest.raises(ValueError, match="given up"):  # what is rolled back leaves nothing for the next transaction
@@ -123,10 +123,10 @@ async def test_the_operator_lists_replays_and_discards(harness: Harness) -> None
     harness.devices.connected = True
     harness.gateway.dispatcher.wake(harness.ours.device.account_id, harness.ours.device.id)
 
-    async def aside() -> bool:
+    async def quarantined() -> bool:
         return len(await entries(harness)) == 2
 
-    await until(aside, "the messages were not set aside")
+    await until(quarantined, "the messages were not quarantined")
     token = load_token(harness.gateway.settings.data_dir)
     client, headers = harness.client, {"Authorization": f"Bearer {token}"}
     assert (await client.get("/api/v1/quarantine")).status_code == 401

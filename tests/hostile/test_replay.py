@@ -1,5 +1,5 @@
-"""Every queue of the quarantine: what was set aside from it can be replayed once what was wrong is right, or the answer
-says truthfully why not."""
+"""Every queue of the quarantine: what came from it can be replayed once what was wrong is right, or the answer says
+truthfully why not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.inbox import Inbox
 from kurir.inbox.tables import incoming
 from kurir.kit.url_rules import Allowed
-from kurir.messages.channel_reports import Event, Received, SetAside
+from kurir.messages.channel_reports import Event, Quarantined, Received
 from kurir.messages.content import Text
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
@@ -44,7 +44,7 @@ async def harness(tmp_path: Path, database_url: str) -> AsyncIterator[Harness]:
         yield opened
 
 
-async def put(harness: Harness, entry: SetAside) -> None:
+async def put(harness: Harness, entry: Quarantined) -> None:
     await harness.gateway.inbox.take([(entry, "")])
 
 
@@ -59,14 +59,14 @@ def broken_inbox(patch: pytest.MonkeyPatch) -> None:
     original = Inbox._apply
 
     def apply(inbox: Inbox, connection: sa.Connection, event: Event, now: float) -> Any:
-        if isinstance(event, SetAside):
+        if isinstance(event, Quarantined):
             return original(inbox, connection, event, now)
         raise ValueError("unforeseen")
 
     patch.setattr(Inbox, "_apply", apply)
 
 
-# -- one entry of each queue: set aside, replayed, and what must be true then ----------------------------------------
+# -- one entry of each queue: quarantined, replayed, and what must be true then ----------------------------------------
 
 
 async def from_inbox(harness: Harness) -> Callable[[], Awaitable[bool]]:
@@ -102,7 +102,7 @@ async def from_journal(harness: Harness) -> Callable[[], Awaitable[bool]]:
         seen.append((given.id, payload))
 
     harness.devices.replay_received = replay_received  # type: ignore[attr-defined]
-    await put(harness, SetAside(number.account_id, number.id, "journal", "J1", "its reader ended", b"protobuf"))
+    await put(harness, Quarantined(number.account_id, number.id, "journal", "J1", "its reader ended", b"protobuf"))
 
     async def there() -> bool:
         return seen == [(number.id, b"protobuf")]
@@ -119,10 +119,10 @@ async def from_outbox(harness: Harness) -> Callable[[], Awaitable[bool]]:
     harness.devices.connected = True
     gateway.dispatcher.wake(number.account_id, number.id)
 
-    async def aside() -> bool:
+    async def quarantined() -> bool:
         return len(await entries(harness)) == 1
 
-    await until(aside)
+    await until(quarantined)
     await content_of(harness, message_id, encode_content(gateway.sealing, message_id, Text("halo"), False))
 
     async def there() -> bool:
@@ -157,7 +157,7 @@ async def from_webhook(harness: Harness) -> Callable[[], Awaitable[bool]]:
     database = harness.gateway.database
     await database.write(lambda c: fan_out(c, number.account_id))
     delivery = await database.read(lambda c: c.execute(sa.select(webhook_deliveries.c.id)).scalar_one())
-    assert await database.write(lambda c: deliveries.set_aside(c, endpoint, delivery, "it broke", 2.0))
+    assert await database.write(lambda c: deliveries.quarantine_delivery(c, endpoint, delivery, "it broke", 2.0))
 
     async def there() -> bool:
         return await database.read(lambda c: c.execute(sa.select(webhook_deliveries.c.state)).scalar_one()) in {
@@ -183,7 +183,7 @@ async def from_template(harness: Harness) -> Callable[[], Awaitable[bool]]:
     return there
 
 
-SET_ASIDE = {
+QUARANTINED = {
     "journal": from_journal,
     "inbox": from_inbox,
     "callback": from_callback,
@@ -194,12 +194,12 @@ SET_ASIDE = {
 
 
 def test_every_queue_has_its_replay_here() -> None:
-    assert set(SET_ASIDE) == set(QUEUES)
+    assert set(QUARANTINED) == set(QUEUES)
 
 
 @pytest.mark.parametrize("queue", QUEUES)
-async def test_what_was_set_aside_can_be_replayed(harness: Harness, queue: str) -> None:
-    there = await SET_ASIDE[queue](harness)
+async def test_what_was_quarantined_can_be_replayed(harness: Harness, queue: str) -> None:
+    there = await QUARANTINED[queue](harness)
     (entry,) = await entries(harness)
     assert entry.queue == queue
     assert not await there()
@@ -278,7 +278,7 @@ async def test_a_whole_body_is_replayed_by_a_version_that_can_read_it(
 @pytest.mark.parametrize("reference", ["change:x", "body:x", "628/wamid.x", ""])
 async def test_a_damaged_entry_is_a_clear_answer(harness: Harness, payload: bytes, reference: str) -> None:
     number = harness.ours.official
-    await put(harness, SetAside(number.account_id, number.id, "callback", reference, "odd", payload))
+    await put(harness, Quarantined(number.account_id, number.id, "callback", reference, "odd", payload))
     (entry,) = await entries(harness)
     with pytest.raises(NotPossible):
         await harness.gateway.services.replays.replay_of_any(entry.id)
@@ -290,7 +290,7 @@ async def test_an_event_is_stored_for_no_other_account_than_the_entry_s(harness:
     event = Received(number.account_id, number.id, "X1", PHONE, PHONE, "Sari", 1.0, "text", "halo")
     payload = msgspec.msgpack.encode(event)
     for queue in ("callback", "inbox"):
-        await put(harness, SetAside(harness.ours.account.id, harness.ours.device.id, queue, "x", "odd", payload))
+        await put(harness, Quarantined(harness.ours.account.id, harness.ours.device.id, queue, "x", "odd", payload))
     for entry in await entries(harness):
         with pytest.raises(NotPossible, match="another account"):
             await harness.gateway.services.replays.replay_of_any(entry.id)
@@ -300,7 +300,7 @@ async def test_an_event_is_stored_for_no_other_account_than_the_entry_s(harness:
 # -- what cannot be replayed -------------------------------------------------------------------------------------------
 
 
-async def test_a_template_stays_set_aside_while_meta_s_list_cannot_be_had(harness: Harness) -> None:
+async def test_a_template_stays_quarantined_while_meta_s_list_cannot_be_had(harness: Harness) -> None:
     await from_template(harness)
     (entry,) = await entries(harness)
     harness.cloud.templates.listed = None  # type: ignore[assignment]
@@ -333,10 +333,10 @@ async def test_an_event_that_could_not_be_written_says_what_it_was_and_that_it_c
         [Draft(account_id=number.account_id, number_id=number.id, recipient=PHONE, content=Text("halo"))]
     )
 
-    async def aside() -> bool:
+    async def quarantined() -> bool:
         return bool(await entries(harness))
 
-    await until(aside)
+    await until(quarantined)
     entry = (await entries(harness))[0]
     kept = json.loads(entry.payload)
     assert (kept["type"], kept["chat"], kept["number"]) == ("message_status", PHONE, number.id)
@@ -353,9 +353,9 @@ async def test_strangers_cannot_fill_the_disk_through_the_quarantine(
 ) -> None:
     monkeypatch.setattr(quarantine, "MOST", 5)
     ours, theirs = harness.ours.official, harness.theirs.official
-    await put(harness, SetAside(theirs.account_id, theirs.id, "callback", "theirs", "odd", b"x"))
+    await put(harness, Quarantined(theirs.account_id, theirs.id, "callback", "theirs", "odd", b"x"))
     for i in range(12):
-        await put(harness, SetAside(ours.account_id, ours.id, "callback", f"change:{i}", "odd", b"x"))
+        await put(harness, Quarantined(ours.account_id, ours.id, "callback", f"change:{i}", "odd", b"x"))
     found = await entries(harness)
     kept = [entry.reference for entry in found if entry.account_id == ours.account_id]
     assert kept == [f"change:{i}" for i in (11, 10, 9, 8, 7)]
@@ -374,7 +374,7 @@ async def test_a_payload_that_is_too_large_is_cut_and_says_so(harness: Harness) 
 
 async def test_a_list_reads_no_payloads(harness: Harness) -> None:
     number = harness.ours.official
-    await put(harness, SetAside(number.account_id, number.id, "callback", "change:1", "odd", b"\x00\xff" * 2_000))
+    await put(harness, Quarantined(number.account_id, number.id, "callback", "change:1", "odd", b"\x00\xff" * 2_000))
     asked: list[str] = []
 
     def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:

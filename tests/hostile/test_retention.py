@@ -27,7 +27,7 @@ from kurir.kit.ids import first_id_at
 from kurir.kit.tasks import TaskHealth
 from kurir.leases import Alone
 from kurir.maintenance import MaintenanceJob
-from kurir.messages.channel_reports import ConnectionChanged, Received, SetAside
+from kurir.messages.channel_reports import ConnectionChanged, Quarantined, Received
 from kurir.messages.lifecycle import STATES
 from kurir.numbers import numbers
 from kurir.otp import retention as otp
@@ -269,8 +269,8 @@ async def test_what_a_webhook_has_not_delivered_stays_whatever_its_age(harness: 
 async def test_quarantine_callbacks_requests_and_early_receipts_go_in_their_time(harness: OutboxHarness) -> None:
     own = {"account_id": harness.number.account_id, "number_id": harness.number.id}
     for n, age in enumerate((OLD, YOUNG)):
-        entry = SetAside(own["account_id"], own["number_id"], "inbox", str(n), "no", b"")
-        await harness.database.write(lambda c, e=entry, a=age: quarantine.set_aside(c, e, at(harness, a)))
+        entry = Quarantined(own["account_id"], own["number_id"], "inbox", str(n), "no", b"")
+        await harness.database.write(lambda c, e=entry, a=age: quarantine.add(c, e, at(harness, a)))
         await add(
             harness, tables["callbacks"], [{**own, "fingerprint": str(n), "body": "", "stored_at": at(harness, age)}]
         )

@@ -73,11 +73,11 @@ async def test_many_changes_about_strange_numbers_are_one_entry(harness: Harness
         assert await post(harness, raw) == 200
         assert await post(harness, raw) == 200  # the same again is there once
     assert max(found) <= 2
-    aside = await entries(harness)
+    quarantined = await entries(harness)
     tenants = [harness.ours.account.id, harness.theirs.account.id]  # both have the same app secret
-    assert sorted(entry.account_id for entry in aside) == sorted(tenants)
-    assert all(entry.reference.startswith(reading.BODY) for entry in aside)
-    assert all("objects, lists and commas, more than" in entry.reason for entry in aside)
+    assert sorted(entry.account_id for entry in quarantined) == sorted(tenants)
+    assert all(entry.reference.startswith(reading.BODY) for entry in quarantined)
+    assert all("objects, lists and commas, more than" in entry.reason for entry in quarantined)
     assert 'kurir_callbacks_total{result="set_aside"} 2.0' in harness.gateway.metrics.render().decode()
 
 
@@ -90,22 +90,22 @@ async def test_more_changes_than_meta_sends_are_one_entry(small: Harness) -> Non
     assert await stored(small) == set()
 
 
-async def test_what_goes_aside_change_by_change_is_little_and_else_the_body_goes(harness: Harness) -> None:
+async def test_what_is_quarantined_change_by_change_is_little_and_else_the_body_goes(harness: Harness) -> None:
     good = [change(harness, messages=[message("wamid.a")]), change(harness, messages=[message("wamid.b")])]
-    for count in (callback_parts.ASIDE, callback_parts.ASIDE + 1, callback_parts.CHANGES - 2):
+    for count in (callback_parts.ENTRIES, callback_parts.ENTRIES + 1, callback_parts.CHANGES - 2):
         found = strange(count)["entry"][0]["changes"]
         raw = json.dumps(callback(harness, good[0], *found, good[1])).encode()
-        with inserts(harness.gateway.database, "quarantine") as stored_aside:
+        with inserts(harness.gateway.database, "quarantine") as stored_entries:
             assert await post(harness, raw) == 200
-        assert sum(stored_aside) == (count if count <= callback_parts.ASIDE else 2)
-        assert max(stored_aside) <= inbox_module.GROUP
+        assert sum(stored_entries) == (count if count <= callback_parts.ENTRIES else 2)
+        assert max(stored_entries) <= inbox_module.GROUP
         assert await stored(harness) == {"wamid.a", "wamid.b"}, "the others are stored in any case"
-    aside = await entries(harness)
-    assert len(aside) == callback_parts.ASIDE + 4
-    assert "101 of its changes cannot be read or are about numbers" in aside[3].reason
+    quarantined = await entries(harness)
+    assert len(quarantined) == callback_parts.ENTRIES + 4
+    assert "101 of its changes cannot be read or are about numbers" in quarantined[3].reason
 
 
-@pytest.mark.parametrize("count", [callback_parts.ASIDE, callback_parts.CHANGES])
+@pytest.mark.parametrize("count", [callback_parts.ENTRIES, callback_parts.CHANGES])
 async def test_changes_that_cannot_be_read_are_stored_in_groups(
     small: Harness, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
@@ -116,7 +116,7 @@ async def test_changes_that_cannot_be_read_are_stored_in_groups(
     with monkeypatch.context() as patch, inserts(small.gateway.database, "quarantine") as found:
         patch.setattr(reading, "_received", broken)
         assert await post(small, json.dumps(callback(small, *changes)).encode()) == 200
-    assert sum(found) == (count if count <= callback_parts.ASIDE else 2)
+    assert sum(found) == (count if count <= callback_parts.ENTRIES else 2)
     assert max(found) <= inbox_module.GROUP
     for entry in await entries(small):
         if entry.account_id == small.ours.account.id:

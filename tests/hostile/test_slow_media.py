@@ -20,7 +20,7 @@ from tests.unit.linked_device.receiver_rig import ReceiverRig, picture, text
 from kurir.channels.linked_device.engine_host import media_fetches
 from kurir.channels.linked_device.protocol import Notice, decode_upward, sound_frame
 from kurir.kit.url_rules import Allowed
-from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Received, SetAside
+from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Quarantined, Received
 from kurir.webhooks.endpoints import add
 
 # isort: split
@@ -178,7 +178,7 @@ def spoil(rig: ReceiverRig, entries: list[int], **columns: object) -> None:
     [{"owner": "628999"}, {"at": 1.0}, {"tries": 9}, {}],
     ids=["another phone's", "old", "tried", "not yet hopeless"],
 )
-def test_an_entry_that_cannot_be_read_is_set_aside_and_keeps_no_other_waiting(tmp_path: Path, hopeless: dict):
+def test_an_entry_that_cannot_be_read_is_quarantined_and_keeps_no_other_waiting(tmp_path: Path, hopeless: dict):
     rig = ReceiverRig(tmp_path)
     *bad, good = pictures_to_fetch(rig, "p0", "p1", "p2", "good")
     spoil(rig, bad, event=b"\xff\xff no protobuf", **hopeless)
@@ -186,16 +186,16 @@ def test_an_entry_that_cannot_be_read_is_set_aside_and_keeps_no_other_waiting(tm
     reported = [rig.next() for _ in range(4)]
     (fetched,) = [one for one in reported if isinstance(one, MediaFetched)]
     assert (fetched.remote_id, fetched.entry) == ("good", good)
-    aside = [one for one in reported if isinstance(one, SetAside)]
-    assert sorted(one.entry for one in aside) == bad
-    assert {one.payload for one in aside} == {b"\xff\xff no protobuf"}
-    assert "DecodeError" in aside[0].reason
+    quarantined = [one for one in reported if isinstance(one, Quarantined)]
+    assert sorted(one.entry for one in quarantined) == bad
+    assert {one.payload for one in quarantined} == {b"\xff\xff no protobuf"}
+    assert "DecodeError" in quarantined[0].reason
     rig.store(*reported)
     assert rig.kept() == 0
     rig.receiver.close()
 
 
-@pytest.mark.parametrize("refused", [(MediaFetched, 1), (SetAside, 1), (SetAside, 5)], ids=str)
+@pytest.mark.parametrize("refused", [(MediaFetched, 1), (Quarantined, 1), (Quarantined, 5)], ids=str)
 def test_what_could_not_be_reported_of_media_is_reported_in_another_way_or_later(
     tmp_path: Path, refused: tuple[type, int]
 ):
@@ -211,14 +211,14 @@ def test_what_could_not_be_reported_of_media_is_reported_in_another_way_or_later
             return kind is not MediaFetched and emit(news)
         return not (isinstance(news, kind) and next(count) <= left) and emit(news)
 
-    if kind is SetAside:
+    if kind is Quarantined:
         spoil(rig, [entry], event=b"\xff", owner="628999")
     rig.receiver._fetches._emit = refuse
     rig.receiver.online(connected=True)
-    aside = rig.aside()
-    assert aside.entry == entry
-    assert whats.count("SetAside") == (1 if kind is MediaFetched else left + 1)
-    rig.store(aside)
+    quarantined = rig.quarantined()
+    assert quarantined.entry == entry
+    assert whats.count("Quarantined") == (1 if kind is MediaFetched else left + 1)
+    rig.store(quarantined)
     assert rig.kept() == 0
     rig.receiver.close()
 

@@ -128,7 +128,7 @@ def test_wrappers_without_end_are_named():
     assert read(receiver_rig.event("A", message).SerializeToString()) == "ephemeralMessage"
 
 
-def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp_path: Path, monkeypatch):
+def test_an_entry_that_cannot_be_read_is_quarantined_whole_and_can_be_replayed(tmp_path: Path, monkeypatch):
     rig = ReceiverRig(tmp_path)
     bad = text("poison").SerializeToString()
     reading = read_message
@@ -143,28 +143,28 @@ def test_an_entry_that_cannot_be_read_is_set_aside_whole_and_can_be_replayed(tmp
     for one in ("before", "poison", "after"):
         rig.receiver.take(text(one))
     assert rig.received().remote_id == "before"
-    aside = rig.aside()
-    assert (aside.payload, aside.queue, aside.reason) == (bad, "journal", "RuntimeError: unforeseen")
+    quarantined = rig.quarantined()
+    assert (quarantined.payload, quarantined.queue, quarantined.reason) == (bad, "journal", "RuntimeError: unforeseen")
     assert rig.received().remote_id == "after"
     assert len(rig.device.failures) == TRIES
     assert rig.kept() == 3, "it leaves when the gateway has it"
-    rig.store(aside)
+    rig.store(quarantined)
     assert rig.kept() == 2
     monkeypatch.undo()
-    rig.receiver.replay(aside.payload)
+    rig.receiver.replay(quarantined.payload)
     assert rig.received().remote_id == "poison"
     rig.receiver.close()
 
 
 @pytest.mark.parametrize("garbage", [b"\xff\xff\xff", b"\x0a\xff"])
-def test_what_is_no_protobuf_is_set_aside(tmp_path: Path, garbage: bytes):
+def test_what_is_no_protobuf_is_quarantined(tmp_path: Path, garbage: bytes):
     rig = ReceiverRig(tmp_path)
     rig.receiver._journal.append("message", garbage, OURS)
     rig.receiver._journal.append("receipt", garbage, OURS)
     rig.receiver.take(text("after"))
     rig.receiver.online(connected=True)
-    assert rig.aside().payload == garbage
-    assert rig.aside().payload == b"receipt\0" + garbage
+    assert rig.quarantined().payload == garbage
+    assert rig.quarantined().payload == b"receipt\0" + garbage
     assert rig.received().remote_id == "after"
     rig.receiver.close()
 
@@ -192,7 +192,7 @@ while True:
 """
 
 
-def test_an_entry_that_ends_the_process_is_set_aside_after_three_lives(tmp_path: Path):
+def test_an_entry_that_ends_the_process_is_quarantined_after_three_lives(tmp_path: Path):
     rig = ReceiverRig(tmp_path)
     for one in ("before", "poison", "after"):
         rig.receiver.take(text(one))
@@ -204,11 +204,11 @@ def test_an_entry_that_ends_the_process_is_set_aside_after_three_lives(tmp_path:
         )
         lives.append((done.returncode, done.stdout.split("\n")[:-1]))
     assert [code for code, _ in lives] == [11, 11, 11, 0], lives
-    assert lives[-1][1][-2:] == ["SetAside ", "Received after"]
+    assert lives[-1][1][-2:] == ["Quarantined ", "Received after"]
     assert rig.kept() == 0
 
 
-def test_news_that_cannot_be_encoded_are_set_aside(tmp_path: Path):
+def test_news_that_cannot_be_encoded_are_quarantined(tmp_path: Path):
     rig = ReceiverRig(tmp_path)
     emit = rig.emit
     rig.receiver.close()
@@ -216,5 +216,5 @@ def test_news_that_cannot_be_encoded_are_set_aside(tmp_path: Path):
     rig.receiver = rig.open()
     rig.receiver.take(text("A"))
     rig.receiver.online(connected=True)
-    assert rig.aside().reason == "what it says could not be encoded"
+    assert rig.quarantined().reason == "what it says could not be encoded"
     rig.receiver.close()

@@ -31,7 +31,7 @@ from kurir.kit.ids import MessageIds, public_message_id
 from kurir.kit.logs import configure_logging, redact_text
 from kurir.kit.plain_text import visible
 from kurir.kit.url_rules import Allowed
-from kurir.messages.channel_reports import SetAside
+from kurir.messages.channel_reports import Quarantined
 from kurir.numbers import numbers
 from kurir.outbox.tables import attempts, messages
 from kurir.quarantine import quarantine
@@ -120,7 +120,7 @@ def fill(folder: Path, texts: list[str]) -> list[str]:
             connection.execute(sa.insert(messages).values(row))
             tried = {"account_id": owner.id, "message_id": message_id, "number": 1, "ended_at": 1.0}
             connection.execute(sa.insert(attempts).values(**tried, outcome=text, code=text, reason=text))
-            quarantine.set_aside(connection, SetAside(owner.id, device.id, "inbox", text, text, b""), 1.0)
+            quarantine.add(connection, Quarantined(owner.id, device.id, "inbox", text, text, b""), 1.0)
             event = {"account_id": owner.id, "number_id": device.id, "key": f"evt_{message_id}", "created_at": 1.0}
             event_id = connection.execute(sa.insert(events).values(**event, type=text, body="{}"))
             reported = {

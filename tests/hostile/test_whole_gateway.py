@@ -108,7 +108,7 @@ async def settled(question: Any) -> Any:
     return answer
 
 
-async def test_random_messages_are_stored_set_aside_or_counted(site: Site) -> None:
+async def test_random_messages_are_stored_quarantined_or_counted(site: Site) -> None:
     shop, seed = site.shops[0], int(os.environ.get("KURIR_HOSTILE_SEED", "7"))
     before = await not_read(site)
     good, strange = set(), set()
@@ -140,22 +140,24 @@ async def test_random_messages_are_stored_set_aside_or_counted(site: Site) -> No
     strange.add(DEEP)
 
     async def accounted() -> tuple[bool, tuple[int, int, int]]:
-        stored, aside = await asyncio.to_thread(found_ids, site)
+        stored, quarantined = await asyncio.to_thread(found_ids, site)
         unread = await not_read(site) - before
-        missing = (good | strange) - stored - aside
-        return unread.total() >= len(missing) and good <= stored, (len(stored), len(aside), unread.total())
+        missing = (good | strange) - stored - quarantined
+        return unread.total() >= len(missing) and good <= stored, (len(stored), len(quarantined), unread.total())
 
     await settled(accounted)
-    stored, aside = found_ids(site)
+    stored, quarantined = found_ids(site)
     unread = await not_read(site) - before
-    missing = strange - stored - aside
-    came_to(f"{MESSAGES} messages: {len(stored)} stored, {len(aside)} set aside, {unread.total()} of {dict(unread)}")
+    missing = strange - stored - quarantined
+    came_to(
+        f"{MESSAGES} messages: {len(stored)} stored, {len(quarantined)} quarantined, {unread.total()} of {dict(unread)}"
+    )
     assert good <= stored, f"{len(good - stored)} ordinary messages were lost"
-    assert DEEP in aside, "what is nested too deep for us is set aside whole"
+    assert DEEP in quarantined, "what is nested too deep for us is quarantined whole"
     journal = site.settings.data_dir / "journals" / f"{shop.device.id}.db"
     with closing(sqlite3.connect(journal)) as file:
         assert file.execute("SELECT count(*) FROM received WHERE kind <> 'fetch'").fetchone() == (0,)
-    # of what is not read only the kind is known: as many must be counted as are neither stored nor set aside
+    # of what is not read only the kind is known: as many must be counted as are neither stored nor quarantined
     assert unread.total() == len(missing), site.explain()
     await is_well(site)
 
@@ -163,7 +165,7 @@ async def test_random_messages_are_stored_set_aside_or_counted(site: Site) -> No
 def found_ids(site: Site) -> tuple[set[str], set[str]]:
     """The ids at WhatsApp of what is in the database and in the quarantine."""
     stored = {row[0] for row in site.rows("SELECT remote_id FROM incoming")}
-    aside = set()
+    quarantined = set()
     for queue, reference, payload in site.rows("SELECT queue, reference, payload FROM quarantine"):
         if queue == "journal":
             reported = MessageEvent()
@@ -171,12 +173,12 @@ def found_ids(site: Site) -> tuple[set[str], set[str]]:
                 reported.MergeFromString(payload)
             except DecodeError:
                 assert DEEP.encode() in payload, "only that one is more than we can decode"
-                aside.add(DEEP)
+                quarantined.add(DEEP)
             else:
-                aside.add(reported.Info.ID)
+                quarantined.add(reported.Info.ID)
         else:
-            aside.add(reference.rpartition("/")[2])
-    return stored, aside
+            quarantined.add(reference.rpartition("/")[2])
+    return stored, quarantined
 
 
 async def is_well(site: Site) -> None:
@@ -369,7 +371,7 @@ def prepared(site: Site, count: int) -> Posted:
     return posted
 
 
-async def test_mutated_callbacks_are_stored_set_aside_or_counted(site: Site) -> None:
+async def test_mutated_callbacks_are_stored_quarantined_or_counted(site: Site) -> None:
     ours = site.shops[0].official.phone
     secret = next(one["app_secret"] for one in await site.sandbox.get("/businesses") if one["phone"] == ours)
     before, answers = await metrics(site, "kurir_callbacks_total"), Counter[int]()
@@ -392,10 +394,10 @@ async def test_mutated_callbacks_are_stored_set_aside_or_counted(site: Site) -> 
     # a fingerprint is stored in the transaction that applies the event
     applied = {row[0] for row in site.rows("SELECT fingerprint FROM callbacks")}
     assert posted.receipts <= applied, f"receipts were lost: {sorted(posted.receipts - applied)[:10]}"
-    # each body is kept once: with the first event that it brought, raw when something was not understood, or set aside
+    # each body is kept once: with the first event that it brought, raw when it was not understood, or quarantined
     kept = {row[0] for row in site.rows("SELECT body FROM callbacks")}
-    aside = {bytes(row[0]) for row in site.rows("SELECT payload FROM quarantine WHERE queue = 'callback'")}
-    traceless = [raw for raw in posted.bodies if bounds.text(raw, len(raw)) not in kept and raw not in aside]
+    quarantined = {bytes(row[0]) for row in site.rows("SELECT payload FROM quarantine WHERE queue = 'callback'")}
+    traceless = [raw for raw in posted.bodies if bounds.text(raw, len(raw)) not in kept and raw not in quarantined]
     again = len(posted.bodies) - len(set(posted.bodies))  # mutations of large doses meet
     assert len(traceless) <= counted["duplicate"] <= len(traceless) + again, traceless[:3]
     await is_well(site)

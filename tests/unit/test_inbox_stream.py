@@ -62,7 +62,7 @@ async def test_a_channel_may_let_go_of_what_is_committed_and_of_nothing_else(tmp
         assert await harness.gateway.database.read(lambda c: c.execute(count).scalar_one()) == 1
 
 
-async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_is_tried_again(
+async def test_what_can_be_neither_stored_nor_quarantined_stays_the_channels_and_is_tried_again(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rights or a column that are missing after an upgrade that was done by half, say."""
@@ -100,7 +100,7 @@ async def test_what_can_be_neither_stored_nor_set_aside_stays_the_channels_and_i
 
 
 class Poison:
-    """Events that can be neither stored nor set aside while they are in `names`: by id, or a connection's state."""
+    """Events that can be neither stored nor quarantined while they are in `names`: by id, or a connection's state."""
 
     def __init__(self, harness: Harness, patch: pytest.MonkeyPatch) -> None:
         self.names: set[str] = set()
@@ -121,7 +121,7 @@ class Poison:
 
         patch.setattr(Inbox, "_apply", poisoned)
         patch.setattr(Inbox, "take", counted)
-        patch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
+        patch.setattr(quarantine, "add", lambda *_: 1 / 0)
         patch.setattr(harness.gateway.database._server, "trouble", lambda _error: None)
 
 
@@ -208,14 +208,14 @@ async def test_the_last_state_of_a_number_is_not_lost(
         assert [event.remote_id for event in receipts] == ["receipt"]
 
 
-async def test_a_callback_that_can_be_neither_stored_nor_set_aside_is_not_taken(
+async def test_a_callback_that_can_be_neither_stored_nor_quarantined_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_harness(tmp_path) as harness:
         inbox = harness.gateway.inbox
         with monkeypatch.context() as patch:
             patch.setattr(Inbox, "_apply", lambda *_: 1 / 0)
-            patch.setattr(quarantine, "set_aside", lambda *_: 1 / 0)
+            patch.setattr(quarantine, "add", lambda *_: 1 / 0)
             with pytest.raises(NotStored, match="2 events") as caught:
                 events = [(received(harness, "A1"), "f1"), (received(harness, "A2"), "f2")]
                 await inbox.take_each(events, "body", "callback")

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
-from tests.harness.gateway import set_aside
+from tests.harness.gateway import quarantined
 from tests.harness.graph import Bench, graph_error, open_bench
 
 from kurir.broadcasts.broadcasts import RecipientsError, recipients_of
@@ -382,7 +382,7 @@ def test_texts_of_listed_templates_are_valid_and_bounded() -> None:
     assert template.name == "n\ufffd"
 
 
-async def test_a_template_that_cannot_be_taken_over_is_set_aside_and_the_others_are_adopted(
+async def test_a_template_that_cannot_be_taken_over_is_quarantined_and_the_others_are_adopted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = templates.form_of
@@ -401,7 +401,7 @@ async def test_a_template_that_cannot_be_taken_over_is_set_aside_and_the_others_
     found, total = await all_of(bench)
     assert {template.form.name for template in found} == {"satu", "dua"}
     assert total == 2
-    entries = await bench.database.read(set_aside)
+    entries = await bench.database.read(quarantined)
     assert {(entry.queue, entry.reference) for entry in entries} == {("template", "1"), ("template", "77")}
 
 
@@ -472,7 +472,7 @@ async def test_nothing_is_deleted_while_meta_lists_a_template_without_a_readable
     await kept.refresh(bench.number)
     found, _ = await all_of(bench)
     assert {one.form.name: one.status for one in found} == dict.fromkeys(("promo", "lama", "baru"), "APPROVED")
-    [entry] = await bench.database.read(set_aside)
+    [entry] = await bench.database.read(quarantined)
     assert entry.queue == "template"
     bench.time.now += 60  # once all can be read, what is gone is marked
     bench.respond = lambda *_: listing(meta_row("77", "promo"), meta_row("79", "baru"))

@@ -1,4 +1,4 @@
-"""`kurir quarantine …`: what could not be processed and was set aside; replay or discard it."""
+"""`kurir quarantine …`: what could not be processed; list, replay or discard it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from kurir.quarantine.quarantine import Entry
 from kurir.services.quarantine import NamedLine
 from kurir.services.stored_services import StoredServices
 
-app = App(name="quarantine", help="What could not be processed and was set aside: list, export, replay, discard.")
+app = App(name="quarantine", help="What could not be processed and was quarantined: list, export, replay, discard.")
 
 
 @app.command(name="list")
 def list_(email: str = "", *, limit: int = 50) -> None:
-    """List what was set aside, newest first.
+    """List what was quarantined, newest first.
 
     Args:
         email: Only of this account.
@@ -53,7 +53,7 @@ def list_(email: str = "", *, limit: int = 50) -> None:
 
 @app.command
 def export(entry: str, file: Path) -> None:
-    """Write what was set aside into a file, for a bug report. It is personal: it holds a message.
+    """Write what was quarantined into a file, for a bug report. It is personal: it holds a message.
 
     Args:
         entry: Its number in `kurir quarantine list`.
@@ -72,7 +72,7 @@ def export(entry: str, file: Path) -> None:
 
 @app.command
 def replay(*entries: str) -> None:
-    """Put entries back into their queues; the gateway must be running. What fails again is set aside again.
+    """Put entries back into their queues; the gateway must be running. What fails again is quarantined again.
 
     Args:
         entries: Their numbers in `kurir quarantine list`.

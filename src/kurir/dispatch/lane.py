@@ -377,7 +377,7 @@ class Lane:
                 if failures < _RECORD_TRIES:
                     await asyncio.sleep(self._pauses.after_failure)
                     continue
-                await self._set_aside(message, outcome, error)
+                await self._quarantine(message, outcome, error)
                 return
             log.info(
                 "send_attempted",
@@ -395,11 +395,11 @@ class Lane:
                 self._next_doubt = 0.0
             return
 
-    async def _set_aside(self, message: Claimed, outcome: Outcome, error: Exception) -> None:
+    async def _quarantine(self, message: Claimed, outcome: Outcome, error: Exception) -> None:
         reason = NOT_RECORDED(error=type(error).__name__)
         while True:
             try:
-                await self._outbox.set_aside(message, outcome, reason)
+                await self._outbox.quarantine(message, outcome, reason)
                 return
             except DatabaseUnavailable:
                 await asyncio.sleep(self._pauses.after_failure)

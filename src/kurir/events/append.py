@@ -17,7 +17,7 @@ from kurir.events.bodies import Body, EventType, encode
 from kurir.events.tables import events
 from kurir.kit.ids import opaque_id
 from kurir.messages import bounds
-from kurir.messages.channel_reports import SetAside
+from kurir.messages.channel_reports import Quarantined
 from kurir.quarantine import quarantine
 from kurir.store import ordered_appends
 from kurir.store.database import DatabaseUnavailable
@@ -54,5 +54,5 @@ def append(
         log.exception("event_quarantined", type=event, number_id=number_id)
         reason = f"the event could not be written ({type(error).__name__}); it cannot be replayed"
         kept = msgspec.json.encode({"type": event, "chat": bounds.text(chat), "number": number_id, "at": now})
-        entry = SetAside(account_id, number_id or 0, "webhook", f"{event}/{chat}/{now}", reason, kept)
-        quarantine.set_aside(connection, entry, now)
+        entry = Quarantined(account_id, number_id or 0, "webhook", f"{event}/{chat}/{now}", reason, kept)
+        quarantine.add(connection, entry, now)

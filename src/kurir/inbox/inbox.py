@@ -31,8 +31,8 @@ from kurir.messages.channel_reports import (
     ConnectionChanged,
     Event,
     MediaFetched,
+    Quarantined,
     Received,
-    SetAside,
     StatusChanged,
     TemplateReviewed,
 )
@@ -59,7 +59,7 @@ class NotStored(DatabaseUnavailable):
     """These events could be neither stored nor quarantined; all others of their group were."""
 
     def __init__(self, events: list[Event], reason: Exception) -> None:
-        super().__init__(f"{len(events)} events could be neither stored nor set aside ({type(reason).__name__})")
+        super().__init__(f"{len(events)} events could be neither stored nor quarantined ({type(reason).__name__})")
         self.events = events
         self.reason = reason
 
@@ -128,8 +128,8 @@ class Inbox:
             for event, _ in events:
                 if isinstance(event, ConnectionChanged):
                     self._number_due(event.account_id, event.number_id)
-                elif isinstance(event, SetAside):
-                    self._metrics.set_aside(event.queue)
+                elif isinstance(event, Quarantined):
+                    self._metrics.quarantined(event.queue)
 
         new, _, _ = await self._database.write(work, after_commit=stored)
         return new
@@ -162,7 +162,7 @@ class Inbox:
                 log.exception("inbox_failed", events=len(group))
             for event, fingerprint in group:
                 try:
-                    new += await self._take_or_set_aside(event, fingerprint, "" if new else raw, queue)
+                    new += await self._take_or_quarantine(event, fingerprint, "" if new else raw, queue)
                 except NotStored as error:
                     lost += error.events
                     reason = error.reason
@@ -233,7 +233,7 @@ class Inbox:
         if not any(one.kept for one in self._streams.values()):
             self._health.recovered(_STORING, "inbox")
 
-    async def _take_or_set_aside(self, event: Event, fingerprint: str, raw: str, queue: Queue) -> int:
+    async def _take_or_quarantine(self, event: Event, fingerprint: str, raw: str, queue: Queue) -> int:
         failure: Exception | None = None
         for _ in range(_TRIES):
             try:
@@ -243,7 +243,7 @@ class Inbox:
             except Exception as error:
                 failure = error
         assert failure is not None
-        entry = SetAside(
+        entry = Quarantined(
             account_id=event.account_id,
             number_id=event.number_id,
             queue=queue,
@@ -252,10 +252,10 @@ class Inbox:
             payload=payload_of(event),
         )
         log.error("event_quarantined", kind=type(event).__name__, number_id=event.number_id, exc_info=failure)
-        self._metrics.set_aside(queue)
+        self._metrics.quarantined(queue)
         now = self._clock()
         try:
-            await self._database.write(lambda c: quarantine.set_aside(c, entry, now))
+            await self._database.write(lambda c: quarantine.add(c, entry, now))
         except DatabaseUnavailable:
             raise
         except Exception as error:
@@ -290,8 +290,8 @@ class Inbox:
                 number_status.change(connection, event, now)
             case TemplateReviewed():
                 store_review(connection, event, now)
-            case SetAside():
-                quarantine.set_aside(connection, event, now)
+            case Quarantined():
+                quarantine.add(connection, event, now)
                 if event.fetch is not None:
                     store_media(connection, event.fetch, now)
             case _:

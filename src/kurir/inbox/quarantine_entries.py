@@ -10,8 +10,8 @@ from kurir.messages.channel_reports import (
     ConnectionChanged,
     Event,
     MediaFetched,
+    Quarantined,
     Received,
-    SetAside,
     StatusChanged,
     TemplateReviewed,
 )
@@ -33,7 +33,7 @@ def reference_of(event: Event) -> str:
             return f"{event.state}/{event.at}"
         case TemplateReviewed():
             return f"{event.meta_id}/{event.status}"
-        case SetAside():
+        case Quarantined():
             return event.reference
         case _:
             assert_never(event)

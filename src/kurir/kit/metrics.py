@@ -103,7 +103,7 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20),
             registry=registry,
         )
-        self._set_aside = Counter(
+        self._quarantined = Counter(
             "kurir_quarantined", "Items that could not be processed and were quarantined", ["queue"], registry=registry
         )
         self._task_failures = Counter(
@@ -203,9 +203,9 @@ class Metrics:
         self._deliveries.labels(result).inc()
         self._delivery_seconds.observe(seconds)
 
-    def set_aside(self, queue: str) -> None:
+    def quarantined(self, queue: str) -> None:
         """An item was quarantined; `queue` is one of `kurir.quarantine.quarantine.QUEUES`."""
-        self._set_aside.labels(queue).inc()
+        self._quarantined.labels(queue).inc()
 
     def task_failed(self, name: str) -> None:
         """A background task or thread failed; `name` is its fixed name."""

@@ -187,7 +187,7 @@ class TemplateReviewed(msgspec.Struct, frozen=True, tag="template_reviewed"):
     reason: str = ""
 
 
-class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
+class Quarantined(msgspec.Struct, frozen=True, tag="set_aside"):
     """An item of a number that failed some tries: stored whole in the quarantine.
 
     `queue` names its queue (`kurir.quarantine`), `reference` is its id there, `payload` what a retry needs, `reason`
@@ -204,7 +204,7 @@ class SetAside(msgspec.Struct, frozen=True, tag="set_aside"):
     fetch: MediaFetched | None = None
 
 
-Event = Received | MediaFetched | StatusChanged | ConnectionChanged | TemplateReviewed | SetAside
+Event = Received | MediaFetched | StatusChanged | ConnectionChanged | TemplateReviewed | Quarantined
 
 __all__ = [
     "ConnectionChanged",
@@ -218,11 +218,11 @@ __all__ = [
     "NeverLeft",
     "NotConnected",
     "Outcome",
+    "Quarantined",
     "Received",
     "Refused",
     "Restricted",
     "Sent",
-    "SetAside",
     "StatusChanged",
     "TemplateReviewed",
     "TryLater",

@@ -335,11 +335,11 @@ class Outbox:
 
         return await self._database.write(work, after_commit=recorded)
 
-    async def set_aside(self, claimed: Claimed, outcome: Outcome, reason: Reason) -> None:
+    async def quarantine(self, claimed: Claimed, outcome: Outcome, reason: Reason) -> None:
         """Ends a message whose outcome cannot be recorded, whatever is tried. Raises DatabaseUnavailable."""
         tried = Tried(claimed.id, claimed.account_id, claimed.number_id, claimed.attempt, claimed.due_at)
         remote_id = getattr(outcome, "remote_id", None)
-        await self._rows.set_aside(tried, unprocessable.state_after(outcome), reason, remote_id)
+        await self._rows.quarantine(tried, unprocessable.state_after(outcome), reason, remote_id)
 
     def receipt(self, connection: Connection, event: StatusChanged, now: float) -> Receipt:
         """Applies a receipt within the caller's transaction; call `receipt_committed` with what it returns after the

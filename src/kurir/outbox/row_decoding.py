@@ -37,7 +37,7 @@ class ReadableRows:
         try:
             return decode_content(self._sealing, row.id, row.content, bool(row.sealed))
         except Exception:
-            return None  # the claim finds that too, and sets it aside
+            return None  # the claim finds that too, and quarantines it
 
     def _claimed(self, row: Any, *, first_contact: bool = False) -> Claimed:
         return Claimed(
@@ -62,17 +62,17 @@ class ReadableRows:
         except Exception as error:
             log.exception("message_quarantined", message_id=row.id)
             tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
-            await self.set_aside(tried, otherwise, CONTENT_UNREADABLE(error=type(error).__name__))
+            await self.quarantine(tried, otherwise, CONTENT_UNREADABLE(error=type(error).__name__))
             return []
 
-    async def set_aside(self, tried: Tried, state: MessageState, reason: Reason, remote_id: str | None = None) -> None:
+    async def quarantine(self, tried: Tried, state: MessageState, reason: Reason, remote_id: str | None = None) -> None:
         """Ends a message as well as that can be done; never raises for what is wrong with it. Raises
         DatabaseUnavailable."""
         now = self._clock()
 
         def ended(after: Snapshot | None) -> None:
             if after is not None:
-                self._metrics.set_aside("outbox")
+                self._metrics.quarantined("outbox")
                 self._effects.moved(after, left_queue=True)
 
         # what cannot be written with it must not leave the message in flight: its id at WhatsApp, then its entry

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.messages.channel_reports import InDoubt, Outcome, Sent, SetAside
+from kurir.messages.channel_reports import InDoubt, Outcome, Quarantined, Sent
 from kurir.messages.lifecycle import MessageState
 from kurir.outbox import record
 from kurir.outbox.message_rows import Snapshot
@@ -72,7 +72,7 @@ def end(
     if not moved:
         return None
     if entry:
-        aside = SetAside(
+        kept = Quarantined(
             account_id=tried.account_id,
             number_id=tried.number_id,
             queue="outbox",
@@ -80,7 +80,7 @@ def end(
             reason=sentence(reason, "en"),
             payload=str(content or "").encode("utf-8", "replace"),
         )
-        quarantine.set_aside(connection, aside, now)
+        quarantine.add(connection, kept, now)
     return record.by_id(connection, tried.account_id, tried.id)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from kurir.kit.log_limit import LogLimit
 from kurir.messages import bounds
-from kurir.messages.channel_reports import SetAside
+from kurir.messages.channel_reports import Quarantined
 from kurir.quarantine.tables import quarantine
 from kurir.store.chunked_deletes import removed
 from kurir.store.database import Database
@@ -80,7 +80,7 @@ _LINE = [
 ]
 
 
-def set_aside(connection: Connection, what: SetAside, now: float) -> None:
+def add(connection: Connection, what: Quarantined, now: float) -> None:
     """Stores an entry; an existing one (same queue, number and reference) gets the newer reason.
 
     A payload of `LARGEST` bytes or more is cut, which the reason says. When the transaction leaves an account with more

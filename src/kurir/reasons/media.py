@@ -173,7 +173,7 @@ GONE_TOO_LARGE = Code(
     id="berkas lebih besar dari yang diterima gateway ini",
     en="the file is larger than this gateway takes",
 )
-GONE_ASIDE = Code(
+GONE_QUARANTINED = Code(
     "gone_aside",
     id="tidak dapat diproses: lihat `kurir quarantine list`",
     en="it could not be processed: see `kurir quarantine list`",

@@ -63,7 +63,7 @@ class Callbacks:
         new = await self._inbox.take_each(parts.events, parts.raw, "callback")
         if parts.raw and (parts.unread or not parts.events):
             await self._inbox.keep(signer.account_id, signer.id, parts.fingerprint, parts.raw)
-        await self._inbox.take_each([(entry, "") for entry in parts.aside], queue="callback")
+        await self._inbox.take_each([(entry, "") for entry in parts.entries], queue="callback")
         for account_id in {number.account_id for number in signers}:
             await self._inbox.bound_raw(account_id)
         return new

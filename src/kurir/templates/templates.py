@@ -33,7 +33,7 @@ from kurir.channels.cloud_api.templates.rules import faults
 from kurir.kit.clock import Clock
 from kurir.kit.ids import MessageIds, opaque_id
 from kurir.media.store import MediaStore
-from kurir.messages.channel_reports import Refused, SetAside, TryLater
+from kurir.messages.channel_reports import Quarantined, Refused, TryLater
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.messages.template_form import MEDIA_HEADERS, Button, Header, TemplateForm, Variable, variables_of
 from kurir.numbers.numbers import Number, all_of_channel
@@ -175,10 +175,12 @@ class Templates:
             except Exception:
                 log.exception("template_adoption_failed", number=number.key)
                 for theirs in some:
-                    await self._adopt_or_set_aside(number, theirs, asked_at)
+                    await self._adopt_or_quarantine(number, theirs, asked_at)
         await self._database.write(lambda c: mark_gone(c, number, listed, asked_at))
 
-    async def _adopt_or_set_aside(self, number: Number, theirs: MetaTemplate | UnreadTemplate, asked_at: float) -> None:
+    async def _adopt_or_quarantine(
+        self, number: Number, theirs: MetaTemplate | UnreadTemplate, asked_at: float
+    ) -> None:
         try:
             await self._database.write(lambda c: adopt_one(c, number, theirs, asked_at))
         except DatabaseUnavailable:
@@ -305,8 +307,8 @@ def adopt_one(connection: Connection, number: Number, theirs: MetaTemplate | Unr
     """Adopts one template as of `asked_at`; one that cannot be read goes to the quarantine."""
     if isinstance(theirs, UnreadTemplate):
         reference = theirs.id or hashlib.sha256(theirs.row).hexdigest()
-        entry = SetAside(number.account_id, number.id, "template", reference, theirs.reason, theirs.row)
-        quarantine.set_aside(connection, entry, asked_at)
+        entry = Quarantined(number.account_id, number.id, "template", reference, theirs.reason, theirs.row)
+        quarantine.add(connection, entry, asked_at)
         return
     row = connection.execute(sa.select(templates).where(_named(number, theirs.name, theirs.language))).first()
     ours = _readable(row) if row else None

@@ -160,7 +160,7 @@ class MetaCallbacks:
             metrics.called_back("malformed")
         elif parts.events:
             metrics.called_back("stored" if new else "duplicate")
-        elif not parts.unread and not parts.aside:
+        elif not parts.unread and not parts.entries:
             metrics.called_back("empty")
         self._note(parts)
 
@@ -173,10 +173,10 @@ class MetaCallbacks:
                 self._kinds.add(kind)
                 log.warning("callback_unsupported", kind=kind)
         if not parts.is_json:
-            log.warning("callback_malformed", size=len(parts.aside[0].payload))
-        elif parts.aside:
+            log.warning("callback_malformed", size=len(parts.entries[0].payload))
+        elif parts.entries:
             metrics.called_back("set_aside")
-            log.warning("callback_quarantined", entries=len(parts.aside), reason=parts.aside[0].reason)
+            log.warning("callback_quarantined", entries=len(parts.entries), reason=parts.entries[0].reason)
 
 
 class _Places:

@@ -229,8 +229,10 @@ class Deliverer:
         with contextlib.suppress(DatabaseUnavailable):  # then it fails once more
             if self._breakages[which] >= _MOST_BREAKAGES:
                 reason = f"it could not be processed ({type(error).__name__})"
-                await self._database.write(lambda c: deliveries.set_aside(c, endpoint_id, which[1], reason, now))
-                self._metrics.set_aside("webhook")
+                await self._database.write(
+                    lambda c: deliveries.quarantine_delivery(c, endpoint_id, which[1], reason, now)
+                )
+                self._metrics.quarantined("webhook")
                 del self._breakages[which]
             elif delivery is not None:
                 await self._database.write(lambda c: deliveries.release(c, delivery, now))

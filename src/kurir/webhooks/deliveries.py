@@ -24,7 +24,7 @@ from sqlalchemy import Connection
 
 from kurir.events.tables import events
 from kurir.kit.sealing import Sealing
-from kurir.messages.channel_reports import SetAside
+from kurir.messages.channel_reports import Quarantined
 from kurir.numbers.tables import numbers
 from kurir.quarantine import quarantine
 from kurir.reasons import NOTHING, Reason, stored
@@ -174,7 +174,7 @@ def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float
     )
 
 
-def set_aside(connection: Connection, endpoint_id: int, delivery_id: int, reason: str, now: float) -> bool:
+def quarantine_delivery(connection: Connection, endpoint_id: int, delivery_id: int, reason: str, now: float) -> bool:
     """Quarantines a delivery that cannot be processed, and makes the next one of its chat pending.
 
     `delivery_id` 0: the next one of the endpoint that is due. False when there is none.
@@ -186,8 +186,8 @@ def set_aside(connection: Connection, endpoint_id: int, delivery_id: int, reason
         return False
     ended = webhook_deliveries.update().where(_live.id == row.id).values(state="failed", ended_at=now)
     connection.execute(ended)
-    entry = SetAside(row.account_id, row.number_id, "webhook", f"delivery:{row.id}", reason, b"")
-    quarantine.set_aside(connection, entry, now)
+    entry = Quarantined(row.account_id, row.number_id, "webhook", f"delivery:{row.id}", reason, b"")
+    quarantine.add(connection, entry, now)
     if row.in_order:
         _promote(connection, endpoint_id, row.number_id, row.chat, now)
     return True

@@ -199,7 +199,7 @@ async def test_a_fetch_that_may_succeed_later_counts_as_a_try(harness: Harness, 
     assert (sent.message_id, sent.attempt) == (picture, len(server.asked))
 
 
-async def test_a_content_that_cannot_be_read_is_set_aside(harness: Harness, server: FileServer) -> None:
+async def test_a_content_that_cannot_be_read_is_quarantined(harness: Harness, server: FileServer) -> None:
     harness.devices.connected = False
     picture, text = await accept(harness, (PHONE, PICTURE), (PHONE, Text("halo")))
     spoiled = sa.update(messages).where(messages.c.id == picture).values(content="{")

@@ -15,7 +15,7 @@ from unittest.mock import patch
 from google.protobuf.message import Message as Protobuf
 
 from kurir.channels.linked_device.protocol import News, Notice, Open, decode_upward, sound_frame
-from kurir.messages.channel_reports import MediaFetched, Received, SetAside, StatusChanged
+from kurir.messages.channel_reports import MediaFetched, Quarantined, Received, StatusChanged
 
 # neonize runs `uname` through pipes that it does not close when it is imported
 with patch("os.popen", lambda _command: io.StringIO("Linux")):
@@ -98,8 +98,8 @@ class ReceiverRig:
     def receipt(self) -> StatusChanged:
         return self._of(StatusChanged)
 
-    def aside(self) -> SetAside:
-        return self._of(SetAside)
+    def quarantined(self) -> Quarantined:
+        return self._of(Quarantined)
 
     def store(self, *news: News) -> None:
         """What the gateway says after its commit."""

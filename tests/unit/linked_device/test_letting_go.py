@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.linked_device.receiver_rig import TIMEOUT, ReceiverRig, picture, receipt, text
 
-from kurir.messages.channel_reports import MediaFetched, SetAside
+from kurir.messages.channel_reports import MediaFetched, Quarantined
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_media_of_what_an_earlier_opening_reported_are_fetched(rig: ReceiverRig,
 
 
 @pytest.mark.parametrize("about", ["no json", '{"account_id": "x"}', "{}", '{"x": ' + "[" * 5_000])
-def test_a_fetch_that_no_longer_says_whose_media_it_is_of_is_set_aside(rig: ReceiverRig, about: str) -> None:
+def test_a_fetch_that_no_longer_says_whose_media_it_is_of_is_quarantined(rig: ReceiverRig, about: str) -> None:
     rig.receiver.online(connected=True)
     for name in ("bad", "good"):
         rig.receiver.take(picture(name))
@@ -135,8 +135,8 @@ def test_a_fetch_that_no_longer_says_whose_media_it_is_of_is_set_aside(rig: Rece
     file.close()
     rig.receiver.online(connected=True)
     ends = [rig.next(), rig.next()]
-    (aside,) = [one for one in ends if isinstance(one, SetAside)]
-    assert (aside.entry, aside.fetch) == (reported[0].entry, None)
+    (quarantined,) = [one for one in ends if isinstance(one, Quarantined)]
+    assert (quarantined.entry, quarantined.fetch) == (reported[0].entry, None)
     assert [one.remote_id for one in ends if isinstance(one, MediaFetched)] == ["good"]
     rig.store(*ends)
     assert rig.kept() == 0

@@ -89,7 +89,7 @@ def test_a_gateway_that_is_behind_holds_up_the_reading_and_not_the_writing(rig: 
     receiver.close()
 
 
-def test_a_gateway_killed_while_it_was_behind_sets_nothing_aside(tmp_path: Path):
+def test_a_gateway_killed_while_it_was_behind_quarantines_nothing(tmp_path: Path):
     rig = ReceiverRig(tmp_path)
     rig.receiver.close()
     reached = threading.Semaphore(0)
@@ -269,18 +269,18 @@ def test_media_wait_for_the_connection(rig: ReceiverRig):
     assert rig.fetched().media.state == "stored"
 
 
-def test_what_an_earlier_pairing_with_another_phone_left_is_set_aside(rig: ReceiverRig):
+def test_what_an_earlier_pairing_with_another_phone_left_is_quarantined(rig: ReceiverRig):
     rig.receiver.take(text("before"))
     rig.order = ReceiverRig.opening(Path(rig.order.incoming).parent, "6289900000009:3@s.whatsapp.net")
     rig.reopen()
     rig.receiver.take(text("after"))
     rig.receiver.online(connected=True)
-    aside = rig.aside()
-    assert (aside.queue, aside.number_id) == ("journal", 7)
-    assert "another phone" in aside.reason
-    assert aside.payload == text("before").SerializeToString()
+    quarantined = rig.quarantined()
+    assert (quarantined.queue, quarantined.number_id) == ("journal", 7)
+    assert "another phone" in quarantined.reason
+    assert quarantined.payload == text("before").SerializeToString()
     assert rig.received().remote_id == "after"
-    rig.store(aside)
+    rig.store(quarantined)
     assert rig.kept() == 1
 
 
@@ -303,7 +303,7 @@ def test_what_came_before_the_phone_was_known_belongs_to_it(tmp_path: Path):
     rig.order = ReceiverRig.opening(tmp_path, "6289900000009:3@s.whatsapp.net")
     rig.reopen()
     rig.receiver.online(connected=True)
-    assert rig.aside().queue == "journal"
+    assert rig.quarantined().queue == "journal"
     rig.receiver.close()
 
 

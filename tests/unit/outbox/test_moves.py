@@ -76,7 +76,7 @@ def _received(status: ReceiptStatus) -> Act:
     return _write(work)
 
 
-def _set_aside(state: MessageState) -> Act:
+def _quarantine(state: MessageState) -> Act:
     def work(harness: OutboxHarness, connection: Connection, message: int) -> None:
         row = connection.execute(sa.select(messages).where(messages.c.id == message)).one()
         tried = Tried(row.id, row.account_id, row.number_id, row.attempts, row.due_at)
@@ -116,9 +116,9 @@ ACTS: dict[str, Act] = {
     "read": _received("read"),
     "sent, by a receipt": _received("sent"),
     "failed, by a receipt": _received("failed"),
-    "set aside as failed": _set_aside("failed"),
-    "set aside as sent": _set_aside("sent"),
-    "set aside as unconfirmed": _set_aside("unconfirmed"),
+    "quarantined as failed": _quarantine("failed"),
+    "quarantined as sent": _quarantine("sent"),
+    "quarantined as unconfirmed": _quarantine("unconfirmed"),
     "doubt is over": _write(_doubt_over),
     "restored": _write(lambda harness, c, _message: hold_after_restore.hold(c, harness.time.now)),
     "replay": lambda harness, message: harness.outbox.replay(harness.number.account_id, message),

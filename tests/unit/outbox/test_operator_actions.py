@@ -143,7 +143,7 @@ async def test_a_late_result_from_before_a_replay_is_not_taken_for_the_try_in_fl
     assert new.attempt == old.attempt
     after = await harness.outbox.record(old, late)
     assert (after.state, after.attempts) == ("sending", 1)
-    await harness.outbox.set_aside(old, late, NOT_RECORDED(error="ValueError"))
+    await harness.outbox.quarantine(old, late, NOT_RECORDED(error="ValueError"))
     assert await harness.state(old.id) == "sending"
     assert await harness.claim() == [], "it would be sent twice"
     after = await harness.outbox.record(new, Sent("w2"))

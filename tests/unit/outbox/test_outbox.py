@@ -159,7 +159,7 @@ async def test_when_an_outcome_cannot_be_recorded_what_is_known_of_it_stays(
     """Doubt that became a failure would be sent again by whoever reads `failed`."""
     (message_id,) = (await harness.outbox.accept([harness.draft()])).ids
     (claimed,) = await harness.claim()
-    await harness.outbox.set_aside(claimed, outcome, NOT_RECORDED(error="ValueError"))
+    await harness.outbox.quarantine(claimed, outcome, NOT_RECORDED(error="ValueError"))
     found = await harness.outbox.snapshot(harness.number.account_id, message_id)
     assert found is not None
     assert (found.state, found.remote_id) == (state, getattr(outcome, "remote_id", None))

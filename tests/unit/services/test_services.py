@@ -15,7 +15,7 @@ from tests.sqlite import new_database
 from kurir.accounts.accounts import Account
 from kurir.contacts.contacts import Person, Query
 from kurir.data_folder import open_data_folder
-from kurir.messages.channel_reports import SetAside
+from kurir.messages.channel_reports import Quarantined
 from kurir.numbers import numbers
 from kurir.numbers.tables import numbers as numbers_table
 from kurir.quarantine import quarantine
@@ -211,8 +211,8 @@ async def test_the_quarantine_names_whose_an_entry_is(services: StoredServices, 
     device = await services.numbers.add_device(ours.id)
     database, _ = open_data_folder(Settings(data_dir=tmp_path))
     with database.transaction() as connection:
-        quarantine.set_aside(connection, SetAside(ours.id, device.id, "inbox", "a", "broken", b"1"), 1.0)
-        quarantine.set_aside(connection, SetAside(0, 0, "callback", "b", "unknown", b"22"), 2.0)
+        quarantine.add(connection, Quarantined(ours.id, device.id, "inbox", "a", "broken", b"1"), 1.0)
+        quarantine.add(connection, Quarantined(0, 0, "callback", "b", "unknown", b"22"), 2.0)
     database.engine.dispose()
     newest, oldest = await services.quarantine.list()
     assert (newest.email, newest.number_key, newest.line.size) == ("", "", 2)

@@ -17,12 +17,12 @@ from kurir.channels.cloud_api.callbacks import (
     TooMuch,
     changes_of,
     owners_among,
+    quarantined,
+    quarantined_whole,
     read,
-    set_aside,
-    set_aside_whole,
 )
 from kurir.messages import bounds
-from kurir.messages.channel_reports import Event, SetAside
+from kurir.messages.channel_reports import Event, Quarantined
 from kurir.numbers.numbers import Number
 
 CHANGES = 1_000
@@ -33,19 +33,19 @@ Commas in texts count too: a thousand updates of Meta's have some 25,000 of all 
 PARTS = 5_000
 """Maximum events and unsupported items that are read from one callback."""
 
-ASIDE = 100
+ENTRIES = 100
 """Maximum changes of one callback that are quarantined one by one; with more the whole body is, once."""
 
 
 class Parts(msgspec.Struct, frozen=True):
     """The content of a body. `is_json`: whether it is a JSON object; one that is not, or has too much in it, is in
-    `aside` as a whole and nothing else. `raw` is the body as text that can be stored, `fingerprint` identifies it."""
+    `entries` as a whole and nothing else. `raw` is the body as text that can be stored, `fingerprint` identifies it."""
 
     raw: str
     fingerprint: str
     events: list[tuple[Event, str]]
     unread: frozenset[str]
-    aside: list[SetAside]
+    entries: list[Quarantined]
     is_json: bool = True
 
 
@@ -65,18 +65,18 @@ def taken_apart(body: bytes, signers: Sequence[Number], now: float) -> Parts:
     except TooMuch:
         return _whole(body, signers, f"the callback has more than {PARTS} events")
     strange = [change for change in changes if change.phone_number_id and not owners(change)]
-    if (count := len(reading.broken) + len(strange)) > ASIDE:
-        aside = _bodies(
+    if (count := len(reading.broken) + len(strange)) > ENTRIES:
+        entries = _bodies(
             body, signers, f"{count} of its changes cannot be read or are about numbers that are not set up"
         )
     else:
-        aside = [*reading.broken, *(_of_unknown_number(change, signers[0]) for change in strange)]
+        entries = [*reading.broken, *(_of_unknown_number(change, signers[0]) for change in strange)]
     return Parts(
         raw=bounds.text(body, len(body)),
         fingerprint=f"body:{hashlib.sha256(body).hexdigest()}",
         events=[(found.event, found.fingerprint) for found in reading.events],
         unread=frozenset(reading.unread),
-        aside=aside,
+        entries=entries,
     )
 
 
@@ -84,12 +84,12 @@ def _whole(body: bytes, signers: Sequence[Number], reason: str, *, is_json: bool
     return Parts("", "", [], frozenset(), _bodies(body, signers, reason), is_json)
 
 
-def _bodies(body: bytes, signers: Sequence[Number], reason: str) -> list[SetAside]:
+def _bodies(body: bytes, signers: Sequence[Number], reason: str) -> list[Quarantined]:
     """The body as an entry for each account whose secret signed it."""
     accounts = {number.account_id: number.id for number in reversed(signers)}
-    return [set_aside_whole(body, account_id, number_id, reason) for account_id, number_id in accounts.items()]
+    return [quarantined_whole(body, account_id, number_id, reason) for account_id, number_id in accounts.items()]
 
 
-def _of_unknown_number(change: Change, signer: Number) -> SetAside:
+def _of_unknown_number(change: Change, signer: Number) -> Quarantined:
     """An entry for a change about a number that is not set up here, for a replay when it is."""
-    return set_aside(change, signer.account_id, 0, f"no number of this gateway has the id {change.phone_number_id}")
+    return quarantined(change, signer.account_id, 0, f"no number of this gateway has the id {change.phone_number_id}")

@@ -33,8 +33,8 @@ from kurir.messages.channel_reports import (
     ConnectionChanged,
     Event,
     IncomingMedia,
+    Quarantined,
     Received,
-    SetAside,
     StatusChanged,
     TemplateReviewed,
 )
@@ -91,7 +91,7 @@ class Reading(msgspec.Struct, frozen=True):
 
     events: list[Fingerprinted]
     unread: list[str]
-    broken: list[SetAside]
+    broken: list[Quarantined]
 
 
 def ids_claimed(body: bytes) -> Claims:
@@ -181,7 +181,7 @@ def read(
                 found = list(islice(_events(change, number, now), None if left is None else left + 1))
             except Exception as error:
                 reading.broken.append(
-                    set_aside(change, number.account_id, number.id, f"{type(error).__name__}: {error}")
+                    quarantined(change, number.account_id, number.id, f"{type(error).__name__}: {error}")
                 )
                 continue
             if left is not None and len(found) > left:
@@ -191,24 +191,24 @@ def read(
     return reading
 
 
-def set_aside(change: Change, account_id: int, number_id: int, reason: str) -> SetAside:
+def quarantined(change: Change, account_id: int, number_id: int, reason: str) -> Quarantined:
     """A quarantine entry with the whole change, as JSON of a `Change`."""
     try:
         payload = msgspec.json.encode(change)
     except (OverflowError, ValueError, RecursionError):  # a whole number of more than 64 bits
         payload = json.dumps(msgspec.structs.asdict(change)).encode()
     reference = f"{CHANGE}{hashlib.sha256(payload).hexdigest()}"
-    return SetAside(account_id, number_id, "callback", reference, bounds.text(reason, bounds.REASON), payload)
+    return Quarantined(account_id, number_id, "callback", reference, bounds.text(reason, bounds.REASON), payload)
 
 
-def set_aside_whole(body: bytes, account_id: int, number_id: int, reason: str) -> SetAside:
+def quarantined_whole(body: bytes, account_id: int, number_id: int, reason: str) -> Quarantined:
     """An entry for the quarantine that holds a whole signed body."""
     reference = f"{BODY}{hashlib.sha256(body).hexdigest()}"
-    return SetAside(account_id, number_id, "callback", reference, reason, body)
+    return Quarantined(account_id, number_id, "callback", reference, reason, body)
 
 
 def change_of(payload: bytes) -> Change:
-    """The change in the payload of an entry of `set_aside`. Raises MsgspecError and ValueError."""
+    """The change in the payload of an entry of `quarantined`. Raises MsgspecError and ValueError."""
     try:
         return msgspec.json.decode(payload, type=Change)
     except msgspec.DecodeError:

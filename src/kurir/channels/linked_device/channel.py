@@ -261,7 +261,7 @@ class LinkedDevices:
         await self._connections.forget(number)
 
     async def replay_received(self, number: Number, payload: bytes) -> None:
-        """Processes a quarantined journal entry of the number again; `payload` as in `SetAside`.
+        """Processes a quarantined journal entry of the number again; `payload` as in `Quarantined`.
 
         Raises DeviceUnavailable, also when another gateway holds the number.
         """

@@ -19,11 +19,11 @@ from kurir.messages.channel_reports import (
     InDoubt,
     MediaFetched,
     NotConnected,
+    Quarantined,
     Received,
     Refused,
     Restricted,
     Sent,
-    SetAside,
     StatusChanged,
     TryLater,
 )
@@ -132,7 +132,7 @@ class Stored(msgspec.Struct, frozen=True, tag="stored"):
 
 
 class Replay(msgspec.Struct, frozen=True, tag="replay"):
-    """Puts a quarantined entry of a device's journal back into it; `payload` as in `SetAside`."""
+    """Puts a quarantined entry of a device's journal back into it; `payload` as in `Quarantined`."""
 
     device: int
     payload: bytes
@@ -301,7 +301,7 @@ class Unread(msgspec.Struct, frozen=True, tag="unread"):
 
 NewsOfConnection = QrShown | CodeShown | Paired | PairingFailed | DeviceState | Unsteady | StoreFailed | Heartbeat
 DeviceNews = NewsOfConnection | Unread | Trouble
-NumberEvent = Received | MediaFetched | StatusChanged | SetAside
+NumberEvent = Received | MediaFetched | StatusChanged | Quarantined
 """News that go to the inbox unchanged."""
 News = DeviceNews | NumberEvent
 

@@ -17,7 +17,7 @@ from kurir.channels.linked_device.engine_host.protobufs import Attachment, inter
 from kurir.channels.linked_device.protocol import Open
 from kurir.messages import bounds
 from kurir.messages.addresses import GROUP_SERVER
-from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Received, SetAside, StatusChanged
+from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Quarantined, Received, StatusChanged
 from kurir.messages.lifecycle import ReceiptStatus
 
 PEOPLE, LIDS, GROUPS = "s.whatsapp.net", "lid", "g.us"
@@ -126,12 +126,12 @@ def read_receipt(
         )
 
 
-def set_aside(entry: Entry, order: Open, reason: str, fetch: MediaFetched | None = None) -> SetAside:
-    """A journal entry for the quarantine, complete; `fetch` as in `SetAside`."""
+def quarantined(entry: Entry, order: Open, reason: str, fetch: MediaFetched | None = None) -> Quarantined:
+    """A journal entry for the quarantine, complete; `fetch` as in `Quarantined`."""
     payload = RECEIPT_MARK + entry.event if entry.kind == "receipt" else entry.event
     reference = hashlib.sha256(payload).hexdigest()[:32]
     reason = bounds.text(reason, bounds.REASON)
-    return SetAside(order.account_id, order.device, "journal", reference, reason, payload, entry.id, fetch)
+    return Quarantined(order.account_id, order.device, "journal", reference, reason, payload, entry.id, fetch)
 
 
 def to_fetch(message: Received) -> MediaFetched | None:

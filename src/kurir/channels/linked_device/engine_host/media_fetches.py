@@ -26,14 +26,14 @@ from neonize.proto.Neonize_pb2 import JID
 from neonize.proto.Neonize_pb2 import Message as MessageEvent
 
 from kurir.channels.linked_device.engine_host import threads
-from kurir.channels.linked_device.engine_host.incoming_messages import DeviceContext, pending, set_aside
+from kurir.channels.linked_device.engine_host.incoming_messages import DeviceContext, pending, quarantined
 from kurir.channels.linked_device.engine_host.journal import Entry, Journal
 from kurir.channels.linked_device.engine_host.protobufs import interpret, message_of, unwrapped
 from kurir.channels.linked_device.protocol import Emit, Open
 from kurir.kit.disk_reserve import PIECE, DiskNearlyFull, DiskReserve
 from kurir.kit.log_limit import LogLimit
 from kurir.messages import bounds
-from kurir.messages.channel_reports import IncomingMedia, MediaFetched, SetAside
+from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Quarantined
 from kurir.reasons import NOTHING, Reason, stored
 from kurir.reasons import media as reasons
 
@@ -163,7 +163,7 @@ class MediaFetches:
         # on disk first, also when it is quarantined: if the gateway does not take that, it is retried after the pause
         self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
         if entry.tries + 1 >= UNREAD_TRIES:
-            self._set_aside(entry, f"its media cannot be fetched: {reason}")
+            self._quarantine(entry, f"its media cannot be fetched: {reason}")
 
     def _pause(self, entry: Entry) -> float:
         return self._limits.pauses[min(entry.tries, len(self._limits.pauses) - 1)]
@@ -288,22 +288,22 @@ class MediaFetches:
         fetched = MediaFetched(order.account_id, order.device, entry.chat, media.remote_id, media, entry.id, sender)
         if not self._emit_once(entry, fetched):
             self._journal.begin_fetch(entry.id, time.time() + self._pause(entry))
-            self._set_aside(entry, "what became of its media could not be encoded")
+            self._quarantine(entry, "what became of its media could not be encoded")
 
-    def _set_aside(self, entry: Entry, reason: str) -> None:
-        if not self._emit_once(entry, set_aside(entry, self._order, reason, self._gone(entry))):
-            self._device.report("media of a received message: the entry could not be set aside; it comes again")
+    def _quarantine(self, entry: Entry, reason: str) -> None:
+        if not self._emit_once(entry, quarantined(entry, self._order, reason, self._gone(entry))):
+            self._device.report("media of a received message: the entry could not be quarantined; it comes again")
 
     def _gone(self, entry: Entry) -> MediaFetched | None:
-        """That the media of an entry that is set aside are gone; None when it does not say whose they are."""
+        """That the media of an entry that is quarantined are gone; None when it does not say whose they are."""
         known = _known(entry)
         if known is None:
             return None
         return msgspec.structs.replace(
-            known, media=msgspec.structs.replace(known.media, state="gone", reason=stored(reasons.GONE_ASIDE()))
+            known, media=msgspec.structs.replace(known.media, state="gone", reason=stored(reasons.GONE_QUARANTINED()))
         )
 
-    def _emit_once(self, entry: Entry, news: MediaFetched | SetAside) -> bool:
+    def _emit_once(self, entry: Entry, news: MediaFetched | Quarantined) -> bool:
         """Sends a fetch's result to the gateway, unless that was done; False: it could not be sent and is retried."""
         with self._changed:
             if self._closing.is_set() or entry.id in self._over:

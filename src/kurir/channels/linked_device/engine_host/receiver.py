@@ -25,9 +25,9 @@ from kurir.channels.linked_device.engine_host import threads
 from kurir.channels.linked_device.engine_host.incoming_messages import (
     RECEIPT_MARK,
     DeviceContext,
+    quarantined,
     read_message,
     read_receipt,
-    set_aside,
     to_fetch,
 )
 from kurir.channels.linked_device.engine_host.journal import Backlog, Entry, Journal, Kind
@@ -217,10 +217,10 @@ class Receiver:
         """Reads an entry and sends it to the gateway; False: it has to be tried once more. Raises sqlite3.Error."""
         foreign = entry.kind == "message" and entry.owner not in ("", self._owner)
         if foreign and self._owner:
-            self._set_aside(entry, "it came to an earlier pairing of this number, with another phone")
+            self._quarantine(entry, "it came to an earlier pairing of this number, with another phone")
             return True
         if entry.tries >= self._most_tries:
-            self._set_aside(entry, f"reading it ended the engine's process, or failed, {entry.tries} times")
+            self._quarantine(entry, f"reading it ended the engine's process, or failed, {entry.tries} times")
             return True
         self._journal.begin(entry.id)  # on disk first: what follows may crash the process
         try:
@@ -230,7 +230,7 @@ class Receiver:
             self._device.report(f"received {entry.kind}: {reason}")
             if entry.tries + 1 < self._most_tries:
                 return False
-            self._set_aside(entry, reason)
+            self._quarantine(entry, reason)
             return True
         # from here on an end of the process has other reasons, however long the gateway makes this wait
         self._journal.succeeded(entry.id)
@@ -239,7 +239,7 @@ class Receiver:
             return True  # closing: it is read again when the device is opened
         # stop at the first event that is not sent: the last event of an entry deletes it
         if not all(self._emit(one) for one in news):
-            self._set_aside(entry, "what it says could not be encoded")
+            self._quarantine(entry, "what it says could not be encoded")
         elif not kept:
             self._journal.forget([entry.id])
         return True
@@ -262,14 +262,14 @@ class Receiver:
                 self._handed[entry.id] = next((to_fetch(one) for one in kept if isinstance(one, Received)), None)
         return True
 
-    def _set_aside(self, entry: Entry, reason: str) -> None:
+    def _quarantine(self, entry: Entry, reason: str) -> None:
         """Sends an entry to the quarantine. One that the gateway cannot take stays in the journal, and is retried when
         the device is opened: only what is stored leaves the journal."""
         with self._lock:
             if self._closing.is_set():
                 return
             self._handed[entry.id] = None  # its message is not stored: nothing is to be fetched
-        if not self._emit(set_aside(entry, self._order, reason)):
+        if not self._emit(quarantined(entry, self._order, reason)):
             with self._lock:
                 self._handed.pop(entry.id, None)
-            self._device.report(f"a received {entry.kind} could not be set aside and stays in the journal: {reason}")
+            self._device.report(f"a received {entry.kind} could not be quarantined and stays in the journal: {reason}")
