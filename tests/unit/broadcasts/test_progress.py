@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 from tests.harness.outbox import OutboxHarness, open_outbox_harness
+from tests.sqlite import new_database
 
 from kurir.broadcasts.broadcasts import Broadcast
-from kurir.broadcasts.progress import COUNT_EVERY, MOST, Progress
+from kurir.broadcasts.progress import COUNT_EVERY, MOST, Progress, _round
 from kurir.broadcasts.start import start
 from kurir.events import read
 from kurir.events.tables import events as events_table
@@ -177,6 +178,33 @@ async def test_what_happens_to_other_numbers_counts_no_message(harness: OutboxHa
     for _ in range(2):
         assert await progress.publish_all() == 0
     assert counting(asked) == 0
+
+
+async def test_an_unchanged_round_costs_the_same_however_many_events_there_are(tmp_path: Path) -> None:
+    """Steps of SQLite's machine, which do not depend on what else the computer does."""
+    async with open_outbox_harness(new_database(tmp_path / "kurir.db")) as harness:
+        for _ in range(3):
+            await broadcast(harness, 4)
+
+        def cost(connection: sa.Connection) -> int:
+            known = _round(connection, 0, {}, 1.0).counted
+            steps: list[int] = []
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.set_progress_handler(lambda: steps.append(1), 10)
+            assert _round(connection, 0, known, 1.0).counts == []
+            driver.set_progress_handler(None, 0)
+            return len(steps)
+
+        def add(connection: sa.Connection) -> None:
+            row = {"account_id": harness.number.account_id, "number_id": harness.other.id, "type": "incoming_chat"}
+            rows = [{**row, "key": f"k{n}", "chat": "", "body": "", "created_at": 0.0} for n in range(20_000)]
+            connection.execute(events_table.insert(), rows)
+
+        with harness.database.transaction() as connection:
+            few = cost(connection)
+            add(connection)
+            assert 0 < cost(connection) <= 1.2 * few
 
 
 async def test_it_is_counted_now_and_then_whatever_the_log_says(harness: OutboxHarness) -> None:
