@@ -9,6 +9,7 @@ from typing import Any
 from kurir.reasons import (
     addresses,
     administration,
+    failures,
     imports,
     media,
     messages,
@@ -28,6 +29,7 @@ from kurir.reasons.reason import Code, Reason
 AREAS = (
     addresses,
     administration,
+    failures,
     imports,
     media,
     messages,
