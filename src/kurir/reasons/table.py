@@ -9,6 +9,7 @@ from typing import Any
 from kurir.reasons import (
     addresses,
     administration,
+    connections,
     failures,
     imports,
     media,
@@ -30,6 +31,7 @@ from kurir.reasons.reason import Code, Reason
 AREAS = (
     addresses,
     administration,
+    connections,
     failures,
     imports,
     media,
