@@ -120,7 +120,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     if request.url.path.startswith(access.PREFIX):
         return access.unknown_request(request, error)
     if error.status_code == 404 and not wants_json(request.scope):
-        return reference_pages.not_found_page()
+        return reference_pages.not_found_page(request)
     return _error(request.scope, error.status_code, reason_of(error), dict(error.headers or {}))
 
 
