@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -12,6 +13,11 @@ from kurir.reasons import Reason, as_written, sentence
 def english(reason: Reason) -> str:
     """The reason's English sentence."""
     return sentence(reason, "en")
+
+
+def all_english(reasons: Iterable[Reason]) -> list[str]:
+    """The reasons' English sentences."""
+    return [english(reason) for reason in reasons]
 
 
 def in_english(outcome: Any) -> Any:

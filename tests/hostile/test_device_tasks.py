@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sentences import english
+from tests.sentences import all_english, english
 from tests.unit.linked_device.conftest import KEY, SCRIPT, Harness
 
 from kurir.channels.linked_device import host_process
@@ -89,7 +89,7 @@ async def test_a_host_that_cannot_be_launched_is_launched_later(place: Place, mo
     broken = Break(monkeypatch, Hosts, "_launch")
     await place.start()
     await until(place.health.failures, "nobody complains of the host")
-    assert place.health.failures()[0].startswith("the task engine-host")
+    assert english(place.health.failures()[0]).startswith("the task engine-host")
     broken.on = False
     await until(lambda: sends(place), "the device does not come back")
     await until(lambda: not place.health.failures(), "the complaint stays")
@@ -116,7 +116,7 @@ async def test_a_restart_that_fails_is_tried_again(place: Place, monkeypatch: py
     connection.state = "degraded"
     connections._keep("device-restart", connection, lambda: connections._restart(connection))
     await until(place.health.failures, "nobody complains")
-    assert place.health.failures() == ["the task device-restart 1 keeps failing (RuntimeError)"]
+    assert all_english(place.health.failures()) == ["the task device-restart 1 keeps failing (RuntimeError)"]
     broken.on = False
     await until(lambda: sends(place), "the device does not come back")
 
@@ -139,7 +139,7 @@ async def test_threads_of_a_host_that_keep_failing_are_seen_until_they_run_again
 
     async def failures() -> list[str]:
         await process.call(say.Ping(), 10)
-        return health.failures()
+        return all_english(health.failures())
 
     try:
         assert await failures() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 from collections.abc import AsyncIterator
 from typing import Any
@@ -263,3 +264,37 @@ async def test_httpx_reads_the_refusal(port: int) -> None:
         answer = await client.get(f"http://127.0.0.1:{port}/", headers={"X-Long": "x" * 20_000})
         assert answer.status_code == 431
         assert answer.json()["code"] == "431"
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", "permintaan harus memuat tepat satu header Host"),
+        (b"GET / HTTP/1.1\r\nAccept-Language: en\r\n\r\n", "the request must have one Host header field"),
+        (b"GET /api/v1/numbers HTTP/1.1\r\n\r\n", "the request must have one Host header field"),
+        (b"GET /api/v1/numbers HTTP/1.1\r\nAccept-Language: id\r\n\r\n", "permintaan harus memuat tepat satu header"),
+        (GET + b"a: b\r\n" * 300 + b"\r\n", "permintaan memuat lebih dari 256 header"),
+        (GET + b"Accept-Language: en\r\n" + b"a: b\r\n" * 300 + b"\r\n", "the request has more than 256 header fields"),
+        (GET + b"X-Long: " + b"x" * 20_000 + b"\r\n\r\n", "kepala (header) permintaan lebih besar dari 8192 byte"),
+        (GET, "kepala (header) permintaan tidak selesai diterima dalam 1 detik"),
+        (GET + b"Accept-Language: en\r\nX: ", "the head of the request did not arrive within 1 seconds"),
+        (b"\x00\x01\x02\r\n\r\n", "permintaan ini bukan HTTP yang sah"),
+    ],
+)
+async def test_a_refusal_is_in_the_language_that_the_head_asks_for(port: int, sent: bytes, words: str) -> None:
+    raw = await Raw.open(port)
+    await raw.say(sent)
+    async with asyncio.timeout(10):
+        _, _, body = (await raw.reader.read()).partition(b"\r\n\r\n")
+    assert json.loads(body)["message"].startswith(words)
+
+
+async def test_who_is_not_let_in_reads_it_in_indonesian() -> None:
+    async with served(app, msgspec.structs.replace(LIMITS, per_address=1)) as port:
+        first = await Raw.open(port)
+        await first.say(GET + b"\r\n")
+        assert await first.status() == 200
+        second = await Raw.open(port)
+        async with asyncio.timeout(10):
+            _, _, body = (await second.reader.read()).partition(b"\r\n\r\n")
+    assert json.loads(body)["message"] == "terlalu banyak sambungan terbuka dari alamat ini"

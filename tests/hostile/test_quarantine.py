@@ -19,6 +19,8 @@ from kurir.messages.content import Text
 from kurir.numbers.numbers import Number
 from kurir.outbox.message_rows import encode_content
 from kurir.quarantine import quarantine
+from kurir.reasons import read, sentence, stored
+from kurir.reasons.messages import EXHAUSTED
 from kurir.store.transaction_end import at_end
 
 
@@ -133,6 +135,11 @@ async def test_the_operator_lists_replays_and_discards(harness: Harness) -> None
     listed = (await client.get("/api/v1/quarantine", headers=headers)).json()["entries"]
     assert [entry["reference"] for entry in listed] == [str(worse), str(bad)]
     assert all("payload" not in entry for entry in listed)
+    assert all(entry["reason"].startswith("its content cannot be read (") for entry in listed), listed
+    indonesian = (await client.get("/api/v1/quarantine", headers={**headers, "Accept-Language": "id"})).json()[
+        "entries"
+    ]
+    assert all(entry["reason"].startswith("isinya tidak dapat dibaca (") for entry in indonesian), indonesian
     await spoil(harness, bad, encode_content(harness.gateway.sealing, bad, Text("halo"), False))
     answer = await client.post(f"/api/v1/quarantine/{listed[1]['id']}/replay", headers=headers)
     assert answer.status_code == 200, answer.text
@@ -143,6 +150,17 @@ async def test_the_operator_lists_replays_and_discards(harness: Harness) -> None
     await until(sent, "the replayed message was not sent")
     assert (await client.post(f"/api/v1/quarantine/{listed[0]['id']}/discard", headers=headers)).status_code == 200
     assert await entries(harness) == []
+
+
+async def test_the_reason_of_a_cut_entry_fits_however_long_it_is(harness: Harness) -> None:
+    """Another party's words, which take six times as much room as JSON."""
+    long = stored(EXHAUSTED(tries=1, last="\x01" * 300))
+    aside = SetAside(harness.ours.account.id, 0, "outbox", "1", long, b"x" * quarantine.LARGEST)
+    await harness.gateway.database.write(lambda c: quarantine.set_aside(c, aside, 1.0))
+    (entry,) = await entries(harness)
+    text = sentence(read(entry.reason), "id")
+    assert text.startswith("dipotong: hanya 1000000 byte pertama dari 1000000 byte yang disimpan; "), text
+    assert "{" not in text
 
 
 @pytest.mark.parametrize("which", ["0", "x", "-1", "9" * 5000, "1e3", "%00", "999"])

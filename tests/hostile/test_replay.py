@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from tests.harness.gateway import PHONE, Harness, open_harness
 from tests.hostile.callbacks import callback, change, entries, message, post, stored
+from tests.sentences import english
 
 from kurir.channels.cloud_api import callbacks as reading
 from kurir.channels.cloud_api.templates.calls import MetaTemplate, UnreadTemplate
@@ -30,7 +31,7 @@ from kurir.outbox.message_rows import encode_content
 from kurir.outbox.outbox import Draft
 from kurir.quarantine import quarantine
 from kurir.quarantine.quarantine import QUEUES
-from kurir.reasons import as_written
+from kurir.reasons import as_written, read
 from kurir.services.errors import NotPossible
 from kurir.templates import templates
 from kurir.webhooks import deliveries, endpoints
@@ -367,7 +368,7 @@ async def test_a_payload_that_is_too_large_is_cut_and_says_so(harness: Harness) 
     assert await post(harness, raw) == 200
     for entry in await entries(harness):
         assert entry.payload == raw[: quarantine.LARGEST]
-        assert entry.reason.startswith(f"cut: only the first {quarantine.LARGEST} of {len(raw)} bytes")
+        assert english(read(entry.reason)).startswith(f"cut: only the first {quarantine.LARGEST} of {len(raw)} bytes")
         with pytest.raises(NotPossible, match="too large"):
             await harness.gateway.services.replays.replay_of_any(entry.id)
 

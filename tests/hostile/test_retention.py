@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
 from tests.harness.outbox import OutboxHarness, open_outbox_harness
+from tests.sentences import all_english
 
 from kurir import maintenance
 from kurir.broadcasts import broadcasts
@@ -326,7 +327,7 @@ async def test_one_job_that_fails_keeps_no_other_from_being_done() -> None:
     with capture_logs() as lines:
         assert await maintenance.go_round(todo, lambda: 1.0, health) == {"d": 1}
     assert done == ["d"]
-    assert health.failures() == ["the task maintenance a keeps failing (RuntimeError)"]
+    assert all_english(health.failures()) == ["the task maintenance a keeps failing (RuntimeError)"]
     assert {line.get("job") for line in lines if line["log_level"] in ("warning", "error")} == {"a", "b", "c"}
 
 

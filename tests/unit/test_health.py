@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import shutil
 import sqlite3
 import threading
@@ -16,6 +18,7 @@ import pytest
 from sqlalchemy import Connection, exc
 from starlette.applications import Starlette
 from structlog.testing import capture_logs
+from tests.sentences import all_english
 from tests.sqlite import new_database
 
 from kurir.app import RunningGateway
@@ -35,16 +38,21 @@ async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
     database = Database(new_database(tmp_path / "kurir.db"))
     await database.start()
     settings = Settings(data_dir=tmp_path)
-    looking = Health(database, TaskHealth(), settings)
+    tasks = TaskHealth()
+    looking = Health(database, tasks, settings)
     parts = SimpleNamespace(
-        settings=settings, database=database, metrics=Metrics(), services=SimpleNamespace(health=looking)
+        task_health=tasks,
+        settings=settings,
+        database=database,
+        metrics=Metrics(),
+        services=SimpleNamespace(health=looking),
     )
     yield cast("RunningGateway", parts)
     await database.close()
 
 
 async def get(
-    gateway: RunningGateway, path: str, method: str = "GET", app: Starlette | None = None
+    gateway: RunningGateway, path: str, method: str = "GET", app: Starlette | None = None, language: str = ""
 ) -> tuple[int, dict[bytes, bytes], bytes]:
     app = app or Starlette(routes=health.routes(gateway))
     sent: list[MutableMapping[str, Any]] = []
@@ -55,7 +63,8 @@ async def get(
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b"", "root_path": ""}
+    headers = [(b"accept-language", language.encode())] if language else []
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b"", "root_path": ""}
     await app(scope, receive, send)
     return sent[0]["status"], dict(sent[0]["headers"]), b"".join(message.get("body", b"") for message in sent[1:])
 
@@ -93,6 +102,7 @@ async def test_a_stuck_writer_is_reported_while_reads_go_on(
     assert json.loads(body) == {
         "status": "not_ready",
         "reasons": ["the database does not answer writes within 0.3 s"],
+        "codes": ["database_slow_writes"],
     }
     assert (await get(gateway, "/healthz"))[0] == 200
     released.set()
@@ -110,6 +120,30 @@ async def test_a_closed_database_and_a_full_disk(gateway: RunningGateway, monkey
         "the database does not answer writes",
         "the disk of the data folder is almost full",
     ]
+    assert json.loads(body)["codes"] == ["database_no_reads", "database_no_writes", "disk_almost_full"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "folder", "task"),
+    [
+        ("", "the data folder cannot be read: permission is denied", "the task inbox keeps failing (ValueError)"),
+        ("fr", "the data folder cannot be read: permission is denied", "the task inbox keeps failing (ValueError)"),
+        ("id", "folder data tidak dapat dibaca: tidak ada izin", "tugas inbox terus gagal (ValueError)"),
+    ],
+)
+async def test_why_it_is_not_ready_in_the_language_that_is_asked_for(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, asked: str, folder: str, task: str
+) -> None:
+    def refused(_folder: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(_folder))
+
+    monkeypatch.setattr(shutil, "disk_usage", refused)
+    cast("Any", gateway).task_health.failed("inbox", "", ValueError("text from outside"))
+    status, _, body = await get(gateway, "/readyz", language=asked)
+    assert (status, json.loads(body)) == (
+        503,
+        {"status": "not_ready", "reasons": [folder, task], "codes": ["data_folder_not_read", "task_keeps_failing"]},
+    )
 
 
 async def test_a_database_that_answers_and_stores_nothing_is_reported(gateway: RunningGateway) -> None:
@@ -121,7 +155,7 @@ async def test_a_database_that_answers_and_stores_nothing_is_reported(gateway: R
     assert await gateway.services.health.not_ready() == []
     with pytest.raises(DatabaseUnavailable, match="malformed"):
         await gateway.database.write(damaged)
-    assert await gateway.services.health.not_ready() == ["the database refuses to store things"]
+    assert all_english(await gateway.services.health.not_ready()) == ["the database refuses to store things"]
 
 
 async def test_who_asks_often_does_not_fill_the_log(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:

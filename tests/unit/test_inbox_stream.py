@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import func, select
 from tests.harness.gateway import PHONE, Harness, open_harness
+from tests.sentences import all_english, english
 
 from kurir.inbox import Inbox, stream
 from kurir.inbox.inbox import NotStored
@@ -89,7 +90,7 @@ async def test_what_can_be_neither_stored_nor_quarantined_stays_the_channels_and
                 await asyncio.sleep(0.01)
             while not harness.gateway.health.failures():
                 await asyncio.sleep(0.01)
-            assert "inbox-store inbox" in harness.gateway.health.failures()[0]
+            assert "inbox-store inbox" in english(harness.gateway.health.failures()[0])
             await run(show)
             while reported not in harness.devices.let_go:
                 await asyncio.sleep(0.01)
@@ -220,7 +221,9 @@ async def test_a_callback_that_can_be_neither_stored_nor_quarantined_is_not_take
                 events = [(received(harness, "A1"), "f1"), (received(harness, "A2"), "f2")]
                 await inbox.take_each(events, "body", "callback")
         assert [event for event, _ in events] == caught.value.events
-        assert harness.gateway.health.failures() == ["the task inbox-store callback keeps failing (ZeroDivisionError)"]
+        assert all_english(harness.gateway.health.failures()) == [
+            "the task inbox-store callback keeps failing (ZeroDivisionError)"
+        ]
         assert await inbox.take_each(events, "body", "callback") == 2, "Meta's repetition is stored"
         assert harness.gateway.health.failures() == []
 

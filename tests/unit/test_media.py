@@ -143,7 +143,10 @@ async def test_what_the_server_says_becomes_an_outcome(harness: MediaHarness) ->
 async def test_a_full_disk_is_a_reason_to_wait(harness: MediaHarness, tmp_path: Path) -> None:
     (tmp_path / "media").write_text("a file where the folder should be")
     assert in_english(await harness.document("/a.pdf", PDF)) == TryLater(
-        "media_not_stored", as_written("the file could not be stored (FileExistsError)"), after=5.0, counted=False
+        "media_not_stored",
+        as_written("the file could not be stored (another file is in its place)"),
+        after=5.0,
+        counted=False,
     )
 
 

@@ -54,20 +54,58 @@ def test_a_code_stands_in_the_table_once() -> None:
     assert "as_written" not in TABLE
 
 
+def codes_used(tree: ast.Module, module: str) -> set[tuple[str, str]]:
+    """(area, name) of each code that a module loads: by its name, or as an attribute of an area.
+
+    An area's own entries count where it uses them itself, as in a table of theirs.
+    """
+    areas: dict[str, str] = {}
+    names: dict[str, tuple[str, str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kurir.reasons"):
+            for alias in node.names:
+                known = alias.asname or alias.name
+                areas[known] = f"{node.module}.{alias.name}"
+                names[known] = (str(node.module), alias.name)
+    used: set[tuple[str, str]] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id=area), attr=name) if area in areas:
+                used.add((areas[area], name))
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(names.get(name, (module, name)))
+    return used
+
+
 def test_every_code_is_used() -> None:
-    """By its name, other than where it is defined."""
-    used: set[str] = set()
+    """By its area and its name: two areas may have codes of one name."""
+    used: set[tuple[str, str]] = set()
     for file in SOURCE.rglob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        module = ".".join(("kurir", *file.relative_to(SOURCE).with_suffix("").parts))
+        used |= codes_used(ast.parse(file.read_text(encoding="utf-8")), module)
     unused = [
         f"{area.__name__}.{name}"
         for area in AREAS
         for name, entry in vars(area).items()
-        if isinstance(entry, Code) and name not in used and not entry.code.startswith("state_")
+        if isinstance(entry, Code) and (area.__name__, name) not in used and not entry.code.startswith("state_")
     ]
     assert not unused, unused
+
+
+@pytest.mark.parametrize(
+    ("code", "used"),
+    [
+        ("from kurir.reasons import media as reasons\nreasons.EMPTY()", True),
+        ("from kurir.reasons.media import EMPTY\nEMPTY()", True),
+        ("from kurir.reasons.media import EMPTY as NONE\nNONE()", True),
+        ("from kurir.reasons import requests as reasons\nreasons.EMPTY()", False),
+        ("from kurir.reasons.requests import EMPTY\nEMPTY()", False),
+        ("from kurir.reasons.media import EMPTY", False),
+        ("EMPTY = 1\nEMPTY", False),
+    ],
+)
+def test_a_code_of_another_area_with_the_same_name_is_another_one(code: str, used: bool) -> None:
+    assert (("kurir.reasons.media", "EMPTY") in codes_used(ast.parse(code), "kurir.somewhere")) is used
 
 
 # -- no sentence outside the table -------------------------------------------------------------------------------------
@@ -79,7 +117,8 @@ REASON_AT = {
     "Unanswered": 0, "Settled": 2, "FillError": 1, "FormError": 0, "WireError": 2, "missing": 1, "wrong": 1,
     "_become": 2, "fail": 0, "NotPossible": 0, "NotFound": 1, "Invalid": 1, "ApiError": 2, "AddressError": 0,
     "CountryCodeError": 0, "AccountError": 1, "EndpointError": 1, "NotPaused": 0, "ImportRefused": 0, "RowError": 0,
-    "Problem": 1, "Row": 2,
+    "Problem": 1, "Row": 2, "HTTPException": 1, "HttpRefusal": 1, "_error": 2, "refusal_body": 1, "_refuse": 1,
+    "_refusal": 2, "ServiceError": 1, "SyncRefused": 0, "sentence": 0, "stored": 0,
 }  # fmt: skip
 """Where each of these takes its reason (as many arguments later as methods of others are called with)."""
 
@@ -110,7 +149,7 @@ def sentences_formed(tree: ast.AST) -> list[int]:
         if name not in REASON_AT:
             continue
         given = node.args[REASON_AT[name] :][:1]
-        given += [keyword.value for keyword in node.keywords if keyword.arg in ("reason", "expected")]
+        given += [keyword.value for keyword in node.keywords if keyword.arg in ("reason", "expected", "detail")]
         if any(map(is_a_sentence, given)):
             found.append(node.lineno)
     return found
@@ -136,6 +175,11 @@ def test_what_takes_a_reason_is_never_handed_a_sentence() -> None:
         'raise wrong("phone_no", "a phone number")',
         'Refused("x", as_written("our own words"))',
         'InDoubt(reason="cut off")',
+        'raise HTTPException(403, "not for you")',
+        'raise HTTPException(408, str(error)) from error',
+        'HTTPException(403, detail=f"not for {you}")',
+        '_error(request.scope, 503, "try again", {})',
+        'self._refuse(503, "the gateway is stopping")',
     ],
 )  # fmt: skip
 def test_the_rule_finds_each_kind(code: str) -> None:
@@ -145,6 +189,88 @@ def test_the_rule_finds_each_kind(code: str) -> None:
 @pytest.mark.parametrize("code", ['Refused("x", GONE())', "InDoubt(error.reason)", "Refused(code, as_written(theirs))"])
 def test_the_rule_lets_the_rest_pass(code: str) -> None:
     assert not sentences_formed(ast.parse(code))
+
+
+# -- no sentence in what answers ---------------------------------------------------------------------------------------
+
+WORDS_OF_THEIR_OWN = {
+    # the compatible wire's own, the same in both languages; in a test event, whose bytes are documented
+    "The message is in the delivery process", "Kurir can reach this address.",
+    # of errors that nobody is answered with
+    "the body must not be larger than x bytes", "the body did not arrive within x seconds", "it was removed",
+    "message x is x", "the number waits: x",
+    # counted in the log
+    "an answer was not read", "a connection without a request",
+    # of msgspec, to tell its errors apart
+    "trailing comma in object", "trailing comma in array", "object keys must be strings", "Input data was truncated",
+    "JSON is malformed: ",
+    # a sample
+    '{"reason": "the shop is closed"}',
+}  # fmt: skip
+"""Texts of services and web that are no sentences to people."""
+DOCUMENTATION = ("web/compat_v1/endpoints/", "web/compat_v1/openapi.py", "web/page_words.py")
+"""Descriptions and samples of the reference, and the pages' words in both languages."""
+SENTENCE = re.compile(r"[A-Za-z]+ [a-z]+ [a-z]+")
+
+
+def sentences_in(tree: ast.AST) -> list[tuple[int, str]]:
+    """Texts of three words or more, with their lines; not docstrings, assertions, the log, SQL, and descriptions."""
+    passed: set[ast.AST] = set()
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant()) | ast.Assert():
+                passed.update(ast.walk(node))
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="log"))) | ast.Call(func=ast.Attribute(attr="text")):
+                passed.update(ast.walk(node))
+            case ast.Call(func=ast.Name(id="Field")):  # a field's description in the reference
+                passed.update(ast.walk(node))
+    for node in ast.walk(tree):
+        if node in passed:
+            continue
+        match node:
+            case ast.Constant(value=str(text)):
+                pass
+            case ast.JoinedStr(values=values):
+                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in values)
+                passed.update(values)
+            case _:
+                continue
+        if SENTENCE.search(text) and text not in WORDS_OF_THEIR_OWN:
+            found.append((node.lineno, text))
+    return found
+
+
+def test_services_and_web_form_no_sentences() -> None:
+    found = [
+        f"{file.relative_to(SOURCE)}:{line}: {text}"
+        for part in ("services", "web")
+        for file in sorted((SOURCE / part).rglob("*.py"))
+        if not file.relative_to(SOURCE).as_posix().startswith(DOCUMENTATION)
+        for line, text in sentences_in(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+    assert not found, found
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'def not_ready() -> list[str]:\n    return ["the disk is full"]',
+        'reasons.append(f"the database {what} within {n} s")',
+        'return JSONResponse({"message": "there is nothing here"})',
+        'WHY = "a value is too long"',
+    ],
+)
+def test_the_rule_finds_a_sentence(code: str) -> None:
+    assert sentences_in(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ['"""The disk is full."""', 'log.warning("x", reason="the disk is full")', 'assert known, "it is known by now"'],
+)
+def test_the_rule_lets_what_nobody_is_answered_pass(code: str) -> None:
+    assert not sentences_in(ast.parse(code))
 
 
 # -- reasons as values -------------------------------------------------------------------------------------------------

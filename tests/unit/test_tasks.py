@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.sentences import all_english
 
 import kurir
 from kurir.kit.tasks import TaskHealth, Tasks
@@ -43,7 +44,7 @@ async def test_a_kept_task_comes_back_and_is_reported_until_it_is_steady() -> No
     tasks, work = Tasks(health), Flaky(3)
     tasks.keep("inbox", work, key="devices", back_off=SHORT)
     await until(lambda: failed["inbox"] >= 1)
-    assert health.failures() == ["the task inbox devices keeps failing (RuntimeError)"]
+    assert all_english(health.failures()) == ["the task inbox devices keeps failing (RuntimeError)"]
     assert health.failing() == 1
     async with asyncio.timeout(10):
         await work.steady.wait()
@@ -78,7 +79,7 @@ async def test_a_task_that_is_canceled_by_its_own_work_is_a_failure_like_any_oth
 
     tasks.keep("inbox", canceled, vital=True, endless=True, back_off=SHORT)
     await until(lambda: len(runs) >= 3)
-    assert health.failures() == ["the task inbox keeps failing (CancelledError)"]
+    assert all_english(health.failures()) == ["the task inbox keeps failing (CancelledError)"]
     await tasks.close()
     assert health.failures() == []
 
@@ -118,7 +119,7 @@ async def test_an_endless_task_must_not_return() -> None:
 
     tasks.keep("heartbeat", returns, endless=True, back_off=SHORT)
     await until(lambda: len(runs) >= 3)
-    assert health.failures() == ["the task heartbeat keeps failing (EndedError)"]
+    assert all_english(health.failures()) == ["the task heartbeat keeps failing (EndedError)"]
     await tasks.close()
 
 

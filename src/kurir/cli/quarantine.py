@@ -9,8 +9,10 @@ from pathlib import Path
 
 from cyclopts import App
 
+from kurir.cli.language import language
 from kurir.cli.terminal import CommandError, Table, operator, over_data, say
 from kurir.quarantine.quarantine import Entry
+from kurir.reasons import read, sentence
 from kurir.services.quarantine import NamedLine
 from kurir.services.stored_services import StoredServices
 
@@ -44,7 +46,7 @@ def list_(email: str = "", *, limit: int = 50) -> None:
             one.number_key or "unknown",
             entry.queue,
             entry.reference,
-            entry.reason,
+            sentence(read(entry.reason), language()),
         )
         table.add_row(*cells)
     table.show()

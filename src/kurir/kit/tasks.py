@@ -19,6 +19,8 @@ from weakref import WeakSet
 import structlog
 
 from kurir.kit.backoff import Backoff
+from kurir.reasons import Reason
+from kurir.reasons.readiness import TASK_FAILS
 
 T = TypeVar("T")
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -64,9 +66,9 @@ class TaskHealth:
         """Records that it runs again or is no longer needed."""
         self._failing.pop(_label(name, key), None)
 
-    def failures(self) -> list[str]:
-        """One sentence for each failing task; empty when all is well. Contains no text from outside."""
-        return [f"the task {task} keeps failing ({reason})" for task, reason in sorted(self._failing.items())]
+    def failures(self) -> list[Reason]:
+        """One reason for each failing task; empty when all is well. Contains no text from outside."""
+        return [TASK_FAILS(task=task, error=kind) for task, kind in sorted(self._failing.items())]
 
     def failing(self) -> int:
         """Number of tasks that are down or keep failing."""

@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from kurir.kit.atomic_files import flush
 from kurir.kit.clock import Clock
 from kurir.kit.disk_reserve import DiskNearlyFull, DiskReserve
+from kurir.kit.file_failures import file_failure
 from kurir.kit.limited_process import Confined, TooCostly, TooSlow
 from kurir.kit.log_limit import LogLimit
 from kurir.kit.safe_fetch import Fetched, FetchFailed, SafeFetch, TooLarge
@@ -31,7 +32,7 @@ from kurir.media.inspection_process import DiskFailed, InspectDocument, InspectP
 from kurir.messages.channel_reports import Refused, TryLater
 from kurir.messages.content import Document, Image, MediaFile
 from kurir.outbox.tables import media, messages
-from kurir.reasons import Reason, ReasonedError
+from kurir.reasons import Reason, ReasonedError, failures
 from kurir.reasons import media as reasons
 from kurir.settings import Settings
 from kurir.store.chunked_deletes import oldest_first, removed
@@ -61,6 +62,7 @@ class MediaStore:
         self._timeout = settings.media_timeout
         self._reserve = DiskReserve(self._files.folder, settings.disk_reserve)
         self._full = LogLimit()
+        self._failed = LogLimit()
         self._database = database
         self._safe_fetch = safe_fetch
         self._clock = clock
@@ -105,7 +107,10 @@ class MediaStore:
                 log.warning("outgoing_files_deferred", reason=_FULL)
             return TryLater("media_not_stored", reasons.NOT_STORED_DISK(), after=_NO_ROOM, counted=False)
         except (DatabaseUnavailable, OSError) as error:
-            why = reasons.NOT_STORED(error=type(error).__name__)
+            if self._failed.is_due(type(error)):
+                log.warning("outgoing_file_not_stored", error=f"{type(error).__name__}: {error}")
+            unavailable = isinstance(error, DatabaseUnavailable)
+            why = reasons.NOT_STORED(error=failures.DATABASE_BUSY if unavailable else file_failure(error))
             return TryLater("media_not_stored", why, after=_OWN_TROUBLE, counted=False)
 
     async def whole_file(self, account_id: int, message_id: int) -> MediaFile | None:

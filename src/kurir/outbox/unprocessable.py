@@ -16,7 +16,7 @@ from kurir.messages.lifecycle import MessageState
 from kurir.outbox import record
 from kurir.outbox.message_rows import Snapshot
 from kurir.quarantine import quarantine
-from kurir.reasons import Reason, sentence, stored
+from kurir.reasons import Reason, stored
 
 CODE = "unprocessable"
 
@@ -77,7 +77,7 @@ def end(
             number_id=tried.number_id,
             queue="outbox",
             reference=str(tried.id),
-            reason=sentence(reason, "en"),
+            reason=stored(reason),
             payload=str(content or "").encode("utf-8", "replace"),
         )
         quarantine.add(connection, kept, now)

@@ -17,6 +17,8 @@ from kurir.kit.log_limit import LogLimit
 from kurir.messages import bounds
 from kurir.messages.channel_reports import Quarantined
 from kurir.quarantine.tables import quarantine
+from kurir.reasons import read, stored
+from kurir.reasons.replays import ENTRY_CUT
 from kurir.store.chunked_deletes import removed
 from kurir.store.database import Database
 from kurir.store.inserts import insert_into
@@ -34,6 +36,8 @@ LARGEST = 1_000_000
 """Maximum bytes of a stored payload. Input of strangers can be larger, and must not fill the disk."""
 MOST = 10_000
 """Maximum entries of an account; beyond it those that failed longest ago are removed."""
+_CUT_REASON = 250
+"""Characters of the reason that a cut payload's entry keeps: the whole fits into its column, also as JSON."""
 _TRIMMED = 100
 """One entry in so many is removed in addition, so that a full quarantine is not cleaned up for each new one."""
 
@@ -43,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One quarantined item; `account_id` and `number_id` are 0 when they are unknown."""
+    """One quarantined item; `account_id` and `number_id` are 0 when they are unknown, `reason` as `stored` wrote it."""
 
     id: int
     account_id: int
@@ -88,7 +92,8 @@ def add(connection: Connection, what: Quarantined, now: float) -> None:
     """
     reason, payload = what.reason, what.payload
     if len(payload) >= LARGEST:
-        reason = f"cut: only the first {LARGEST} of {len(payload)} bytes are kept; {reason}"
+        short = read(reason).shortened(_CUT_REASON)
+        reason = stored(ENTRY_CUT(kept=LARGEST, size=len(payload), reason=short))
         payload = payload[:LARGEST]
     row = insert_into(connection, quarantine).values(
         account_id=what.account_id,

@@ -100,7 +100,7 @@ LONG_LINE = Code(
     id="barisnya lebih panjang dari {most:count} karakter",
     en="the line is longer than {most:count} characters",
 )
-NO_CSV = Code("row_no_csv", id="tidak terbaca sebagai CSV: {error}", en="not readable as CSV: {error}")
+NO_CSV = Code("row_no_csv", id="tidak terbaca sebagai CSV", en="not readable as CSV")
 MANY_COLUMNS = Code("row_many_columns", id="lebih dari {most} kolom", en="more than {most} columns")
 NO_PHONE = Code("row_no_phone", id="tidak ada nomor telepon", en="no phone number")
 LONG_NAME = Code(

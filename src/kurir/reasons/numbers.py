@@ -187,9 +187,9 @@ HELD_BY_NONE = Code(
 )
 HOLDER_SILENT = Code(
     "holder_silent",
-    id="gateway pemegang perangkat ini tidak menjawab di {where} ({error}): bila ia berjalan, atur KURIR_GATEWAY_URL "
-    "di sana ke alamat yang terjangkau dari gateway ini",
-    en="the gateway that holds this device does not answer at {where} ({error}): if it runs, set KURIR_GATEWAY_URL "
+    id="gateway pemegang perangkat ini tidak menjawab ({error}): bila ia berjalan, atur KURIR_GATEWAY_URL di "
+    "sana ke alamat yang terjangkau dari gateway ini",
+    en="the gateway that holds this device does not answer ({error}): if it runs, set KURIR_GATEWAY_URL "
     "there to an address that this gateway reaches",
 )
 MOVING_GATEWAY = Code(

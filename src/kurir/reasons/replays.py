@@ -1,4 +1,4 @@
-"""Why an entry of the quarantine cannot be replayed."""
+"""Why an entry of the quarantine cannot be replayed, and that one was cut."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ CUT = Code(
     "entry_cut",
     id="terlalu besar untuk disimpan seluruhnya: ekspor untuk dilihat, atau buang",
     en="it was too large to be kept whole: export it for a look, or discard it",
+)
+ENTRY_CUT = Code(
+    "entry_was_cut",
+    id="dipotong: hanya {kept} byte pertama dari {size} byte yang disimpan; {reason}",
+    en="cut: only the first {kept} of {size} bytes are kept; {reason}",
 )
 QUEUE_NOT_REPLAYABLE = Code(
     "queue_not_replayable",

@@ -9,8 +9,11 @@ from collections.abc import Awaitable
 import structlog
 
 from kurir.kit.disk_reserve import DiskReserve
+from kurir.kit.file_failures import file_failure
 from kurir.kit.log_limit import LogLimit
 from kurir.kit.tasks import TaskHealth
+from kurir.reasons import NOTHING, Code, Reason
+from kurir.reasons import readiness as reasons
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
 
@@ -34,45 +37,46 @@ class Health:
         self._settings = settings
         self._recent = LogLimit()
 
-    async def not_ready(self) -> list[str]:
-        """Why the gateway cannot take messages now, as sentences; empty when it can.
+    async def not_ready(self) -> list[Reason]:
+        """Why the gateway cannot take messages now; empty when it can.
 
         Details that only the log may show go there, once in a while.
         """
         database = self._database
         answers = await asyncio.gather(
-            _error_text(
+            _failure(
                 database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar(), pool="probe"),
-                "does not answer reads",
+                reasons.NO_READS,
+                reasons.SLOW_READS,
                 self._recent,
             ),
-            _error_text(database.write(lambda c: None), "does not answer writes", self._recent),
+            _failure(database.write(lambda c: None), reasons.NO_WRITES, reasons.SLOW_WRITES, self._recent),
             self._disk(),
         )
-        reasons = [answer for answer in answers if answer]
-        if not reasons and database.refused_within(LATELY):
+        found = [answer for answer in answers if answer]
+        if not found and database.refused_within(LATELY):
             # the questions above change nothing: they do not notice a damaged file or a quota that is used up
-            reasons.append("the database refuses to store things")
-        return reasons + self._tasks.failures()
+            found.append(reasons.NOTHING_STORED())
+        return found + self._tasks.failures()
 
-    async def _disk(self) -> str:
+    async def _disk(self) -> Reason:
         try:
             folder = self._settings.data_dir
             usage = await asyncio.to_thread(shutil.disk_usage, folder)
             reserve = await asyncio.to_thread(DiskReserve(folder, self._settings.disk_reserve).size)
         except OSError as error:
-            return f"the data folder cannot be read: {error.strerror}"
-        return "" if usage.free >= min(LEAST_FREE, reserve // 2) else "the disk of the data folder is almost full"
+            return reasons.FOLDER_NOT_READ(error=file_failure(error))
+        return NOTHING if usage.free >= min(LEAST_FREE, reserve // 2) else reasons.DISK_ALMOST_FULL()
 
 
-async def _error_text(work: Awaitable[object], what: str, recent: LogLimit) -> str:
+async def _failure(work: Awaitable[object], fails: Code, slow: Code, recent: LogLimit) -> Reason:
     try:
         async with asyncio.timeout(TIMEOUT):
             await work
     except TimeoutError:
-        return f"the database {what} within {TIMEOUT:g} s"
+        return slow(seconds=TIMEOUT)
     except DatabaseUnavailable as error:
-        if recent.is_due(what):
+        if recent.is_due(fails.code):
             log.warning("database_unavailable", reason=str(error))  # names the server: not for callers
-        return f"the database {what}"
-    return ""
+        return fails()
+    return NOTHING

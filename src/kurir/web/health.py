@@ -12,7 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from kurir.kit.log_limit import LogLimit
+from kurir.reasons import sentence
 from kurir.web.gateway import Gateway
+from kurir.web.http.languages import asked_for
 
 log = structlog.get_logger(__name__)
 
@@ -26,13 +28,20 @@ def routes(gateway: Gateway) -> list[Route]:
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"status": "ok"}, headers=_FRESH)
 
-    async def readyz(_request: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         reasons = await gateway.services.health.not_ready()
         if not reasons:
             return JSONResponse({"status": "ready"}, headers=_FRESH)
-        if recent.is_due(tuple(reasons)):
-            log.warning("readiness_failed", reasons=reasons)
-        return JSONResponse({"status": "not_ready", "reasons": reasons}, 503, headers=_FRESH)
+        english = [sentence(reason, "en") for reason in reasons]
+        if recent.is_due(tuple(english)):
+            log.warning("readiness_failed", reasons=english)
+        language = asked_for(request.headers.get("accept-language", "")) or "en"
+        body = {
+            "status": "not_ready",
+            "reasons": [sentence(reason, language) for reason in reasons],
+            "codes": [reason.code for reason in reasons],
+        }
+        return JSONResponse(body, 503, headers=_FRESH)
 
     async def metrics(_request: Request) -> Response:
         return Response(gateway.metrics.render(), media_type=CONTENT_TYPE_PLAIN_0_0_4, headers=_FRESH)

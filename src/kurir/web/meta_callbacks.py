@@ -25,7 +25,6 @@ from typing import TypeVar
 
 import structlog
 from cachetools import TTLCache
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -34,9 +33,12 @@ from kurir.accounts.limits import Attempt, Blocked, FailedKeys, source_of
 from kurir.channels.cloud_api.callback_parts import Parts
 from kurir.channels.cloud_api.signers import is_signature
 from kurir.numbers.numbers import Number
+from kurir.reasons import connections as reasons
+from kurir.reasons.requests import BODY_TOO_LARGE, BODY_TOO_SLOW
 from kurir.store.database import DatabaseUnavailable
 from kurir.web.gateway import Gateway
 from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
+from kurir.web.http.refusals import HttpRefusal
 
 PATH = "/meta/callbacks"
 BODY_LIMIT = 3_000_000
@@ -56,7 +58,6 @@ _GOOD_LARGE_AT_ONCE, _GOOD_LARGE_OF_ONE = 32, 16
 """How many large ones of theirs may be in memory at once, in all and of one source."""
 _KINDS = 200
 """Kinds of unsupported content that are logged once each."""
-_UNSIGNED = "X-Hub-Signature-256 does not fit the body"
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -87,11 +88,11 @@ class MetaCallbacks:
         token = query.get("hub.verify_token", "")
         challenge = query.get("hub.challenge", "")
         if query.get("hub.mode") != "subscribe" or not token or not challenge or len(challenge) > _CHALLENGE_LIMIT:
-            raise HTTPException(403, "hub.mode, hub.verify_token and hub.challenge are needed")
+            raise HttpRefusal(403, reasons.HUB_EXPECTED())
         source = _source(request)
         async with self._attempt(source) as attempt:
             if not await _given_back(attempt, self._callbacks.has_verify_token(token, source)):
-                raise HTTPException(403, "hub.verify_token: no official number has this token")
+                raise HttpRefusal(403, reasons.HUB_TOKEN_UNKNOWN())
             attempt.right()
         return PlainTextResponse(challenge, headers={"X-Content-Type-Options": "nosniff"})
 
@@ -99,7 +100,7 @@ class MetaCallbacks:
         """Stores a signed callback."""
         signature = request.headers.get(_SIGNATURE)
         if not signature:
-            raise HTTPException(401, "X-Hub-Signature-256 is missing")
+            raise HttpRefusal(401, reasons.SIGNATURE_MISSING())
         announced = request.headers.get("content-length", "")
         if announced.isdecimal() and (len(announced) > 9 or int(announced) > BODY_LIMIT):
             raise _too_large()
@@ -113,7 +114,7 @@ class MetaCallbacks:
     # -- before the signature --------------------------------------------------------------------------------------
 
     async def _signed(self, request: Request, signature: str, source: str, grown: _Size) -> tuple[bytes, list[Number]]:
-        """The body and whose app secret signed it. Raises HTTPException."""
+        """The body and whose app secret signed it. Raises HttpRefusal."""
         async with self._attempt(source) as attempt:
             if not is_signature(signature):
                 raise self._unsigned()
@@ -126,7 +127,7 @@ class MetaCallbacks:
 
     @asynccontextmanager
     async def _attempt(self, source: str) -> AsyncGenerator[Attempt]:
-        """A try within the limit, which is higher for sources of signed callbacks. Raises HTTPException 429."""
+        """A try within the limit, which is higher for sources of signed callbacks. Raises HttpRefusal 429."""
         tries = self._tries_of_good if self._good.get(source) else self._tries
         async with contextlib.AsyncExitStack() as stack:
             try:
@@ -134,7 +135,7 @@ class MetaCallbacks:
             except Blocked as blocked:
                 self._gateway.metrics.called_back("limited")
                 headers = {"Retry-After": str(blocked.seconds)}
-                raise HTTPException(429, "too many callbacks from this address were not signed", headers) from blocked
+                raise HttpRefusal(429, reasons.MANY_UNSIGNED(), headers) from blocked
             yield attempt
 
     @contextmanager
@@ -146,9 +147,9 @@ class MetaCallbacks:
         finally:
             size.end()
 
-    def _unsigned(self) -> HTTPException:
+    def _unsigned(self) -> HttpRefusal:
         self._gateway.metrics.called_back("bad_signature")
-        return HTTPException(403, _UNSIGNED)
+        return HttpRefusal(403, reasons.SIGNATURE_WRONG())
 
     # -- after it --------------------------------------------------------------------------------------------------
 
@@ -210,11 +211,11 @@ class _Size:
         self._counted = False
 
     def is_now(self, size: int) -> None:
-        """Sets the body's size. Raises HTTPException 503."""
+        """Sets the body's size. Raises HttpRefusal 503."""
         if size <= _LARGE or self._counted:
             return
         if not self._places.take(self._source):
-            raise HTTPException(503, "too many large callbacks at once: try again", {"Retry-After": "5"})
+            raise HttpRefusal(503, reasons.MANY_LARGE(), {"Retry-After": "5"})
         self._counted = True
 
     def end(self) -> None:
@@ -224,7 +225,7 @@ class _Size:
 
 
 async def _bounded(request: Request, size: _Size) -> bytes:
-    """The raw body. Raises HTTPException when it is larger than Meta's limit, or too slow."""
+    """The raw body. Raises HttpRefusal when it is larger than Meta's limit, or too slow."""
     try:
         return await read_body(request.receive, BODY_LIMIT, arrived=size.is_now)
     except ClientDisconnect:
@@ -232,7 +233,7 @@ async def _bounded(request: Request, size: _Size) -> bytes:
     except BodyTooLarge as error:
         raise _too_large() from error
     except BodyTooSlow as error:
-        raise HTTPException(408, str(error)) from error
+        raise HttpRefusal(408, BODY_TOO_SLOW(seconds=error.seconds)) from error
 
 
 async def _given_back(attempt: Attempt, work: Awaitable[T]) -> T:
@@ -244,8 +245,8 @@ async def _given_back(attempt: Attempt, work: Awaitable[T]) -> T:
         raise
 
 
-def _too_large() -> HTTPException:
-    return HTTPException(413, f"the body is larger than {BODY_LIMIT} bytes")
+def _too_large() -> HttpRefusal:
+    return HttpRefusal(413, BODY_TOO_LARGE(limit=BODY_LIMIT))
 
 
 def _source(request: Request) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from kurir.channels.linked_device import peer_calls
 from kurir.kit.tokens import opens
+from kurir.reasons.connections import FOR_GATEWAYS, NO_PEER_CALL
+from kurir.reasons.requests import BODY_TOO_LARGE, BODY_TOO_SLOW
 from kurir.web.gateway import Gateway
 from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
+from kurir.web.http.refusals import HttpRefusal
 
 _MOST = 65_536
 """Bytes of a call."""
@@ -24,17 +26,17 @@ def routes(gateway: Gateway) -> list[Route]:
     async def take(request: Request) -> Response:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme != "Bearer" or not opens(given, calls.token):
-            raise HTTPException(401, "this is for gateways that share the database")
+            raise HttpRefusal(401, FOR_GATEWAYS())
         try:
             body = await read_body(request.receive, _MOST)
         except BodyTooLarge as error:
-            raise HTTPException(413, str(error)) from error
+            raise HttpRefusal(413, BODY_TOO_LARGE(limit=_MOST)) from error
         except BodyTooSlow as error:
-            raise HTTPException(408, str(error)) from error
+            raise HttpRefusal(408, BODY_TOO_SLOW(seconds=error.seconds)) from error
         try:
             call = peer_calls.decode_call(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise HTTPException(400, "this is no peer call; do all gateways have the same version?") from error
+            raise HttpRefusal(400, NO_PEER_CALL()) from error
         return Response(peer_calls.encode(await calls.run(call)), media_type="application/msgpack")
 
     return [Route(peer_calls.PATH, take, methods=["POST"])]

@@ -1,5 +1,8 @@
 """Pages for people: the start page with the state of the numbers, and the reference of the compatible API.
 
+A page is in one language: the signed-in member's account's, else what `Accept-Language` asks for, else Indonesian; the
+reference is in English.
+
 Rendered here from the endpoint table, with our own style sheet and script; no other host is contacted.
 """
 
@@ -21,11 +24,14 @@ from kurir.accounts.accounts import Account
 from kurir.accounts.limits import Blocked
 from kurir.numbers.numbers import Number, shown_state
 from kurir.reasons import sentence
+from kurir.reasons.states import state
 from kurir.services.sign_in import Busy
 from kurir.web.compat_v1 import openapi
 from kurir.web.compat_v1.endpoint import Endpoint
 from kurir.web.gateway import Gateway
 from kurir.web.http.basic_credentials import basic_credentials
+from kurir.web.http.languages import before_account
+from kurir.web.page_words import WORDS
 
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -56,6 +62,7 @@ def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str) -> li
 
     async def start(request: Request) -> Response:
         shown: list[tuple[Account, list[Number]]]
+        language = _asked_language(request)
         if gateway.settings.status_page == "open":
             shown = await _everyone(gateway)
         else:
@@ -64,17 +71,20 @@ def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str) -> li
                 given = basic_credentials(request.headers.get("authorization", ""))
                 member = await gateway.services.sign_in.member(*given, address) if given else None
             except Blocked as blocked:
-                return _page("sign_in.html", 429, {"Retry-After": str(blocked.seconds)})
+                return _page("sign_in.html", language, 429, {"Retry-After": str(blocked.seconds)})
             except Busy:
-                return _page("sign_in.html", 503, {"Retry-After": "5"})
+                return _page("sign_in.html", language, 503, {"Retry-After": "5"})
             if member is None:
-                return _page("sign_in.html", 401, {"WWW-Authenticate": 'Basic realm="Kurir", charset="UTF-8"'})
+                return _page(
+                    "sign_in.html", language, 401, {"WWW-Authenticate": 'Basic realm="Kurir", charset="UTF-8"'}
+                )
             shown = await _one(gateway, member.account_id)
-        rows = [_row(account, number) for account, owned in shown for number in owned]
-        return _page("start.html", 200, {"Cache-Control": "no-store"}, rows=rows, **reference)
+            language = shown[0][0].language
+        rows = [_row(account, number, language) for account, owned in shown for number in owned]
+        return _page("start.html", language, 200, {"Cache-Control": "no-store"}, rows=rows, **reference)
 
     async def show_reference(_request: Request) -> Response:
-        return _page("reference.html", 200, **reference)
+        return _page("reference.html", "en", 200, **reference)
 
     async def show_openapi(_request: Request) -> Response:
         return JSONResponse(openapi.document(endpoints, base_url))
@@ -87,13 +97,18 @@ def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str) -> li
     ]
 
 
-def not_found_page() -> Response:
+def not_found_page(request: Request) -> Response:
     """The page for an unknown path."""
-    return _page("not_found.html", 404)
+    return _page("not_found.html", _asked_language(request), 404)
 
 
-def _page(name: str, status: int, headers: dict[str, str] | None = None, **values: Any) -> Response:
-    return HTMLResponse(_pages.get_template(name).render(**values), status, _SECURITY | (headers or {}))
+def _asked_language(request: Request) -> str:
+    return before_account(request.url.path, request.headers.get("accept-language", ""))
+
+
+def _page(name: str, language: str, status: int, headers: dict[str, str] | None = None, **values: Any) -> Response:
+    text = _pages.get_template(name).render(language=language, words=WORDS[language], **values)
+    return HTMLResponse(text, status, _SECURITY | (headers or {}))
 
 
 async def _everyone(gateway: Gateway) -> list[tuple[Account, list[Number]]]:
@@ -108,19 +123,20 @@ async def _one(gateway: Gateway, account_id: int) -> list[tuple[Account, list[Nu
     return [(await services.accounts.get(account_id), await services.numbers.list(account_id))]
 
 
-def _row(account: Account, number: Number) -> dict[str, Any]:
+def _row(account: Account, number: Number, language: str) -> dict[str, Any]:
+    words = WORDS[language]
     at = number.last_connected_at
-    state, reason = shown_state(number, number.state, number.state_reason)
-    tone = "good" if state in _GOOD else "passing" if state in _PASSING else "bad"
+    shown, reason = shown_state(number, number.state, number.state_reason)
+    tone = "good" if shown in _GOOD else "passing" if shown in _PASSING else "bad"
     return {
         "account": account.name,
         "key": number.key,
-        "phone": f"+{number.phone}" if number.phone else "not paired",
+        "phone": f"+{number.phone}" if number.phone else words["not_paired"],
         "name": number.name,
-        "channel": "Linked device" if number.channel == "linked_device" else "Official number",
-        "state": state.replace("_", " "),
+        "channel": words["linked_device" if number.channel == "linked_device" else "waba"],
+        "state": sentence(state(shown), language),
         "tone": tone,
-        "reason": sentence(reason, account.language),
+        "reason": sentence(reason, language),
         "last_connected": f"{account.local(at):%Y-%m-%d %H:%M:%S %Z}" if at else "–",
     }
 

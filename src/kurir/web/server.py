@@ -18,15 +18,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kurir.accounts.limits import RequestLimit
+from kurir.reasons import Reason
+from kurir.reasons.connections import FOREIGN_HOST
+from kurir.reasons.requests import BAD_VALUE, UNAVAILABLE, UNEXPECTED
 from kurir.store.database import BadValue, DatabaseUnavailable, in_all
 from kurir.web import health, meta_callbacks, peers, reference_pages
 from kurir.web.compat_v1.endpoint import Endpoint
 from kurir.web.compat_v1.endpoint_table import ENDPOINTS
 from kurir.web.compat_v1.handler import PREFIX, CompatHandler
-from kurir.web.compat_v1.http_replies import header, json_reply, send_reply, wants_json
+from kurir.web.compat_v1.http_replies import header, json_reply, language_of, send_reply, wants_json
 from kurir.web.compat_v1.identity import Identity
 from kurir.web.gateway import Gateway
 from kurir.web.http.allowed_hosts import host_check
+from kurir.web.http.refusals import reason_of, refusal_body
 from kurir.web.operator import access, accounts, contacts, events, messages, numbers, quarantine
 
 log = structlog.get_logger(__name__)
@@ -43,17 +47,17 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
 
     async def database_unavailable(request: Request, error: Exception) -> Response:
         log.warning("database_unavailable", path=request.url.path, reason=str(error))
-        return _error(503, "unavailable", "the gateway cannot store anything now: try again", {"Retry-After": "2"})
+        return _error(request.scope, 503, UNAVAILABLE(), {"Retry-After": "2"})
 
     async def bad_value(request: Request, error: Exception) -> Response:
         log.warning("value_refused", path=request.url.path, reason=str(error))
-        return _error(400, "invalid_request", "a value is too long or too large; nothing was stored", {})
+        return _error(request.scope, 400, BAD_VALUE(), {})
 
     async def unexpected(request: Request, error: Exception) -> Response:
         error_id = secrets.token_hex(6)
         log.error("unexpected_error", path=request.url.path, error_id=error_id, exc_info=error)
         gateway.metrics.surprised("other")
-        return _error(503, "unavailable", f"the gateway made a mistake (id: {error_id})", {"Retry-After": "2"})
+        return _error(request.scope, 503, UNEXPECTED(id=error_id), {"Retry-After": "2"})
 
     answering = "api" in gateway.settings.roles
     routes = list(health.routes(gateway))
@@ -86,7 +90,8 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if not may_ask(header(scope, b"host").encode("latin-1")):
-            await send_reply(scope, send, json_reply(_foreign_host(), status=421))
+            body = refusal_body(421, FOREIGN_HOST(), language_of(scope))
+            await send_reply(scope, send, json_reply(body, status=421))
             return
         with in_all():
             await answer(scope, receive, send)
@@ -110,19 +115,13 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     return app
 
 
-def _foreign_host() -> dict[str, str]:
-    message = "while KURIR_STATUS_PAGE is open this gateway answers to its own address and to KURIR_PUBLIC_URL only"
-    return {"code": "421", "message": message, "type": "invalid_request"}
-
-
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if request.url.path.startswith(access.PREFIX):
         return access.unknown_request(request, error)
     if error.status_code == 404 and not wants_json(request.scope):
-        return reference_pages.not_found_page()
-    kind = "not_found" if error.status_code == 404 else "invalid_request"
-    return _error(error.status_code, kind, error.detail, dict(error.headers or {}))
+        return reference_pages.not_found_page(request)
+    return _error(request.scope, error.status_code, reason_of(error), dict(error.headers or {}))
 
 
 async def _gone(_request: Request, _error: Exception) -> Response:
@@ -130,6 +129,6 @@ async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=400)
 
 
-def _error(status: int, kind: str, message: str, headers: dict[str, str]) -> Response:
-    body = {"code": str(status), "message": message, "type": kind}
+def _error(scope: Scope, status: int, reason: Reason, headers: dict[str, str]) -> Response:
+    body = refusal_body(status, reason, language_of(scope))
     return JSONResponse(body, status, {"Cache-Control": "no-store", **headers})

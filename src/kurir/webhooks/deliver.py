@@ -20,6 +20,7 @@ import structlog
 from sqlalchemy import Connection
 
 from kurir.kit.clock import Clock, system_clock
+from kurir.kit.connection_failures import connection_failure
 from kurir.kit.fair_sharing import Turns
 from kurir.kit.metrics import Metrics
 from kurir.kit.safe_fetch import FetchFailed, SafeFetch
@@ -290,7 +291,8 @@ async def post(
     except (UrlRefused, FetchFailed) as refusal:
         return Unanswered(refusal.reason)
     except OSError as error:
-        return Unanswered(RECEIVER_UNREACHABLE(error=error.strerror or type(error).__name__))
+        log.info("webhook_post_failed", error=f"{type(error).__name__}: {error}")
+        return Unanswered(RECEIVER_UNREACHABLE(error=connection_failure(error)))
     return Answered(
         response.status, response.retry_after, response.answer.decode("utf-8", "replace").replace("\0", "\ufffd")
     )

@@ -16,11 +16,16 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from tests.harness.outbox import OutboxHarness, open_outbox_harness
 
+from kurir.accounts.tables import accounts
 from kurir.events import read, retention
 from kurir.events.append import append
 from kurir.events.bodies import OtpGuessing
 from kurir.events.feed import Feed
 from kurir.events.tables import events
+from kurir.messages.channel_reports import ConnectionChanged
+from kurir.numbers import status
+from kurir.reasons import sentence
+from kurir.reasons.numbers import REMOVED_BY_PHONE
 from kurir.store import ordered_appends
 from kurir.store.database import LONG_WORK, BadValue, Database
 from kurir.store.ordered_appends import OrderedBatch
@@ -84,6 +89,28 @@ async def test_all_events_of_a_transaction_are_one_statement_at_its_end(harness:
         await asyncio.gather(slow, *together)
     assert len(inserts) == 2  # the first work's transaction, and that of the fifty who waited
     assert texts(await page(harness.database, account_id)) == [f"{n}" for n in range(51)]
+
+
+async def test_an_event_keeps_the_language_of_its_moment(harness: OutboxHarness) -> None:
+    """Its row is what webhooks post: every retry sends the same bytes."""
+    account_id, number_id = harness.number.account_id, harness.number.id
+
+    async def bodies(language: str, state: str) -> list[str]:
+        moved = ConnectionChanged(account_id, number_id, state, REMOVED_BY_PHONE(), 1.0)
+
+        def work(connection: Connection) -> None:
+            connection.execute(accounts.update().values(language=language))
+            status.change(connection, moved, 1.0)
+
+        await harness.database.write(work)
+        return [event.body for event in (await page(harness.database, account_id)).events]
+
+    (first,) = await bodies("id", "logged_out")
+    again, second = await bodies("en", "paused")
+    assert again == first
+    found = [json.loads(body)["data"] for body in (first, second)]
+    assert [one["reason"] for one in found] == [sentence(REMOVED_BY_PHONE(), language) for language in ("id", "en")]
+    assert [one["reason_code"] for one in found] == ["removed_by_phone"] * 2
 
 
 async def test_what_is_undone_leaves_no_event_and_its_neighbours_keep_theirs(harness: OutboxHarness) -> None:

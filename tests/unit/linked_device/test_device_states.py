@@ -149,7 +149,7 @@ def test_keep_alives_that_come_again_mend_only_what_they_broke(make_bench: Calla
 
 
 def no_thread(*_: object) -> threading.Thread:
-    raise RuntimeError("can't start new thread")
+    raise RuntimeError("no thread could be started")
 
 
 def test_a_device_whose_logins_do_not_hold_says_so_without_a_thread(
@@ -213,7 +213,7 @@ def test_a_device_that_cannot_be_started_is_tried_again_later(
         assert isinstance(engine.perform(order), Failed)
     (state,) = [one for one in reported if isinstance(one, DeviceState)]
     assert (state.state, state.retry_after, state.opening) == ("disconnected", 30.0, 4)
-    assert english(state.reason) == "the device cannot be started: can't start new thread"
+    assert english(state.reason) == "the device cannot be started: no thread could be started"
     over("receiver-7")
     over("fetches-7")
     started: list[Open] = []

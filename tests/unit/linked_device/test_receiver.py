@@ -391,7 +391,7 @@ def test_a_journal_that_cannot_be_opened_says_so(tmp_path: Path):
     (state,) = [one for one in reported if isinstance(one, DeviceState)]
     assert (state.device, state.state, state.retry_after) == (7, "disconnected", 30.0)
     assert english(state.reason).endswith(
-        "/7.db cannot be opened (file is not a database): make room on the disk, or move a damaged file away"
+        "/7.db cannot be opened (the file is damaged): make room on the disk, or move a damaged file away"
     )
 
 

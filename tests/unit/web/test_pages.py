@@ -10,8 +10,13 @@ import pytest
 from tests.harness.gateway import Harness, open_harness
 
 from kurir.accounts import members
+from kurir.accounts.tables import accounts
 from kurir.numbers.tables import numbers
+from kurir.reasons import sentence, stored
+from kurir.reasons.numbers import REMOVED_BY_PHONE
+from kurir.web import reference_pages
 from kurir.web.compat_v1.endpoint_table import ENDPOINTS
+from kurir.web.page_words import WORDS
 
 XSS = "<script>alert(1)</script>"
 
@@ -102,3 +107,76 @@ async def test_the_openapi_document_lists_every_endpoint_with_every_code(harness
     assert set(document["paths"]) == {f"/public/v1/{endpoint.path}" for endpoint in ENDPOINTS}
     for path in document["paths"].values():
         assert set(path["post"]["responses"]) == {"200", "400", "403", "404", "405", "408", "503"}
+
+
+# -- languages ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_pages_words_are_in_both_languages_and_all_used() -> None:
+    assert WORDS["id"].keys() == WORDS["en"].keys()
+    assert [name for name, text in WORDS["id"].items() if text == WORDS["en"][name]] == []
+    folder = Path(reference_pages.__file__).parent
+    sources = [*(folder / "templates").glob("*.html"), Path(reference_pages.__file__)]
+    text = "".join(file.read_text(encoding="utf-8") for file in sources)
+    assert [name for name in WORDS["en"] if f"words.{name}" not in text and f'"{name}"' not in text] == []
+
+
+def own_words(page: str) -> str:
+    """A page without the reference, which is in English, without its tags."""
+    return re.sub(r"<[^>]+>", " ", re.sub(r'<div lang="en">.*</div>', "", page, flags=re.DOTALL))
+
+
+ENGLISH = re.compile(
+    r"\b(numbers?|state|phone|kind|account|last|linked|official|connected|logged|not|the|with)\b", re.I
+)
+
+
+@pytest.mark.parametrize(("language", "asked"), [("id", "en"), ("en", "id")])
+async def test_a_member_reads_one_language_the_accounts(harness: Harness, language: str, asked: str) -> None:
+    await with_a_member(harness)
+    await harness.gateway.database.write(
+        lambda c: (
+            c.execute(accounts.update().values(language=language)),
+            c.execute(
+                numbers.update().values(
+                    state="logged_out",
+                    name="",
+                    phone="",
+                    key="k" + numbers.c.key,
+                    state_reason=stored(REMOVED_BY_PHONE()),
+                )
+            ),
+        )
+    )
+    answer = await harness.client.get(
+        "/", auth=("sari@example.com", "a good pass: word"), headers={"Accept-Language": asked}
+    )
+    words = own_words(answer.text)
+    assert f'<html lang="{language}">' in answer.text
+    if language == "id":
+        assert "sudah keluar" in words
+        assert "belum ditautkan" in words
+        assert sentence(REMOVED_BY_PHONE(), "id") in words
+        assert ENGLISH.findall(words) == []
+    else:
+        assert "logged out" in words
+        assert "not paired" in words
+        assert sentence(REMOVED_BY_PHONE(), "en") in words
+
+
+@pytest.mark.parametrize(("asked", "language"), [("", "id"), ("en-GB", "en"), ("fr", "id"), ("id", "id")])
+async def test_an_open_page_and_the_other_pages_are_in_the_language_that_is_asked_for(
+    tmp_path: Path, asked: str, language: str
+) -> None:
+    headers = {"Accept-Language": asked}
+    async with open_harness(tmp_path / "open", status_page="open") as harness:
+        page = (await harness.client.get("/", headers=headers)).text
+        assert ("Terakhir tersambung" in page, "Last connected" in page) == (language == "id", language == "en")
+        assert f'<html lang="{language}">' in page
+    async with open_harness(tmp_path / "members") as harness:
+        for path, status, name in (("/", 401, "for_members"), ("/nothing", 404, "nothing_here")):
+            answer = await harness.client.get(path, headers=headers)
+            assert (answer.status_code, WORDS[language][name] in answer.text) == (status, True)
+            if language == "id":
+                assert ENGLISH.findall(own_words(answer.text)) == []
+        assert '<html lang="en">' in (await harness.client.get("/reference", headers=headers)).text

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
+import structlog
 from cachetools import TTLCache
 
 from kurir.channels.channel import Capabilities
@@ -20,6 +21,7 @@ from kurir.channels.cloud_api.graph import Graph, GraphResponse, NoAnswer, NotSe
 from kurir.channels.cloud_api.payloads import message_body
 from kurir.channels.cloud_api.templates.calls import TemplateCalls
 from kurir.kit.clock import Clock
+from kurir.kit.file_failures import file_failure
 from kurir.kit.json_values import JsonValue
 from kurir.kit.sealing import Sealing
 from kurir.messages import bounds
@@ -31,6 +33,8 @@ from kurir.reasons import media as files
 from kurir.reasons import messages as reasons
 from kurir.settings import Settings
 from kurir.store.database import Database, DatabaseUnavailable
+
+log = structlog.get_logger(__name__)
 
 _UPLOAD_SECONDS = 120.0
 _UPLOADS_KEPT = 2_000
@@ -119,7 +123,8 @@ class CloudApi:
         try:
             file = await asyncio.to_thread(Path(media.path).open, "rb")
         except OSError as error:
-            return TryLater("media", files.STORED_NOT_READ(error=error.strerror))
+            log.warning("media_file_unreadable", error=str(error))
+            return TryLater("media", files.STORED_NOT_READ(error=file_failure(error)))
         with file:
             form = aiohttp.FormData()
             form.add_field("messaging_product", "whatsapp")

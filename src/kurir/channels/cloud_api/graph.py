@@ -14,15 +14,22 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import structlog
 
 from kurir.channels.cloud_api.lenient_json import decoded
+from kurir.kit.connection_failures import connection_failure
 from kurir.kit.json_values import JsonValue
+from kurir.kit.log_limit import LogLimit
 from kurir.reasons import Reason
 from kurir.reasons.messages import CHANNEL_NOT_STARTED, META_TIMED_OUT, META_UNREACHABLE
 
 _LARGEST_ANSWER = 8_000_000
 _CONNECTIONS = 256
 _CONNECT_SECONDS = 5.0
+
+_LOGGED = LogLimit()
+
+log = structlog.get_logger(__name__)
 
 
 class GraphResponse(msgspec.Struct, frozen=True):
@@ -121,6 +128,8 @@ class Graph:
                 return GraphResponse(response.status, _object(raw), _retry_after(response))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             reason = _reason(error)
+            if _LOGGED.is_due(type(error)):
+                log.warning("graph_call_failed", sent=progress.left, error=f"{type(error).__name__}: {error}")
             return NoAnswer(reason) if progress.left else NotSent(reason)
 
 
@@ -155,4 +164,4 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
 def _reason(error: Exception) -> Reason:
     if isinstance(error, TimeoutError):
         return META_TIMED_OUT()
-    return META_UNREACHABLE(error=error if str(error) else type(error).__name__)
+    return META_UNREACHABLE(error=connection_failure(error))

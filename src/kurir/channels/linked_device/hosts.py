@@ -18,6 +18,7 @@ import structlog
 from kurir.channels.linked_device.host_process import HostLostError, HostProcess
 from kurir.channels.linked_device.protocol import Close, Command, HostReply, JournalState, News, Open, Ping
 from kurir.kit.backoff import Backoff
+from kurir.kit.file_failures import file_failure
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.reasons import Reason
 from kurir.reasons.numbers import HOST_NOT_RUNNING, HOST_NOT_STARTED
@@ -237,7 +238,7 @@ class _Slot:
                 process = await self._hosts.launch()
             except OSError as error:
                 log.warning("engine_host_failed", error=str(error))
-                reason = HOST_NOT_STARTED(error=error.strerror)
+                reason = HOST_NOT_STARTED(error=file_failure(error))
             else:
                 reason = await self._life(process)
                 self.short_lives += not process.killed_from_outside

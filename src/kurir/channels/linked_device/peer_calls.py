@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 import msgspec
+import structlog
 
 from kurir.channels.linked_device.pairing_progress import PairingView
 from kurir.channels.linked_device.protocol import (
@@ -24,6 +25,7 @@ from kurir.channels.linked_device.protocol import (
     LookUp,
     OnWhatsApp,
 )
+from kurir.kit.connection_failures import connection_failure
 from kurir.numbers.numbers import Number
 from kurir.reasons import ReasonedError
 from kurir.reasons import numbers as reasons
@@ -31,6 +33,8 @@ from kurir.store.database import DatabaseUnavailable
 
 PATH = "/gateways/calls"
 _CONNECT = 3.0
+
+log = structlog.get_logger(__name__)
 
 
 class DeviceUnavailable(ReasonedError):  # noqa: N818  (a state of the field, not a fault of the program)
@@ -94,7 +98,9 @@ class PeerCalls:
         try:
             result = _decode_result(await self._post(where, PeerCall(number.account_id, number.id, call), timeout))
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise DeviceUnavailable(reasons.HOLDER_SILENT(where=where, error=type(error).__name__)) from error
+            # the address is of the operator's network: callers of the compatible API read the reason
+            log.warning("peer_call_failed", gateway=where, error=f"{type(error).__name__}: {error}")
+            raise DeviceUnavailable(reasons.HOLDER_SILENT(error=connection_failure(error))) from error
         if isinstance(result, Failed):
             raise DeviceUnavailable(result.reason)
         return result

@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 import openpyxl
 
+from kurir.kit.file_failures import file_failure
 from kurir.reasons import NOTHING, Reason, ReasonedError
 from kurir.reasons import imports as reasons
 
@@ -83,7 +84,7 @@ def _bytes_of(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(FILE_BYTES + 1)
     except OSError as error:
-        raise ImportRefused(reasons.NOT_READ(error=error.strerror or error)) from error
+        raise ImportRefused(reasons.NOT_READ(error=file_failure(error))) from error
     if len(data) > FILE_BYTES:
         raise ImportRefused(reasons.MANY_BYTES(most=FILE_BYTES))
     return data
@@ -180,8 +181,8 @@ def _quoted(lines: list[str], at: int, delimiter: str) -> tuple[list[str], int, 
         pass  # the quote is never closed, or a stray one
     try:
         return _parsed(lines[at], delimiter), 1, NOTHING
-    except csv.Error as error:
-        return [], 1, reasons.NO_CSV(error=error)
+    except csv.Error:
+        return [], 1, reasons.NO_CSV()
 
 
 def _parsed(line: str, delimiter: str) -> list[str]:

@@ -11,7 +11,7 @@ from starlette.types import Scope, Send
 
 from kurir.reasons import Code, sentence
 from kurir.web.compat_v1.envelopes import ErrorCode, ErrorType
-from kurir.web.http.languages import asked_for
+from kurir.web.http.languages import before_account
 
 _encode = msgspec.json.Encoder().encode
 
@@ -81,8 +81,8 @@ def header(scope: Scope, name: bytes) -> str:
 
 
 def language_of(scope: Scope) -> str:
-    """The language for a caller who is not known yet: what `Accept-Language` rates higher, else Indonesian."""
-    return asked_for(header(scope, b"accept-language")) or "id"
+    """The language for a caller who is not known yet."""
+    return before_account(scope["path"], header(scope, b"accept-language"))
 
 
 def wants_json(scope: Scope) -> bool:

@@ -27,6 +27,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kurir.accounts.limits import source_of
 from kurir.kit.log_limit import LogSummary
+from kurir.reasons import NOTHING, Reason, sentence
+from kurir.reasons import connections as reasons
+from kurir.web.http.languages import before_account
+from kurir.web.http.refusals import refusal_body
 
 _HEAD, _WORK, _IDLE, _CLOSING = range(4)
 """Phases of a connection: receiving a head · handling the request · between requests · refused."""
@@ -82,15 +86,15 @@ class HttpFront:
         """The protocol class for uvicorn's `http` option."""
         return type("Connection", (Connection,), {"front": self})
 
-    def entered(self, connection: Connection) -> str:
-        """Counts a new connection; returns why it has to be refused, "" when it may stay."""
+    def entered(self, connection: Connection) -> Reason:
+        """Counts a new connection; returns why it has to be refused, `NOTHING` when it may stay."""
         self.connections.add(connection)
         self._by_source[connection.source] += 1
         if len(self.connections) - self._lingering.total() > self.limits.connections:
-            return "too many connections are open"
+            return reasons.CROWDED()
         if self._by_source[connection.source] > self.limits.per_address and not self.trusts(connection.source):
-            return "too many connections are open from this address"
-        return ""
+            return reasons.CROWDED_ADDRESS()
+        return NOTHING
 
     def left(self, connection: Connection) -> None:
         """Counts its end."""
@@ -122,8 +126,8 @@ class HttpFront:
         for connection in list(self.connections):
             connection.look(now, idle)
 
-    def _say(self, reasons: dict[str, int]) -> None:
-        log.warning("http_refusals", connections=len(self.connections), reasons=reasons)
+    def _say(self, counts: dict[str, int]) -> None:
+        log.warning("http_refusals", connections=len(self.connections), reasons=counts)
 
     def trusts(self, address: str) -> bool:
         """Whether a proxy at this address is trusted."""
@@ -157,7 +161,8 @@ class Connection(HttpToolsProtocol):
         self._unread = self._chunk = 0
         self._complete = True
         self._at_work: RequestResponseCycle | None = None
-        self._answer: tuple[int, str] = (400, "the request is no valid HTTP")
+        self.url = b""  # until a head begins
+        self._answer: tuple[int, Reason] = (400, reasons.NO_HTTP())
         if why := self.front.entered(self):
             self._refuse(503, why)
 
@@ -238,11 +243,11 @@ class Connection(HttpToolsProtocol):
             if now - self._heard > _LINGER or waited > _LINGER_MOST:
                 self.transport.abort()
         elif self._has_to_stop(now):
-            self._refuse(503, "the gateway is stopping")
+            self._refuse(503, reasons.STOPPING())
         elif self._phase is _HEAD:
             if waited > limits.head_seconds and self._at_work is None:
                 if self._unread:
-                    self._refuse(408, f"the head of the request did not arrive within {limits.head_seconds:g} seconds")
+                    self._refuse(408, reasons.HEAD_TOO_SLOW(seconds=limits.head_seconds))
                 else:
                     self.front.refused("a connection without a request")
                     self.transport.close()
@@ -288,7 +293,7 @@ class Connection(HttpToolsProtocol):
         self._at_work = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _fault(self) -> tuple[int, str] | None:
+    def _fault(self) -> tuple[int, Reason] | None:
         """What is wrong with the received head."""
         limit = self.front.limits.head_bytes
         if max(self._unread, self._chunk) > limit:
@@ -296,27 +301,33 @@ class Connection(HttpToolsProtocol):
             if size > limit:
                 return 431, self._too_large()
         if len(self.headers) > _FIELDS:
-            return 431, f"the request has more than {_FIELDS} header fields"
+            return 431, reasons.MANY_FIELDS(most=_FIELDS)
         if len(self.pipeline) >= _PIPELINED:
-            return 400, f"more than {_PIPELINED} requests were sent ahead"
+            return 400, reasons.MANY_AHEAD(most=_PIPELINED)
         hosts = 0
         for name, _ in self.headers:
             if name == b"host":
                 hosts += 1
         if hosts > 1 or (not hosts and _version(self.parser) != "1.0"):
-            return 400, "the request must have one Host header field"
+            return 400, reasons.ONE_HOST()
         return None
 
-    def _too_large(self) -> str:
-        return f"the head of the request is larger than {self.front.limits.head_bytes} bytes"
+    def _too_large(self) -> Reason:
+        return reasons.HEAD_TOO_LARGE(limit=self.front.limits.head_bytes)
 
-    def _refuse(self, status: int, why: str) -> None:
+    def _refuse(self, status: int, why: Reason) -> None:
         """Answers and closes, with time for the client to read the answer."""
-        self.front.refused(why)
+        self.front.refused(sentence(why, "en"))
         if self._at_work is None or not self._at_work.response_started:
-            self.write(_refusal(status, why, self.server_state.default_headers))
+            body = refusal_body(status, why, self._language())
+            self.write(_refusal(status, body, self.server_state.default_headers))
         self._abandon()
         self._linger()
+
+    def _language(self) -> str:
+        """What the head asks for, as far as it was read."""
+        asked = next((value for name, value in self.headers or () if name == b"accept-language"), b"")
+        return before_account((self.url or b"").decode("latin-1"), asked.decode("latin-1"))
 
     def _abandon(self) -> None:
         """Stops answering: disconnects the request in progress, and drops those sent ahead."""
@@ -360,9 +371,8 @@ class _Exit:
             self._write(data)
 
 
-def _refusal(status: int, why: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    kind = {408: "timeout", 503: "unavailable"}.get(status, "invalid_request")
-    body = json.dumps({"code": str(status), "message": why, "type": kind}).encode()
+def _refusal(status: int, content: dict[str, str], headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    body = json.dumps(content).encode()
     fields: list[tuple[bytes, Any]] = [
         *headers,
         (b"content-type", b"application/json"),

@@ -6,6 +6,16 @@ _LANGUAGES = {"en": "en", "id": "id", "in": "id"}
 """Primary subtags; `in` is the old one of Indonesian, which Java still sends."""
 
 
+_OPERATORS = ("/api/", "/gateways/", "/meta/", "/metrics", "/healthz", "/readyz")
+"""Paths of operators, monitors, and other programs that the operator has set up."""
+
+
+def before_account(path: str, accept_language: str) -> str:
+    """The language of a refusal while the account is not known: what is asked for, else Indonesian (to operators
+    English)."""
+    return asked_for(accept_language) or ("en" if path.startswith(_OPERATORS) else "id")
+
+
 def asked_for(accept_language: str) -> str | None:
     """`en` or `id`, whichever the header rates higher; None when it names neither."""
     rated: list[tuple[float, str]] = []

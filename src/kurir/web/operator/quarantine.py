@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from kurir.messages import bounds
 from kurir.quarantine.quarantine import Entry, Line
+from kurir.reasons import read, sentence
 from kurir.reasons.administration import RANGE
 from kurir.reasons.replays import ENTRY_ID
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, query_number, reply, routes_of
+from kurir.web.operator.access import ApiError, asked_language, query_number, reply, routes_of
 
 _MOST = 1_000
 
@@ -42,7 +44,8 @@ class _Quarantine:
         if not 1 <= limit <= _MOST:
             raise ApiError(400, "invalid", RANGE(least=1, most=_MOST), "limit")
         found = await self._gateway.services.quarantine.list(before=before, limit=limit)
-        return reply({"entries": [one.line for one in found]})
+        language = asked_language(request) or "en"
+        return reply({"entries": [_spoken(one.line, language) for one in found]})
 
     async def replay(self, request: Request) -> Response:
         """Puts an entry back into its queue."""
@@ -57,7 +60,7 @@ class _Quarantine:
         entry_id = bounds.number(request.path_params["id"])
         if entry_id is None:
             raise ApiError(400, "invalid", ENTRY_ID(), "id")
-        return reply(_view(await decide(entry_id)))
+        return reply(_spoken(_view(await decide(entry_id)), asked_language(request) or "en"))
 
 
 def _view(entry: Entry) -> Line:
@@ -72,3 +75,8 @@ def _view(entry: Entry) -> Line:
         len(entry.payload),
         entry.stored_at,
     )
+
+
+def _spoken(line: Line, language: str) -> Line:
+    """The line with its reason as a sentence."""
+    return msgspec.structs.replace(line, reason=sentence(read(line.reason), language))

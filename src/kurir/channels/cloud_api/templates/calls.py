@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import structlog
 
 from kurir.channels.cloud_api.credentials import Credentials
 from kurir.channels.cloud_api.graph import Call, Graph, GraphResponse
 from kurir.channels.cloud_api.lenient_json import identifier_of
 from kurir.kit.clock import Clock
+from kurir.kit.file_failures import file_failure
 from kurir.kit.json_values import JsonValue
 from kurir.messages import bounds
 from kurir.messages.content import MediaFile
@@ -29,6 +31,8 @@ _MOST_PAGES = 70
 """Maximum pages of a listing: a business may have 6,000 templates."""
 _LONGEST_HANDLE = 8_192
 """Characters of an upload's id or handle: both are returned to Meta unchanged and not stored."""
+
+log = structlog.get_logger(__name__)
 
 
 class Created(msgspec.Struct, frozen=True):
@@ -139,7 +143,8 @@ class TemplateCalls:
         try:
             file = await asyncio.to_thread(Path(media.path).open, "rb")
         except OSError as error:
-            return Unreachable(reasons.SAMPLE_NOT_READ(error=error.strerror))
+            log.warning("sample_file_unreadable", error=str(error))
+            return Unreachable(reasons.SAMPLE_NOT_READ(error=file_failure(error)))
         with file:
             answer = await self._call(
                 number, "POST", upload_id, data=file, headers={"file_offset": "0"}, scheme="OAuth", seconds=120.0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import assert_never
 
 from kurir.channels.linked_device.engine_host.device import NeonizeDevice  # first: it prepares libmagic
-from kurir.reasons import Reason, ReasonedError, messages, numbers
+from kurir.reasons import Reason, ReasonedError, failures, messages, numbers
 
 # isort: split
 from neonize.exc import NeonizeError, SendMessageError, UploadError
@@ -29,6 +29,7 @@ from kurir.channels.linked_device.engine_host.engine_log_watch import Unencrypte
 from kurir.channels.linked_device.engine_host.media_fetches import Limits
 from kurir.channels.linked_device.engine_host.protobufs import NotSupportedError, Uploaded, compose
 from kurir.kit import crash_points
+from kurir.kit.file_failures import file_failure
 from kurir.media import previews
 from kurir.messages import bounds
 from kurir.messages.channel_reports import InDoubt, NotConnected, Refused, Sent, TryLater
@@ -119,13 +120,15 @@ class NeonizeEngine:
         try:
             device = NeonizeDevice(order, self._client_map_lock, self._emit, self._limits)
         except (sqlite3.Error, OSError) as error:
+            self._report(order, error)
             file = "/".join(Path(order.journal).parts[-2:])
-            return self._not_opened(order, numbers.JOURNAL_NOT_OPENED(file=file, error=error))
+            return self._not_opened(order, numbers.JOURNAL_NOT_OPENED(file=file, error=file_failure(error)))
         try:
             device.start()
         except RuntimeError as error:  # no thread could be started
             device.stop()
-            return self._not_opened(order, numbers.NOT_STARTED(error=error))
+            self._report(order, error)
+            return self._not_opened(order, numbers.NOT_STARTED(error=failures.NO_THREAD))
         self._devices[order.device] = device
         self._directories[order.device] = DeviceDirectory(device)
         return say.Done()
