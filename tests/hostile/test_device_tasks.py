@@ -86,7 +86,7 @@ async def sends(place: Place) -> bool:
 
 
 async def test_a_host_that_cannot_be_launched_is_launched_later(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Break(monkeypatch, Hosts, "_launch")
+    broken = Break(monkeypatch, Hosts, "launch")
     await place.start()
     await until(place.health.failures, "nobody complains of the host")
     assert english(place.health.failures()[0]).startswith("the task engine-host")
@@ -100,7 +100,7 @@ async def test_the_loss_of_a_host_is_handled_even_if_handling_it_fails_once(
 ) -> None:
     await place.start()
     await until(lambda: sends(place), "the device does not connect")
-    broken = Break(monkeypatch, Hosts, "_lost")
+    broken = Break(monkeypatch, Hosts, "lost")
     await place.send(place.numbers[0], "die", 6)  # the scripted host ends itself
     await until(place.health.failures, "nobody complains")
     broken.on = False
