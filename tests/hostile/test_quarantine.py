@@ -155,8 +155,8 @@ async def test_the_operator_lists_replays_and_discards(harness: Harness) -> None
 async def test_the_reason_of_a_cut_entry_fits_however_long_it_is(harness: Harness) -> None:
     """Another party's words, which take six times as much room as JSON."""
     long = stored(EXHAUSTED(tries=1, last="\x01" * 300))
-    aside = Quarantined(harness.ours.account.id, 0, "outbox", "1", long, b"x" * quarantine.LARGEST)
-    await harness.gateway.database.write(lambda c: quarantine.add(c, aside, 1.0))
+    quarantined = Quarantined(harness.ours.account.id, 0, "outbox", "1", long, b"x" * quarantine.LARGEST)
+    await harness.gateway.database.write(lambda c: quarantine.add(c, quarantined, 1.0))
     (entry,) = await entries(harness)
     text = sentence(read(entry.reason), "id")
     assert text.startswith("dipotong: hanya 1000000 byte pertama dari 1000000 byte yang disimpan; "), text
