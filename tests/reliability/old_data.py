@@ -92,13 +92,21 @@ def _fill(connection: Connection, tables: Any, now: float) -> None:
         }
         put("messages", **(row | changes))
     endpoint = {"account_id": 1, "url": "https://receiver.test/hook", "active_since": now, "created_at": now}
+    if logged := "events" in tables:  # since 0012; before, events were the webhooks' own
+        endpoint["after_event"] = max(DELIVERIES)
     put("webhook_endpoints", key="ep_old", events='["incoming_chat","message_status"]', **endpoint)
     put("webhook_endpoints", key="ep_gone", state="disabled", **endpoint)
     for event_id, (chat, state) in DELIVERIES.items():
         event = {"account_id": 1, "number_id": 1, "created_at": now}
-        put("webhook_events", id=event_id, key=f"evt_{event_id}", type="incoming_chat", body=body(event_id), **event)
+        described = {"key": f"evt_{event_id}", "type": "incoming_chat", "body": body(event_id)}
+        if logged:
+            put("events", id=event_id, chat=chat, **described, **event)
+        else:
+            put("webhook_events", id=event_id, **described, **event)
         ended = now if state in ("delivered", "failed") else None
         delivery = {"endpoint_id": 1, "event_id": event_id, "chat": chat, "state": state, "due_at": now - 60}
         put("webhook_deliveries", ended_at=ended, **delivery, **event)
+    if logged and connection.dialect.name == "postgresql":  # the ids above did not come from it
+        connection.execute(sa.text(f"SELECT setval(pg_get_serial_sequence('events', 'id'), {max(DELIVERIES)})"))
     put("attempts", account_id=1, message_id=7, number=1, ended_at=now, outcome="sent")
     put("otps", account_id=1, code_hash="h", request_hash="r", phone="628111", created_at=now, expires_at=now + 300)
