@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from kurir.accounts.accounts import Account
 from kurir.contacts import contacts
 from kurir.contacts.contacts import ContactList, Page, Person, Query
@@ -24,11 +26,23 @@ class Contacts:
         self._clock = clock
 
     async def create(self, account_id: int, name: str, people: Sequence[Person] = ()) -> ContactList:
-        """Creates a list of the account with these people in it."""
+        """Creates a list of the account with these people in it.
+
+        It is stored with the first `CHUNK` of them; the others follow in further transactions, so an error may leave a
+        list that lacks some.
+        """
         now = self._clock()
-        made = await self._database.write(lambda c: contacts.create_list(c, account_id, name, at=now))
-        for first in range(0, len(people), contacts.CHUNK):
-            chunk = people[first : first + contacts.CHUNK]
+        first, rest = people[: contacts.CHUNK], people[contacts.CHUNK :]
+
+        def work(connection: Connection) -> ContactList:
+            made = contacts.create_list(connection, account_id, name, at=now)
+            if first:
+                contacts.add_audiences(connection, account_id, made.id, first, at=now)
+            return made
+
+        made = await self._database.write(work, timeout=LONG_WORK)
+        for start in range(0, len(rest), contacts.CHUNK):
+            chunk = rest[start : start + contacts.CHUNK]
             await self._database.write(
                 lambda c, some=chunk: contacts.add_audiences(c, account_id, made.id, some, at=now), timeout=LONG_WORK
             )

@@ -25,6 +25,7 @@ from kurir.services.errors import Invalid, NotFound, NotPossible
 from kurir.services.numbers import OfficialNumber
 from kurir.services.stored_services import StoredServices, over_data_folder
 from kurir.settings import Settings
+from kurir.store.database import BadValue
 
 OFFICIAL = OfficialNumber(
     phone="6281100000001",
@@ -223,6 +224,13 @@ async def test_the_quarantine_names_whose_an_entry_is(services: StoredServices, 
         await services.quarantine.get_of_any(oldest.line.id)
     with pytest.raises(Invalid):
         await services.quarantine.list(limit=0)
+
+
+async def test_a_list_by_hand_is_stored_with_its_people_or_not_at_all(services: StoredServices, ours: Account) -> None:
+    with pytest.raises(BadValue):
+        await services.contacts.create(ours.id, "Pelanggan", [Person("62811"), Person("62812", "half a \ud800 pair")])
+    assert (await services.contacts.lists(ours.id, Query())).total == 0
+    assert (await services.contacts.create(ours.id, "Kosong")).audience == 0
 
 
 async def test_a_list_takes_more_people_than_one_transaction(services: StoredServices, ours: Account) -> None:
