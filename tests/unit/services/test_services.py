@@ -226,7 +226,7 @@ async def test_the_quarantine_names_whose_an_entry_is(services: StoredServices, 
         await services.quarantine.list(limit=0)
 
 
-async def test_a_list_by_hand_is_stored_with_its_people_or_not_at_all(services: StoredServices, ours: Account) -> None:
+async def test_a_new_list_is_stored_with_its_people_or_not_at_all(services: StoredServices, ours: Account) -> None:
     with pytest.raises(BadValue):
         await services.contacts.create(ours.id, "Pelanggan", [Person("62811"), Person("62812", "half a \ud800 pair")])
     assert (await services.contacts.lists(ours.id, Query())).total == 0
