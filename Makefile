@@ -13,7 +13,7 @@ QUICK_WORKERS := $(shell echo $$(( 2 * $$(nproc) )))
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check types quick unit mutants storm soak format lock clean
+.PHONY: help run test check types quick unit cover mutants storm soak format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -41,6 +41,11 @@ quick: $(VENV)/.dev ## Only the quick unit tests
 
 unit: $(VENV)/.dev ## Only the unit tests, on PostgreSQL too
 	$(PYTEST) -n auto tests/unit
+
+cover: $(VENV)/.dev ## Which branches the unit tests reach (some minutes); the table ends in the share of each module
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/cover.txt
+	TMPDIR=$(TEST_TMP) $(BIN)/python -m coverage run --branch --source=kurir -m pytest -q -p no:schemathesis tests/unit tests/contract
+	$(BIN)/python -m coverage report --skip-covered
 
 mutants: $(VENV)/.dev ## Change the code line by line: do the tests notice? (hours; goes on where it was stopped)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/mutants.txt
@@ -79,7 +84,7 @@ lock: $(VENV)/.dev ## Resolve the locked requirements anew
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --universal --python-version 3.11 --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean: ## Remove the virtual environment and caches (not your data in var/)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants src/*.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants .coverage src/*.egg-info
 
 # The environment: one stamp for what runs, one for what tests. Debian keeps ensurepip in a package of its own, so
 # where it is missing and we may, apt brings it; else virtualenv from the package index does.
