@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kurir
+from kurir import reasons
 from kurir.reasons import NOTHING, Code, Reason, ReasonedError, as_written, read, sentence, stored
 from kurir.reasons.imports import MANY_ROWS
 from kurir.reasons.messages import EXHAUSTED, HALTED, NOT_ON_WHATSAPP, TOKEN_ADVICE
@@ -47,6 +50,11 @@ def test_each_code_has_both_languages_with_the_same_placeholders(entry: Code) ->
 def test_no_indonesian_sentence_has_an_english_half(entry: Code) -> None:
     words = re.sub(r"`[^`]*`|\{[^}]*\}", "", entry.id)  # commands, fields and values
     assert entry.code in SAME_IN_BOTH or not NOT_INDONESIAN.search(words)
+
+
+def test_every_module_with_codes_is_in_the_table() -> None:
+    modules = [importlib.import_module(f"kurir.reasons.{one.name}") for one in pkgutil.iter_modules(reasons.__path__)]
+    assert [one for one in modules if any(isinstance(value, Code) for value in vars(one).values())] == list(AREAS)
 
 
 def test_a_code_stands_in_the_table_once() -> None:
