@@ -116,7 +116,7 @@ class DeviceStatus(msgspec.Struct, frozen=True, kw_only=True, tag="device_status
 
 
 class TemplateStatus(msgspec.Struct, frozen=True, kw_only=True, tag="template_status"):
-    """Meta reviewed a template; `template_id` is Kurir's id, `templateId` Meta's."""
+    """A template got a status; `template_id` is Kurir's id, `templateId` Meta's."""
 
     template_id: str
     templateId: str  # noqa: N815 - the wire's own spelling
