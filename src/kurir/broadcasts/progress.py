@@ -177,7 +177,11 @@ def _has_moved(connection: Connection, broadcast: Broadcast, cursor: int) -> boo
 
 def _publish(connection: Connection, count: Count, now: float) -> int:
     """Publishes a count, unless another gateway has done so; returns how many events that made."""
-    broadcast, over = count.broadcast, count.over
+    broadcast = count.broadcast
+    # counted again here: messages have moved since, and what the log says before this event must not contradict it
+    counts = progress(connection, broadcast.account_id, broadcast.id)
+    count = Count(broadcast, count.number_key, count.published, counts)
+    over = count.over
     taken = connection.execute(
         broadcasts.update()
         .where(broadcasts.c.account_id == broadcast.account_id, broadcasts.c.id == broadcast.id)

@@ -52,6 +52,7 @@ class Feed:
         self._readers: dict[int, set[News]] = {}
         self._waited_for = asyncio.Event()
         self._tasks = Tasks(health)
+        self._dismissed = False
 
     def start(self) -> None:
         """Starts to poll while there are readers."""
@@ -66,6 +67,16 @@ class Feed:
         for account_id in accounts:
             for reader in self._readers.get(account_id, ()):
                 reader.publish()
+
+    @property
+    def dismissed(self) -> bool:
+        """Whether the process stops and nobody is to wait any more."""
+        return self._dismissed
+
+    def dismiss(self) -> None:
+        """Ends all waiting at the stop: readers get what there is."""
+        self._dismissed = True
+        self.publish(list(self._readers))
 
     @contextmanager
     def subscribe(self, account_id: int) -> Generator[News]:

@@ -47,7 +47,7 @@ class Events:
                     lambda c, at=cursor: read.after(c, account_id, at, limit, wanted), of=account_id, pool="lists"
                 )
                 left = deadline - asyncio.get_running_loop().time()
-                if page.events or left <= 0:
+                if page.events or left <= 0 or self._feed.dismissed:
                     return page
                 cursor = page.cursor
                 try:

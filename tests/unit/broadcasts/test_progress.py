@@ -21,8 +21,9 @@ from kurir.events import read
 from kurir.events.tables import events as events_table
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed
-from kurir.messages.channel_reports import Sent
+from kurir.messages.channel_reports import Refused, Sent
 from kurir.messages.content import TemplateUse
+from kurir.reasons import as_written
 from kurir.webhooks import endpoints
 
 
@@ -162,7 +163,7 @@ async def test_a_round_in_which_nothing_has_moved_reads_no_message(harness: Outb
     await send(harness, 1)
     asked.clear()
     assert await progress.publish_all() == 1
-    assert counting(asked) == 3
+    assert counting(asked) == 3 + 1, "what is published is counted again in its transaction"
     assert await progress.publish_all() == 0
     assert counting(asked) == 0
 
@@ -251,3 +252,27 @@ async def test_an_endpoint_may_ask_for_it_and_not_for_what_concerns_no_number(ha
     assert added.events == ("broadcast_status",)
     with pytest.raises(endpoints.EndpointError, match="expected one of"):
         await harness.database.write(lambda c: add(c, "contact_list_changed"))
+
+
+async def test_what_moves_between_the_count_and_its_transaction_is_in_the_event(
+    harness: OutboxHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has said by then what became of the message: the event after it does not contradict that."""
+    await broadcast(harness, 2)
+    (first, second) = await harness.claim(2)
+    await harness.outbox.record(first, Sent("w1"))
+    progress = Progress(harness.database, harness.time)
+    write, moved = harness.database.write, False
+
+    async def write_late(work: Any, **options: Any) -> Any:
+        nonlocal moved
+        if not moved:
+            moved = True
+            await harness.outbox.record(second, Refused("131026", as_written("not on WhatsApp")))
+        return await write(work, **options)
+
+    monkeypatch.setattr(harness.database, "write", write_late)
+    assert await progress.publish_all() == 1
+    assert [(one["status"], one["counts"]) for one in (await published(harness))[1:]] == [
+        ("done", {"failed": 1, "sent": 1})
+    ]

@@ -114,3 +114,12 @@ async def test_the_gap_is_left_also_where_nothing_ever_happened(harness: Harness
     newest = await harness.gateway.database.read(lambda c: c.scalar(sa.select(sa.func.max(events.c.id))))
     assert newest is not None
     assert newest > restored.GAP
+
+
+async def test_at_the_stop_nobody_is_kept_waiting(harness: Harness) -> None:
+    begin = (await ask(harness)).json()["cursor"]
+    waiting = [asyncio.create_task(ask(harness, f"?after={begin}&wait=25")) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    harness.gateway.feed.dismiss()
+    answers = await asyncio.wait_for(asyncio.gather(*waiting, ask(harness, f"?after={begin}&wait=25")), 10)
+    assert [(one.status_code, one.json()["events"]) for one in answers] == [(200, [])] * 4
