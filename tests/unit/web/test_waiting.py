@@ -11,14 +11,17 @@ import pytest
 import sqlalchemy as sa
 from rich.console import Console
 from tests.harness.gateway import PHONE, Harness, open_harness
+from tests.harness.webhooks import eventually
 
 from kurir.accounts.tables import accounts
 from kurir.cli import message as cli
 from kurir.cli import terminal
+from kurir.kit.ids import parse_message_id
 from kurir.messages.channel_reports import TryLater
 from kurir.numbers import numbers
 from kurir.numbers.numbers import NumberState
 from kurir.outbox.tables import messages
+from kurir.outbox.wait_reasons import reason_of
 from kurir.reasons import NOTHING, as_written, read, sentence
 
 STATES: dict[str, tuple[str, str]] = {
@@ -136,11 +139,20 @@ async def test_an_official_number_says_what_it_waits_for(harness: Harness, metho
 
 async def test_behind_an_earlier_message_and_a_later_try_are_reported(harness: Harness) -> None:
     harness.devices.outcome = lambda _: TryLater("429", as_written("too many requests"), after=300.0)
-    first = await harness.send("send_personal_message", phone_no=PHONE, message="x", method_send="sync")
+    first = await harness.send("send_personal_message", phone_no=PHONE, message="x")
+    message_id = parse_message_id(first.headers["X-Message-Id"])
+    assert message_id is not None
+    await eventually(lambda: _error_code(harness, message_id), "429")
+    waiting = await harness.gateway.services.message_actions.waits_for(harness.ours.account.id, message_id)
+    assert "it is tried again in" in sentence(reason_of(waiting), "en")
+    assert "(too many requests)" in sentence(reason_of(waiting), "en")
     second = await harness.send("send_personal_message", phone_no=PHONE, message="y", method_send="sync")
-    assert "it is tried again in" in first.json()["message"]
-    assert "(too many requests)" in first.json()["message"]
     assert "an earlier message to the same recipient" in second.json()["message"]
+
+
+async def _error_code(harness: Harness, message_id: int) -> str:
+    code = sa.select(messages.c.error_code).where(messages.c.id == message_id)
+    return str(await harness.gateway.database.read(lambda c: c.execute(code).scalar()))
 
 
 @pytest.mark.parametrize("state", STATES)
