@@ -19,6 +19,7 @@ from kurir.kit.sealing import SealError, Sealing
 from kurir.numbers.tables import numbers
 from kurir.reasons import Reason, read, stored
 from kurir.reasons.numbers import RESTRICTED_UNTIL
+from kurir.store.statements import Statement
 
 ChannelKind = Literal["linked_device", "cloud_api"]
 NumberState = Literal[
@@ -95,6 +96,10 @@ class Signer(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = [numbers.c[name] for name in Number.__struct_fields__]
+_NAMES = ", ".join(Number.__struct_fields__)
+_SELECT = f"SELECT {_NAMES} FROM numbers WHERE account_id = :account AND removed_at IS NULL"  # noqa: S608 - our own
+_BY_ID = Statement(f"{_SELECT} AND id = :id")
+_BY_KEY = Statement(f"{_SELECT} AND key = :key")
 _STATE_REASON = Number.__struct_fields__.index("state_reason")
 
 
@@ -166,7 +171,8 @@ def _insert(connection: Connection, account_id: int, channel: ChannelKind, **val
 
 def by_key(connection: Connection, account_id: int, key: str) -> Number | None:
     """The account's number with that `number_id` / `licenses_key`, or None (also for another account's)."""
-    return _one(connection, account_id, numbers.c.key == key)
+    row = _BY_KEY.first(connection, account=account_id, key=key)
+    return _number(row) if row else None
 
 
 def by_any_key(connection: Connection, key: str) -> Number | None:
@@ -177,13 +183,7 @@ def by_any_key(connection: Connection, key: str) -> Number | None:
 
 def by_id(connection: Connection, account_id: int, number_id: int) -> Number | None:
     """The account's number with that internal id, or None."""
-    return _one(connection, account_id, numbers.c.id == number_id)
-
-
-def _one(connection: Connection, account_id: int, condition: sa.ColumnElement[bool]) -> Number | None:
-    row = connection.execute(
-        sa.select(*_COLUMNS).where(numbers.c.account_id == account_id, numbers.c.removed_at.is_(None), condition)
-    ).first()
+    row = _BY_ID.first(connection, account=account_id, id=number_id)
     return _number(row) if row else None
 
 

@@ -34,6 +34,7 @@ from kurir.store import ordered_appends, transaction_end
 from kurir.store.inserts import Batch
 from kurir.store.postgres import Postgres
 from kurir.store.sqlite import Sqlite, damaged
+from kurir.store.statements import run
 from kurir.store.writer import (
     UNFIT,
     BadValue,
@@ -380,12 +381,12 @@ class Database:
 
     def _read_once(self, work: Work[T]) -> T:
         with self.engine.connect() as connection:
-            connection.exec_driver_sql(self._server.begin_read)
+            run(connection, self._server.begin_read)
             try:
                 return work(connection)
             finally:
                 with contextlib.suppress(exc.SQLAlchemyError):  # the connection may be lost already
-                    connection.exec_driver_sql("ROLLBACK")
+                    run(connection, "ROLLBACK")
 
     @contextmanager
     def _unavailable(self) -> Generator[None]:
