@@ -51,6 +51,9 @@ _LONGEST_REST = 3_600.0
 _LAST_SENDS = 60.0
 """Longest time in seconds that a previous gateway's connection can still flush a send."""
 
+_DONE = frozenset({"sent", "delivered", "read", "failed"})
+"""States after which a message keeps nothing back."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -96,6 +99,10 @@ class Lane:
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._recording: set[int] = set()
         self._on_wire: set[int] = set()
+        self._finished = 0
+        """Sends that have ended."""
+        self._left = True
+        """Whether the queue may hold something that a send under way keeps back."""
         self._recovered = False
         self._begun = False
         self._began = self._last_claim = time.monotonic()
@@ -228,6 +235,7 @@ class Lane:
 
     async def _claim(self, free: int, *, deep: bool = False) -> Claims:
         """Claims up to `free` messages and starts sending them; takes over the number as the claim saw it."""
+        finished = self._finished
         try:
             claims = await self._outbox.claim(
                 self.number.account_id,
@@ -244,6 +252,9 @@ class Lane:
             )
             raise
         self.number = claims.number or self.number
+        self._left = claims.full or claims.due_at is not None
+        if self._left and finished != self._finished:
+            self._wake_event.set()  # what ended meanwhile may have kept back what the claim passed over
         if claims.messages:
             self._last_claim = time.monotonic()
         for message in claims.messages:
@@ -306,11 +317,13 @@ class Lane:
 
     def _recorded(self, message_id: int, _task: asyncio.Task[None]) -> None:
         del self._in_flight[message_id]
+        self._finished += 1
         self._recording.discard(message_id)
         if message_id in self._on_wire:  # only what reached the channel starts the gap
             self._on_wire.discard(message_id)
             self._rests_until = max(self._rests_until, time.monotonic() + self._gap)
-        self._wake_event.set()
+        if self._left or self._stopping:
+            self._wake_event.set()
 
     async def _process(self, message: Claimed) -> None:
         """Sends one message and records its outcome, with as many attempts at recording as it takes."""
@@ -383,7 +396,11 @@ class Lane:
                     continue
                 await self._quarantine(message, outcome, error)
                 return
-            log.info(
+            if after.state not in _DONE:
+                self._left = True  # it waits for another attempt or for a receipt
+            # one line for each message that went out at once would be most of the log
+            write = log.debug if message.attempt == 1 and isinstance(outcome, Sent) else log.info
+            write(
                 "send_attempted",
                 message_id=message.id,
                 number=self.number.key,

@@ -149,12 +149,15 @@ class Outbox:
         *,
         once: Once | None = None,
         facts: dict[str, str] | None = None,
+        awaited: bool = False,
     ) -> Accepted[T | None]:
         """Stores the drafts, all or none, and returns after the flushed commit.
 
         `also` runs in the same transaction with the new ids. With `once` the request is remembered there too, together
-        with `facts` for its answer. Raises QueueFull, DatabaseUnavailable and, for a request that was accepted before,
-        Repeated; then nothing was stored, unless it is a CommitUnknown.
+        with `facts` for its answer. `awaited`: the caller is about to wait for each of them.
+
+        Raises QueueFull, DatabaseUnavailable and, for a request that was accepted before, Repeated; then nothing was
+        stored, unless it is a CommitUnknown.
         """
         now = self._clock()
         wanted = Counter(draft.account_id for draft in drafts)
@@ -181,6 +184,9 @@ class Outbox:
                 self._effects.queued(account_id, count)
             for draft in drafts:
                 self._metrics.accepted(kind_of(draft.content), draft.origin)
+            if awaited:
+                for message_id in ids:
+                    self._effects.waiters.expect(message_id)
             self._wake(drafts)
 
         try:

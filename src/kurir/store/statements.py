@@ -103,7 +103,7 @@ class Statement:
         compiled = source.compile(dialect=_dialect(name))
         # what the expression itself sets, such as state='sending'
         constants = {key: value for key, value in (compiled.params or {}).items() if value is not None}
-        self._compiled[name] = (str(compiled), constants)
+        self._compiled[name] = (str(compiled).strip(), constants)
         return self._compiled[name]
 
     def _row_of(self, description: Sequence[Sequence[Any]]) -> Callable[[Sequence[Any]], Any]:
