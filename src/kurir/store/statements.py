@@ -118,7 +118,7 @@ def run(connection: Connection, text: str, parameters: Any = ()) -> Any:
     Listeners of SQLAlchemy's `before_cursor_execute` see it as any other statement.
     """
     for listener in connection.dispatch.before_cursor_execute:
-        listener(connection, None, text, parameters, None, False)
+        listener(connection, _driver(connection).cursor(), text, parameters, None, False)
     try:
         return _driver(connection).execute(text, parameters)
     except Exception as error:
