@@ -135,7 +135,7 @@ class Lane:
                 wait = self._pauses.after_failure
             self._signals.emit("lane_turned")
             if wait is None:
-                wait = _RECHECK
+                wait = max(0.01, min(_RECHECK, self._pauses.lane_idle))  # a send that ends need not notify the lane
                 if not self._in_flight and not self._prefetch.busy and self._next_doubt is None:
                     wait = self._last_claim + self._pauses.lane_idle - time.monotonic()
                     if wait <= 0 and not self._wake_event.is_set():

@@ -462,10 +462,14 @@ class Outbox:
 
         Raises KeyError when the account has no such message, and NotSettledYet.
         """
+        waiters = self._effects.waiters
         try:
-            return await self._effects.waiters.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
+            found = await waiters.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
         except DatabaseUnavailable as error:
             raise NotSettledYet(str(error)) from error
+        if found.account_id != account_id:
+            raise KeyError(message_id)
+        return found
 
     def awaits(self, message_id: int) -> bool:
         """Whether anybody in this process waits for the message's outcome."""
