@@ -49,7 +49,7 @@ class OutboxHarness:
 
     async def claim(self, limit: int = 10, number: Number | None = None) -> list[Claimed]:
         number = number or self.number
-        return await self.outbox.claim(number.account_id, number.id, limit)
+        return (await self.outbox.claim(number.account_id, number.id, limit)).messages
 
     async def state(self, message_id: int) -> str:
         found = await self.outbox.snapshot(self.number.account_id, message_id)

@@ -178,7 +178,7 @@ class Lifecycle(RuleBasedStateMachine):
         for message in expected:
             message.state = "expired" if message.expires_at <= now else "sending"
             message.attempts += message.state == "sending"
-        claimed = self.run_(self.outbox.claim(self.number.account_id, self.number.id, limit))
+        claimed = self.run_(self.outbox.claim(self.number.account_id, self.number.id, limit)).messages
         taken = [m for m in expected if m.state == "sending"]
         assert [(c.id, c.attempt) for c in claimed] == [(m.id, m.attempts) for m in taken]
         self.sending |= {c.id: c for c in claimed}

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from kurir.services.single_flight import OneAtATime
 from kurir.store.database import Batch, Database, DatabaseUnavailable, Overloaded, _timeout, in_all
+from kurir.store.writer import _CAREFUL
 
 TABLE = sa.Table("t", sa.MetaData(), sa.Column("k", sa.BigInteger, primary_key=True), sa.Column("v", sa.Text))
 INSERT = Batch(TABLE, ("k", "v"))
@@ -77,6 +78,46 @@ async def test_works_share_commits_and_a_bad_one_undoes_only_itself(database: Da
     assert results[52] == "went on" or isinstance(results[52], sa.exc.DBAPIError)
     assert results[53] == 50
     assert await database.read(keys) == list(range(51))
+
+
+async def test_savepoints_are_set_only_for_a_while_after_a_piece_of_work_has_failed(database: Database):
+    seen: list[str] = []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda _c, _k, statement, *_more: seen.append(statement))
+
+    def fails(connection: Connection) -> None:
+        insert(1000)(connection)
+        raise ValueError("changed my mind")
+
+    await asyncio.gather(*(database.write(insert(key)) for key in range(20)), database.append(INSERT, [(50, "x")]))
+    assert "SAVEPOINT work" not in seen
+    with pytest.raises(ValueError, match="changed"):
+        await database.write(fails)
+    assert seen.count("SAVEPOINT work") == 1
+    for key in range(100, 100 + _CAREFUL):
+        await database.write(insert(key))
+    assert seen.count("SAVEPOINT work") == _CAREFUL  # the failed one was the first of them
+    seen.clear()
+    await database.write(insert(200))
+    assert "SAVEPOINT work" not in seen
+
+
+async def test_a_group_is_run_again_when_one_fails_and_nothing_is_stored_twice(database: Database):
+    ran: list[int] = []
+
+    def work(key: int):
+        def counted(connection: Connection) -> int:
+            ran.append(key)
+            insert(key)(connection)
+            if key == 13:
+                raise ValueError("unlucky")
+            return key
+
+        return counted
+
+    results = await asyncio.gather(*(database.write(work(key)) for key in range(20)), return_exceptions=True)
+    assert [one for one in results if not isinstance(one, ValueError)] == [key for key in range(20) if key != 13]
+    assert await database.read(keys) == [key for key in range(20) if key != 13]
+    assert max(map(ran.count, range(20))) == 2
 
 
 async def test_rows_of_one_append_stand_or_fall_together(database: Database):

@@ -66,8 +66,8 @@ async def test_the_message_goes_first_lives_as_long_as_the_code_and_holds_it_sea
     assert row.recipient == PHONE
     assert row.expires_at == harness.now + 120
     assert issued.code not in row.content
-    claimed = await harness.outbox.claim(harness.account.id, harness.number.id, 1)
-    assert issued.code in claimed[0].content.body  # type: ignore[union-attr]
+    [claimed] = (await harness.outbox.claim(harness.account.id, harness.number.id, 1)).messages
+    assert issued.code in claimed.content.body  # type: ignore[union-attr]
 
 
 async def test_a_code_overtakes_a_broadcast_of_its_own_number(harness: Target) -> None:
@@ -75,7 +75,7 @@ async def test_a_code_overtakes_a_broadcast_of_its_own_number(harness: Target) -
     people = [PHONE, *(f"62813{n:08}" for n in range(claim.WINDOW + 10))]
     await start(harness.outbox, harness.number, people, content, harness.now)
     issued = await harness.send()
-    first, second = await harness.outbox.claim(harness.account.id, harness.number.id, 2)
+    first, second = (await harness.outbox.claim(harness.account.id, harness.number.id, 2)).messages
     assert (first.id, first.recipient) == (issued.message_id, PHONE)
     assert (second.recipient, second.content) == (people[1], content), "the person's own one waits for the code"
 

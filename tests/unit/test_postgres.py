@@ -192,6 +192,25 @@ async def test_a_statement_that_takes_too_long_fails_alone(database: Database):
     assert await database.read(keys) == [2]
 
 
+async def test_a_work_that_waits_in_vain_for_a_lock_fails_alone_and_waits_once(database: Database, url: str):
+    await database.write(insert(1))
+    tries: list[int] = []
+
+    def change(connection: Connection) -> None:
+        tries.append(1)
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '50ms'")
+        connection.execute(TABLE.update().where(TABLE.c.k == 1).values(v="new"))
+
+    async with opened(url) as other:
+        with other.transaction() as holding:
+            holding.execute(TABLE.update().where(TABLE.c.k == 1).values(v="held"))
+            works = (database.write(insert(2)), database.write(change), database.append(INSERT, [(3, "x")]))
+            results = await asyncio.gather(*works, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), DatabaseUnavailable, type(None)]
+    assert await database.read(keys) == [1, 2, 3]
+    assert len(tries) == 1
+
+
 async def test_of_two_that_lock_each_other_out_both_succeed(database: Database, url: str):
     await database.write(lambda c: [insert(key)(c) for key in (1, 2)] and None)
     meeting = threading.Barrier(2)

@@ -15,6 +15,7 @@ from kurir.kit.clock import Clock, system_clock
 from kurir.reasons import Reason, ReasonedError, sentence
 from kurir.reasons import administration as refusals
 from kurir.store.inserts import insert_into
+from kurir.store.statements import Statement
 
 LANGUAGES = ("id", "en")
 DoubtSetting = Literal["hold", "resend"]
@@ -64,6 +65,8 @@ class Account(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = [accounts.c[name] for name in Account.__struct_fields__]
+_BY_ID = Statement(f"SELECT {', '.join(Account.__struct_fields__)} FROM accounts WHERE id = :id")  # noqa: S608
+_LANGUAGE = Statement("SELECT language FROM accounts WHERE id = :id")
 
 
 def create(
@@ -161,13 +164,13 @@ def _check(*, language: str | None, timezone: str | None, country_code: str | No
 
 def by_id(connection: Connection, account_id: int) -> Account | None:
     """The account, or None."""
-    row = connection.execute(sa.select(*_COLUMNS).where(accounts.c.id == account_id)).first()
+    row = _BY_ID.first(connection, id=account_id)
     return Account(*row) if row else None
 
 
 def language(connection: Connection, account_id: int) -> str:
     """The account's language, `id` for an account that is gone."""
-    found = connection.execute(sa.select(accounts.c.language).where(accounts.c.id == account_id)).scalar()
+    found = _LANGUAGE.scalar(connection, id=account_id)
     return found or "id"
 
 

@@ -13,8 +13,10 @@ from kurir.accounts.tables import api_keys
 from kurir.kit.clock import Clock, system_clock
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import Sealing
+from kurir.store.statements import Statement
 
 _LENGTH = 40
+_ACCOUNT_OF = Statement("SELECT account_id FROM api_keys WHERE key_hash = :hash AND revoked_at IS NULL")
 
 
 def create(
@@ -36,10 +38,7 @@ def create(
 
 def account_of(connection: Connection, key_hash: str) -> int | None:
     """The account whose live key has this hash, or None."""
-    row = connection.execute(
-        sa.select(api_keys.c.account_id).where(api_keys.c.key_hash == key_hash, api_keys.c.revoked_at.is_(None))
-    ).first()
-    return row[0] if row else None
+    return _ACCOUNT_OF.scalar(connection, hash=key_hash)
 
 
 def revoke(connection: Connection, account_id: int, last4: str, *, clock: Clock = system_clock) -> int:

@@ -35,7 +35,7 @@ from kurir.messages.content import Document, Image, MediaFile, Outgoing
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox.doubt import CUT_OFF, explained
-from kurir.outbox.message_rows import Claimed, Upcoming
+from kurir.outbox.message_rows import Claimed, Claims
 from kurir.outbox.outbox import Outbox
 from kurir.reasons import media as files
 from kurir.reasons import sentence
@@ -51,12 +51,17 @@ _LONGEST_REST = 3_600.0
 _LAST_SENDS = 60.0
 """Longest time in seconds that a previous gateway's connection can still flush a send."""
 
+_DONE = frozenset({"sent", "delivered", "read", "failed"})
+"""States after which a message keeps nothing back."""
+
 log = structlog.get_logger(__name__)
 
 
 class Lane:
-    """Sends one number's messages until the queue is empty; `wake` notifies it of more, `closed` is set when it has
-    ended."""
+    """Sends one number's messages until the queue has been empty for a while.
+
+    `wake` notifies it of more, `closed` is set when it has ended.
+    """
 
     def __init__(
         self,
@@ -94,9 +99,13 @@ class Lane:
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._recording: set[int] = set()
         self._on_wire: set[int] = set()
+        self._finished = 0
+        """Sends that have ended."""
+        self._left = True
+        """Whether the queue may hold something that a send under way keeps back."""
         self._recovered = False
         self._begun = False
-        self._began = time.monotonic()
+        self._began = self._last_claim = time.monotonic()
         self._ready_since: float | None = None
         self._next_doubt: float | None = None
         self._rests_until = 0.0
@@ -108,7 +117,7 @@ class Lane:
         self._wake_event.set()
 
     async def run(self) -> None:
-        """Works until nothing is queued or in flight, or until `stop`."""
+        """Works until nothing is queued or in flight for `lane_idle` seconds, or until `stop`."""
         try:
             await self._work()
         finally:
@@ -126,10 +135,11 @@ class Lane:
                 wait = self._pauses.after_failure
             self._signals.emit("lane_turned")
             if wait is None:
-                idle = not self._in_flight and not self._prefetch.busy
-                if idle and not self._wake_event.is_set() and self._next_doubt is None:
-                    break
-                wait = _RECHECK
+                wait = max(0.01, min(_RECHECK, self._pauses.lane_idle))  # a send that ends need not notify the lane
+                if not self._in_flight and not self._prefetch.busy and self._next_doubt is None:
+                    wait = self._last_claim + self._pauses.lane_idle - time.monotonic()
+                    if wait <= 0 and not self._wake_event.is_set():
+                        break
             if self._next_doubt is not None and self._ready_since is not None:
                 wait = min(wait, max(0.01, self._next_doubt - self._clock()))
             if wait > 0:
@@ -163,15 +173,18 @@ class Lane:
 
     async def _turn(self) -> float | None:
         """One pass over the queue. Returns how long to wait before the next one; None when nothing is queued."""
-        account_id, number_id = self.number.account_id, self.number.id
-        current = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)
-        ready = current is not None and self._channel.ready(current)
+        removed = False
+        ready = self._channel.ready(self.number)
+        if not ready:  # as far as is known: a claim reads the number, but there is none while it is not ready
+            account_id, number_id = self.number.account_id, self.number.id
+            current = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)
+            removed = current is None
+            self.number = current or self.number
+            ready = current is not None and self._channel.ready(current)
         if not self._recovered and not await self._recover(ready=ready):
             return _RECHECK
-        if current is None:
-            self._next_doubt = None
-            return None  # the number was removed; its messages expire
-        self.number = current
+        if removed:
+            return self._removed()
         if not ready:
             self._ready_since = None
             return _RECHECK
@@ -187,41 +200,48 @@ class Lane:
     async def _take(self, free: int) -> float | None:
         """Starts sending up to `free` messages; returns how long to wait, like `_turn`."""
         now = self._clock()
-        claimed = await self._claim(free)
-        pause = self._prefetch.pause()
-        if pause and (claimed or self._prefetch.busy):
-            return 0.0 if claimed else pause
-        upcoming = await self._look_ahead(now)
-        wait = self._until_due(upcoming.due_at, now)
-        if not claimed and upcoming.crowded:
-            claimed = await self._look_deep(free, now)
+        claims = await self._claim(free)
+        if not claims.held:
+            return _RECHECK
+        if claims.number is None:
+            return self._removed()
+        wait = self._until_due(claims.due_at, now)
+        if claims.full or claims.files or self._prefetch.busy:
+            if pause := self._prefetch.pause():
+                return 0.0 if claims.full else min(pause, wait or _RECHECK)
+            await self._look_ahead(now)
+        if not claims.messages and claims.crowded:
+            claims = await self._look_deep(free, now)
             wait = min(wait or _RECHECK, max(0.01, self._next_deep - time.monotonic()))
-        return 0.0 if claimed else wait
+        return 0.0 if claims.full else wait
 
-    async def _look_deep(self, free: int, now: float) -> bool:
-        """Claims, and fetches files, behind many messages that may not be claimed; returns whether any could be
-        claimed.
+    def _removed(self) -> None:
+        """The number was removed: its messages expire."""
+        self._next_doubt = None
+
+    async def _look_deep(self, free: int, now: float) -> Claims:
+        """Claims, and fetches files, behind many messages that may not be claimed.
 
         This scans the number's whole queue in the shared writer, so it is limited to a tenth of the time.
         """
         began = time.monotonic()
         if began < self._next_deep:
-            return False
-        claimed = await self._claim(free, deep=True)
+            return Claims(self.number)
+        claims = await self._claim(free, deep=True)
         await self._look_ahead(now, deep=True)
-        if not claimed:
+        if not claims.messages:
             self._next_deep = time.monotonic() + max(_DEEP_PAUSE, 10 * (time.monotonic() - began))
-        return claimed
+        return claims
 
-    async def _claim(self, free: int, *, deep: bool = False) -> bool:
-        """Claims up to `free` messages and starts sending them; returns whether there were any."""
+    async def _claim(self, free: int, *, deep: bool = False) -> Claims:
+        """Claims up to `free` messages and starts sending them; takes over the number as the claim saw it."""
+        finished = self._finished
         try:
-            claimed = await self._outbox.claim(
+            claims = await self._outbox.claim(
                 self.number.account_id,
                 self.number.id,
                 free,
-                self._may_claim,
-                restricted=self._is_restricted,
+                self._hold.guard,
                 ready=self._prefetch.ready(),
                 failed=self._prefetch.failed(),
                 deep=deep,
@@ -231,34 +251,29 @@ class Lane:
                 False  # whether the claim was committed may be unknown: recovery finds what it took as in flight
             )
             raise
-        for message in claimed:
+        self.number = claims.number or self.number
+        self._left = claims.full or claims.due_at is not None
+        if self._left and finished != self._finished:
+            self._wake_event.set()  # what ended meanwhile may have kept back what the claim passed over
+        if claims.messages:
+            self._last_claim = time.monotonic()
+        for message in claims.messages:
             task = self._tasks.spawn("send", self._process(message), key=str(message.id))
             self._in_flight[message.id] = task
             task.add_done_callback(functools.partial(self._recorded, message.id))
-        return bool(claimed)
+        return claims
 
     def _free(self) -> int:
         """How many more messages may be in flight. A number with a gap sends one at a time and pauses after each."""
         return (1 if self._gap else self._channel.capabilities.window) - len(self._in_flight)
 
-    def _may_claim(self, connection: Connection) -> bool:
-        """Whether this lane holds the number and it is not paused, checked in the claim's own transaction."""
-        current = numbers.by_id(connection, self.number.account_id, self.number.id)
-        return current is not None and current.state != "paused" and self._hold.guard(connection)
-
-    def _is_restricted(self, connection: Connection) -> bool:
-        """Whether WhatsApp restricts the number, checked in the claim's own transaction."""
-        current = numbers.by_id(connection, self.number.account_id, self.number.id)
-        return current is not None and current.restricted_until is not None
-
-    async def _look_ahead(self, now: float, *, deep: bool = False) -> Upcoming:
-        """Reads which messages come next and fetches the files they need."""
+    async def _look_ahead(self, now: float, *, deep: bool = False) -> None:
+        """Reads which messages with files come next and fetches what they need."""
         fetching = self._prefetch.fetching()
         upcoming = await self._outbox.upcoming(
             self.number.account_id, self.number.id, now, fetching=fetching, deep=deep
         )
         self._prefetch.begin(upcoming.files, upcoming.given_up)
-        return upcoming
 
     def _until_due(self, due_at: float | None, now: float) -> float | None:
         """Seconds until something is due that was not yet due at `now`, before a claim that found nothing."""
@@ -302,11 +317,13 @@ class Lane:
 
     def _recorded(self, message_id: int, _task: asyncio.Task[None]) -> None:
         del self._in_flight[message_id]
+        self._finished += 1
         self._recording.discard(message_id)
         if message_id in self._on_wire:  # only what reached the channel starts the gap
             self._on_wire.discard(message_id)
             self._rests_until = max(self._rests_until, time.monotonic() + self._gap)
-        self._wake_event.set()
+        if self._left or self._stopping:
+            self._wake_event.set()
 
     async def _process(self, message: Claimed) -> None:
         """Sends one message and records its outcome, with as many attempts at recording as it takes."""
@@ -379,7 +396,11 @@ class Lane:
                     continue
                 await self._quarantine(message, outcome, error)
                 return
-            log.info(
+            if after.state not in _DONE:
+                self._left = True  # it waits for another attempt or for a receipt
+            # one line for each message that went out at once would be most of the log
+            write = log.debug if message.attempt == 1 and isinstance(outcome, Sent) else log.info
+            write(
                 "send_attempted",
                 message_id=message.id,
                 number=self.number.key,

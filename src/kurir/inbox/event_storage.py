@@ -11,13 +11,32 @@ from kurir.accounts import accounts
 from kurir.events.append import append
 from kurir.events.bodies import MediaStatus, media_status, received
 from kurir.inbox.raw_callbacks import size_of
-from kurir.inbox.tables import callbacks, incoming, windows
+from kurir.inbox.tables import incoming
 from kurir.messages.addresses import is_group
 from kurir.messages.channel_reports import IncomingMedia, MediaFetched, Received
 from kurir.numbers import numbers
 from kurir.outbox import restrictions
 from kurir.reasons import read
-from kurir.store.inserts import insert_into
+from kurir.store.statements import Statement
+
+_CALLBACK = Statement("""
+INSERT INTO callbacks (account_id, number_id, fingerprint, body, size, stored_at)
+VALUES (:account, :number, :fingerprint, :body, :size, :now)
+ON CONFLICT DO NOTHING RETURNING id
+""")
+_MESSAGE = Statement("""
+INSERT INTO incoming (account_id, number_id, remote_id, chat, sender, sender_name, at, stored_at, kind, text, media,
+    location, from_me, forwarded)
+VALUES (:account, :number, :remote_id, :chat, :sender, :sender_name, :at, :now, :kind, :text, :media, :location,
+    :from_me, :forwarded)
+ON CONFLICT DO NOTHING RETURNING id
+""")
+# an older message that comes late must not close the window earlier
+_WINDOW = Statement("""
+INSERT INTO windows (account_id, number_id, person, last_incoming_at) VALUES (:account, :number, :person, :at)
+ON CONFLICT (number_id, person) DO UPDATE SET last_incoming_at = excluded.last_incoming_at
+WHERE excluded.last_incoming_at > windows.last_incoming_at
+""")
 
 
 def store_callback(connection: Connection, number: tuple[int, int], fingerprint: str, raw: str, now: float) -> bool:
@@ -25,20 +44,16 @@ def store_callback(connection: Connection, number: tuple[int, int], fingerprint:
 
     `raw` is text that is bounded already; "" for a further event of a callback that is kept with another.
     """
-    result = connection.execute(
-        insert_into(connection, callbacks)
-        .values(
-            account_id=number[0],
-            number_id=number[1],
-            fingerprint=fingerprint,
-            body=raw,
-            size=size_of(raw),
-            stored_at=now,
-        )
-        .on_conflict_do_nothing()
-        .returning(callbacks.c.id)
+    stored = _CALLBACK.first(
+        connection,
+        account=number[0],
+        number=number[1],
+        fingerprint=fingerprint,
+        body=raw,
+        size=size_of(raw),
+        now=now,
     )
-    return result.first() is not None
+    return stored is not None
 
 
 def store_media(connection: Connection, event: MediaFetched, now: float) -> None:
@@ -95,28 +110,24 @@ def _is_another(chat: str, known: str, sender: str) -> bool:
 
 
 def _insert_message(connection: Connection, event: Received, remote_id: str, now: float) -> bool:
-    stored = connection.execute(
-        insert_into(connection, incoming)
-        .values(
-            account_id=event.account_id,
-            number_id=event.number_id,
-            remote_id=remote_id,
-            chat=event.chat,
-            sender=event.sender,
-            sender_name=event.sender_name,
-            at=event.at,
-            stored_at=now,
-            kind=event.kind,
-            text=event.text,
-            media=msgspec.json.encode(event.media).decode() if event.media else "",
-            location=msgspec.json.encode(event.location).decode() if event.location else "",
-            from_me=int(event.from_me),
-            forwarded=int(event.forwarded),
-        )
-        .on_conflict_do_nothing()
-        .returning(incoming.c.id)
+    stored = _MESSAGE.first(
+        connection,
+        account=event.account_id,
+        number=event.number_id,
+        remote_id=remote_id,
+        chat=event.chat,
+        sender=event.sender,
+        sender_name=event.sender_name,
+        at=event.at,
+        now=now,
+        kind=event.kind,
+        text=event.text,
+        media=msgspec.json.encode(event.media).decode() if event.media else "",
+        location=msgspec.json.encode(event.location).decode() if event.location else "",
+        from_me=int(event.from_me),
+        forwarded=int(event.forwarded),
     )
-    return stored.first() is not None
+    return stored is not None
 
 
 def _is_taken_by_another(connection: Connection, event: Received) -> bool:
@@ -155,14 +166,4 @@ def store_message(connection: Connection, event: Received, now: float) -> None:
 
 def _open_window(connection: Connection, event: Received, now: float) -> None:
     restrictions.release(connection, event.number_id, event.chat, now)
-    opened = insert_into(connection, windows).values(
-        account_id=event.account_id, number_id=event.number_id, person=event.sender, last_incoming_at=event.at
-    )
-    connection.execute(
-        opened.on_conflict_do_update(
-            index_elements=[windows.c.number_id, windows.c.person],
-            # an older message that comes late must not close the window earlier
-            set_={"last_incoming_at": opened.excluded.last_incoming_at},
-            where=opened.excluded.last_incoming_at > windows.c.last_incoming_at,
-        )
-    )
+    _WINDOW.change(connection, account=event.account_id, number=event.number_id, person=event.sender, at=event.at)

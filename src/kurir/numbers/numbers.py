@@ -6,7 +6,7 @@ More than 300 lines: the queries and changes of one table, each a few lines.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -19,6 +19,7 @@ from kurir.kit.sealing import SealError, Sealing
 from kurir.numbers.tables import numbers
 from kurir.reasons import Reason, read, stored
 from kurir.reasons.numbers import RESTRICTED_UNTIL
+from kurir.store.statements import Statement, json_array
 
 ChannelKind = Literal["linked_device", "cloud_api"]
 NumberState = Literal[
@@ -95,6 +96,16 @@ class Signer(msgspec.Struct, frozen=True):
 
 
 _COLUMNS = [numbers.c[name] for name in Number.__struct_fields__]
+_NAMES = ", ".join(Number.__struct_fields__)
+_SELECT = f"SELECT {_NAMES} FROM numbers WHERE account_id = :account AND removed_at IS NULL"  # noqa: S608 - our own
+_BY_ID = Statement(f"{_SELECT} AND id = :id")
+_OFFICIAL = f"SELECT {_NAMES}, app_secret_sealed FROM numbers WHERE channel = 'cloud_api' AND removed_at IS NULL"  # noqa: S608
+_ALL_SIGNERS = Statement(f"{_OFFICIAL} ORDER BY id LIMIT :limit")
+_SIGNERS = Statement(
+    f"{_OFFICIAL} AND (phone_number_id IN each_text(:phones) OR waba_id IN each_text(:businesses)) "
+    "ORDER BY id LIMIT :limit"
+)
+_BY_KEY = Statement(f"{_SELECT} AND key = :key")
 _STATE_REASON = Number.__struct_fields__.index("state_reason")
 
 
@@ -166,7 +177,8 @@ def _insert(connection: Connection, account_id: int, channel: ChannelKind, **val
 
 def by_key(connection: Connection, account_id: int, key: str) -> Number | None:
     """The account's number with that `number_id` / `licenses_key`, or None (also for another account's)."""
-    return _one(connection, account_id, numbers.c.key == key)
+    row = _BY_KEY.first(connection, account=account_id, key=key)
+    return _number(row) if row else None
 
 
 def by_any_key(connection: Connection, key: str) -> Number | None:
@@ -177,13 +189,7 @@ def by_any_key(connection: Connection, key: str) -> Number | None:
 
 def by_id(connection: Connection, account_id: int, number_id: int) -> Number | None:
     """The account's number with that internal id, or None."""
-    return _one(connection, account_id, numbers.c.id == number_id)
-
-
-def _one(connection: Connection, account_id: int, condition: sa.ColumnElement[bool]) -> Number | None:
-    row = connection.execute(
-        sa.select(*_COLUMNS).where(numbers.c.account_id == account_id, numbers.c.removed_at.is_(None), condition)
-    ).first()
+    row = _BY_ID.first(connection, account=account_id, id=number_id)
     return _number(row) if row else None
 
 
@@ -210,22 +216,16 @@ def signers(
 ) -> list[Signer]:
     """Up to `limit` official numbers that Meta calls by one of these ids, or whose business account has one of those
     (callbacks name no account), oldest first."""
-    named = sa.or_(numbers.c.phone_number_id.in_(phone_number_ids), numbers.c.waba_id.in_(waba_ids))
-    return _signers(connection, sealing, named, limit)
+    rows = _SIGNERS.all(connection, phones=json_array(phone_number_ids), businesses=json_array(waba_ids), limit=limit)
+    return _opened_signers(sealing, rows)
 
 
 def all_signers(connection: Connection, sealing: Sealing, limit: int) -> list[Signer]:
     """Up to `limit` official numbers, oldest first."""
-    return _signers(connection, sealing, sa.true(), limit)
+    return _opened_signers(sealing, _ALL_SIGNERS.all(connection, limit=limit))
 
 
-def _signers(connection: Connection, sealing: Sealing, condition: sa.ColumnElement[bool], limit: int) -> list[Signer]:
-    rows = connection.execute(
-        sa.select(*_COLUMNS, numbers.c.app_secret_sealed)
-        .where(condition, numbers.c.channel == "cloud_api", numbers.c.removed_at.is_(None))
-        .order_by(numbers.c.id)
-        .limit(limit)
-    )
+def _opened_signers(sealing: Sealing, rows: Sequence[Any]) -> list[Signer]:
     found: list[Signer] = []
     for *columns, sealed in rows:
         number = _number(columns)

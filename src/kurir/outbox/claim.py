@@ -17,12 +17,13 @@ them, for messages that wait behind many which may not be taken.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.outbox import record, wait_facts
+from kurir.store.statements import Statement, json_array
 
 WINDOW = 256
 """How many of a number's first messages a claim reads."""
@@ -60,7 +61,7 @@ turn AS MATERIALIZED (
 """  # noqa: S608 - our own conditions
 _READY = f"""
     UNION ALL SELECT id, priority FROM messages AS m
-    WHERE id IN :ready AND +number_id = :number AND +account_id = :account AND state = 'queued' AND {_NEXT}
+    WHERE id IN each(:ready) AND +number_id = :number AND +account_id = :account AND state = 'queued' AND {_NEXT}
 """  # noqa: S608 - our own conditions
 
 _CLAIM = """
@@ -87,35 +88,35 @@ _FETCHING_ORDER = "priority, due_at, id"
 """A file that is tried again comes after those that have not been tried yet."""
 
 
-def _claim(*, deep: bool, ready: bool) -> sa.TextClause:
+def _claim(*, deep: bool, ready: bool) -> Statement:
     turn = (_DEEP if deep else _WINDOWED).format(kinds=_WITHOUT_FILE, order=_SENDING_ORDER)
-    statement = sa.text(_CLAIM.format(turn=turn, ready=_READY if ready else ""))
-    return statement.bindparams(sa.bindparam("ready", expanding=True)) if ready else statement
+    return Statement(_CLAIM.format(turn=turn, ready=_READY if ready else ""))
 
 
 _CLAIMS = {(deep, ready): _claim(deep=deep, ready=ready) for deep in (False, True) for ready in (False, True)}
 _AHEAD = {
-    deep: sa.text(
+    deep: Statement(
         _FILES_AHEAD.format(turn=(_DEEP if deep else _WINDOWED).format(kinds=_WITH_FILE, order=_FETCHING_ORDER))
     )
     for deep in (False, True)
 }
 
-_STILL_QUEUED = sa.text(
-    "SELECT id FROM messages WHERE id IN :ids AND +account_id = :account AND state = 'queued'"
-).bindparams(sa.bindparam("ids", expanding=True))
+_STILL_QUEUED = Statement(
+    "SELECT id FROM messages WHERE id IN each(:ids) AND +account_id = :account AND state = 'queued'"
+)
 
-_BEYOND = [
-    sa.text(f"SELECT 1 FROM messages WHERE {_OF_NUMBER} AND {kinds} ORDER BY {order} LIMIT 1 OFFSET {WINDOW}")  # noqa: S608
+_BEYOND = " OR ".join(
+    f"(SELECT 1 FROM messages WHERE {_OF_NUMBER} AND {kinds} ORDER BY {order} LIMIT 1 OFFSET {WINDOW}) IS NOT NULL"  # noqa: S608
     for kinds, order in ((_WITHOUT_FILE, _SENDING_ORDER), (_WITH_FILE, _FETCHING_ORDER))
-]
-
-_NEXT_DUE = sa.text("""
+)
+_LEFT = Statement(f"""
 SELECT coalesce(
-    (SELECT min(due_at) FROM messages
-     WHERE number_id = :number AND +account_id = :account AND state = 'queued' AND due_at > :now),
-    (SELECT min(due_at) FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'queued'))
-""")
+    (SELECT min(due_at) FROM messages WHERE {_OF_NUMBER} AND due_at > :now),
+    (SELECT min(due_at) FROM messages WHERE {_OF_NUMBER})) AS due_at,
+    (SELECT 1 FROM messages WHERE {_OF_NUMBER} AND {_WITH_FILE} ORDER BY {_FETCHING_ORDER} LIMIT 1) IS NOT NULL
+        AS files,
+    {_BEYOND} AS crowded
+""")  # noqa: S608 - our own conditions
 
 _EXPIRE = sa.text("""
 UPDATE messages SET state = 'expired', ended_at = :now, content = CASE WHEN sealed = 1 THEN '' ELSE content END,
@@ -141,6 +142,19 @@ SELECT +account_id AS account_id, count(*) FROM messages WHERE state IN ('queued
 """)
 
 
+class Left(NamedTuple):
+    """What waits in a number's queue.
+
+    `due_at`: when the next queued message becomes due (unix seconds), None when nothing waits. A message that is due
+    may wait behind another that is retried later: then that one's time counts. A past time means that all are due.
+    `files`: messages with files wait; `crowded`: more messages wait than a claim reads.
+    """
+
+    due_at: float | None
+    files: bool
+    crowded: bool
+
+
 def claim(
     connection: Connection,
     account_id: int,
@@ -157,12 +171,13 @@ def claim(
     """
     parameters: dict[str, Any] = {"account": account_id, "number": number_id, "limit": limit, "now": now}
     if ready:
-        parameters["ready"] = list(ready)
-    rows = connection.execute(_CLAIMS[deep, bool(ready)], parameters).fetchall()
-    wait_facts.explain_expired(connection, [row for row in rows if row.state == "expired"], now)
-    for row in rows:
-        if row.state == "expired":
-            record.ended(connection, row.account_id, row.id, "queued", now)
+        parameters["ready"] = json_array(ready)
+    rows = _CLAIMS[deep, bool(ready)].all(connection, **parameters)
+    expired = [row for row in rows if row.state == "expired"]
+    if expired:
+        wait_facts.explain_expired(connection, expired, now)
+    for row in expired:
+        record.ended(connection, row.account_id, row.id, "queued", now)
     return sorted(rows, key=lambda row: (row.priority, row.id))
 
 
@@ -170,30 +185,20 @@ def files_ahead(
     connection: Connection, account_id: int, number_id: int, now: float, *, deep: bool = False
 ) -> list[Any]:
     """Up to `WINDOW` of the number's next messages with files: id, content, sealed. `deep` as for `claim`."""
-    parameters = {"account": account_id, "number": number_id, "limit": WINDOW, "now": now}
-    return list(connection.execute(_AHEAD[deep], parameters))
+    return _AHEAD[deep].all(connection, account=account_id, number=number_id, limit=WINDOW, now=now)
 
 
 def still_queued(connection: Connection, account_id: int, ids: Collection[int]) -> set[int]:
     """Those of the account's messages that are queued."""
     if not ids:
         return set()
-    return set(connection.execute(_STILL_QUEUED, {"account": account_id, "ids": list(ids)}).scalars())
+    return {row.id for row in _STILL_QUEUED.all(connection, account=account_id, ids=json_array(ids))}
 
 
-def crowded(connection: Connection, account_id: int, number_id: int) -> bool:
-    """Whether more messages of the number wait, with files or without, than a claim reads."""
-    parameters = {"account": account_id, "number": number_id}
-    return any(connection.execute(beyond, parameters).first() for beyond in _BEYOND)
-
-
-def next_due(connection: Connection, account_id: int, number_id: int, now: float) -> float | None:
-    """When the number's next queued message becomes due (unix seconds), or None when nothing waits.
-
-    A message that is due may wait behind another that is retried later: then that one's time counts. A past time means
-    that all are due.
-    """
-    return connection.execute(_NEXT_DUE, {"account": account_id, "number": number_id, "now": now}).scalar()
+def left(connection: Connection, account_id: int, number_id: int, now: float) -> Left:
+    """What waits in the number's queue."""
+    row = _LEFT.first(connection, account=account_id, number=number_id, now=now)
+    return Left(row.due_at, bool(row.files), bool(row.crowded))
 
 
 def expire(connection: Connection, now: float) -> list[Any]:

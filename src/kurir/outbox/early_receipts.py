@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.messages.channel_reports import StatusChanged
-from kurir.outbox.tables import early_receipts, messages
-from kurir.store.inserts import insert_into
+from kurir.outbox.tables import early_receipts
+from kurir.store.statements import Statement
 from kurir.store.transaction_end import at_end
 
 MOST = 1_000
@@ -21,18 +21,20 @@ LEFT = 900
 """Receipts left when there were more: not every new one causes a deletion."""
 _LONGEST = 86_400.0
 """Seconds after which the answer to a send does not come any more: it was another message."""
-_IN_FLIGHT = sa.select(messages.c.id).where(
-    messages.c.number_id == sa.bindparam("number"),
-    sa.text("+account_id = :account"),  # the number's index is the short one
-    sa.text("state = 'sending'"),
-)
+# `+account_id`: the number's index is the short one
+_KEEP = Statement("""
+INSERT INTO early_receipts (account_id, number_id, remote_id, status, at, stored_at, code, reason, person)
+SELECT CAST(:account AS BIGINT), CAST(:number AS BIGINT), CAST(:remote AS TEXT), CAST(:status AS TEXT),
+    CAST(:at AS FLOAT), CAST(:now AS FLOAT), CAST(:code AS TEXT), CAST(:reason AS TEXT), CAST(:person AS TEXT)
+WHERE EXISTS (SELECT 1 FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'sending')
+ON CONFLICT DO NOTHING
+""")
 _OF_MESSAGE = (
     early_receipts.c.account_id == sa.bindparam("account"),
     early_receipts.c.number_id == sa.bindparam("number"),
     early_receipts.c.remote_id == sa.bindparam("remote"),
 )
-_COLUMNS = ("account_id", "number_id", "remote_id", "status", "at", "stored_at", "code", "reason", "person")
-_TAKE = (
+_TAKE = Statement(
     early_receipts.delete()
     .where(*_OF_MESSAGE)
     .returning(early_receipts.c.status, early_receipts.c.at, early_receipts.c.code, early_receipts.c.reason)
@@ -66,24 +68,19 @@ _TRIM = early_receipts.delete().where(
 
 def keep(connection: Connection, event: StatusChanged, now: float) -> None:
     """Stores a receipt without a known message, if the number has something in flight that it may be about."""
-    values = (
-        event.account_id,
-        event.number_id,
-        event.remote_id,
-        event.status,
-        event.at,
-        now,
-        event.code,
-        event.reason,
-        event.person,
-    )
-    row = sa.select(
-        *(sa.literal(value, early_receipts.c[name].type) for name, value in zip(_COLUMNS, values, strict=True))
-    ).where(_IN_FLIGHT.exists())
     number = {"account": event.account_id, "number": event.number_id}
-    insert = insert_into(connection, early_receipts).from_select(_COLUMNS, row).on_conflict_do_nothing()
-    # otherwise SQLAlchemy does not ask every driver how many rows an insert made
-    if connection.execute(insert, number, execution_options={"preserve_rowcount": True}).rowcount:
+    kept = _KEEP.change(
+        connection,
+        remote=event.remote_id,
+        status=event.status,
+        at=event.at,
+        now=now,
+        code=event.code,
+        reason=event.reason,
+        person=event.person,
+        **number,
+    )
+    if kept:
         at_end(connection, ("early_receipts", *number.values()), lambda c: _trim(c, number, now))
 
 
@@ -96,7 +93,7 @@ def _trim(connection: Connection, number: dict[str, int], now: float) -> None:
 
 def take(connection: Connection, account_id: int, number_id: int, remote_id: str) -> list[StatusChanged]:
     """Returns and deletes the receipts of the number's message `remote_id`."""
-    rows = connection.execute(_TAKE, {"account": account_id, "number": number_id, "remote": remote_id}).all()
+    rows = _TAKE.all(connection, account=account_id, number=number_id, remote=remote_id)
     return [
         StatusChanged(account_id, number_id, remote_id, row.status, row.at, code=row.code, reason=row.reason)
         for row in rows

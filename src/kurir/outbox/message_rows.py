@@ -9,6 +9,7 @@ import msgspec
 from kurir.kit.sealing import Sealing
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import MessageState
+from kurir.numbers.numbers import Number
 from kurir.reasons import Reason, read
 
 PRIORITY_OTP = 0
@@ -59,6 +60,24 @@ class Claimed(msgspec.Struct, frozen=True):
     first_contact: bool = False
 
 
+class Claims(msgspec.Struct, frozen=True):
+    """What a claim took, and what it saw.
+
+    `number` is the sender as it is now, None when it was removed. `held` is False when this gateway may not send for
+    it; then nothing else was looked at. `due_at`: when the next queued message becomes due (unix seconds), None when
+    nothing waits; `files`: messages with files wait; `crowded`: more messages wait than a claim reads; `full`: the
+    claim found as many as it was to take, so that there may be more.
+    """
+
+    number: Number | None
+    messages: list[Claimed] = []
+    held: bool = True
+    due_at: float | None = None
+    files: bool = False
+    crowded: bool = False
+    full: bool = False
+
+
 class FileAhead(msgspec.Struct, frozen=True):
     """A message that waits for its file; `content` is None when it cannot be read."""
 
@@ -67,14 +86,11 @@ class FileAhead(msgspec.Struct, frozen=True):
 
 
 class Upcoming(msgspec.Struct, frozen=True):
-    """What a number will send next. `due_at`: when something becomes due, None when nothing waits; `files`: messages
-    that wait for their files; `given_up`: of the messages whose files are being fetched, those that are no longer
-    queued; `crowded`: more messages wait than a claim reads."""
+    """Files that a number will need next: messages that wait for their `files`, and of the messages whose files are
+    being fetched those that are no longer queued (`given_up`)."""
 
-    due_at: float | None
     files: list[FileAhead]
     given_up: set[int]
-    crowded: bool
 
 
 class Snapshot(msgspec.Struct, frozen=True):

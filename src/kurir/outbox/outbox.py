@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -29,6 +29,8 @@ from kurir.kit.sealing import Sealing
 from kurir.messages.channel_reports import Outcome, StatusChanged
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
+from kurir.numbers import numbers
+from kurir.numbers.numbers import Number
 from kurir.outbox import (
     accept,
     claim,
@@ -46,7 +48,7 @@ from kurir.outbox import (
 )
 from kurir.outbox.after_commit import Effects
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
-from kurir.outbox.message_rows import Claimed, Draft, FileAhead, Snapshot, Upcoming
+from kurir.outbox.message_rows import Claimed, Claims, Draft, FileAhead, Snapshot, Upcoming
 from kurir.outbox.retries import decide
 from kurir.outbox.row_decoding import ReadableRows
 from kurir.outbox.unprocessable import Tried
@@ -83,6 +85,17 @@ class Receipt:
 
     message: Snapshot | None
     moved: Snapshot | None
+
+
+class _Taken(NamedTuple):
+    """What the transaction of a claim did. `complete`: False when it has to be repeated, as it did only a part."""
+
+    number: Number | None
+    rows: Sequence[Any] = ()
+    trials: Collection[int] = ()
+    left: claim.Left | None = None
+    held: bool = True
+    complete: bool = True
 
 
 class Outbox:
@@ -136,12 +149,15 @@ class Outbox:
         *,
         once: Once | None = None,
         facts: dict[str, str] | None = None,
+        awaited: bool = False,
     ) -> Accepted[T | None]:
         """Stores the drafts, all or none, and returns after the flushed commit.
 
         `also` runs in the same transaction with the new ids. With `once` the request is remembered there too, together
-        with `facts` for its answer. Raises QueueFull, DatabaseUnavailable and, for a request that was accepted before,
-        Repeated; then nothing was stored, unless it is a CommitUnknown.
+        with `facts` for its answer. `awaited`: the caller is about to wait for each of them.
+
+        Raises QueueFull, DatabaseUnavailable and, for a request that was accepted before, Repeated; then nothing was
+        stored, unless it is a CommitUnknown.
         """
         now = self._clock()
         wanted = Counter(draft.account_id for draft in drafts)
@@ -168,6 +184,9 @@ class Outbox:
                 self._effects.queued(account_id, count)
             for draft in drafts:
                 self._metrics.accepted(kind_of(draft.content), draft.origin)
+            if awaited:
+                for message_id in ids:
+                    self._effects.waiters.expect(message_id)
             self._wake(drafts)
 
         try:
@@ -216,29 +235,31 @@ class Outbox:
         limit: int,
         guard: Callable[[Connection], bool] | None = None,
         *,
-        restricted: Callable[[Connection], bool] = lambda _connection: False,
         ready: Collection[int] = (),
         failed: Collection[int] = (),
         deep: bool = False,
-    ) -> list[Claimed]:
+    ) -> Claims:
         """Takes up to `limit` messages of the number for sending; their attempts are committed before this returns.
 
-        Messages with files are passed over, but for those that are `ready`; of these, `failed` ones will be recorded
-        without asking the network, and try nothing. `deep`: looks beyond the number's first
-        messages, which may take long (see `claim`).
-        `guard` is called within the transaction; when it returns false, nothing is taken. When `restricted`, called
-        after it, returns true, first contacts are passed over (see `restrictions`).
+        Nothing is taken while the number is paused. While WhatsApp restricts it, first contacts are passed over (see
+        `restrictions`). Messages with files are passed over, but for those that are `ready`; of these, `failed` ones
+        will be recorded without asking the network, and try nothing. `deep`: looks beyond the number's first messages,
+        which may take long (see `claim`). `guard` is called within the transaction; when it returns false, nothing is
+        taken.
         """
         now = self._clock()
 
-        def work(connection: Connection) -> tuple[list[Any], set[int], bool]:
+        def work(connection: Connection) -> _Taken:
+            number = numbers.by_id(connection, account_id, number_id)
             if guard is not None and not guard(connection):
-                return [], set(), True
+                return _Taken(number, held=False)
+            if number is None or number.state == "paused":
+                return _Taken(number)
             over = None
-            if restricted(connection):
+            if number.restricted_until is not None:
                 complete, over = restrictions.put_off(connection, account_id, number_id, now)
                 if not complete:
-                    return [], set(), False
+                    return _Taken(number, complete=False)
             rows = claim.claim(connection, account_id, number_id, limit, now, ready=ready, deep=deep)
             trials: set[int] = set()
             if over is not None:
@@ -246,42 +267,42 @@ class Outbox:
                 trials = {r.id for r in asked if restrictions.is_first_contact(connection, number_id, r.recipient)}
                 if trials:
                     restrictions.try_one(connection, account_id, number_id, over, now)
-            return rows, trials, True
+            # as many as were wanted: the caller claims again, and what is left is asked then
+            left = claim.left(connection, account_id, number_id, now) if len(rows) < limit else None
+            return _Taken(number, rows, trials, left)
 
-        def taken_up(result: tuple[list[Any], set[int], bool]) -> None:
-            self._effects.expired([row for row in result[0] if row.state == "expired"])
+        def taken_up(taken: _Taken) -> None:
+            self._effects.expired([row for row in taken.rows if row.state == "expired"])
 
-        complete = False
-        rows: list[Any] = []
-        trials: set[int] = set()
-        while not complete:
-            rows, trials, complete = await self._database.write(work, after_commit=taken_up)
-        taken: list[Claimed] = []
-        for row in rows:
+        taken = _Taken(None, complete=False)
+        while not taken.complete:
+            taken = await self._database.write(work, after_commit=taken_up)
+        messages: list[Claimed] = []
+        for row in taken.rows:
             if row.state == "expired":
                 await self._publish_ended(row.account_id, row.id)
             else:
                 crash_points.reach("claim.committed")
                 # it was taken a moment ago and nothing was tried: it surely has not left
-                taken += await self._rows.readable(row, "failed", first_contact=row.id in trials)
-        return taken
+                messages += await self._rows.readable(row, "failed", first_contact=row.id in taken.trials)
+        if taken.left is None:
+            return Claims(taken.number, messages, taken.held, full=bool(taken.rows))
+        return Claims(taken.number, messages, taken.held, *taken.left)
 
     async def upcoming(
         self, account_id: int, number_id: int, now: float, *, fetching: Collection[int] = (), deep: bool = False
     ) -> Upcoming:
-        """What the number will send after `now`; `deep` as for `claim`."""
+        """The files that the number will need after `now`; `deep` as for `claim`."""
 
-        def work(connection: Connection) -> tuple[set[int], float | None, list[Any], bool]:
+        def work(connection: Connection) -> tuple[set[int], list[Any]]:
             return (
                 claim.still_queued(connection, account_id, fetching),
-                claim.next_due(connection, account_id, number_id, now),
                 claim.files_ahead(connection, account_id, number_id, now, deep=deep),
-                claim.crowded(connection, account_id, number_id),
             )
 
-        queued, due_at, rows, crowded = await self._database.read(work, of=account_id)
+        queued, rows = await self._database.read(work, of=account_id)
         files = [FileAhead(row.id, self._rows.content(row)) for row in rows]
-        return Upcoming(due_at, files, set(fetching) - queued, crowded)
+        return Upcoming(files, set(fetching) - queued)
 
     async def waiting_numbers(self) -> list[tuple[int, int]]:
         """Every (account, number) with queued messages."""
@@ -441,10 +462,14 @@ class Outbox:
 
         Raises KeyError when the account has no such message, and NotSettledYet.
         """
+        waiters = self._effects.waiters
         try:
-            return await self._effects.waiters.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
+            found = await waiters.wait(message_id, timeout, lambda: self.snapshot(account_id, message_id))
         except DatabaseUnavailable as error:
             raise NotSettledYet(str(error)) from error
+        if found.account_id != account_id:
+            raise KeyError(message_id)
+        return found
 
     def awaits(self, message_id: int) -> bool:
         """Whether anybody in this process waits for the message's outcome."""

@@ -7,9 +7,6 @@ they only ever move a message up.
 
 from __future__ import annotations
 
-from typing import Any
-
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.messages.channel_reports import StatusChanged
@@ -18,8 +15,9 @@ from kurir.outbox.message_rows import SNAPSHOT_COLUMNS, Claimed, Snapshot, snaps
 from kurir.outbox.retries import Decision, Requeue, Settled
 from kurir.outbox.status_events import publish_status
 from kurir.reasons import as_written, stored
+from kurir.store.statements import Statement
 
-_SETTLE = sa.text("""
+_SETTLE = Statement(f"""
 UPDATE messages
 SET state = :state, remote_id = coalesce(:remote_id, remote_id), error_code = :code, error_reason = :reason,
     sent_at = CASE WHEN :state = 'sent' THEN :now ELSE sent_at END,
@@ -27,27 +25,30 @@ SET state = :state, remote_id = coalesce(:remote_id, remote_id), error_code = :c
     content = CASE WHEN sealed = 1 AND :state <> 'unconfirmed' THEN '' ELSE content END,
     doubt_until = :doubt_until
 WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt AND due_at = :due
-""")
+RETURNING {SNAPSHOT_COLUMNS}
+""")  # noqa: S608 - our own columns
 
-_REQUEUE = sa.text("""
+_REQUEUE = Statement(f"""
 UPDATE messages
 SET state = 'queued', due_at = :due_at, error_code = :code, error_reason = :reason, attempts = attempts - :uncount
 WHERE account_id = :account AND id = :id AND state = 'sending' AND attempts = :attempt AND due_at = :due
-""")
+RETURNING {SNAPSHOT_COLUMNS}
+""")  # noqa: S608 - our own columns
 
-_DOUBT_OVER = sa.text("""
+_DOUBT_OVER = Statement(f"""
 UPDATE messages SET state = 'sent', remote_id = :remote_id, sent_at = :now, error_code = '', error_reason = '',
     content = CASE WHEN sealed = 1 THEN '' ELSE content END, doubt_until = NULL
 WHERE account_id = :account AND id = :id AND attempts = :attempt AND due_at = :due AND state = 'unconfirmed'
-""")
+RETURNING {SNAPSHOT_COLUMNS}
+""")  # noqa: S608 - our own columns
 """Records the success of a try that another gateway, which considered this one dead, has put in doubt."""
 
-_ATTEMPT = sa.text("""
+_ATTEMPT = Statement("""
 INSERT INTO attempts (account_id, message_id, number, ended_at, outcome, code, reason)
 VALUES (:account, :id, :attempt, :now, :outcome, :code, :reason)
 """)
 
-_RECEIPT = sa.text("""
+_RECEIPT = Statement(f"""
 UPDATE messages
 SET state = :state, remote_id = coalesce(remote_id, :remote_id),
     sent_at = CASE WHEN :status <> 'failed' THEN coalesce(sent_at, :at) ELSE sent_at END,
@@ -59,11 +60,12 @@ SET state = :state, remote_id = coalesce(remote_id, :remote_id),
     content = CASE WHEN sealed = 1 THEN '' ELSE content END,
     doubt_until = NULL
 WHERE account_id = :account AND id = :id
-""")
+RETURNING {SNAPSHOT_COLUMNS}
+""")  # noqa: S608 - our own columns
 
 _FIND = f"SELECT {SNAPSHOT_COLUMNS} FROM messages WHERE account_id = :account"  # noqa: S608 - our own columns
-_BY_ID = sa.text(f"{_FIND} AND id = :id")
-_BY_REMOTE_ID = sa.text(f"{_FIND} AND number_id = :number AND remote_id = :remote_id LIMIT 1")
+_BY_ID = Statement(f"{_FIND} AND id = :id")
+_BY_REMOTE_ID = Statement(f"{_FIND} AND number_id = :number AND remote_id = :remote_id LIMIT 1")
 
 
 def record(
@@ -79,31 +81,27 @@ def record(
 
     `doubt_until` is when an unconfirmed message may go out once more (unix seconds); None when it is held.
     """
-    tried = {"account": claimed.account_id, "id": claimed.id, "attempt": claimed.attempt, "now": now}
+    tried = {"account": claimed.account_id, "id": claimed.id, "attempt": claimed.attempt}
     fence = {**tried, "due": claimed.due_at}
-    moved = 0
+    code, reason = decision.code, stored(decision.reason)
     before: MessageState = "sending"
     match decision:
-        case Settled(state, code, reason, remote_id):
-            values = {
-                "state": state,
-                "code": code,
-                "reason": stored(reason),
-                "remote_id": remote_id,
-                "doubt_until": doubt_until,
-            }
-            moved = connection.execute(_SETTLE, {**fence, **values}).rowcount
-            if not moved and state == "sent":
-                moved = connection.execute(_DOUBT_OVER, {**fence, "remote_id": remote_id}).rowcount
+        case Settled(state, remote_id=remote_id):
+            values = {"state": state, "remote_id": remote_id, "doubt_until": doubt_until, "now": now}
+            row = _SETTLE.first(connection, code=code, reason=reason, **fence, **values)
+            if row is None and state == "sent":
+                row = _DOUBT_OVER.first(connection, remote_id=remote_id, now=now, **fence)
                 before = "unconfirmed"
-        case Requeue(due_at, counted, code, reason):
-            values = {"due_at": due_at, "code": code, "reason": stored(reason), "uncount": int(not counted)}
-            connection.execute(_REQUEUE, {**fence, **values})
-    connection.execute(
-        _ATTEMPT, {**tried, "outcome": outcome, "code": decision.code, "reason": stored(decision.reason)}
-    )
-    after = by_id(connection, claimed.account_id, claimed.id)
-    if moved and after is not None:
+            moved = row is not None
+        case Requeue(due_at, counted):
+            values = {"due_at": due_at, "uncount": int(not counted)}
+            row = _REQUEUE.first(connection, code=code, reason=reason, **fence, **values)
+            moved = False
+    _ATTEMPT.change(connection, outcome=outcome, code=code, reason=reason, now=now, **tried)
+    if row is None:
+        return by_id(connection, claimed.account_id, claimed.id)
+    after = snapshot(row)
+    if moved:
         publish_status(connection, before, after, now)
     return after
 
@@ -123,29 +121,24 @@ def receipt(connection: Connection, message: Snapshot, event: StatusChanged, now
         "code": event.code,
         "reason": stored(as_written(event.reason)),
     }
-    connection.execute(_RECEIPT, parameters)
-    after = by_id(connection, event.account_id, message.id)
-    assert after is not None
+    after = snapshot(_RECEIPT.first(connection, **parameters))
     publish_status(connection, message.state, after, now, event.at)
     return after
 
 
 def by_id(connection: Connection, account_id: int, message_id: int) -> Snapshot | None:
     """Where the account's message stands, or None."""
-    return _one(connection, _BY_ID, {"account": account_id, "id": message_id})
+    row = _BY_ID.first(connection, account=account_id, id=message_id)
+    return snapshot(row) if row else None
 
 
 def by_remote_id(connection: Connection, account_id: int, number_id: int, remote_id: str) -> Snapshot | None:
     """The account's message that the network knows as `remote_id`, or None."""
-    return _one(connection, _BY_REMOTE_ID, {"account": account_id, "number": number_id, "remote_id": remote_id})
+    row = _BY_REMOTE_ID.first(connection, account=account_id, number=number_id, remote_id=remote_id)
+    return snapshot(row) if row else None
 
 
 def ended(connection: Connection, account_id: int, message_id: int, before: MessageState, now: float) -> None:
     """Publishes a message's move that was caused by no try and no receipt."""
     if (after := by_id(connection, account_id, message_id)) is not None:
         publish_status(connection, before, after, now)
-
-
-def _one(connection: Connection, statement: sa.TextClause, parameters: dict[str, Any]) -> Snapshot | None:
-    row = connection.execute(statement, parameters).first()
-    return snapshot(row) if row else None

@@ -11,16 +11,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kurir.accounts.tables import accounts
 from kurir.outbox import doubt
 from kurir.outbox.tables import attempts, messages
 from kurir.reasons import stored
 from kurir.reasons.messages import NO_RECEIPT
+from kurir.store.statements import Statement
 
-_LEFT = sa.text("""
+_DOUBT_SETTING = Statement("SELECT doubt FROM accounts WHERE id = :account")
+_LEFT = Statement("""
 SELECT * FROM messages WHERE number_id = :number AND +account_id = :account AND state = 'sending' ORDER BY priority, id
 """)
-_DOUBTS = sa.text("""
+_DOUBTS = Statement("""
 SELECT id, origin, attempts, expires_at, doubt_until FROM messages
 WHERE number_id = :number AND +account_id = :account AND doubt_until IS NOT NULL
 """)
@@ -28,18 +29,18 @@ WHERE number_id = :number AND +account_id = :account AND doubt_until IS NOT NULL
 
 def left_in_flight(connection: Connection, account_id: int, number_id: int) -> list[Any]:
     """The number's messages that are `sending`, as rows, in sending order."""
-    return list(connection.execute(_LEFT, {"account": account_id, "number": number_id}).all())
+    return _LEFT.all(connection, account=account_id, number=number_id)
 
 
 def doubt_setting(connection: Connection, account_id: int) -> str:
     """The account's setting for doubt: `hold` or `resend`."""
-    return connection.execute(sa.select(accounts.c.doubt).where(accounts.c.id == account_id)).scalar_one()
+    return str(_DOUBT_SETTING.scalar(connection, account=account_id))
 
 
 def doubts(connection: Connection, account_id: int, number_id: int) -> list[Any]:
     """The number's unconfirmed messages that may go out once more: rows of id, origin, attempts, expires_at,
     doubt_until."""
-    return list(connection.execute(_DOUBTS, {"account": account_id, "number": number_id}).all())
+    return _DOUBTS.all(connection, account=account_id, number=number_id)
 
 
 def settle(connection: Connection, account_id: int, row: Any, *, max_attempts: int, now: float) -> bool:

@@ -20,6 +20,7 @@ from kurir.numbers import numbers
 from kurir.numbers import status as number_status
 from kurir.reasons import stored
 from kurir.reasons.messages import FIRST_CONTACT_WAITS
+from kurir.store.statements import Statement
 
 CODE = "restricted"
 """`error_code` of a message that waits for the end of a restriction."""
@@ -45,10 +46,10 @@ WHERE state = 'queued' AND id IN (
       AND m.expires_at > :now AND m.recipient NOT LIKE '%@g.us' AND {_UNKNOWN}
     ORDER BY CASE WHEN m.kind IN ('image','document') THEN 1 ELSE 0 END, m.priority, m.id LIMIT :limit OFFSET :kept)
 """)  # noqa: S608 - our own condition
-_KNOWN_ONE = sa.text(f"""
+_KNOWN_ONE = Statement(f"""
 SELECT 1 FROM (SELECT CAST(:recipient AS TEXT) AS recipient) AS m WHERE {_UNKNOWN}
 """)  # noqa: S608 - our own condition
-_RELEASE_ONE = sa.text("""
+_RELEASE_ONE = Statement("""
 UPDATE messages SET due_at = :now, error_code = '', error_reason = ''
 WHERE number_id = :number AND recipient = :recipient AND state = 'queued' AND error_code = :code
 """)
@@ -70,7 +71,7 @@ def is_first_contact(connection: Connection, number_id: int, recipient: str) -> 
     """Whether the number has not been in contact with this recipient."""
     if is_group(recipient):
         return False
-    return connection.execute(_KNOWN_ONE, {"number": number_id, "recipient": recipient}).first() is not None
+    return _KNOWN_ONE.first(connection, number=number_id, recipient=recipient) is not None
 
 
 def begin(
@@ -123,7 +124,7 @@ def try_one(connection: Connection, account_id: int, number_id: int, over: numbe
 
 def release(connection: Connection, number_id: int, person: str, now: float) -> None:
     """`person` has written to the number: releases what waited for them."""
-    connection.execute(_RELEASE_ONE, {"number": number_id, "recipient": person, "code": CODE, "now": now})
+    _RELEASE_ONE.change(connection, number=number_id, recipient=person, code=CODE, now=now)
 
 
 def end(connection: Connection, account_id: int, number_id: int, now: float) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from kurir.messages.lifecycle import SETTLED
 from kurir.outbox.message_rows import Snapshot
 
+EXPECTED = 10_000
+"""How many accepted messages are remembered until somebody waits for them."""
 _LOOK = 2.0
 """Seconds between two polls of a message that another gateway may be sending."""
 
@@ -22,6 +24,8 @@ class SettlementWaiters:
     def __init__(self, *, shared: bool = False) -> None:
         self._shared = shared
         self._waiters: dict[int, list[asyncio.Future[Snapshot]]] = {}
+        self._expected: dict[int, Snapshot | None] = {}
+        """Messages that somebody is about to wait for, with their state once they are settled."""
         self._dismissed = False
 
     @property
@@ -29,12 +33,22 @@ class SettlementWaiters:
         """Whether waiting has ended because the process stops."""
         return self._dismissed
 
+    def expect(self, message_id: int) -> None:
+        """Remembers a message that has just been accepted: whoever waits for it soon need not look it up, as nothing
+        that happens to it is missed."""
+        self._expected[message_id] = None
+        if len(self._expected) > EXPECTED:
+            del self._expected[next(iter(self._expected))]
+
     def awaited(self, message_id: int) -> bool:
         """Whether anybody waits for this message."""
-        return message_id in self._waiters
+        return message_id in self._waiters or message_id in self._expected
 
     def resolve(self, message: Snapshot) -> bool:
         """Passes a settled message to its waiters; returns whether there were any."""
+        if message.id in self._expected:
+            self._expected[message.id] = message
+            return True
         waiters = self._waiters.pop(message.id, [])
         for future in waiters:
             if not future.done():
@@ -53,15 +67,23 @@ class SettlementWaiters:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        expected = message_id in self._expected
+        if (settled := self._expected.pop(message_id, None)) is not None:
+            return settled
         future: asyncio.Future[Snapshot] = loop.create_future()
         self._waiters.setdefault(message_id, []).append(future)  # before the read, so that no change is missed
         try:
-            now = await look()
+            now = None
+            if not expected or self._dismissed:
+                now = await look()
+                if now is None:
+                    raise KeyError(message_id)
+                if now.state in SETTLED or self._dismissed:
+                    return now
+            now = await self._settled(future, now, deadline, look)
             if now is None:
                 raise KeyError(message_id)
-            if now.state in SETTLED or self._dismissed:
-                return now
-            return await self._settled(future, now, deadline, look)
+            return now
         finally:
             left = self._waiters.get(message_id, [])
             if future in left:
@@ -72,10 +94,10 @@ class SettlementWaiters:
     async def _settled(
         self,
         future: asyncio.Future[Snapshot],
-        message: Snapshot,
+        message: Snapshot | None,
         deadline: float,
         look: Callable[[], Awaitable[Snapshot | None]],
-    ) -> Snapshot:
+    ) -> Snapshot | None:
         loop = asyncio.get_running_loop()
         while True:
             left = max(0.0, deadline - loop.time())
@@ -83,7 +105,7 @@ class SettlementWaiters:
             if done and not future.cancelled():
                 return future.result()
             message = await look() or message
-            if done or message.state in SETTLED or loop.time() >= deadline:
+            if done or message is None or message.state in SETTLED or loop.time() >= deadline:
                 return message
 
     def dismiss(self) -> None:

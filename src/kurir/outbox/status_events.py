@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.accounts import accounts
@@ -18,12 +17,13 @@ from kurir.kit.ids import public_message_id
 from kurir.messages.content import Content
 from kurir.messages.lifecycle import SETTLED, MessageState
 from kurir.outbox.message_rows import Snapshot
+from kurir.store.statements import Statement
 
 _UNSENT: frozenset[MessageState] = frozenset({"queued", "sending", "unconfirmed"})
 _ON_ITS_WAY: frozenset[MessageState] = frozenset({"sent", "delivered", "read"})
 
 # run at every move of every message: one query for all that an event needs
-_ABOUT = sa.text("""
+_ABOUT = Statement("""
 SELECT n.key, n.channel, m.content, m.sealed, f.mime, f.name
 FROM messages m JOIN numbers n ON n.id = m.number_id AND n.account_id = m.account_id
 LEFT JOIN media f ON f.message_id = m.id AND f.account_id = m.account_id
@@ -42,7 +42,7 @@ def publish_status(
     if after.state == before or after.state not in SETTLED:
         return
     account_id, number_id, chat = after.account_id, after.number_id, after.recipient
-    about = connection.execute(_ABOUT, {"account": account_id, "id": after.id}).first()
+    about = _ABOUT.first(connection, account=account_id, id=after.id)
     if about is None:
         return
     if before in _UNSENT and after.state in _ON_ITS_WAY and about.channel == "linked_device":

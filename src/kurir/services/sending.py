@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from cachetools import LRUCache
+
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.inbox import window_open_until
 from kurir.kit.clock import Clock
@@ -18,6 +20,9 @@ from kurir.outbox.outbox import Draft, NotSettledYet, Outbox, Snapshot
 from kurir.outbox.wait_reasons import Waiting
 from kurir.services.message_actions import MessageActions
 from kurir.store.database import Database
+
+_WINDOWS = 20_000
+"""How many open service windows are remembered."""
 
 
 class NotSettled(Exception):  # noqa: N818 - a state of the world, not a mistake
@@ -49,6 +54,8 @@ class Sending:
         self._linked_devices = linked_devices
         self._actions = message_actions
         self._clock = clock
+        self._open_until: LRUCache[tuple[int, str], float] = LRUCache(_WINDOWS)
+        """When open service windows close at the earliest: one that is open can only be prolonged."""
 
     def check_url(self, url: str) -> None:
         """Checks a file's URL as far as possible without a network. Raises UrlRefused."""
@@ -62,11 +69,12 @@ class Sending:
         *,
         typing: bool = False,
         once: Once | None = None,
+        awaited: bool = False,
     ) -> list[int]:
         """Stores the contents durably as messages to the recipient, in order; returns their ids.
 
-        With `once` the request is remembered. Raises QueueFull, DatabaseUnavailable and Repeated; then nothing was
-        stored.
+        With `once` the request is remembered; `awaited`: the caller is about to wait for each of them. Raises
+        QueueFull, DatabaseUnavailable and Repeated; then nothing was stored.
         """
         drafts = [
             Draft(
@@ -78,7 +86,7 @@ class Sending:
             )
             for content in contents
         ]
-        return (await self._outbox.accept(drafts, once=once)).ids
+        return (await self._outbox.accept(drafts, once=once, awaited=awaited)).ids
 
     async def wait(self, account_id: int, message_id: int, timeout: float) -> Snapshot:
         """The account's message as soon as it is settled, or as it is after `timeout` seconds.
@@ -112,7 +120,13 @@ class Sending:
 
         Meta, "Customer service windows": free text reaches only such people.
         """
+        now, which = self._clock(), (number.id, person)
+        if now < self._open_until.get(which, 0.0):
+            return True
         until = await self._database.read(
             lambda c: window_open_until(c, number.account_id, number.id, person), of=number.account_id
         )
-        return until is not None and self._clock() < until
+        if until is None or now >= until:
+            return False
+        self._open_until[which] = until
+        return True

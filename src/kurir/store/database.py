@@ -28,12 +28,14 @@ from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, exc
 
-from kurir.kit.shared_threads import STANDSTILL, Full, SharedThreads
+from kurir.kit.shared_threads import STANDSTILL, Full, Job, SharedThreads
 from kurir.kit.tasks import TaskHealth
 from kurir.store import ordered_appends, transaction_end
 from kurir.store.inserts import Batch
 from kurir.store.postgres import Postgres
 from kurir.store.sqlite import Sqlite, damaged
+from kurir.store.statements import run
+from kurir.store.timeouts import Timeouts
 from kurir.store.writer import (
     UNFIT,
     BadValue,
@@ -67,7 +69,6 @@ _CONNECTIONS = 1 + sum(threads for threads, _ in _POOLS.values())
 TIMEOUT = 2.5
 """Seconds after which a read or a write is given up if the database is stuck; callers of the gateway give up after 5. A
 long queue that moves is waited for."""
-_LOOK = 0.1
 LONG_WORK = 60.0
 """Timeout in seconds for work whose result nobody awaits interactively."""
 _LAST_MOMENT = 0.8
@@ -110,32 +111,6 @@ def counted_wait() -> Generator[None]:
         kept.left -= time.monotonic() - began
 
 
-class _Watch:
-    """Checks after `seconds` whether the database is stuck, and calls `give_up` once as soon as it is."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        seconds: float,
-        stands: Callable[[], bool],
-        give_up: Callable[[], None],
-    ) -> None:
-        self._loop = loop
-        self._stands = stands
-        self._give_up = give_up
-        self._next = loop.call_later(seconds, self._look)
-
-    def end(self) -> None:
-        """Stops watching."""
-        self._next.cancel()
-
-    def _look(self) -> None:
-        if self._stands():
-            self._give_up()
-        else:
-            self._next = self._loop.call_later(_LOOK, self._look)
-
-
 class Overloaded(DatabaseUnavailable):
     """The bounded queue of writes is full. Nothing was stored."""
 
@@ -161,6 +136,7 @@ class Database:
         self._readers: dict[Pool, SharedThreads] = {}
         self._writer: Writer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._timeouts: Timeouts | None = None
         self._closing = False
         self._timeout = TIMEOUT
 
@@ -172,6 +148,7 @@ class Database:
         """
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
+        self._timeouts = Timeouts(self._loop)
         self._closing = False
         writer = Writer(self._server, self._loop, health or TaskHealth(), self._publish)
         await asyncio.to_thread(writer.start)
@@ -236,24 +213,16 @@ class Database:
         """
         if not self._readers or self._closing or self._loop is None:
             raise DatabaseUnavailable("the database is closed")
-        readers, loop = self._readers[pool], self._loop
-        with self._counted(timeout or self._timeout) as seconds:
-            try:
-                job = readers.put(lambda: self._read(work), of)
-            except Full as error:
-                raise Overloaded(str(error)) from error
-
-            def give_up() -> None:
-                if not job.future.done():
-                    job.future.set_exception(DatabaseUnavailable(f"{self.name} did not answer in time"))
-
-            watch = _Watch(loop, seconds, lambda: readers.stands(job), give_up)
-            try:
-                return await job.future
-            finally:
-                watch.end()
-                if job.began is None:
-                    readers.take_back(job)
+        readers = self._readers[pool]
+        try:
+            job = readers.put(lambda: self._read(work), of)
+        except Full as error:
+            raise Overloaded(str(error)) from error
+        try:
+            return await self._in_time(job, timeout, readers.stands, self._give_up_read)
+        finally:
+            if job.began is None:
+                readers.take_back(job)
 
     @contextmanager
     def transaction(self) -> Generator[Connection]:
@@ -320,41 +289,55 @@ class Database:
         assert self._loop is not None
         if self._writer.waiting() >= self._pending_limit:
             raise Overloaded("too many writes are waiting")
-        with self._counted(timeout or self._timeout) as seconds:
-            self._writer.put(item)
-            watch = _Watch(self._loop, seconds, self._writes_stand, lambda: self._give_up(item, in_haste))
-            try:
-                return await item.future
-            finally:
-                watch.end()
+        self._writer.put(item)
+        give_up = self._give_up_in_haste if in_haste else self._give_up
+        return await self._in_time(item, timeout, self._writes_stand, give_up)
 
-    @contextmanager
-    def _counted(self, timeout: float) -> Generator[float]:
-        """Yields the seconds that may be waited now; the wait is deducted from the task's total."""
+    async def _in_time(
+        self,
+        waiting: Item | Job,
+        timeout: float | None,
+        stands: Callable[[Any], bool],
+        give_up: Callable[[Any], object],
+    ) -> Any:
+        """Waits for the future of an item or a job; the wait is deducted from the task's total."""
         assert self._loop is not None
+        assert self._timeouts is not None
+        seconds = timeout or self._timeout
         kept = _timeout.get()
-        if kept is None or kept.task is not asyncio.current_task():
-            yield timeout
-            return
+        if kept is not None and kept.task is not asyncio.current_task():
+            kept = None
         began = self._loop.time()
+        if kept is not None:
+            seconds = max(0.0, min(seconds, kept.left))
+        self._timeouts.begin(waiting, seconds, stands, give_up)
         try:
-            yield max(0.0, min(timeout, kept.left))
+            return await waiting.future
         finally:
-            kept.left -= self._loop.time() - began
+            self._timeouts.end(waiting)
+            if kept is not None:
+                kept.left -= self._loop.time() - began
 
-    def _writes_stand(self) -> bool:
+    def _writes_stand(self, _item: Item) -> bool:
         began = self._writer.busy_since if self._writer is not None else None
         return began is not None and time.monotonic() - began > STANDSTILL
 
-    def _give_up(self, item: Item, in_haste: bool) -> None:
+    def _give_up(self, item: Item) -> bool:
+        """Withdraws an item; False when its commit is in progress."""
         assert self._writer is not None
-        assert self._loop is not None
-        if item.future.done():
-            return
-        if self._writer.withdraw(item):
+        withdrawn = self._writer.withdraw(item)
+        if withdrawn and not item.future.done():
             item.future.set_exception(DatabaseUnavailable(f"{self.name} did not answer in time"))
-        elif in_haste:
+        return withdrawn
+
+    def _give_up_in_haste(self, item: Item) -> None:
+        assert self._loop is not None
+        if not self._give_up(item):
             self._loop.call_later(_LAST_MOMENT, _too_late, item, f"{self.name} did not answer a commit in time")
+
+    def _give_up_read(self, job: Job) -> None:
+        if not job.future.done():
+            job.future.set_exception(DatabaseUnavailable(f"{self.name} did not answer in time"))
 
     def _read(self, work: Work[T]) -> T:
         for tries_left in reversed(range(_READ_TRIES)):
@@ -380,12 +363,12 @@ class Database:
 
     def _read_once(self, work: Work[T]) -> T:
         with self.engine.connect() as connection:
-            connection.exec_driver_sql(self._server.begin_read)
+            run(connection, self._server.begin_read)
             try:
                 return work(connection)
             finally:
                 with contextlib.suppress(exc.SQLAlchemyError):  # the connection may be lost already
-                    connection.exec_driver_sql("ROLLBACK")
+                    run(connection, "ROLLBACK")
 
     @contextmanager
     def _unavailable(self) -> Generator[None]:

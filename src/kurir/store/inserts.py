@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
+from kurir.store.statements import run
+
 NUL_STANDS_FOR = "\ufffd"
 """What is stored for the character NUL, which PostgreSQL's texts cannot hold."""
 
@@ -43,7 +45,7 @@ class Batch:
         array = _encode(rows).decode()
         if connection.dialect.name == "postgresql" and "\\u0000" in array:
             array = _NUL.sub(r"\1" + NUL_STANDS_FOR, array)
-        connection.exec_driver_sql(self._sql[connection.dialect.name], (array,))
+        run(connection, self._sql[connection.dialect.name], (array,))
 
 
 def insert_into(connection: Connection, table: sa.Table) -> postgresql.Insert:

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from kurir.store.inserts import Batch
+from kurir.store.statements import run
 
 LOCKS = 256
 """How many locks there are: keys share them, so that one transaction never fills PostgreSQL's lock table."""
@@ -59,7 +60,7 @@ class OrderedAppends:
         keys = frozenset(key for _, key, _ in rows)
         if connection.dialect.name == "postgresql":
             # in one order everywhere, so that two transactions never wait for each other
-            connection.exec_driver_sql(_LOCK, (LOCK_SPACE, sorted({key % LOCKS for key in keys})))
+            run(connection, _LOCK, (LOCK_SPACE, sorted({key % LOCKS for key in keys})))
         for batch in dict.fromkeys(batch for batch, _, _ in rows):
             mine = [row for its, _, row in rows if its is batch]
             for start in range(0, len(mine), _AT_ONCE):

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, event, exc
 from sqlalchemy.engine import URL, make_url
 
 from kurir.store.inserts import NUL_STANDS_FOR
+from kurir.store.statements import run
 from kurir.store.writer import Trouble
 
 _SESSION = {
@@ -99,7 +100,7 @@ class Postgres:
 
     def ticket(self, connection: Connection) -> str | None:
         """The id of the current transaction, None when it has changed nothing."""
-        return connection.exec_driver_sql("SELECT pg_current_xact_id_if_assigned()::text").scalar()
+        return run(connection, "SELECT pg_current_xact_id_if_assigned()::text").fetchone()[0]
 
     def was_committed(self, connection: Connection, ticket: str) -> bool:
         """Whether the transaction with that id was committed; the server remembers it for a long time.

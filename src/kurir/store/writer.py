@@ -1,9 +1,10 @@
 """The writer: one thread that runs pending work in groups, each group in one durable transaction.
 
-Each piece of work runs under a savepoint of its own: its exception undoes only its own changes. When the database
-fails, a group is retried where that is safe (nothing was committed) and may help (a new connection, a deadlock);
-otherwise every caller gets DatabaseUnavailable within seconds. While the database is away the writer keeps reconnecting
-with growing pauses, and continues when it is back.
+The exception of a piece of work undoes only its own changes: a group in which one fails is rolled back and run again,
+each piece under a savepoint of its own, and so are the next groups for a while. Nearly always nothing fails, and no
+savepoint is needed. When the database fails, a group is retried where that is safe (nothing was committed) and may help
+(a new connection, a deadlock); otherwise every caller gets DatabaseUnavailable within seconds. While the database is
+away the writer keeps reconnecting with growing pauses, and continues when it is back.
 
 More than 300 lines: one thread's loop, with every way in which a commit can fail.
 """
@@ -26,6 +27,7 @@ from kurir.kit.tasks import TaskHealth
 from kurir.store import ordered_appends, transaction_end
 from kurir.store.inserts import Batch
 from kurir.store.ordered_appends import OrderedAppends
+from kurir.store.statements import run
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -43,6 +45,8 @@ _GROUP = 512
 _TRIES = 3
 _PAUSE_FIRST, _PAUSE_MOST = 0.1, 2.0
 _LOOK_UP, _LOOK_UP_PAUSE = 4.0, 0.2
+_CAREFUL = 32
+"""Groups that are run with savepoints after one in which a piece of work has failed."""
 
 log = structlog.get_logger(__name__)
 
@@ -149,6 +153,8 @@ class Writer:
         self._backoff = Backoff(_PAUSE_FIRST, _PAUSE_MOST)
         self._not_before = 0.0
         self._sealing = threading.Lock()
+        self._careful = 0
+        """Groups that are still to be run with savepoints."""
         self.busy_since: float | None = None
         self.refused_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="db-write", daemon=True)
@@ -246,17 +252,14 @@ class Writer:
             tries_left -= 1
             ran = False
             try:
-                connection.exec_driver_sql(self._server.begin)
-                transaction_end.taken(connection)
-                self._appends = ordered_appends.begin(connection)
-                for item in live:
-                    item.result = item.error = None
-                self._run_group(connection, live)
+                if not self._run_group(connection, live):
+                    tries_left += 1
+                    continue
                 ran = True
                 keys = self._appends.insert(connection)
                 ticket = self._server.ticket(connection)
                 if not self._seal(live):
-                    connection.exec_driver_sql("ROLLBACK")
+                    run(connection, "ROLLBACK")
                     tries_left += 1  # the next attempt runs without them
                     continue
             except exc.DBAPIError as error:
@@ -268,7 +271,7 @@ class Writer:
                     return self._commit_each(live, error, trouble)
                 raise DatabaseUnavailable(self._server.sentence(error)) from error
             try:
-                connection.exec_driver_sql("COMMIT")
+                run(connection, "COMMIT")
             except exc.DBAPIError as error:
                 self._roll_back(error)
                 if ticket is not None and self._was_committed(ticket):
@@ -347,17 +350,58 @@ class Writer:
 
     # -- one transaction -------------------------------------------------------------------------------------------
 
-    def _run_group(self, connection: Connection, group: list[Item]) -> None:
-        for batch, items in _by_batch(group):
-            self._append(connection, batch, items)
+    def _run_group(self, connection: Connection, group: list[Item]) -> bool:
+        """Begins a transaction and runs the group in it; False: it was rolled back and has to be run once more, with
+        savepoints. Raises DBAPIError when the whole transaction cannot continue."""
+        run(connection, self._server.begin)
+        transaction_end.taken(connection)
+        self._appends = ordered_appends.begin(connection)
         for item in group:
-            if item.work is not None:
-                self._guarded(connection, item, item.work)
+            item.result = item.error = None
+        careful = self._careful > 0
+        if careful:
+            self._careful -= 1
+            self._run_carefully(connection, group)
+        elif not self._run_at_once(connection, group):
+            run(connection, "ROLLBACK")
+            return False
         for work in transaction_end.taken(connection):
             nobodys = Item(group[0].future)
             self._guarded(connection, nobodys, work)
             if nobodys.error is not None:
                 log.error("transaction_end_failed", exc_info=nobodys.error)
+        return True
+
+    def _run_at_once(self, connection: Connection, group: list[Item]) -> bool:
+        """Runs a group without savepoints; False when a piece of it failed. Raises DBAPIError."""
+        current: Item | None = None
+        try:
+            for batch, items in _by_batch(group):
+                batch.insert(connection, [row for item in items for row in item.rows])
+            for item in group:
+                if item.work is not None:
+                    current = item
+                    item.result = item.work(connection)
+        except BaseException as error:
+            if isinstance(error, exc.DBAPIError):
+                trouble = self._server.trouble(error)
+                if trouble in ("again", "down"):
+                    raise
+                if trouble == "busy" and current is not None:
+                    # it has waited for its lock once, and the others of the group with it
+                    current.error = DatabaseUnavailable(self._server.sentence(error))
+                    current.withdrawn = True
+            self._careful = _CAREFUL
+            return False
+        return True
+
+    def _run_carefully(self, connection: Connection, group: list[Item]) -> None:
+        """Runs a group piece by piece, each under a savepoint. Raises DBAPIError."""
+        for batch, items in _by_batch(group):
+            self._append(connection, batch, items)
+        for item in group:
+            if item.work is not None:
+                self._guarded(connection, item, item.work)
 
     def _append(self, connection: Connection, batch: Batch, items: list[Item]) -> None:
         """Inserts all rows in one statement; if a row is bad, inserts each item separately, so that only the bad one
@@ -370,11 +414,11 @@ class Writer:
 
     def _guarded(self, connection: Connection, item: Item, work: Work[Any]) -> None:
         """Runs work under a savepoint. Raises DBAPIError when the whole transaction cannot continue."""
-        connection.exec_driver_sql("SAVEPOINT work")
+        run(connection, "SAVEPOINT work")
         mark = self._appends.mark()
         try:
             item.result = work(connection)
-            connection.exec_driver_sql("RELEASE work")
+            run(connection, "RELEASE work")
         except BaseException as error:
             item.error = error
             if isinstance(error, exc.DBAPIError):
@@ -388,8 +432,8 @@ class Writer:
             elif isinstance(error, UNFIT):
                 item.error = BadValue(bad_value(error))
             self._appends.undo(mark)
-            connection.exec_driver_sql("ROLLBACK TO work")
-            connection.exec_driver_sql("RELEASE work")
+            run(connection, "ROLLBACK TO work")
+            run(connection, "RELEASE work")
 
 
 def bad_value(error: BaseException) -> str:

@@ -29,6 +29,7 @@ from kurir.numbers.tables import numbers
 from kurir.quarantine import quarantine
 from kurir.reasons import NOTHING, Reason, stored
 from kurir.reasons import webhooks as reasons
+from kurir.store.statements import Statement
 from kurir.webhooks import endpoints, retry_schedule
 from kurir.webhooks.fan_out import fan_out
 from kurir.webhooks.retry_schedule import Answered, Delivered, Exhausted, Gone, NextStep, ReceiverResponse, RetryLater
@@ -47,7 +48,6 @@ _HEAD = sa.text("d.state IN ('pending', 'sending')")
 _OPEN = sa.text("d.state IN ('waiting', 'pending', 'sending')")
 _WAITING = sa.text("d.state IN ('waiting', 'pending', 'sending') AND d.state = 'waiting'")
 
-# the statements of every event, built once: building them costs more than running them
 _OF_CHAT = (
     _d.c.endpoint_id == sa.bindparam("endpoint"),
     _d.c.number_id == sa.bindparam("number"),
@@ -61,25 +61,29 @@ _NEXT = (
     .with_for_update(skip_locked=True)  # another process may be about to take it
     .scalar_subquery()
 )
-_CLAIM = (
+_CLAIM = Statement(
     webhook_deliveries.update()
     .where(_live.id == _NEXT)
     .values(state="sending", attempts=_live.attempts + 1, due_at=sa.bindparam("until"))
     .returning(webhook_deliveries)
 )
-_CLAIMED = (
+_CLAIMED = Statement(
     sa.select(events.c.key, events.c.type, events.c.body, numbers.c.key.label("number"))
     .join(numbers, numbers.c.id == events.c.number_id)
     .where(events.c.account_id == sa.bindparam("account"), events.c.id == sa.bindparam("event"))
 )
-_ATTEMPT = webhook_attempts.insert()
+_ATTEMPT = Statement("""
+INSERT INTO webhook_attempts (account_id, endpoint_id, delivery_id, number, at, seconds, succeeded, status, reason,
+    answer)
+VALUES (:account, :endpoint, :delivery, :number, :now, :seconds, :succeeded, :status, :reason, :answer)
+""")
 _a = webhook_attempts.c
 _SUCCEEDED_AT = (
     sa.select(sa.func.coalesce(sa.func.max(_a.at), 0.0))
     .where(_a.endpoint_id == sa.bindparam("endpoint"), _a.succeeded == 1)
     .scalar_subquery()
 )
-_DOWN = (
+_DOWN = Statement(
     sa.select(_a.id)
     .where(_a.endpoint_id == sa.bindparam("endpoint"), _a.succeeded == 0, _a.at > _SUCCEEDED_AT)
     .offset(retry_schedule.FAILING - 1)
@@ -90,13 +94,26 @@ _IN_HAND = (
     _live.state == "sending",
     _live.attempts == sa.bindparam("attempt"),
 )
-_ENDED = webhook_deliveries.update().where(*_IN_HAND).values(state=sa.bindparam("state_"), ended_at=sa.bindparam("now"))
-_AGAIN = (
+_ENDED = Statement(
+    webhook_deliveries.update().where(*_IN_HAND).values(state=sa.bindparam("state_"), ended_at=sa.bindparam("now"))
+)
+_AGAIN = Statement(
     webhook_deliveries.update()
     .where(*_IN_HAND)
     .values(state="pending", due_at=sa.bindparam("due"), in_order=sa.bindparam("order"))
 )
-_PROMOTE = (
+_FIRST_DUE = Statement(
+    sa.select(
+        webhook_endpoints.c.account_id,
+        webhook_endpoints.c.id,
+        sa.select(sa.func.min(_d.c.due_at))
+        .where(_d.c.endpoint_id == webhook_endpoints.c.id, _HEAD)
+        .correlate(webhook_endpoints)
+        .scalar_subquery()
+        .label("due_at"),
+    ).where(webhook_endpoints.c.state == "active", webhook_endpoints.c.removed_at.is_(None))
+)
+_PROMOTE = Statement(
     webhook_deliveries.update()
     .where(_live.id == sa.select(sa.func.min(_d.c.id)).where(*_OF_CHAT, _WAITING).scalar_subquery())
     .values(state="pending", due_at=sa.bindparam("now"))
@@ -131,18 +148,7 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
 
 def first_due(connection: Connection) -> list[tuple[int, int, float]]:
     """Each active endpoint with something due: its account, its id, when its next try is due (unix seconds)."""
-    first = (
-        sa.select(sa.func.min(_d.c.due_at))
-        .where(_d.c.endpoint_id == webhook_endpoints.c.id, _HEAD)
-        .correlate(webhook_endpoints)
-        .scalar_subquery()
-    )
-    rows = connection.execute(
-        sa.select(webhook_endpoints.c.account_id, webhook_endpoints.c.id, first).where(
-            webhook_endpoints.c.state == "active", webhook_endpoints.c.removed_at.is_(None)
-        )
-    )
-    return [(row[0], row[1], row[2]) for row in rows if row[2] is not None]
+    return [(row.account_id, row.id, row.due_at) for row in _FIRST_DUE.all(connection) if row.due_at is not None]
 
 
 def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float) -> ClaimedDelivery | None:
@@ -150,11 +156,10 @@ def claim(connection: Connection, sealing: Sealing, endpoint_id: int, now: float
     address = endpoints.address(connection, sealing, endpoint_id, now)
     if address is None:
         return None
-    due = {"endpoint": endpoint_id, "now": now, "until": now + LEASE}
-    row = connection.execute(_CLAIM, due).first()
+    row = _CLAIM.first(connection, endpoint=endpoint_id, now=now, until=now + LEASE)
     if row is None:
         return None
-    event = connection.execute(_CLAIMED, {"account": row.account_id, "event": row.event_id}).one()
+    event = _CLAIMED.first(connection, account=row.account_id, event=row.event_id)
     return ClaimedDelivery(
         id=row.id,
         account_id=row.account_id,
@@ -207,33 +212,30 @@ def record(
     The result counts only for the try that is in flight (its number is the fence); the attempt is kept in any case. A
     success after nothing but failures makes waiting events due: the receiver is back.
     """
-    if isinstance(step, Delivered) and connection.execute(_DOWN, {"endpoint": delivery.endpoint_id}).first():
+    if isinstance(step, Delivered) and _DOWN.first(connection, endpoint=delivery.endpoint_id):
         _retry_now(connection, delivery.endpoint_id, now)
-    connection.execute(
-        _ATTEMPT,
-        {
-            "account_id": delivery.account_id,
-            "endpoint_id": delivery.endpoint_id,
-            "delivery_id": delivery.id,
-            "number": delivery.attempt,
-            "at": now,
-            "seconds": seconds,
-            "succeeded": int(isinstance(step, Delivered)),
-            "status": answer.status if isinstance(answer, Answered) else 0,
-            "reason": "" if isinstance(answer, Answered) else stored(answer.reason),
-            "answer": answer.answer[:_EXCERPT] if isinstance(answer, Answered) else "",
-        },
+    _ATTEMPT.change(
+        connection,
+        account=delivery.account_id,
+        endpoint=delivery.endpoint_id,
+        delivery=delivery.id,
+        number=delivery.attempt,
+        now=now,
+        seconds=seconds,
+        succeeded=int(isinstance(step, Delivered)),
+        status=answer.status if isinstance(answer, Answered) else 0,
+        reason="" if isinstance(answer, Answered) else stored(answer.reason),
+        answer=answer.answer[:_EXCERPT] if isinstance(answer, Answered) else "",
     )
     fence = {"delivery": delivery.id, "attempt": delivery.attempt}
     match step:
         case Delivered() | Exhausted() | Gone():
             leaves = True
             state = "delivered" if isinstance(step, Delivered) else "failed"
-            moved = connection.execute(_ENDED, fence | {"state_": state, "now": now}).rowcount
+            moved = _ENDED.change(connection, state_=state, now=now, **fence)
         case RetryLater(due_at, gives_way):
             leaves = gives_way and delivery.in_order and _others_got_through(connection, delivery)
-            again = {"due": due_at, "order": int(delivery.in_order and not leaves)}
-            moved = connection.execute(_AGAIN, fence | again).rowcount
+            moved = _AGAIN.change(connection, due=due_at, order=int(delivery.in_order and not leaves), **fence)
     if moved and leaves and delivery.in_order:
         _promote(connection, delivery.endpoint_id, delivery.number_id, delivery.chat, now)
     reason = _why_disabled(connection, delivery.endpoint_id, step, now)
@@ -248,7 +250,7 @@ def record(
 
 def _promote(connection: Connection, endpoint_id: int, number_id: int, chat: str, now: float) -> None:
     """Makes the oldest waiting event of a chat pending."""
-    connection.execute(_PROMOTE, {"endpoint": endpoint_id, "number": number_id, "chat_": chat, "now": now})
+    _PROMOTE.change(connection, endpoint=endpoint_id, number=number_id, chat_=chat, now=now)
 
 
 def _retry_now(connection: Connection, endpoint_id: int, now: float) -> None:
@@ -290,8 +292,8 @@ def _failing_since(connection: Connection, endpoint_id: int) -> float | None:
 
 def release(connection: Connection, delivery: ClaimedDelivery, now: float) -> None:
     """Gives back a try that is abandoned as the gateway stops, so that the next process retries at once."""
-    again = {"delivery": delivery.id, "attempt": delivery.attempt, "due": now, "order": int(delivery.in_order)}
-    connection.execute(_AGAIN, again)
+    order = int(delivery.in_order)
+    _AGAIN.change(connection, delivery=delivery.id, attempt=delivery.attempt, due=now, order=order)
 
 
 def release_all(connection: Connection, now: float) -> None:

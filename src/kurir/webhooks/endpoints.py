@@ -20,6 +20,7 @@ from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed, check_url
 from kurir.reasons import Reason, ReasonedError, stored
 from kurir.reasons.administration import NO_EVENT, UNKNOWN_EVENT
+from kurir.store.statements import Statement
 from kurir.webhooks.signing import new_secret
 from kurir.webhooks.tables import webhook_endpoints as endpoints
 
@@ -68,8 +69,8 @@ _SECRETS = [endpoints.c.secret_sealed, endpoints.c.old_secret_sealed, endpoints.
 _ACTIVE = (endpoints.c.state == "active", endpoints.c.removed_at.is_(None))
 
 # asked at every delivery: built once
-_ADDRESS = sa.select(endpoints.c.key, endpoints.c.url, *_SECRETS).where(
-    endpoints.c.id == sa.bindparam("endpoint"), *_ACTIVE
+_ADDRESS = Statement(
+    sa.select(endpoints.c.key, endpoints.c.url, *_SECRETS).where(endpoints.c.id == sa.bindparam("endpoint"), *_ACTIVE)
 )
 
 
@@ -132,7 +133,7 @@ def by_key(connection: Connection, account_id: int, key: str) -> Endpoint | None
 
 def address(connection: Connection, sealing: Sealing, endpoint_id: int, now: float) -> Address | None:
     """What is needed to post to an endpoint of whatever account; None when it is disabled. For the deliverer only."""
-    row = connection.execute(_ADDRESS, {"endpoint": endpoint_id}).first()
+    row = _ADDRESS.first(connection, endpoint=endpoint_id)
     if row is None:
         return None
     return Address(row.key, row.url, _opened(sealing, endpoint_id, row, now))

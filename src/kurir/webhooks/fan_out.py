@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kurir.events.tables import events
+from kurir.store.statements import Statement
 from kurir.webhooks.tables import webhook_endpoints
 
 MOST = 500
@@ -25,7 +26,7 @@ UNREAD = (
     .exists()
 )
 """Condition on a row of `events`: an endpoint's cursor is before it."""
-_BEHIND = (
+_BEHIND = Statement(
     sa.select(_p.account_id)
     .where(
         *_READS,
@@ -36,18 +37,18 @@ _BEHIND = (
     )
     .distinct()
 )
-_HOLD = (
+_HOLD = Statement(
     sa.select(_p.after_event)
     .where(_p.account_id == sa.bindparam("account"), *_READS)
     .order_by(_p.id)
     .with_for_update(key_share=True)
 )
-_LAST = sa.text("""
+_LAST = Statement("""
 SELECT max(id) FROM (
     SELECT id FROM events WHERE account_id = :account AND id > :first ORDER BY id LIMIT :most) AS next_ones
 """)
 # of one chat only the first is due at once: the others wait until it is delivered
-_DELIVER = sa.text("""
+_DELIVER = Statement("""
 INSERT INTO webhook_deliveries (account_id, endpoint_id, event_id, number_id, chat, state, due_at, created_at)
 SELECT e.account_id, p.id, e.id, e.number_id, e.chat,
     CASE WHEN row_number() OVER (PARTITION BY p.id, e.number_id, e.chat ORDER BY e.id) > 1 OR EXISTS (
@@ -63,7 +64,7 @@ WHERE e.account_id = :account AND e.id > :first AND e.id <= :last AND e.id > p.a
     AND replace(p.events, '"' || e.type || '"', '') <> p.events
 ORDER BY e.id, p.id
 """)
-_MOVE = (
+_MOVE = Statement(
     webhook_endpoints.update()
     .where(_p.account_id == sa.bindparam("account"), _p.after_event < sa.bindparam("last"), *_READS)
     .values(after_event=sa.bindparam("last"))
@@ -72,18 +73,18 @@ _MOVE = (
 
 def behind(connection: Connection) -> list[int]:
     """The accounts with events after an active endpoint's cursor."""
-    return list(connection.execute(_BEHIND).scalars())
+    return [row.account_id for row in _BEHIND.all(connection)]
 
 
 def fan_out(connection: Connection, account_id: int, most: int = MOST) -> bool:
     """Makes deliveries of an account's next events; returns whether there may be more."""
-    cursors = list(connection.execute(_HOLD, {"account": account_id}).scalars())
+    cursors = [row.after_event for row in _HOLD.all(connection, account=account_id)]
     if not cursors:
         return False
     which = {"account": account_id, "first": min(cursors)}
-    last = connection.execute(_LAST, {**which, "most": most}).scalar()
+    last = _LAST.scalar(connection, most=most, **which)
     if last is None:
         return False
-    connection.execute(_DELIVER, {**which, "last": last})
-    connection.execute(_MOVE, {"account": account_id, "last": last})
+    _DELIVER.change(connection, last=last, **which)
+    _MOVE.change(connection, account=account_id, last=last)
     return True

@@ -283,7 +283,7 @@ async def test_a_pause_in_the_middle_of_a_turn_is_heeded_at_the_claim(harness: H
 
     async def counted(*of_number, **how):
         taken = await claim(*of_number, **how)
-        claims.append(len(taken))
+        claims.append(len(taken.messages))
         claimed.set()
         return taken
 

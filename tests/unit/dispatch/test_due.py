@@ -10,7 +10,7 @@ from tests.harness.gateway import PHONE, Harness, open_harness
 
 from kurir.messages.channel_reports import Outcome, Sent, TryLater
 from kurir.messages.content import Outgoing, Text
-from kurir.outbox.message_rows import Upcoming
+from kurir.outbox.message_rows import Claims
 from kurir.outbox.outbox import Draft
 from kurir.reasons import as_written
 
@@ -24,9 +24,9 @@ async def test_a_slow_look_at_the_queue_misses_nothing_that_becomes_due(tmp_path
 
     async with open_harness(tmp_path) as harness:
         outbox, number = harness.gateway.outbox, harness.ours.device
-        ask, looking = outbox.upcoming, asyncio.Event()
+        ask, looking = outbox.claim, asyncio.Event()
 
-        async def upcoming(*question, **how) -> Upcoming:
+        async def claim(*question, **how) -> Claims:
             if slow == "the question" and looking.is_set():
                 await asyncio.sleep(2 * LATER)
             found = await ask(*question, **how)
@@ -34,7 +34,7 @@ async def test_a_slow_look_at_the_queue_misses_nothing_that_becomes_due(tmp_path
                 await asyncio.sleep(2 * LATER)
             return found
 
-        outbox.upcoming = upcoming  # type: ignore[method-assign]
+        outbox.claim = claim  # type: ignore[method-assign]
         harness.devices.outcome = outcome
         draft = Draft(account_id=number.account_id, number_id=number.id, recipient=PHONE, content=Text("halo"))
         message_id = (await outbox.accept([draft])).ids[0]

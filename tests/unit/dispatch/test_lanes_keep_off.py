@@ -15,12 +15,12 @@ from kurir.channels.channel import Capabilities
 from kurir.messages.channel_reports import InDoubt, NeverLeft, Outcome, Sent, Unknown
 from kurir.messages.content import Outgoing, Text
 from kurir.numbers.numbers import Number
-from kurir.outbox.message_rows import Claimed, Draft
+from kurir.outbox.message_rows import Claimed, Claims, Draft
 from kurir.reasons import as_written
 from kurir.store.database import DatabaseUnavailable
 
 OTHER = "6281234567891"
-Claim = Callable[..., Awaitable[list[Claimed]]]
+Claim = Callable[..., Awaitable[Claims]]
 
 
 class Wire:
@@ -75,7 +75,7 @@ def breaks_once(harness: Harness, error: Exception) -> asyncio.Event:
     broken: list[bool] = []
     again = asyncio.Event()
 
-    async def broken_claim(*of_number: object, **how: object) -> list[Claimed]:
+    async def broken_claim(*of_number: object, **how: object) -> Claims:
         if not broken:
             broken.append(True)
             raise error
@@ -112,10 +112,10 @@ async def test_what_a_claim_took_without_its_answer_coming_through_has_not_left_
     claim: Claim = harness.gateway.outbox.claim
     lost: list[Claimed] = []
 
-    async def answerless_claim(*of_number: object, **how: object) -> list[Claimed]:
+    async def answerless_claim(*of_number: object, **how: object) -> Claims:
         taken = await claim(*of_number, **how)
-        if taken and not lost:
-            lost.extend(taken)
+        if taken.messages and not lost:
+            lost.extend(taken.messages)
             raise DatabaseUnavailable("the answer to the commit did not come")
         return taken
 
@@ -133,7 +133,7 @@ async def test_after_a_lane_broke_the_next_begins_when_its_sends_have_landed(har
     begun = asyncio.Event()
     found: list[list[int]] = []
 
-    async def seen(*of_number: int) -> list[Claimed]:
+    async def seen(*of_number: int) -> Claims:
         left = await left_in_flight(*of_number)
         found.append([message.id for message in left])
         begun.set()

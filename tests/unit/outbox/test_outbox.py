@@ -70,8 +70,8 @@ async def test_a_retry_holds_back_later_messages_to_the_same_recipient_only(harn
     await harness.outbox.record(first, TryLater("130429", as_written("slow down"), after=60))
     await harness.outbox.record(other, Sent("x"))
     assert await harness.claim() == []
-    upcoming = await harness.outbox.upcoming(harness.number.account_id, harness.number.id, harness.time.now)
-    assert upcoming.due_at == harness.time.now + 60
+    claims = await harness.outbox.claim(harness.number.account_id, harness.number.id, 1)
+    assert claims.due_at == harness.time.now + 60
     harness.time.now += 60
     (again,) = await harness.claim()
     assert (again.content, again.attempt) == (Text("1"), 2)
@@ -247,13 +247,13 @@ async def test_after_a_crash_what_was_in_flight_is_found_and_waits_for_an_outcom
     reborn = open_outbox(harness.database, harness.time, [])
     await reborn.count_waiting()
     assert reborn.waiting() == 2
-    assert await reborn.claim(harness.number.account_id, harness.number.id, 10) == []
+    assert (await reborn.claim(harness.number.account_id, harness.number.id, 10)).messages == []
     (left,) = await reborn.left_in_flight(harness.number.account_id, harness.number.id)
     assert (left.id, left.content, left.attempt) == (in_flight_ids, Text("1"), 1)
     assert await reborn.left_in_flight(harness.number.account_id, harness.other.id) == []
     await reborn.record(left, CUT_OFF)
     assert (await harness.state(in_flight_ids), await harness.state(waiting)) == ("unconfirmed", "queued")
-    (claimed,) = await reborn.claim(harness.number.account_id, harness.number.id, 10)
+    (claimed,) = (await reborn.claim(harness.number.account_id, harness.number.id, 10)).messages
     assert claimed.id == waiting
     assert reborn.waiting() == 1
     # a late receipt resolves the doubt

@@ -139,8 +139,7 @@ def test_a_claim_costs_the_same_however_many_wait(tmp_path: Path, kind: str, peo
             assert driver is not None
             driver.set_progress_handler(step, 100)
             claim.files_ahead(connection, 1, 1, 10.0)
-            claim.crowded(connection, 1, 1)
-            claim.next_due(connection, 1, 1, 10.0)
+            claim.left(connection, 1, 1, 10.0)
             claim.claim(connection, 1, 1, 32, 10.0, ready=[2, 3, 4, 5])
         engine.dispose()
         return steps

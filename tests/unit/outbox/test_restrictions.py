@@ -28,10 +28,7 @@ def shop(harness: OutboxHarness) -> OutboxHarness:
 
 
 async def claim(harness: OutboxHarness, limit: int = 10) -> list[Claimed]:
-    """As a lane of a number that is, or is not, restricted."""
-    number = harness.number
-    restriction = await restricted(harness)
-    return await harness.outbox.claim(number.account_id, number.id, limit, restricted=lambda _: restriction is not None)
+    return await harness.claim(limit)
 
 
 async def restricted(harness: OutboxHarness) -> numbers.Restriction | None:
@@ -87,8 +84,8 @@ async def test_a_refused_first_contact_waits_uncounted_and_says_why(shop: Outbox
     assert "463" in english(found.error_reason)
     assert await restricted(shop) == numbers.Restriction(shop.time.now + SHORTEST, SHORTEST)
     assert await claim(shop) == []
-    upcoming = await shop.outbox.upcoming(shop.number.account_id, shop.number.id, shop.time.now)
-    assert upcoming.due_at == shop.time.now + SHORTEST
+    claims = await shop.outbox.claim(shop.number.account_id, shop.number.id, 1)
+    assert claims.due_at == shop.time.now + SHORTEST
 
 
 @pytest.mark.parametrize("how", ["wrote", "was reached", "is a group"])
@@ -253,9 +250,8 @@ async def test_a_file_that_cannot_be_had_uses_up_no_trial(shop: OutboxHarness) -
     assert before is not None
     shop.time.now = before.until
     # only the picture is left, and its file cannot be fetched: that asks WhatsApp nothing
-    (failed,) = await shop.outbox.claim(
-        number.account_id, number.id, 10, restricted=lambda _: True, ready=[pictured], failed=[pictured]
-    )
+    claims = await shop.outbox.claim(number.account_id, number.id, 10, ready=[pictured], failed=[pictured])
+    (failed,) = claims.messages
     assert (failed.id, failed.first_contact) == (pictured, False)
     assert await restricted(shop) == before
     await shop.outbox.record(failed, Refused("media_url_refused", as_written("no")))

@@ -25,7 +25,7 @@ async def stored(harness: Harness) -> list[tuple[str, object]]:
     harness.devices.connected = False
     ids = await harness.gateway.database.read(lambda c: list(c.scalars(sa.select(messages.c.id))))
     claimed = await harness.gateway.outbox.claim(harness.ours.account.id, harness.ours.device.id, 100, ready=ids)
-    return [(message.recipient, message.content) for message in claimed]
+    return [(message.recipient, message.content) for message in claimed.messages]
 
 
 @pytest.fixture

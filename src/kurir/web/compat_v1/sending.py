@@ -125,9 +125,11 @@ async def send(gateway: Gateway, call: Call, recipient: str, contents: list[Cont
     Raises WireError: on `sync` 405 or 400 when a bubble was refused, 408 when there is no outcome in time. QueueFull,
     DatabaseUnavailable and Repeated pass through; then nothing was stored.
     """
-    call.body.choice("method_send", choices=METHODS, default=METHODS[0])
+    sync = call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
     typing = call.body.flag("enable_typing")
-    ids = await gateway.services.sending.send(call.number, recipient, contents, typing=typing, once=call.once)
+    ids = await gateway.services.sending.send(
+        call.number, recipient, contents, typing=typing, once=call.once, awaited=sync
+    )
     return await answered(gateway, call, Remembered(ids, {}))
 
 

@@ -48,7 +48,7 @@ async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
     if not await gateway.services.sending.window_open(call.number, to):
         gateway.metrics.refused("window_closed")
         return _failed(to, sentence(WINDOW_CLOSED(to=to), call.account.language), {})
-    ids = await gateway.services.sending.send(call.number, to, contents, once=call.once)
+    ids = await gateway.services.sending.send(call.number, to, contents, once=call.once, awaited=True)
     return await conversation_sent(gateway, call, Remembered(ids, {}))
 
 
