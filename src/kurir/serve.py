@@ -15,7 +15,8 @@ import socket
 from collections.abc import Generator
 
 import structlog
-import uvicorn
+import uvicorn.config
+import uvicorn.server
 
 from kurir.app import running
 from kurir.data_folder import READY_FILE, ReadyFile, write_ready_file
@@ -41,10 +42,10 @@ _OTHER_FILES = 512
 log = structlog.get_logger(__name__)
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.server.Server):
     """uvicorn without its signal handling, which would kill the process before the gateway has stopped in order."""
 
-    def __init__(self, front: HttpFront, config: uvicorn.Config) -> None:
+    def __init__(self, front: HttpFront, config: uvicorn.config.Config) -> None:
         super().__init__(config)
         self._front = front
 
@@ -128,7 +129,7 @@ async def _served(settings: Settings, stop: _Stop) -> str:
         front = HttpFront(_front_limits(settings))
         server = Server(
             front,
-            uvicorn.Config(
+            uvicorn.config.Config(
                 build(gateway, settings.public_url or url),
                 loop="none",
                 http=front.protocol(),

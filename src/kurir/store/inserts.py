@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 NUL_STANDS_FOR = "\ufffd"
 """What is stored for the character NUL, which PostgreSQL's texts cannot hold."""
@@ -27,15 +30,9 @@ class Batch:
     """A frequent insert: the named columns of a table, many rows at a time."""
 
     def __init__(self, table: sa.Table, columns: Sequence[str]) -> None:
-        names = ", ".join(columns)
-        types = [table.c[name].type.compile(postgresql.dialect()) for name in columns]
-        of_sqlite = ", ".join(f"value->>{i}" for i in range(len(types)))
-        of_postgresql = ", ".join(f"(value->>{i})::{type_}" for i, type_ in enumerate(types))
-        head = f"INSERT INTO {table.name} ({names}) SELECT"
-        self._sql = {
-            "sqlite": f"{head} {of_sqlite} FROM json_each(?)",
-            "postgresql": f"{head} {of_postgresql} FROM jsonb_array_elements(%s::jsonb)",
-        }
+        self._types = [table.c[name].type for name in columns]
+        self._head = f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT"
+        self._sql: dict[str, str] = {}
 
     def insert(self, connection: Connection, rows: Sequence[Sequence[Any] | msgspec.Raw]) -> None:
         """Inserts the rows, each in the order of the columns (or as a JSON array of them), within the caller's
@@ -43,11 +40,27 @@ class Batch:
         array = _encode(rows).decode()
         if connection.dialect.name == "postgresql" and "\\u0000" in array:
             array = _NUL.sub(r"\1" + NUL_STANDS_FOR, array)
-        connection.exec_driver_sql(self._sql[connection.dialect.name], (array,))
+        connection.exec_driver_sql(self._statement(connection.dialect), (array,))
+
+    def _statement(self, dialect: sa.Dialect) -> str:
+        sql = self._sql.get(dialect.name)
+        if sql is None:
+            values = [f"value->>{i}" for i in range(len(self._types))]
+            if dialect.name == "sqlite":
+                sql = f"{self._head} {', '.join(values)} FROM json_each(?)"
+            else:
+                types = [type_.compile(dialect) for type_ in self._types]
+                typed = (f"({value})::{type_}" for value, type_ in zip(values, types, strict=True))
+                sql = f"{self._head} {', '.join(typed)} FROM jsonb_array_elements(%s::jsonb)"
+            self._sql[dialect.name] = sql
+        return sql
 
 
 def insert_into(connection: Connection, table: sa.Table) -> postgresql.Insert:
     """An insert with `on_conflict_do_nothing` and `on_conflict_do_update`, in the dialect of the connection's
     database."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return cast("postgresql.Insert", dialect.insert(table))  # both have the same methods
+    if connection.dialect.name == "sqlite":
+        return cast("postgresql.Insert", sqlite.insert(table))  # both have the same methods
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - 2.5 MB that a gateway on SQLite never needs
+
+    return postgresql.insert(table)

@@ -42,6 +42,7 @@ from kurir.channels.linked_device.protocol import (
     sound_frame,
 )
 from kurir.kit import crash_points
+from kurir.kit.deferred_imports import defer
 from kurir.reasons.numbers import NOT_ENCODED
 
 _WORKERS_PER_DEVICE = 16
@@ -49,6 +50,11 @@ _WORKERS_PER_DEVICE = 16
 _PR_SET_PDEATHSIG = 1
 _ORPHANED = 1
 _FAILED = 70
+_SELDOM_USED = (
+    *("linkpreview", "requests", "httpx", "tqdm", "segno", "phonenumbers", "PIL"),
+    *("neonize.utils.calc", "neonize.utils.ffmpeg", "neonize.utils.iofile", "neonize.utils.sticker"),
+)
+"""What neonize imports and needs only for methods that no host calls: stickers, link previews, printed QR codes."""
 _NOT_ENCODABLE = (ValueError, TypeError, OverflowError, msgspec.MsgspecError)
 """What `sound_frame` raises for something that the gateway could not read."""
 
@@ -145,6 +151,7 @@ class _Wire:
 def run(calls: socket.socket, news: socket.socket) -> None:
     """Runs a host on the real engine until the gateway closes its sockets."""
     # here and not above: the engine must be loaded after the parent-death signal has been set
+    defer(*_SELDOM_USED)
     from kurir.channels.linked_device.engine_host.engine import NeonizeEngine  # noqa: PLC0415
 
     for name in ("neonize", "whatsmeow", "Whatsmeow"):

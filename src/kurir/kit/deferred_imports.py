@@ -1,0 +1,94 @@
+"""Defers imports of libraries that other libraries import and this program hardly ever uses.
+
+After `defer("requests")` every `import requests` and `from requests import get` is cheap: the module is executed when
+one of its names is first called or looked into. Nothing else changes for who uses it. What Kurir's own modules import
+is imported within the function that needs it instead.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from threading import RLock
+from types import ModuleType
+from typing import Any
+
+_loading = RLock()
+
+
+def defer(*names: str) -> None:
+    """Defers the import of these modules, which must not be imported yet; a package's submodules are named too."""
+    sys.meta_path.insert(0, _Finder(frozenset(names)))
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in self._names:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _DeferringLoader(spec.loader)
+        return spec
+
+
+class _DeferringLoader(Loader):
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__class__ = _DeferredModule
+
+
+class _DeferredModule(ModuleType):
+    """A module that was not executed; it becomes an ordinary one when it is."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # the import system looks for __path__
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} yet")
+        return _Later(self, name)
+
+
+class _Later:
+    """A name of a deferred module."""
+
+    __slots__ = ("_module", "_name")
+
+    def __init__(self, module: ModuleType, name: str) -> None:
+        self._module, self._name = module, name
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return _found(self._module, self._name)(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_found(self._module, self._name), name)
+
+
+def _found(module: ModuleType, name: str) -> Any:
+    with _loading:
+        if isinstance(module, _DeferredModule):
+            _execute(module)
+    return getattr(__import__(module.__name__, fromlist=(name,)), name)  # it may be a submodule
+
+
+def _execute(module: _DeferredModule) -> None:
+    spec = module.__spec__
+    assert spec is not None
+    assert isinstance(spec.loader, _DeferringLoader)
+    deferring = spec.loader
+    module.__class__ = ModuleType
+    spec.loader = module.__loader__ = deferring.loader
+    try:
+        deferring.loader.exec_module(module)
+    except BaseException:
+        module.__class__, spec.loader = _DeferredModule, deferring
+        raise
