@@ -1,8 +1,9 @@
 """Defers imports of libraries that other libraries import and this program hardly ever uses.
 
 After `defer("requests")` every `import requests` and `from requests import get` is cheap: the module is executed when
-one of its names is first called or looked into. Nothing else changes for who uses it. What Kurir's own modules import
-is imported within the function that needs it instead.
+one of its names is first called or looked into. So it is for modules of which others use functions, classes and
+submodules: a constant taken by `from … import` would stay a placeholder. What Kurir's own modules import is imported
+within the function that needs it instead.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class _DeferredModule(ModuleType):
 
 
 class _Later:
-    """A name of a deferred module."""
+    """Stands for a function, class or submodule of a deferred module."""
 
     __slots__ = ("_module", "_name")
 

@@ -1,4 +1,4 @@
-"""Limits and messages of the processes that inspect fetched files (`kit/limited_process`, program `inspection_program`)."""
+"""Limits and messages of the processes that inspect fetched files: see `kit/limited_process`, `inspection_program`."""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ _ORPHANED = 1
 _FAILED = 70
 _SELDOM_USED = (
     *("linkpreview", "requests", "httpx", "tqdm", "segno", "phonenumbers", "PIL"),
+    "asyncio",
     *("neonize.utils.calc", "neonize.utils.ffmpeg", "neonize.utils.iofile", "neonize.utils.sticker"),
 )
 """What neonize imports and needs only for methods that no host calls: stickers, link previews, printed QR codes."""
