@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kurir.kit.deferred_imports import defer
+from kurir.kit.deferred_imports import deferred
 
 PACKAGE = """
 import builtins
@@ -41,10 +41,8 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         (folder / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("builtins.slow_was_loaded", 0, raising=False)
-    finders = list(sys.meta_path)
-    defer("slow", "slow.parts")
-    yield lambda: sys.modules["builtins"].__dict__["slow_was_loaded"]
-    sys.meta_path[:] = finders
+    with deferred("slow", "slow.parts"):
+        yield lambda: sys.modules["builtins"].__dict__["slow_was_loaded"]
     for name in [name for name in sys.modules if name.partition(".")[0] == "slow"]:
         del sys.modules[name]
 
@@ -96,6 +94,17 @@ def test_a_name_that_the_module_lacks_is_an_error_of_its_use(loaded: Callable[[]
 
 
 def test_a_module_that_does_not_exist_is_not_found(loaded: Callable[[], int]) -> None:
-    defer("no_such_library_anywhere")
-    with pytest.raises(ModuleNotFoundError):
+    with deferred("no_such_library_anywhere"), pytest.raises(ModuleNotFoundError):
         importlib.import_module("no_such_library_anywhere")
+
+
+def test_after_the_block_everybody_gets_the_real_module(loaded: Callable[[], int]) -> None:
+    from slow import add  # pyright: ignore[reportMissingImports]
+
+    with deferred("slow.values"):
+        from slow.values import ANSWER as placeholder  # pyright: ignore[reportMissingImports]
+    from slow.values import ANSWER  # pyright: ignore[reportMissingImports]
+
+    assert ANSWER == 42
+    assert placeholder.bit_length() == 6
+    assert add(1, 2) == 3

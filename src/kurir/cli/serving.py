@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from kurir.kit.deferred_imports import defer
+from kurir.kit.deferred_imports import deferred
 from kurir.settings import Settings, unknown_settings
 
 _SELDOM_USED = ("rich", "rich.console", "rich.pretty", "rich.traceback", "uvicorn.main", "limits.aio")
@@ -26,19 +26,19 @@ def serve(*, roles: str = "") -> None:
         roles: What this process does, as in KURIR_ROLES: some of api, dispatch, webhooks, with commas between.
     """
     gc.disable()  # until the gateway runs: nothing of what is loaded becomes garbage
-    defer(*_SELDOM_USED)
-    import structlog  # noqa: PLC0415 - all this takes a second, and what concerns the whole process comes first
+    with deferred(*_SELDOM_USED):
+        import kurir.serve  # noqa: PLC0415 - it takes a second, and what concerns the whole process comes first
+    import structlog  # noqa: PLC0415
     import uvloop  # noqa: PLC0415
 
     from kurir.kit.logs import configure_logging  # noqa: PLC0415
-    from kurir.serve import serve as run  # noqa: PLC0415
 
     settings = Settings.load({**os.environ, "KURIR_ROLES": roles} if roles else None)
     configure_logging(settings)
     for sentence in unknown_settings():
         structlog.get_logger("kurir.settings").warning("unknown_setting", reason=sentence)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings, start_anew=_start_anew))
+        runner.run(kurir.serve.serve(settings, start_anew=_start_anew))
 
 
 async def _start_anew() -> NoReturn:

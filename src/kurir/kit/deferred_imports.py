@@ -1,15 +1,16 @@
 """Defers imports of libraries that other libraries import and this program hardly ever uses.
 
-After `defer("requests")` every `import requests` and `from requests import get` is cheap: the module is executed when
-one of its names is first called or looked into. So it is for modules of which others use functions, classes and
-submodules: a constant taken by `from … import` would stay a placeholder. What Kurir's own modules import is imported
-within the function that needs it instead.
+Within `deferred("requests")` an `import requests` or `from requests import get` is cheap: the module is executed when
+one of its names is first called or looked into, at any later time. So it is for modules of which others use functions,
+classes and submodules: a constant taken by `from … import` would stay a placeholder. What Kurir's own modules import is
+imported within the function that needs it instead.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from threading import RLock
@@ -19,9 +20,21 @@ from typing import Any
 _loading = RLock()
 
 
-def defer(*names: str) -> None:
-    """Defers the import of these modules, which must not be imported yet; a package's submodules are named too."""
-    sys.meta_path.insert(0, _Finder(frozenset(names)))
+@contextmanager
+def deferred(*names: str) -> Generator[None]:
+    """Defers imports of these modules within the block, but not of submodules that are not named.
+
+    Who imports them after the block gets the real ones.
+    """
+    finder = _Finder(frozenset(names))
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        for name in names:
+            if isinstance(sys.modules.get(name), _DeferredModule):
+                del sys.modules[name]
 
 
 class _Finder(MetaPathFinder):
@@ -51,7 +64,7 @@ class _DeferringLoader(Loader):
 
 
 class _DeferredModule(ModuleType):
-    """A module that was not executed; it becomes an ordinary one when it is."""
+    """A module that was not executed; it becomes an ordinary one when it is within the block."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # the import system looks for __path__
@@ -76,12 +89,12 @@ class _Later:
 
 def _found(module: ModuleType, name: str) -> Any:
     with _loading:
-        if isinstance(module, _DeferredModule):
+        if isinstance(module, _DeferredModule) and sys.modules.get(module.__name__) is module:
             _execute(module)
     return getattr(__import__(module.__name__, fromlist=(name,)), name)  # it may be a submodule
 
 
-def _execute(module: _DeferredModule) -> None:
+def _execute(module: ModuleType) -> None:
     spec = module.__spec__
     assert spec is not None
     assert isinstance(spec.loader, _DeferringLoader)

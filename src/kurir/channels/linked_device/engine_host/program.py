@@ -42,7 +42,7 @@ from kurir.channels.linked_device.protocol import (
     sound_frame,
 )
 from kurir.kit import crash_points
-from kurir.kit.deferred_imports import defer
+from kurir.kit.deferred_imports import deferred
 from kurir.reasons.numbers import NOT_ENCODED
 
 _WORKERS_PER_DEVICE = 16
@@ -152,7 +152,6 @@ class _Wire:
 def run(calls: socket.socket, news: socket.socket) -> None:
     """Runs a host on the real engine until the gateway closes its sockets."""
     # here and not above: the engine must be loaded after the parent-death signal has been set
-    defer(*_SELDOM_USED)
     from kurir.channels.linked_device.engine_host.engine import NeonizeEngine  # noqa: PLC0415
 
     for name in ("neonize", "whatsmeow", "Whatsmeow"):
@@ -179,7 +178,8 @@ def main() -> None:
         )  # a stop is handled by the gateway: sends may finish, then it ends its hosts
     status = _FAILED
     try:
-        run(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))
+        with deferred(*_SELDOM_USED):
+            run(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))
         status = 0
     except Exception:
         logging.exception("the engine host cannot go on")
