@@ -102,7 +102,9 @@ def test_after_the_block_everybody_gets_the_real_module(loaded: Callable[[], int
     from slow import add  # pyright: ignore[reportMissingImports]
 
     with deferred("slow.values"):
-        from slow.values import ANSWER as placeholder  # pyright: ignore[reportMissingImports]
+        import slow.values  # pyright: ignore[reportMissingImports]
+
+        placeholder = slow.values.ANSWER
     from slow.values import ANSWER  # pyright: ignore[reportMissingImports]
 
     assert ANSWER == 42
