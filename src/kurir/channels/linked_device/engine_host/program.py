@@ -12,6 +12,7 @@ workers, so that one that waits does not block another.
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -154,6 +155,7 @@ def run(calls: socket.socket, news: socket.socket) -> None:
     # here and not above: the engine must be loaded after the parent-death signal has been set
     from kurir.channels.linked_device.engine_host.engine import NeonizeEngine  # noqa: PLC0415
 
+    gc.freeze()  # what is loaded stays: no collection looks at it again
     for name in ("neonize", "whatsmeow", "Whatsmeow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("neonize.utils.log").setLevel(logging.WARNING)
