@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -30,9 +32,8 @@ class Batch:
     """A frequent insert: the named columns of a table, many rows at a time."""
 
     def __init__(self, table: sa.Table, columns: Sequence[str]) -> None:
-        self._types = [table.c[name].type for name in columns]
-        self._head = f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT"
-        self._sql: dict[str, str] = {}
+        self.table = table
+        self.columns = columns
 
     def insert(self, connection: Connection, rows: Sequence[Sequence[Any] | msgspec.Raw]) -> None:
         """Inserts the rows, each in the order of the columns (or as a JSON array of them), within the caller's
@@ -40,27 +41,28 @@ class Batch:
         array = _encode(rows).decode()
         if connection.dialect.name == "postgresql" and "\\u0000" in array:
             array = _NUL.sub(r"\1" + NUL_STANDS_FOR, array)
-        connection.exec_driver_sql(self._statement(connection.dialect), (array,))
-
-    def _statement(self, dialect: sa.Dialect) -> str:
-        sql = self._sql.get(dialect.name)
-        if sql is None:
-            values = [f"value->>{i}" for i in range(len(self._types))]
-            if dialect.name == "sqlite":
-                sql = f"{self._head} {', '.join(values)} FROM json_each(?)"
-            else:
-                types = [type_.compile(dialect) for type_ in self._types]
-                typed = (f"({value})::{type_}" for value, type_ in zip(values, types, strict=True))
-                sql = f"{self._head} {', '.join(typed)} FROM jsonb_array_elements(%s::jsonb)"
-            self._sql[dialect.name] = sql
-        return sql
+        connection.exec_driver_sql(_statement(self, connection.dialect.name), (array,))
 
 
 def insert_into(connection: Connection, table: sa.Table) -> postgresql.Insert:
     """An insert with `on_conflict_do_nothing` and `on_conflict_do_update`, in the dialect of the connection's
     database."""
-    if connection.dialect.name == "sqlite":
-        return cast("postgresql.Insert", sqlite.insert(table))  # both have the same methods
-    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - 2.5 MB that a gateway on SQLite never needs
+    dialect = sqlite if connection.dialect.name == "sqlite" else _postgresql()
+    return cast("postgresql.Insert", dialect.insert(table))  # both have the same methods
 
-    return postgresql.insert(table)
+
+@cache
+def _statement(batch: Batch, database: str) -> str:
+    head = f"INSERT INTO {batch.table.name} ({', '.join(batch.columns)}) SELECT"
+    if database == "sqlite":
+        values = ", ".join(f"value->>{i}" for i in range(len(batch.columns)))
+        return f"{head} {values} FROM json_each(?)"
+    types = [batch.table.c[name].type.compile(_postgresql().dialect()) for name in batch.columns]
+    values = ", ".join(f"(value->>{i})::{type_}" for i, type_ in enumerate(types))
+    return f"{head} {values} FROM jsonb_array_elements(%s::jsonb)"
+
+
+def _postgresql() -> ModuleType:
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - a gateway on SQLite does without
+
+    return postgresql
