@@ -11,12 +11,15 @@ import signal
 import sys
 from typing import NoReturn
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def main() -> None:
     """Runs the command line."""
     if sys.argv[1:2] == ["serve"]:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOP_SIGNALS:
             signal.signal(number, _end)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)  # one may have come while the program started anew
     from kurir.cli import main as command  # noqa: PLC0415 - takes a second, in which a signal may come
 
     command()

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import structlog
 from sqlalchemy import Connection
@@ -108,21 +108,30 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
     channels: Channels | None = None,
     pauses: Pauses = PAUSES,
     signals: TestSignals | None = None,
+    start_anew: Callable[[], Awaitable[NoReturn]] | None = None,
 ) -> AsyncGenerator[RunningGateway]:
     """A gateway whose parts run: everything but the HTTP server, which will be at `url`.
 
-    Tests pass `channels` that need no network, shorter `pauses` and `signals` to wait for; nothing else differs.
-    Raises AlreadyRunning, SealError, SchemaError, BackupError, SettingsError and DatabaseUnavailable.
+    `start_anew` replaces a process that has migrated the database: it would keep the tools for it in memory as long as
+    it runs. Tests pass `channels` that need no network, shorter `pauses` and `signals` to wait for; nothing else
+    differs. Raises AlreadyRunning, SealError, SchemaError, BackupError, SettingsError and DatabaseUnavailable.
     """
     crash_points.arm(settings.crash_at)
+    steps: list[str] = []
+
+    def migrated(step: str) -> None:
+        steps.append(step)
+        log.info("schema_migrated", step=step)
+
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(sole_gateway(settings.data_dir))
         # the thread ends before the lock is released, also when cancelled
         with ThreadPoolExecutor(1, "open-data-folder") as opener:
-            opening = partial(
-                open_data_folder, settings, serving=True, report=lambda line: log.info("schema_migrated", step=line)
-            )
+            opening = partial(open_data_folder, settings, serving=True, report=migrated)
             database, sealing = await asyncio.get_running_loop().run_in_executor(opener, opening)
+        if steps and start_anew is not None:
+            database.engine.dispose()
+            await start_anew()
         metrics = Metrics()
         health = TaskHealth(metrics.task_failed)
         metrics.watch_tasks(health.failing)

@@ -25,7 +25,6 @@ from kurir.settings import Settings, SettingsError
 from kurir.store import backups
 from kurir.store.database import Database
 from kurir.store.inserts import insert_into
-from kurir.store.postgres import take_your_time
 from kurir.store.sqlite import damaged
 from kurir.store.tables import SCHEMA_VERSION, installation
 
@@ -142,6 +141,8 @@ def renew_schema(
     """
     with database.schema_change() as connection:
         if connection.dialect.name == "postgresql":
+            from kurir.store.postgres import take_your_time  # noqa: PLC0415 - SQLite does without its driver
+
             take_your_time(connection)
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('kurir schema'))")
         before = schema_version(connection)

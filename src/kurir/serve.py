@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import resource
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
+from typing import NoReturn
 
 import structlog
-import uvicorn
+import uvicorn.config
+import uvicorn.server
 
 from kurir.app import running
 from kurir.data_folder import READY_FILE, ReadyFile, write_ready_file
@@ -41,10 +44,10 @@ _OTHER_FILES = 512
 log = structlog.get_logger(__name__)
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.server.Server):
     """uvicorn without its signal handling, which would kill the process before the gateway has stopped in order."""
 
-    def __init__(self, front: HttpFront, config: uvicorn.Config) -> None:
+    def __init__(self, front: HttpFront, config: uvicorn.config.Config) -> None:
         super().__init__(config)
         self._front = front
 
@@ -79,15 +82,15 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings) -> None:
-    """Runs the gateway until it is stopped.
+async def serve(settings: Settings, start_anew: Callable[[], Awaitable[NoReturn]] | None = None) -> None:
+    """Runs the gateway until it is stopped; a process that has migrated the database ends by `start_anew` instead.
 
     Raises what `running` raises, SettingsError for a host that is not of this machine, OSError for a port in use, and
     GaveUpError when a vital task kept failing.
     """
     stop = _Stop()
     try:
-        hopeless = await _served(settings, stop)
+        hopeless = await _served(settings, stop, start_anew)
     except asyncio.CancelledError:
         if not stop.requested.is_set():
             raise
@@ -116,7 +119,7 @@ class _Stop:
         self.requested.set()
 
 
-async def _served(settings: Settings, stop: _Stop) -> str:
+async def _served(settings: Settings, stop: _Stop, start_anew: Callable[[], Awaitable[NoReturn]] | None) -> str:
     """Serves until it is stopped, or a vital task keeps failing: returns that task's name, else ""."""
     listener = _listen(settings.host, settings.port)
     port = listener.getsockname()[1]
@@ -124,11 +127,11 @@ async def _served(settings: Settings, stop: _Stop) -> str:
     url = f"http://{_host_in_url(settings.host)}:{port}"
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(listener)
-        gateway = await stack.enter_async_context(running(settings, settings.gateway_url or url))
+        gateway = await stack.enter_async_context(running(settings, settings.gateway_url or url, start_anew=start_anew))
         front = HttpFront(_front_limits(settings))
         server = Server(
             front,
-            uvicorn.Config(
+            uvicorn.config.Config(
                 build(gateway, settings.public_url or url),
                 loop="none",
                 http=front.protocol(),
@@ -149,6 +152,8 @@ async def _served(settings: Settings, stop: _Stop) -> str:
         while not server.started and not work.done():  # noqa: ASYNC110 - uvicorn only sets a flag
             await asyncio.sleep(0.01)
         if server.started:
+            gc.freeze()  # what is loaded stays: no collection looks at it again
+            gc.enable()  # `kurir serve` switches it off while it loads
             write_ready_file(settings.data_dir, ReadyFile(os.getpid(), url))
             log.info("server_started", url=url, data_dir=str(settings.data_dir))
             if settings.sandbox:

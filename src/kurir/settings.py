@@ -104,7 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     typing_max: float = 4.0
     """Maximum seconds of simulated typing."""
     devices_per_host: int = 10
-    """Linked devices that share one engine process (about 80 MiB for the first, 1.5 MiB for each further one)."""
+    """Linked devices that share one engine process (about 60 MiB for the first, 1.5 MiB for each further one)."""
     device_check_after: float = 30.0
     """Seconds without anything received after which a connected device is checked by a small query; 0: only the
     engine's own keep-alive detects dead connections (within 40 s)."""

@@ -11,9 +11,9 @@ from kurir.channels.cloud_api.templates.calls import Created, MetaTemplate
 from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup
 from kurir.kit.metrics import DeviceStats
-from kurir.messages.channel_reports import Event, Evidence, Outcome, Sent, Unknown
+from kurir.messages.channel_reports import Event, Evidence, NumberState, Outcome, Sent, Unknown
 from kurir.messages.content import Outgoing
-from kurir.numbers.numbers import Number, NumberState
+from kurir.numbers.numbers import Number
 from kurir.reasons import as_written
 
 

@@ -117,7 +117,7 @@ def scans_apart(side: int) -> bytes:
 
 @asynccontextmanager
 async def inspecting() -> AsyncIterator[Confined]:
-    work = Confined(inspection_process.__name__, 2, inspection_process.limits(100_000_000))
+    work = Confined(inspection_process.PROGRAM, 2, inspection_process.limits(100_000_000))
     try:
         yield work
     finally:

@@ -11,7 +11,8 @@ import pytest
 
 import kurir
 from kurir.kit import log_limit
-from kurir.kit.log_limit import LogLimit, LogSummary
+from kurir.kit.log_limit import LogLimit
+from kurir.kit.log_summary import LogSummary
 
 
 def test_each_thing_is_logged_once_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

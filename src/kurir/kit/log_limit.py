@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 EVERY = 60.0
 """Seconds after which the same line is logged again."""
@@ -34,24 +32,3 @@ class LogLimit:
                 return False
             self._logged_at[key] = now
             return True
-
-
-class LogSummary:
-    """Counts occurrences and logs a summary: `report` gets the counts `EVERY` seconds after the first of them.
-
-    Used on the event loop's thread only.
-    """
-
-    def __init__(self, report: Callable[[dict[str, int]], None]) -> None:
-        self._report = report
-        self._counts: Counter[str] = Counter()
-
-    def note(self, what: str) -> None:
-        """Counts one occurrence of `what`."""
-        if not self._counts:
-            asyncio.get_running_loop().call_later(EVERY, self._sum_up)
-        self._counts[what] += 1
-
-    def _sum_up(self) -> None:
-        counts, self._counts = self._counts, Counter()
-        self._report(dict(counts))

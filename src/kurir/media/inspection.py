@@ -1,7 +1,7 @@
 """Inspects a fetched file: its type by content, whether a phone can show it, and the name it is sent under.
 
 Works on a file in place; a picture of a type that WhatsApp does not show (WebP, GIF, BMP) is rewritten as PNG or JPEG.
-The cost of decoding is computed from the header first. Runs in a child process (`inspection_process`): decoders never
+The cost of decoding is computed from the header first. Runs in a child process (`inspection_program`): decoders never
 see untrusted bytes inside the gateway. Limits: JPEG or PNG pictures (Cloud API, messages/image); documents of any type
 (Cloud API, messages/document).
 """
@@ -23,15 +23,13 @@ import magic
 from PIL import ExifTags
 from PIL import Image as Pillow
 
-from kurir.media.picture_headers import Header, read_header
+from kurir.media.picture_headers import DECODED_BYTES, Header, read_header
 from kurir.messages.content import Preview
 from kurir.reasons import Reason, ReasonedError
 from kurir.reasons import media as reasons
 
 PIXELS = 50_000_000
 """Maximum pixels of a picture: beyond it, few bytes could unpack to more memory than a phone has."""
-DECODED_BYTES = 260_000_000
-"""Maximum memory in bytes that decoding one picture may take."""
 _BYTES_PER_PIXEL = {"WEBP": 21, "GIF": 16, "BMP": 13, "PNG": 9}
 """Peak bytes of memory per pixel while decoding, all copies together (measured with Pillow 13)."""
 _BYTES_PER_COEFFICIENT = 2

@@ -1,17 +1,11 @@
-"""The program that inspects fetched files in a separate process (`kit/limited_process`), and its messages.
-
-It imports nothing of the gateway, so that a process takes about 40 MB.
-"""
+"""Limits and messages of the processes that inspect fetched files: see `kit/limited_process`, `inspection_program`."""
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
-
 import msgspec
 
-from kurir.kit.limited_process import Limits, serve
-from kurir.media.inspection import DECODED_BYTES, NotUsable, inspect_document, inspect_picture
+from kurir.kit.limited_process import Limits
+from kurir.media.picture_headers import DECODED_BYTES
 from kurir.messages.content import Preview
 from kurir.reasons import Reason
 
@@ -60,7 +54,8 @@ class DiskFailed(msgspec.Struct, frozen=True, tag="disk"):
 Question = InspectPicture | InspectDocument
 Finding = Usable | Unusable | DiskFailed
 
-_QUESTION = msgspec.msgpack.Decoder(Question)
+PROGRAM = "kurir.media.inspection_program"
+
 _FINDING = msgspec.msgpack.Decoder(Finding)
 _DECODERS = 96_000_000
 """Bytes that a process may take in addition to a decoded picture: the file, its encoded form, the decoder's tables."""
@@ -82,23 +77,3 @@ def encode(question: Question) -> bytes:
 def decode(answer: bytes) -> Finding:
     """Decodes the process's answer. Raises msgspec.MsgspecError."""
     return _FINDING.decode(answer)
-
-
-def inspect(question: Question) -> Finding:
-    """Inspects in the calling process. Raises MemoryError."""
-    try:
-        match question:
-            case InspectPicture(path, url, limit):
-                found = inspect_picture(Path(path), url, limit)
-            case InspectDocument(path, size, sha256, url, file_name):
-                found = inspect_document(Path(path), size, sha256, url, file_name)
-    except NotUsable as refusal:
-        return Unusable(refusal.code, refusal.reason)
-    except OSError as error:
-        return DiskFailed(type(error).__name__)
-    return Usable(*found)
-
-
-if __name__ == "__main__":
-    warnings.simplefilter("ignore")  # about damaged metadata
-    serve(lambda job: msgspec.msgpack.encode(inspect(_QUESTION.decode(job))))

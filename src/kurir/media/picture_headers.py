@@ -12,6 +12,8 @@ import msgspec
 
 Format = Literal["JPEG", "PNG", "WEBP", "GIF", "BMP"]
 
+DECODED_BYTES = 260_000_000
+"""Maximum memory in bytes that decoding one picture may take, as computed from its header."""
 _NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 """A marker that is neither a stuffed zero nor a restart marker: the end of a JPEG scan's data."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -68,7 +68,7 @@ class MediaStore:
         self._clock = clock
         largest = max(self._limits.values())
         self._inspection = Confined(
-            inspection_process.__name__, settings.media_inspectors, inspection_process.limits(largest)
+            inspection_process.PROGRAM, settings.media_inspectors, inspection_process.limits(largest)
         )
 
     async def close(self) -> None:

@@ -13,6 +13,28 @@ import msgspec
 from kurir.messages.lifecycle import ReceiptStatus
 from kurir.reasons import Reason
 
+NumberState = Literal[
+    "connected",
+    "connecting",
+    "disconnected",
+    "pairing",
+    "logged_out",
+    "replaced",
+    "banned",
+    "outdated",
+    "degraded",
+    "paused",
+    "restricted",
+]
+"""`state_connection` of the wire: `connected` and `disconnected` as old clients know them, or a more precise word.
+
+logged_out: the phone removed the device, pair again · replaced: the session was opened elsewhere · banned: WhatsApp
+refused the number for a time · outdated: WhatsApp refuses this engine version · degraded: connected but not answering ·
+paused: nothing of this official number is sent until a person has acted (`kurir number resume`) · restricted:
+connected, but WhatsApp lets the number write only to people it has been in contact with; shown in place of `connected`,
+see `numbers.shown_state`.
+"""
+
 
 class Sent(msgspec.Struct, frozen=True, tag="sent"):
     """The network accepted the message; `remote_id` is its id there (`wamid.…`, or the engine's message id)."""
@@ -163,7 +185,7 @@ class StatusChanged(msgspec.Struct, frozen=True, tag="status_changed"):
 
 
 class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection_changed"):
-    """A number's connection state changed; `state` is one of `kurir.numbers.numbers.NumberState`.
+    """A number's connection state changed; `state` is a `NumberState`.
 
     `phone` and `jid` are filled when a device has just been paired.
     """

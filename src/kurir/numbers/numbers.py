@@ -16,33 +16,13 @@ from sqlalchemy import Connection
 from kurir.kit.clock import Clock, system_clock
 from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import SealError, Sealing
+from kurir.messages.channel_reports import NumberState
 from kurir.numbers.tables import numbers
 from kurir.reasons import Reason, read, stored
 from kurir.reasons.numbers import RESTRICTED_UNTIL
 from kurir.store.statements import Statement, json_array
 
 ChannelKind = Literal["linked_device", "cloud_api"]
-NumberState = Literal[
-    "connected",
-    "connecting",
-    "disconnected",
-    "pairing",
-    "logged_out",
-    "replaced",
-    "banned",
-    "outdated",
-    "degraded",
-    "paused",
-    "restricted",
-]
-"""`state_connection` of the wire: `connected` and `disconnected` as old clients know them, or a more precise word.
-
-logged_out: the phone removed the device, pair again · replaced: the session was opened elsewhere · banned: WhatsApp
-refused the number for a time · outdated: WhatsApp refuses this engine version · degraded: connected but not answering ·
-paused: nothing of this official number is sent until a person has acted (`kurir number resume`) · restricted:
-connected, but WhatsApp lets the number write only to people it has been in contact with; shown in place of `connected`,
-see `shown_state`.
-"""
 
 KEY_PREFIX: dict[ChannelKind, str] = {"linked_device": "BO-", "cloud_api": "WB-"}
 

@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 from kurir.accounts import accounts
 from kurir.events.append import append
 from kurir.events.bodies import DeviceStatus
-from kurir.messages.channel_reports import ConnectionChanged
+from kurir.messages.channel_reports import ConnectionChanged, NumberState
 from kurir.numbers import numbers
-from kurir.numbers.numbers import Number, NumberState
+from kurir.numbers.numbers import Number
 from kurir.reasons import NOTHING, Reason, ReasonedError
 from kurir.reasons.administration import NOT_PAUSED
 from kurir.reasons.numbers import RESTRICTED_UNTIL

@@ -15,7 +15,8 @@ from kurir.channels.linked_device.pairing_progress import PairingView
 from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup
 from kurir.leases import Leases
 from kurir.messages.addresses import AddressError, parse_phone
-from kurir.numbers.numbers import Number, NumberState, shown_state
+from kurir.messages.channel_reports import NumberState
+from kurir.numbers.numbers import Number, shown_state
 from kurir.reasons import Reason
 from kurir.reasons.administration import HELD_AND_OFFLINE
 from kurir.services.errors import Invalid, NotPossible

@@ -32,7 +32,6 @@ from kurir.kit.shared_threads import STANDSTILL, Full, Job, SharedThreads
 from kurir.kit.tasks import TaskHealth
 from kurir.store import ordered_appends, transaction_end
 from kurir.store.inserts import Batch
-from kurir.store.postgres import Postgres
 from kurir.store.sqlite import Sqlite, damaged
 from kurir.store.statements import run
 from kurir.store.timeouts import Timeouts
@@ -124,8 +123,7 @@ class Database:
 
     def __init__(self, where: Path | str, pending_limit: int = 20_000) -> None:
         """Raises ValueError for a URL that is not one of PostgreSQL."""
-        of_kind = Sqlite(where, _CONNECTIONS) if isinstance(where, Path) else Postgres(where, _CONNECTIONS)
-        self._server: Server = of_kind
+        self._server: Server = Sqlite(where, _CONNECTIONS) if isinstance(where, Path) else _postgres(where)
         self.where = where
         self.name = self._server.name
         self.shared = self._server.shared
@@ -386,6 +384,12 @@ class Database:
         if isinstance(self.where, str):
             return error
         return DatabaseUnavailable(damaged(self.where, "what is in it is no UTF-8"))
+
+
+def _postgres(url: str) -> Server:
+    from kurir.store.postgres import Postgres  # noqa: PLC0415 - brings psycopg, which SQLite never needs
+
+    return Postgres(url, _CONNECTIONS)
 
 
 def _too_late(item: Item, why: str) -> None:

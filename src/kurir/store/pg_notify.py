@@ -12,14 +12,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import msgspec
-import psycopg
 import sqlalchemy as sa
 import structlog
 
 from kurir.kit.backoff import Backoff
 from kurir.kit.tasks import TaskHealth, Tasks
 from kurir.store.database import Database, DatabaseUnavailable
-from kurir.store.postgres import listening_address
 
 _CHANNEL = "kurir"
 _GATHERED = 0.02
@@ -81,6 +79,10 @@ class NotifyChannel:
                 await self._database.write(lambda c, parameters=parameters: c.execute(_NOTIFY, parameters) and None)
 
     async def _listen(self) -> None:
+        import psycopg  # noqa: PLC0415 - on SQLite nobody listens, and nobody needs the driver
+
+        from kurir.store.postgres import listening_address  # noqa: PLC0415
+
         address = listening_address(str(self._database.where))
         backoff = Backoff(_AGAIN_FIRST, _AGAIN_MOST)
         while True:

@@ -13,18 +13,21 @@ import json
 import re
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, exc
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.interfaces import Dialect
 
 
 def _dialect(name: str) -> Dialect:
     # both drivers take their parameters by name
-    kind: Any = sqlite.dialect if name == "sqlite" else postgresql.psycopg.dialect
-    return kind(paramstyle="named" if name == "sqlite" else "pyformat")
+    if name == "sqlite":
+        return cast("Dialect", sqlite.dialect(paramstyle="named"))
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - a gateway on SQLite does without
+
+    return cast("Dialect", postgresql.psycopg.dialect())
 
 
 _EACH = re.compile(r"\beach(_text)?\((:\w+)\)")

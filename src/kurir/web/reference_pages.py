@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
-import jinja2
 import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -33,6 +33,9 @@ from kurir.web.http.basic_credentials import basic_credentials
 from kurir.web.http.languages import before_account
 from kurir.web.page_words import WORDS
 
+if TYPE_CHECKING:
+    import jinja2
+
 _SECURITY = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -45,10 +48,17 @@ _CURL = """curl {url} \\
 _GOOD = frozenset({"connected"})
 _PASSING = frozenset({"connecting", "pairing", "degraded", "restricted"})
 
-_pages = jinja2.Environment(
-    loader=jinja2.PackageLoader("kurir.web"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-)
-cast("dict[str, Any]", _pages.globals)["version"] = __version__  # the library types it after its own globals
+
+@cache
+def _pages() -> jinja2.Environment:
+    """The templates; loaded with the first page, which most gateways are never asked for."""
+    import jinja2  # noqa: PLC0415
+
+    pages = jinja2.Environment(
+        loader=jinja2.PackageLoader("kurir.web"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    cast("dict[str, Any]", pages.globals)["version"] = __version__  # the library types it after its own globals
+    return pages
 
 
 def routes(gateway: Gateway, endpoints: Sequence[Endpoint], base_url: str) -> list[BaseRoute]:
@@ -107,7 +117,7 @@ def _asked_language(request: Request) -> str:
 
 
 def _page(name: str, language: str, status: int, headers: dict[str, str] | None = None, **values: Any) -> Response:
-    text = _pages.get_template(name).render(language=language, words=WORDS[language], **values)
+    text = _pages().get_template(name).render(language=language, words=WORDS[language], **values)
     return HTMLResponse(text, status, _SECURITY | (headers or {}))
 
 

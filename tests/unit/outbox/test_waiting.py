@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from kurir.numbers.numbers import Number, NumberState
+from kurir.messages.channel_reports import NumberState
+from kurir.numbers.numbers import Number
 from kurir.outbox.wait_reasons import Cause, Facts, Waiting, lasts, number_waits, reason_of, waiting_for
 from kurir.reasons import NOTHING, as_written, sentence
 

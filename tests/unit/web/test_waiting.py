@@ -17,9 +17,8 @@ from kurir.accounts.tables import accounts
 from kurir.cli import message as cli
 from kurir.cli import terminal
 from kurir.kit.ids import parse_message_id
-from kurir.messages.channel_reports import TryLater
+from kurir.messages.channel_reports import NumberState, TryLater
 from kurir.numbers import numbers
-from kurir.numbers.numbers import NumberState
 from kurir.outbox.tables import messages
 from kurir.outbox.wait_reasons import reason_of
 from kurir.reasons import NOTHING, as_written, read, sentence

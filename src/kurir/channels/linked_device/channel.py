@@ -24,7 +24,6 @@ from kurir.channels.linked_device.host_process import HostLostError
 from kurir.channels.linked_device.hosts import ARGV
 from kurir.channels.linked_device.pairing_progress import PairingProgress
 from kurir.channels.linked_device.peer_calls import Call, DeviceUnavailable, PeerCalls, Result
-from kurir.channels.linked_device.server_sessions import ServerSessions
 from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import DeviceStats
@@ -34,6 +33,7 @@ from kurir.messages.channel_reports import (
     Evidence,
     InDoubt,
     NotConnected,
+    NumberState,
     Outcome,
     Refused,
     Restricted,
@@ -41,7 +41,7 @@ from kurir.messages.channel_reports import (
     TryLater,
 )
 from kurir.messages.content import Outgoing
-from kurir.numbers.numbers import Number, NumberState
+from kurir.numbers.numbers import Number
 from kurir.reasons import Reason
 from kurir.reasons import numbers as reasons
 from kurir.reasons.states import state
@@ -98,9 +98,7 @@ class LinkedDevices:
         self._clock = clock
         self._message_key = message_key
         self._list_numbers = list_numbers
-        self._sessions: Sessions = (
-            ServerSessions(settings.database_url) if settings.database_url else FileSessions(settings.data_dir)
-        )
+        self._sessions = _sessions(settings)
         self._events = EventStream(_EVENTS)
         self._connections = Connections(
             settings, self._sessions, self._events, clock, argv, health=health, unread=unread
@@ -320,3 +318,13 @@ class LinkedDevices:
         if isinstance(answer, say.Failed):
             raise DeviceUnavailable(answer.reason)
         return answer
+
+
+def _sessions(settings: Settings) -> Sessions:
+    if not settings.database_url:
+        return FileSessions(settings.data_dir)
+    from kurir.channels.linked_device.server_sessions import (  # noqa: PLC0415 - brings psycopg, which files never need
+        ServerSessions,
+    )
+
+    return ServerSessions(settings.database_url)

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import dataclass, field
 
 from kurir.channels.linked_device.pairing_progress import PairingProgress
-from kurir.numbers.numbers import Number, NumberState
+from kurir.messages.channel_reports import NumberState
+from kurir.numbers.numbers import Number
 from kurir.reasons import NOTHING, Reason
 
 

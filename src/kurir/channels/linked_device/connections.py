@@ -27,8 +27,8 @@ from kurir.channels.linked_device.sessions import Sessions
 from kurir.kit.clock import Clock
 from kurir.kit.log_limit import LogLimit
 from kurir.kit.tasks import TaskHealth, Tasks, Work
-from kurir.messages.channel_reports import ConnectionChanged
-from kurir.numbers.numbers import Number, NumberState
+from kurir.messages.channel_reports import ConnectionChanged, NumberState
+from kurir.numbers.numbers import Number
 from kurir.reasons import Reason
 from kurir.reasons import numbers as reasons
 from kurir.settings import Settings

@@ -37,7 +37,7 @@ _GOOD_LIFE = 20.0
 """Seconds a host must have run for the back-off to restart at its first value."""
 _SHORT_LIVES = 3
 """Ends of a host, each within `_GOOD_LIFE` of its start, after which its devices are split over two hosts: one of them
-may cause the crashes, which should not affect the others. Halving finds it with few more processes (about 80 MiB each).
+may cause the crashes, which should not affect the others. Halving finds it with few more processes (about 60 MiB each).
 A SIGKILL from outside does not count: it is no sign of a bad device, and more processes do not help when memory is
 short."""
 _SUSPICION = 600.0

@@ -19,6 +19,7 @@ from kurir.messages.channel_reports import (
     InDoubt,
     MediaFetched,
     NotConnected,
+    NumberState,
     Quarantined,
     Received,
     Refused,
@@ -28,7 +29,6 @@ from kurir.messages.channel_reports import (
     TryLater,
 )
 from kurir.messages.content import Outgoing
-from kurir.numbers.numbers import NumberState
 from kurir.reasons import Reason
 
 FRAME_LIMIT = 64 * 1024 * 1024

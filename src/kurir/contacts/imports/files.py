@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import openpyxl
 
 from kurir.kit.file_failures import file_failure
 from kurir.reasons import NOTHING, Reason, ReasonedError
@@ -207,6 +206,8 @@ def _xlsx(data: bytes) -> Iterator[Row]:
 
 def _sheet(data: bytes) -> Iterator[Row]:
     """The rows of the first sheet."""
+    import openpyxl  # noqa: PLC0415 - 8 MB that only the process that reads files needs
+
     book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True, keep_links=False)
     with closing(book):
         if not book.worksheets:

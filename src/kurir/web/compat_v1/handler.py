@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import RequestLimit
-from kurir.kit.log_limit import LogSummary
+from kurir.kit.log_summary import LogSummary
 from kurir.outbox.outbox import QueueFull
 from kurir.reasons.requests import (
     BAD_VALUE,

@@ -26,7 +26,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kurir.accounts.limits import source_of
-from kurir.kit.log_limit import LogSummary
+from kurir.kit.log_summary import LogSummary
 from kurir.reasons import NOTHING, Reason, sentence
 from kurir.reasons import connections as reasons
 from kurir.web.http.languages import before_account

@@ -50,7 +50,7 @@ from kurir.channels.linked_device.protocol import (
 )
 from kurir.kit.backoff import Backoff
 from kurir.messages import bounds
-from kurir.numbers.numbers import NumberState
+from kurir.messages.channel_reports import NumberState
 from kurir.reasons import Reason, as_written
 from kurir.reasons import numbers as reasons
 

@@ -12,6 +12,7 @@ workers, so that one that waits does not block another.
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -42,6 +43,7 @@ from kurir.channels.linked_device.protocol import (
     sound_frame,
 )
 from kurir.kit import crash_points
+from kurir.kit.deferred_imports import deferred
 from kurir.reasons.numbers import NOT_ENCODED
 
 _WORKERS_PER_DEVICE = 16
@@ -49,6 +51,12 @@ _WORKERS_PER_DEVICE = 16
 _PR_SET_PDEATHSIG = 1
 _ORPHANED = 1
 _FAILED = 70
+_SELDOM_USED = (
+    *("linkpreview", "requests", "httpx", "tqdm", "segno", "phonenumbers", "PIL"),
+    "asyncio",
+    *("neonize.utils.calc", "neonize.utils.ffmpeg", "neonize.utils.iofile", "neonize.utils.sticker"),
+)
+"""What neonize imports and needs only for methods that no host calls: stickers, link previews, printed QR codes."""
 _NOT_ENCODABLE = (ValueError, TypeError, OverflowError, msgspec.MsgspecError)
 """What `sound_frame` raises for something that the gateway could not read."""
 
@@ -147,6 +155,7 @@ def run(calls: socket.socket, news: socket.socket) -> None:
     # here and not above: the engine must be loaded after the parent-death signal has been set
     from kurir.channels.linked_device.engine_host.engine import NeonizeEngine  # noqa: PLC0415
 
+    gc.freeze()  # what is loaded stays: no collection looks at it again
     for name in ("neonize", "whatsmeow", "Whatsmeow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("neonize.utils.log").setLevel(logging.WARNING)
@@ -171,7 +180,8 @@ def main() -> None:
         )  # a stop is handled by the gateway: sends may finish, then it ends its hosts
     status = _FAILED
     try:
-        run(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))
+        with deferred(*_SELDOM_USED):
+            run(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))
         status = 0
     except Exception:
         logging.exception("the engine host cannot go on")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from babel import Locale, UnknownLocaleError
-
 from kurir.accounts.accounts import Account
 from kurir.channels.cloud_api.templates.rules import BODY_LIMIT
 from kurir.kit.json_values import JsonValue
@@ -201,6 +199,8 @@ def _row(account: Account, number: Number, template: Template) -> dict[str, Any]
 
 
 def _language_name(code: str) -> str:
+    from babel import Locale, UnknownLocaleError  # noqa: PLC0415 - only for lists of templates
+
     try:
         return Locale.parse(code).get_display_name("en") or code
     except (UnknownLocaleError, ValueError):
