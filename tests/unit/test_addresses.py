@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from unittest.mock import patch
+
 import phonenumbers
 import pytest
 from hypothesis import example, given, settings
@@ -9,9 +12,11 @@ from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 from tests.harness.properties import examples
 
+from kurir.messages import addresses, mobile_numbers
 from kurir.messages.addresses import AddressError, CountryCodeError, is_group, parse_group, parse_phone
 
 REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
+COUNTRY_CODES = sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 
 
 def mobile(region: str) -> phonenumbers.PhoneNumber | None:
@@ -185,3 +190,87 @@ def test_groups(group_id: str, stored: str) -> None:
 def test_what_is_no_group_is_refused(group_id: str) -> None:
     with pytest.raises(AddressError, match=r"^expected a group id such as 120363322806000000 or \d+@g\.us$"):
         parse_group(group_id)
+
+
+def everywhere(kinds: list[int]) -> list[tuple[str, str]]:
+    """An example of each kind of number of each region: its country code and the number without it."""
+    found = [phonenumbers.example_number_for_type(region, kind) for region in REGIONS for kind in kinds]
+    return [(str(n.country_code), phonenumbers.national_significant_number(n)) for n in found if n is not None]
+
+
+PREFIXES = ["0", "8", "1", "06", "001", "011", "810", "009", "0011", "119", "99"]
+"""What is dialled in front of numbers somewhere in the world."""
+EVERY_KIND = everywhere(PhoneNumberType.values())
+
+
+def outcome(read: Callable[[], str]) -> str:
+    """The digits, or the sentence of the refusal."""
+    try:
+        return read()
+    except AddressError as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def near_miss(draw: st.DrawFn, number: str) -> str:
+    """The number with a few digits changed, added or left out."""
+    digits = list(number)
+    for _ in range(draw(st.integers(0, 3))):
+        at, digit = draw(st.integers(0, len(digits))), draw(st.sampled_from("0123456789"))
+        digits[at : at + draw(st.integers(0, 1))] = draw(st.sampled_from([[digit], []]))
+    return "".join(digits)
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> tuple[str, str, str]:
+    """A number as clients write it, or nearly so; its country code; the account's."""
+    code, number = draw(st.sampled_from(EVERY_KIND) | st.tuples(st.just("62"), indonesian.map(lambda n: n[2:])))
+    front = draw(
+        st.sampled_from(["", code, "+" + code, "00" + code, "+" + code + " 0", code + "0", code * 2, "+", *PREFIXES])
+    )
+    number = near_miss(draw, number)
+    if draw(st.booleans()):  # as long as a number without what is in front: it might be one
+        number = number[len(front.strip("+0 ")) :]
+    given = draw(st.sampled_from([code, "", "62", "1", "0" + code, *(str(c) for c in COUNTRY_CODES)]))
+    return front + number, given, draw(st.sampled_from(["62", code]))
+
+
+def read_by_the_library_alone(spelling: tuple[str, str, str]) -> str:
+    with patch.object(mobile_numbers, "_patterns", lambda _: None):
+        return outcome(lambda: addresses._parse_phone(*spelling))
+
+
+@given(spellings())
+@settings(max_examples=examples(2_000), deadline=None)
+def test_quickly_read_numbers_are_read_as_the_library_reads_them(spelling: tuple[str, str, str]) -> None:
+    assert outcome(lambda: parse_phone(*spelling)) == read_by_the_library_alone(spelling)
+
+
+@given(
+    st.text(max_size=20) | st.text("0123456789+ -()٣", max_size=20), st.text(max_size=4) | st.text("01246", max_size=4)
+)
+@settings(max_examples=examples(1_000))
+def test_odd_texts_are_read_as_the_library_reads_them(phone_no: str, country_code: str) -> None:
+    assert outcome(lambda: parse_phone(phone_no, country_code)) == read_by_the_library_alone(
+        (phone_no, country_code, "62")
+    )
+
+
+@pytest.mark.parametrize(("code", "number"), everywhere([PhoneNumberType.MOBILE]))
+def test_regions_that_share_a_country_code_are_left_to_the_library(code: str, number: str) -> None:
+    shared = len(phonenumbers.COUNTRY_CODE_TO_REGION_CODE[int(code)]) > 1
+    quick = mobile_numbers.international(code + number)
+    assert quick is None if shared else quick in (None, code + number)
+
+
+@pytest.mark.parametrize("number", ["81234567890", "081234567890", "6281234567890"])
+def test_indonesian_mobile_numbers_need_no_library(number: str) -> None:
+    assert mobile_numbers.dialled(number, "62") == "6281234567890"
+    assert mobile_numbers.international("6281234567890") == "6281234567890"
+
+
+def test_long_spellings_are_read_but_not_remembered() -> None:
+    before = addresses._remembered.cache_info()
+    for size in range(50, 60):
+        assert parse_phone("0812" + "-" * size + "34567890", "62") == "6281234567890"
+    assert addresses._remembered.cache_info() == before
+    assert before.maxsize is not None

@@ -7,15 +7,20 @@ id with the `@g.us` server (`120363…@g.us`).
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import phonenumbers
 
+from kurir.messages import mobile_numbers
+from kurir.messages.mobile_numbers import LEAST_DIGITS, MOST_DIGITS
 from kurir.reasons import ReasonedError
 from kurir.reasons import addresses as reasons
 
 GROUP_SERVER = "@g.us"
-LEAST_DIGITS, MOST_DIGITS = 7, 15
-"""Digits of an E.164 number with its country code (ITU-T E.164: 15 at most)."""
+_REMEMBERED = 10_000
+"""Spellings whose reading is remembered: callers write to the same people again and again."""
+_SPELLING = 40
+"""Maximum characters of a spelling that is remembered, with both country codes."""
 _SEPARATORS = re.compile(r"[\s().\-/\u00a0\u200e\u200f\u202a-\u202e\u2010-\u2015]+")
 _GROUP_ID = re.compile(r"\d{5,32}(-\d{5,20})?")
 
@@ -37,6 +42,14 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
 
     Returns the digits (7 to 15). Raises AddressError when no reading gives a possible number.
     """
+    if (
+        len(phone_no) + len(country_code) + len(default_country_code) > _SPELLING
+    ):  # what is remembered is bounded in size
+        return _parse_phone(phone_no, country_code, default_country_code)
+    return _remembered(phone_no, country_code, default_country_code)
+
+
+def _parse_phone(phone_no: str, country_code: str, default_country_code: str) -> str:
     raw = phone_no.strip()
     for suffix in ("@c.us", "@s.whatsapp.net"):
         raw = raw.removesuffix(suffix)
@@ -50,8 +63,11 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
         raise CountryCodeError(reasons.COUNTRY_CODE())
     if international:
         digits = digits.removeprefix("00") if compact.startswith("00") else digits
-        return _possible(digits)
-    return _read(digits, code)
+        return mobile_numbers.international(digits) or _possible(digits)
+    return mobile_numbers.dialled(digits, code) or _read(digits, code)
+
+
+_remembered = lru_cache(maxsize=_REMEMBERED)(_parse_phone)
 
 
 def parse_group(group_id: str) -> str:
