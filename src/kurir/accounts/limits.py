@@ -1,6 +1,6 @@
 """Rate limits: requests per account, and failed authentication attempts per client address.
 
-They use the `limits` package's sliding window in this process's memory; a restart resets them.
+Both are sliding windows in this process's memory, the second the `limits` package's; a restart resets them.
 """
 
 from __future__ import annotations
@@ -12,37 +12,16 @@ import math
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
+from kurir.accounts.sliding_windows import Allowance, SlidingWindows
 from kurir.settings import SettingsError
 
 _LONGEST_WAIT = 2.0
 """Seconds that an attempt waits for others of its source that are in progress."""
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """The state of a caller's tightest limit. `reset` is whole seconds until requests are available again."""
-
-    allowed: bool
-    limit: int
-    remaining: int
-    reset: int
-
-    def headers(self) -> dict[str, str]:
-        """The `RateLimit-*` headers of every answer, and `Retry-After` when the request was refused."""
-        found = {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset),
-        }
-        if not self.allowed:
-            found["Retry-After"] = str(self.reset)
-        return found
 
 
 class RequestLimit:
@@ -50,30 +29,14 @@ class RequestLimit:
 
     def __init__(self, notation: str) -> None:
         """`notation` as in `50/second;1000/minute`. Raises SettingsError."""
-        self._items = _parsed("rate_limit", notation)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._windows = SlidingWindows(_parsed("rate_limit", notation))
 
-    def take(self, account_id: int, group: str = "") -> Allowance:
-        """Counts one request of the account; a request refused by one limit is not counted against the following ones.
+    def take(self, account_id: int, group: str, now: float) -> Allowance:
+        """Counts one request of the account at `now` (unix seconds); see `SlidingWindows.take`.
 
         Requests of another `group` are counted separately, against limits of the same size.
         """
-        who = f"{account_id}:{group}" if group else str(account_id)
-        tightest: Allowance | None = None
-        for item in self._items:
-            allowed = self._limiter.hit(item, who)
-            found = self._allowance(item, who, allowed)
-            if not allowed:
-                return found
-            if tightest is None or found.remaining < tightest.remaining:
-                tightest = found
-        assert tightest is not None, "a parsed notation has at least one limit"
-        return tightest
-
-    def _allowance(self, item: RateLimitItem, who: str, allowed: bool) -> Allowance:
-        reset_at, remaining = self._limiter.get_window_stats(item, who)
-        wait = max(1, math.ceil(reset_at - time.time()))
-        return Allowance(allowed, item.amount, remaining if allowed else 0, wait)
+        return self._windows.take((account_id, group), now)
 
 
 class Blocked(Exception):  # noqa: N818 - a refusal

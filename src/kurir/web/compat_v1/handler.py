@@ -120,7 +120,7 @@ class CompatHandler:
             body = Body(decode(raw, content_type, encoding, endpoint.credential))
             account = await self._identity.account(body, endpoint.credential, _address(scope))
             language = account.language
-            headers = self._counted(account, endpoint)
+            headers = self._counted(account, endpoint, now)
             self._identity.require_package(account)  # after the limit: accounts that may not send are limited too
             number = None
             if endpoint.number_field is not None:
@@ -158,9 +158,9 @@ class CompatHandler:
             body = error_body("503", "unavailable", UNEXPECTED, language, id=error_id)
             return json_reply(body, headers | _RETRY_AFTER)
 
-    def _counted(self, account: Account, endpoint: Endpoint) -> dict[str, str]:
+    def _counted(self, account: Account, endpoint: Endpoint, now: float) -> dict[str, str]:
         """Counts the request against the account's limit; the headers that say what is left. Raises WireError."""
-        allowance = self._request_limit.take(account.id, endpoint.limit_group)
+        allowance = self._request_limit.take(account.id, endpoint.limit_group, now)
         headers = allowance.headers()
         if not allowance.allowed:
             raise WireError("400", "rate_limited", RATE_LIMITED, headers=headers, seconds=allowance.reset)
