@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -29,8 +30,7 @@ def _wall() -> float:
     return time.time()
 
 
-def _counted() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+_counted: Clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 class SteadyClock:
@@ -43,10 +43,10 @@ class SteadyClock:
         self._astray = False
 
     def __call__(self) -> float:
-        counted, wall = self._counted(), self._wall()
-        difference = wall - counted - self._offset
-        if abs(difference) <= _JUMP:
-            self._offset = wall - counted
+        counted = self._counted()
+        offset = self._wall() - counted
+        if -_JUMP <= offset - self._offset <= _JUMP:
+            self._offset = offset
             if self._astray:
                 self._astray = False
                 log.warning("clock_recovered")
@@ -54,7 +54,7 @@ class SteadyClock:
             self._astray = True
             log.error(
                 "clock_jumped",
-                seconds=round(difference),
+                seconds=round(offset - self._offset),
                 advice="the gateway goes on with its own time; restart it when the system's clock is right",
             )
         return counted + self._offset

@@ -1,12 +1,14 @@
 """Identifies callers: finds the account of an API key, and the number of a number's key.
 
-Successful look-ups are cached for a few seconds, so that the hot path needs no database; failed ones are not. A revoked
-key therefore works for `MEMORY_SECONDS` longer at most.
+Successful look-ups are remembered for a few seconds, so that the hot path needs neither the database nor a hash of the
+key; failed ones are not. A revoked key therefore works for `MEMORY_SECONDS` longer at most. Keys themselves are only in
+memory and only that long; whether one is remembered shows in no time that a guesser could use, as it is found by
+Python's hash of it, which is keyed with a secret of the process.
 """
 
 from __future__ import annotations
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 from sqlalchemy import Connection
 
 from kurir.accounts import accounts, api_keys
@@ -14,6 +16,7 @@ from kurir.accounts.accounts import Account
 from kurir.accounts.limits import FailedKeys, source_of
 from kurir.kit.clock import Clock
 from kurir.kit.sealing import Sealing
+from kurir.kit.short_memory import ShortMemory
 from kurir.numbers import numbers
 from kurir.numbers.numbers import KEY_PREFIX, ChannelKind, Number
 from kurir.services.single_flight import OneAtATime
@@ -34,10 +37,12 @@ class Callers:
         self._sealing = sealing
         self._failed_keys = FailedKeys(limit)
         self._single: OneAtATime[str, Account] = OneAtATime()
-        self._accounts: TTLCache[str, Account] = TTLCache(_MEMORY_SIZE, MEMORY_SECONDS, clock)
-        self._numbers: TTLCache[tuple[int, str], Number] = TTLCache(_MEMORY_SIZE, MEMORY_SECONDS, clock)
+        self._clock = clock
+        self._accounts: ShortMemory[str, Account] = ShortMemory(_MEMORY_SIZE, MEMORY_SECONDS)
+        """Accounts by the API key itself."""
+        self._numbers: ShortMemory[tuple[int, str], Number] = ShortMemory(_MEMORY_SIZE, MEMORY_SECONDS)
         self._right_keys: LRUCache[str, bool] = LRUCache(_MEMORY_SIZE)
-        """Keys that were right when they were last looked up, however long ago."""
+        """Hashes of the keys that were right when they were last looked up, however long ago."""
 
     async def account(self, key: str, address: str) -> Account | None:
         """The account of an API key; None for a wrong one. `address` is the client's.
@@ -45,30 +50,30 @@ class Callers:
         Raises Blocked when the address has sent too many wrong keys, and DatabaseUnavailable. Keys known to this
         process are let through even then, so that nobody can lock out the callers who share an address.
         """
-        key_hash = api_keys.hash_of(self._sealing, key)
-        account = self._accounts.get(key_hash)
+        account = self._accounts.get(key, self._clock())
         if account is not None:
             return account
+        key_hash = api_keys.hash_of(self._sealing, key)
         # one look-up for concurrent calls with the same key; each wrong one counts as a try
-        return await self._single.run(key_hash, lambda: self._looked_up(key_hash, source_of(address)))
+        return await self._single.run(key_hash, lambda: self._looked_up(key, key_hash, source_of(address)))
 
     async def number(self, account_id: int, key: str, channel: ChannelKind) -> Number | None:
         """The account's number of that channel with this key; None also for another account's."""
-        remembered = self._numbers.get((account_id, key))
+        remembered = self._numbers.get((account_id, key), self._clock())
         if remembered is not None and remembered.channel == channel:
             return remembered
         if not key.startswith(KEY_PREFIX[channel]):
             return None
         found = await self._database.read(lambda c: numbers.by_key(c, account_id, key), of=account_id)
         if found is not None:
-            self._numbers[account_id, key] = found
+            self._numbers.put((account_id, key), found, self._clock())
         return found
 
-    async def _looked_up(self, key_hash: str, source: str) -> Account | None:
+    async def _looked_up(self, key: str, key_hash: str, source: str) -> Account | None:
         """Looks the key up: one that was right before without limits, others within them."""
         if key_hash in self._right_keys:
             account = await self._database.read(lambda c: _account_of(c, key_hash), of=key_hash)
-            self._remember(key_hash, account)
+            self._remember(key, key_hash, account)
             return account
         async with self._failed_keys.attempt(source) as attempt:
             try:
@@ -78,15 +83,15 @@ class Callers:
                 raise
             if account is not None:
                 attempt.right()
-            self._remember(key_hash, account)
+            self._remember(key, key_hash, account)
             return account
 
-    def _remember(self, key_hash: str, account: Account | None) -> None:
+    def _remember(self, key: str, key_hash: str, account: Account | None) -> None:
         if account is None:
-            self._accounts.pop(key_hash, None)
+            self._accounts.drop(key)
             self._right_keys.pop(key_hash, None)
         else:
-            self._accounts[key_hash] = account
+            self._accounts.put(key, account, self._clock())
             self._right_keys[key_hash] = True
 
 

@@ -148,3 +148,26 @@ async def test_keys_are_nowhere_in_the_database(harness: Harness) -> None:
         return "".join(str(connection.exec_driver_sql(f'SELECT * FROM "{table}"').all()) for table in tables)
 
     assert harness.ours.api_key not in await harness.gateway.database.read(everything)
+
+
+async def test_a_remembered_key_is_not_hashed_again(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    hash_of = api_keys.hash_of
+    monkeypatch.setattr(api_keys, "hash_of", lambda sealing, key: (hashed.append(key), hash_of(sealing, key))[1])
+    for _ in range(5):
+        assert (await harness.send("info")).status_code == 200
+        assert (await harness.post("info", {"api_key": "wrong"})).status_code == 403
+    assert [hashed.count(key) for key in (harness.ours.api_key, "wrong")] == [1, 5]
+
+
+async def test_only_right_keys_are_remembered_and_only_for_seconds(harness: Harness) -> None:
+    now = [1000.0]
+    gateway, key = harness.gateway, harness.ours.api_key
+    callers = Callers(gateway.database, gateway.sealing, lambda: now[0], "100/minute")
+    for given in ("x" * 100_000, "wrong", key, key[:-1]):
+        await callers.account(given, "192.0.2.1")
+    assert list(callers._accounts._kept) == [key]
+    now[0] += MEMORY_SECONDS
+    await callers.account(harness.theirs.api_key, "192.0.2.1")
+    assert list(callers._accounts._kept) == [harness.theirs.api_key]
+    assert key not in repr(vars(callers))
