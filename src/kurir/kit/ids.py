@@ -15,6 +15,8 @@ import time
 _EPOCH_MS = 1_704_067_200_000
 _COUNTER_BITS = 22
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+"""Two digits, by their value."""
 _ALPHANUMERIC = string.ascii_letters + string.digits
 
 
@@ -43,11 +45,12 @@ def first_id_at(at: float) -> int:
 
 def public_message_id(message_id: int) -> str:
     """A message id as callers see it: `msg_` and 13 Crockford base-32 digits."""
-    digits: list[str] = []
-    for _ in range(13):
-        message_id, digit = divmod(message_id, 32)
-        digits.append(_ALPHABET[digit])
-    return "msg_" + "".join(reversed(digits))
+    pairs = _PAIRS
+    return (
+        f"msg_{_ALPHABET[message_id >> 60 & 31]}{pairs[message_id >> 50 & 1023]}{pairs[message_id >> 40 & 1023]}"
+        f"{pairs[message_id >> 30 & 1023]}{pairs[message_id >> 20 & 1023]}{pairs[message_id >> 10 & 1023]}"
+        f"{pairs[message_id & 1023]}"
+    )
 
 
 def parse_message_id(text: str) -> int | None:

@@ -162,10 +162,16 @@ class Metrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30),
             registry=registry,
         )
+        # the children of the busiest ones: finding them by their labels costs more than counting
+        self._answers: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._accepted_by: dict[tuple[str, str], Counter] = {}
 
     def accepted(self, kind: str, origin: str, count: int = 1) -> None:
         """Messages were stored; `kind` as in `messages.content`, `origin` is api, otp, broadcast, …"""
-        self._accepted.labels(kind, origin).inc(count)
+        counter = self._accepted_by.get((kind, origin))
+        if counter is None:
+            counter = self._accepted_by[kind, origin] = self._accepted.labels(kind, origin)
+        counter.inc(count)
 
     def refused(self, reason: str) -> None:
         """A send was not stored; `reason` is a fixed word (queue_full, window_closed, …), never a caller's text."""
@@ -243,9 +249,14 @@ class Metrics:
     def answered(self, method: str, path: str, code: int, seconds: float) -> None:
         """Counts one HTTP answer; `path` is the route's template, or "other" when no route matched, never a raw
         path."""
-        known = method if method in _METHODS else "other"
-        self._requests.labels(known, path, str(code)).inc()
-        self._request_seconds.labels(path).observe(seconds)
+        kept = self._answers.get((method, path, code))
+        if kept is None:
+            known = method if method in _METHODS else "other"
+            kept = self._requests.labels(known, path, str(code)), self._request_seconds.labels(path)
+            if known == method:  # others are without end
+                self._answers[method, path, code] = kept
+        kept[0].inc()
+        kept[1].observe(seconds)
 
     def surprised(self, path: str) -> None:
         """A request ended in an unexpected error; `path` as in `answered`."""

@@ -42,7 +42,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     `base_url` is the address under which callers reach it, as the reference shows it; `endpoints` the table of the
     compatible API. Raises SettingsError when a limit in the settings cannot be read.
     """
-    identity = Identity(gateway.services.callers, gateway.clock)
+    identity = Identity(gateway.services.callers)
     compat_handler = CompatHandler(gateway, endpoints, identity, RequestLimit(gateway.settings.rate_limit))
 
     async def database_unavailable(request: Request, error: Exception) -> Response:
@@ -89,7 +89,7 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
     may_ask = host_check(gateway.settings, base_url)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if not may_ask(header(scope, b"host").encode("latin-1")):
+        if may_ask is not None and not may_ask(header(scope, b"host").encode("latin-1")):
             body = refusal_body(421, FOREIGN_HOST(), language_of(scope))
             await send_reply(scope, send, json_reply(body, status=421))
             return

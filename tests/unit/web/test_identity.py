@@ -54,7 +54,7 @@ async def test_a_revoked_key_works_for_seconds_only(harness: Harness) -> None:
     now = [1000.0]
     gateway = harness.gateway
     callers = Callers(gateway.database, gateway.sealing, lambda: now[0], "100/minute")
-    identity = Identity(callers, lambda: now[0])
+    identity = Identity(callers)
     body = Body({"api_key": harness.ours.api_key})
     assert (await identity.account(body, "api_key", "192.0.2.1")).id == harness.ours.account.id
     await gateway.database.write(lambda c: api_keys.revoke(c, harness.ours.account.id, harness.ours.api_key[-4:]))

@@ -43,11 +43,16 @@ class Body:
 
     def value(self, *names: str) -> Any:
         """The first present value among the names, as it came; None when all are absent, null or ""."""
+        get = self._fields.get
         for name in names:
-            found = self._fields.get(name)
+            found = get(name)
             if found is not None and found != "":
                 return found
         return None
+
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Whether any of the names is among the fields, whatever its value."""
+        return not names.isdisjoint(self._fields)
 
     def text(
         self,
@@ -63,10 +68,7 @@ class Body:
             if required:
                 raise missing(names[0], expected)
             return default
-        text = _as_text(found)
-        if text is None:
-            raise _got(names[0], expected, found)
-        text = _clean(text, names[0])
+        text = text_of(found, names[0], expected)
         if required and not text.strip():
             raise missing(names[0], expected)
         if limit is not None and len(text) > limit:
@@ -78,6 +80,10 @@ class Body:
         found = self.value(*names)
         if found is None:
             return default
+        if found == "1":
+            return True
+        if found == "0":
+            return False
         word = (_as_text(found) or "").strip().lower()
         if word in _TRUE:
             return True
@@ -109,7 +115,12 @@ class Body:
 
     def choice(self, *names: str, choices: tuple[str, ...], default: str) -> str:
         """One of a few words, in any case."""
-        word = self.text(*names, default=default).strip().lower()
+        found = self.value(*names)
+        if found is None:
+            found = default
+        if found in choices:
+            return found
+        word = text_of(found, names[0]).strip().lower()
         if word not in choices:
             raise _got(names[0], _one_of(choices), word)
         return word
@@ -127,6 +138,16 @@ class Body:
         if found is None or isinstance(found, dict):
             return found
         raise _got(names[0], AN_OBJECT, found)
+
+
+def text_of(value: Any, name: str, expected: str | Code | Reason = A_TEXT) -> str:
+    """A field's value as a text, see `Body.text`. Raises WireError 405 naming the field."""
+    if type(value) is str and value.isprintable():
+        return value
+    text = _as_text(value)
+    if text is None:
+        raise _got(name, expected, value)
+    return _clean(text, name)
 
 
 def _got(name: str, expected: str | Code | Reason, found: Any) -> WireError:

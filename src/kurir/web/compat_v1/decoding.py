@@ -49,6 +49,7 @@ _FAULTS = {
 }
 """Errors of msgspec that have a sentence of their own."""
 _decode_json = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_texts = msgspec.json.Decoder(dict[str, str]).decode
 
 
 def decode(
@@ -59,6 +60,13 @@ def decode(
     `raw` is the whole body, already bounded; `content_type` and `content_encoding` are the headers' values ("" when
     absent); `credential` is named when nothing was sent at all. Raises WireError 400.
     """
+    if not content_encoding and raw.startswith(b"{"):
+        # what most clients send: one object of texts, in which nothing can be deep. Whatever else it is, a mistake
+        # included, is left to the rest
+        try:
+            return _decode_texts(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            pass
     encoding = content_encoding.strip().lower()
     if encoding not in ("", "identity"):
         raise refusal(COMPRESSED, encoding=encoding)

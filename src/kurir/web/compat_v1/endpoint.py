@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from kurir.accounts.accounts import Account
 from kurir.numbers.numbers import Number
 from kurir.outbox.idempotency import Once, Remembered
@@ -40,8 +42,7 @@ class Field:
     aliases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One identified request. `number` is there exactly when the endpoint names a number field.
 
     `once` identifies repetitions of the request; pass it to `outbox.accept`.

@@ -6,8 +6,9 @@ equals `code` unless the setting `http_status` is `always_200` (wire contract, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from kurir.reasons import Code, Reason, ReasonedError, sentence
 from kurir.reasons.requests import REQUIRED, WRONG
@@ -60,15 +61,14 @@ class WireError(ReasonedError):
         return {"code": self.code, "message": sentence(self.reason, language), "type": self.type}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """A handler's answer: the JSON body, exactly the sample's keys, and our extra facts as headers.
 
     `status` is the HTTP status when it differs from the body's `code` (or the body has none).
     """
 
     body: dict[str, Any]
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = {}
     status: int | None = None
 
 

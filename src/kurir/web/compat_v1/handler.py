@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -40,7 +39,7 @@ from kurir.web.compat_v1.envelopes import WireError
 from kurir.web.compat_v1.http_replies import (
     Reply,
     error_body,
-    header,
+    headers_of,
     json_reply,
     language_of,
     send_preflight,
@@ -72,7 +71,7 @@ class CompatHandler:
         self, gateway: Gateway, endpoints: Sequence[Endpoint], identity: Identity, request_limit: RequestLimit
     ) -> None:
         self._gateway = gateway
-        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self._endpoints = {PREFIX + endpoint.path: endpoint for endpoint in endpoints}
         self._identity = identity
         self._request_limit = request_limit
         self._repeats = Repeats(gateway)
@@ -81,53 +80,55 @@ class CompatHandler:
 
     def knows(self, path: str) -> bool:
         """Whether the path is an endpoint's; a trailing slash does not matter."""
-        return path.startswith(PREFIX) and path[len(PREFIX) :].rstrip("/") in self._endpoints
+        return path in self._endpoints or path.rstrip("/") in self._endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        endpoint = self._endpoints.get(scope["path"][len(PREFIX) :].rstrip("/"))
-        if scope["method"] == "OPTIONS":
+        path, method = scope["path"], scope["method"]
+        endpoint = self._endpoints.get(path) or self._endpoints.get(path.rstrip("/"))
+        if method == "OPTIONS":
             await send_preflight(send)
             return
-        try:
-            reply = await self._answered(endpoint, scope, receive)
-        except ClientDisconnect:
-            return
+        if endpoint is None:
+            reply = json_reply(error_body("404", "not_found", UNKNOWN_ENDPOINT, language_of(scope), path=path))
+        elif method != "POST":
+            body = error_body("405", "invalid_request", POST_ONLY, language_of(scope), method=method)
+            reply = json_reply(body, {"Allow": "POST, OPTIONS"})
+        else:
+            try:
+                reply = await self._handled(endpoint, scope, receive)
+            except ClientDisconnect:
+                return
+            if self._always_200:
+                reply = Reply(200, reply.code, reply.body, reply.headers)
         await send_reply(scope, send, reply)
         label = PREFIX + endpoint.path if endpoint else "other"
-        self._gateway.metrics.answered(scope["method"], label, reply.code, time.perf_counter() - started)
-
-    async def _answered(self, endpoint: Endpoint | None, scope: Scope, receive: Receive) -> Reply:
-        if endpoint is None:
-            body = error_body("404", "not_found", UNKNOWN_ENDPOINT, language_of(scope), path=scope["path"])
-            return json_reply(body)
-        if scope["method"] != "POST":
-            body = error_body("405", "invalid_request", POST_ONLY, language_of(scope), method=scope["method"])
-            return json_reply(body, {"Allow": "POST, OPTIONS"})
-        reply = await self._handled(endpoint, scope, receive)
-        if self._always_200:
-            return Reply(200, reply.code, reply.body, reply.headers)
-        return reply
+        self._gateway.metrics.answered(method, label, reply.code, time.perf_counter() - started)
 
     async def _handled(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> Reply:
-        language = language_of(scope)
         headers: dict[str, str] = {}
         account = None
         try:
-            raw = await _read(scope, receive, self._gateway.settings.max_body_bytes)
+            sent = headers_of(scope)
+            raw = await _read(receive, self._gateway.settings.max_body_bytes, sent.get(b"content-length", b""))
             now = self._gateway.clock()
-            content_type, encoding = header(scope, b"content-type"), header(scope, b"content-encoding")
+            content_type = sent.get(b"content-type", b"").decode("latin-1")
+            encoding = sent.get(b"content-encoding", b"").decode("latin-1")
             body = Body(decode(raw, content_type, encoding, endpoint.credential))
             account = await self._identity.account(body, endpoint.credential, _address(scope))
-            language = account.language
             headers = self._counted(account, endpoint, now)
-            self._identity.require_package(account)  # after the limit: accounts that may not send are limited too
+            # after the limit: accounts that may not send are limited too
+            self._identity.require_package(account, now)
             number = None
             if endpoint.number_field is not None:
                 number = await self._identity.number(account, body, endpoint.number_field)
-            call = Call(account, body, now, number)
-            once = once_of(self._gateway.services.idempotency, endpoint, call, header(scope, _IDEMPOTENCY_KEY))
-            answer = await self._repeats.answer(endpoint, replace(call, once=once))
+            key = sent.get(_IDEMPOTENCY_KEY, b"").decode("latin-1")
+            once = once_of(self._gateway.services.idempotency, endpoint, account, body, key)
+            call = Call(account, body, now, number, once)
+            if once is None:
+                answer = await endpoint.handler(self._gateway, call)
+            else:
+                answer = await self._repeats.answer(endpoint, call)
             return json_reply(answer.body, headers | answer.headers, answer.status)
         except WireError as error:
             if account is None:
@@ -140,23 +141,24 @@ class CompatHandler:
                     type=error.type,
                     account_id=account.id,
                 )
-            return json_reply(error.body(language), headers | error.headers)
+            return json_reply(error.body(_language(account, scope)), headers | error.headers)
         except QueueFull:
-            return json_reply(error_body("400", "rate_limited", QUEUE_FULL, language), headers | _QUEUE_RETRY_AFTER)
+            refusal = error_body("400", "rate_limited", QUEUE_FULL, _language(account, scope))
+            return json_reply(refusal, headers | _QUEUE_RETRY_AFTER)
         except BadValue as error:
             log.warning("value_refused", endpoint=endpoint.path, reason=str(error))
-            return json_reply(error_body("400", "invalid_request", BAD_VALUE, language), headers)
+            return json_reply(error_body("400", "invalid_request", BAD_VALUE, _language(account, scope)), headers)
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", endpoint=endpoint.path, reason=str(error))
-            return json_reply(_unavailable(error, language), headers | _RETRY_AFTER)
+            return json_reply(_unavailable(error, _language(account, scope)), headers | _RETRY_AFTER)
         except ClientDisconnect:
             raise
         except Exception:
             error_id = secrets.token_hex(6)
             log.exception("unexpected_error", endpoint=endpoint.path, error_id=error_id)
             self._gateway.metrics.surprised(PREFIX + endpoint.path)
-            body = error_body("503", "unavailable", UNEXPECTED, language, id=error_id)
-            return json_reply(body, headers | _RETRY_AFTER)
+            refusal = error_body("503", "unavailable", UNEXPECTED, _language(account, scope), id=error_id)
+            return json_reply(refusal, headers | _RETRY_AFTER)
 
     def _counted(self, account: Account, endpoint: Endpoint, now: float) -> dict[str, str]:
         """Counts the request against the account's limit; the headers that say what is left. Raises WireError."""
@@ -167,17 +169,21 @@ class CompatHandler:
         return headers
 
 
+def _language(account: Account | None, scope: Scope) -> str:
+    return account.language if account is not None else language_of(scope)
+
+
 def _unavailable(error: DatabaseUnavailable, language: str) -> dict[str, str]:
     if isinstance(error, CommitUnknown):
         return error_body("503", "unknown", UNKNOWN_OUTCOME, language)
     return error_body("503", "unavailable", UNAVAILABLE, language)
 
 
-async def _read(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def _read(receive: Receive, limit: int, announced: bytes) -> bytes:
     """The whole body, never more than `limit` bytes of it. Raises WireError 400 and 408, and ClientDisconnect."""
     closing = {"Connection": "close"}
     try:
-        return await read_body(receive, limit, announced=header(scope, b"content-length"))
+        return await read_body(receive, limit, announced=announced.decode("latin-1"))
     except BodyTooLarge as error:
         raise WireError("400", "invalid_request", BODY_TOO_LARGE, headers=closing, limit=limit) from error
     except BodyTooSlow as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -36,8 +36,7 @@ _JSON = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """An answer: the HTTP status, the body's `code` for the metrics, the JSON body, and our extra headers."""
 
     status: int
@@ -59,8 +58,9 @@ def error_body(code: ErrorCode, type: ErrorType, reason: Code, language: str, /,
 
 async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
     """Writes the reply; to HEAD without its body."""
-    headers = [*_JSON, (b"content-length", str(len(reply.body)).encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in reply.headers.items()]
+    headers = [*_JSON, (b"content-length", b"%d" % len(reply.body))]
+    for name, value in reply.headers.items():
+        headers.append((_lower(name), value.encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply.body})
 
@@ -70,6 +70,16 @@ async def send_preflight(send: Send) -> None:
     headers = [*_CORS, (b"access-control-max-age", b"86400"), (b"allow", b"POST, OPTIONS"), (b"content-length", b"0")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
+
+
+@lru_cache(maxsize=100)  # the names are ours
+def _lower(name: str) -> bytes:
+    return name.lower().encode()
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The request's headers by name in lower case; of several with one name the first."""
+    return dict(reversed(scope["headers"]))
 
 
 def header(scope: Scope, name: bytes) -> str:

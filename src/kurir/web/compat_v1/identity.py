@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from kurir.accounts.accounts import Account
 from kurir.accounts.limits import Blocked
-from kurir.kit.clock import Clock
 from kurir.numbers.numbers import ChannelKind, Number
 from kurir.reasons import Code
 from kurir.reasons.requests import (
@@ -37,9 +36,8 @@ NUMBER_EXPECTED: dict[NumberField, Code] = {
 class Identity:
     """Finds the account of a request's key, and the number that it names."""
 
-    def __init__(self, callers: Callers, clock: Clock) -> None:
+    def __init__(self, callers: Callers) -> None:
         self._callers = callers
-        self._clock = clock
 
     async def account(self, body: Body, credential: str, address: str) -> Account:
         """The account whose key the body contains in any of its spellings.
@@ -61,9 +59,8 @@ class Identity:
             raise WireError("403", "invalid_api_key", INVALID_KEY, field=credential)
         return account
 
-    def require_package(self, account: Account) -> None:
-        """Raises WireError 403 unless the account's package is active now."""
-        now = self._clock()
+    def require_package(self, account: Account, now: float) -> None:
+        """Raises WireError 403 unless the account's package is active at `now`."""
         if account.package_active(now):
             return
         ended = now >= account.package_until

@@ -7,7 +7,7 @@ from kurir.broadcasts.broadcasts import MOST_RECIPIENTS, RecipientsError, recipi
 from kurir.kit.json_values import JsonValue
 from kurir.messages.addresses import CountryCodeError
 from kurir.reasons.sending import COUNTRY_EXPECTED, NO_PHONE_NUMBERS, RECIPIENTS_EXPECTED, TOO_MANY_RECIPIENTS
-from kurir.web.compat_v1.body import Body
+from kurir.web.compat_v1.body import Body, text_of
 from kurir.web.compat_v1.endpoint import Call, Field
 from kurir.web.compat_v1.envelopes import missing, wrong
 
@@ -45,7 +45,8 @@ def _written(body: Body, name: str) -> list[str]:
     """The numbers as written, one text each; numbers and texts are interchangeable, empty places are skipped."""
     found: JsonValue = body.value(name, *NAMES)
     items = found if isinstance(found, list) else [found]
-    texts = [Body({name: item}).text(name, expected=RECIPIENTS_EXPECTED) for item in items]
+    present = [item for item in items if item is not None and item != ""]
+    texts = [text_of(item, name, RECIPIENTS_EXPECTED) for item in present]
     return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 

@@ -13,10 +13,12 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from kurir.accounts.accounts import Account
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once, Repeated
 from kurir.reasons.requests import KEY_REUSED, ONCE_KEY_EXPECTED, ONE_KEY
 from kurir.services.idempotency import Idempotency
 from kurir.store.database import DatabaseUnavailable
+from kurir.web.compat_v1.body import Body
 from kurir.web.compat_v1.endpoint import API_KEY_NAMES, KEY_FIELD, KEY_HEADER, KEY_LIMIT, Call, Endpoint
 from kurir.web.compat_v1.envelopes import Answer, WireError, wrong
 from kurir.web.gateway import Gateway
@@ -27,24 +29,23 @@ _NO_PART_OF_THE_REQUEST = frozenset({KEY_FIELD, *API_KEY_NAMES})
 log = structlog.get_logger(__name__)
 
 
-def once_of(idempotency: Idempotency, endpoint: Endpoint, call: Call, header: str) -> Once | None:
+def once_of(idempotency: Idempotency, endpoint: Endpoint, account: Account, body: Body, header: str) -> Once | None:
     """How a repetition of this request is recognized; None when it need not be. Raises WireError 405.
 
     `header` is the value of `Idempotency-Key`, "" when absent.
     """
     if endpoint.replay is None:
         return None
-    key = _key(call, header)
-    if key:
-        fields = {name: value for name, value in call.body.fields.items() if name not in _NO_PART_OF_THE_REQUEST}
-        return idempotency.by_key(call.account.id, key, [endpoint.path, fields])
-    if call.account.repeat_guard_seconds > 0:
-        return Once(call.account.id, call.account.repeat_guard_seconds)
+    if (header or body.value(KEY_FIELD) is not None) and (key := _key(body, header)):
+        fields = {name: value for name, value in body.fields.items() if name not in _NO_PART_OF_THE_REQUEST}
+        return idempotency.by_key(account.id, key, [endpoint.path, fields])
+    if account.repeat_guard_seconds > 0:
+        return Once(account.id, account.repeat_guard_seconds)
     return None
 
 
 class Repeats:
-    """Answers requests, each kind of repetition included."""
+    """Answers requests that may be repetitions."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -56,8 +57,7 @@ class Repeats:
         Raises what the handler raises, and WireError 400 for a key that belongs to another request.
         """
         once = call.once
-        if once is None:
-            return await endpoint.handler(self._gateway, call)
+        assert once is not None, "other requests are not recognised"
         if not once.key_hash:
             try:
                 return await endpoint.handler(self._gateway, call)
@@ -109,9 +109,9 @@ def _replayed(answer: Answer) -> Answer:
     return Answer(answer.body, answer.headers | REPLAYED, answer.status)
 
 
-def _key(call: Call, header: str) -> str:
-    given = call.body.value(KEY_FIELD)
-    field = given if isinstance(given, str) else call.body.text(KEY_FIELD, expected=ONCE_KEY_EXPECTED)
+def _key(body: Body, header: str) -> str:
+    given = body.value(KEY_FIELD)
+    field = given if isinstance(given, str) else body.text(KEY_FIELD, expected=ONCE_KEY_EXPECTED)
     for name, key in ((KEY_HEADER, header), (KEY_FIELD, field)):
         if key and not (len(key) <= KEY_LIMIT and key.isprintable() and key.strip()):
             raise wrong(name, ONCE_KEY_EXPECTED)

@@ -45,6 +45,7 @@ IMAGE_FIELDS = ("image_url",)
 FILE_FIELDS = ("file_url", "document_url")
 MEDIA_FIELDS = ("url", "media_url")
 """Fields with a file's URL; `type` or the URL's ending gives its kind."""
+_ANY_MEDIA = frozenset({*IMAGE_FIELDS, *FILE_FIELDS, *MEDIA_FIELDS})
 
 METHODS = ("async", "sync")
 
@@ -125,22 +126,30 @@ async def send(gateway: Gateway, call: Call, recipient: str, contents: list[Cont
     Raises WireError: on `sync` 405 or 400 when a bubble was refused, 408 when there is no outcome in time. QueueFull,
     DatabaseUnavailable and Repeated pass through; then nothing was stored.
     """
-    sync = call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
+    method = _method(call)
     typing = call.body.flag("enable_typing")
     ids = await gateway.services.sending.send(
-        call.number, recipient, contents, typing=typing, once=call.once, awaited=sync
+        call.number, recipient, contents, typing=typing, once=call.once, awaited=method == "sync"
     )
-    return await answered(gateway, call, Remembered(ids, {}))
+    return await _answer(gateway, call, method, ids)
 
 
 async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
     """The answer to a request whose bubbles are stored; raises as `send` does."""
-    headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
-    if call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync":
+    return await _answer(gateway, call, _method(call), remembered.ids)
+
+
+def _method(call: Call) -> str:
+    return call.body.choice("method_send", choices=METHODS, default=METHODS[0])
+
+
+async def _answer(gateway: Gateway, call: Call, method: str, ids: list[int]) -> Answer:
+    headers = {"X-Message-Id": ", ".join(map(public_message_id, ids))}
+    if method == "sync":
         # a device that is not connected will hardly connect within the timeout: answer soon
         ready = gateway.services.sending.connected(call.number)
         timeout = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
-        await _all_sent(gateway, call.account.id, remembered.ids, timeout, headers)
+        await _all_sent(gateway, call.account.id, ids, timeout, headers)
     return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, headers)
 
 
@@ -186,6 +195,8 @@ def _still_waiting(late: NotSettled, waited: float, headers: dict[str, str]) -> 
 
 def _media(gateway: Gateway, body: Body, primary: Literal["image", "document"]) -> list[Image | Document]:
     found: list[Image | Document] = []
+    if not body.has_any(_ANY_MEDIA):
+        return found
     if (image := _url(gateway, body, IMAGE_FIELDS)) is not None:
         found.append(Image(image))
     if (file := _url(gateway, body, FILE_FIELDS)) is not None:

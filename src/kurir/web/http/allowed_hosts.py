@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 from kurir.settings import Settings
 
 
-def host_check(settings: Settings, base_url: str) -> Callable[[bytes], bool]:
-    """A test of a Host header's value. Everything passes unless `status_page` is `open`."""
+def host_check(settings: Settings, base_url: str) -> Callable[[bytes], bool] | None:
+    """A test of a Host header's value; None when everything may pass, because `status_page` is not `open`."""
     if settings.status_page != "open":
-        return lambda _: True
+        return None
     urls = (base_url, settings.public_url, settings.gateway_url)
     names = {"localhost", settings.host.lower(), *(urlsplit(url).hostname or "" for url in urls)} - {""}
 

@@ -37,9 +37,8 @@ QUEUED = "Message queued to be sent."
 
 async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
     """Sends one message and answers with its `wamid`, or with our own id when Meta has not answered in time."""
-    body = call.body
-    body.choice("platform", choices=PLATFORMS, default=PLATFORMS[-1])
-    body.choice("method_send", choices=METHODS, default=METHODS[0])
+    call.body.choice("platform", choices=PLATFORMS, default=PLATFORMS[-1])
+    sync = _waits(call)
     recipients = recipients_in(call, "reciptient")
     if len(recipients) > 1:
         raise wrong("reciptient", ONE_EXPECTED)
@@ -49,22 +48,31 @@ async def send_meta_personal_message(gateway: Gateway, call: Call) -> Answer:
         gateway.metrics.refused("window_closed")
         return _failed(to, sentence(WINDOW_CLOSED(to=to), call.account.language), {})
     ids = await gateway.services.sending.send(call.number, to, contents, once=call.once, awaited=True)
-    return await conversation_sent(gateway, call, Remembered(ids, {}))
+    return await _sent(gateway, call, ids, to, contents[0], sync=sync)
 
 
 async def conversation_sent(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
-    """The answer to a request whose messages are stored: Meta's id for the first, once there is one."""
-    sync = call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
-    headers = {"X-Message-Id": ", ".join(map(public_message_id, remembered.ids))}
+    """The answer to a request whose messages were stored before: Meta's id for the first, once there is one."""
+    [to] = recipients_in(call, "reciptient")
+    return await _sent(gateway, call, remembered.ids, to, _contents(gateway, call)[0], sync=_waits(call))
+
+
+def _waits(call: Call) -> bool:
+    """Whether the caller asked to wait for Meta's answer."""
+    return call.body.choice("method_send", choices=METHODS, default=METHODS[0]) == "sync"
+
+
+async def _sent(gateway: Gateway, call: Call, ids: list[int], to: str, content: Content, *, sync: bool) -> Answer:
+    """The answer to a request whose messages are stored, of which `content` is the first."""
+    ours = ids[0]
+    headers = {"X-Message-Id": ", ".join(map(public_message_id, ids))}
     timeout = gateway.settings.sync_timeout
     if call.number.state == "paused":
         timeout = 0.0  # only a person can resume it
     elif not sync:  # storing it may have taken most of the caller's time
         left = max(0.0, call.now + _IN_ALL - gateway.clock())
         timeout = min(gateway.settings.meta_answer_timeout, left)
-    [to] = recipients_in(call, "reciptient")
     actions = gateway.services.message_actions
-    ours, content = remembered.ids[0], _contents(gateway, call)[0]
     try:
         async with asyncio.timeout(None if sync else max(0.0, call.now + _LATEST - gateway.clock())):
             message = await gateway.services.sending.wait(call.account.id, ours, timeout)
