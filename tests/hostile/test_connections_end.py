@@ -133,7 +133,7 @@ def only_what_comes_now() -> Iterator[None]:
 def kept() -> Counter[str]:
     """What is left of connections: themselves, their requests, and the tasks of these."""
     gc.collect()
-    kinds = (connection_limits.Connection, connection_limits._Exit, RequestResponseCycle)
+    kinds = (connection_limits.Connection, RequestResponseCycle)
     found = Counter(kind.__name__ for one in gc.get_objects() for kind in kinds if isinstance(one, kind))
     found["tasks"] = sum("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks())
     return +found

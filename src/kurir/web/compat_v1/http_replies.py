@@ -12,6 +12,7 @@ from starlette.types import Scope, Send
 from kurir.reasons import Code, sentence
 from kurir.web.compat_v1.envelopes import ErrorCode, ErrorType
 from kurir.web.http.languages import before_account
+from kurir.web.http.whole_answers import WHOLE, takes_whole
 
 _encode = msgspec.json.Encoder().encode
 
@@ -34,6 +35,20 @@ _JSON = (
     (b"x-content-type-options", b"nosniff"),
     *_CORS,
 )
+
+_JSON_LINES = b"".join(b"%b: %b\r\n" % field for field in _JSON)
+_BEGINNINGS = {
+    name: name.lower() + ": "
+    for name in (
+        "RateLimit-Limit",
+        "RateLimit-Remaining",
+        "RateLimit-Reset",
+        "X-Message-Id",
+        "Retry-After",
+        "Idempotency-Replayed",
+        "Allow",
+    )
+}
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -58,11 +73,25 @@ def error_body(code: ErrorCode, type: ErrorType, reason: Code, language: str, /,
 
 async def send_reply(scope: Scope, send: Send, reply: Reply) -> None:
     """Writes the reply; to HEAD without its body."""
+    if takes_whole(scope) and (lines := _lines(reply)) is not None:
+        await send({"type": WHOLE, "status": reply.status, "fields": lines, "body": reply.body})
+        return
     headers = [*_JSON, (b"content-length", b"%d" % len(reply.body))]
     for name, value in reply.headers.items():
         headers.append((_lower(name), value.encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else reply.body})
+
+
+def _lines(reply: Reply) -> bytes | None:
+    """The reply's header fields as they are written; None when one of them is for the server to look at."""
+    lines = ""
+    for name, value in reply.headers.items():
+        begins = _BEGINNINGS.get(name)
+        if begins is None or not (value.isascii() and value.isprintable()):
+            return None
+        lines += begins + value + "\r\n"
+    return b"%bcontent-length: %d\r\n%b" % (_JSON_LINES, len(reply.body), lines.encode())
 
 
 async def send_preflight(send: Send) -> None:

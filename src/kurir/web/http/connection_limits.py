@@ -31,6 +31,7 @@ from kurir.reasons import NOTHING, Reason, sentence
 from kurir.reasons import connections as reasons
 from kurir.web.http.languages import before_account
 from kurir.web.http.refusals import refusal_body
+from kurir.web.http.whole_answers import EXTENSIONS, Cycle
 
 _HEAD, _WORK, _IDLE, _CLOSING = range(4)
 """Phases of a connection: receiving a head · handling the request · between requests · refused."""
@@ -145,7 +146,10 @@ class _RefusedError(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. `source` is what its address counts as, `lingers` whether it is refused but still open."""
+    """One connection. `source` is what its address counts as, `lingers` whether it is refused but still open.
+
+    Request cycles write to it as if it were their transport (`is_closing`, `write`, `close`).
+    """
 
     front: HttpFront
     source = ""
@@ -202,6 +206,7 @@ class Connection(HttpToolsProtocol):
         self._complete = False
         self._unread = self._unread or 1  # it may have begun right behind another one, which is read
         super().on_message_begin()
+        self.scope["extensions"] = EXTENSIONS
 
     def on_headers_complete(self) -> None:
         if fault := self._fault():
@@ -211,7 +216,8 @@ class Connection(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            self.cycle.transport = _Exit(self)  # pyright: ignore[reportAttributeAccessIssue]
+            self.cycle.__class__ = Cycle  # uvicorn makes one of its own
+            self.cycle.transport = self  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
@@ -226,8 +232,12 @@ class Connection(HttpToolsProtocol):
         if self._at_work is not None:
             self._at_work.body = bytearray()  # unread bytes are dropped; the connection may live for long
             self._at_work = None
-        super().on_response_complete()
-        self._unset_keepalive_if_required()  # it would keep the connection in memory after its end
+        # uvicorn's own, but for its timer of idle connections, which would keep this one in memory after its end
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
         self._since = self.loop.time()
         if self._phase is _WORK and not self.pipeline:
             self._phase = _IDLE
@@ -259,11 +269,12 @@ class Connection(HttpToolsProtocol):
         return self._phase is _CLOSING or self.transport.is_closing()
 
     def write(self, data: bytes) -> None:
-        """Writes a piece of an answer."""
-        self._written += len(data)
-        self.transport.write(data)
+        """Writes a piece of an answer, or drops it once writing has been shut down."""
+        if not self.is_closing():
+            self._written += len(data)
+            self.transport.write(data)
 
-    def close_answered(self) -> None:
+    def close(self) -> None:
         """Closes the connection after its last answer, gently when more of the request is to come."""
         if self._phase is _CLOSING:
             return  # it is closing already
@@ -354,21 +365,6 @@ class Connection(HttpToolsProtocol):
             self.transport.write_eof()
         except OSError:  # the client has reset the connection, which is not reported yet
             self.transport.abort()
-
-
-class _Exit:
-    """What a request cycle of uvicorn writes to: the transport as long as it takes something, closed by the
-    connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.is_closing = connection.is_closing
-        self.close = connection.close_answered
-        self._write = connection.write
-
-    def write(self, data: bytes) -> None:
-        """Writes, or drops the bytes once writing has been shut down."""
-        if not self.is_closing():
-            self._write(data)
 
 
 def _refusal(status: int, content: dict[str, str], headers: Sequence[tuple[bytes, bytes]]) -> bytes:
