@@ -79,11 +79,11 @@ class SlidingWindows:
         counts = self._counts.get(caller)
         if counts is None:
             counts = self._begun(caller, now)
-        tightest: tuple[int, int, _Count, int] | None = None
+        tightest = None
+        least = 0
         for amount, seconds, place in self._limits:
             count = counts[place]
-            window = int(now / seconds)
-            if window > count.window:
+            if (window := int(now / seconds)) > count.window:
                 count.move(window)
             used = count.current + 1
             earlier = count.previous * _previous_ends_in(now, seconds) / seconds if count.previous else 0.0
@@ -91,11 +91,11 @@ class SlidingWindows:
             if remaining < 0:
                 return Allowance(False, amount, 0, _reset(count, now, seconds))
             count.current = used
-            if tightest is None or remaining < tightest[0]:
-                tightest = remaining, amount, count, seconds
+            if tightest is None or remaining < least:
+                tightest, least = (amount, seconds, count), remaining
         assert tightest is not None, "there is a limit"
-        remaining, amount, count, seconds = tightest
-        return Allowance(True, amount, remaining, _reset(count, now, seconds))
+        amount, seconds, count = tightest
+        return Allowance(True, amount, least, _reset(count, now, seconds))
 
     def _begun(self, caller: Hashable, now: float) -> list[_Count]:
         """The counts of a caller without any; those of callers who made no request for two windows are forgotten."""

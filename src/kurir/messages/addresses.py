@@ -50,13 +50,18 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
 
 
 def _parse_phone(phone_no: str, country_code: str, default_country_code: str) -> str:
-    raw = phone_no.strip()
-    for suffix in ("@c.us", "@s.whatsapp.net"):
-        raw = raw.removesuffix(suffix)
-    compact = _SEPARATORS.sub("", raw)
-    international = compact.startswith(("+", "00"))
-    digits = compact.lstrip("+")
-    code = _SEPARATORS.sub("", country_code).lstrip("+").lstrip("0") or default_country_code
+    if phone_no.isdigit() and not phone_no.startswith("00"):
+        compact, digits, international = phone_no, phone_no, False
+    else:
+        raw = phone_no.strip()
+        for suffix in ("@c.us", "@s.whatsapp.net"):
+            raw = raw.removesuffix(suffix)
+        compact = _SEPARATORS.sub("", raw)
+        international = compact.startswith(("+", "00"))
+        digits = compact.lstrip("+")
+    code = country_code
+    if not code.isdigit() or code.startswith("0"):
+        code = _SEPARATORS.sub("", code).lstrip("+").lstrip("0") or default_country_code
     if not (digits.isascii() and digits.isdigit()):
         raise AddressError(reasons.PHONE_DIGITS())
     if not (code.isascii() and code.isdigit() and len(code) <= 3 and int(code) in _country_codes()):

@@ -44,23 +44,32 @@ class Callers:
         self._right_keys: LRUCache[str, bool] = LRUCache(_MEMORY_SIZE)
         """Hashes of the keys that were right when they were last looked up, however long ago."""
 
+    def known_account(self, key: str) -> Account | None:
+        """The account of an API key that was right a moment ago; None says nothing."""
+        return self._accounts.get(key, self._clock())
+
     async def account(self, key: str, address: str) -> Account | None:
         """The account of an API key; None for a wrong one. `address` is the client's.
 
         Raises Blocked when the address has sent too many wrong keys, and DatabaseUnavailable. Keys known to this
         process are let through even then, so that nobody can lock out the callers who share an address.
         """
-        account = self._accounts.get(key, self._clock())
+        account = self.known_account(key)
         if account is not None:
             return account
         key_hash = api_keys.hash_of(self._sealing, key)
         # one look-up for concurrent calls with the same key; each wrong one counts as a try
         return await self._single.run(key_hash, lambda: self._looked_up(key, key_hash, source_of(address)))
 
+    def known_number(self, account_id: int, key: str, channel: ChannelKind) -> Number | None:
+        """The account's number with this key, if it was looked up a moment ago; None says nothing."""
+        found = self._numbers.get((account_id, key), self._clock())
+        return found if found is not None and found.channel == channel else None
+
     async def number(self, account_id: int, key: str, channel: ChannelKind) -> Number | None:
         """The account's number of that channel with this key; None also for another account's."""
-        remembered = self._numbers.get((account_id, key), self._clock())
-        if remembered is not None and remembered.channel == channel:
+        remembered = self.known_number(account_id, key, channel)
+        if remembered is not None:
             return remembered
         if not key.startswith(KEY_PREFIX[channel]):
             return None

@@ -94,23 +94,23 @@ def build(gateway: Gateway, base_url: str, endpoints: Sequence[Endpoint] = ENDPO
             await send_reply(scope, send, json_reply(body, status=421))
             return
         with in_all():
-            await answer(scope, receive, send)
+            if answering and scope["type"] == "http" and is_for_compat(scope):
+                await compat_handler(scope, receive, send)
+            else:
+                await others(scope, receive, send)
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+    def is_for_compat(scope: Scope) -> bool:
+        path = scope["path"]
+        return compat_handler.knows(path) or (path.startswith(PREFIX) and wants_json(scope))
+
+    async def others(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
             await rest(scope, receive, send)
-        elif (
-            answering
-            and scope["path"].startswith(PREFIX)
-            and (compat_handler.knows(scope["path"]) or wants_json(scope))
-        ):
-            await compat_handler(scope, receive, send)
-        else:
-            try:
-                await rest(scope, receive, send)
-            except Exception as error:
-                # `unexpected` has answered it; Starlette raises it once more for the server's log
-                log.debug("answered_unexpected_error", error=type(error).__name__)
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            # `unexpected` has answered it; Starlette raises it once more for the server's log
+            log.debug("answered_unexpected_error", error=type(error).__name__)
 
     return app
 

@@ -63,12 +63,16 @@ class Body:
         limit: int | None = None,
     ) -> str:
         """A string; numbers and true/false become their text. Control characters other than newline and tab go."""
-        found = self.value(*names)
-        if found is None:
+        get = self._fields.get
+        for name in names:
+            found = get(name)
+            if found is not None and found != "":
+                break
+        else:
             if required:
                 raise missing(names[0], expected)
             return default
-        text = text_of(found, names[0], expected)
+        text = found if type(found) is str and found.isprintable() else text_of(found, names[0], expected)
         if required and not text.strip():
             raise missing(names[0], expected)
         if limit is not None and len(text) > limit:
@@ -142,8 +146,6 @@ class Body:
 
 def text_of(value: Any, name: str, expected: str | Code | Reason = A_TEXT) -> str:
     """A field's value as a text, see `Body.text`. Raises WireError 405 naming the field."""
-    if type(value) is str and value.isprintable():
-        return value
     text = _as_text(value)
     if text is None:
         raise _got(name, expected, value)

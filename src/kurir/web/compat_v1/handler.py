@@ -110,18 +110,23 @@ class CompatHandler:
         account = None
         try:
             sent = headers_of(scope)
-            raw = await _read(receive, self._gateway.settings.max_body_bytes, sent.get(b"content-length", b""))
+            announced = sent.get(b"content-length", b"").decode("latin-1")
+            raw = await read_body(receive, self._gateway.settings.max_body_bytes, announced=announced)
             now = self._gateway.clock()
             content_type = sent.get(b"content-type", b"").decode("latin-1")
             encoding = sent.get(b"content-encoding", b"").decode("latin-1")
             body = Body(decode(raw, content_type, encoding, endpoint.credential))
-            account = await self._identity.account(body, endpoint.credential, _address(scope))
+            account = self._identity.known_account(body, endpoint.credential)
+            if account is None:
+                account = await self._identity.account(body, endpoint.credential, _address(scope))
             headers = self._counted(account, endpoint, now)
             # after the limit: accounts that may not send are limited too
             self._identity.require_package(account, now)
             number = None
             if endpoint.number_field is not None:
-                number = await self._identity.number(account, body, endpoint.number_field)
+                number = self._identity.known_number(account, body, endpoint.number_field)
+                if number is None:
+                    number = await self._identity.number(account, body, endpoint.number_field)
             key = sent.get(_IDEMPOTENCY_KEY, b"").decode("latin-1")
             once = once_of(self._gateway.services.idempotency, endpoint, account, body, key)
             call = Call(account, body, now, number, once)
@@ -130,35 +135,45 @@ class CompatHandler:
             else:
                 answer = await self._repeats.answer(endpoint, call)
             return json_reply(answer.body, headers | answer.headers, answer.status)
-        except WireError as error:
-            if account is None:
-                self._strangers.note(error.type)
-            else:
-                log.info(
-                    "request_refused",
-                    endpoint=endpoint.path,
-                    status=error.code,
-                    type=error.type,
-                    account_id=account.id,
-                )
-            return json_reply(error.body(_language(account, scope)), headers | error.headers)
-        except QueueFull:
-            refusal = error_body("400", "rate_limited", QUEUE_FULL, _language(account, scope))
-            return json_reply(refusal, headers | _QUEUE_RETRY_AFTER)
-        except BadValue as error:
-            log.warning("value_refused", endpoint=endpoint.path, reason=str(error))
-            return json_reply(error_body("400", "invalid_request", BAD_VALUE, _language(account, scope)), headers)
-        except DatabaseUnavailable as error:
-            log.warning("database_unavailable", endpoint=endpoint.path, reason=str(error))
-            return json_reply(_unavailable(error, _language(account, scope)), headers | _RETRY_AFTER)
         except ClientDisconnect:
             raise
-        except Exception:
-            error_id = secrets.token_hex(6)
-            log.exception("unexpected_error", endpoint=endpoint.path, error_id=error_id)
-            self._gateway.metrics.surprised(PREFIX + endpoint.path)
-            refusal = error_body("503", "unavailable", UNEXPECTED, _language(account, scope), id=error_id)
-            return json_reply(refusal, headers | _RETRY_AFTER)
+        except Exception as error:
+            return self._refused(error, endpoint, account, _language(account, scope), headers)
+
+    def _refused(
+        self, error: Exception, endpoint: Endpoint, account: Account | None, language: str, headers: dict[str, str]
+    ) -> Reply:
+        """The answer to a request that raised, in an `except` block."""
+        match error:
+            case WireError():
+                if account is None:
+                    self._strangers.note(error.type)
+                else:
+                    log.info(
+                        "request_refused",
+                        endpoint=endpoint.path,
+                        status=error.code,
+                        type=error.type,
+                        account_id=account.id,
+                    )
+                return json_reply(error.body(language), headers | error.headers)
+            case BodyTooLarge() | BodyTooSlow():
+                return self._refused(_unread(error), endpoint, account, language, headers)
+            case QueueFull():
+                body = error_body("400", "rate_limited", QUEUE_FULL, language)
+                return json_reply(body, headers | _QUEUE_RETRY_AFTER)
+            case BadValue():
+                log.warning("value_refused", endpoint=endpoint.path, reason=str(error))
+                return json_reply(error_body("400", "invalid_request", BAD_VALUE, language), headers)
+            case DatabaseUnavailable():
+                log.warning("database_unavailable", endpoint=endpoint.path, reason=str(error))
+                return json_reply(_unavailable(error, language), headers | _RETRY_AFTER)
+            case _:
+                error_id = secrets.token_hex(6)
+                log.exception("unexpected_error", endpoint=endpoint.path, error_id=error_id)
+                self._gateway.metrics.surprised(PREFIX + endpoint.path)
+                body = error_body("503", "unavailable", UNEXPECTED, language, id=error_id)
+                return json_reply(body, headers | _RETRY_AFTER)
 
     def _counted(self, account: Account, endpoint: Endpoint, now: float) -> dict[str, str]:
         """Counts the request against the account's limit; the headers that say what is left. Raises WireError."""
@@ -179,15 +194,12 @@ def _unavailable(error: DatabaseUnavailable, language: str) -> dict[str, str]:
     return error_body("503", "unavailable", UNAVAILABLE, language)
 
 
-async def _read(receive: Receive, limit: int, announced: bytes) -> bytes:
-    """The whole body, never more than `limit` bytes of it. Raises WireError 400 and 408, and ClientDisconnect."""
+def _unread(error: BodyTooLarge | BodyTooSlow) -> WireError:
+    """The refusal of a body that was not read to its end."""
     closing = {"Connection": "close"}
-    try:
-        return await read_body(receive, limit, announced=announced.decode("latin-1"))
-    except BodyTooLarge as error:
-        raise WireError("400", "invalid_request", BODY_TOO_LARGE, headers=closing, limit=limit) from error
-    except BodyTooSlow as error:
-        raise WireError("408", "timeout", BODY_TOO_SLOW, headers=closing, seconds=f"{error.seconds:g}") from error
+    if isinstance(error, BodyTooLarge):
+        return WireError("400", "invalid_request", BODY_TOO_LARGE, headers=closing, limit=error.limit)
+    return WireError("408", "timeout", BODY_TOO_SLOW, headers=closing, seconds=f"{error.seconds:g}")
 
 
 def _address(scope: Scope) -> str:

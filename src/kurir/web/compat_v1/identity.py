@@ -39,13 +39,21 @@ class Identity:
     def __init__(self, callers: Callers) -> None:
         self._callers = callers
 
+    def known_account(self, body: Body, credential: str) -> Account | None:
+        """What `account` returns when that was looked up a moment ago; None says nothing."""
+        return self._callers.known_account(_key(body, credential))
+
+    def known_number(self, account: Account, body: Body, field: NumberField) -> Number | None:
+        """What `number` returns when that was looked up a moment ago; None says nothing. Raises WireError 405."""
+        return self._callers.known_number(account.id, _number_key(body, field), _CHANNELS[field])
+
     async def account(self, body: Body, credential: str, address: str) -> Account:
         """The account whose key the body contains in any of its spellings.
 
         `credential` is the spelling that the endpoint's reference uses, `address` the client's. Raises WireError 403,
         or 400 when the address has sent too many wrong keys.
         """
-        key = body.text(credential, *API_KEY_NAMES).strip()
+        key = _key(body, credential)
         if not key:
             raise WireError("403", "invalid_api_key", REQUIRED, field=credential, expected=KEY_EXPECTED)
         try:
@@ -78,8 +86,16 @@ class Identity:
 
         The answer is the same for a number that does not exist and for another account's.
         """
-        key = body.text(*_NUMBER_NAMES[field], required=True, expected=NUMBER_EXPECTED[field]).strip()
+        key = _number_key(body, field)
         found = await self._callers.number(account.id, key, _CHANNELS[field])
         if found is None:
             raise WireError("404", "invalid_number_id", INVALID_NUMBER, field=field, expected=NUMBER_EXPECTED[field])
         return found
+
+
+def _key(body: Body, credential: str) -> str:
+    return body.text(credential, *API_KEY_NAMES).strip()
+
+
+def _number_key(body: Body, field: NumberField) -> str:
+    return body.text(*_NUMBER_NAMES[field], required=True, expected=NUMBER_EXPECTED[field]).strip()

@@ -131,32 +131,38 @@ async def send(gateway: Gateway, call: Call, recipient: str, contents: list[Cont
     ids = await gateway.services.sending.send(
         call.number, recipient, contents, typing=typing, once=call.once, awaited=method == "sync"
     )
-    return await _answer(gateway, call, method, ids)
+    if method == "sync":
+        await _waited(gateway, call, ids)
+    return _accepted(ids)
 
 
 async def answered(gateway: Gateway, call: Call, remembered: Remembered) -> Answer:
     """The answer to a request whose bubbles are stored; raises as `send` does."""
-    return await _answer(gateway, call, _method(call), remembered.ids)
+    if _method(call) == "sync":
+        await _waited(gateway, call, remembered.ids)
+    return _accepted(remembered.ids)
 
 
 def _method(call: Call) -> str:
     return call.body.choice("method_send", choices=METHODS, default=METHODS[0])
 
 
-async def _answer(gateway: Gateway, call: Call, method: str, ids: list[int]) -> Answer:
-    headers = {"X-Message-Id": ", ".join(map(public_message_id, ids))}
-    if method == "sync":
-        # a device that is not connected will hardly connect within the timeout: answer soon
-        ready = gateway.services.sending.connected(call.number)
-        timeout = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
-        await _all_sent(gateway, call.account.id, ids, timeout, headers)
-    return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, headers)
+def _accepted(ids: list[int]) -> Answer:
+    return Answer({"code": "200", "message": IN_DELIVERY, "type": "successfully"}, _named(ids))
 
 
-async def _all_sent(gateway: Gateway, account_id: int, ids: list[int], timeout: float, headers: dict[str, str]) -> None:
-    """Waits until every bubble is sent, `timeout` seconds in all; raises for the first that is not."""
+def _named(ids: list[int]) -> dict[str, str]:
+    return {"X-Message-Id": ", ".join([public_message_id(one) for one in ids])}
+
+
+async def _waited(gateway: Gateway, call: Call, ids: list[int]) -> None:
+    """Waits until every bubble is sent, within the timeout in all; raises WireError for the first that is not."""
+    # a device that is not connected will hardly connect within the timeout: answer soon
+    ready = gateway.services.sending.connected(call.number)
+    timeout = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
+    headers = _named(ids)
     try:
-        async for message in gateway.services.sending.settled(account_id, ids, timeout):
+        async for message in gateway.services.sending.settled(call.account.id, ids, timeout):
             refusal = _refusal(message, headers)
             if refusal is not None:
                 raise refusal

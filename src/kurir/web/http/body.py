@@ -21,6 +21,7 @@ class BodyTooLarge(Exception):  # noqa: N818 - the client's doing, not a mistake
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the body must not be larger than {limit} bytes")
+        self.limit = limit
 
 
 class BodyTooSlow(Exception):  # noqa: N818 - the client's doing, not a mistake
