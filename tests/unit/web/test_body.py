@@ -56,3 +56,56 @@ async def test_a_body_that_does_not_arrive_is_too_slow() -> None:
 async def test_a_client_that_goes_away_is_distinguished() -> None:
     with pytest.raises(ClientDisconnect):
         await read_body(_parts(b"a", None), 4)
+
+
+async def test_a_body_that_came_with_its_head_needs_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(asyncio, "timeout")
+    sizes: list[int] = []
+    assert await read_body(_parts(b"ab"), 2, arrived=sizes.append) == b"ab"
+    assert sizes == [2]
+    with pytest.raises(BodyTooLarge):
+        await read_body(_parts(b"abc"), 2)
+    with pytest.raises(ClientDisconnect):
+        await read_body(_parts(None), 2)
+    with pytest.raises(AttributeError):
+        await read_body(_parts(b"a", b"b"), 2)
+
+
+@pytest.mark.parametrize("waits", [1, 3])
+async def test_a_body_that_comes_later_is_read_whole(waits: int) -> None:
+    async def receive() -> dict[str, Any]:
+        for _ in range(waits):
+            await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"ab", "more_body": False}
+
+    assert await read_body(receive, 2) == b"ab"
+
+
+async def test_what_goes_wrong_while_it_is_waited_for_is_raised() -> None:
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0)
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError, match="gone"):
+        await read_body(receive, 2)
+
+
+async def test_whoever_gives_up_waiting_ends_the_wait_inside() -> None:
+    ended = asyncio.Event()
+    waiting = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)  # ends in its own time
+            ended.set()
+        raise AssertionError("nothing came")
+
+    reading = asyncio.create_task(read_body(receive, 2))
+    await waiting.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert ended.is_set()

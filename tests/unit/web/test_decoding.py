@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.contract.samples import samples
+from tests.harness.properties import examples
 
+from kurir.web.compat_v1 import decoding
 from kurir.web.compat_v1.decoding import decode
 from kurir.web.compat_v1.envelopes import WireError
 
@@ -235,3 +239,54 @@ def test_no_multipart_raises_anything_but_a_refusal(rows: list[bytes]) -> None:
         decode(b"".join(rows), PARTS)
     except WireError as refusal:
         assert refusal.code == "400"
+
+
+def outcome(decoded: Callable[..., dict[str, Any]], *body: Any) -> object:
+    """The fields in their order, or the refusal."""
+    try:
+        return list(decoded(*body).items())
+    except WireError as error:
+        return error.code, error.body("en"), error.body("id")
+
+
+SAMPLES = [saved.raw.encode() for sample in samples() for saved in (sample.request, sample.answered)]
+
+
+@pytest.mark.parametrize("raw", SAMPLES)
+def test_every_saved_request_is_decoded_as_in_general(raw: bytes) -> None:
+    assert outcome(decode, raw, JSON, "", "api_key") == outcome(decoding._decode_any, raw, JSON, "", "api_key")
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A saved request, comments taken out or left in, with a few bytes changed, added or left out."""
+    raw = draw(st.sampled_from(SAMPLES))
+    if draw(st.booleans()):
+        raw = decoding._STRING_OR_COMMENT.sub(rb"\1", raw)
+    raw = bytearray(raw)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(raw)))
+        put = draw(
+            st.sampled_from([b"", b"1", b"null", b'"', b"{", b"[", b"\\", b"\x00", b"\xff", b"//", b"\x0b", b",", b" "])
+        )
+        raw[at : at + draw(st.integers(0, 2))] = put
+    return bytes(raw)
+
+
+@given(
+    mutated()
+    | st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers()).map(lambda f: json.dumps(f).encode()),
+    st.sampled_from([JSON, "", FORM, PARTS]),
+    st.sampled_from(["", "identity", "gzip"]),
+)
+@settings(max_examples=examples(500))
+def test_changed_requests_are_decoded_as_in_general(raw: bytes, content_type: str, encoding: str) -> None:
+    body = (raw, content_type, encoding, "secret_key")
+    assert outcome(decode, *body) == outcome(decoding._decode_any, *body)
+
+
+def test_an_object_of_texts_is_decoded_without_the_general_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(decoding, "_decode_any")
+    assert decode(b'{"a": "1", "b": "two"}', JSON) == {"a": "1", "b": "two"}
+    with pytest.raises(NameError):
+        decode(b'{"a": 1}', JSON)

@@ -14,6 +14,7 @@ from kurir.messages.channel_reports import InDoubt, Refused, TryLater
 from kurir.messages.content import Document, Image, Text
 from kurir.outbox.tables import messages
 from kurir.reasons import as_written
+from kurir.web.compat_v1.endpoints import conversations
 
 ACCEPTED = {"code": "200", "message": "The message is in the delivery process", "type": "successfully"}
 PICTURE = "https://example.com/picture.png"
@@ -235,3 +236,16 @@ async def test_waiters_are_notified_at_a_stop(harness: Harness, path: str, field
     assert "the service, which is stopping" in answer.text
     assert "within" not in answer.text
     assert "o not send it again" in answer.text or "queued" in answer.text
+
+
+async def test_an_official_message_is_read_once(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    for name in ("recipients_in", "_contents"):
+        original = getattr(conversations, name)
+        monkeypatch.setattr(
+            conversations, name, lambda *given, name=name, original=original: (read.append(name), original(*given))[1]
+        )
+    await harness.furnish()
+    answer = await harness.send("send_meta_personal_message", reciptient=PHONE, message="Halo")
+    assert answer.json()["message"]["to"] == PHONE
+    assert read == ["recipients_in", "_contents"]

@@ -61,12 +61,21 @@ def decode(
     absent); `credential` is named when nothing was sent at all. Raises WireError 400.
     """
     if not content_encoding and raw.startswith(b"{"):
-        # what most clients send: one object of texts, in which nothing can be deep. Whatever else it is, a mistake
-        # included, is left to the rest
+        # what most clients send: one object of texts, in which nothing can be deep; whatever else it is, a mistake
+        # included, is decided in general
         try:
             return _decode_texts(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             pass
+    return _decode_any(raw, content_type, content_encoding, credential)
+
+
+def refusal(reason: Code | Reason, /, **values: object) -> WireError:
+    """400: the body as a whole cannot be read."""
+    return WireError("400", "invalid_request", reason, headers=None, **values)
+
+
+def _decode_any(raw: bytes, content_type: str, content_encoding: str, credential: str) -> dict[str, Any]:
     encoding = content_encoding.strip().lower()
     if encoding not in ("", "identity"):
         raise refusal(COMPRESSED, encoding=encoding)
@@ -83,11 +92,6 @@ def decode(
     if kind == "application/x-www-form-urlencoded" or (kind != "application/json" and b"=" in text):
         return _form(forms.urlencoded, text)
     return _json(text)
-
-
-def refusal(reason: Code | Reason, /, **values: object) -> WireError:
-    """400: the body as a whole cannot be read."""
-    return WireError("400", "invalid_request", reason, headers=None, **values)
 
 
 def _json(text: bytes) -> dict[str, Any]:
