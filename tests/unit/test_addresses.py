@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from unittest.mock import patch
 
 import phonenumbers
@@ -192,7 +192,7 @@ def test_what_is_no_group_is_refused(group_id: str) -> None:
         parse_group(group_id)
 
 
-def everywhere(kinds: list[int]) -> list[tuple[str, str]]:
+def everywhere(kinds: Iterable[int]) -> list[tuple[str, str]]:
     """An example of each kind of number of each region: its country code and the number without it."""
     found = [phonenumbers.example_number_for_type(region, kind) for region in REGIONS for kind in kinds]
     return [(str(n.country_code), phonenumbers.national_significant_number(n)) for n in found if n is not None]
@@ -236,7 +236,7 @@ def spellings(draw: st.DrawFn) -> tuple[str, str, str]:
 
 def read_by_the_library_alone(spelling: tuple[str, str, str]) -> str:
     with patch.object(mobile_numbers, "_patterns", lambda _: None):
-        return outcome(lambda: addresses._parse_phone(*spelling))
+        return outcome(lambda: parse_phone(*spelling))
 
 
 @given(spellings())
@@ -268,9 +268,14 @@ def test_indonesian_mobile_numbers_need_no_library(number: str) -> None:
     assert mobile_numbers.international("6281234567890") == "6281234567890"
 
 
-def test_long_spellings_are_read_but_not_remembered() -> None:
-    before = addresses._remembered.cache_info()
-    for size in range(50, 60):
-        assert parse_phone("0812" + "-" * size + "34567890", "62") == "6281234567890"
-    assert addresses._remembered.cache_info() == before
-    assert before.maxsize is not None
+def test_numbers_that_the_library_has_read_are_remembered_within_bounds() -> None:
+    addresses._remembered.cache_clear()
+    with patch.object(addresses, "_possible", wraps=addresses._possible) as asked:
+        assert [parse_phone("+1 415 555 0123") for _ in range(3)] == ["14155550123"] * 3
+        assert asked.call_count == 1
+    for size in range(30, 40):
+        with pytest.raises(AddressError):
+            parse_phone("+" + "1" * size)
+    info = addresses._remembered.cache_info()
+    assert (info.currsize, info.misses) == (1, 1)
+    assert info.maxsize is not None

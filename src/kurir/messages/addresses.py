@@ -17,10 +17,8 @@ from kurir.reasons import ReasonedError
 from kurir.reasons import addresses as reasons
 
 GROUP_SERVER = "@g.us"
-_REMEMBERED = 10_000
-"""Spellings whose reading is remembered: callers write to the same people again and again."""
-_SPELLING = 40
-"""Maximum characters of a spelling that is remembered, with both country codes."""
+_REMEMBERED = 2_000
+"""Numbers that the library has read and that are remembered: callers write to the same people again and again."""
 _SEPARATORS = re.compile(r"[\s().\-/\u00a0\u200e\u200f\u202a-\u202e\u2010-\u2015]+")
 _GROUP_ID = re.compile(r"\d{5,32}(-\d{5,20})?")
 
@@ -42,14 +40,6 @@ def parse_phone(phone_no: str, country_code: str = "", default_country_code: str
 
     Returns the digits (7 to 15). Raises AddressError when no reading gives a possible number.
     """
-    if (
-        len(phone_no) + len(country_code) + len(default_country_code) > _SPELLING
-    ):  # what is remembered is bounded in size
-        return _parse_phone(phone_no, country_code, default_country_code)
-    return _remembered(phone_no, country_code, default_country_code)
-
-
-def _parse_phone(phone_no: str, country_code: str, default_country_code: str) -> str:
     if phone_no.isdigit() and not phone_no.startswith("00"):
         compact, digits, international = phone_no, phone_no, False
     else:
@@ -68,11 +58,8 @@ def _parse_phone(phone_no: str, country_code: str, default_country_code: str) ->
         raise CountryCodeError(reasons.COUNTRY_CODE())
     if international:
         digits = digits.removeprefix("00") if compact.startswith("00") else digits
-        return mobile_numbers.international(digits) or _possible(digits)
-    return mobile_numbers.dialled(digits, code) or _read(digits, code)
-
-
-_remembered = lru_cache(maxsize=_REMEMBERED)(_parse_phone)
+        return mobile_numbers.international(digits) or _by_library(digits, "")
+    return mobile_numbers.dialled(digits, code) or _by_library(digits, code)
 
 
 def parse_group(group_id: str) -> str:
@@ -86,6 +73,18 @@ def parse_group(group_id: str) -> str:
 def is_group(recipient: str) -> bool:
     """Whether a recipient as stored is a group."""
     return recipient.endswith(GROUP_SERVER)
+
+
+def _by_library(digits: str, code: str) -> str:
+    """What the library reads; `code` is "" when the digits begin with a country code. Raises AddressError."""
+    if len(digits) > MOST_DIGITS + 5:  # what is remembered has a bounded size
+        return _remembered.__wrapped__(digits, code)
+    return _remembered(digits, code)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _remembered(digits: str, code: str) -> str:
+    return _read(digits, code) if code else _possible(digits)
 
 
 def _read(digits: str, code: str) -> str:
