@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -47,15 +47,21 @@ async def read_body(
     """
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise BodyTooLarge(limit)
-    first = _Begun(receive())
-    if first.result is not None and not first.result.get("more_body", False):
-        body = _piece(first.result)  # it came with its head: nothing to wait for
-        _check(len(body), limit, arrived)
-        return bytes(body)
+    steps, message, waits_for = receive().__await__(), None, None
+    try:
+        waits_for = next(steps)
+    except StopIteration as done:
+        message = done.value
+        if not message.get("more_body", False):  # it came with its head: nothing to wait for, no timer
+            body = _piece(message)
+            _check(len(body), limit, arrived)
+            return bytes(body)
     seconds = TIMEOUT if timeout is None else timeout
     try:
         async with asyncio.timeout(seconds):
-            message, body = await first, bytearray()
+            if message is None:
+                message = await _Rest(steps, waits_for)
+            body = bytearray()
             while True:
                 body += _piece(message)
                 _check(len(body), limit, arrived)
@@ -79,24 +85,14 @@ def _check(size: int, limit: int, arrived: Callable[[int], None] | None) -> None
         arrived(size)
 
 
-class _Begun(Generic[T]):
-    """Something awaited that was run until it first had to wait; to be awaited for the rest.
+class _Rest(Generic[T]):
+    """The rest of something awaited that was run until it first had to wait, for `waits_for`."""
 
-    `result` is there when it did not have to wait at all.
-    """
-
-    def __init__(self, awaited: Awaitable[T]) -> None:
-        self.result: T | None = None
-        self._steps = awaited.__await__()
-        self._waits_for: Any = None
-        try:
-            self._waits_for = next(self._steps)
-        except StopIteration as done:
-            self.result = done.value
+    def __init__(self, steps: Generator[Any, Any, T], waits_for: Any) -> None:
+        self._steps = steps
+        self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, T]:
-        if self.result is not None:
-            return self.result
         while True:
             try:
                 answer = yield self._waits_for
