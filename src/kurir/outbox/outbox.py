@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -160,7 +159,9 @@ class Outbox:
         stored, unless it is a CommitUnknown.
         """
         now = self._clock()
-        wanted = Counter(draft.account_id for draft in drafts)
+        wanted: dict[int, int] = {}
+        for draft in drafts:
+            wanted[draft.account_id] = wanted.get(draft.account_id, 0) + 1
         for account_id, count in wanted.items():
             if self._effects.waiting(account_id) + count > self._queue_limit:
                 raise QueueFull(f"{self._effects.waiting(account_id)} messages are waiting already")

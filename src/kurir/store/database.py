@@ -85,14 +85,24 @@ class _Deadline:
 _timeout: ContextVar[_Deadline | None] = ContextVar("database_time_left", default=None)
 
 
-@contextmanager
-def in_all(seconds: float = TIMEOUT) -> Generator[None]:
+class TimeLimit:
+    """A block in which the current task may wait for the database `seconds` in all."""
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._token = _timeout.set(_Deadline(self._seconds))
+
+    def __exit__(self, *_error: object) -> None:
+        _timeout.reset(self._token)
+
+
+def in_all(seconds: float = TIMEOUT) -> TimeLimit:
     """Limits the total time that the current task may wait for the database within the block."""
-    token = _timeout.set(_Deadline(seconds))
-    try:
-        yield
-    finally:
-        _timeout.reset(token)
+    return TimeLimit(seconds)
 
 
 @contextmanager
