@@ -54,8 +54,9 @@ class Line:
         """Writes `piece` again and again until the other side closes, or `most` bytes; returns the bytes written."""
         written = 0
         with contextlib.suppress(OSError):
-            while written < most:
+            while written < most and not self.writer.transport.is_closing():
                 await self.write(piece)
+                await asyncio.sleep(0)  # writing to an ended connection neither fails nor waits
                 written += len(piece)
         return written
 

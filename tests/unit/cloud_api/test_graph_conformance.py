@@ -9,6 +9,7 @@ import asyncio
 import functools
 import gzip
 import inspect
+import io
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
@@ -48,7 +49,7 @@ class Caller:
         more = {"token": TOKEN, "path": "111/messages"} | more
         if self.lean:
             return await self.graph.call("POST", json={"text": body.decode()}, **more)
-        return await self.graph.call("POST", data=body, **more)
+        return await self.graph.call("POST", data=io.BytesIO(body), **more)
 
 
 def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
