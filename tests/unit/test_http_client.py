@@ -59,13 +59,14 @@ async def test_a_close_that_the_loop_has_not_seen_yet_is_noticed() -> None:
     close, closed = threading.Event(), threading.Event()
 
     def serve() -> None:
-        for _ in range(2):
-            line, _ = listener.accept()
-            line.recv(65_536)
-            line.sendall(OK)
-            close.wait(10)
-            line.close()
-            closed.set()
+        with contextlib.suppress(OSError):
+            for _ in range(2):
+                line, _ = listener.accept()
+                line.recv(65_536)
+                line.sendall(OK)
+                close.wait(10)
+                line.close()
+                closed.set()
 
     server = threading.Thread(target=serve)
     server.start()
@@ -77,6 +78,8 @@ async def test_a_close_that_the_loop_has_not_seen_yet_is_noticed() -> None:
             assert await post(made) == GOOD
     finally:
         close.set()
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # ends an accept
         await asyncio.to_thread(server.join, 10)
         listener.close()
 

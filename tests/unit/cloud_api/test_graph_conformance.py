@@ -260,7 +260,7 @@ async def test_a_change_of_protocol_is_no_success(site: Site) -> None:
     raw = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
     async with site.open(answering(raw + OK), seconds=1.0) as (server, caller):
         call = await caller.post()
-        assert call == UNREAD if caller.lean else isinstance(call, NoAnswer) or call.status == 101
+        assert call in ((UNREAD,) if caller.lean else (LATE, UNREAD, GraphResponse(101, None)))
     assert len(server.requests) == 1
 
 
