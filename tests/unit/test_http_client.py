@@ -84,6 +84,29 @@ async def test_a_close_that_the_loop_has_not_seen_yet_is_noticed() -> None:
         listener.close()
 
 
+async def test_an_answer_that_nobody_asked_for_ends_the_connection() -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.write(OK)
+        await asyncio.sleep(0.05)
+        await line.write(OK)
+        await line.closed()
+
+    async with raw_server(script) as server, client(server.url) as made:
+        assert await post(made) == GOOD
+        await until(lambda: server.open == 0)
+        assert await post(made) == GOOD
+
+
+@pytest.mark.parametrize("target", ["/a b", "/a\r\nX: y", "/\u00e9", "/\0"])
+async def test_a_target_is_one_word(target: str) -> None:
+    async with raw_server(forever) as server, client(server.url) as made:
+        answer = await made.request("POST", target, {}, b"", 5.0)
+        assert isinstance(answer, Failed)
+        assert not answer.sent
+        assert not server.connections
+
+
 async def test_an_idle_connection_is_closed_after_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "IDLE_SECONDS", 0.2)
     async with raw_server(forever) as server, client(server.url) as made:
@@ -131,28 +154,36 @@ async def test_waiting_calls_get_the_room_of_connections_that_end() -> None:
         assert server.connections == 6
 
 
-async def test_a_waiting_call_cancelled_at_its_turn_passes_it_on() -> None:
+@pytest.mark.parametrize(("turn", "answer"), [("_keep", OK), ("_make_room", CLOSING)], ids=["a connection", "room"])
+async def test_a_waiting_call_cancelled_at_its_turn_passes_it_on(
+    turn: str, answer: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whether its turn is a kept connection or the room for one."""
-    for first in (OK, CLOSING):
-        answer = asyncio.Event()
+    go = asyncio.Event()
 
-        async def script(line: Line, answer: asyncio.Event = answer, first: bytes = first) -> None:
-            while True:
-                await line.request()
-                await answer.wait()
-                await line.write(first)
+    async def script(line: Line) -> None:
+        while True:
+            await line.request()
+            await go.wait()
+            await line.write(answer)
 
-        async with raw_server(script) as server, client(server.url, connections=1) as made:
-            calls = [asyncio.create_task(post(made)) for _ in range(3)]
-            await server.arrived.wait()
-            await until(lambda: len(made._waiting) == 2)
-            [turn, _] = made._waiting
-            turn.add_done_callback(lambda _: calls[1].cancel())  # noqa: B023
-            answer.set()
-            assert await calls[0] == GOOD
-            with pytest.raises(asyncio.CancelledError):
-                await calls[1]
-            assert await calls[2] == GOOD
+    async with raw_server(script) as server, client(server.url, connections=1) as made:
+        give = getattr(made, turn)
+
+        def give_and_cancel(*to: Any) -> None:
+            give(*to)  # the call has its turn, and has not run yet
+            calls[1].cancel()
+
+        monkeypatch.setattr(made, turn, give_and_cancel)
+        calls = [asyncio.create_task(post(made)) for _ in range(3)]
+        await server.arrived.wait()
+        await until(lambda: len(made._waiting) == 2)
+        go.set()
+        assert await calls[0] == GOOD
+        with pytest.raises(asyncio.CancelledError):
+            await calls[1]
+        assert await calls[2] == GOOD
+        assert len(server.requests) == 2
 
 
 async def test_no_place_is_lost_whatever_happens() -> None:
