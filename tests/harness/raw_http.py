@@ -69,9 +69,9 @@ class Line:
 
     def reset(self) -> None:
         """Breaks the connection off with RST."""
-        raw = self.writer.get_extra_info("socket")
-        if hasattr(raw, "setsockopt"):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        of_loop = self.writer.get_extra_info("socket")  # uvloop's has no options to set
+        with socket.fromfd(of_loop.fileno(), socket.AF_INET, socket.SOCK_STREAM) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
 

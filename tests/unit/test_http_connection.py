@@ -95,7 +95,7 @@ def answers(draw: st.DrawFn) -> tuple[bytes, Answer, bool]:
     else:
         written = body
     interim = b"".join(
-        b"HTTP/1.1 %d X\r\n%s\r\n" % (code, b"Link: </x>\r\n" if code == 103 else b"")
+        b"HTTP/1.1 %d X\r\n%s\r\n" % (code, b"Content-Length: 0\r\nRetry-After: 99\r\n" if code == 103 else b"")
         for code in draw(st.lists(st.sampled_from([100, 102, 103]), max_size=2))
     )
     raw = interim + "\r\n".join([*lines, "", ""]).encode("latin-1") + written

@@ -138,7 +138,7 @@ class HttpClient:
             try:
                 if self._closed:
                     raise ConnectionAbortedError("the client is closed")
-                while self._waiting or not self._room:
+                while not self._room:
                     connection = await self._turn()
                     if connection is None:
                         break
