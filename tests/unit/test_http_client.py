@@ -343,12 +343,41 @@ async def test_a_name_without_addresses(found: list[str] | Exception) -> None:
             assert not answer.sent
 
 
-async def test_a_server_that_closes_at_once_got_nothing() -> None:
-    async def script(line: Line) -> None:
-        line.reset()
+async def test_a_connection_that_is_closed_before_the_request_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server closes between the connection and the request, and the loop has not seen it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    closed = threading.Event()
 
-    async with raw_server(script) as server, client(server.url, connections=1) as made:
-        for _ in range(20):
-            answer = await post(made)
-            assert isinstance(answer, Failed)
-            assert answer.sent or not server.requests
+    def serve() -> None:
+        line, _ = listener.accept()
+        line.close()
+        closed.set()
+
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def connected(*to: Any, **more: Any) -> Any:
+        made = await connect(*to, **more)
+        assert closed.wait(10)  # no await: the loop stands still
+        return made
+
+    monkeypatch.setattr(loop, "create_connection", connected)
+    server = threading.Thread(target=serve)
+    server.start()
+    async with client(f"http://127.0.0.1:{listener.getsockname()[1]}") as made:
+        answer = await post(made)
+    assert isinstance(answer, Failed)
+    assert not answer.sent
+    await asyncio.to_thread(server.join, 10)
+    listener.close()
+
+
+async def test_a_closed_client_calls_nobody() -> None:
+    async with raw_server(forever) as server, client(server.url) as made:
+        assert await post(made) == GOOD
+        made.close()
+        answer = await post(made)
+        assert isinstance(answer, Failed)
+        assert isinstance(answer.error, ConnectionAbortedError)
+        assert not answer.sent
+    assert (server.connections, len(server.requests)) == (1, 1)

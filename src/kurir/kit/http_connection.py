@@ -188,7 +188,7 @@ class HttpConnection(asyncio.Protocol):
         self._in_body = self._status() >= 200
 
     def on_body(self, body: bytes) -> None:
-        if self._read is not None or self._failure is not None:
+        if self._failure is not None:
             return
         self._body += body
         if len(self._body) > self._largest:
