@@ -364,12 +364,12 @@ async def test_a_connection_that_is_closed_before_the_request_sent_nothing(monke
     monkeypatch.setattr(loop, "create_connection", connected)
     server = threading.Thread(target=serve)
     server.start()
-    async with client(f"http://127.0.0.1:{listener.getsockname()[1]}") as made:
-        answer = await post(made)
+    with listener:
+        async with client(f"http://127.0.0.1:{listener.getsockname()[1]}") as made:
+            answer = await post(made)
+        await asyncio.to_thread(server.join, 10)
     assert isinstance(answer, Failed)
     assert not answer.sent
-    await asyncio.to_thread(server.join, 10)
-    listener.close()
 
 
 async def test_a_closed_client_calls_nobody() -> None:
