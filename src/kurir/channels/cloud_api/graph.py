@@ -1,23 +1,25 @@
 """One call to the Graph API, with a record of how far the request got.
 
-The gateway may repeat a send only when it knows that the first attempt did not leave. Client libraries report "could
-not connect" and "no answer" as one error; here a trace on the request shows whether its first byte was handed to the
-socket: before that nothing left (`NotSent`), after that only a complete answer settles it (`GraphResponse`, else
-`NoAnswer`).
+The gateway may repeat a send only when it knows that the first attempt did not leave. Before a byte of the request was
+handed to a connection nothing left (`NotSent`); after that only a complete answer settles it (`GraphResponse`, else
+`NoAnswer`). Calls with JSON or without a body go over the lean `kit/http_client`, uploads over aiohttp
+(`graph_uploads`); decision 0026.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 import msgspec
 import structlog
+from yarl import URL
 
+from kurir.channels.cloud_api.graph_uploads import GraphUploads
 from kurir.channels.cloud_api.lenient_json import decoded
 from kurir.kit.connection_failures import connection_failure
+from kurir.kit.http_client import Failed, HttpClient, system_tls
 from kurir.kit.json_values import JsonValue
 from kurir.kit.log_limit import LogLimit
 from kurir.reasons import Reason
@@ -25,7 +27,8 @@ from kurir.reasons.messages import CHANNEL_NOT_STARTED, META_TIMED_OUT, META_UNR
 
 _LARGEST_ANSWER = 8_000_000
 _CONNECTIONS = 256
-_CONNECT_SECONDS = 5.0
+_HEADERS = {"User-Agent": "kurir", "Accept": "application/json"}
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_/-]+")
 
 _LOGGED = LogLimit()
 
@@ -69,25 +72,31 @@ class Graph:
     """The Graph API at `base_url` (with or without a version); `timeout` in seconds for one whole call."""
 
     def __init__(self, base_url: str, timeout: float) -> None:
-        self._base = base_url.rstrip("/")
+        self._base = URL(base_url.rstrip("/"))
+        self._prefix = self._base.raw_path.rstrip("/")
         self._timeout = timeout
-        self._session: aiohttp.ClientSession | None = None
+        self._http: HttpClient | None = None
+        self._uploads: GraphUploads | None = None
 
     async def start(self) -> None:
-        """Opens the connection pool. Idempotent."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[_trace()],
-                headers={"User-Agent": "kurir", "Accept": "application/json"},
+        """Opens the connection pools. Idempotent."""
+        if self._http is None:
+            tls = system_tls() if self._base.scheme == "https" else None
+            self._http = HttpClient(
+                self._base, headers=_HEADERS, connections=_CONNECTIONS, largest=_LARGEST_ANSWER, tls=tls
+            )
+            self._uploads = GraphUploads(
+                self._base, headers=_HEADERS, connections=_CONNECTIONS, largest=_LARGEST_ANSWER, tls=tls
             )
 
     async def close(self) -> None:
-        """Closes all connections. Idempotent."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Closes all connections; calls in progress end. Idempotent."""
+        http, self._http = self._http, None
+        uploads, self._uploads = self._uploads, None
+        if http is not None:
+            http.close()
+        if uploads is not None:
+            await uploads.close()
 
     async def call(
         self,
@@ -104,51 +113,34 @@ class Graph:
     ) -> Call:
         """Makes one call and never raises for failures of the network or the other side.
 
-        path: relative to the base, no leading slash. json, or data (bytes or a multipart form): the body. scheme:
-        `Bearer`, or `OAuth` for upload sessions. seconds: a timeout instead of the default one.
+        path: relative to the base, no leading slash. json, or data (bytes, a file or a multipart form): the body.
+        scheme: `Bearer`, or `OAuth` for upload sessions. seconds: a timeout instead of the default one.
         """
-        if self._session is None:
+        if self._http is None or self._uploads is None:
             return NotSent(CHANNEL_NOT_STARTED())
-        progress = SimpleNamespace(left=False)
-        if json is not None:
-            data = msgspec.json.encode(json)
-            headers = {"Content-Type": "application/json", **(headers or {})}
+        seconds = seconds or self._timeout
+        fields = {"Authorization": f"{scheme} {token}", **(headers or {})}
         try:
-            async with self._session.request(
-                method,
-                f"{self._base}/{path}",
-                data=data,
-                params=query,
-                headers={"Authorization": f"{scheme} {token}", **(headers or {})},
-                timeout=aiohttp.ClientTimeout(total=seconds or self._timeout, sock_connect=_CONNECT_SECONDS),
-                allow_redirects=False,
-                trace_request_ctx=progress,
-            ) as response:
-                raw = await _read(response)
-                return GraphResponse(response.status, _object(raw), _retry_after(response))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            reason = _reason(error)
-            if _LOGGED.is_due(type(error)):
-                log.warning("graph_call_failed", sent=progress.left, error=f"{type(error).__name__}: {error}")
-            return NoAnswer(reason) if progress.left else NotSent(reason)
+            target = self._target(path, query)
+        except ValueError as error:  # no path of a URL
+            return _failure(Failed(error, sent=False))
+        if data is not None:
+            answer = await self._uploads.request(method, target, fields, data, seconds)
+        else:
+            body = b""
+            if json is not None:
+                fields.setdefault("Content-Type", "application/json")
+                body = msgspec.json.encode(json)
+            answer = await self._http.request(method, target, fields, body, seconds)
+        if isinstance(answer, Failed):
+            return _failure(answer)
+        return GraphResponse(answer.status, _object(answer.body), _retry_after(answer.retry_after))
 
-
-def _trace() -> aiohttp.TraceConfig:
-    async def leaving(_session: object, context: Any, _parameters: object) -> None:
-        context.trace_request_ctx.left = True
-
-    trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(leaving)
-    return trace
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    raw = bytearray()
-    async for chunk in response.content.iter_any():
-        raw += chunk
-        if len(raw) > _LARGEST_ANSWER:
-            raise ValueError("the answer is too large")
-    return bytes(raw)
+    def _target(self, path: str, query: Mapping[str, str] | None) -> str:
+        """The path and query as they stand in a request, encoded."""
+        if not query and _PLAIN_PATH.fullmatch(path):
+            return f"{self._prefix}/{path}"
+        return URL(f"{self._base}/{path}").extend_query(query or {}).raw_path_qs
 
 
 def _object(raw: bytes) -> dict[str, Any] | None:
@@ -156,12 +148,14 @@ def _object(raw: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
-    text = response.headers.get("Retry-After", "")
+def _retry_after(text: str) -> float | None:
     return float(text) if text.isascii() and text.isdigit() and len(text) < 8 else None
 
 
-def _reason(error: Exception) -> Reason:
-    if isinstance(error, TimeoutError):
-        return META_TIMED_OUT()
-    return META_UNREACHABLE(error=connection_failure(error))
+def _failure(failed: Failed) -> NotSent | NoAnswer:
+    error = failed.error
+    if _LOGGED.is_due(type(error)):
+        log.warning("graph_call_failed", sent=failed.sent, error=f"{type(error).__name__}: {error}")
+    timed_out = isinstance(error, TimeoutError)
+    reason = META_TIMED_OUT() if timed_out else META_UNREACHABLE(error=connection_failure(error))
+    return NoAnswer(reason) if failed.sent else NotSent(reason)
