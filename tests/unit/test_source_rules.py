@@ -24,8 +24,10 @@ import kurir
 SOURCE = Path(kurir.__file__).parent
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
-MACHINERY = {SOURCE / "store" / name for name in ("writer.py", "transaction_end.py", "ordered_appends.py")}
-"""What runs the work, and so changes its own memory."""
+MACHINERY = {SOURCE / "store" / name for name in ("writer.py", "transaction_end.py", "ordered_appends.py")} | {
+    SOURCE / "store" / "statements.py"
+}
+"""What runs the work, and so changes its own memory: what it remembers does not depend on the transaction."""
 RUN_WORK = {"write", "read"}
 """Calls whose function arguments run inside a transaction; `after_commit=` does not."""
 MUTATING = {

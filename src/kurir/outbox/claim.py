@@ -16,12 +16,13 @@ them, for messages that wait behind many which may not be taken.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kurir.numbers.numbers import Number
 from kurir.outbox import record, wait_facts
 from kurir.store.statements import Statement, json_array
 
@@ -153,6 +154,17 @@ class Left(NamedTuple):
     due_at: float | None
     files: bool
     crowded: bool
+
+
+class Taken(NamedTuple):
+    """What the transaction of a claim did. `complete`: False when it has to be repeated, as it did only a part."""
+
+    number: Number | None
+    rows: Sequence[Any] = ()
+    trials: Collection[int] = ()
+    left: Left | None = None
+    held: bool = True
+    complete: bool = True
 
 
 def claim(

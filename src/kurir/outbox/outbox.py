@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -29,7 +29,6 @@ from kurir.messages.channel_reports import Outcome, StatusChanged
 from kurir.messages.content import kind_of
 from kurir.messages.lifecycle import SETTLED
 from kurir.numbers import numbers
-from kurir.numbers.numbers import Number
 from kurir.outbox import (
     accept,
     claim,
@@ -46,6 +45,7 @@ from kurir.outbox import (
     wait_facts,
 )
 from kurir.outbox.after_commit import Effects
+from kurir.outbox.claim import Taken
 from kurir.outbox.idempotency import Earlier, KeptAnswer, Once
 from kurir.outbox.message_rows import Claimed, Claims, Draft, FileAhead, Snapshot, Upcoming
 from kurir.outbox.retries import decide
@@ -84,17 +84,6 @@ class Receipt:
 
     message: Snapshot | None
     moved: Snapshot | None
-
-
-class _Taken(NamedTuple):
-    """What the transaction of a claim did. `complete`: False when it has to be repeated, as it did only a part."""
-
-    number: Number | None
-    rows: Sequence[Any] = ()
-    trials: Collection[int] = ()
-    left: claim.Left | None = None
-    held: bool = True
-    complete: bool = True
 
 
 class Outbox:
@@ -250,17 +239,17 @@ class Outbox:
         """
         now = self._clock()
 
-        def work(connection: Connection) -> _Taken:
+        def work(connection: Connection) -> Taken:
             number = numbers.by_id(connection, account_id, number_id)
             if guard is not None and not guard(connection):
-                return _Taken(number, held=False)
+                return Taken(number, held=False)
             if number is None or number.state == "paused":
-                return _Taken(number)
+                return Taken(number)
             over = None
             if number.restricted_until is not None:
                 complete, over = restrictions.put_off(connection, account_id, number_id, now)
                 if not complete:
-                    return _Taken(number, complete=False)
+                    return Taken(number, complete=False)
             rows = claim.claim(connection, account_id, number_id, limit, now, ready=ready, deep=deep)
             trials: set[int] = set()
             if over is not None:
@@ -270,12 +259,12 @@ class Outbox:
                     restrictions.try_one(connection, account_id, number_id, over, now)
             # as many as were wanted: the caller claims again, and what is left is asked then
             left = claim.left(connection, account_id, number_id, now) if len(rows) < limit else None
-            return _Taken(number, rows, trials, left)
+            return Taken(number, rows, trials, left)
 
-        def taken_up(taken: _Taken) -> None:
+        def taken_up(taken: Taken) -> None:
             self._effects.expired([row for row in taken.rows if row.state == "expired"])
 
-        taken = _Taken(None, complete=False)
+        taken = Taken(None, complete=False)
         while not taken.complete:
             taken = await self._database.write(work, after_commit=taken_up)
         messages: list[Claimed] = []
