@@ -121,9 +121,9 @@ class Faults:
         self._faults[fault.id] = fault
         return fault
 
-    def end(self, fault_id: int) -> bool:
-        """Removes one fault; returns whether there was one."""
-        return self._faults.pop(fault_id, None) is not None
+    def end(self, fault_id: int) -> Fault | None:
+        """Removes one fault; returns it as it was, None when there is none."""
+        return self._faults.pop(fault_id, None)
 
     def clear(self, *effects: str) -> None:
         """End every fault, or those with one of `effects`."""

@@ -95,11 +95,11 @@ async def end_faults(request: web.Request) -> web.Response:
 
 
 async def end_fault(request: web.Request) -> web.Response:
-    """End one fault."""
-    fault_id = int(request.match_info["id"])
-    if not sandbox(request).faults.end(fault_id):
+    """End one fault; the answer says what it saw and did until then."""
+    ended = sandbox(request).faults.end(int(request.match_info["id"]))
+    if ended is None:
         raise RefusalError("id", "is no fault", 404)
-    return web.json_response({"ended": 1})
+    return web.json_response({"ended": 1, "fault": shown(ended)})
 
 
 def shown(fault: Fault) -> Json:
