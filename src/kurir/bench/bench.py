@@ -1,0 +1,58 @@
+"""Runs the rows that were asked for, one after the other, and reports."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from kurir.bench.accept import accept
+from kurir.bench.deliver import deliver
+from kurir.bench.figures import Figure
+from kurir.bench.load import loader
+from kurir.bench.machine import Clockwork, facts
+from kurir.bench.memory import memory
+from kurir.bench.program import BenchError
+from kurir.bench.report import Report, show
+from kurir.bench.run import Options, Run
+from kurir.kit.atomic_files import replace_whole
+
+ROWS: dict[str, Callable[[Run], Awaitable[list[Figure]]]] = {
+    "accept": accept,
+    "deliver": deliver,
+    "memory": memory,
+}
+"""Each row's name, as `--rows` takes it."""
+
+
+async def bench(options: Options, json_file: Path | None) -> None:
+    """Measures and prints. Raises BenchError when a row is unknown or cannot be run."""
+    if unknown := [name for name in options.rows if name not in ROWS]:
+        raise BenchError(f"--rows: there is no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    load = loader(options.load)
+    work = asyncio.current_task()
+    assert work is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)  # as for Ctrl+C: programs are stopped
+    notes, clockwork = Console(stderr=True, highlight=False), Clockwork()
+    with tempfile.TemporaryDirectory(prefix="kurir-bench-") as name:
+        folder = Path(name)
+        machine = await facts(folder, load.name, "PostgreSQL" if options.database_url else "SQLite")
+        run = Run(options, folder, load, lambda line: notes.print(line, style="dim"))
+        figures: list[Figure] = []
+        for row in options.rows or ROWS:
+            run.report(f"measuring {row} …")
+            figures += await ROWS[row](run)
+    report = Report(
+        machine=msgspec.structs.replace(machine, stolen=round(clockwork.share(), 3)),
+        seconds=options.seconds,
+        rounds=options.rounds,
+        figures=figures,
+    )
+    if json_file is not None:
+        replace_whole(json_file, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    show(report, Console(highlight=False))
