@@ -12,20 +12,33 @@ import msgspec
 from rich.console import Console
 
 from kurir.bench.accept import accept
+from kurir.bench.broadcast import broadcast
+from kurir.bench.callbacks import incoming, statuses, webhooks
 from kurir.bench.deliver import deliver
+from kurir.bench.drain import drain
 from kurir.bench.figures import Figure
+from kurir.bench.growth import claims, pages
 from kurir.bench.load import loader
 from kurir.bench.machine import Clockwork, facts
 from kurir.bench.memory import memory
 from kurir.bench.program import BenchError
 from kurir.bench.report import Report, show
 from kurir.bench.run import Options, Run
+from kurir.bench.start import start
 from kurir.kit.atomic_files import replace_whole
 
 ROWS: dict[str, Callable[[Run], Awaitable[list[Figure]]]] = {
     "accept": accept,
     "deliver": deliver,
     "memory": memory,
+    "status": statuses,
+    "incoming": incoming,
+    "webhooks": webhooks,
+    "broadcast": broadcast,
+    "drain": drain,
+    "start": start,
+    "claim": claims,
+    "pages": pages,
 }
 """Each row's name, as `--rows` takes it."""
 

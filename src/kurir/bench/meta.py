@@ -47,10 +47,10 @@ def texts(official: Official, people: Sequence[str], name: str) -> tuple[str, st
     )
 
 
-def status(official: Official, wamid: str, recipient: str, what: str) -> tuple[str, str]:
-    """A callback with one receipt: `sent`, `delivered` or `read`."""
+def status(official: Official, wamid: str, recipient: str, ours: int, what: str) -> tuple[str, str]:
+    """A callback with one receipt: `sent`, `delivered` or `read`; `ours` is the gateway's id of the message."""
     one = {"id": wamid, "status": what, "timestamp": str(int(time.time())), "recipient_id": recipient}
-    return signed(official, {"statuses": [one]})
+    return signed(official, {"statuses": [{**one, "biz_opaque_callback_data": str(ours)}]})
 
 
 def person(number: int, i: int) -> str:

@@ -25,19 +25,28 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def show(report: Report, console: Console) -> None:
     """Prints the machine, the figures and the processor time per message."""
     machine = report.machine
+    median, highest = machine.flush_ms
     console.print(
-        f"{machine.date} · commit {machine.commit} · {machine.cores} cores ({machine.processor}), "
-        f"{machine.memory_gib:g} GiB, {machine.system}, Python {machine.python} · {machine.database} on {machine.file_system}, flush "
-        f"{machine.flush_ms[0]:.2f} ms (p99 {machine.flush_ms[1]:.1f}) · load {machine.load:g} before the run, "
-        f"{machine.stolen:.0%} of the processor time stolen by the host · load program: {machine.load_program} · "
-        f"{report.rounds} rounds of {report.seconds:g} s, medians",
+        " · ".join(
+            (
+                machine.date,
+                f"commit {machine.commit}",
+                f"{machine.cores} cores ({machine.processor}), {machine.memory_gib:g} GiB",
+                f"{machine.system}, Python {machine.python}",
+                f"{machine.database} on {machine.file_system}, flush {median:.2f} ms (p99 {highest:.1f})",
+                f"load {machine.load:g} before the run, {machine.stolen:.0%} of the processor time stolen by the host",
+                f"requests by {machine.load_program}",
+                f"{report.rounds} rounds of {report.seconds:g} s, medians",
+            )
+        ),
         soft_wrap=True,
     )
     _print(console, _figures(report.figures))
     if budget := [figure for figure in report.figures if figure.ours and figure.ours.loop_us is not None]:
         _print(console, _processor_time(budget))
     console.print(
-        "Only the ratios of one run are comparable with those of another; processor time moves with the clock alone."
+        "Only ratios of one run are comparable with those of another run; processor time moves with the clock alone.",
+        soft_wrap=True,
     )
 
 

@@ -41,7 +41,7 @@ class Options:
     rivals: dict[str, str] = field(default_factory=dict[str, str])
     rival_bodies: dict[str, str] = field(default_factory=dict[str, str])
     rival_headers: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
-    backlog: int = 5_000
+    backlog: int = 2_000
     stored: int = 200_000
 
 

@@ -17,13 +17,14 @@ from kurir.services.numbers import OfficialNumber
 from kurir.services.stored_services import over_data_folder
 from kurir.settings import Settings
 
+_LOOPBACK = "127.0.0.1/32"
 _ENVIRONMENT = {
     "KURIR_PORT": "0",
     "KURIR_LOG_FORMAT": "json",
     # one account stands for all of a gateway's, so that it has the limits of all
     "KURIR_RATE_LIMIT": "1000000000/second",
     "KURIR_QUEUE_LIMIT": "1000000000",
-    "KURIR_ALLOWED_NETWORKS": "127.0.0.1/32",
+    "KURIR_ALLOWED_NETWORKS": _LOOPBACK,
 }
 SECRET = "app secret of the benchmark"  # noqa: S105 - signs the benchmark's own callbacks
 _folders = itertools.count(1)
@@ -71,7 +72,9 @@ class Gateway:
 
 async def new_site(folder: Path, database_url: str = "", *, officials: int = 20) -> Site:
     """A new site in a folder of its own within `folder`, made as the command line makes one."""
-    settings = Settings(data_dir=folder / f"site-{next(_folders)}", database_url=database_url)
+    settings = Settings(
+        data_dir=folder / f"site-{next(_folders)}", database_url=database_url, allowed_networks=(_LOOPBACK,)
+    )
     async with over_data_folder(settings, create=True) as services:
         made = await services.accounts.create(NewAccount(email="bench@kurir.example", name="Bench", language="en"))
         device = await services.numbers.add_device(made.account.id, "Bench")

@@ -16,7 +16,7 @@ def bench(
     load: Literal["wrk", "python"] = "wrk",
     database: str = "",
     json: Path | None = None,
-    backlog: int = 5_000,
+    backlog: int = 2_000,
     stored: int = 200_000,
     rival: list[str] | None = None,
     rival_body: list[str] | None = None,

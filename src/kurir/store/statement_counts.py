@@ -1,4 +1,4 @@
-"""Counts what SQLite is asked for, of every database opened meanwhile: for tests and `kurir bench`, never in production.
+"""Counts what SQLite is asked for in every database opened meanwhile: for tests and `kurir bench` only.
 
 It listens to the driver, so that it counts the same whatever library writes the statements. What a statement counts as
 follows from the thread that runs it: the writer's, a reader's (each read is a hop to that thread and back), or the
