@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,11 +13,13 @@ from rich.console import Console
 
 from kurir.bench.accept import accept
 from kurir.bench.broadcast import broadcast
+from kurir.bench.budget import budget
 from kurir.bench.callbacks import incoming, statuses, webhooks
 from kurir.bench.deliver import deliver
 from kurir.bench.drain import drain
-from kurir.bench.figures import Figure
+from kurir.bench.figures import Cost, Figure
 from kurir.bench.growth import claims, pages
+from kurir.bench.linked import linked
 from kurir.bench.load import loader
 from kurir.bench.machine import Clockwork, facts
 from kurir.bench.memory import memory
@@ -27,18 +29,20 @@ from kurir.bench.run import Options, Run
 from kurir.bench.start import start
 from kurir.kit.atomic_files import replace_whole
 
-ROWS: dict[str, Callable[[Run], Awaitable[list[Figure]]]] = {
+ROWS: dict[str, Callable[[Run], Awaitable[Sequence[Figure | Cost]]]] = {
     "accept": accept,
     "deliver": deliver,
     "memory": memory,
     "status": statuses,
     "incoming": incoming,
     "webhooks": webhooks,
+    "linked": linked,
     "broadcast": broadcast,
     "drain": drain,
     "start": start,
     "claim": claims,
     "pages": pages,
+    "budget": budget,
 }
 """Each row's name, as `--rows` takes it."""
 
@@ -56,15 +60,16 @@ async def bench(options: Options, json_file: Path | None) -> None:
         folder = Path(name)
         machine = await facts(folder, load.name, "PostgreSQL" if options.database_url else "SQLite")
         run = Run(options, folder, load, lambda line: notes.print(line, style="dim"))
-        figures: list[Figure] = []
+        found: list[Figure | Cost] = []
         for row in options.rows or ROWS:
             run.report(f"measuring {row} …")
-            figures += await ROWS[row](run)
+            found += await ROWS[row](run)
     report = Report(
         machine=msgspec.structs.replace(machine, stolen=round(clockwork.share(), 3)),
         seconds=options.seconds,
         rounds=options.rounds,
-        figures=figures,
+        figures=[one for one in found if isinstance(one, Figure)],
+        costs=[one for one in found if isinstance(one, Cost)],
     )
     if json_file is not None:
         replace_whole(json_file, msgspec.json.format(msgspec.json.encode(report)) + b"\n")

@@ -37,7 +37,7 @@ async def statuses(run: Run) -> list[Figure]:
     async with run.stub() as stub, open_gateway(run, stub) as gateway:
         half = run.options.seconds * run.options.rounds / 2 + 1
         await run.load.run(gateway.url, official_sends(gateway.site), CONNECTIONS, half)
-        sent = await _sent(gateway.site)
+        sent = await sent_messages(gateway.site)
         callbacks = [meta.status(*one, what) for what in ("delivered", "read") for one in sent]
         size = len(callbacks) // run.options.rounds
         rounds = [callbacks[i * size : (i + 1) * size] for i in range(run.options.rounds)]
@@ -48,7 +48,7 @@ async def statuses(run: Run) -> list[Figure]:
 async def incoming(run: Run) -> list[Figure]:
     """One text in each callback, from a thousand people to 20 numbers."""
     async with run.stub() as stub, open_gateway(run, stub) as gateway:
-        texts = _texts(gateway.site)
+        texts = texts_of(gateway.site)
         size = await _round_size(run, gateway, texts)
         samples = [await _stored(run, gateway, list(itertools.islice(texts, size))) for _ in range(run.options.rounds)]
     what = "incoming messages stored, official numbers, signed"
@@ -58,7 +58,7 @@ async def incoming(run: Run) -> list[Figure]:
 async def webhooks(run: Run) -> list[Figure]:
     """From the first callback until the receiver has every event: one endpoint, on loopback."""
     async with run.stub() as stub, open_gateway(run, stub) as gateway, listening(gateway.site, stub):
-        texts = _texts(gateway.site)
+        texts = texts_of(gateway.site)
         size = await _round_size(run, gateway, texts)
         await until(stub, lambda events: events >= _PROBE, "webhooks")
         rates: list[float] = []
@@ -113,14 +113,14 @@ async def _stored(run: Run, gateway: Gateway, callbacks: Sequence[tuple[str, str
     return sample
 
 
-def _texts(site: Site) -> Iterator[tuple[str, str]]:
+def texts_of(site: Site) -> Iterator[tuple[str, str]]:
     """Endless callbacks, each with another message."""
     for i in itertools.count():
         for n, official in enumerate(site.officials):
             yield meta.texts(official, [meta.person(n, i % _PEOPLE)], f"I{i:06d}")
 
 
-async def _sent(site: Site) -> list[tuple[Official, str, str, int]]:
+async def sent_messages(site: Site) -> list[tuple[Official, str, str, int]]:
     """Every message that has been sent: its number, Meta's id, recipient and our id."""
     of_phone_number_id = {official.phone_number_id: official for official in site.officials}
     m = messages.c

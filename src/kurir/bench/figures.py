@@ -85,6 +85,20 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         return "below"
 
 
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one message takes on a path, on average: see `store/statement_counts`; `flushes` of files to the disk."""
+
+    path: str
+    connections: int
+    messages: int
+    transactions: float
+    statements: float
+    control: float
+    reads: float
+    on_loop: float
+    flushes: float
+
+
 Round = Callable[[], Awaitable[Sample]]
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from kurir.bench.figures import Figure, Goal, Side
+from kurir.bench.figures import Cost, Figure, Goal, Side
 from kurir.bench.machine import Machine
 
 _ANY_WIDTH = 1_000
@@ -20,6 +20,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     rounds: int
     figures: list[Figure]
+    costs: list[Cost]
 
 
 def show(report: Report, console: Console) -> None:
@@ -42,6 +43,8 @@ def show(report: Report, console: Console) -> None:
         soft_wrap=True,
     )
     _print(console, _figures(report.figures))
+    if report.costs:
+        _print(console, _costs(report.costs))
     if budget := [figure for figure in report.figures if figure.ours and figure.ours.loop_us is not None]:
         _print(console, _processor_time(budget))
     console.print(
@@ -70,6 +73,17 @@ def _figures(figures: list[Figure]) -> Table:
             _goal(figure.goal, figure.unit),
             figure.reached(),
         )
+    return table
+
+
+def _costs(costs: list[Cost]) -> Table:
+    table = Table(
+        "counts a message (SQLite)", "connections", "transactions", "statements", "of control", "reads (thread hops)",
+        "statements on the loop", "flushes",
+    )  # fmt: skip
+    for cost in costs:
+        values = (cost.transactions, cost.statements, cost.control, cost.reads, cost.on_loop, cost.flushes)
+        table.add_row(cost.path, str(cost.connections), *(f"{value:.2f}" for value in values))
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +90,10 @@ async def new_site(folder: Path, database_url: str = "", *, officials: int = 20)
 
 
 @asynccontextmanager
-async def serving(site: Site, changes: Mapping[str, str] | None = None) -> AsyncGenerator[Gateway]:
-    """`kurir serve` on the site, from its ready file to its orderly end."""
+async def serving(
+    site: Site, changes: Mapping[str, str] | None = None, command: Sequence[str] = ()
+) -> AsyncGenerator[Gateway]:
+    """`kurir serve` (or `command`) on the site, from its ready file to its orderly end."""
     ready_file = site.settings.data_dir / READY_FILE
     ready_file.unlink(missing_ok=True)
 
@@ -102,5 +104,7 @@ async def serving(site: Site, changes: Mapping[str, str] | None = None) -> Async
             return None
 
     environment = site.environment(changes)
-    async with running("gateway", python("kurir", "serve"), site.settings.data_dir.parent, environment) as program:
+    async with running(
+        "gateway", command or python("kurir", "serve"), site.settings.data_dir.parent, environment
+    ) as program:
         yield Gateway(program, (await program.ready(look)).url, site)

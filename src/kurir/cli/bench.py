@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +70,8 @@ def bench(
         uvloop.run(run(options, json))
     except BenchError as error:
         raise CommandError(str(error)) from error
+    except asyncio.CancelledError:
+        raise CommandError("stopped by a signal; nothing was measured to the end") from None
 
 
 def _pairs(option: str, given: list[str] | None, form: str) -> list[tuple[str, str]]:
