@@ -28,6 +28,7 @@ from kurir.bench.report import Report, show
 from kurir.bench.run import Options, Run
 from kurir.bench.start import start
 from kurir.kit.atomic_files import replace_whole
+from kurir.store import postgres
 
 ROWS: dict[str, Callable[[Run], Awaitable[Sequence[Figure | Cost]]]] = {
     "accept": accept,
@@ -51,6 +52,11 @@ async def bench(options: Options, json_file: Path | None) -> None:
     """Measures and prints. Raises BenchError when a row is unknown or cannot be run."""
     if unknown := [name for name in options.rows if name not in ROWS]:
         raise BenchError(f"--rows: there is no row {unknown[0]!r}; there are {', '.join(ROWS)}")
+    if options.database_url:
+        try:
+            postgres.address(options.database_url)
+        except ValueError as error:
+            raise BenchError(f"--database: {error}") from error
     load = loader(options.load)
     work = asyncio.current_task()
     assert work is not None

@@ -84,9 +84,10 @@ async def budget(run: Run) -> list[Cost]:
     costs: list[Cost] = []
     async with run.stub() as stub, run.site(officials=NUMBERS) as site, _counted(run, site, stub) as (gateway, counts):
 
-        async def measure(path: str, requests: Requests, connections: int) -> None:
-            before = await counts.quiet()
+        async def measure(path: str, requests: Requests, connections: int, webhooks: int = 0) -> None:
+            before, expected = await counts.quiet(), (await stub.counts()).events + webhooks
             checked(await run.load.run(gateway.url, requests, connections, 0.0), path)
+            await until(stub, lambda events: events >= expected, "budget")
             after = await counts.quiet()
             each = {name: (after[name] - before[name]) / len(requests.bodies) for name in after}
             costs.append(Cost(path=path, connections=connections, messages=len(requests.bodies), **each))
@@ -105,9 +106,8 @@ async def budget(run: Run) -> list[Cost]:
             await measure("incoming message", meta.once(list(itertools.islice(texts, count))), connections)
         async with listening(site, stub):
             for connections, count in _MESSAGES.items():
-                expected = (await stub.counts()).events + count
-                await measure("incoming, with webhook", meta.once(list(itertools.islice(texts, count))), connections)
-                await until(stub, lambda events, e=expected: events >= e, "budget")
+                some = meta.once(list(itertools.islice(texts, count)))
+                await measure("incoming, with webhook", some, connections, webhooks=count)
     return sorted(costs, key=lambda cost: cost.connections)
 
 

@@ -42,7 +42,8 @@ def show(report: Report, console: Console) -> None:
         ),
         soft_wrap=True,
     )
-    _print(console, _figures(report.figures))
+    if report.figures:
+        _print(console, _figures(report.figures))
     if report.costs:
         _print(console, _costs(report.costs))
     if budget := [figure for figure in report.figures if figure.ours and figure.ours.loop_us is not None]:
