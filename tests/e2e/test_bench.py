@@ -16,8 +16,10 @@ import psycopg
 import pytest
 from tests.postgres import Postgres
 
+from kurir.bench.bench import bench
 from kurir.bench.figures import Figure, Goal, Sample, Side, in_pairs
 from kurir.bench.load import Kind, Outcome, PythonLoad, Requests, loader
+from kurir.bench.program import BenchError
 from kurir.bench.run import Options, Run
 
 WRK = shutil.which("wrk") is not None
@@ -165,3 +167,21 @@ def test_goals(goal: Goal | None, value: float, reached: str):
 def test_serving_does_not_load_it():
     code = "import sys, kurir.serve, kurir.cli; sys.exit(any(m.startswith('kurir.bench') for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+async def test_a_row_that_fails_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    async def fails(_run: Run) -> list[Figure]:
+        raise BenchError("no such thing")
+
+    async def works(_run: Run) -> list[Figure]:
+        return [Figure(row="works", what="a row", unit="/s", ours=Side("kurir", 7.0, [7.0]))]
+
+    monkeypatch.setattr("kurir.bench.bench.ROWS", {"fails": fails, "works": works})
+    with pytest.raises(BenchError, match="fails: no such thing"):
+        await bench(Options(load="python"), tmp_path / "bench.json")
+    found = {figure["row"]: figure for figure in json.loads((tmp_path / "bench.json").read_bytes())["figures"]}
+    assert found["works"]["ours"]["value"] == 7.0
+    assert (found["fails"]["ours"], found["fails"]["missing"]) == (None, "no such thing")
+    assert "no such thing" in capsys.readouterr().out

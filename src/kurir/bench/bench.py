@@ -49,7 +49,7 @@ ROWS: dict[str, Callable[[Run], Awaitable[Sequence[Figure | Cost]]]] = {
 
 
 async def bench(options: Options, json_file: Path | None) -> None:
-    """Measures and prints. Raises BenchError when a row is unknown or cannot be run."""
+    """Measures and prints. Raises BenchError when a row is unknown, at the end when one failed."""
     if unknown := [name for name in options.rows if name not in ROWS]:
         raise BenchError(f"--rows: there is no row {unknown[0]!r}; there are {', '.join(ROWS)}")
     if options.database_url:
@@ -67,9 +67,14 @@ async def bench(options: Options, json_file: Path | None) -> None:
         machine = await facts(folder, load.name, "PostgreSQL" if options.database_url else "SQLite")
         run = Run(options, folder, load, lambda line: notes.print(line, style="dim"))
         found: list[Figure | Cost] = []
+        failed: list[str] = []
         for row in options.rows or ROWS:
             run.report(f"measuring {row} …")
-            found += await ROWS[row](run)
+            try:
+                found += await ROWS[row](run)
+            except BenchError as error:  # what the others found is reported all the same
+                failed.append(f"{row}: {error}")
+                found.append(Figure(row=row, what="could not be measured", unit="", missing=str(error)))
     report = Report(
         machine=msgspec.structs.replace(machine, stolen=round(clockwork.share(), 3)),
         seconds=options.seconds,
@@ -80,3 +85,5 @@ async def bench(options: Options, json_file: Path | None) -> None:
     if json_file is not None:
         replace_whole(json_file, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     show(report, Console(highlight=False))
+    if failed:
+        raise BenchError("; ".join(failed))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import msgspec
-from sqlalchemy import Connection
 
 from kurir.bench import meta
 from kurir.bench.deliver import checked
@@ -70,14 +69,11 @@ def _add_template(site: Site) -> None:
     """An approved template, as a review of Meta's would leave it."""
     form = TemplateForm("order_sent", "en", "UTILITY", "Your order has left our shop and will be with you tomorrow.")
 
-    def add(connection: Connection) -> None:
-        number = numbers.by_key(connection, site.account_id, site.officials[0].key)
-        assert number is not None
-        templates.put(connection, number, form, meta_id=_TEMPLATE, status=templates.APPROVED, now=time.time())
-
-    database = database_of(site.settings)
+    database, now = database_of(site.settings), time.time()
     try:
         with database.transaction() as connection:
-            add(connection)
+            number = numbers.by_key(connection, site.account_id, site.officials[0].key)
+            assert number is not None
+            templates.put(connection, number, form, meta_id=_TEMPLATE, status=templates.APPROVED, now=now)
     finally:
         database.engine.dispose()

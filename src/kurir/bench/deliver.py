@@ -27,6 +27,8 @@ CONNECTIONS = 64
 _REPETITIONS = 10
 PEERS = Path(__file__).parents[3] / "benchmarks" / "peers"
 PEER_PYTHON = Path(__file__).parents[3] / ".venv-bench" / "bin" / "python"
+_ROW, _WHAT = "deliver c=64", "accept and deliver, 20 official numbers, Graph at 0 ms"
+_MISSING = "FastAPI + pywa: not installed (`make bench` installs it)"
 _GOAL = Goal("ratio", floor=10.0, aim=15.0)
 _BODY = '{"number":"62812{n}","text":"Your order has left our shop {n}"}'
 """What a rival is sent unless the person says otherwise: the form of Evolution API's sendText."""
@@ -101,21 +103,12 @@ async def deliver(run: Run) -> list[Figure]:
                 if reached < answered:
                     raise BenchError(f"deliver: {answered} sends were answered, but only {reached} reached Graph")
                 ours, peers = side_of("kurir", samples), side_of(name, rival)
-                figures.append(compared("deliver c=64", _WHAT, ours, peers, _GOAL if target is peer else None))
+                figures.append(compared(_ROW, _WHAT, ours, peers, _GOAL if target is peer else None))
             if peer is None:
                 samples = [await run.measured(mine, requests, CONNECTIONS) for _ in range(run.options.rounds)]
-                figures.insert(0, _alone(side_of("kurir", samples)))
+                alone = side_of("kurir", samples)
+                figures.insert(0, Figure(row=_ROW, what=_WHAT, unit="/s", ours=alone, goal=_GOAL, missing=_MISSING))
     return figures
-
-
-_WHAT = "accept and deliver, 20 official numbers, Graph at 0 ms"
-
-
-def _alone(ours: object) -> Figure:
-    why = "FastAPI + pywa: not installed (`make bench` installs it)"
-    return msgspec.convert(
-        {"row": "deliver c=64", "what": _WHAT, "unit": "/s", "ours": msgspec.to_builtins(ours), "missing": why}, Figure
-    )
 
 
 @asynccontextmanager
