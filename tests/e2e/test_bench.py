@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from tests.postgres import Postgres
 
+from kurir.bench import deliver
 from kurir.bench.bench import bench
 from kurir.bench.figures import Figure, Goal, Sample, Side, in_pairs
 from kurir.bench.load import Kind, Outcome, PythonLoad, Requests, loader
@@ -90,6 +91,34 @@ def test_what_it_cannot_do_is_one_sentence(arguments: tuple[str, ...], sentence:
     assert done.returncode == 1
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@needs_compiler
+def test_a_short_run_of_the_delivery_row_and_the_counts(tmp_path: Path):
+    file = tmp_path / "bench.json"
+    arguments = ("--rows", "deliver,budget", "--seconds", "0.5", "--rounds", "1", "--json", str(file))
+    done = command(*arguments, "--load", "wrk" if WRK else "python")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_bytes())
+    [figure] = report["figures"]
+    assert figure["ours"]["value"] > 0
+    if deliver.PEER_PYTHON.exists():
+        assert figure["peer"]["value"] > 0
+    else:
+        assert (figure["peer"], figure["ratio"]) == (None, None)
+        assert "not installed" in figure["missing"]
+    costs = {(cost["path"], cost["connections"]): cost for cost in report["costs"]}
+    assert len(costs) == 10
+    for cost in costs.values():
+        assert cost["statements"] > 0
+        assert cost["flushes"] > 0
+    assert costs["linked send, accepted", 64]["flushes"] < costs["linked send, accepted", 1]["flushes"]
+
+
+def test_a_send_counts_as_delivered_once_graph_has_it():
+    sample = Sample(Outcome(100, 2.0, 1.0, 1.0, refused=10), 1.0, 1.0, 0.0)
+    assert deliver.delivered(sample, 60).outcome.per_second == 30
+    assert deliver.delivered(sample, 95).outcome.per_second == 45
 
 
 @needs_compiler

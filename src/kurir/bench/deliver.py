@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from kurir.bench import meta
-from kurir.bench.figures import Figure, Goal, compared, in_pairs, side_of
+from kurir.bench.figures import Figure, Goal, Sample, compared, in_pairs, side_of
 from kurir.bench.load import Outcome, Requests
 from kurir.bench.program import BenchError, running
 from kurir.bench.run import Run, Stub, Target
@@ -83,6 +83,12 @@ async def deliver(run: Run) -> list[Figure]:
     figures: list[Figure] = []
     async with run.stub() as stub, open_gateway(run, stub) as gateway:
         requests, mine = official_sends(gateway.site), Target(gateway.url, gateway.pid)
+
+        async def ours_once() -> Sample:
+            before = (await stub.counts()).messages
+            sample = await run.measured(mine, requests, CONNECTIONS)
+            return delivered(sample, (await stub.counts()).messages - before)
+
         await run.warm(mine, requests, CONNECTIONS)
         async with contextlib.AsyncExitStack() as stack:
             others = [(name, url, rival_requests(run, name, url)) for name, url in run.options.rivals.items()]
@@ -92,23 +98,25 @@ async def deliver(run: Run) -> list[Figure]:
             for name, url, theirs in others:
                 target = peer if peer is not None and url == peer.url else Target(url, 0)
                 await run.warm(target, theirs, CONNECTIONS)
-                before = (await stub.counts()).messages
                 samples, rival = await in_pairs(
                     run.options.rounds,
-                    lambda: run.measured(mine, requests, CONNECTIONS),
+                    ours_once,
                     lambda t=target, r=theirs: run.measured(t, r, CONNECTIONS),
                 )
-                reached = (await stub.counts()).messages - before
-                answered = sum(s.outcome.done - s.outcome.refused for s in samples)
-                if reached < answered:
-                    raise BenchError(f"deliver: {answered} sends were answered, but only {reached} reached Graph")
                 ours, peers = side_of("kurir", samples), side_of(name, rival)
                 figures.append(compared(_ROW, _WHAT, ours, peers, _GOAL if target is peer else None))
             if peer is None:
-                samples = [await run.measured(mine, requests, CONNECTIONS) for _ in range(run.options.rounds)]
+                samples = [await ours_once() for _ in range(run.options.rounds)]
                 alone = side_of("kurir", samples)
                 figures.insert(0, Figure(row=_ROW, what=_WHAT, unit="/s", ours=alone, goal=_GOAL, missing=_MISSING))
     return figures
+
+
+def delivered(sample: Sample, reached: int) -> Sample:
+    """Counts only what has reached Graph: a send that takes long is answered before, as queued."""
+    outcome = sample.outcome
+    done = min(outcome.done, outcome.refused + reached)
+    return msgspec.structs.replace(sample, outcome=msgspec.structs.replace(outcome, done=done))
 
 
 @asynccontextmanager
