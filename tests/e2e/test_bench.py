@@ -38,7 +38,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=380,
         check=False,
     )
 
@@ -94,6 +94,7 @@ def test_what_it_cannot_do_is_one_sentence(arguments: tuple[str, ...], sentence:
 
 
 @needs_compiler
+@pytest.mark.timeout(400)
 def test_a_short_run_of_the_delivery_row_and_the_counts(tmp_path: Path):
     file = tmp_path / "bench.json"
     arguments = ("--rows", "deliver,budget", "--seconds", "0.5", "--rounds", "1", "--json", str(file))
