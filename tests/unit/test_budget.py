@@ -112,7 +112,7 @@ async def test_a_linked_send_until_it_is_accepted(budget: Budget) -> None:
         reply = await budget.harness.send("send_personal_message", phone_no=f"62812000{i:05d}", message="Hello")
         assert reply.status_code == 200, reply.text
 
-    within(await budget.per_message(send), Counted(transactions=1, statements=2, control=6, reads=1))
+    within(await budget.per_message(send), Counted(transactions=1, statements=2, control=4, reads=1))
     assert await budget.rows_in(messages, state="queued") == MESSAGES + 1
 
 
@@ -122,7 +122,7 @@ async def test_a_linked_send_until_it_is_recorded(budget: Budget) -> None:
         assert reply.status_code == 200, reply.text
         await budget.until(i + 1, messages, state="sent")
 
-    within(await budget.per_message(send), Counted(transactions=5, statements=36, control=42, reads=11))
+    within(await budget.per_message(send), Counted(transactions=3, statements=11, control=10, reads=2))
 
 
 async def test_an_official_send_until_it_is_recorded(budget: Budget) -> None:
@@ -133,7 +133,7 @@ async def test_an_official_send_until_it_is_recorded(budget: Budget) -> None:
         assert reply.status_code == 200, reply.text
         await budget.until(i + 1, messages, state="sent")
 
-    within(await budget.per_message(send), Counted(transactions=5, statements=38, control=46, reads=13))
+    within(await budget.per_message(send), Counted(transactions=3, statements=11, control=10, reads=2))
 
 
 async def test_a_status_callback(budget: Budget) -> None:
@@ -149,13 +149,13 @@ async def test_a_status_callback(budget: Budget) -> None:
         await budget.callback({"statuses": [status]})
         await budget.until(i + 1, messages, state="delivered")
 
-    within(await budget.per_message(delivered), Counted(transactions=1, statements=9, control=10, reads=3))
+    within(await budget.per_message(delivered), Counted(transactions=1, statements=8, control=8, reads=3))
 
 
 async def test_an_incoming_message(budget: Budget) -> None:
     within(
         await budget.per_message(lambda i: writes(budget, i)),
-        Counted(transactions=1, statements=8, control=10, reads=3),
+        Counted(transactions=1, statements=8, control=8, reads=3),
     )
 
 
@@ -173,7 +173,7 @@ async def test_a_webhook_delivery(budget: Budget) -> None:
             await receiver.until(i + 1)
             await budget.until(i + 1, webhook_deliveries, state="delivered")
 
-        within(await budget.per_message(message), Counted(transactions=7, statements=29, control=40, reads=7))
+        within(await budget.per_message(message), Counted(transactions=7, statements=27, control=24, reads=5))
 
 
 def test_the_counts_see_every_kind_of_statement(tmp_path: Path) -> None:
