@@ -13,7 +13,7 @@ QUICK_WORKERS := $(shell echo $$(( 2 * $$(nproc) )))
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 .DEFAULT_GOAL := help
 
-.PHONY: help run test check types quick unit cover mutants storm soak format lock clean
+.PHONY: help run test check types quick unit cover mutants storm soak bench format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -78,13 +78,25 @@ format: $(VENV)/.dev ## Put the code into the one form
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
 
+bench: $(VENV)/.run .venv-bench/.installed ## Measure the hot paths side by side (half an hour; BENCH="--rows accept" for a part)
+	@command -v wrk >/dev/null && command -v cc >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq wrk gcc libc6-dev >/dev/null; } \
+	  || { echo "The benchmark needs wrk and a C compiler: apt-get install wrk gcc libc6-dev"; exit 1; }
+	$(BIN)/kurir bench $(BENCH)
+
+.venv-bench/.installed: benchmarks/peers/requirements.txt | $(BIN)/python
+	@echo "Installing what Kurir is compared with …"
+	@{ $(BIN)/python -m venv .venv-bench 2>/dev/null || $(BIN)/python -m virtualenv -q .venv-bench; } \
+	  && .venv-bench/bin/python -m pip install -q --disable-pip-version-check -r $< && touch $@ \
+	  || { rm -rf .venv-bench; echo "The peer cannot be installed: its row will show none"; }
+
 lock: $(VENV)/.dev ## Resolve the locked requirements anew
 	$(BIN)/pip install -q uv
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --universal --python-version 3.11 --group build pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile -q --no-header --generate-hashes --universal --python-version 3.11 --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean: ## Remove the virtual environment and caches (not your data in var/)
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants .coverage src/*.egg-info
+	rm -rf $(VENV) .venv-bench .pytest_cache .ruff_cache .hypothesis .import_linter_cache mutants .coverage src/*.egg-info
 
 # The environment: one stamp for what runs, one for what tests. Debian keeps ensurepip in a package of its own, so
 # where it is missing and we may, apt brings it; else virtualenv from the package index does.

@@ -19,6 +19,7 @@ from typing import NoReturn
 import structlog
 import uvicorn.config
 import uvicorn.server
+from starlette.types import ASGIApp
 
 from kurir.app import running
 from kurir.data_folder import READY_FILE, ReadyFile, write_ready_file
@@ -100,6 +101,24 @@ async def serve(settings: Settings, start_anew: Callable[[], Awaitable[NoReturn]
         raise GaveUpError(f"{hopeless} keeps failing (see the log); a supervisor such as systemd should start it again")
 
 
+def server_config(app: ASGIApp, front: HttpFront, settings: Settings) -> uvicorn.config.Config:
+    """How uvicorn serves the gateway, and whatever the gateway's speed is compared with."""
+    return uvicorn.config.Config(
+        app,
+        loop="none",
+        http=front.protocol(),
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        forwarded_allow_ips=list(settings.trusted_proxies),
+        date_header=True,
+        timeout_graceful_shutdown=int(_GRACE) + _LAST_ANSWERS,
+        backlog=2048,
+    )
+
+
 class _Stop:
     """SIGTERM or SIGINT: the first one cancels the start or sets `requested`; further ones change nothing."""
 
@@ -129,23 +148,7 @@ async def _served(settings: Settings, stop: _Stop, start_anew: Callable[[], Awai
         stack.enter_context(listener)
         gateway = await stack.enter_async_context(running(settings, settings.gateway_url or url, start_anew=start_anew))
         front = HttpFront(_front_limits(settings))
-        server = Server(
-            front,
-            uvicorn.config.Config(
-                build(gateway, settings.public_url or url),
-                loop="none",
-                http=front.protocol(),
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                forwarded_allow_ips=list(settings.trusted_proxies),
-                date_header=True,
-                timeout_graceful_shutdown=int(_GRACE) + _LAST_ANSWERS,
-                backlog=2048,
-            ),
-        )
+        server = Server(front, server_config(build(gateway, settings.public_url or url), front, settings))
         stop.started()
         tasks = Tasks(gateway.health)
         work = tasks.spawn("http-server", server.serve(sockets=[listener]))

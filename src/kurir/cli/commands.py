@@ -12,6 +12,7 @@ from cyclopts import App
 from kurir import __version__
 from kurir.cli import account, contacts, message, number, quarantine, webhook
 from kurir.cli.backups import backup, restore
+from kurir.cli.bench import bench
 from kurir.cli.doctor import doctor
 from kurir.cli.serving import serve
 from kurir.cli.terminal import CommandError, say
@@ -35,6 +36,7 @@ app.command(serve)
 app.command(doctor)
 app.command(backup)
 app.command(restore)
+app.command(bench)
 
 
 @app.command
