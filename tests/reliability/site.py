@@ -150,6 +150,10 @@ class Site:
         database.engine.dispose()
         return secret
 
+    def logged(self, event: str) -> int:
+        """How often the gateway's processes have logged an event."""
+        return (self.folder / "gateway.log").read_text(errors="replace").count(f'"{event}"')
+
     def explain(self) -> str:
         """The end of the gateway's log."""
         return (self.folder / "gateway.log").read_text(errors="replace")[-4000:]

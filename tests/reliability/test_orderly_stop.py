@@ -71,8 +71,9 @@ async def test_sends_in_flight_are_finished_and_the_rest_waits(tmp_path: Path):
         await until_states(site, {"sending": 4, "queued": 1})
 
         assert site.process is not None
+        stops = site.logged("server_stopping")  # of the process before
         site.process.send_signal(signal.SIGTERM)
-        await eventually(lambda: '"server_stopping"' in site.explain())
+        await eventually(lambda: site.logged("server_stopping") > stops)
         assert site.process.poll() is None, "it waits for what is in flight"
         graph.answer.set()
         answers = await asyncio.wait_for(asyncio.gather(*calls, waiting), 30)
