@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
 from tests.harness.gateway import PHONE, Harness, open_harness, quarantined
 
 from kurir.kit.pauses import Pauses
+from kurir.kit.tasks import Tasks
 from kurir.messages.channel_reports import Halted, InDoubt, NeverLeft, Refused, Sent, TryLater, Unknown
 from kurir.messages.content import Content, Image, MediaFile, Outgoing, Text
 from kurir.numbers import numbers
+from kurir.numbers import status as number_status
 from kurir.outbox.message_rows import Snapshot
 from kurir.outbox.outbox import Draft
 from kurir.reasons import Reason, as_written, stored
 from kurir.reasons import media as files
 from kurir.reasons import messages as reasons
 from kurir.store.database import DatabaseUnavailable
+from kurir.webhooks.deliver import Deliverer
 
 AWAY = DatabaseUnavailable("gone for a moment")
 MISTAKE = RuntimeError("unforeseen")
@@ -245,3 +248,85 @@ async def test_of_a_file_that_was_never_fetched_nobody_is_asked_for_evidence(har
     doubt = InDoubt(as_written("cut"), "w1")
     assert await lane._looked_into(claimed_text, doubt) == doubt
     assert asked == [Outgoing(text, PHONE, Text("halo"), attempt=1)]
+
+
+async def test_a_paused_number_claims_nothing_though_its_channel_is_ready(harness: Harness) -> None:
+    """A pause counts from its commit on, also for a lane that has read the number before."""
+    number = harness.ours.device
+    await harness.gateway.database.write(
+        lambda c: number_status.pause(c, number.account_id, number.id, as_written("stop"), harness.gateway.clock())
+    )
+    message_id = await accept(harness)
+    for _ in range(3):
+        harness.gateway.dispatcher.wake(number.account_id, number.id)
+        await harness.signals.next("lane_turned")
+    assert harness.devices.sent == []
+    assert (await ends(harness, message_id, "queued")).attempts == 0
+    paused = await harness.gateway.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))
+    assert paused is not None
+    await harness.gateway.database.write(lambda c: number_status.resume(c, paused, harness.gateway.clock()))
+    harness.gateway.dispatcher.wake(number.account_id, number.id)
+    await ends(harness, message_id, "sent")
+
+
+async def test_the_end_of_a_lane_is_logged_with_what_was_cut_off(harness: Harness) -> None:
+    number, on_the_wire = harness.ours.device, asyncio.Event()
+
+    async def hangs(*_of_message: object) -> Sent:
+        on_the_wire.set()
+        await asyncio.Event().wait()
+        return Sent("never")
+
+    harness.devices.send = hangs  # type: ignore[method-assign,assignment]
+    await accept(harness)
+    await asyncio.wait_for(on_the_wire.wait(), 10)
+    with capture_logs() as lines:
+        await harness.gateway.dispatcher.end(number.id, 0.01)
+        await harness.gateway.dispatcher.end(number.id + 100, 0.01)
+    assert lines_of(lines, "lane_ended") == [{"number": number.key, "cut_off": 1, "log_level": "info"}]
+
+
+async def test_a_number_has_one_lane_however_often_it_is_notified(harness: Harness) -> None:
+    number, dispatcher = harness.ours.device, harness.gateway.dispatcher
+    opened: list[int] = []
+    original = dispatcher._opened
+
+    async def counted(account_id: int, number_id: int) -> Any:
+        opened.append(number_id)
+        return await original(account_id, number_id)
+
+    dispatcher._opened = counted  # type: ignore[method-assign]
+    harness.devices.connected = False  # so that the lane stays
+    message_id = await accept(harness)
+    for _ in range(5):
+        dispatcher.wake(number.account_id, number.id)
+        await harness.signals.next("lane_turned")
+    assert opened == [number.id]
+    assert dispatcher._kept == {number.id}
+    harness.devices.connected = True
+    dispatcher.wake(number.account_id, number.id)
+    await ends(harness, message_id, "sent")
+    async with asyncio.timeout(10):
+        while dispatcher._kept or dispatcher._lanes:
+            await asyncio.sleep(0.005)
+
+
+class Kept:
+    """What a part keeps running: name, whether it is vital and endless."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tasks: list[tuple[str, bool, bool]] = []
+
+        def keep(_tasks: Tasks, name: str, work: Any, *, key: str = "", vital: bool = False, endless: bool = False):
+            self.tasks.append((name, vital, endless))
+
+        monkeypatch.setattr(Tasks, "keep", keep)
+
+
+async def test_the_sweep_and_the_webhook_rounds_are_vital(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While they fail nothing is sent or delivered any more: the process ends, and a supervisor starts it anew."""
+    kept = Kept(monkeypatch)
+    gateway = harness.gateway
+    await gateway.dispatcher.start()
+    await Deliverer(gateway.database, gateway.sealing, cast("Any", None), gateway.metrics, gateway.clock).start()
+    assert kept.tasks == [("sweep", True, True), ("webhook-rounds", True, False)]
