@@ -46,8 +46,7 @@ FAILING_CONNECTIONS = 32
 """Tries at once to those that keep failing."""
 _PER_ENDPOINT = 4
 _POLL = 5.0
-_AFTER_FAILURE = 1.0
-"""Seconds until what failed is tried again."""
+_AFTER_FAILURE = 1.0  # seconds until what failed is tried again
 _REPAIR_EVERY = 15.0
 _BATCH_DELAY = 0.02
 _FAN_OUT_MOST = 1.0
