@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
@@ -15,11 +16,12 @@ from tests.harness.otp import PHONE, Target, another, new_target
 from kurir.accounts import accounts
 from kurir.events.tables import events
 from kurir.numbers import numbers
-from kurir.otp import budget, ledger
+from kurir.otp import budget, ledger, rules
 from kurir.otp.budget import Lengths, Scope, Wrong
 from kurir.otp.check import Attempt, CheckResult
 from kurir.otp.ledger import Page
 from kurir.otp.tables import otp_checks, otps
+from kurir.outbox.tables import messages
 from kurir.settings import Settings
 
 MINUTE, HOUR = 60, 3600
@@ -259,3 +261,83 @@ async def test_an_account_that_never_sent_a_code_has_no_number_to_report_and_the
             assert await check(target, "x") == NO_CODE
     assert [line["event"] for line in lines] == ["otp_guessing_suspected"]
     assert await target.count(events) == 0
+
+
+# -- the next code -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_code_is_stored_as_its_hashes_beside_its_message(target: Target) -> None:
+    issued = await target.send(lifetime=120)
+    row = await target.database.read(lambda c: c.execute(sa.select(otps)).one())
+    assert dict(row._mapping) == {
+        "id": 1,
+        "account_id": target.account.id,
+        "code_hash": rules.code_hash(target.sealing, target.account.id, issued.code),
+        "request_hash": rules.request_hash(target.sealing, target.account.id, issued.request_id),
+        "phone": PHONE,
+        "created_at": target.now,
+        "expires_at": target.now + 120,
+        "used_at": None,
+        "wrong_tries": 0,
+        "message_id": issued.message_id,
+        "digits": 6,
+        "wrong_by_phone": 0,
+    }
+    assert rules.code_hash(target.sealing, target.account.id + 1, issued.code) != row.code_hash
+    assert repr(issued) == f"Issued(message_id={issued.message_id})"
+    repeated = await target.database.read(lambda c: c.execute(sa.select(messages)).one())
+    assert (repeated.number_id, repeated.expires_at) == (target.number.id, target.now + 120)
+
+
+async def with_scope_only(target: Target) -> None:
+    """The account has checked with a request id so far: then its open codes make the next ones no longer."""
+    await target.database.write(
+        lambda c: ledger.add(c, target.account.id, "request", 4, target.now, wrong=0, chance=0.0)
+    )
+
+
+async def test_the_codes_of_two_hours_make_the_next_one_longer(target: Target) -> None:
+    target.settings = Settings(otp_digits=4, otp_digits_most=6)
+    await with_scope_only(target)
+    other = await target.database.write(lambda c: accounts.create(c, name="Lain", email="lain@example.com"))
+    lengths = [len((await target.send(f"62812{n:08d}", lifetime=30)).code) for n in range(22)]
+    assert lengths == [4] * 20 + [5] * 2, "20 first tries are 0.2 % of four digits"
+    ours = target.account, target.number
+    target.account = other
+    target.number = await target.database.write(lambda c: numbers.add_linked_device(c, other.id))
+    await with_scope_only(target)
+    assert len((await target.send("6281300000000")).code) == 4
+    target.account, target.number = ours
+    target.now += 2 * HOUR - 1
+    assert len((await target.send("6281400000000", lifetime=30)).code) == 5
+    target.now += 31
+    assert len((await target.send("6281400000001")).code) == 4
+
+
+async def test_wrong_checks_at_a_phone_number_make_its_next_code_longer_for_an_hour(target: Target) -> None:
+    await with_scope_only(target)
+    issued = await target.send(lifetime=30)
+    for _ in range(5):
+        await check(target, another(issued.code), phone=PHONE)
+    assert len((await target.send("6281200000001")).code) == 6
+    target.now += HOUR - 1
+    assert len((await target.send(lifetime=30)).code) == 7
+    target.now += HOUR
+    assert len((await target.send()).code) == 6
+
+
+async def test_open_codes_that_are_checked_without_scope_make_the_next_one_longer(target: Target) -> None:
+    lengths = [len(one.code) for one in await target.open(12)]
+    assert lengths == [6] * 10 + [7] * 2
+    target.now += HOUR
+    assert len((await target.send("6281300000000")).code) == 6
+
+
+@pytest.mark.parametrize(("least", "most", "digits"), [(6, 4, 6), (8, 8, 8), (6, 10, 6)])
+async def test_the_longest_code_is_never_shorter_than_the_shortest(
+    target: Target, least: int, most: int, digits: int
+) -> None:
+    # the settings refuse such a pair; a module that is used alone must not fail
+    target.settings = msgspec.structs.replace(Settings(), otp_digits=least, otp_digits_most=most)
+    assert len((await target.send()).code) == digits
+    assert await check(target, "1" * digits, request_id="x") == NO_CODE
