@@ -180,8 +180,8 @@ async def test_a_picture_is_shown_with_its_file_and_a_secret_without_its_text(
     number = harness.number
     row = {"account_id": number.account_id, "message_id": picture, "size": 1, "created_at": 1.0}
     if fetched:
-        file = media.insert().values(**row, mime="image/png", name="a.png")
-        await harness.database.write(lambda c: c.execute(file) and None)
+        stored = media.insert().values(**row, mime="image/png", name="a.png")
+        await harness.database.write(lambda c: c.execute(stored) and None)
     (message,) = await harness.outbox.claim(number.account_id, number.id, 1, ready=[picture])
     await harness.outbox.record(message, Sent("w1"))
     file = {"media_mime": "image/png", "media_name": "a.png"} if fetched else {}
