@@ -153,6 +153,7 @@ async def test_a_step_that_the_database_did_not_answer_is_taken_again(
     harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     breaks(monkeypatch, step, AWAY)
+    monkeypatch.setattr(deliver, "_POLL", 3_600.0)  # it does not wait for its next poll
     async with receiving() as receiver:
         await harness.endpoint(receiver.url())
         await harness.comes_in()
@@ -251,8 +252,11 @@ async def test_at_most_four_of_an_endpoint_and_as_many_as_there_are_places_are_p
     assert most == 4
 
 
-async def test_what_is_due_later_is_posted_then_without_another_event(harness: WebhookHarness) -> None:
+async def test_what_is_due_later_is_posted_then_without_another_event(
+    harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The deliverer sleeps until the earliest retry, not until its next poll."""
+    monkeypatch.setattr(deliver, "_POLL", 3_600.0)
     async with receiving() as receiver:
         await harness.endpoint(receiver.url())
         await harness.comes_in()
@@ -265,5 +269,5 @@ async def test_what_is_due_later_is_posted_then_without_another_event(harness: W
             return harness.time() + asyncio.get_running_loop().time() - began
 
         async with delivering(harness.database, clock):
-            await receiver.until(1, timeout=3.0)
+            await receiver.until(1)
         assert clock() - harness.time() >= 0.2
