@@ -341,3 +341,62 @@ async def test_the_longest_code_is_never_shorter_than_the_shortest(
     target.settings = msgspec.structs.replace(Settings(), otp_digits=least, otp_digits_most=most)
     assert len((await target.send()).code) == digits
     assert await check(target, "1" * digits, request_id="x") == NO_CODE
+
+
+@pytest.mark.parametrize("scope", ["phone", "request"])
+@pytest.mark.parametrize(
+    ("wrong", "digits"),
+    [
+        (Wrong({6: 0.0}, 1_000, 0), 6),
+        (Wrong({6: 0.0}, 1_001, 0), 7),
+        (Wrong({6: 0.0003, 7: 0.0002}, 499, 0), 6),
+        (Wrong({6: 0.0003, 7: 0.0002}, 501, 0), 7),
+        (Wrong({6: 0.0}, 40, 33), 6),
+        (Wrong({6: 0.0}, 40, 34), 7),
+        (Wrong({6: 0.0}, 200_000, 0), 9),
+        (Wrong({6: 0.0011}, 1, 0), 10),
+        (Wrong({6: 0.0011}, 0, 0), 6),
+    ],
+)
+def test_wrong_checks_of_either_scope_make_codes_longer_before_the_hour_is_spent(
+    scope: Scope, wrong: Wrong, digits: int
+) -> None:
+    found = budget.digits_for(Lengths(), {scope: wrong}, open_codes=0, recent_codes=0, wrong_at_phone=0, unscoped=False)
+    assert found == digits
+
+
+@pytest.mark.parametrize(
+    ("spent", "digits", "lengths", "left"),
+    [
+        ({}, 6, Lengths(6, 6), 0.006),
+        ({6: 0.001, 9: 0.001}, 6, Lengths(6, 6), 0.004),
+        ({}, 6, Lengths(6, 10), 0.0015),
+        ({6: 0.0005}, 6, Lengths(6, 10), 0.001),
+        ({7: 0.001, 8: 0.001}, 6, Lengths(6, 10), 0.0005),
+        ({10: 0.002, 11: 0.003}, 6, Lengths(6, 10), 0.0015),
+        ({6: 0.002}, 10, Lengths(6, 10), 0.003),
+        ({10: 0.001, 11: 0.0005}, 10, Lengths(6, 10), 0.0015),
+        ({10: 0.001}, 11, Lengths(6, 10), 0.002),
+    ],
+)
+def test_what_is_left_of_the_hour_for_codes_of_a_length(
+    spent: dict[int, float], digits: int, lengths: Lengths, left: float
+) -> None:
+    assert budget.room(spent, digits, lengths) == pytest.approx(left)
+
+
+@pytest.mark.parametrize(
+    ("left", "digits", "recent", "codes"),
+    [
+        (0.0015, 6, 0, 10),
+        (0.0015, 6, 7, 10),
+        (0.0015, 6, 8, 9),
+        (0.0015, 6, 50, 1),
+        (0.0015, 6, 51, 1),
+        (0.0015, 7, 10_000, 15),
+        (0.0, 6, 0, 0),
+        (-0.001, 6, 0, 0),
+    ],
+)
+def test_with_how_many_codes_a_guess_is_compared(left: float, digits: int, recent: int, codes: int) -> None:
+    assert budget.compared(left, digits, recent) == codes

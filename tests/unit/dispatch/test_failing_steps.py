@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.harness.gateway import PHONE, Harness, open_harness, quarantined
 
+from kurir.kit import crash_points
 from kurir.kit.pauses import Pauses
 from kurir.kit.tasks import Tasks
 from kurir.messages.channel_reports import Halted, InDoubt, NeverLeft, Refused, Sent, TryLater, Unknown
@@ -330,3 +331,12 @@ async def test_the_sweep_and_the_webhook_rounds_are_vital(harness: Harness, monk
     await gateway.dispatcher.start()
     await Deliverer(gateway.database, gateway.sealing, cast("Any", None), gateway.metrics, gateway.clock).start()
     assert kept.tasks == [("sweep", True, True), ("webhook-rounds", True, False)]
+
+
+async def test_a_send_passes_a_crash_point_at_each_step(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[str] = []
+    monkeypatch.setattr(crash_points, "reach", reached.append)
+    await ends(harness, await accept(harness), "sent")
+    steps = ["accept.committed", "claim.committed", "send.begun", "send.answered", "record.committed"]
+    assert reached == steps
+    assert set(steps) <= crash_points.POINTS
