@@ -39,7 +39,7 @@ class Own:
     def __init__(self, harness: Harness) -> None:
         gateway = harness.gateway
         self.health, self.signals, self.ownership = TaskHealth(), Signals(), Alone()
-        self.pauses = Pauses(sweep=3_600.0, after_failure=0.01)
+        self.pauses = Pauses(sweep=3_600.0, after_failure=0.01, lane_idle=0.01)
         self.dispatcher = Dispatcher(
             {"linked_device": harness.devices, "cloud_api": harness.cloud},
             database=gateway.database,

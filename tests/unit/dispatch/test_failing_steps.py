@@ -30,7 +30,7 @@ AWAY = DatabaseUnavailable("gone for a moment")
 MISTAKE = RuntimeError("unforeseen")
 PICTURE = Image("https://files.example.com/a.png")
 FILE = MediaFile("/nowhere", "image/png", "a.png", 1, "0")
-PAUSES = Pauses(sweep=0.01, after_failure=0.01, before_maintenance=3_600.0)
+PAUSES = Pauses(sweep=0.01, after_failure=0.01, lane_idle=0.01, before_maintenance=3_600.0)
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ async def test_what_succeeds_has_no_reason_and_what_pauses_a_number_is_an_error_
                 await asyncio.sleep(0.005)
     of_number = {"number": number.key, "attempt": 1, "log_level": "info"}
     assert lines_of(lines, "send_attempted") == [
-        of_number | {"message_id": fine, "state": "sent", "reason": None},
+        of_number | {"message_id": fine, "state": "sent", "reason": None, "log_level": "debug"},
         of_number | {"message_id": halted, "state": "queued", "reason": "the token was refused"},
     ]
     paused = {"number": number.key, "code": "190", "reason": "the token was refused", "log_level": "error"}
@@ -239,12 +239,12 @@ async def test_of_a_file_that_was_never_fetched_nobody_is_asked_for_evidence(har
     del harness.gateway.dispatcher._lanes[lane.number.id]
     await harness.gateway.dispatcher.stop(0)  # so that no other lane takes them
     picture, text = await accept(harness, PICTURE), await accept(harness)
-    claimed = await harness.gateway.outbox.claim(lane.number.account_id, lane.number.id, 1, ready=[picture])
+    claimed = (await harness.gateway.outbox.claim(lane.number.account_id, lane.number.id, 1, ready=[picture])).messages
     assert [one.id for one in claimed] == [picture]
     assert await lane._looked_into(claimed[0], InDoubt(as_written("cut"))) == TryLater("never_left", as_written("cut"))
     assert asked == []
     await harness.gateway.outbox.record(claimed[0], Refused("x", as_written("no")))
-    (claimed_text,) = await harness.gateway.outbox.claim(lane.number.account_id, lane.number.id, 1)
+    (claimed_text,) = (await harness.gateway.outbox.claim(lane.number.account_id, lane.number.id, 1)).messages
     assert claimed_text.id == text
     doubt = InDoubt(as_written("cut"), "w1")
     assert await lane._looked_into(claimed_text, doubt) == doubt

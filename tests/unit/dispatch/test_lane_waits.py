@@ -13,17 +13,32 @@ from kurir.channels.channel import Capabilities
 from kurir.dispatch import lane as module
 from kurir.dispatch.lane import Lane
 from kurir.kit.metrics import Metrics
+from kurir.kit.pauses import Pauses
 from kurir.messages.channel_reports import InDoubt, Outcome, Refused, Sent, TryLater, Unknown
 from kurir.messages.content import Outgoing, Text
 from kurir.numbers.numbers import Number
-from kurir.outbox.message_rows import Claimed, Upcoming
+from kurir.outbox.message_rows import Claimed, Claims, Upcoming
 from kurir.reasons import NOTHING, as_written
 
 NOW = 1_800_000_000.0
-NUMBER = Number(3, 7, "BO-1", "linked_device", "628111", "", "connected", NOTHING, NOW, "jid", "", "", "", NOW)
+NUMBER = Number(
+    id=3,
+    account_id=7,
+    key="BO-1",
+    channel="linked_device",
+    phone="628111",
+    name="",
+    state="connected",
+    state_reason=NOTHING,
+    last_connected_at=NOW,
+    jid="jid",
+    phone_number_id="",
+    waba_id="",
+    app_id="",
+    created_at=NOW,
+)
 RECHECK = 30.0
 WINDOW, CHANNEL_TIMEOUT = 4, 120.0
-NOTHING_AHEAD = Upcoming(None, [], set(), crowded=False)
 
 
 class Ticks:
@@ -43,10 +58,10 @@ class Parts:
         self.capabilities = Capabilities(frozenset(), groups=True, typing=True, window=WINDOW, timeout=CHANNEL_TIMEOUT)
         self.number: Number | None = NUMBER
         self.connected, self.inherited, self.is_valid = True, False, True
-        self.claims: list[list[Claimed]] = []
+        self.claims: list[Claims] = []
         self.claimed: list[dict[str, Any]] = []
         self.ahead: list[dict[str, Any]] = []
-        self.next = NOTHING_AHEAD
+        self.otherwise: dict[str, Any] = {}
         self.doubts: list[dict[str, Any]] = []
         self.next_doubt: float | None = None
         self.left: list[Claimed] = []
@@ -65,15 +80,15 @@ class Parts:
     def guard(self, _connection: Any) -> bool:
         return True
 
-    async def claim(self, account_id: int, number_id: int, limit: int, guard: Any, **how: Any) -> list[Claimed]:
+    async def claim(self, account_id: int, number_id: int, limit: int, guard: Any, **how: Any) -> Claims:
         assert (account_id, number_id) == (NUMBER.account_id, NUMBER.id)
         self.claimed.append({"limit": limit, "deep": how["deep"]})
-        return self.claims.pop(0) if self.claims else []
+        return self.claims.pop(0) if self.claims else Claims(self.number, **self.otherwise)
 
     async def upcoming(self, account_id: int, number_id: int, now: float, **how: Any) -> Upcoming:
         assert (account_id, number_id) == (NUMBER.account_id, NUMBER.id)
         self.ahead.append({"now": now, "deep": how["deep"]})
-        return self.next
+        return Upcoming([], set())
 
     async def settle_doubts(self, account_id: int, number_id: int, *, since: float, timeout: float) -> float | None:
         assert (account_id, number_id) == (NUMBER.account_id, NUMBER.id)
@@ -116,6 +131,7 @@ class Scene:
             clock=lambda: self.clock,
             gap=gap,
             hold=parts,
+            pauses=Pauses(lane_idle=0.0),
         )
 
     async def landed(self) -> None:
@@ -160,14 +176,19 @@ def test_the_wait_for_what_is_due(
     assert scene.lane._until_due(due_at, NOW) == (pytest.approx(wait) if wait is not None else None)
 
 
+def taking(*ids: int, **what: Any) -> Claims:
+    """A claim of these messages, as many as it was to take."""
+    return Claims(NUMBER, [message(one) for one in ids], full=True, **what)
+
+
 async def test_after_a_claim_it_looks_for_more_at_once_and_takes_no_more_than_the_window(scene: Scene) -> None:
-    scene.parts.claims = [[message(1), message(2)]]
+    scene.parts.claims = [taking(1, 2)]
     assert await scene.lane._turn() == 0.0
     assert scene.parts.claimed == [{"limit": WINDOW, "deep": False}]
     assert scene.parts.ahead == [{"now": NOW, "deep": False}]
     assert await scene.lane._turn() is None
     assert scene.parts.claimed[1:] == [{"limit": WINDOW - 2, "deep": False}]
-    scene.parts.claims = [[message(3), message(4)]]
+    scene.parts.claims = [taking(3, 4)]
     await scene.lane._turn()
     assert await scene.lane._turn() == RECHECK, "with a full window it claims nothing"
     assert len(scene.parts.claimed) == 3
@@ -177,9 +198,11 @@ async def test_after_a_claim_it_looks_for_more_at_once_and_takes_no_more_than_th
     assert [message_id for message_id, _, _ in scene.parts.recorded] == [1, 2, 3, 4]
 
 
-async def test_it_waits_until_the_next_is_due(scene: Scene) -> None:
-    scene.parts.next = Upcoming(NOW + 12, [], set(), crowded=False)
+async def test_it_waits_until_the_next_is_due_and_half_a_minute_without_the_hold(scene: Scene) -> None:
+    scene.parts.otherwise = {"due_at": NOW + 12}
     assert await scene.lane._turn() == 12.0
+    scene.parts.otherwise = {"held": False}
+    assert await scene.lane._turn() == RECHECK
 
 
 async def test_while_files_come_it_looks_for_more_files_a_quarter_of_a_second_later(
@@ -188,15 +211,18 @@ async def test_while_files_come_it_looks_for_more_files_a_quarter_of_a_second_la
     prefetch = cast("Any", SimpleNamespace(pause=lambda: 0.2, busy=True, ready=lambda: (), failed=lambda: ()))
     monkeypatch.setattr(scene.lane, "_prefetch", prefetch)
     assert await scene.lane._take(2) == 0.2
-    scene.parts.claims = [[message(1)]]
+    scene.parts.otherwise = {"due_at": NOW + 0.1}
+    assert await scene.lane._take(2) == pytest.approx(0.1)
+    scene.parts.otherwise = {}
+    scene.parts.claims = [taking(1)]
     assert await scene.lane._take(2) == 0.0
-    assert scene.parts.ahead == []
     prefetch.busy = False
-    prefetch.fetching, prefetch.begin = tuple, lambda _files, _given_up: None
     assert await scene.lane._take(2) is None
-    assert len(scene.parts.ahead) == 1
-    prefetch.pause = lambda: 0.0
-    prefetch.busy = True
+    assert scene.parts.ahead == []
+    prefetch.fetching, prefetch.begin, prefetch.pause = tuple, lambda _files, _given_up: None, lambda: 0.0
+    scene.parts.otherwise = {"files": True}
+    assert await scene.lane._take(2) is None
+    prefetch.busy, scene.parts.otherwise = True, {}
     assert await scene.lane._take(2) is None
     assert len(scene.parts.ahead) == 2
     await scene.landed()
@@ -208,10 +234,10 @@ async def test_while_files_come_it_looks_for_more_files_a_quarter_of_a_second_la
 async def test_behind_a_crowd_it_scans_the_whole_queue_at_most_a_tenth_of_the_time(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene.parts.next = Upcoming(NOW + 50, [], set(), crowded=True)
+    scene.parts.otherwise = {"due_at": NOW + 50, "crowded": True}
     took, claim = 0.0, scene.parts.claim
 
-    async def slow(*number: Any, **how: Any) -> list[Claimed]:
+    async def slow(*number: Any, **how: Any) -> Claims:
         if how["deep"]:
             scene.ticks.now += took
         return await claim(*number, **how)
@@ -219,7 +245,7 @@ async def test_behind_a_crowd_it_scans_the_whole_queue_at_most_a_tenth_of_the_ti
     monkeypatch.setattr(scene.parts, "claim", slow)
     assert await scene.lane._turn() == pytest.approx(1.0), "a second at least"
     assert scene.parts.claimed == [{"limit": WINDOW, "deep": False}, {"limit": WINDOW, "deep": True}]
-    assert scene.parts.ahead == [{"now": NOW, "deep": False}, {"now": NOW, "deep": True}]
+    assert scene.parts.ahead == [{"now": NOW, "deep": True}]
     scene.ticks.now += 0.75
     assert await scene.lane._turn() == pytest.approx(0.25)
     assert [how["deep"] for how in scene.parts.claimed] == [False, True, False]
@@ -230,14 +256,14 @@ async def test_behind_a_crowd_it_scans_the_whole_queue_at_most_a_tenth_of_the_ti
     scene.ticks.now += 5.0
     took = 20.0
     assert await scene.lane._turn() == pytest.approx(50.0), "or sooner, when something is due"
-    scene.parts.next = Upcoming(None, [], set(), crowded=True)
+    scene.parts.otherwise = {"crowded": True}
     scene.ticks.now += 100.0
     assert await scene.lane._turn() == RECHECK
 
 
 async def test_what_a_scan_claims_is_followed_by_another_at_once(scene: Scene) -> None:
-    scene.parts.next = Upcoming(None, [], set(), crowded=True)
-    scene.parts.claims = [[], [message(1)], [], [message(2)]]
+    crowd = Claims(NUMBER, crowded=True)
+    scene.parts.claims = [crowd, taking(1), crowd, taking(2)]
     assert await scene.lane._turn() == 0.0
     assert await scene.lane._turn() == 0.0
     assert [how["deep"] for how in scene.parts.claimed] == [False, True, False, True]
@@ -245,8 +271,7 @@ async def test_what_a_scan_claims_is_followed_by_another_at_once(scene: Scene) -
 
 
 async def test_where_something_was_claimed_nothing_is_scanned(scene: Scene) -> None:
-    scene.parts.next = Upcoming(None, [], set(), crowded=True)
-    scene.parts.claims = [[message(1)]]
+    scene.parts.claims = [taking(1, crowded=True)]
     assert await scene.lane._turn() == 0.0
     assert [how["deep"] for how in scene.parts.claimed] == [False]
     await scene.landed()
@@ -257,7 +282,7 @@ async def test_where_something_was_claimed_nothing_is_scanned(scene: Scene) -> N
 
 async def test_with_a_gap_one_is_in_flight_and_the_next_begins_after_the_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene(monkeypatch, gap=3.0)
-    scene.parts.claims = [[message(1)]]
+    scene.parts.claims = [taking(1)]
     await scene.lane._turn()
     assert scene.parts.claimed == [{"limit": 1, "deep": False}]
     assert await scene.lane._turn() == RECHECK
@@ -275,7 +300,7 @@ async def test_what_never_reached_the_channel_begins_no_gap(monkeypatch: pytest.
     scene = Scene(monkeypatch, gap=3.0)
     refused = Refused("media_url_refused", as_written("no"))
     monkeypatch.setattr(scene.lane._prefetch, "take", lambda _message_id: refused)
-    scene.parts.claims = [[message(1)]]
+    scene.parts.claims = [taking(1)]
     await scene.lane._turn()
     await scene.landed()
     assert scene.parts.recorded == [(1, refused, None)]
@@ -350,12 +375,13 @@ async def test_doubts_are_settled_when_their_time_is_over(scene: Scene) -> None:
     assert len(scene.parts.doubts) == 2
 
 
-async def test_a_removed_number_ends_its_lane_once_what_was_in_flight_is_settled(scene: Scene) -> None:
-    scene.parts.number = None
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_removed_number_ends_its_lane_once_what_was_in_flight_is_settled(scene: Scene, connected: bool) -> None:
+    scene.parts.number, scene.parts.connected = None, connected
     scene.parts.left = [message(1)]
     assert await scene.lane._turn() is None
     assert [(one[0], type(one[1])) for one in scene.parts.recorded] == [(1, InDoubt)]
-    assert scene.parts.claimed == []
+    assert len(scene.parts.claimed) == int(connected), "the claim is where it is found out"
     assert scene.lane._next_doubt is None
 
 

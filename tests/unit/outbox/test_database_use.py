@@ -107,7 +107,7 @@ async def test_the_queue_takes_what_fits_for_each_account(harness: OutboxHarness
     await outbox.accept([harness.draft()] * 2)
     with pytest.raises(QueueFull, match=r"^3 messages"):
         await outbox.accept([harness.draft()])
-    (claimed,) = await outbox.claim(harness.number.account_id, harness.number.id, 1)
+    (claimed,) = (await outbox.claim(harness.number.account_id, harness.number.id, 1)).messages
     await outbox.record(claimed, Sent("w1"))
     await outbox.accept([harness.draft()])
     assert outbox.waiting() == 3
@@ -140,7 +140,7 @@ async def test_what_is_accepted_and_what_becomes_of_it_is_counted(harness: Outbo
     drafts = [harness.draft("628111"), harness.draft("628333"), harness.draft("628444")]
     await outbox.accept([*drafts, place])
     assert counted(metrics, "kurir_messages_accepted_total") == {("text", "api"): 3, ("location", "broadcast"): 1}
-    claimed = await outbox.claim(harness.number.account_id, harness.number.id, 10)
+    claimed = (await outbox.claim(harness.number.account_id, harness.number.id, 10)).messages
     outcomes = (Sent("w1"), Refused("1", as_written("no")), InDoubt(as_written("cut")), TryLater("2", as_written("x")))
     for one, outcome in zip(claimed, outcomes, strict=True):
         await outbox.record(one, outcome)
@@ -149,7 +149,7 @@ async def test_what_is_accepted_and_what_becomes_of_it_is_counted(harness: Outbo
     }  # fmt: skip
     assert outbox.waiting() == 1
     harness.time.now += 10
-    (again,) = await outbox.claim(harness.number.account_id, harness.number.id, 10)
+    (again,) = (await outbox.claim(harness.number.account_id, harness.number.id, 10)).messages
     await outbox.quarantine(again, Refused("1", as_written("no")), NOT_RECORDED(error="ValueError"))
     assert counted(metrics, "kurir_quarantined_total") == {("outbox",): 1}
     assert counted(metrics, "kurir_message_states_total")[("failed",)] == 2
@@ -179,12 +179,12 @@ async def test_outcomes_that_nobody_here_waits_for_are_reported_to_other_gateway
     while not (outbox.awaits(ids[0]) and outbox.awaits(ids[2])):
         await asyncio.sleep(0)
     assert not outbox.awaits(ids[1])
-    first, second = await outbox.claim(account_id, number_id, 2)
+    first, second = (await outbox.claim(account_id, number_id, 2)).messages
     await outbox.record(first, Sent("w1"))
     assert ((await mine).state, settled) == ("sent", [])
     await outbox.record(second, TryLater("1", as_written("later"), after=0.0))
     assert settled == []
-    (again,) = await outbox.claim(account_id, number_id, 1)
+    (again,) = (await outbox.claim(account_id, number_id, 1)).messages
     await outbox.record(again, Sent("w2"))
     assert settled == [(account_id, ids[1])]
     # of what expires another gateway's caller may wait too
@@ -192,7 +192,7 @@ async def test_outcomes_that_nobody_here_waits_for_are_reported_to_other_gateway
     assert await outbox.expire() == 1
     assert (await swept).state == "expired"
     harness.time.now += 15
-    assert await outbox.claim(account_id, number_id, 5) == []
+    assert (await outbox.claim(account_id, number_id, 5)).messages == []
     assert settled[1:] == [(account_id, ids[2]), (account_id, ids[3])]
     assert outbox.waiting() == 0
 
@@ -207,7 +207,7 @@ async def test_a_look_resolves_only_what_was_settled(harness: OutboxHarness) -> 
     await harness.outbox.look_at(account_id, message_id)
     assert harness.outbox.awaits(message_id)
     elsewhere = open_outbox(harness.database, harness.time, [])
-    (claimed,) = await elsewhere.claim(account_id, harness.number.id, 1)
+    (claimed,) = (await elsewhere.claim(account_id, harness.number.id, 1)).messages
     await elsewhere.record(claimed, Sent("w1"))
     await harness.outbox.look_at(account_id + 1, message_id)
     assert not waits.done()

@@ -182,7 +182,7 @@ async def test_a_picture_is_shown_with_its_file_and_a_secret_without_its_text(
     if fetched:
         stored = media.insert().values(**row, mime="image/png", name="a.png")
         await harness.database.write(lambda c: c.execute(stored) and None)
-    (message,) = await harness.outbox.claim(number.account_id, number.id, 1, ready=[picture])
+    (message,) = (await harness.outbox.claim(number.account_id, number.id, 1, ready=[picture])).messages
     await harness.outbox.record(message, Sent("w1"))
     file = {"media_mime": "image/png", "media_name": "a.png"} if fetched else {}
     assert (await published(harness))[0] == own(harness, message_body="Katalog", has_media=True, **file)

@@ -49,10 +49,10 @@ async def test_an_unreadable_message_is_quarantined_and_the_next_goes_on(
     harness.time.now += 5
     with capture_logs() as lines:
         if when == "claimed":
-            taken = await outbox.claim(number.account_id, number.id, 10)
+            taken = (await outbox.claim(number.account_id, number.id, 10)).messages
         else:
             assert await outbox.left_in_flight(number.account_id, number.id) == []
-            taken = await outbox.claim(number.account_id, number.id, 10)
+            taken = (await outbox.claim(number.account_id, number.id, 10)).messages
     assert [one.id for one in taken] == [good]
     error = "SealError" if sealed else "DecodeError"
     reason = CONTENT_UNREADABLE(error=error)
@@ -157,7 +157,7 @@ async def test_without_an_id_there_are_two_ways(harness: OutboxHarness, monkeypa
     for outcome in (InDoubt(as_written("cut")), Refused("1", as_written("no"))):
         ways.clear()
         await harness.outbox.quarantine(claimed, outcome, REASON)
-        assert ways == [(None, True), (None, False)]
+        assert list(dict.fromkeys(ways)) == [(None, True), (None, False)], "each is tried, maybe twice within its write"
 
 
 async def test_while_the_database_is_away_a_quarantine_is_for_the_caller_to_repeat(
@@ -178,7 +178,7 @@ async def test_an_attempt_that_is_over_is_not_quarantined(harness: OutboxHarness
     outbox = open_outbox(harness.database, harness.time, [], metrics=metrics)
     number = harness.number
     (message_id,) = (await outbox.accept([harness.draft()])).ids
-    (claimed,) = await outbox.claim(number.account_id, number.id, 1)
+    (claimed,) = (await outbox.claim(number.account_id, number.id, 1)).messages
     await outbox.record(claimed, Sent("w1"))
     await outbox.quarantine(claimed, InDoubt(as_written("cut")), REASON)
     assert await harness.state(message_id) == "sent"
