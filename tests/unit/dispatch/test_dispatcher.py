@@ -185,7 +185,7 @@ async def test_a_stop_says_how_many_sends_were_cut_off_and_starts_no_lane_after(
     assert await own.dispatcher._opened(number.account_id, number.id) is None
 
 
-async def test_the_sweep_expires_wakes_and_counts(harness: Harness) -> None:
+async def test_the_sweep_expires_notifies_and_counts(harness: Harness) -> None:
     own = Own(harness)
     own.dispatcher._pauses = Pauses(sweep=0.01)
     number = harness.ours.device

@@ -161,7 +161,7 @@ async def test_a_success_heard_of_after_a_doubt_is_news_too(harness: OutboxHarne
     assert len(await published(harness)) == 3, "once"
 
 
-async def test_a_failed_receipt_says_what_the_network_said(harness: OutboxHarness) -> None:
+async def test_a_failed_receipt_has_the_words_of_the_network(harness: OutboxHarness) -> None:
     message = await claimed(harness)
     await harness.outbox.record(message, Sent("w1"))
     harness.time.now += LATER
