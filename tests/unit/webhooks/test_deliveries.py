@@ -241,3 +241,22 @@ async def test_a_try_is_kept_with_its_time_and_how_long_it_took(harness: Webhook
         "reason": "",
         "answer": "oops",
     }
+
+
+async def test_what_got_through_before_an_event_does_not_make_it_give_way(harness: WebhookHarness) -> None:
+    """The receiver may have gone down since."""
+    endpoint, _ = await harness.endpoint()
+    await harness.comes_in("628222", "got through")
+    earlier = await harness.claim(endpoint)
+    assert earlier is not None
+    await harness.record(earlier)
+    harness.time.now += 1
+    await harness.comes_in("628111", "first")
+    await harness.comes_in("628111", "second")
+    for delay in DELAYS[:4]:
+        delivery = await harness.claim(endpoint)
+        assert text_of(delivery) == "first"
+        assert delivery is not None
+        await harness.record(delivery, Answered(500))
+        assert await harness.claim(endpoint) is None
+        harness.time.now += delay + 1

@@ -214,3 +214,35 @@ async def test_an_address_shows_no_secret_and_is_none_while_the_endpoint_is_off(
     reason = RECEIVER_GONE()
     await harness.database.write(lambda c: endpoints.disable(c, endpoint.account_id, endpoint.id, reason))
     assert await address() is None
+
+
+async def test_a_removal_erases_the_secret_of_before_a_rotation_too(harness: WebhookHarness) -> None:
+    endpoint, _ = await harness.endpoint()
+    await harness.database.write(lambda c: endpoints.rotate(c, SEALING, endpoint, harness.time()))
+    await harness.database.write(lambda c: endpoints.remove(c, endpoint.account_id, endpoint.id, harness.time()))
+    row = await harness.database.read(lambda c: c.execute(sa.select(webhook_endpoints)).one())
+    assert (row.secret_sealed, row.old_secret_sealed) == ("", "")
+
+
+async def test_an_unknown_event_is_named_beside_those_that_there_are(harness: WebhookHarness) -> None:
+    with pytest.raises(EndpointError) as refusal:
+        await harness.endpoint(events=["nonsense"])
+    assert "'nonsense'" in sentence(refusal.value.reason, "en")
+    assert "incoming_chat, " in sentence(refusal.value.reason, "en")
+
+
+async def test_the_success_of_one_endpoint_keeps_no_other_alive(harness: WebhookHarness) -> None:
+    dead, _ = await harness.endpoint()
+    alive, _ = await harness.endpoint()
+
+    async def tried(endpoint: Endpoint, answer: Answered) -> Reason:
+        await harness.comes_in(f"6281{harness.time.now:.0f}{endpoint.id}")
+        delivery = await harness.claim(endpoint)
+        assert delivery is not None
+        return await harness.record(delivery, answer)
+
+    assert await tried(dead, Answered(500)) == NOTHING
+    harness.time.now += DEAD_AFTER / 2
+    assert await tried(alive, Answered(200)) == NOTHING
+    harness.time.now += DEAD_AFTER / 2
+    assert "5 days" in sentence(await tried(dead, Answered(500)), "en")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from aiohttp import web
 from structlog.testing import capture_logs
 from tests.harness.gateway import quarantined
-from tests.harness.webhooks import WebhookHarness, delivering, eventually, receiving
+from tests.harness.webhooks import WebhookHarness, delivering, eventually, receiving, verified
 
 from kurir.kit.connection_failures import connection_failure
 from kurir.kit.metrics import Metrics
@@ -285,3 +285,15 @@ async def test_what_is_due_later_is_posted_then_without_another_event(
         async with delivering(harness.database, clock):
             await receiver.until(1)
         assert clock() - harness.time() >= 0.2
+
+
+async def test_a_delivery_is_signed_for_its_number_by_the_clock_of_the_system(harness: WebhookHarness) -> None:
+    """The harness's clock is years ahead: a receiver compares the time with its own."""
+    async with receiving() as receiver:
+        _, secret = await harness.endpoint(receiver.url())
+        await harness.comes_in(text="halo")
+        async with delivering(harness.database, harness.time):
+            (webhook_call,) = await receiver.until(1)
+    assert verified(webhook_call, secret)["data"]["message_body"] == "halo"
+    assert webhook_call.headers["bls-oto-numberid"] == harness.harness.number.key
+    assert webhook_call.headers["content-type"] == "application/json"
