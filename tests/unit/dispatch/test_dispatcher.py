@@ -206,3 +206,19 @@ async def test_the_sweep_expires_notifies_and_counts(harness: Harness) -> None:
     await harness.gateway.database.write(lambda c: c.exec_driver_sql("UPDATE messages SET expires_at = 1.0") and None)
     await until(lambda: gauge("kurir_queue_depth") == 0)
     await own.dispatcher.stop(0)
+
+
+async def test_a_send_that_fails_unforeseen_is_counted_in_the_health_of_the_process(
+    harness: Harness, own: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[str] = []
+    monkeypatch.setattr(own.health, "count_failure", failures.append)
+
+    async def breaks(_lane: Lane, _message: object) -> None:
+        raise ZeroDivisionError("unforeseen")
+
+    monkeypatch.setattr(Lane, "_process", breaks)
+    await accept(harness, harness.ours.device)
+    own.dispatcher.wake(harness.ours.device.account_id, harness.ours.device.id)
+    await until(lambda: failures)
+    assert failures == ["send"]
