@@ -49,7 +49,7 @@ cover: $(VENV)/.dev ## Which branches the unit tests reach (some minutes); the t
 
 mutants: $(VENV)/.dev ## Change the code line by line: do the tests notice? (hours; goes on where it was stopped)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/mutants.txt
-	TMPDIR=$(TEST_TMP) nice -n 15 $(BIN)/mutmut run $(MUTANTS)
+	KURIR_EXAMPLES=few TMPDIR=$(TEST_TMP) nice -n 15 $(BIN)/mutmut run $(MUTANTS)
 	$(BIN)/python tests/mutants/score.py
 
 storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after each (an hour or more)

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from tests.harness.otp import PHONE, Target, another, another_gateway, new_target
 
 from kurir.accounts import accounts
@@ -100,9 +102,12 @@ async def test_open_codes_of_an_account_are_all_different(harness: Target) -> No
 
 async def test_when_hardly_a_code_is_free_no_further_one_is_sent(harness: Target) -> None:
     harness.settings = Settings(otp_digits=1, otp_digits_most=1)
-    with pytest.raises(SendLimited):
+    with capture_logs() as lines, pytest.raises(SendLimited, match="try again in 60 s") as refused:
         for n in range(11):
             await harness.send(phone=f"62812345{n:05d}")
+    assert refused.value.retry_after == rules.LIFETIME_DEFAULT
+    crowded = {"event": "otp_codes_crowded", "account_id": harness.account.id, "digits": 1, "log_level": "warning"}
+    assert lines == [crowded]
     assert await harness.count(otps) == await harness.count(messages) <= 10
 
 
@@ -412,6 +417,69 @@ async def test_the_text_holds_code_service_company_customer_and_lifetime_in_both
     assert rules.message_text(bare, "012345") == (
         "Hello,\n*012345* is your OTP code. It is valid for 2 minutes.\nDo not share this code with anyone."
     )
+
+
+@pytest.mark.parametrize(
+    ("language", "names", "text"),
+    [
+        (
+            "id",
+            {},
+            "Halo,\n*01* adalah kode OTP Anda. Berlaku selama 1 menit.\nJangan berikan kode ini kepada siapa pun.",
+        ),
+        (
+            "id",
+            {"company_name": " PT\tContoh "},
+            "Halo,\n*01* adalah kode OTP Anda. Berlaku selama 1 menit.\nJangan berikan kode ini kepada siapa pun.\n\n"
+            "PT Contoh",
+        ),
+        (
+            "en",
+            {"customer_name": "Jono", "service_name": "Shop", "company_name": "Ltd"},
+            "Hello Jono,\n*01* is your Shop OTP code. It is valid for 1 minute.\n"
+            "Do not share this code with anyone.\n\nLtd",
+        ),
+    ],
+)
+async def test_names_that_were_not_given_leave_no_gap(
+    harness: Target, language: str, names: dict[str, str], text: str
+) -> None:
+    account = msgspec.structs.replace(harness.account, language=language)
+    request = rules.OtpRequest(account=account, number_id=1, phone=PHONE, **names)
+    assert rules.message_text(request, "01") == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "indonesian", "english"),
+    [
+        (1, "1 detik", "1 second"),
+        (61, "1 menit 1 detik", "1 minute 1 second"),
+        (7322, "2 jam 2 menit 2 detik", "2 hours 2 minutes 2 seconds"),
+        (3600, "1 jam", "1 hour"),
+    ],
+)
+def test_a_lifetime_in_words(seconds: int, indonesian: str, english: str) -> None:
+    assert (rules.humanised(seconds, "id"), rules.humanised(seconds, "en")) == (indonesian, english)
+
+
+@pytest.mark.parametrize(
+    ("sent", "limit", "interval", "wait"),
+    [
+        ([], 5, 30.0, 0.0),
+        ([995.0], 5, 30.0, 25.0),
+        ([970.0], 5, 30.0, 0.0),
+        ([900.0], 5, 30.0, -70.0),
+        ([990.0, 500.0], 2, 0.0, 100.0),
+        ([990.0, 500.0], 2, 200.0, 190.0),
+        ([990.0, 500.0], 3, 0.0, -10.0),
+        ([], 0, 0.0, 600.0),
+        ([], -1, 0.0, 600.0),
+    ],
+)
+def test_how_long_a_phone_number_waits_for_its_next_code(
+    sent: list[float], limit: int, interval: float, wait: float
+) -> None:
+    assert rules.send_wait(now=1000.0, sent=sent, limit=limit, min_interval=interval) == wait
 
 
 @given(

@@ -77,7 +77,7 @@ class _Checked(msgspec.Struct, frozen=True):
 
 
 async def check(
-    database: Database, sealing: Sealing, attempt: Attempt, now: float, digits: int = 6, *, digits_most: int = 10
+    database: Database, sealing: Sealing, attempt: Attempt, now: float, digits: int, *, digits_most: int
 ) -> CheckResult:
     """Whether the attempt names an open code of the account; `digits` and `digits_most` are the lengths codes may have.
 

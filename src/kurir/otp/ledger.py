@@ -102,8 +102,3 @@ def first_notice(connection: Connection, account_id: int, now: float) -> bool:
 def _hour_of(now: float) -> int:
     """The first minute of the hour."""
     return minute_of(now // HOUR * HOUR)
-
-
-def forget(connection: Connection, account_id: int, before: float) -> None:
-    """Drops what was counted before that time (unix seconds)."""
-    connection.execute(table.delete().where(table.c.account_id == account_id, table.c.minute < minute_of(before)))

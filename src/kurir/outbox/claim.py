@@ -174,8 +174,8 @@ def claim(
     limit: int,
     now: float,
     *,
-    ready: Collection[int] = (),
-    deep: bool = False,
+    ready: Collection[int],
+    deep: bool,
 ) -> list[Any]:
     """Takes up to `limit` messages; rows come back in sending order, with their new state (sending or expired).
 
@@ -193,9 +193,7 @@ def claim(
     return sorted(rows, key=lambda row: (row.priority, row.id))
 
 
-def files_ahead(
-    connection: Connection, account_id: int, number_id: int, now: float, *, deep: bool = False
-) -> list[Any]:
+def files_ahead(connection: Connection, account_id: int, number_id: int, now: float, *, deep: bool) -> list[Any]:
     """Up to `WINDOW` of the number's next messages with files: id, content, sealed. `deep` as for `claim`."""
     return _AHEAD[deep].all(connection, account=account_id, number=number_id, limit=WINDOW, now=now)
 

@@ -27,7 +27,8 @@ def hold(connection: Connection, now: float) -> int:
         sa.update(messages).where(messages.c.doubt_until.is_not(None)).values(doubt_until=None, content=erased)
     )
     words = [sa.literal(word) for word in ("held", CODE, REASON)]
-    columns = ["account_id", "message_id", "number", "ended_at", "outcome", "code", "reason"]
+    a = attempts.c
+    columns = [a.account_id, a.message_id, a.number, a.ended_at, a.outcome, a.code, a.reason]
     kept = sa.select(messages.c.account_id, messages.c.id, messages.c.attempts, sa.literal(now), *words).where(waiting)
     connection.execute(sa.insert(attempts).from_select(columns, kept))
     held = connection.execute(

@@ -78,7 +78,7 @@ def end(
             queue="outbox",
             reference=str(tried.id),
             reason=stored(reason),
-            payload=str(content or "").encode("utf-8", "replace"),
+            payload=str(content or "").encode(),
         )
         quarantine.add(connection, kept, now)
     return record.by_id(connection, tried.account_id, tried.id)

@@ -46,6 +46,7 @@ FAILING_CONNECTIONS = 32
 """Tries at once to those that keep failing."""
 _PER_ENDPOINT = 4
 _POLL = 5.0
+_AFTER_FAILURE = 1.0  # seconds until what failed is tried again
 _REPAIR_EVERY = 15.0
 _BATCH_DELAY = 0.02
 _FAN_OUT_MOST = 1.0
@@ -132,7 +133,8 @@ class Deliverer:
                         pause = min(pause, due_at - now)
             except DatabaseUnavailable as error:
                 log.warning("database_unavailable", task="webhooks", reason=str(error))
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_AFTER_FAILURE)
+                continue
             await asyncio.sleep(_BATCH_DELAY)  # commits meanwhile share one round
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -216,11 +218,11 @@ class Deliverer:
                     delivery = None
         except DatabaseUnavailable as error:
             log.warning("database_unavailable", task="webhooks", reason=str(error))
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_AFTER_FAILURE)
         except Exception as error:
             log.exception("webhook_delivery_failed", endpoint=endpoint_id)
             await self._broke(endpoint_id, delivery, error)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(_AFTER_FAILURE)
 
     async def _broke(self, endpoint_id: int, delivery: ClaimedDelivery | None, error: Exception) -> None:
         """Quarantines a delivery after some unforeseen failures: the others of its endpoint go on."""
@@ -279,7 +281,7 @@ class Deliverer:
             except DatabaseUnavailable:
                 if self._stopping or time.monotonic() >= deadline:
                     raise
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(_AFTER_FAILURE)
 
 
 async def post(

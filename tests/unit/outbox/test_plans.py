@@ -138,9 +138,9 @@ def test_a_claim_costs_the_same_however_many_wait(tmp_path: Path, kind: str, peo
             driver = connection.connection.driver_connection
             assert driver is not None
             driver.set_progress_handler(step, 100)
-            claim.files_ahead(connection, 1, 1, 10.0)
+            claim.files_ahead(connection, 1, 1, 10.0, deep=False)
             claim.left(connection, 1, 1, 10.0)
-            claim.claim(connection, 1, 1, 32, 10.0, ready=[2, 3, 4, 5])
+            claim.claim(connection, 1, 1, 32, 10.0, ready=[2, 3, 4, 5], deep=False)
         engine.dispose()
         return steps
 

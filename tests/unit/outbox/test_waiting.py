@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import msgspec
 import pytest
 
 from kurir.messages.channel_reports import NumberState
@@ -29,6 +30,11 @@ NUMBER = Number(
     created_at=NOW,
 )
 UNPAIRED = Number(**{name: getattr(NUMBER, name) for name in Number.__struct_fields__} | {"jid": ""})
+
+
+def retry(reason: str, seconds: int) -> Waiting:
+    return Waiting(cause="retry", reason=as_written(reason), seconds=seconds)
+
 
 CASES: list[tuple[Cause, Facts]] = [
     ("sending", Facts(number=NUMBER, message="sending", state="logged_out")),
@@ -63,6 +69,55 @@ def words_of(waiting: Waiting, language: str = "en") -> str:
 @pytest.mark.parametrize(("cause", "facts"), CASES)
 def test_each_cause_follows_from_its_facts(cause: Cause, facts: Facts) -> None:
     assert waiting_for(facts, NOW).cause == cause
+
+
+def of_number(cause: Cause, reason: str = "", seconds: int | None = None) -> Waiting:
+    return Waiting(cause=cause, number="BO-1", reason=as_written(reason) if reason else NOTHING, seconds=seconds)
+
+
+DISCONNECTED = msgspec.structs.replace(NUMBER, state="disconnected", state_reason=as_written("as stored"))
+
+
+@pytest.mark.parametrize(
+    ("facts", "waiting"),
+    [
+        (Facts(number=NUMBER, message="sending"), Waiting(cause="sending")),
+        (Facts(number=NUMBER, message="unconfirmed", last=as_written("cut")), Waiting(cause="decision")),
+        (Facts(number=None), Waiting(cause="removed")),
+        (Facts(number=NUMBER, ahead="message"), Waiting(cause="ahead")),
+        (Facts(number=NUMBER, ahead="doubt"), Waiting(cause="doubt_ahead")),
+        (Facts(number=NUMBER, file_missing=True), Waiting(cause="file")),
+        (Facts(number=NUMBER, code="131056", due_at=NOW), Waiting(cause="turn")),
+        (Facts(number=NUMBER, state="paused", reason=as_written("token")), of_number("paused", "token")),
+        (Facts(number=NUMBER, state="pairing", reason=as_written("scan")), of_number("pairing", "scan")),
+        (Facts(number=UNPAIRED, state="disconnected"), of_number("unpaired")),
+        (Facts(number=DISCONNECTED), of_number("connecting", "as stored")),
+        (Facts(number=DISCONNECTED, state="connected", ahead="message"), Waiting(cause="ahead")),
+        (Facts(number=DISCONNECTED, state="degraded", reason=as_written("live")), of_number("degraded", "live")),
+        (Facts(number=NUMBER, state="banned", opens_at=NOW + 90.4), of_number("banned", seconds=90)),
+        (Facts(number=NUMBER, state="banned", opens_at=NOW - 90), of_number("banned", seconds=1)),
+        (
+            Facts(number=NUMBER, code="restricted", last=as_written("463"), due_at=NOW + 600.6),
+            of_number("restricted", "463", 601),
+        ),
+        (Facts(number=NUMBER, code="131056", due_at=NOW + 0.1), retry("131056", 1)),
+        (Facts(number=NUMBER, code="131056", last=as_written("slow"), due_at=NOW + 30.6), retry("slow", 31)),
+    ],
+)
+def test_what_is_known_of_it_comes_with_the_cause(facts: Facts, waiting: Waiting) -> None:
+    assert waiting_for(facts, NOW) == waiting
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        Facts(number=NUMBER, state="banned", reason=as_written("x" * 500)),
+        Facts(number=NUMBER, code="restricted", last=as_written("x" * 500), due_at=NOW + 1),
+        Facts(number=NUMBER, code="1", last=as_written("x" * 500), due_at=NOW + 1),
+    ],
+)
+def test_words_of_others_are_shortened_to_one_length(facts: Facts) -> None:
+    assert waiting_for(facts, NOW).reason == as_written("x" * 500).shortened(150)
 
 
 def test_every_cause_and_every_state_of_a_number_is_tried() -> None:
@@ -109,6 +164,8 @@ def test_a_reason_of_others_is_cut() -> None:
         ("restricted", None, True),
         ("banned", None, True),
         ("banned", NOW + 61, True),
+        ("banned", NOW + 60, True),
+        ("restricted", NOW + 59, False),
         ("banned", NOW + 30, False),
         ("connecting", None, False),
         ("degraded", None, False),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
-from tests.harness.webhooks import WebhookHarness, delivering, eventually, open_webhook_harness, receiving
+from tests.harness.webhooks import SEALING, WebhookHarness, delivering, eventually, open_webhook_harness, receiving
 from tests.sqlite import new_database
 
-from kurir.store.database import DatabaseUnavailable
+from kurir.kit.metrics import Metrics
+from kurir.kit.tasks import Tasks
+from kurir.store.database import LONG_WORK, DatabaseUnavailable
 from kurir.webhooks import deliver, deliveries
 from kurir.webhooks.fan_out import fan_out
 from kurir.webhooks.retry_schedule import Answered, judge
@@ -131,3 +133,60 @@ async def test_disabled_by_the_receiver_what_came_until_then_can_be_replayed(har
     step = judge(gone, delivery.attempt, now, 0.5)
     await harness.database.write(lambda c: deliveries.record(c, delivery, gone, step, seconds=0.1, now=now))
     assert await harness.states() == {"failed": 2}
+
+
+async def test_what_may_take_long_has_the_time_for_it_and_repairs_are_rare(
+    harness: WebhookHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, asked = harness.database, []
+    deliverer = deliver.Deliverer(database, SEALING, cast("Any", None), Metrics(), harness.time)
+    read, write = database.read, database.write
+
+    async def noted_write(work: Any, **options: Any) -> Any:
+        asked.append(("write", options))
+        return await write(work, **options)
+
+    async def noted_read(work: Any, **options: Any) -> Any:
+        asked.append(("read", options))
+        return await read(work, **options)
+
+    await harness.endpoint()
+    for _ in range(2):
+        await harness.comes_in()
+    monkeypatch.setattr(database, "read", noted_read)
+    monkeypatch.setattr(database, "write", noted_write)
+    long = ("write", {"timeout": LONG_WORK})
+    await deliverer._fan_out()
+    # the second write finds that there is no more
+    assert asked == [("read", {}), long, long]
+    asked.clear()
+    first = webhook_deliveries.update().where(webhook_deliveries.c.id == 1).values(state="delivered")
+    await write(lambda c: c.execute(first) and None)
+    await deliverer._repair()
+    assert asked == [("read", {}), long]
+    await deliverer._repair()
+    assert len(asked) == 2, "a look every fifteen seconds is enough"
+    deliverer._repaired -= 15.0
+    await deliverer._repair()
+    assert asked[2:] == [("read", {})]
+    monkeypatch.setattr(Tasks, "keep", lambda *_arguments, **_options: None)
+    asked.clear()
+    await deliverer.start()
+    # where other processes share the database, what they have claimed is theirs
+    assert asked == ([] if database.shared else [long])
+
+
+async def test_a_stop_claims_nothing_more_and_gives_back_what_is_due_at_once(harness: WebhookHarness) -> None:
+    deliverer = deliver.Deliverer(harness.database, SEALING, cast("Any", None), Metrics(), harness.time)
+    endpoint, _ = await harness.endpoint()
+    await harness.comes_in()
+    delivery = await harness.claim(endpoint)
+    assert delivery is not None
+    deliverer._in_flight[delivery.id] = delivery
+    harness.time.now += 7
+    await deliverer.stop(0.1)
+    d = webhook_deliveries.c
+    row = await harness.database.read(lambda c: c.execute(sa.select(d.state, d.due_at, d.attempts)).one())
+    assert tuple(row) == ("pending", harness.time(), 1)
+    deliverer._call(endpoint.account_id, endpoint.id)
+    assert not any(deliverer._workers.values())

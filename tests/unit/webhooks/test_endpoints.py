@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import pytest
 import sqlalchemy as sa
 from tests.harness.webhooks import SEALING, WebhookHarness
 
 from kurir.kit.url_rules import Allowed, UrlRefused
-from kurir.reasons import NOTHING, Reason, read, sentence
+from kurir.reasons import NOTHING, Reason, read, sentence, stored
 from kurir.reasons.webhooks import RECEIVER_GONE
 from kurir.webhooks import deliveries, endpoints
-from kurir.webhooks.endpoints import EndpointError
+from kurir.webhooks.endpoints import Endpoint, EndpointError
 from kurir.webhooks.fan_out import fan_out
 from kurir.webhooks.retry_schedule import DEAD_AFTER, Answered
 from kurir.webhooks.tables import webhook_deliveries, webhook_endpoints
@@ -138,3 +139,110 @@ async def test_only_known_events(harness: WebhookHarness, events: list[str]) -> 
     with pytest.raises(EndpointError, match="expected") as refusal:
         await harness.endpoint(events=events)
     assert refusal.value.field == "event"
+
+
+async def test_an_endpoint_is_what_was_asked_for_and_the_list_is_the_accounts_own(harness: WebhookHarness) -> None:
+    account_id, theirs = harness.harness.number.account_id, await harness.tenant()
+    plain, _ = await harness.endpoint("http://127.0.0.1:9/a")
+    events = ["message_status", "incoming_chat", "message_status"]
+    narrow, _ = await harness.endpoint("http://127.0.0.1:9/b", events=events, number_id=harness.harness.other.id)
+    foreign, _ = await harness.endpoint(account_id=theirs.account_id)
+    removed, _ = await harness.endpoint()
+    assert plain == Endpoint(
+        plain.id, account_id, plain.key, "http://127.0.0.1:9/a", None, ("incoming_chat",), "active", "", harness.time()
+    )
+    assert (narrow.events, narrow.number_id) == (("message_status", "incoming_chat"), harness.harness.other.id)
+    keys = {one.key for one in (plain, narrow, foreign, removed)}
+    assert len(keys) == 4
+    assert all(re.fullmatch(r"ep_\w{16}", key) for key in keys)
+    await harness.database.write(lambda c: endpoints.remove(c, account_id, removed.id, harness.time()))
+
+    def seen(connection: sa.Connection) -> list[object]:
+        return [
+            endpoints.of_account(connection, account_id),
+            endpoints.by_key(connection, account_id, narrow.key),
+            endpoints.by_key(connection, account_id, foreign.key),
+            endpoints.by_key(connection, account_id, removed.key),
+        ]
+
+    assert await harness.database.read(seen) == [[plain, narrow], narrow, None, None]
+
+
+async def test_what_is_changed_of_an_endpoint_is_changed_of_no_other(harness: WebhookHarness) -> None:
+    account_id, now = harness.harness.number.account_id, harness.time()
+    changed, _ = await harness.endpoint()
+    await harness.endpoint()
+    changes = (
+        lambda c, account: endpoints.disable(c, account, changed.id, RECEIVER_GONE()),
+        lambda c, account: endpoints.enable(c, account, changed.id, now + 5),
+        lambda c, account: endpoints.remove(c, account, changed.id, now + 6),
+    )
+
+    async def rows() -> list[dict[str, object]]:
+        statement = sa.select(webhook_endpoints).order_by(webhook_endpoints.c.id)
+        return await harness.database.read(lambda c: [dict(row._mapping) for row in c.execute(statement)])
+
+    first, other = await rows()
+    expected = [
+        {"state": "disabled", "state_reason": stored(RECEIVER_GONE())},
+        {"state": "active", "state_reason": "", "active_since": now + 5},
+        {
+            "state": "disabled",
+            "state_reason": "removed",
+            "removed_at": now + 6,
+            "secret_sealed": "",
+            "old_secret_sealed": "",
+        },
+    ]
+    for change, then in zip(changes, expected, strict=True):
+        await harness.database.write(lambda c, change=change: change(c, account_id + 1))
+        assert await rows() == [first, other]
+        await harness.database.write(lambda c, change=change: change(c, account_id))
+        first |= then
+        assert await rows() == [first, other]
+
+
+async def test_an_address_shows_no_secret_and_is_none_while_the_endpoint_is_off(harness: WebhookHarness) -> None:
+    endpoint, secret = await harness.endpoint("http://127.0.0.1:9/a")
+
+    async def address() -> endpoints.Address | None:
+        return await harness.database.read(lambda c: endpoints.address(c, SEALING, endpoint.id, harness.time()))
+
+    found = await address()
+    assert found == endpoints.Address(endpoint.key, "http://127.0.0.1:9/a", [secret])
+    assert repr(found) == f"Address({endpoint.key})"
+    reason = RECEIVER_GONE()
+    await harness.database.write(lambda c: endpoints.disable(c, endpoint.account_id, endpoint.id, reason))
+    assert await address() is None
+
+
+async def test_a_removal_erases_the_secret_of_before_a_rotation_too(harness: WebhookHarness) -> None:
+    endpoint, _ = await harness.endpoint()
+    await harness.database.write(lambda c: endpoints.rotate(c, SEALING, endpoint, harness.time()))
+    await harness.database.write(lambda c: endpoints.remove(c, endpoint.account_id, endpoint.id, harness.time()))
+    row = await harness.database.read(lambda c: c.execute(sa.select(webhook_endpoints)).one())
+    assert (row.secret_sealed, row.old_secret_sealed) == ("", "")
+
+
+async def test_an_unknown_event_is_named_beside_those_that_there_are(harness: WebhookHarness) -> None:
+    with pytest.raises(EndpointError) as refusal:
+        await harness.endpoint(events=["nonsense"])
+    assert "'nonsense'" in sentence(refusal.value.reason, "en")
+    assert "incoming_chat, " in sentence(refusal.value.reason, "en")
+
+
+async def test_the_success_of_one_endpoint_keeps_no_other_alive(harness: WebhookHarness) -> None:
+    dead, _ = await harness.endpoint()
+    alive, _ = await harness.endpoint()
+
+    async def tried(endpoint: Endpoint, answer: Answered) -> Reason:
+        await harness.comes_in(f"6281{harness.time.now:.0f}{endpoint.id}")
+        delivery = await harness.claim(endpoint)
+        assert delivery is not None
+        return await harness.record(delivery, answer)
+
+    assert await tried(dead, Answered(500)) == NOTHING
+    harness.time.now += DEAD_AFTER / 2
+    assert await tried(alive, Answered(200)) == NOTHING
+    harness.time.now += DEAD_AFTER / 2
+    assert "5 days" in sentence(await tried(dead, Answered(500)), "en")
