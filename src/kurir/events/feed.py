@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Collection, Generator, Iterable
+from collections.abc import AsyncGenerator, Collection, Generator, Iterable
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -96,7 +96,7 @@ class Feed:
 
     async def follow(
         self, account_id: int, cursor: int, *, types: Collection[EventType] = (), limit: int = 500
-    ) -> AsyncIterator[LoggedEvent]:
+    ) -> AsyncGenerator[LoggedEvent]:
         """The account's events after the cursor, and then each new one as it comes, for as long as it is iterated."""
         with self.subscribe(account_id) as news:
             while True:

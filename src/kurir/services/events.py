@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import aclosing
 
 from kurir.events import read
 from kurir.events.bodies import EVENT_TYPES, EventType
 from kurir.events.feed import Feed
 from kurir.events.read import LoggedEvent, Page
-from kurir.reasons.administration import ONE_OF, RANGE
+from kurir.reasons.administration import CURSOR_AHEAD, ONE_OF, RANGE
 from kurir.services.errors import Invalid
 from kurir.store.database import Database
 
@@ -35,12 +36,14 @@ class Events:
     ) -> Page:
         """The account's events after the cursor, oldest first; `types`: only these (none given: all).
 
-        Waits up to `wait` seconds for the first one. Raises Invalid.
+        Waits up to `wait` seconds for the first one. Raises Invalid, also for a cursor beyond the end of the log: with
+        it a reader would wait for events that are years away, or for ever.
         """
         if not 1 <= limit <= MOST:
             raise Invalid("limit", RANGE(least=1, most=MOST))
         wanted = _checked(types)
         deadline = asyncio.get_running_loop().time() + min(wait, LONGEST_WAIT)
+        await self._check_cursor(account_id, cursor)
         with self._feed.subscribe(account_id) as news:
             while True:
                 page = await self._database.read(
@@ -59,9 +62,21 @@ class Events:
     def follow(self, account_id: int, cursor: int, *, types: Collection[str] = ()) -> AsyncIterator[LoggedEvent]:
         """The account's events after the cursor, then each new one as it comes, for as long as it is iterated.
 
-        Raises Invalid.
+        Raises Invalid for types now, for a cursor beyond the end of the log when the first event is asked for.
         """
-        return self._feed.follow(account_id, cursor, types=_checked(types))
+        return self._followed(account_id, cursor, _checked(types))
+
+    async def _followed(
+        self, account_id: int, cursor: int, types: Collection[EventType]
+    ) -> AsyncGenerator[LoggedEvent]:
+        await self._check_cursor(account_id, cursor)
+        async with aclosing(self._feed.follow(account_id, cursor, types=types)) as events:
+            async for event in events:
+                yield event
+
+    async def _check_cursor(self, account_id: int, cursor: int) -> None:
+        if cursor and await self._database.read(lambda c: read.is_ahead(c, cursor), of=account_id, pool="lists"):
+            raise Invalid("after", CURSOR_AHEAD())
 
 
 def _checked(types: Collection[str]) -> list[EventType]:

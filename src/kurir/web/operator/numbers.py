@@ -13,6 +13,7 @@ from kurir.reasons import sentence
 from kurir.services.devices import LiveState
 from kurir.web.gateway import Gateway
 from kurir.web.operator.access import (
+    Endpoint,
     asked_language,
     device_of,
     language_for,
@@ -20,8 +21,8 @@ from kurir.web.operator.access import (
     query_seconds,
     reply,
     routes_of,
-    struct_of,
 )
+from kurir.web.operator.bodies import struct_of
 
 LONGEST_WAIT = 30.0
 """Maximum seconds of a `wait`."""
@@ -72,17 +73,17 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     return routes_of(
         gateway,
         [
-            ("GET", "/numbers", section.listing),
-            ("PATCH", "/numbers/{key}", section.change),
-            ("DELETE", "/numbers/{key}", section.remove),
-            ("POST", "/numbers/{key}/pause", section.pause),
-            ("POST", "/numbers/{key}/resume", section.resume),
-            ("GET", "/numbers/{key}/pairing", section.pairing),
-            ("POST", "/numbers/{key}/pairing", section.start_pairing),
-            ("DELETE", "/numbers/{key}/pairing", section.cancel_pairing),
-            ("POST", "/numbers/{key}/logout", section.logout),
-            ("GET", "/numbers/{key}/contacts", section.contacts),
-            ("GET", "/numbers/{key}/groups", section.groups),
+            Endpoint("GET", "/numbers", section.listing),
+            Endpoint("PATCH", "/numbers/{key}", section.change, body=True),
+            Endpoint("DELETE", "/numbers/{key}", section.remove),
+            Endpoint("POST", "/numbers/{key}/pause", section.pause, body=True),
+            Endpoint("POST", "/numbers/{key}/resume", section.resume),
+            Endpoint("GET", "/numbers/{key}/pairing", section.pairing, query=("wait",)),
+            Endpoint("POST", "/numbers/{key}/pairing", section.start_pairing, body=True),
+            Endpoint("DELETE", "/numbers/{key}/pairing", section.cancel_pairing),
+            Endpoint("POST", "/numbers/{key}/logout", section.logout),
+            Endpoint("GET", "/numbers/{key}/contacts", section.contacts),
+            Endpoint("GET", "/numbers/{key}/groups", section.groups),
         ],
     )
 
