@@ -105,6 +105,8 @@ class FakeLinkedDevices(FakeChannel):
         self._must_be_available()
         return {phone: self.on_whatsapp[phone] for phone in phones if phone in self.on_whatsapp}
 
+    def dismiss(self) -> None: ...
+
     async def contacts(self, number: Number) -> list[DeviceContact]:
         self._must_be_available()
         return self.address_book

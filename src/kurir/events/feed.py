@@ -19,6 +19,7 @@ from kurir.events.bodies import EventType
 from kurir.events.read import LoggedEvent
 from kurir.events.tables import events
 from kurir.kit.tasks import TaskHealth, Tasks
+from kurir.kit.waits import Waits
 from kurir.store.database import Database, DatabaseUnavailable
 
 POLL = 3.0
@@ -52,7 +53,7 @@ class Feed:
         self._readers: dict[int, set[News]] = {}
         self._waited_for = asyncio.Event()
         self._tasks = Tasks(health)
-        self._dismissed = False
+        self.waits = Waits()
 
     def start(self) -> None:
         """Starts to poll while there are readers."""
@@ -68,15 +69,9 @@ class Feed:
             for reader in self._readers.get(account_id, ()):
                 reader.publish()
 
-    @property
-    def dismissed(self) -> bool:
-        """Whether the process stops and nobody is to wait any more."""
-        return self._dismissed
-
     def dismiss(self) -> None:
         """Ends all waiting at the stop: readers get what there is."""
-        self._dismissed = True
-        self.publish(list(self._readers))
+        self.waits.dismiss()
 
     @contextmanager
     def subscribe(self, account_id: int) -> Generator[News]:
@@ -97,7 +92,8 @@ class Feed:
     async def follow(
         self, account_id: int, cursor: int, *, types: Collection[EventType] = (), limit: int = 500
     ) -> AsyncGenerator[LoggedEvent]:
-        """The account's events after the cursor, and then each new one as it comes, for as long as it is iterated."""
+        """The account's events after the cursor, and then each new one as it comes, until the process stops or whoever
+        iterates has enough."""
         with self.subscribe(account_id) as news:
             while True:
                 try:
@@ -111,8 +107,13 @@ class Feed:
                 for event in page.events:
                     yield event
                 cursor = page.cursor
-                if not page.more:
-                    await news.wait()
+                if page.more:
+                    continue
+                try:
+                    async with self.waits.timeout(None):
+                        await news.wait()
+                except TimeoutError:
+                    return
 
     async def _poll(self) -> None:
         """Notifies all readers when the log has grown. On a shared database ids of different accounts become visible

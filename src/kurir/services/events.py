@@ -50,11 +50,11 @@ class Events:
                     lambda c, at=cursor: read.after(c, account_id, at, limit, wanted), of=account_id, pool="lists"
                 )
                 left = deadline - asyncio.get_running_loop().time()
-                if page.events or left <= 0 or self._feed.dismissed:
+                if page.events or left <= 0 or self._feed.waits.dismissed:
                     return page
                 cursor = page.cursor
                 try:
-                    async with asyncio.timeout(left):
+                    async with self._feed.waits.timeout(left):
                         await news.wait()
                 except TimeoutError:
                     return page

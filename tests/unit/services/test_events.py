@@ -180,3 +180,16 @@ async def test_at_the_stop_nobody_is_kept_waiting(harness: Harness) -> None:
     harness.gateway.feed.dismiss()
     answers = await asyncio.wait_for(asyncio.gather(*waiting, ask(harness, f"?after={begin}&wait=25")), 10)
     assert [(one.status_code, one.json()["events"]) for one in answers] == [(200, [])] * 4
+
+
+async def test_at_the_stop_who_follows_comes_to_an_end(harness: Harness) -> None:
+    service, account = harness.gateway.services.events, harness.ours.account.id
+    follower = service.follow(account, await service.newest(account))
+    following = asyncio.ensure_future(anext(follower))
+    await happen(harness, "a")
+    assert '"name":"a"' in (await asyncio.wait_for(following, 10)).body
+    following = asyncio.ensure_future(anext(follower))
+    await asyncio.sleep(0)
+    harness.gateway.feed.dismiss()
+    with pytest.raises(StopAsyncIteration):
+        await asyncio.wait_for(following, 10)
