@@ -84,11 +84,6 @@ META_VALUE_EMPTY = Code(
     id="kosong: isi dengan yang ditampilkan Meta untuk aplikasinya",
     en="it is empty: enter what Meta shows for the app",
 )
-DEVICE_NOT_PAUSABLE = Code(
-    "device_not_pausable",
-    id="{key} adalah perangkat tertaut, yang tidak dapat dijeda: keluarkan saja",
-    en="{key} is a linked device, which cannot be paused: log it out instead",
-)
 PAUSED_ALREADY = Code("number_paused_already", id="{key} sudah dijeda", en="{key} is paused already")
 NOT_PAUSED = Code(
     "number_not_paused",

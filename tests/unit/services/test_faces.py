@@ -107,11 +107,11 @@ async def test_the_same_by_commands(harness: Harness, capsys: pytest.CaptureFixt
     await run(number.rename, key, "Toko")
     await run(number.pause, key, reason="closed")
     paused = await services.numbers.get_of_any(key)
-    assert (paused.name, paused.state, english(paused.state_reason)) == ("Toko", "paused", "closed")
+    assert (paused.name, paused.paused, english(paused.pause_reason)) == ("Toko", True, "closed")
     with pytest.raises(CommandError, match="paused already"):
         await run(number.pause, key)
     await run(number.resume, key)
-    assert (await services.numbers.get_of_any(key)).state == "connected"
+    assert not (await services.numbers.get_of_any(key)).paused
     with pytest.raises(CommandError, match="no number with this key"):
         await run(number.rename, "WB-nobody", "x")
     await run(number.remove, key)
@@ -128,13 +128,6 @@ async def test_the_same_by_commands(harness: Harness, capsys: pytest.CaptureFixt
         await run(account.set_, "nobody@example.com", name="x")
     with pytest.raises(CommandError, match="no entry"):
         await run(quarantine.discard, "7")
-
-
-async def test_what_a_linked_device_cannot_is_refused_alike(harness: Harness) -> None:
-    for action in ("pause", "resume"):
-        refused = await ask(harness, "POST", f"/numbers/{harness.ours.device.key}/{action}")
-        assert error(refused) == (409, "not_possible", "key")
-        assert "linked device" in refused.json()["error"]["message"]
 
 
 async def test_what_was_done_is_answered_also_when_the_language_cannot_be_read(

@@ -35,7 +35,7 @@ class PairingRequest(msgspec.Struct):
 
 
 class NumberChange(msgspec.Struct):
-    """Body of a change: what is given is changed. A new token resumes a paused official number."""
+    """Body of a change: what is given is changed. A new token also resumes a paused official number."""
 
     name: str | None = None
     access_token: str | None = None
@@ -50,8 +50,9 @@ class PauseRequest(msgspec.Struct):
 class NumberView(msgspec.Struct):
     """A sender number as the operator sees it.
 
-    Of a linked device also when something last came from WhatsApp (unix seconds) and how many seconds the last check's
-    answer took; null while nothing was measured.
+    `paused_at` (unix seconds; null unless it is paused) and `pause_reason` stand beside the state of its connection;
+    `state` is `paused` when the pause alone keeps it from sending. Of a linked device also when something last came
+    from WhatsApp (unix seconds) and how many seconds the last check's answer took; null while nothing was measured.
     """
 
     key: str
@@ -63,6 +64,8 @@ class NumberView(msgspec.Struct):
     state_reason: str
     reason_code: str
     last_connected_at: float | None
+    paused_at: float | None
+    pause_reason: str
     last_heard_at: float | None = None
     round_trip: float | None = None
 
@@ -114,13 +117,13 @@ class _Numbers:
         return await self._shown(request, number)
 
     async def pause(self, request: Request) -> Response:
-        """Pauses an official number until it is resumed."""
+        """Pauses a number until it is resumed: its messages wait, and it goes on receiving."""
         number = await number_of(self._gateway, request)
         wanted = await struct_of(request, self._limit, PauseRequest, '{"reason": "the shop is closed"}')
         return await self._shown(request, await self._numbers.pause(number.account_id, number.key, wanted.reason))
 
     async def resume(self, request: Request) -> Response:
-        """Resumes a paused official number."""
+        """Resumes a paused number."""
         number = await number_of(self._gateway, request)
         return await self._shown(request, await self._numbers.resume(number.account_id, number.key))
 
@@ -181,6 +184,8 @@ def _view(live: LiveState, number: Number, language: str) -> NumberView:
         state_reason=sentence(live.reason, language),
         reason_code=live.reason.code,
         last_connected_at=number.last_connected_at,
+        paused_at=number.paused_at,
+        pause_reason=sentence(number.pause_reason, language),
         last_heard_at=live.last_heard_at,
         round_trip=live.round_trip,
     )
