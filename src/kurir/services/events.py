@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import aclosing
 
@@ -42,22 +41,11 @@ class Events:
         if not 1 <= limit <= MOST:
             raise Invalid("limit", RANGE(least=1, most=MOST))
         wanted = _checked(types)
-        deadline = asyncio.get_running_loop().time() + min(wait, LONGEST_WAIT)
         await self._check_cursor(account_id, cursor)
-        with self._feed.subscribe(account_id) as news:
-            while True:
-                page = await self._database.read(
-                    lambda c, at=cursor: read.after(c, account_id, at, limit, wanted), of=account_id, pool="lists"
-                )
-                left = deadline - asyncio.get_running_loop().time()
-                if page.events or left <= 0 or self._feed.waits.dismissed:
-                    return page
-                cursor = page.cursor
-                try:
-                    async with self._feed.waits.timeout(left):
-                        await news.wait()
-                except TimeoutError:
-                    return page
+        if wait <= 0:
+            return await self._feed.page(account_id, cursor, wanted, limit, pool="lists")
+        with self._feed.subscribe(account_id, cursor, types=wanted, limit=limit) as reader:
+            return await reader.next(min(wait, LONGEST_WAIT))
 
     def follow(self, account_id: int, cursor: int, *, types: Collection[str] = ()) -> AsyncIterator[LoggedEvent]:
         """The account's events after the cursor, then each new one as it comes, for as long as it is iterated.
