@@ -92,7 +92,8 @@ class RunningGateway(Gateway):
 
     async def stop_sending(self, grace: float) -> int:
         """Claims and takes over nothing more; returns how many sends were cut off after `grace` seconds."""
-        self.feed.dismiss()  # who waits for events is answered: the server ends with its last request
+        for waited_for in (self.feed, self.pairing, self.linked_devices):
+            waited_for.dismiss()  # who waits is answered: the server ends with its last request
         if self.leases is not None:
             self.leases.stop_taking()
         cut = await self.dispatcher.stop(grace)

@@ -8,13 +8,13 @@ from typing import Any, cast, get_args
 
 from kurir.channels.channel import Capabilities
 from kurir.channels.cloud_api.templates.calls import Created, MetaTemplate
-from kurir.channels.linked_device.channel import DeviceUnavailable
+from kurir.channels.linked_device.channel import DeviceUnavailable, Vitals
 from kurir.channels.linked_device.protocol import DeviceContact, DeviceGroup
 from kurir.kit.metrics import DeviceStats
 from kurir.messages.channel_reports import Event, Evidence, NumberState, Outcome, Sent, Unknown
 from kurir.messages.content import Outgoing
 from kurir.numbers.numbers import Number
-from kurir.reasons import as_written
+from kurir.reasons import Reason, as_written
 
 
 class FakeTemplates:
@@ -104,6 +104,14 @@ class FakeLinkedDevices(FakeChannel):
     async def is_on_whatsapp(self, number: Number, phones: list[str]) -> dict[str, bool]:
         self._must_be_available()
         return {phone: self.on_whatsapp[phone] for phone in phones if phone in self.on_whatsapp}
+
+    def state(self, number: Number) -> tuple[NumberState, Reason]:
+        return number.state, number.state_reason
+
+    def vitals(self, number: Number) -> Vitals:
+        return Vitals(None, None)
+
+    def dismiss(self) -> None: ...
 
     async def contacts(self, number: Number) -> list[DeviceContact]:
         self._must_be_available()

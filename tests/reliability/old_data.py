@@ -40,6 +40,8 @@ ENDS = {
 }
 """Where they must end."""
 NEVER_LEFT = 3
+PAUSED_FOR = "the access token is not accepted"
+"""Why the official number WB-1 is paused."""
 DELIVERIES = {
     11: ("628111", "waiting"),
     12: ("628111", "pending"),
@@ -57,7 +59,7 @@ STILL_TO_COME = {"628111": [12, 11, 13], "628222": [14, 15], "628333": [18]}
 
 
 def make(database: Database, version: str) -> None:
-    """A database at that version of the schema with an account, two numbers, and `QUEUE`."""
+    """A database at that version of the schema with an account, two devices, a paused official number, and `QUEUE`."""
     with database.schema_change() as connection:
         migrate(connection, version)
         tables = sa.MetaData()
@@ -78,6 +80,12 @@ def _fill(connection: Connection, tables: Any, now: float) -> None:
     put("accounts", name="old", email="old@example.com", **times)
     for key in ("BO-1", "BO-2"):
         put("numbers", account_id=1, key=key, channel="linked_device", created_at=now)
+    official = {"channel": "cloud_api", "phone": "628300", "phone_number_id": "77", "created_at": now}
+    if "paused_at" in tables["numbers"].c:  # since 0014; before, it was the state of the number
+        pause = {"state": "connected", "paused_at": now, "pause_reason": PAUSED_FOR}
+    else:
+        pause = {"state": "paused", "state_reason": PAUSED_FOR}
+    put("numbers", account_id=1, key="WB-1", **official, **pause)
     for message_id, changes in QUEUE.items():
         row = {
             "id": message_id,

@@ -94,8 +94,7 @@ async def test_what_a_person_must_settle_pauses_the_number_and_keeps_its_queue(
         if how == "the answer":
             assert (message.status, message.body["message"]["state"]) == (200, "queued")
             assert "kurir number token" in message.body["message"]["detail"]
-        state = "SELECT state FROM numbers WHERE key = :value"
-        await until(site, state, shop.official.key, lambda found: found == "paused")
+        await until(site, "SELECT paused_at FROM numbers WHERE key = :value", shop.official.key)
         ends = "queued" if how == "the answer" else "failed"
         meets = "SELECT state FROM messages WHERE recipient = :value"
         await until(site, meets, first, lambda found: found == ends)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from tests.harness.gateway import open_harness
 from tests.postgres import Postgres
 from tests.reliability import old_data
+from tests.sentences import english
 
 from kurir.data_folder import AlreadyRunning, SchemaError, open_data_folder, schema_version, sole_gateway
 from kurir.events import read
@@ -24,6 +25,8 @@ from kurir.events.append import append
 from kurir.events.bodies import received
 from kurir.messages.channel_reports import Evidence, NeverLeft, Received, Unknown
 from kurir.messages.content import Outgoing
+from kurir.numbers import numbers
+from kurir.numbers.numbers import shown_state
 from kurir.settings import Settings
 from kurir.store.database import Database
 from kurir.store.migrations import versions
@@ -147,6 +150,23 @@ async def test_webhooks_under_way_go_on_with_their_ids_and_in_their_order(settin
         assert got["628333"] == [18, 16]
     finally:
         await database.close()
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_a_number_that_was_paused_stays_so(settings: Settings, version: str):
+    with opened(settings) as database:
+        old_data.make(database, version)
+    began = time.time()
+    database, _ = open_data_folder(settings)
+    with database.snapshot() as connection:
+        found = {one.key: one for one in numbers.of_account(connection, 1)}
+    database.engine.dispose()
+    paused = found["WB-1"]
+    assert (paused.paused, english(paused.pause_reason), paused.state) == (True, old_data.PAUSED_FOR, "connected")
+    assert shown_state(paused, paused.state, paused.state_reason) == ("paused", paused.pause_reason)
+    assert paused.paused_at is not None
+    assert began - 60 <= paused.paused_at <= time.time()
+    assert not found["BO-1"].paused
 
 
 @pytest.mark.parametrize(("version", "step"), STEPS_LEFT)

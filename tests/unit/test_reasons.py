@@ -211,7 +211,7 @@ WORDS_OF_THEIR_OWN = {
     "an answer was not read", "a connection without a request",
     # of msgspec, to tell its errors apart
     "trailing comma in object", "trailing comma in array", "object keys must be strings", "Input data was truncated",
-    "JSON is malformed: ",
+    "JSON is malformed: ", "Object missing required field `([^`]+)`", "(?:Number|Integer value) out of range",
     # a sample
     '{"reason": "the shop is closed"}',
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -86,14 +86,23 @@ def latest(connection: Connection, account_id: int, limit: int = 50) -> list[Bro
     return [_broadcast(row) for row in rows]
 
 
-def progress(connection: Connection, account_id: int, broadcast_id: int) -> dict[str, int]:
-    """Number of its messages in each state; states without messages are left out."""
+class Counts(NamedTuple):
+    """Number of a broadcast's messages in each state (those without messages are left out), and how many of them are in
+    doubt but may still go out once more without a person."""
+
+    by_state: dict[str, int]
+    doubted: int
+
+
+def progress(connection: Connection, account_id: int, broadcast_id: int, now: float) -> Counts:
+    """How far its messages have come. `now` in unix seconds."""
+    again = sa.and_(messages.c.doubt_until.is_not(None), messages.c.expires_at > now)
     rows = connection.execute(
-        sa.select(messages.c.state, sa.func.count())
+        sa.select(messages.c.state, sa.func.count(), sa.func.sum(sa.case((again, 1), else_=0)))
         .where(messages.c.account_id == account_id, messages.c.broadcast_id == broadcast_id)
         .group_by(messages.c.state)
-    )
-    return {row[0]: row[1] for row in rows}
+    ).all()
+    return Counts({row[0]: row[1] for row in rows}, sum(row[2] for row in rows))
 
 
 # -- retention ---------------------------------------------------------------------------------------------------------

@@ -38,17 +38,21 @@ log = structlog.get_logger(__name__)
 
 
 class Count(msgspec.Struct, frozen=True):
-    """A running broadcast, how many of its messages were settled when last published, and its messages by state now."""
+    """A running broadcast, how many of its messages were settled when last published, and its messages by state now.
+
+    `doubted`: how many of them are unconfirmed but may still go out once more by themselves.
+    """
 
     broadcast: Broadcast
     number_key: str
     published: int
     counts: Mapping[str, int]
+    doubted: int
 
     @property
     def settled(self) -> int:
-        """Number of settled messages."""
-        return sum(count for state, count in self.counts.items() if state in SETTLED)
+        """Number of settled messages: nothing more is sent of them unless a person replays one."""
+        return sum(count for state, count in self.counts.items() if state in SETTLED) - self.doubted
 
     @property
     def over(self) -> bool:
@@ -158,8 +162,8 @@ def _round(connection: Connection, after: int, known: Mapping[int, Counted], now
             if not moved[since]:
                 counted[broadcast.id] = Counted(before.at, cursor)
                 continue
-        by_state = progress(connection, broadcast.account_id, broadcast.id)
-        counts.append(Count(broadcast, number_key, settled, by_state))
+        found = progress(connection, broadcast.account_id, broadcast.id, now)
+        counts.append(Count(broadcast, number_key, settled, found.by_state, found.doubted))
         counted[broadcast.id] = Counted(now, cursor)
     return Round(counts, counted, running[-1].id if len(running) == MOST else 0)
 
@@ -179,8 +183,8 @@ def _publish(connection: Connection, count: Count, now: float) -> int:
     """Publishes a count, unless another gateway has done so; returns how many events that made."""
     broadcast = count.broadcast
     # counted again here: messages have moved since, and what the log says before this event must not contradict it
-    counts = progress(connection, broadcast.account_id, broadcast.id)
-    count = Count(broadcast, count.number_key, count.published, counts)
+    found = progress(connection, broadcast.account_id, broadcast.id, now)
+    count = Count(broadcast, count.number_key, count.published, found.by_state, found.doubted)
     over = count.over
     taken = connection.execute(
         broadcasts.update()

@@ -6,6 +6,8 @@ import os
 
 from cyclopts import CycloptsError
 
+from kurir.cli.language import language
+from kurir.cli.refusals import refusal_of
 from kurir.cli.terminal import CommandError, print_error
 from kurir.data_folder import AlreadyRunning, NoData, SchemaError
 from kurir.demo.scene import DemoError
@@ -13,6 +15,7 @@ from kurir.kit.logs import redact_text
 from kurir.kit.sealing import SealError
 from kurir.kit.tasks import GaveUpError
 from kurir.kit.tokens import TokenError
+from kurir.reasons import sentence
 from kurir.settings import Settings, SettingsError
 from kurir.store.backups import BackupError
 from kurir.store.database import DatabaseUnavailable
@@ -41,7 +44,7 @@ def report(error: Exception) -> int:
     """
     match error:
         case CycloptsError():
-            print_error(" ".join(str(error).split()))
+            print_error(sentence(refusal_of(error), language()))
         case GaveUpError():
             print_error(str(error))
             return os.EX_SOFTWARE
@@ -49,8 +52,8 @@ def report(error: Exception) -> int:
             print_error("the input ended before everything was answered; nothing was changed")
         case _ if isinstance(error, _EXPECTED):
             print_error(str(error))
-        case _ if sentence := _damage():
-            print_error(sentence)
+        case _ if damaged := _damage():
+            print_error(damaged)
         case _:
             if os.environ.get("KURIR_LOG_LEVEL", "").lower() == "debug":
                 raise error

@@ -105,13 +105,17 @@ def list_(email: str = "") -> None:
     table = Table("key", "channel", "phone", "name", "state", "reason")
     for number in over_data(work):
         state, reason = shown_state(number, number.state, number.state_reason)
+        words = [sentence(reason, language())]
+        if number.paused and state != "paused":
+            state = f"{state}, paused"
+            words.append(sentence(number.pause_reason, language()))
         table.add_row(
             number.key,
             number.channel.replace("_", " "),
             number.phone or "not paired",
             number.name,
             state,
-            sentence(reason, language()),
+            "; ".join(filter(None, words)),
         )
     table.show()
     if not is_running():
@@ -161,12 +165,12 @@ def token(key: str) -> None:
 
 @app.command
 def resume(key: str) -> None:
-    """Resume a paused official number, once the problem that Meta reported is solved.
+    """Resume a paused number, once what it was paused for is settled; its messages go out again.
 
     `kurir number list` says why it was paused. A running gateway resumes within half a minute.
 
     Args:
-        key: The licenses_key (WB-…).
+        key: The number_id (BO-…) or licenses_key (WB-…).
     """
 
     async def work(services: StoredServices) -> Number:
@@ -179,10 +183,10 @@ def resume(key: str) -> None:
 
 @app.command
 def pause(key: str, *, reason: str = "") -> None:
-    """Pause an official number until `kurir number resume`; its messages wait.
+    """Pause a number until `kurir number resume`: its messages wait, and what people write still comes in.
 
     Args:
-        key: The licenses_key (WB-…).
+        key: The number_id (BO-…) or licenses_key (WB-…).
         reason: Why, shown with the number.
     """
 

@@ -175,7 +175,8 @@ class Lane:
         """One pass over the queue. Returns how long to wait before the next one; None when nothing is queued."""
         removed = False
         ready = self._channel.ready(self.number)
-        if not ready:  # as far as is known: a claim reads the number, but there is none while it is not ready
+        # as far as is known: a claim reads the number, but there is none while it is not ready or paused
+        if not ready or self.number.paused:
             account_id, number_id = self.number.account_id, self.number.id
             current = await self._database.read(lambda c: numbers.by_id(c, account_id, number_id), of=account_id)
             removed = current is None
@@ -190,7 +191,8 @@ class Lane:
             return _RECHECK
         await self._settle_doubts()
         free = self._free()
-        if free <= 0 or self._stopping:  # `stop` may have been called since this turn began
+        # `stop` may have been called since this turn began; receipts settle doubts also while the number is paused
+        if free <= 0 or self._stopping or self.number.paused:
             return _RECHECK
         rest = self._rests_until - time.monotonic()
         if rest > 0:
@@ -205,6 +207,8 @@ class Lane:
             return _RECHECK
         if claims.number is None:
             return self._removed()
+        if claims.number.paused:
+            return _RECHECK
         wait = self._until_due(claims.due_at, now)
         if claims.full or claims.files or self._prefetch.busy:
             if pause := self._prefetch.pause():

@@ -46,11 +46,26 @@ _AFTER = (
     .limit(sa.bindparam("limit"))
 )
 _AFTER_OF_TYPES = _AFTER.where(events.c.type.in_(sa.bindparam("types", expanding=True)))
+_GIVEN = {
+    "sqlite": "SELECT seq FROM sqlite_sequence WHERE name = 'events'",
+    "postgresql": "SELECT pg_sequence_last_value(pg_get_serial_sequence('events', 'id')::regclass)",
+}
+"""The highest id that was ever given."""
 
 
 def newest(connection: Connection, account_id: int) -> int:
     """The cursor after the account's newest event."""
     return connection.execute(_NEWEST, {"account": account_id}).scalar() or 0
+
+
+def is_ahead(connection: Connection, cursor: int) -> bool:
+    """Whether no reader can have got this cursor yet: it is beyond every id that was ever given to an event.
+
+    The events with the highest ids may be forgotten, and after a restore ids go on beyond a gap: neither makes an old
+    cursor invalid.
+    """
+    given = connection.exec_driver_sql(_GIVEN[connection.dialect.name]).scalar()
+    return cursor > (given or 0)
 
 
 def after(

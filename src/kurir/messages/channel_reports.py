@@ -30,9 +30,9 @@ NumberState = Literal[
 
 logged_out: the phone removed the device, pair again · replaced: the session was opened elsewhere · banned: WhatsApp
 refused the number for a time · outdated: WhatsApp refuses this engine version · degraded: connected but not answering ·
-paused: nothing of this official number is sent until a person has acted (`kurir number resume`) · restricted:
-connected, but WhatsApp lets the number write only to people it has been in contact with; shown in place of `connected`,
-see `numbers.shown_state`.
+paused: nothing of this number is sent until a person has acted (`kurir number resume`) · restricted: WhatsApp lets the
+number write only to people it has been in contact with. These two are no states of the connection, and not stored as
+such: they are shown in place of `connected`, see `numbers.shown_state`.
 """
 
 

@@ -18,7 +18,7 @@ from kurir.kit.ids import opaque_id
 from kurir.kit.sealing import SealError, Sealing
 from kurir.messages.channel_reports import NumberState
 from kurir.numbers.tables import numbers
-from kurir.reasons import Reason, read, stored
+from kurir.reasons import NOTHING, Reason, read, stored
 from kurir.reasons.numbers import RESTRICTED_UNTIL
 from kurir.store.statements import Statement, json_array
 
@@ -28,7 +28,11 @@ KEY_PREFIX: dict[ChannelKind, str] = {"linked_device": "BO-", "cloud_api": "WB-"
 
 
 class Number(msgspec.Struct, frozen=True):
-    """A sender number of an account. `phone` in digits, "" while a device has not been paired."""
+    """A sender number of an account. `phone` in digits, "" while a device has not been paired.
+
+    `state` and `state_reason` are those of its connection. `paused_at` (unix seconds): nothing is sent until a person
+    resumes it, for `pause_reason`; it stays connected and receives.
+    """
 
     id: int
     account_id: int
@@ -45,6 +49,13 @@ class Number(msgspec.Struct, frozen=True):
     app_id: str
     created_at: float
     restricted_until: float | None = None
+    paused_at: float | None = None
+    pause_reason: Reason = NOTHING
+
+    @property
+    def paused(self) -> bool:
+        """Whether its messages wait until a person resumes it."""
+        return self.paused_at is not None
 
 
 class Restriction(msgspec.Struct, frozen=True):
@@ -86,12 +97,13 @@ _SIGNERS = Statement(
     "ORDER BY id LIMIT :limit"
 )
 _BY_KEY = Statement(f"{_SELECT} AND key = :key")
-_STATE_REASON = Number.__struct_fields__.index("state_reason")
+_REASONS = [Number.__struct_fields__.index(name) for name in ("state_reason", "pause_reason")]
 
 
 def _number(row: Any) -> Number:
     values = list(row)
-    values[_STATE_REASON] = read(values[_STATE_REASON])
+    for place in _REASONS:
+        values[place] = read(values[place])
     return Number(*values)
 
 
@@ -281,6 +293,24 @@ def set_state(
     )
 
 
+def set_pause(connection: Connection, account_id: int, number_id: int, reason: Reason, at: float) -> None:
+    """Records that the number is paused, for this reason; the time of an earlier pause stays."""
+    connection.execute(
+        numbers.update()
+        .where(numbers.c.account_id == account_id, numbers.c.id == number_id)
+        .values(paused_at=sa.func.coalesce(numbers.c.paused_at, at), pause_reason=stored(reason))
+    )
+
+
+def end_pause(connection: Connection, account_id: int, number_id: int) -> None:
+    """Records that the number is not paused."""
+    connection.execute(
+        numbers.update()
+        .where(numbers.c.account_id == account_id, numbers.c.id == number_id)
+        .values(paused_at=None, pause_reason="")
+    )
+
+
 def restriction(connection: Connection, account_id: int, number_id: int) -> Restriction | None:
     """The number's restriction, or None."""
     row = connection.execute(
@@ -312,10 +342,15 @@ def restricted_count(connection: Connection) -> int:
 
 
 def shown_state(number: Number, state: NumberState, reason: Reason) -> tuple[NumberState, Reason]:
-    """The state that people see of a number whose connection is in `state` for `reason`."""
-    if state != "connected" or number.restricted_until is None:
+    """The state that people see of a number whose connection is in `state` for `reason`: `paused` or `restricted` when
+    that is all that keeps a connected number from sending."""
+    if state != "connected":
         return state, reason
-    return "restricted", RESTRICTED_UNTIL(until=number.restricted_until)
+    if number.paused:
+        return "paused", number.pause_reason
+    if number.restricted_until is not None:
+        return "restricted", RESTRICTED_UNTIL(until=number.restricted_until)
+    return state, reason
 
 
 def verify_token_matches(connection: Connection, sealing: Sealing, verify_token: str) -> bool:

@@ -12,7 +12,7 @@ from kurir.events.bodies import DeviceStatus
 from kurir.messages.channel_reports import ConnectionChanged, NumberState
 from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
-from kurir.reasons import NOTHING, Reason, ReasonedError
+from kurir.reasons import Reason, ReasonedError
 from kurir.reasons.administration import NOT_PAUSED
 from kurir.reasons.numbers import RESTRICTED_UNTIL
 from kurir.reasons.states import state
@@ -23,7 +23,13 @@ class NotPaused(ReasonedError):  # noqa: N818 - a state of the world, not a mist
 
 
 def change(connection: Connection, event: ConnectionChanged, now: float) -> None:
-    """Stores a number's new state; an unchanged state is not published. `now` in unix seconds."""
+    """Stores a number's new connection state; an unchanged state is not published. `now` in unix seconds.
+
+    `paused` is no state of a connection: such an event, by which Meta's callbacks stop a number, pauses it.
+    """
+    if event.state == "paused":
+        pause(connection, event.account_id, event.number_id, event.reason, now)
+        return
     before = numbers.by_id(connection, event.account_id, event.number_id)
     numbers.set_state(
         connection,
@@ -35,20 +41,36 @@ def change(connection: Connection, event: ConnectionChanged, now: float) -> None
         phone=event.phone,
         jid="" if event.state == "logged_out" else event.jid or None,
     )
-    if before is not None and before.state != event.state:
-        _publish(connection, before, event, now)
+    if before is None or before.state == event.state:
+        return
+    if before.paused and event.state == "connected":  # whoever reads `connected` would expect it to send
+        event = ConnectionChanged(
+            event.account_id, event.number_id, "paused", before.pause_reason, event.at, phone=event.phone
+        )
+    _publish(connection, before, event, now)
 
 
 def pause(connection: Connection, account_id: int, number_id: int, reason: Reason, now: float) -> None:
-    """Pauses the number until a person resumes it; its messages stay queued."""
-    change(connection, ConnectionChanged(account_id, number_id, "paused", reason, now), now)
+    """Pauses the number until a person resumes it: its messages stay queued, its connection stays as it is.
+
+    Of a number that is paused already only the reason changes.
+    """
+    before = numbers.by_id(connection, account_id, number_id)
+    numbers.set_pause(connection, account_id, number_id, reason, now)
+    if before is not None and not before.paused:
+        _publish(connection, before, ConnectionChanged(account_id, number_id, "paused", reason, now), now)
 
 
 def resume(connection: Connection, number: Number, now: float) -> None:
-    """Resumes a paused number; its lane notices within half a minute. Raises NotPaused."""
-    if number.state != "paused":
+    """Resumes a paused number; its lane notices within half a minute. The event has the state of its connection.
+
+    Raises NotPaused.
+    """
+    if not number.paused:
         raise NotPaused(NOT_PAUSED(key=number.key, state=state(number.state)))
-    change(connection, ConnectionChanged(number.account_id, number.id, "connected", NOTHING, now), now)
+    numbers.end_pause(connection, number.account_id, number.id)
+    event = ConnectionChanged(number.account_id, number.id, number.state, number.state_reason, now)
+    _publish(connection, number, event, now)
 
 
 def restrict(

@@ -29,6 +29,8 @@ numbers = sa.Table(
     time_column("removed_at"),
     time_column("restricted_until"),
     sa.Column("restricted_seconds", sa.Float, nullable=False, server_default="0"),
+    time_column("paused_at"),
+    text_column("pause_reason"),
     sa.CheckConstraint("channel IN ('linked_device', 'cloud_api')", name="channel"),
     sa.Index("ix_numbers_account_id", "account_id"),
     sa.Index("ix_numbers_phone_number_id", "phone_number_id"),

@@ -243,7 +243,7 @@ class Outbox:
             number = numbers.by_id(connection, account_id, number_id)
             if guard is not None and not guard(connection):
                 return Taken(number, held=False)
-            if number is None or number.state == "paused":
+            if number is None or number.paused:
                 return Taken(number)
             over = None
             if number.restricted_until is not None:

@@ -113,13 +113,16 @@ def waiting_for(facts: Facts, now: float) -> Waiting:  # noqa: PLR0911 - one ret
 def number_waits(
     number: Number, state: str, reason: Reason, now: float, opens_at: float | None = None
 ) -> Waiting | None:
-    """Why the number sends nothing now; None when it can. `state` and `reason` of its connection."""
+    """Why the number sends nothing now; None when it can. `state` and `reason` of its connection.
+
+    A pause comes first: a person decided on it, and it keeps its messages back however the number is connected.
+    """
+    if number.paused:
+        return Waiting(cause="paused", number=number.key, reason=number.pause_reason.shortened(_REASON))
     cause: Cause
     match state or number.state:
         case "connected":
             return None
-        case "paused":
-            cause = "paused"
         case "logged_out" | "replaced" | "outdated" | "banned" | "restricted" | "degraded" | "pairing" as known:
             cause = known
         case "disconnected" if not number.jid:

@@ -8,7 +8,16 @@ from kurir.reasons.reason import Code
 
 ONE_OF = Code("value_one_of", id="seharusnya salah satu dari {words}", en="expected one of {words}")
 RANGE = Code("value_range", id="seharusnya {least} sampai {most}", en="expected {least} to {most}")
-WHOLE_NUMBER = Code("value_whole_number", id="seharusnya bilangan bulat", en="expected a whole number")
+WHOLE_NUMBER = Code(
+    "value_whole_number",
+    id="seharusnya bilangan bulat, 0 atau lebih, paling banyak 18 angka",
+    en="expected a whole number, 0 or larger, of 18 digits at most",
+)
+CURSOR_AHEAD = Code(
+    "cursor_ahead",
+    id="di atas peristiwa terakhir: gunakan `cursor` dari jawaban sebelumnya, atau mulai dari 0",
+    en="it is beyond the last event: use the `cursor` of an earlier answer, or begin at 0",
+)
 SECONDS = Code("value_seconds", id="seharusnya detik dari 0 sampai {most}", en="expected seconds from 0 to {most}")
 SOME_TEXT = Code("value_some_text", id="seharusnya teks, tidak kosong", en="expected some text")
 A_DAY = Code("value_day", id="seharusnya tanggal, mis. 2027-12-31", en="expected a day such as 2027-12-31")
@@ -74,11 +83,6 @@ META_VALUE_EMPTY = Code(
     "meta_value_empty",
     id="kosong: isi dengan yang ditampilkan Meta untuk aplikasinya",
     en="it is empty: enter what Meta shows for the app",
-)
-DEVICE_NOT_PAUSABLE = Code(
-    "device_not_pausable",
-    id="{key} adalah perangkat tertaut, yang tidak dapat dijeda: keluarkan saja",
-    en="{key} is a linked device, which cannot be paused: log it out instead",
 )
 PAUSED_ALREADY = Code("number_paused_already", id="{key} sudah dijeda", en="{key} is paused already")
 NOT_PAUSED = Code(
@@ -169,15 +173,20 @@ TOKEN_EXPECTED = Code(
 )
 NO_SUCH_ADDRESS = Code("no_such_address", id="tidak ada apa-apa di alamat ini", en="there is nothing at this address")
 NO_SUCH_METHOD = Code("no_such_method", id="bukan dengan metode ini", en="not by this method")
-BODY_UNEXPECTED = Code(
-    "body_unexpected",
-    id="isi permintaan (body) tidak seperti yang diharapkan: {error}",
-    en="the body is not as expected: {error}",
+UNKNOWN_PARAMETER = Code(
+    "parameter_unknown",
+    id="parameter `{name}` tidak dikenal di sini: hapus, atau gunakan {known}",
+    en="the parameter `{name}` is not known here: leave it out, or use {known}",
 )
-BODY_NO_OBJECT = Code(
-    "body_no_object",
-    id="seharusnya objek JSON, mis. {sample}",
-    en="expected a JSON object such as {sample}",
+NO_PARAMETERS = Code(
+    "parameter_not_taken",
+    id="parameter `{name}` tidak dikenal di sini: alamat ini tidak memerlukan parameter apa pun",
+    en="the parameter `{name}` is not known here: this address takes none",
+)
+PARAMETER_TWICE = Code(
+    "parameter_twice",
+    id="parameter `{name}` diberikan dua kali: cukup sekali",
+    en="the parameter `{name}` is given twice: give it once",
 )
 NOTHING_STORED = Code(
     "gateway_cannot_store",

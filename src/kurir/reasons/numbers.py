@@ -192,6 +192,11 @@ HOLDER_SILENT = Code(
     en="the gateway that holds this device does not answer ({error}): if it runs, set KURIR_GATEWAY_URL "
     "there to an address that this gateway reaches",
 )
+GATEWAY_STOPPING = Code(
+    "gateway_stopping",
+    id="gateway sedang berhenti: tanyakan lagi setelah ia berjalan kembali",
+    en="the gateway is stopping: ask again when it runs again",
+)
 MOVING_GATEWAY = Code(
     "moving_gateway",
     id="perangkat sedang berpindah dari satu gateway ke gateway lain: coba lagi sebentar lagi",

@@ -9,6 +9,8 @@ from typing import Any
 from kurir.reasons import (
     addresses,
     administration,
+    bodies,
+    commands,
     connections,
     failures,
     imports,
@@ -31,6 +33,8 @@ from kurir.reasons.reason import Code, Reason
 AREAS = (
     addresses,
     administration,
+    bodies,
+    commands,
     connections,
     failures,
     imports,

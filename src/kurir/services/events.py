@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import aclosing
 
 from kurir.events import read
 from kurir.events.bodies import EVENT_TYPES, EventType
 from kurir.events.feed import Feed
 from kurir.events.read import LoggedEvent, Page
-from kurir.reasons.administration import ONE_OF, RANGE
+from kurir.reasons.administration import CURSOR_AHEAD, ONE_OF, RANGE
 from kurir.services.errors import Invalid
 from kurir.store.database import Database
 
@@ -35,33 +35,36 @@ class Events:
     ) -> Page:
         """The account's events after the cursor, oldest first; `types`: only these (none given: all).
 
-        Waits up to `wait` seconds for the first one. Raises Invalid.
+        Waits up to `wait` seconds for the first one. Raises Invalid, also for a cursor beyond the end of the log: with
+        it a reader would wait for events that are years away, or for ever.
         """
         if not 1 <= limit <= MOST:
             raise Invalid("limit", RANGE(least=1, most=MOST))
         wanted = _checked(types)
-        deadline = asyncio.get_running_loop().time() + min(wait, LONGEST_WAIT)
-        with self._feed.subscribe(account_id) as news:
-            while True:
-                page = await self._database.read(
-                    lambda c, at=cursor: read.after(c, account_id, at, limit, wanted), of=account_id, pool="lists"
-                )
-                left = deadline - asyncio.get_running_loop().time()
-                if page.events or left <= 0 or self._feed.dismissed:
-                    return page
-                cursor = page.cursor
-                try:
-                    async with asyncio.timeout(left):
-                        await news.wait()
-                except TimeoutError:
-                    return page
+        await self._check_cursor(account_id, cursor)
+        if wait <= 0:
+            return await self._feed.page(account_id, cursor, wanted, limit, pool="lists")
+        with self._feed.subscribe(account_id, cursor, types=wanted, limit=limit) as reader:
+            return await reader.next(min(wait, LONGEST_WAIT))
 
     def follow(self, account_id: int, cursor: int, *, types: Collection[str] = ()) -> AsyncIterator[LoggedEvent]:
         """The account's events after the cursor, then each new one as it comes, for as long as it is iterated.
 
-        Raises Invalid.
+        Raises Invalid for types now, for a cursor beyond the end of the log when the first event is asked for.
         """
-        return self._feed.follow(account_id, cursor, types=_checked(types))
+        return self._followed(account_id, cursor, _checked(types))
+
+    async def _followed(
+        self, account_id: int, cursor: int, types: Collection[EventType]
+    ) -> AsyncGenerator[LoggedEvent]:
+        await self._check_cursor(account_id, cursor)
+        async with aclosing(self._feed.follow(account_id, cursor, types=types)) as events:
+            async for event in events:
+                yield event
+
+    async def _check_cursor(self, account_id: int, cursor: int) -> None:
+        if cursor and await self._database.read(lambda c: read.is_ahead(c, cursor), of=account_id, pool="lists"):
+            raise Invalid("after", CURSOR_AHEAD())
 
 
 def _checked(types: Collection[str]) -> list[EventType]:

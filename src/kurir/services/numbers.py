@@ -152,7 +152,7 @@ class Numbers:
         def work(connection: Connection) -> TokenSet:
             number = _get(connection, account_id, key, "cloud_api")
             numbers.set_access_token(connection, self._sealing, account_id, number.id, token)
-            paused = number.state == "paused"
+            paused = number.paused
             if paused:
                 number_status.resume(connection, number, now)
             return TokenSet(_get(connection, account_id, key), paused)
@@ -160,17 +160,15 @@ class Numbers:
         return await self._database.write(work)
 
     async def pause(self, account_id: int, key: str, reason: str = "") -> Number:
-        """Pauses the account's official number until it is resumed; its messages wait.
+        """Pauses the account's number, of either channel, until it is resumed; it goes on receiving, its messages wait.
 
-        Running gateways stop at their next claim. Raises NotFound, and NotPossible for a linked device.
+        Running gateways stop at their next claim. Raises NotFound, and NotPossible for a number that is paused.
         """
         why, now = as_written(bounds.text(reason, bounds.REASON)) or PAUSED_BY_OPERATOR(), self._clock()
 
         def work(connection: Connection) -> Number:
             number = _get(connection, account_id, key)
-            if number.channel == "linked_device":
-                raise NotPossible(refusals.DEVICE_NOT_PAUSABLE(key=key), "key")
-            if number.state == "paused":
+            if number.paused:
                 raise NotPossible(refusals.PAUSED_ALREADY(key=key), "key")
             number_status.pause(connection, account_id, number.id, why, now)
             return _get(connection, account_id, key)
@@ -178,13 +176,11 @@ class Numbers:
         return await self._database.write(work)
 
     async def resume(self, account_id: int, key: str) -> Number:
-        """Resumes a paused official number, within half a minute. Raises NotFound and NotPossible."""
+        """Resumes a paused number, of either channel, within half a minute. Raises NotFound and NotPossible."""
         now = self._clock()
 
         def work(connection: Connection) -> Number:
             number = _get(connection, account_id, key)
-            if number.channel == "linked_device":
-                raise NotPossible(refusals.DEVICE_NOT_PAUSABLE(key=key), "key")
             try:
                 number_status.resume(connection, number, now)
             except number_status.NotPaused as error:

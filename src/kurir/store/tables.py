@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0013"
+SCHEMA_VERSION = "0014"
 """The newest migration in `migrations/versions`: a database that has it needs no migration."""
 
 metadata = sa.MetaData(

@@ -14,6 +14,7 @@ from sqlalchemy import event
 from tests.harness.outbox import OutboxHarness, open_outbox_harness
 from tests.sqlite import new_database
 
+from kurir.accounts.tables import accounts
 from kurir.broadcasts.broadcasts import Broadcast
 from kurir.broadcasts.progress import COUNT_EVERY, MOST, Progress, _round
 from kurir.broadcasts.start import start
@@ -21,8 +22,9 @@ from kurir.events import read
 from kurir.events.tables import events as events_table
 from kurir.kit.sealing import Sealing
 from kurir.kit.url_rules import Allowed
-from kurir.messages.channel_reports import Refused, Sent
+from kurir.messages.channel_reports import InDoubt, Refused, Sent, StatusChanged
 from kurir.messages.content import TemplateUse
+from kurir.outbox.tables import messages
 from kurir.reasons import as_written
 from kurir.webhooks import endpoints
 
@@ -276,3 +278,71 @@ async def test_what_moves_between_the_count_and_its_transaction_is_in_the_event(
     assert [(one["status"], one["counts"]) for one in (await published(harness))[1:]] == [
         ("done", {"failed": 1, "sent": 1})
     ]
+
+
+async def in_doubt(harness: OutboxHarness, doubt: str) -> None:
+    """Of a broadcast to two people one message has left, the other may have; the account has chosen what follows."""
+    await harness.database.write(lambda c: c.execute(accounts.update().values(doubt=doubt)) and None)
+    await broadcast(harness, 2)
+    first, second = await harness.claim(2)
+    await harness.outbox.record(first, Sent("w1"))
+    await harness.outbox.record(second, InDoubt(as_written("cut off")), 10.0)
+
+
+async def settle(harness: OutboxHarness) -> None:
+    number = harness.number
+    await harness.outbox.settle_doubts(number.account_id, number.id, since=0.0, timeout=10.0)
+
+
+async def statuses(harness: OutboxHarness) -> list[tuple[str, dict[str, int]]]:
+    return [(one["status"], one["counts"]) for one in (await published(harness))[1:]]
+
+
+async def test_it_is_not_done_while_a_message_in_doubt_may_go_out_once_more(harness: OutboxHarness) -> None:
+    """After `done` nothing more is sent by itself, so nothing becomes unconfirmed, failed or expired any more."""
+    await in_doubt(harness, "resend")
+    progress = Progress(harness.database, harness.time)
+    await progress.publish_all()
+    assert await statuses(harness) == [("running", {"sent": 1, "unconfirmed": 1})]
+    harness.time.now += 3_000.0
+    await settle(harness)
+    assert await progress.publish_all() == 0
+    (again,) = await harness.claim(1)
+    await harness.outbox.record(again, InDoubt(as_written("cut off again")), 10.0)
+    harness.time.now += COUNT_EVERY
+    await progress.publish_all()
+    assert [status for status, _ in await statuses(harness)] == ["running"]
+    harness.time.now += 3_000.0  # its time is over: it is held
+    await settle(harness)
+    await progress.publish_all()
+    assert (await statuses(harness))[-1] == ("done", {"sent": 1, "unconfirmed": 1})
+    assert await harness.claim(1) == []
+
+
+async def test_a_message_in_doubt_that_is_held_is_done(harness: OutboxHarness) -> None:
+    await in_doubt(harness, "hold")
+    await Progress(harness.database, harness.time).publish_all()
+    assert await statuses(harness) == [("done", {"sent": 1, "unconfirmed": 1})]
+
+
+async def test_a_receipt_ends_a_doubt_and_the_broadcast(harness: OutboxHarness) -> None:
+    await in_doubt(harness, "resend")
+    progress = Progress(harness.database, harness.time)
+    await progress.publish_all()
+    number = harness.number
+    doubted = sa.select(messages.c.id).where(messages.c.state == "unconfirmed")
+    message_id = await harness.database.read(lambda c: c.execute(doubted).scalar_one())
+    came = StatusChanged(number.account_id, number.id, "w2", "delivered", 1.0, message_id=message_id)
+    await harness.database.write(lambda c: harness.outbox.receipt(c, came, harness.time()) and None)
+    await progress.publish_all()
+    assert (await statuses(harness))[-1] == ("done", {"delivered": 1, "sent": 1})
+
+
+async def test_a_doubt_of_a_number_that_sends_no_more_ends_with_the_messages_time(harness: OutboxHarness) -> None:
+    """No lane settles it, because the number was removed."""
+    await in_doubt(harness, "resend")
+    progress = Progress(harness.database, harness.time)
+    await progress.publish_all()
+    harness.time.now += 4_000.0
+    await progress.publish_all()
+    assert (await statuses(harness))[-1] == ("done", {"sent": 1, "unconfirmed": 1})

@@ -29,6 +29,7 @@ NUMBER = Number(
     app_id="",
     created_at=NOW,
 )
+PAUSED = msgspec.structs.replace(NUMBER, paused_at=NOW - 60, pause_reason=as_written("token refused"))
 UNPAIRED = Number(**{name: getattr(NUMBER, name) for name in Number.__struct_fields__} | {"jid": ""})
 
 
@@ -41,7 +42,8 @@ CASES: list[tuple[Cause, Facts]] = [
     ("receipt", Facts(number=NUMBER, message="unconfirmed", may_resend=True)),
     ("decision", Facts(number=NUMBER, message="unconfirmed")),
     ("removed", Facts(number=None, ahead="message", due_at=NOW + 5)),
-    ("paused", Facts(number=NUMBER, state="paused", reason=as_written("token refused"), ahead="message")),
+    ("paused", Facts(number=PAUSED, ahead="message")),
+    ("paused", Facts(number=PAUSED, state="logged_out", reason=as_written("the phone removed it"))),
     ("unpaired", Facts(number=UNPAIRED, state="disconnected")),
     ("pairing", Facts(number=UNPAIRED, state="pairing", reason=as_written("waiting for the phone"))),
     ("logged_out", Facts(number=NUMBER, state="logged_out", reason=as_written("the phone removed it"), due_at=NOW + 5)),
@@ -122,7 +124,7 @@ def test_words_of_others_are_shortened_to_one_length(facts: Facts) -> None:
 
 def test_every_cause_and_every_state_of_a_number_is_tried() -> None:
     assert {cause for cause, _ in CASES} | {"database", "stopping"} == set(get_args(Cause))
-    assert {facts.state for _, facts in CASES} >= set(get_args(NumberState)) - {"connected"}
+    assert {facts.state for _, facts in CASES} >= set(get_args(NumberState)) - {"connected", "paused"}  # never stored
 
 
 @pytest.mark.parametrize("cause", get_args(Cause))
@@ -142,8 +144,9 @@ def test_a_sentence_names_the_command_that_helps_the_reason_and_the_time() -> No
     assert words_of(out) == (
         "device BO-1 is logged out (the phone removed this device): pair it again with `kurir number pair BO-1`"
     )
-    paused = waiting_for(Facts(number=NUMBER, state="paused", reason=as_written("token")), NOW)
+    paused = waiting_for(Facts(number=PAUSED), NOW)
     assert "`kurir number resume BO-1`" in words_of(paused, "id")
+    assert "(token refused)" in words_of(paused)
     again = waiting_for(Facts(number=NUMBER, due_at=NOW + 30.2, last=as_written("pair rate limit")), NOW)
     assert words_of(again) == "it is tried again in 30 s (pair rate limit)"
     assert words_of(again, "id") == "akan dicoba lagi dalam 30 detik (pair rate limit)"
@@ -160,7 +163,6 @@ def test_a_reason_of_others_is_cut() -> None:
         ("logged_out", None, True),
         ("replaced", None, True),
         ("outdated", None, True),
-        ("paused", None, True),
         ("restricted", None, True),
         ("banned", None, True),
         ("banned", NOW + 61, True),
@@ -177,3 +179,10 @@ def test_what_surely_lasts_longer_than_a_code(state: str, opens_at: float | None
     waiting = number_waits(NUMBER, state, NOTHING, NOW, opens_at)
     assert waiting is not None
     assert lasts(waiting, 60) is surely
+
+
+def test_a_pause_surely_lasts_longer_than_a_code_however_the_number_is_connected() -> None:
+    for state in get_args(NumberState):
+        waiting = number_waits(PAUSED, state, NOTHING, NOW)
+        assert waiting is not None
+        assert (waiting.cause, lasts(waiting, 60)) == ("paused", True)

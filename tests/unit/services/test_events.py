@@ -30,10 +30,11 @@ async def happen(harness: Harness, name: str, *, theirs: bool = False) -> None:
     await harness.gateway.database.write(lambda c: contacts.create_list(c, account.id, name, at=1.0))
 
 
-async def ask(harness: Harness, query: str = "", account: Any = None) -> httpx.Response:
+async def ask(harness: Harness, query: str = "", account: Any = None, language: str = "") -> httpx.Response:
     token = load_token(harness.gateway.settings.data_dir)
     path = f"/api/v1/accounts/{harness.ours.account.id if account is None else account}/events{query}"
-    return await harness.client.get(path, headers={"Authorization": f"Bearer {token}"})
+    headers = {"Authorization": f"Bearer {token}", "Accept-Language": language}
+    return await harness.client.get(path, headers=headers)
 
 
 def names(answer: httpx.Response) -> list[str]:
@@ -67,17 +68,73 @@ async def test_who_waits_hears_at_once(harness: Harness) -> None:
     await happen(harness, "theirs", theirs=True)
     await happen(harness, "ours")
     assert names(await asyncio.wait_for(waiting, 10)) == ["ours"]
-    assert names(await ask(harness, f"?after={begin + 10}&wait=0.05")) == []
 
 
 @pytest.mark.parametrize(
     ("query", "field"),
     [("?after=x", "after"), ("?limit=0", "limit"), ("?limit=501", "limit"), ("?wait=-1", "wait"), ("?wait=26", "wait"),
-     ("?wait=nan", "wait"), ("?types=nonsense", "types"), ("?after=99999999999999999999999", "after")],
+     ("?wait=nan", "wait"), ("?types=nonsense", "types"), ("?after=99999999999999999999999", "after"),
+     ("?after=-1", "after"), ("?after=1.5", "after"), ("?aftr=1", "aftr"), ("?type=test", "type"),
+     ("?after=1&after=2", "after"), ("?after=1000000000000", "after"),
+     ("?after=1000000000000&wait=20&types=device_status", "after")],
 )  # fmt: skip
 async def test_wrong_questions_name_the_field(harness: Harness, query: str, field: str) -> None:
     answer = await ask(harness, query)
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+
+
+@pytest.mark.parametrize("query", ["?after=-1", "?after=1000000000000&wait=25"])
+async def test_a_cursor_that_cannot_be_is_refused_with_what_to_do(harness: Harness, query: str) -> None:
+    for language, words in (("en", ("0 or larger", "begin at 0")), ("id", ("0 atau lebih", "mulai dari 0"))):
+        answer = await ask(harness, query, language=language)
+        assert any(one in answer.json()["error"]["message"] for one in words), answer.text
+
+
+async def newest_given(harness: Harness) -> int:
+    """The end of the log by a bisection of what is refused."""
+    low, high = 0, 10**12
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if (await ask(harness, f"?after={middle}")).status_code == 200 else (low, middle - 1)
+    return low
+
+
+async def test_the_end_of_the_log_is_the_newest_event_of_any_account(harness: Harness) -> None:
+    """A cursor is one for all accounts: the id of another account's event is valid too."""
+    await happen(harness, "ours")
+    await happen(harness, "theirs", theirs=True)
+    ids = await harness.gateway.database.read(lambda c: c.scalars(sa.select(events.c.id)).all())
+    assert await newest_given(harness) == max(ids)
+
+
+async def test_the_cursor_of_a_forgotten_event_is_never_refused(harness: Harness) -> None:
+    await happen(harness, "a")
+    cursor = (await ask(harness)).json()["cursor"]
+    await harness.gateway.database.write(lambda c: c.execute(events.delete()) and None)
+    waiting = asyncio.create_task(ask(harness, f"?after={cursor}&wait=20"))
+    await happen(harness, "b")
+    assert names(await asyncio.wait_for(waiting, 10)) == ["b"]
+
+
+async def test_each_cursor_that_an_answer_gave_is_taken_again_after_a_restore(harness: Harness) -> None:
+    """Cursors from before the restore, from between it and the next event, and from after it."""
+    await happen(harness, "a")
+    before = (await ask(harness)).json()["cursor"]
+    lost = before + 500_000_000  # of an event that is not in the backup
+    await harness.gateway.database.write(restored.leave_gap)
+    for cursor in (before, lost, (await ask(harness, f"?after={lost}")).json()["cursor"]):
+        assert (await ask(harness, f"?after={cursor}")).status_code == 200
+    await happen(harness, "b")
+    after = (await ask(harness, f"?after={lost}")).json()
+    assert [one["body"]["data"]["name"] for one in after["events"]] == ["b"]
+    assert (await ask(harness, f"?after={after['cursor']}")).status_code == 200
+    assert (await ask(harness, f"?after={after['cursor'] + 2_000_000_000}")).status_code == 400
+
+
+async def test_who_follows_from_beyond_the_end_is_refused_too(harness: Harness) -> None:
+    follower = harness.gateway.services.events.follow(harness.ours.account.id, 10**12)
+    with pytest.raises(Invalid):
+        await asyncio.wait_for(anext(follower), 10)
 
 
 async def test_an_account_that_is_none(harness: Harness) -> None:
@@ -123,3 +180,16 @@ async def test_at_the_stop_nobody_is_kept_waiting(harness: Harness) -> None:
     harness.gateway.feed.dismiss()
     answers = await asyncio.wait_for(asyncio.gather(*waiting, ask(harness, f"?after={begin}&wait=25")), 10)
     assert [(one.status_code, one.json()["events"]) for one in answers] == [(200, [])] * 4
+
+
+async def test_at_the_stop_who_follows_comes_to_an_end(harness: Harness) -> None:
+    service, account = harness.gateway.services.events, harness.ours.account.id
+    follower = service.follow(account, await service.newest(account))
+    following = asyncio.ensure_future(anext(follower))
+    await happen(harness, "a")
+    assert '"name":"a"' in (await asyncio.wait_for(following, 10)).body
+    following = asyncio.ensure_future(anext(follower))
+    await asyncio.sleep(0)
+    harness.gateway.feed.dismiss()
+    with pytest.raises(StopAsyncIteration):
+        await asyncio.wait_for(following, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from kurir.cli import message as cli
 from kurir.cli import terminal
 from kurir.kit.ids import parse_message_id
 from kurir.messages.channel_reports import NumberState, TryLater
-from kurir.numbers import numbers
+from kurir.numbers import numbers, status
 from kurir.outbox.tables import messages
 from kurir.outbox.wait_reasons import reason_of
 from kurir.reasons import NOTHING, as_written, read, sentence
@@ -47,6 +48,10 @@ async def harness(tmp_path: Path) -> AsyncIterator[Harness]:
 async def becomes(harness: Harness, state: str, *, official: bool = False) -> str:
     """The number is in that state, for a reason; returns its key."""
     number = harness.ours.official if official else harness.ours.device
+    if state == "paused":
+        pause = partial(status.pause, reason=as_written("because {of} it"), now=1.0)
+        await harness.gateway.database.write(lambda c: pause(c, number.account_id, number.id))
+        return number.key
     (harness.cloud if official else harness.devices).connected = False
     await harness.gateway.database.write(
         lambda c: numbers.set_state(

@@ -65,8 +65,8 @@ class CloudApi:
         await self._graph.start()
 
     def ready(self, number: Number) -> bool:
-        """True unless the number is paused, or lacks its id at Meta."""
-        return number.state != "paused" and bool(number.phone_number_id)
+        """True unless the number lacks its id at Meta."""
+        return bool(number.phone_number_id)
 
     async def send(self, number: Number, outgoing: Outgoing) -> Outcome:
         """Uploads the media, if any, then sends the message; a failed upload leaves no doubt about the message."""

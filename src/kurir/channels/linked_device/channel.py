@@ -28,6 +28,7 @@ from kurir.channels.linked_device.sessions import FileSessions, Sessions
 from kurir.kit.clock import Clock
 from kurir.kit.metrics import DeviceStats
 from kurir.kit.tasks import TaskHealth
+from kurir.kit.waits import Waits
 from kurir.messages.channel_reports import (
     Event,
     Evidence,
@@ -106,6 +107,7 @@ class LinkedDevices:
         self._shared = bool(settings.database_url)
         self._held: set[int] = set()
         self._closed = False
+        self._waits = Waits()
 
     # -- the channel -----------------------------------------------------------------------------------------------
 
@@ -230,21 +232,25 @@ class LinkedDevices:
         await self._connections.close()
         await self._events.end()
 
+    def dismiss(self) -> None:
+        """Ends the waiting for what devices know, at the stop: callers get DeviceUnavailable."""
+        self._waits.dismiss()
+
     # -- what a device knows ---------------------------------------------------------------------------------------
 
     async def is_on_whatsapp(self, number: Number, phones: Sequence[str]) -> dict[str, bool]:
         """For each phone (digits) that WhatsApp answered for, whether it is there. Raises DeviceUnavailable."""
-        answer = await self._ask(number, say.LookUp(number.id, list(phones)))
+        answer = await self._question(number, say.LookUp(number.id, list(phones)))
         return answer.known if isinstance(answer, say.OnWhatsApp) else {}
 
     async def contacts(self, number: Number) -> list[say.DeviceContact]:
         """The phone's address book. Raises DeviceUnavailable."""
-        answer = await self._ask(number, say.ListContacts(number.id))
+        answer = await self._question(number, say.ListContacts(number.id))
         return answer.contacts if isinstance(answer, say.Contacts) else []
 
     async def groups(self, number: Number) -> list[say.DeviceGroup]:
         """The groups the number is in, with their participants. Raises DeviceUnavailable."""
-        answer = await self._ask(number, say.ListGroups(number.id))
+        answer = await self._question(number, say.ListGroups(number.id))
         return answer.groups if isinstance(answer, say.Groups) else []
 
     async def logout(self, number: Number) -> None:
@@ -304,6 +310,14 @@ class LinkedDevices:
 
     def _secret(self, outgoing: Outgoing) -> bytes:
         return hmac.digest(self._message_key, f"{outgoing.message_id}/{outgoing.attempt}".encode(), "sha256")
+
+    async def _question(self, number: Number, question: _Question) -> say.HostReply | Result:
+        """The answer to what changes nothing: it can be asked again, so nobody waits for it at the stop."""
+        try:
+            async with self._waits.timeout(None):
+                return await self._ask(number, question)
+        except TimeoutError:
+            raise DeviceUnavailable(reasons.GATEWAY_STOPPING()) from None
 
     async def _ask(self, number: Number, command: _Question) -> say.HostReply | Result:
         if not self.holds(number.id):

@@ -6,12 +6,13 @@ The same call pairs a number again after a logout.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 
 from kurir.channels.linked_device.channel import LinkedDevices
 from kurir.channels.linked_device.pairing_progress import PairingProgress, PairingView
 from kurir.channels.linked_device.peer_calls import Call, FollowPairing, PairingAnswer, StartPairing, StopPairing
 from kurir.kit.clock import Clock
+from kurir.kit.waits import Waits
 from kurir.numbers.numbers import Number
 
 FIRST_ANSWER = 15.0
@@ -28,6 +29,11 @@ class Pairing:
     def __init__(self, devices: LinkedDevices, clock: Clock) -> None:
         self._devices = devices
         self._clock = clock
+        self._waits = Waits()
+
+    def dismiss(self) -> None:
+        """Ends all waiting at the stop: whoever waits gets the pairing's present state."""
+        self._waits.dismiss()
 
     async def start(self, number: Number, phone: str | None = None) -> PairingView:
         """Starts a pairing, or continues the one in progress; by code when `phone` (digits) is given.
@@ -38,7 +44,7 @@ class Pairing:
             return await self._there(number, StartPairing(phone), FIRST_ANSWER)
         progress = await self._devices.start_pairing(number, phone)
         if progress.state == "starting":
-            await _next(progress, FIRST_ANSWER)
+            await self._next(progress, FIRST_ANSWER)
         return self._view(progress)
 
     def state(self, number: Number) -> PairingView:
@@ -52,10 +58,14 @@ class Pairing:
         Raises DeviceUnavailable when another gateway holds the number and does not answer.
         """
         if not self._devices.holds(number.id):
-            return await self._there(number, FollowPairing(timeout), timeout)
+            try:
+                async with self._waits.timeout(None):
+                    return await self._there(number, FollowPairing(timeout), timeout)
+            except TimeoutError:  # this gateway stops: the other one is asked where the pairing stands
+                return await self._there(number, FollowPairing(0.0), 0.0)
         progress = self._devices.pairing(number)
         if progress is not None and progress.running:
-            await _next(progress, timeout)
+            await self._next(progress, timeout)
         return self.state(number)
 
     async def cancel(self, number: Number) -> PairingView:
@@ -77,10 +87,7 @@ class Pairing:
         shown = bool(progress.qr or progress.code)
         return PairingView(progress.state, progress.qr, progress.code, progress.expires_at if shown else None)
 
-
-async def _next(progress: PairingProgress, timeout: float) -> None:
-    try:
-        async with asyncio.timeout(timeout):
-            await progress.changed()
-    except TimeoutError:
-        return
+    async def _next(self, progress: PairingProgress, timeout: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with self._waits.timeout(timeout):
+                await progress.changed()

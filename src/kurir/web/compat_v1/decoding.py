@@ -17,13 +17,6 @@ from kurir.reasons import Code, Reason
 from kurir.reasons.requests import (
     COMPRESSED,
     EMPTY,
-    JSON_AT,
-    JSON_BROKEN,
-    JSON_CHARACTER,
-    JSON_COMMA,
-    JSON_NAMES,
-    JSON_TRAILING,
-    JSON_TRUNCATED,
     NOT_AN_OBJECT,
     NOT_JSON,
     NOT_UTF8,
@@ -31,6 +24,7 @@ from kurir.reasons.requests import (
 )
 from kurir.web.compat_v1 import forms
 from kurir.web.compat_v1.envelopes import WireError
+from kurir.web.http.json_faults import json_fault
 
 DEPTH_LIMIT = 40
 """Objects and lists within one another; a template's components need six."""
@@ -39,15 +33,6 @@ _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 # a string literal is matched so that `//` inside it is kept; its closing quote is optional, so that an unclosed one
 # swallows the rest at once instead of being tried again from every later quote
 _STRING_OR_COMMENT = re.compile(rb'("(?:[^"\\]|\\.)*+"?)|//[^\r\n]*', re.DOTALL)
-_FAULTS = {
-    "Input data was truncated": JSON_TRUNCATED,
-    "trailing comma in object": JSON_COMMA,
-    "trailing comma in array": JSON_COMMA,
-    "invalid character": JSON_CHARACTER,
-    "trailing characters": JSON_TRAILING,
-    "object keys must be strings": JSON_NAMES,
-}
-"""Errors of msgspec that have a sentence of their own."""
 _decode_json = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_texts = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -124,18 +109,9 @@ def _explained(error: Exception) -> WireError:
         return refusal(TOO_DEEP)
     if isinstance(error, UnicodeDecodeError):
         return refusal(NOT_UTF8, found=f"byte 0x{error.object[error.start]:02x}")
-    reason = str(error).removeprefix("JSON is malformed: ")
-    if isinstance(error, msgspec.ValidationError) and "object" in reason:
+    if isinstance(error, msgspec.ValidationError) and "object" in str(error):
         return refusal(NOT_AN_OBJECT)
-    return refusal(NOT_JSON, reason=_fault(reason))
-
-
-def _fault(error: str) -> Reason:
-    """The decoder's error, in words of ours, and where it is."""
-    words, _, place = error.partition(" (byte ")
-    at = place.rstrip(")")
-    fault = _FAULTS.get(words, JSON_BROKEN)()
-    return JSON_AT(fault=fault, byte=at) if at.isdecimal() else fault
+    return refusal(NOT_JSON, reason=json_fault(error))
 
 
 def _form(parse: Any, *arguments: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -22,16 +22,16 @@ from kurir.channels.linked_device.channel import DeviceUnavailable
 from kurir.kit.tokens import load_token, opens
 from kurir.messages import bounds
 from kurir.numbers.numbers import Number
-from kurir.reasons import Reason, ReasonedError, as_written, sentence
+from kurir.reasons import Reason, as_written, sentence
 from kurir.reasons import administration as refusals
-from kurir.reasons.requests import BAD_VALUE, BODY_TOO_LARGE, BODY_TOO_SLOW
+from kurir.reasons.requests import BAD_VALUE
 from kurir.services.errors import Invalid, NotFound, NotPossible, ServiceError
 from kurir.store.database import BadValue, DatabaseUnavailable
 from kurir.web.gateway import Gateway
-from kurir.web.http.body import BodyTooLarge, BodyTooSlow, read_body
 from kurir.web.http.languages import asked_for
+from kurir.web.operator.bodies import LONGEST_NAME, check_no_fields
+from kurir.web.operator.errors import ApiError
 
-T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 log = structlog.get_logger(__name__)
 PREFIX = "/api/"
@@ -44,14 +44,14 @@ _STATUS: dict[type[ServiceError], tuple[int, str]] = {
 }
 
 
-class ApiError(ReasonedError):
-    """A refusal: HTTP status, a stable word, a reason, and the field it is about."""
+class Endpoint(NamedTuple):
+    """One endpoint: its path below `/api/v1`, the query parameters it takes, and whether its handler reads a body."""
 
-    def __init__(self, status: int, code: str, reason: Reason, field: str = "") -> None:
-        super().__init__(reason)
-        self.status = status
-        self.code = code
-        self.field = field
+    method: str
+    path: str
+    handler: Handler
+    query: tuple[str, ...] = ()
+    body: bool = False
 
 
 def reply(body: Any, status: int = 200) -> Response:
@@ -59,8 +59,13 @@ def reply(body: Any, status: int = 200) -> Response:
     return Response(_encode(body), status, {"Cache-Control": "no-store"}, "application/json")
 
 
-def guarded(token: str, handler: Handler) -> Handler:
-    """`handler` behind the token; its ApiError, and whatever a service raises, become answers."""
+def guarded(token: str, endpoint: Endpoint, limit: int) -> Handler:
+    """The endpoint's handler behind the token; its ApiError, and whatever a service raises, become answers.
+
+    Query parameters that it does not take are refused, and so are bodies with fields where it reads none, so that no
+    mistyped one is ignored. `limit`: maximum bytes of a body.
+    """
+    handler = endpoint.handler
 
     @functools.wraps(handler)
     async def guard(request: Request) -> Response:
@@ -70,6 +75,9 @@ def guarded(token: str, handler: Handler) -> Handler:
             refusal.headers["WWW-Authenticate"] = "Bearer"
             return refusal
         try:
+            _check_query(request, endpoint.query)
+            if not endpoint.body and endpoint.method != "GET":
+                await check_no_fields(request, limit)
             return await handler(request)
         except (ApiError, ServiceError) as error:
             status, code = (error.status, error.code) if isinstance(error, ApiError) else _STATUS[type(error)]
@@ -88,36 +96,16 @@ def guarded(token: str, handler: Handler) -> Handler:
     return guard
 
 
-async def body_of(request: Request, limit: int) -> bytes:
-    """The request's body. Raises ApiError: 413 beyond `limit` bytes, 408 when it is too slow."""
-    try:
-        return await read_body(request.receive, limit)
-    except BodyTooLarge as error:
-        raise ApiError(413, "too_large", BODY_TOO_LARGE(limit=limit)) from error
-    except BodyTooSlow as error:
-        raise ApiError(408, "timeout", BODY_TOO_SLOW(seconds=error.seconds)) from error
+def routes_of(gateway: Gateway, table: Sequence[Endpoint]) -> list[BaseRoute]:
+    """The routes of these endpoints, each behind the operator's token, which is made now when there is none.
 
-
-def routes_of(gateway: Gateway, table: Sequence[tuple[str, str, Handler]]) -> list[BaseRoute]:
-    """Routes for (method, path below `/api/v1`, handler), each behind the operator's token.
-
-    The token is made now when there is none. Raises OSError.
+    Raises OSError.
     """
     token = load_token(gateway.settings.data_dir)
-    return [Route(f"{PREFIX}v1{path}", guarded(token, handler), methods=[method]) for method, path, handler in table]
-
-
-async def struct_of(request: Request, limit: int, type_: type[T], sample: str) -> T:
-    """The request's JSON body as a struct; an empty body means all defaults. Raises ApiError naming the field."""
-    raw = await body_of(request, limit)
-    try:
-        return msgspec.json.decode(raw if raw.strip() else b"{}", type=type_)
-    except msgspec.ValidationError as error:
-        _, _, path = str(error).rpartition("$.")
-        field = path.rstrip("`") if "$." in str(error) else ""
-        raise ApiError(400, "invalid", refusals.BODY_UNEXPECTED(error=error), field) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, "invalid", refusals.BODY_NO_OBJECT(sample=sample)) from error
+    return [
+        Route(f"{PREFIX}v1{one.path}", guarded(token, one, gateway.settings.max_body_bytes), methods=[one.method])
+        for one in table
+    ]
 
 
 def query_number(request: Request, name: str, default: int) -> int:
@@ -176,6 +164,22 @@ def unknown_request(request: Request, error: HTTPException) -> Response:
     refusal = _refusal(error.status_code, code, reason, asked_language(request) or "en")
     refusal.headers.update(error.headers or {})
     return refusal
+
+
+def _check_query(request: Request, known: Sequence[str]) -> None:
+    """Raises ApiError for a query parameter that the endpoint does not take, or that is given twice."""
+    seen: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        if name not in known:
+            reason = (
+                refusals.UNKNOWN_PARAMETER(name=name, known=", ".join(known))
+                if known
+                else refusals.NO_PARAMETERS(name=name)
+            )
+            raise ApiError(400, "invalid", reason, name[:LONGEST_NAME])
+        if name in seen:
+            raise ApiError(400, "invalid", refusals.PARAMETER_TWICE(name=name), name)
+        seen.add(name)
 
 
 def _bears(request: Request, token: str) -> bool:

@@ -15,7 +15,9 @@ from kurir.reasons.administration import ACCOUNT_ID
 from kurir.services.accounts import AccountChange, NewAccount
 from kurir.services.numbers import OfficialNumber
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, reply, routes_of, struct_of
+from kurir.web.operator.access import Endpoint, reply, routes_of
+from kurir.web.operator.bodies import struct_of
+from kurir.web.operator.errors import ApiError
 
 
 class AccountView(msgspec.Struct):
@@ -51,14 +53,14 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     return routes_of(
         gateway,
         [
-            ("GET", "/accounts", section.listing),
-            ("POST", "/accounts", section.create),
-            ("PATCH", "/accounts/{id}", section.change),
-            ("GET", "/accounts/{id}/keys", section.keys),
-            ("POST", "/accounts/{id}/keys", section.add_key),
-            ("DELETE", "/accounts/{id}/keys/{last4}", section.revoke_key),
-            ("POST", "/accounts/{id}/devices", section.add_device),
-            ("POST", "/accounts/{id}/officials", section.add_official),
+            Endpoint("GET", "/accounts", section.listing),
+            Endpoint("POST", "/accounts", section.create, body=True),
+            Endpoint("PATCH", "/accounts/{id}", section.change, body=True),
+            Endpoint("GET", "/accounts/{id}/keys", section.keys),
+            Endpoint("POST", "/accounts/{id}/keys", section.add_key, body=True),
+            Endpoint("DELETE", "/accounts/{id}/keys/{last4}", section.revoke_key),
+            Endpoint("POST", "/accounts/{id}/devices", section.add_device, body=True),
+            Endpoint("POST", "/accounts/{id}/officials", section.add_official, body=True),
         ],
     )
 

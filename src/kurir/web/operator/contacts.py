@@ -8,7 +8,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import device_of, reply, routes_of, struct_of
+from kurir.web.operator.access import Endpoint, device_of, reply, routes_of
+from kurir.web.operator.bodies import struct_of
 
 
 class SyncRequest(msgspec.Struct):
@@ -29,8 +30,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     return routes_of(
         gateway,
         [
-            ("POST", "/numbers/{key}/contacts/sync", section.sync),
-            ("POST", "/numbers/{key}/contacts/check", section.check),
+            Endpoint("POST", "/numbers/{key}/contacts/sync", section.sync, body=True),
+            Endpoint("POST", "/numbers/{key}/contacts/check", section.check, body=True),
         ],
     )
 

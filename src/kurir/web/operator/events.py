@@ -11,7 +11,8 @@ from kurir.messages import bounds
 from kurir.reasons.administration import ACCOUNT_ID
 from kurir.services.events import LONGEST_WAIT
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, query_number, query_seconds, reply, routes_of
+from kurir.web.operator.access import Endpoint, query_number, query_seconds, reply, routes_of
+from kurir.web.operator.errors import ApiError
 
 
 class EventView(msgspec.Struct, frozen=True):
@@ -27,7 +28,8 @@ class EventView(msgspec.Struct, frozen=True):
 def routes(gateway: Gateway) -> list[BaseRoute]:
     """The routes, behind the operator's token. Raises OSError."""
     section = _Events(gateway)
-    return routes_of(gateway, [("GET", "/accounts/{id}/events", section.listing)])
+    query = ("after", "types", "limit", "wait")
+    return routes_of(gateway, [Endpoint("GET", "/accounts/{id}/events", section.listing, query)])
 
 
 class _Events:

@@ -14,7 +14,7 @@ from kurir.outbox.message_rows import Snapshot
 from kurir.outbox.wait_reasons import reason_of
 from kurir.reasons import NOTHING, sentence
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import language_for, reply, routes_of
+from kurir.web.operator.access import Endpoint, language_for, reply, routes_of
 
 Decision = Callable[[int, int], Awaitable[Snapshot]]
 
@@ -43,8 +43,8 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     return routes_of(
         gateway,
         [
-            ("POST", "/messages/{id}/replay", section.replay),
-            ("POST", "/messages/{id}/cancel", section.cancel),
+            Endpoint("POST", "/messages/{id}/replay", section.replay),
+            Endpoint("POST", "/messages/{id}/cancel", section.cancel),
         ],
     )
 

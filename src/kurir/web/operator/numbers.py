@@ -13,6 +13,7 @@ from kurir.reasons import sentence
 from kurir.services.devices import LiveState
 from kurir.web.gateway import Gateway
 from kurir.web.operator.access import (
+    Endpoint,
     asked_language,
     device_of,
     language_for,
@@ -20,8 +21,8 @@ from kurir.web.operator.access import (
     query_seconds,
     reply,
     routes_of,
-    struct_of,
 )
+from kurir.web.operator.bodies import struct_of
 
 LONGEST_WAIT = 30.0
 """Maximum seconds of a `wait`."""
@@ -34,7 +35,7 @@ class PairingRequest(msgspec.Struct):
 
 
 class NumberChange(msgspec.Struct):
-    """Body of a change: what is given is changed. A new token resumes a paused official number."""
+    """Body of a change: what is given is changed. A new token also resumes a paused official number."""
 
     name: str | None = None
     access_token: str | None = None
@@ -49,8 +50,9 @@ class PauseRequest(msgspec.Struct):
 class NumberView(msgspec.Struct):
     """A sender number as the operator sees it.
 
-    Of a linked device also when something last came from WhatsApp (unix seconds) and how many seconds the last check's
-    answer took; null while nothing was measured.
+    `paused_at` (unix seconds; null unless it is paused) and `pause_reason` stand beside the state of its connection;
+    `state` is `paused` when the pause alone keeps it from sending. Of a linked device also when something last came
+    from WhatsApp (unix seconds) and how many seconds the last check's answer took; null while nothing was measured.
     """
 
     key: str
@@ -62,6 +64,8 @@ class NumberView(msgspec.Struct):
     state_reason: str
     reason_code: str
     last_connected_at: float | None
+    paused_at: float | None
+    pause_reason: str
     last_heard_at: float | None = None
     round_trip: float | None = None
 
@@ -72,17 +76,17 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     return routes_of(
         gateway,
         [
-            ("GET", "/numbers", section.listing),
-            ("PATCH", "/numbers/{key}", section.change),
-            ("DELETE", "/numbers/{key}", section.remove),
-            ("POST", "/numbers/{key}/pause", section.pause),
-            ("POST", "/numbers/{key}/resume", section.resume),
-            ("GET", "/numbers/{key}/pairing", section.pairing),
-            ("POST", "/numbers/{key}/pairing", section.start_pairing),
-            ("DELETE", "/numbers/{key}/pairing", section.cancel_pairing),
-            ("POST", "/numbers/{key}/logout", section.logout),
-            ("GET", "/numbers/{key}/contacts", section.contacts),
-            ("GET", "/numbers/{key}/groups", section.groups),
+            Endpoint("GET", "/numbers", section.listing),
+            Endpoint("PATCH", "/numbers/{key}", section.change, body=True),
+            Endpoint("DELETE", "/numbers/{key}", section.remove),
+            Endpoint("POST", "/numbers/{key}/pause", section.pause, body=True),
+            Endpoint("POST", "/numbers/{key}/resume", section.resume),
+            Endpoint("GET", "/numbers/{key}/pairing", section.pairing, query=("wait",)),
+            Endpoint("POST", "/numbers/{key}/pairing", section.start_pairing, body=True),
+            Endpoint("DELETE", "/numbers/{key}/pairing", section.cancel_pairing),
+            Endpoint("POST", "/numbers/{key}/logout", section.logout),
+            Endpoint("GET", "/numbers/{key}/contacts", section.contacts),
+            Endpoint("GET", "/numbers/{key}/groups", section.groups),
         ],
     )
 
@@ -113,13 +117,13 @@ class _Numbers:
         return await self._shown(request, number)
 
     async def pause(self, request: Request) -> Response:
-        """Pauses an official number until it is resumed."""
+        """Pauses a number until it is resumed: its messages wait, and it goes on receiving."""
         number = await number_of(self._gateway, request)
         wanted = await struct_of(request, self._limit, PauseRequest, '{"reason": "the shop is closed"}')
         return await self._shown(request, await self._numbers.pause(number.account_id, number.key, wanted.reason))
 
     async def resume(self, request: Request) -> Response:
-        """Resumes a paused official number."""
+        """Resumes a paused number."""
         number = await number_of(self._gateway, request)
         return await self._shown(request, await self._numbers.resume(number.account_id, number.key))
 
@@ -180,6 +184,8 @@ def _view(live: LiveState, number: Number, language: str) -> NumberView:
         state_reason=sentence(live.reason, language),
         reason_code=live.reason.code,
         last_connected_at=number.last_connected_at,
+        paused_at=number.paused_at,
+        pause_reason=sentence(number.pause_reason, language),
         last_heard_at=live.last_heard_at,
         round_trip=live.round_trip,
     )

@@ -15,7 +15,8 @@ from kurir.reasons import read, sentence
 from kurir.reasons.administration import RANGE
 from kurir.reasons.replays import ENTRY_ID
 from kurir.web.gateway import Gateway
-from kurir.web.operator.access import ApiError, asked_language, query_number, reply, routes_of
+from kurir.web.operator.access import Endpoint, asked_language, query_number, reply, routes_of
+from kurir.web.operator.errors import ApiError
 
 _MOST = 1_000
 
@@ -26,9 +27,9 @@ def routes(gateway: Gateway) -> list[BaseRoute]:
     return routes_of(
         gateway,
         [
-            ("GET", "/quarantine", section.list),
-            ("POST", "/quarantine/{id}/replay", section.replay),
-            ("POST", "/quarantine/{id}/discard", section.discard),
+            Endpoint("GET", "/quarantine", section.list, query=("before", "limit")),
+            Endpoint("POST", "/quarantine/{id}/replay", section.replay),
+            Endpoint("POST", "/quarantine/{id}/discard", section.discard),
         ],
     )
 

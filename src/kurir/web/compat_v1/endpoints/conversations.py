@@ -67,7 +67,7 @@ async def _sent(gateway: Gateway, call: Call, ids: list[int], to: str, content: 
     ours = ids[0]
     headers = {"X-Message-Id": ", ".join(map(public_message_id, ids))}
     timeout = gateway.settings.sync_timeout
-    if call.number.state == "paused":
+    if call.number.paused:
         timeout = 0.0  # only a person can resume it
     elif not sync:  # storing it may have taken most of the caller's time
         left = max(0.0, call.now + _IN_ALL - gateway.clock())

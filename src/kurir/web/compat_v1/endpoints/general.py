@@ -55,7 +55,7 @@ def _device(account: Account, number: Number) -> dict[str, Any]:
     return {
         "number_id": number.key,
         "number_whatsapp": number.phone,
-        "state_connection": number.state,
+        "state_connection": "paused" if number.paused and number.state == "connected" else number.state,
         "last_connected_at": _moment(account, connected_at) if connected_at is not None else "",
     }
 
