@@ -13,7 +13,6 @@ import hmac
 import itertools
 import json
 import sqlite3
-import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -57,7 +56,7 @@ class Budget:
         return seen
 
     async def per_message(self, work: Callable[[int], Awaitable[None]]) -> Counted:
-        """The median of what each of several messages takes, so that a periodic job in between does not count."""
+        """The least that one of several messages takes, so that nothing periodic in between counts."""
         await work(0)  # what is remembered afterwards is looked up
         taken: list[Counted] = []
         before = await self.quiet()
@@ -66,12 +65,7 @@ class Budget:
             after = await self.quiet()
             taken.append(after.since(before))
             before = after
-        return Counted(
-            **{
-                name: int(statistics.median(getattr(one, name) for one in taken))
-                for name in Counted.__dataclass_fields__
-            }
-        )
+        return Counted(**{name: min(getattr(one, name) for one in taken) for name in Counted.__dataclass_fields__})
 
     async def rows_in(self, table: sa.Table, **state: Any) -> int:
         """How many rows a table has, in that state; on a connection that is not counted."""

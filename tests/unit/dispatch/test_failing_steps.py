@@ -227,7 +227,7 @@ async def test_what_succeeds_has_no_reason_and_what_pauses_a_number_is_an_error_
     assert lines_of(lines, "number_paused") == [paused]
     stored = await harness.gateway.database.read(lambda c: numbers.by_id(c, number.account_id, number.id))
     assert stored is not None
-    assert (stored.state, stored.state_reason) == ("paused", as_written("the token was refused"))
+    assert (stored.paused, stored.pause_reason) == (True, as_written("the token was refused"))
 
 
 async def test_of_a_file_that_was_never_fetched_nobody_is_asked_for_evidence(harness: Harness) -> None:

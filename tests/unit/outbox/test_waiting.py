@@ -90,7 +90,7 @@ DISCONNECTED = msgspec.structs.replace(NUMBER, state="disconnected", state_reaso
         (Facts(number=NUMBER, ahead="doubt"), Waiting(cause="doubt_ahead")),
         (Facts(number=NUMBER, file_missing=True), Waiting(cause="file")),
         (Facts(number=NUMBER, code="131056", due_at=NOW), Waiting(cause="turn")),
-        (Facts(number=NUMBER, state="paused", reason=as_written("token")), of_number("paused", "token")),
+        (Facts(number=PAUSED, state="connected"), of_number("paused", "token refused")),
         (Facts(number=NUMBER, state="pairing", reason=as_written("scan")), of_number("pairing", "scan")),
         (Facts(number=UNPAIRED, state="disconnected"), of_number("unpaired")),
         (Facts(number=DISCONNECTED), of_number("connecting", "as stored")),

@@ -34,7 +34,7 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             return
         if self.response_started:
-            raise RuntimeError("an answer was begun already")
+            raise RuntimeError(WHOLE)
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
         pieces = [STATUS_LINE[message["status"]]]
