@@ -254,6 +254,7 @@ async def running(  # noqa: PLR0915 - one line per part, in the order of their s
             services=services_of(
                 settings,
                 database=database,
+                number_due=notifier.number_due,
                 sealing=sealing,
                 clock=clock,
                 metrics=metrics,

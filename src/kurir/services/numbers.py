@@ -5,6 +5,7 @@ What needs the running devices (pairing, logout, live states) is in `devices`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -61,7 +62,15 @@ class TokenSet:
 class Numbers:
     """The sender numbers of all accounts. Raises DatabaseUnavailable throughout."""
 
-    def __init__(self, database: Database, sealing: Sealing, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sealing: Sealing,
+        clock: Clock,
+        number_due: Callable[[int, int], None] = lambda _account_id, _number_id: None,
+    ) -> None:
+        """`number_due` is called with (account_id, number_id) after a number was resumed: it may send again."""
+        self._number_due = number_due
         self._database = database
         self._sealing = sealing
         self._clock = clock
@@ -157,7 +166,11 @@ class Numbers:
                 number_status.resume(connection, number, now)
             return TokenSet(_get(connection, account_id, key), paused)
 
-        return await self._database.write(work)
+        def stored(done: TokenSet) -> None:
+            if done.resumed:
+                self._resumed(done.number)
+
+        return await self._database.write(work, after_commit=stored)
 
     async def pause(self, account_id: int, key: str, reason: str = "") -> Number:
         """Pauses the account's number, of either channel, until it is resumed; it goes on receiving, its messages wait.
@@ -176,7 +189,10 @@ class Numbers:
         return await self._database.write(work)
 
     async def resume(self, account_id: int, key: str) -> Number:
-        """Resumes a paused number, of either channel, within half a minute. Raises NotFound and NotPossible."""
+        """Resumes a paused number, of either channel: this gateway goes on at once, others within half a minute.
+
+        Raises NotFound and NotPossible.
+        """
         now = self._clock()
 
         def work(connection: Connection) -> Number:
@@ -187,7 +203,10 @@ class Numbers:
                 raise NotPossible(error.reason, "key") from error
             return _get(connection, account_id, key)
 
-        return await self._database.write(work)
+        return await self._database.write(work, after_commit=self._resumed)
+
+    def _resumed(self, number: Number) -> None:
+        self._number_due(number.account_id, number.id)
 
     async def remove(self, account_id: int, key: str, *, left: bool = False) -> Number:
         """Removes the account's number and erases its secrets; its queued messages wait until they expire.

@@ -90,10 +90,11 @@ def services_of(
     pairing: Pairing,
     templates: SyncedTemplates,
     leases: Leases | None = None,
+    number_due: Callable[[int, int], None],
 ) -> Services:
     """The services over these running parts. Raises SettingsError for a limit that cannot be read."""
     shared: Callable[[], AbstractAsyncContextManager[SafeFetch]] = lambda: contextlib.nullcontext(poster)  # noqa: E731
-    stored = stored_services(settings, database, sealing, clock, shared)
+    stored = stored_services(settings, database, sealing, clock, shared, number_due=number_due)
     message_actions = MessageActions(outbox, linked_devices, clock)
     return Services(
         callers=Callers(database, sealing, clock, settings.failed_key_limit),

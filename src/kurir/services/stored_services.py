@@ -43,11 +43,13 @@ def stored_services(
     sealing: Sealing,
     clock: Clock,
     poster: Callable[[], AbstractAsyncContextManager[SafeFetch]],
+    *,
+    number_due: Callable[[int, int], None] = lambda _account_id, _number_id: None,
 ) -> StoredServices:
-    """The services on a started database."""
+    """The services on a started database; `number_due` as in `Numbers`."""
     return StoredServices(
         accounts=Accounts(database, sealing, clock),
-        numbers=Numbers(database, sealing, clock),
+        numbers=Numbers(database, sealing, clock, number_due),
         messages=Messages(database, clock),
         quarantine=Quarantine(database),
         webhooks=Webhooks(database, sealing, clock, allowed=Allowed.parse(settings.allowed_networks), poster=poster),
