@@ -118,7 +118,7 @@ def _insert_message(connection: Connection, event: Received, remote_id: str, now
         chat=event.chat,
         sender=event.sender,
         sender_name=event.sender_name,
-        at=event.at,
+        at=float(event.at),  # SQLite would store anything
         now=now,
         kind=event.kind,
         text=event.text,
@@ -166,4 +166,6 @@ def store_message(connection: Connection, event: Received, now: float) -> None:
 
 def _open_window(connection: Connection, event: Received, now: float) -> None:
     restrictions.release(connection, event.number_id, event.chat, now)
-    _WINDOW.change(connection, account=event.account_id, number=event.number_id, person=event.sender, at=event.at)
+    _WINDOW.change(
+        connection, account=event.account_id, number=event.number_id, person=event.sender, at=float(event.at)
+    )

@@ -73,7 +73,7 @@ def keep(connection: Connection, event: StatusChanged, now: float) -> None:
         connection,
         remote=event.remote_id,
         status=event.status,
-        at=event.at,
+        at=float(event.at),  # SQLite would store anything
         now=now,
         code=event.code,
         reason=event.reason,

@@ -116,7 +116,7 @@ def receipt(connection: Connection, message: Snapshot, event: StatusChanged, now
         "id": message.id,
         "state": state,
         "status": event.status,
-        "at": event.at,
+        "at": float(event.at),  # SQLite would store anything
         "remote_id": event.remote_id,
         "code": event.code,
         "reason": stored(as_written(event.reason)),
