@@ -250,7 +250,8 @@ async def test_what_became_of_media_and_cannot_be_stored_leaves_them_gone(
     ward.rig.receiver.online(connected=True)
     fetched = ward.rig.fetched()
     assert fetched.media.state == state
-    original, broken = inbox_module.store_media, [1, 1, 1, 1]
+    original = inbox_module.store_media
+    broken = [1] * 5  # twice in its group, which is run again with savepoints, then three times alone
 
     def breaks(connection: sa.Connection, event: MediaFetched, now: float) -> None:
         if broken:

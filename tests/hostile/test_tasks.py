@@ -30,7 +30,7 @@ from kurir.numbers import numbers
 from kurir.numbers.numbers import Number
 from kurir.outbox.outbox import Draft, Outbox
 from kurir.settings import Settings
-from kurir.store import pg_notify
+from kurir.store import postgres as store_postgres
 from kurir.store.writer import Writer
 from kurir.templates.templates import Templates
 from kurir.web.server import build
@@ -246,7 +246,7 @@ async def test_maintenance_that_breaks_comes_round_again(
 async def test_a_listener_that_breaks_comes_back(
     tmp_path: Path, postgres: Any, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = Break(monkeypatch, pg_notify, "listening_address")
+    broken = Break(monkeypatch, store_postgres, "listening_address")
     broken.on = True
     url = postgres.new_database("kurir")
     async with site(Settings(data_dir=tmp_path, database_url=url)) as place:
