@@ -55,6 +55,7 @@ mutants: $(VENV)/.dev ## Change the code line by line: do the tests notice? (hou
 storm: $(VENV)/.dev ## Every fault at a large dose, the books balanced after each (an hour or more)
 	KURIR_STORM_KILLS=$${KURIR_STORM_KILLS:-60} KURIR_STORM_MESSAGES=$${KURIR_STORM_MESSAGES:-10000} $(MEASURED) \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_kills.py
+	KURIR_STORM_UPGRADES=all $(BIN)/python -m pytest -q -n auto --dist load tests/reliability/test_upgrade.py
 	KURIR_STORM_RESTARTS=$${KURIR_STORM_RESTARTS:-40} KURIR_STORM_SECONDS=$${KURIR_STORM_SECONDS:-30} \
 	  KURIR_STORM_FULL=$${KURIR_STORM_FULL:-10} \
 	  $(BIN)/python -m pytest -q -s tests/reliability/test_database_down.py tests/reliability/test_disk_full.py
