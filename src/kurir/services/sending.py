@@ -113,7 +113,7 @@ class Sending:
 
     def connected(self, number: Number) -> bool:
         """Whether the linked device can send now."""
-        return self._linked_devices.ready(number)
+        return self._linked_devices.ready(number) and not number.paused
 
     async def window_open(self, number: Number, person: str) -> bool:
         """Whether the person wrote to the official number within the last 24 hours.

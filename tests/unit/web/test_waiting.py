@@ -23,6 +23,7 @@ from kurir.numbers import numbers, status
 from kurir.outbox.tables import messages
 from kurir.outbox.wait_reasons import reason_of
 from kurir.reasons import NOTHING, as_written, read, sentence
+from kurir.web.compat_v1 import sending
 
 STATES: dict[str, tuple[str, str]] = {
     "paused": ("kurir number resume {key}", "dijeda"),
@@ -206,3 +207,12 @@ async def test_a_message_whose_file_hangs_says_so(harness: Harness, language: st
     await asked.wait()
     assert answer.status_code == 408
     assert words in answer.json()["message"]
+
+
+async def test_a_caller_of_a_paused_device_is_answered_soon(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "_NOT_READY", 0.01)
+    number = harness.ours.device
+    await harness.gateway.services.numbers.pause(number.account_id, number.key)
+    answer = await harness.send("send_personal_message", phone_no=PHONE, message="x", method_send="sync")
+    assert "within 0.01 seconds" in answer.json()["message"]
+    assert f"kurir number resume {number.key}" in answer.json()["message"]

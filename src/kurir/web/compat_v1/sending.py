@@ -157,7 +157,7 @@ def _named(ids: list[int]) -> dict[str, str]:
 
 async def _waited(gateway: Gateway, call: Call, ids: list[int]) -> None:
     """Waits until every bubble is sent, within the timeout in all; raises WireError for the first that is not."""
-    # a device that is not connected will hardly connect within the timeout: answer soon
+    # a device that is not connected, or paused, will hardly be ready within the timeout: answer soon
     ready = gateway.services.sending.connected(call.number)
     timeout = gateway.settings.sync_timeout if ready else min(_NOT_READY, gateway.settings.sync_timeout)
     headers = _named(ids)
