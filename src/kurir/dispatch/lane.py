@@ -217,7 +217,8 @@ class Lane:
         if not claims.messages and claims.crowded:
             claims = await self._look_deep(free, now)
             wait = min(wait or _RECHECK, max(0.01, self._next_deep - time.monotonic()))
-        return 0.0 if claims.full else wait
+        # of many that wait for one recipient each claim finds one: the next turn looks beyond them at once
+        return 0.0 if claims.full or (claims.messages and claims.crowded) else wait
 
     def _removed(self) -> None:
         """The number was removed: its messages expire."""
@@ -401,7 +402,9 @@ class Lane:
                 await self._quarantine(message, outcome, error)
                 return
             if after.state not in _DONE:
-                self._left = True  # it waits for another attempt or for a receipt
+                # it waits for another attempt or for a receipt; a claim under way may not have seen that
+                self._left = True
+                self._wake_event.set()
             # one line for each message that went out at once would be most of the log
             write = log.debug if message.attempt == 1 and isinstance(outcome, Sent) else log.info
             write(

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from kurir.messages.lifecycle import SETTLED
 from kurir.outbox.message_rows import Snapshot
 
+_LASTING = frozenset({"sent", "delivered", "read"})
 EXPECTED = 10_000
 """How many accepted messages are remembered until somebody waits for them."""
 _LOOK = 2.0
@@ -69,7 +70,9 @@ class SettlementWaiters:
         deadline = loop.time() + timeout
         expected = message_id in self._expected
         if (settled := self._expected.pop(message_id, None)) is not None:
-            return settled
+            if settled.state in _LASTING:
+                return settled
+            expected = False  # meanwhile it may have been queued again
         future: asyncio.Future[Snapshot] = loop.create_future()
         self._waiters.setdefault(message_id, []).append(future)  # before the read, so that no change is missed
         try:

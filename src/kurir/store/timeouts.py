@@ -37,8 +37,12 @@ class Timeouts:
     def _look(self) -> None:
         now = self._loop.time()
         late = [(name, wait) for name, wait in self._waits.items() if wait.until <= now]
-        for name, wait in late:
-            if wait.stands(name):
-                self._waits.pop(name, None)
-                wait.give_up(name)
-        self._next = self._loop.call_later(_TICK, self._look) if self._waits else None
+        self._next = None
+        try:
+            for name, wait in late:
+                if wait.stands(name):
+                    self._waits.pop(name, None)
+                    wait.give_up(name)
+        finally:  # whatever one of them raises, the others are looked at again
+            if self._waits:
+                self._next = self._loop.call_later(_TICK, self._look)

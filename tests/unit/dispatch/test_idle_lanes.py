@@ -13,6 +13,7 @@ from tests.harness.gateway import PAUSES, PHONE, Harness, open_harness
 from kurir.messages.content import Text
 from kurir.numbers import status as number_status
 from kurir.numbers.numbers import Number
+from kurir.outbox.claim import WINDOW
 from kurir.outbox.message_rows import Claims
 from kurir.outbox.outbox import Draft
 from kurir.reasons import as_written
@@ -116,3 +117,13 @@ async def test_a_lane_that_waits_does_not_trust_what_it_knew_of_its_number(tmp_p
         if how == "paused":
             await harness.gateway.services.numbers.resume(number.account_id, number.key)
             assert (await harness.gateway.outbox.wait_until_settled(number.account_id, message_id, 10)).state == "sent"
+
+
+async def test_many_messages_to_one_recipient_keep_nobody_behind_them_waiting(tmp_path: Path) -> None:
+    async with open_harness(tmp_path, roles=NO_WEBHOOKS) as harness:
+        number, outbox = harness.ours.device, harness.gateway.outbox
+        await outbox.accept([draft(number) for _ in range(3 * WINDOW)] + [draft(number, "6281111111111")])
+        async with asyncio.timeout(30):
+            while "6281111111111" not in (recipients := [one.recipient for one in harness.devices.sent]):
+                await asyncio.sleep(0.01)
+        assert recipients.index("6281111111111") < WINDOW / 2
